@@ -9,8 +9,13 @@ from services.webhooks.consumer import EventHandler
 from services.webhooks.delivery.concurrency import ConcurrencyLimits
 from services.webhooks.delivery.connections import CheckedBackend, Resolver
 from services.webhooks.delivery.repository import DeliveryRepository
-from services.webhooks.delivery.retention import CLEAN_SECONDS, LOOK_SECONDS, Cleaner, Lateness
-from services.webhooks.delivery.sender import Sender
+from services.webhooks.delivery.retention import (
+    DELETE_INTERVAL_SECONDS,
+    MEASURE_INTERVAL_SECONDS,
+    DeliveryDelayGauge,
+    DeliveryRetention,
+)
+from services.webhooks.delivery.sender import WebhookSender
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.dependencies import WebhooksDependencies
 from services.webhooks.subscriptions.endpoints import router
@@ -26,24 +31,26 @@ from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
 MIN_FETCH_BYTES = 4 * MEBIBYTE
-"""Kafka answers a fetch when so much is there, about 7000 events, or after event_wait_ms."""
+"""Kafka answers a fetch with this much (about 7000 events), or after event_wait_ms."""
 MAX_PARTITION_BYTES = 8 * MEBIBYTE
-"""Bytes of one partition in a fetch. A workspace that imports alone gets 16 MB a second, 28 000
-events."""
+"""Bytes of one partition in a fetch.
+
+A single importing workspace causes 16 MB, or 28 000 events, a second.
+"""
 
 UNUSED_CHECK_SECONDS = 1.0
-"""Seconds between a sleeping consumer's looks for a first webhook, whose event waits as long."""
+"""Interval at which a paused consumer checks for a first webhook. Its first event waits as long."""
 BODIES_AT_ONCE = 16 * MEBIBYTE
-"""Bytes. As many bodies at their limit as there may be requests at once."""
+"""Bytes of all bodies that are read at once: the body limit times the request limit."""
 
 
 def create_app(settings: WebhooksSettings) -> FastAPI:
-    """Makes everything and starts nothing: the application's lifespan does."""
+    """Builds all parts of the service. The application's lifespan starts them."""
     service = Service("webhooks", settings, background_connections=BACKGROUND_CONNECTIONS)
     store = DeliveryRepository(service.database)
-    # Twice as many threads as attempts: a look-up may outlast its attempt
+    # Twice as many threads as attempts, because a lookup may outlast its attempt
     resolver = Resolver(2 * settings.webhook_deliveries_at_once)
-    worker = _worker(settings, store, resolver)
+    worker = _build_worker(settings, store, resolver)
     consumer = BatchConsumer(
         Subscription(
             name="webhooks",
@@ -60,13 +67,13 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         is_wanted=store.has_enabled_webhook,
         positions=store.positions,
     )
-    cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
+    retention = DeliveryRetention(store, timedelta(days=settings.webhook_retention_days))
 
     async def close_resolver() -> None:
         resolver.close()
 
     return service.create_app(
-        summary="Tells whoever asked what became of pins and imports.",
+        summary="Sends events about pins and imports to webhooks.",
         dependencies=WebhooksDependencies(
             service=WebhookService(
                 WebhookRepository(service.http_database),
@@ -74,7 +81,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
                 worker,
                 settings.webhooks_per_workspace,
             ),
-            reader=_reader(settings),
+            reader=_build_reader(settings),
         ),
         routers=[router],
         components=[worker],
@@ -90,14 +97,22 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
                 worker.deliver_due,
                 interval_seconds=settings.webhook_interval_seconds,
             ),
-            PeriodicTask("cleaner", cleaner.delete_old_deliveries, interval_seconds=CLEAN_SECONDS),
-            PeriodicTask("lateness", Lateness(store).measure, interval_seconds=LOOK_SECONDS),
+            PeriodicTask(
+                "delivery retention",
+                retention.delete_old_deliveries,
+                interval_seconds=DELETE_INTERVAL_SECONDS,
+            ),
+            PeriodicTask(
+                "delivery delay gauge",
+                DeliveryDelayGauge(store).measure,
+                interval_seconds=MEASURE_INTERVAL_SECONDS,
+            ),
         ],
         closing=[close_resolver],
     )
 
 
-def _reader(settings: WebhooksSettings) -> JsonReader:
+def _build_reader(settings: WebhooksSettings) -> JsonReader:
     limit = settings.webhook_body_limit
     bodies = BodyReader(
         limit_bytes=limit,
@@ -107,15 +122,15 @@ def _reader(settings: WebhooksSettings) -> JsonReader:
     return JsonReader(bodies)
 
 
-def _worker(
+def _build_worker(
     settings: WebhooksSettings, store: DeliveryRepository, resolver: Resolver
 ) -> DeliveryWorker:
-    at_once = settings.webhook_deliveries_at_once
+    max_requests = settings.webhook_deliveries_at_once
     backend = CheckedBackend(settings.address_rules, resolver)
-    sender = Sender(
+    sender = WebhookSender(
         backend,
-        seconds=settings.webhook_timeout_seconds,
-        at_once=at_once,
+        timeout_seconds=settings.webhook_timeout_seconds,
+        max_connections=max_requests,
         ca_file=settings.webhook_ca_file,
     )
     return DeliveryWorker(
@@ -123,10 +138,10 @@ def _worker(
         sender,
         settings.retry_policy,
         ConcurrencyLimits(
-            at_once,
-            each=settings.webhook_deliveries_at_once_each,
-            each_workspace=settings.webhook_deliveries_at_once_workspace,
-            failing=settings.webhook_deliveries_at_once_failing,
+            max_requests,
+            per_webhook=settings.webhook_deliveries_at_once_each,
+            per_workspace=settings.webhook_deliveries_at_once_workspace,
+            failing_limit=settings.webhook_deliveries_at_once_failing,
         ),
         lease_seconds=settings.lease_seconds,
         interval_seconds=settings.webhook_interval_seconds,

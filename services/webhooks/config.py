@@ -1,4 +1,4 @@
-"""Defines the settings of the webhooks service."""
+"""Settings of the webhooks service."""
 
 from typing import Annotated, Self
 
@@ -9,9 +9,7 @@ from services.webhooks.delivery.ssrf import AddressRules, parse_ports
 from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
-"""Connections of the pool that HTTP leaves free: for the consumer, the delivery worker and the
-retention of deliveries.
-"""
+"""Connections that HTTP leaves to the consumer, the delivery worker and the retention task."""
 LEASE_MARGIN_SECONDS = 5.0
 
 
@@ -21,101 +19,104 @@ def _require_ports(text: str) -> str:
 
 
 PortRanges = Annotated[str, AfterValidator(_require_ports)]
-"""Ports and ranges of them, with commas."""
+"""Comma-separated ports and port ranges."""
 
 
 class WebhooksSettings(ServiceSettings):
     webhooks_per_workspace: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Beyond it 409 `too_many_webhooks`."""
+    """Maximum number of webhooks of a workspace. One more is answered 409 `too_many_webhooks`."""
     webhook_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024
-    """Bytes of what is sent to POST /v1/webhooks."""
+    """Maximum bytes of a body that creates or changes a webhook."""
 
     event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
-    """Records in a batch.
+    """Maximum records in a batch.
 
-    Most are nobody's, and cost next to nothing: what a batch costs is its fetch, its commit and one
-    question.
+    Events that no webhook wants cost almost nothing. A batch costs one fetch, one commit and one
+    query.
     """
     event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """How long Kafka holds events back at most, so that more come together.
+    """Maximum milliseconds that Kafka waits to collect events for a batch.
 
-    Four megabytes of them are enough.
+    It answers at once when it has four megabytes.
     """
 
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
-    """Of one delivery; then it has failed."""
+    """Attempts of one delivery before it fails."""
     webhook_first_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
-    """How long the first retry is put off at most: each pause is a random part of what it could be.
-    """
+    """Longest pause before the first retry. Each pause is a random part of its longest value."""
     webhook_retry_factor: Annotated[float, Field(ge=1, le=10)] = 3
-    """By which each further pause may be longer than the one before."""
+    """Factor by which the longest value grows with each further retry."""
     webhook_longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
-    """The longest that a pause may be."""
+    """Longest pause between two attempts."""
     webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10
-    """How long a receiver has for its answer, with looking its name up and connecting."""
+    """Timeout of an attempt, including name resolution and connecting."""
     webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Requests under way in one process, to all receivers."""
+    """Maximum concurrent requests of one process."""
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Of those, to one webhook; after a failure one at a time, until one succeeds."""
+    """Maximum concurrent requests to one webhook: only one after a failure, until a success."""
     webhook_deliveries_at_once_workspace: Annotated[int, Field(ge=1, le=1000)] = 32
-    """Of those, to all webhooks of one workspace."""
+    """Maximum concurrent requests to all webhooks of one workspace."""
     webhook_deliveries_at_once_failing: Annotated[int, Field(ge=1, le=1000)] = 16
-    """Of those, to all webhooks whose latest attempt has failed. The others go first."""
+    """Maximum concurrent requests to all webhooks whose latest attempt failed. Others go first."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Deliveries in a row that were given up; then the webhook is disabled. So it is when as many
-    attempts as those may have failed in a row, over as long as one delivery's attempts may take.
+    """Consecutive failed deliveries that disable a webhook.
+
+    All attempts of that many deliveries also disable it, if they fail in a row and take at least
+    as long as one delivery with all its pauses.
     """
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """How often it is looked for what is due; what has just been written is seen at once."""
+    """Interval of the search for due deliveries. New ones start at once."""
     webhook_retention_days: Annotated[float, Field(gt=0, le=365)] = 7
-    """How long a delivery is kept, counted from its event, whatever became of it."""
+    """Days until a delivery is deleted, counted from its event, whatever its status."""
 
     webhook_allow_private_addresses: bool = False
-    """Whether receivers may be anywhere: loopback, private networks, link-local.
+    """Allows receivers at every address: loopback, private networks, link-local.
 
-    For development.
+    Only for development.
     """
     webhook_allowed_networks: Addresses = ""
-    """Networks that receivers may be in although they are not public, with commas: one's own, as
-    10.1.0.0/16.
+    """Comma-separated networks that are allowed although they are not public, such as 10.1.0.0/16.
     """
     webhook_ports: PortRanges = "80,443,1024-65535"
-    """Below 1024 speak other protocols, mail for one, that could take a body for commands."""
+    """Allowed ports. Below 1024, other protocols such as mail could read a body as commands."""
     webhook_ca_file: str | None = None
-    """Certificate authorities that receivers' certificates are checked by, a PEM file; None: the
-    system's.
+    """PEM file of the certificate authorities that receivers' certificates are checked with.
+
+    None: those of the system.
     """
 
     @model_validator(mode="after")
-    def _have_connections_for_all(self) -> Self:
+    def _require_enough_connections(self) -> Self:
         if self.database_pool_size <= BACKGROUND_CONNECTIONS:
             raise ValueError(f"database_pool_size must be at least {BACKGROUND_CONNECTIONS + 1}")
         return self
 
     @property
     def lease_seconds(self) -> float:
-        """Returns how long a claim lasts: longer than an attempt.
+        """The duration of a claim: longer than an attempt.
 
-        Then any worker may claim the delivery again.
+        After it, any worker may claim the delivery again.
         """
         return self.webhook_timeout_seconds + LEASE_MARGIN_SECONDS
 
     @property
     def retry_policy(self) -> RetryPolicy:
         return RetryPolicy(
-            attempts=self.webhook_attempts,
-            first_seconds=self.webhook_first_retry_seconds,
+            max_attempts=self.webhook_attempts,
+            first_pause_seconds=self.webhook_first_retry_seconds,
             factor=self.webhook_retry_factor,
-            longest_seconds=self.webhook_longest_retry_seconds,
+            max_pause_seconds=self.webhook_longest_retry_seconds,
         )
 
     @property
     def disable_policy(self) -> DisablePolicy:
-        return DisablePolicy.of(self.webhook_failures_until_disabled, self.retry_policy)
+        return DisablePolicy.from_retry_policy(
+            self.webhook_failures_until_disabled, self.retry_policy
+        )
 
     @property
     def address_rules(self) -> AddressRules:
-        return AddressRules.of(
+        return AddressRules.from_settings(
             allow_private=self.webhook_allow_private_addresses,
             allowed=self.webhook_allowed_networks,
             ports=self.webhook_ports,

@@ -1,6 +1,6 @@
-"""Consumes events, and queues a delivery for each webhook that wants one.
+"""Consumes events and queues a delivery for each subscribed webhook.
 
-Most events are of workspaces without webhooks, and are not decoded.
+Most events belong to workspaces without webhooks. They are not decoded.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiokafka import ConsumerRecord
 
-from services.webhooks.delivery.matching import make_deliveries
+from services.webhooks.delivery.matching import build_deliveries
 from services.webhooks.delivery.model import EnabledWebhook, NewDelivery
 from services.webhooks.events import WebhookEvent, read_event
 from shared.contract.errors import ErrorCode, Poison
@@ -20,9 +20,9 @@ from shared.runtime.chunks import chunked
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
-MAX_DECODED = 1000
-"""Records that are decoded between two writes: 10 ms."""
-NO_WORKSPACE = Poison(ErrorCode.INVALID_RECORD, "its key is no workspace's id")
+MAX_DECODED_RECORDS = 1000
+"""Records decoded between two writes. Takes 10 ms."""
+INVALID_KEY = Poison(ErrorCode.INVALID_RECORD, "the record's key is not a workspace id")
 
 
 class DeliveryQueue(Protocol):
@@ -39,8 +39,8 @@ class Wakeable(Protocol):
 class EventHandler:
     """Queues the deliveries of a batch.
 
-    Reads the webhooks after the batch was fetched, and remembers none. So a webhook that
-    existed when an event was produced is always found, whatever the clocks say.
+    Reads the webhooks after each fetch and never caches them. So a webhook that existed when an
+    event was produced is always found, whatever the clocks say.
     """
 
     def __init__(self, queue: DeliveryQueue, worker: Wakeable) -> None:
@@ -48,29 +48,29 @@ class EventHandler:
         self._worker = worker
 
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
-        return list(records), []  # process decodes the wanted ones when it has the webhooks
+        return list(records), []  # `process` decodes: only it knows the webhooks
 
     async def process(
         self, decoded: list[Record], _poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
         workspaces, dead_letters = _read_keys(decoded)
         webhooks = await self._queue.enabled_webhooks(workspaces.values())
-        wanted = {
+        subscribed = {
             key: workspace_id
             for key, workspace_id in workspaces.items()
             if workspace_id in webhooks
         }
-        records = [record for record in decoded if record.key in wanted]
-        for chunk in chunked(records, MAX_DECODED):
-            events, unreadable = _read_events(chunk, wanted)
+        records = [record for record in decoded if record.key in subscribed]
+        for chunk in chunked(records, MAX_DECODED_RECORDS):
+            events, unreadable = _read_events(chunk, subscribed)
             dead_letters += unreadable
-            if await self._queue.enqueue(make_deliveries(events, webhooks), advance):
+            if await self._queue.enqueue(build_deliveries(events, webhooks), advance):
                 self._worker.wake()
         return dead_letters
 
 
 def _read_keys(records: Sequence[Record]) -> tuple[dict[bytes | None, UUID], list[DeadLetter]]:
-    """Parses each key once. Returns the workspaces by key, and dead letters for the others."""
+    """Parses each key once. Returns workspaces by key, and dead letters for invalid keys."""
     workspaces: dict[bytes | None, UUID] = {}
     unreadable: set[bytes | None] = set()
     for key in {record.key for record in records}:
@@ -81,7 +81,7 @@ def _read_keys(records: Sequence[Record]) -> tuple[dict[bytes | None, UUID], lis
     if not unreadable:
         return workspaces, []
     return workspaces, [
-        DeadLetter(record, NO_WORKSPACE) for record in records if record.key in unreadable
+        DeadLetter(record, INVALID_KEY) for record in records if record.key in unreadable
     ]
 
 

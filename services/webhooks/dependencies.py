@@ -1,4 +1,4 @@
-"""Names what the webhooks service's endpoints use."""
+"""Dependencies of the webhooks service's endpoints."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,7 +12,7 @@ from shared.http.json_reader import JsonReader
 
 @dataclass(frozen=True, slots=True)
 class WebhooksDependencies:
-    """Holds what create_app made for the endpoints."""
+    """Holds the objects that create_app builds for the endpoints."""
 
     service: WebhookService
     reader: JsonReader

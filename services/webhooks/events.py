@@ -17,7 +17,7 @@ from shared.contract.wire import WireStruct, decoder
 
 
 class EventName(StrEnum):
-    """What a webhook can be told of: PinBridge's two, and Pinflow's own of imports."""
+    """Events that webhooks can subscribe to: two of PinBridge, and Pinflow's own for imports."""
 
     PIN_PUBLISHED = "pin.published"
     PIN_FAILED = "pin.failed"
@@ -27,7 +27,7 @@ class EventName(StrEnum):
 
 
 class WebhookEvent(NamedTuple):
-    """Holds what receivers get of an event, and when Kafka's record says it was announced."""
+    """Holds an event's payload for receivers, and the time of its Kafka record."""
 
     workspace_id: UUID
     event_id: str
@@ -36,40 +36,46 @@ class WebhookEvent(NamedTuple):
     announced_ms: int
 
 
-class _Kind(NamedTuple):
+class _EventMapping(NamedTuple):
+    """Maps a Kafka event to a webhook's event."""
+
     decode: Callable[[bytes], Any]
     time_field: str
-    """The field with the time of the event."""
-    data: tuple[str, ...]
+    """The field with the event's time."""
+    data_fields: tuple[str, ...]
     names: Mapping[JobStatus, EventName] | EventName
 
-    def name_of(self, event: Any) -> EventName | None:
+    def find_name(self, event: Any) -> EventName | None:
         return self.names if isinstance(self.names, EventName) else self.names.get(event.status)
 
 
-_NOT_DATA = {"version", "workspace_id"}
-_OF_JOBS = {
+_EXCLUDED_FIELDS = {"version", "workspace_id"}
+_JOB_EVENT_NAMES = {
     JobStatus.COMPLETED: EventName.IMPORT_COMPLETED,
     JobStatus.COMPLETED_WITH_ERRORS: EventName.IMPORT_COMPLETED_WITH_ERRORS,
     JobStatus.FAILED: EventName.IMPORT_FAILED,
 }
 
 
-def _kind(
+def _build_mapping(
     event_type: type[WireStruct], time_field: str, names: Mapping[JobStatus, EventName] | EventName
-) -> _Kind:
-    return _Kind(
+) -> _EventMapping:
+    return _EventMapping(
         decoder(event_type),
         time_field,
-        tuple(name for name in event_type.__struct_fields__ if name not in _NOT_DATA),
+        tuple(name for name in event_type.__struct_fields__ if name not in _EXCLUDED_FIELDS),
         names,
     )
 
 
-_KINDS = {
-    EventType.PIN_PUBLISHED.encode(): _kind(PinPublished, "published_at", EventName.PIN_PUBLISHED),
-    EventType.PIN_FAILED.encode(): _kind(PinFailed, "failed_at", EventName.PIN_FAILED),
-    EventType.IMPORT_COMPLETED.encode(): _kind(ImportCompleted, "completed_at", _OF_JOBS),
+_MAPPINGS = {
+    EventType.PIN_PUBLISHED.encode(): _build_mapping(
+        PinPublished, "published_at", EventName.PIN_PUBLISHED
+    ),
+    EventType.PIN_FAILED.encode(): _build_mapping(PinFailed, "failed_at", EventName.PIN_FAILED),
+    EventType.IMPORT_COMPLETED.encode(): _build_mapping(
+        ImportCompleted, "completed_at", _JOB_EVENT_NAMES
+    ),
 }
 
 
@@ -81,43 +87,45 @@ def read_event(
 ) -> WebhookEvent | None:
     """Decodes a record. Returns None for a type that webhooks can't subscribe to.
 
-    Raises Poison for a record that is not what its headers say.
+    Raises Poison if the record does not match its headers.
     """
     attributes = dict(headers)
-    kind = _KINDS.get(attributes.get("ce_type") or b"")
-    if kind is None:
+    mapping = _MAPPINGS.get(attributes.get("ce_type") or b"")
+    if mapping is None:
         return None
     try:
-        event = kind.decode(value)
+        event = mapping.decode(value)
     except ValidationError as error:
         raise Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error)) from None
     ce_id = attributes.get("ce_id")
     if not ce_id:
-        raise Poison(ErrorCode.INVALID_RECORD, "no ce_id")
+        raise Poison(ErrorCode.INVALID_RECORD, "the header ce_id is missing")
     if event.workspace_id != workspace_id:  # another workspace's webhooks must not get it
-        raise Poison(ErrorCode.INVALID_RECORD, "the event is not of the workspace that is its key")
-    name = kind.name_of(event)
+        raise Poison(
+            ErrorCode.INVALID_RECORD, "the event belongs to another workspace than its key"
+        )
+    name = mapping.find_name(event)
     if name is None:
         raise Poison(
-            ErrorCode.INVALID_RECORD, f"status: a job that is {event.status} has not ended"
+            ErrorCode.INVALID_RECORD, f"status: the job is {event.status}, so it has not ended"
         )
-    event_id = event_id_of(workspace_id, ce_id)
+    event_id = compute_event_id(workspace_id, ce_id)
     document = {
         "id": event_id,
         "type": name,
         "event": name,
-        "created_at": getattr(event, kind.time_field),
+        "created_at": getattr(event, mapping.time_field),
         "workspace_id": workspace_id,
-        "data": {field: getattr(event, field) for field in kind.data},
+        "data": {field: getattr(event, field) for field in mapping.data_fields},
     }
     body = orjson.dumps(document, option=orjson.OPT_UTC_Z).decode()
     return WebhookEvent(workspace_id, event_id, name, body, announced_ms)
 
 
-def event_id_of(workspace_id: UUID, ce_id: bytes) -> str:
-    """Computes an event's id. It is the same for all announcements and all webhooks.
+def compute_event_id(workspace_id: UUID, ce_id: bytes) -> str:
+    """Computes an event's id: the same for all its announcements and all webhooks.
 
-    The CloudEvents id itself does not serve. That of a failed pin has a dot, which is Standard
-    Webhooks' separator, and a producer could write a line break into one.
+    The CloudEvents id itself is unsuitable. A failed pin's id has a dot, the separator of Standard
+    Webhooks, and a producer could put a line break into an id.
     """
     return f"evt_{blake2b(workspace_id.bytes + ce_id, digest_size=16).hexdigest()}"

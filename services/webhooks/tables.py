@@ -1,4 +1,4 @@
-"""Describes the tables of webhooks for queries.
+"""Describes the schema `webhooks` for queries.
 
 The migrations define them, with every constraint.
 """

@@ -1,4 +1,4 @@
-"""Counts the requests in flight, as the claim of due deliveries needs it."""
+"""Counts requests in flight. The claim of due deliveries uses the counts."""
 
 from collections import Counter
 from uuid import UUID
@@ -7,19 +7,20 @@ from services.webhooks.delivery.model import Capacity, ClaimedDelivery, InFlight
 
 
 class ConcurrencyLimits:
-    """Limits requests at once: `limit` in all, `each` to one webhook, `each_workspace` of one
-    workspace, and `failing` to all webhooks that fail.
+    """Limits concurrent requests: in total, per webhook, per workspace, and to failing webhooks.
 
-    So receivers that hang until the timeout hold up no more than these. Nothing waits or is refused
-    here: the statement that claims deliveries takes no more than the capacity. Postgres knows
-    which webhooks fail, for all replicas and after a restart.
+    So receivers that hang until the timeout hold up no more requests than these. Nothing waits or
+    is rejected here: the SQL that claims deliveries takes no more than the capacity. Postgres
+    stores which webhooks fail, for all replicas and across restarts.
     """
 
-    def __init__(self, limit: int, *, each: int, each_workspace: int, failing: int) -> None:
+    def __init__(
+        self, limit: int, *, per_webhook: int, per_workspace: int, failing_limit: int
+    ) -> None:
         self._limit = limit
-        self._each = each
-        self._each_workspace = each_workspace
-        self._failing_limit = failing
+        self._per_webhook = per_webhook
+        self._per_workspace = per_workspace
+        self._failing_limit = failing_limit
         self._requests: Counter[tuple[UUID, UUID]] = Counter()
         self._failing = 0
 
@@ -29,8 +30,8 @@ class ConcurrencyLimits:
         return Capacity(
             free=free,
             free_failing=min(free, self._failing_limit - self._failing),
-            per_webhook=self._each,
-            per_workspace=self._each_workspace,
+            per_webhook=self._per_webhook,
+            per_workspace=self._per_workspace,
         )
 
     @property
@@ -38,14 +39,14 @@ class ConcurrencyLimits:
         return [InFlight(*ids, requests) for ids, requests in self._requests.items()]
 
     def acquire(self, delivery: ClaimedDelivery) -> None:
-        """Counts a delivery that was claimed."""
+        """Counts a claimed delivery."""
         self._requests[delivery.webhook_id, delivery.workspace_id] += 1
-        self._failing += delivery.failing
+        self._failing += delivery.is_failing
 
     def release(self, delivery: ClaimedDelivery) -> None:
-        """Stops counting a delivery whose request has ended."""
+        """Stops counting a delivery after its request ended."""
         ids = delivery.webhook_id, delivery.workspace_id
         self._requests[ids] -= 1
         if not self._requests[ids]:
             del self._requests[ids]
-        self._failing -= delivery.failing
+        self._failing -= delivery.is_failing

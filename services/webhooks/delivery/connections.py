@@ -1,4 +1,4 @@
-"""Connects to receivers: to the very addresses that were resolved and checked."""
+"""Connects to receivers, only to addresses that were resolved and checked."""
 
 import asyncio
 import socket
@@ -10,59 +10,60 @@ import httpcore
 import structlog
 from httpcore import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
-from services.webhooks.delivery.ssrf import AddressRules
+from services.webhooks.delivery.ssrf import AddressRules, describe_forbidden_port
 
 log = structlog.get_logger()
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""Returns the IP addresses of a name, in the order to try them. Raises OSError."""
-LookUp = Callable[..., Sequence[tuple[Any, ...]]]
-"""Has the signature of getaddrinfo."""
+"""Returns a host's IP addresses, in the order to try them. Raises OSError."""
+AddressLookup = Callable[..., Sequence[tuple[Any, ...]]]
+"""A function with the signature of getaddrinfo."""
 
 
 class ForbiddenDestination(Exception):
-    """Forbids a connection: the address is private, or the port another protocol's."""
+    """The host's address or port is not allowed, or the host can't be resolved."""
 
 
 class Resolver:
-    """Resolves names by the system's resolver, in threads of its own.
+    """Resolves hosts with the system's resolver, in its own threads.
 
-    A slow name server holds a thread for half a minute, and the event loop's own threads are few.
-    Callers that ask for the same name at once share one look-up, so a name holds one thread.
+    A slow name server blocks a thread for half a minute, and the event loop's own threads are few.
+    Concurrent calls for one host share a lookup, so a host blocks at most one thread.
     """
 
-    def __init__(self, threads: int, look_up: LookUp = socket.getaddrinfo) -> None:
+    def __init__(self, threads: int, lookup: AddressLookup = socket.getaddrinfo) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
-        self._look_up = look_up
-        self._under_way: dict[str, asyncio.Future[list[str]]] = {}
+        self._lookup = lookup
+        self._pending: dict[str, asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        if (found := self._under_way.get(host)) is None:
-            found = asyncio.get_running_loop().run_in_executor(
-                self._threads, self._addresses, host, port
+        if (lookup := self._pending.get(host)) is None:
+            lookup = asyncio.get_running_loop().run_in_executor(
+                self._threads, self._find_addresses, host, port
             )
-            self._under_way[host] = found
-            found.add_done_callback(lambda ended: self._forget(host, ended))
-        return await asyncio.shield(found)  # a caller that times out leaves it to the others
+            self._pending[host] = lookup
+            lookup.add_done_callback(lambda done: self._forget(host, done))
+        # A caller that times out must not cancel the lookup for the others
+        return await asyncio.shield(lookup)
 
-    def _addresses(self, host: str, port: int) -> list[str]:
-        found = self._look_up(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    def _find_addresses(self, host: str, port: int) -> list[str]:
+        infos = self._lookup(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for *_, address in infos))
 
-    def _forget(self, host: str, ended: asyncio.Future[list[str]]) -> None:
-        del self._under_way[host]
-        if not ended.cancelled():
-            ended.exception()  # retrieved, though no caller may be left
+    def _forget(self, host: str, done: asyncio.Future[list[str]]) -> None:
+        del self._pending[host]
+        if not done.cancelled():
+            done.exception()  # asyncio logs an exception that nobody retrieved
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class CheckedBackend(AsyncNetworkBackend):
-    """Opens connections for httpcore. It resolves a name once and connects to that result.
+    """Opens connections for httpcore. Resolves a host once and connects to that result.
 
-    A second look-up could return another address. A name with a single forbidden address is
-    refused: who mixes public and private addresses means the private one.
+    A second lookup could return another address. A host with even one forbidden address is
+    rejected: mixing public and private addresses is a typical attack on the private one.
     """
 
     def __init__(self, rules: AddressRules, resolve: Resolve) -> None:
@@ -78,14 +79,14 @@ class CheckedBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """Connects to the first address that answers. `timeout`: of all addresses together.
+        """Connects to the first address that answers. `timeout` covers all addresses together.
 
         Raises ForbiddenDestination, or httpcore's ConnectError or ConnectTimeout.
         """
-        addresses = await self._permitted(host, port)
-        # Divided, or an address that leads nowhere would take the others' time
+        addresses = await self._resolve_permitted(host, port)
+        # Divided, so that an address that never answers leaves time for the others
         share = timeout and timeout / max(1, len(addresses))
-        failure: Exception = httpcore.ConnectError("the name has no address")
+        failure: Exception = httpcore.ConnectError("the host has no address")
         for address in addresses:
             try:
                 return await self._backend.connect_tcp(
@@ -95,19 +96,19 @@ class CheckedBackend(AsyncNetworkBackend):
                 failure = error
         raise failure
 
-    async def _permitted(self, host: str, port: int) -> list[str]:
+    async def _resolve_permitted(self, host: str, port: int) -> list[str]:
         if not self._rules.permits_port(port):
-            raise ForbiddenDestination(f"port {port} is not among those that webhooks may use")
+            raise ForbiddenDestination(describe_forbidden_port(port))
         try:
             addresses = await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:  # a label that is too long, or empty, is no name
-            raise _refused(host, f"can't be resolved: {error}") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label is empty or too long
+            raise _forbid(host, f"can't be resolved: {error}") from error
         if not all(map(self._rules.permits, addresses)):
-            raise _refused(host, "leads to a private or otherwise special address")
+            raise _forbid(host, "resolves to a private or otherwise special address")
         return addresses
 
 
-def _refused(host: str, reason: str) -> ForbiddenDestination:
-    # Only the log has the reason. A client could use it to find out which internal names exist
-    log.info("receiver_refused", host=host, reason=reason)
-    return ForbiddenDestination("the name can't be resolved, or leads to no public address")
+def _forbid(host: str, reason: str) -> ForbiddenDestination:
+    # Only the log has the reason: from the response a client could learn which internal hosts exist
+    log.info("destination_forbidden", host=host, reason=reason)
+    return ForbiddenDestination("the host can't be resolved, or its address is not public")

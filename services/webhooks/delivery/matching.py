@@ -1,4 +1,4 @@
-"""Matches events with webhooks, and makes the deliveries."""
+"""Matches events to webhooks and builds their deliveries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -6,34 +6,34 @@ from uuid import UUID
 
 from services.webhooks.delivery.model import EnabledWebhook, NewDelivery
 from services.webhooks.events import WebhookEvent
-from services.webhooks.ids import delivery_id
+from services.webhooks.ids import compute_delivery_id
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
-"""Largest difference allowed between Kafka's and Postgres' clocks."""
+"""Largest tolerated difference between Kafka's and Postgres' clocks."""
 
 
-def make_deliveries(
+def build_deliveries(
     events: Iterable[WebhookEvent], webhooks: Mapping[UUID, Sequence[EnabledWebhook]]
 ) -> list[NewDelivery]:
-    """Makes a delivery of each event for each webhook of its workspace that wants it.
+    """Builds a delivery of each event for each subscribed webhook of its workspace.
 
-    `webhooks` are by workspace.
+    `webhooks` maps workspaces to their webhooks.
     """
-    # A replay may find two announcements of an event in one batch: the first one's id counts
+    # A replay may contain two announcements of one event in a batch: the first one's id counts
     deliveries: dict[tuple[UUID, str], NewDelivery] = {}
     for event in events:
         for webhook in webhooks.get(event.workspace_id, ()):
-            if _wants(webhook, event):
+            if _is_subscribed(webhook, event):
                 key = webhook.webhook_id, event.event_id
-                deliveries.setdefault(key, _delivery(webhook.webhook_id, event))
+                deliveries.setdefault(key, _build_delivery(webhook.webhook_id, event))
     return list(deliveries.values())
 
 
-def _wants(webhook: EnabledWebhook, event: WebhookEvent) -> bool:
-    """Tells whether the event is of a wanted type, and not older than the webhook.
+def _is_subscribed(webhook: EnabledWebhook, event: WebhookEvent) -> bool:
+    """Returns whether the webhook names the event, and the event is not older than the webhook.
 
-    Otherwise a new webhook would get a week of old events when the service is behind or reads the
-    topics for the first time.
+    Without the second check a new webhook would get a week of old events if the service lags or
+    reads the topics for the first time.
     """
     return (
         event.name in webhook.events
@@ -41,10 +41,10 @@ def _wants(webhook: EnabledWebhook, event: WebhookEvent) -> bool:
     )
 
 
-def _delivery(webhook_id: UUID, event: WebhookEvent) -> NewDelivery:
+def _build_delivery(webhook_id: UUID, event: WebhookEvent) -> NewDelivery:
     return NewDelivery(
         webhook_id,
-        delivery_id(webhook_id, event.event_id, event.announced_ms),
+        compute_delivery_id(webhook_id, event.event_id, event.announced_ms),
         event.event_id,
         event.name,
         event.body,

@@ -1,4 +1,4 @@
-"""Defines the value types of deliveries, which rules, SQL and the worker share."""
+"""Value types of deliveries, shared by rules, SQL and the delivery worker."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -16,13 +16,11 @@ class DisabledReason(StrEnum):
     GONE = "gone"
     """The receiver answered 410."""
     FAILING = "failing"
-    """Too many deliveries in a row were given up, or too many attempts failed without one that
-    succeeded.
-    """
+    """Too many deliveries or attempts failed in a row."""
 
 
 class EnabledWebhook(NamedTuple):
-    """Holds an enabled webhook's events, and when it was made."""
+    """Holds an enabled webhook's event names and creation time."""
 
     webhook_id: UUID
     events: frozenset[str]
@@ -30,7 +28,7 @@ class EnabledWebhook(NamedTuple):
 
 
 class NewDelivery(NamedTuple):
-    """Holds what is stored of an event for one webhook."""
+    """Holds an event's columns for one webhook."""
 
     webhook_id: UUID
     delivery_id: UUID
@@ -40,24 +38,24 @@ class NewDelivery(NamedTuple):
 
 
 class ClaimedDelivery(NamedTuple):
-    """Holds a delivery that only this worker attempts until its lease has passed."""
+    """Holds a delivery that only this worker attempts until its lease expires."""
 
     webhook_id: UUID
     delivery_id: UUID
     event_id: str
     event_type: str
     body: str
-    tries: int
-    """Attempts that failed since the delivery was made or last resent."""
+    failed_attempts: int
+    """Attempts that failed since the delivery was created or last resent (column `tries`)."""
     url: str
     secret: str
     workspace_id: UUID
-    failing: bool
-    """Nothing was delivered to the webhook since an attempt failed."""
+    is_failing: bool
+    """The webhook's latest attempt failed."""
 
 
 class InFlight(NamedTuple):
-    """Counts a webhook's requests in flight; at least one."""
+    """Counts a webhook's requests in flight: at least one."""
 
     webhook_id: UUID
     workspace_id: UUID
@@ -70,26 +68,26 @@ class Capacity(NamedTuple):
     free: int
     """Requests that may begin, to all webhooks."""
     free_failing: int
-    """The part of `free` that may go to webhooks that fail."""
+    """The part of `free` that may go to failing webhooks."""
     per_webhook: int
-    """In flight to one webhook. One that fails has one at a time."""
+    """Requests in flight to one webhook. A failing webhook has at most one."""
     per_workspace: int
-    """In flight to all webhooks of one workspace."""
+    """Requests in flight to all webhooks of one workspace."""
 
 
 class AttemptResult(NamedTuple):
-    """Holds what is stored of one attempt."""
+    """Holds the values to store of one attempt."""
 
     webhook_id: UUID
     delivery_id: UUID
-    tries: int
-    """As claimed. A failure counts only while the stored value is still this one."""
+    failed_attempts: int
+    """The value at the claim. A failure is recorded only if the stored value is still the same."""
     status: DeliveryStatus
     pause_ms: int
-    """Until the next attempt, if the status is pending."""
+    """Milliseconds until the next attempt, if the status is pending."""
     status_code: int | None
     error: str | None
-    gone: bool
+    is_gone: bool
 
 
 class DisabledWebhook(NamedTuple):

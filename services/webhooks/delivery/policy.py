@@ -1,4 +1,4 @@
-"""Decides what follows an attempt: delivered, another attempt, or given up."""
+"""Decides what follows an attempt: success, a retry, or giving up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,102 +8,116 @@ from typing import NamedTuple, TypeAlias, assert_never
 from services.webhooks.delivery.model import AttemptResult, ClaimedDelivery, DeliveryStatus
 
 
-class Answer(NamedTuple):
+class ReceiverResponse(NamedTuple):
     """Holds a receiver's status code, or the reason why there is none."""
 
     status_code: int | None
     error: str | None
-    """None if the receiver took the delivery."""
+    """None if the receiver accepted the delivery."""
 
 
-class Delivered(NamedTuple):
-    answer: Answer
+class DeliverySucceeded(NamedTuple):
+    response: ReceiverResponse
 
 
-class Retry(NamedTuple):
-    answer: Answer
-    seconds: float
+class RetryScheduled(NamedTuple):
+    response: ReceiverResponse
+    pause_seconds: float
 
 
-class GivenUp(NamedTuple):
-    answer: Answer
-    gone: bool
-    """The receiver wants no more deliveries, ever."""
+class DeliveryFailed(NamedTuple):
+    response: ReceiverResponse
+    is_gone: bool
+    """The receiver answered 410: it never wants another delivery."""
 
 
-Outcome: TypeAlias = Delivered | Retry | GivenUp
+AttemptOutcome: TypeAlias = DeliverySucceeded | RetryScheduled | DeliveryFailed
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    attempts: int
-    first_seconds: float
+    max_attempts: int
+    first_pause_seconds: float
     factor: float
-    longest_seconds: float
+    max_pause_seconds: float
 
-    def pause(self, tries: int, part: float) -> float:
-        """Returns the seconds until the next attempt after `tries` that failed.
+    def compute_pause(self, failed_attempts: int, jitter: float) -> float:
+        """Returns the seconds until the next attempt.
 
-        `part`: a random factor from 0 to 1 ("full jitter"). It spreads out what failed together.
+        `jitter`: a random factor from 0 to 1 ("full jitter"). It spreads retries of deliveries that
+        failed at the same time.
         """
-        return part * min(self.longest_seconds, self.first_seconds * self.factor ** (tries - 1))
+        backoff = self.first_pause_seconds * self.factor ** (failed_attempts - 1)
+        return jitter * min(self.max_pause_seconds, backoff)
 
     @property
-    def seconds(self) -> float:
-        """Returns the longest that all pauses of one delivery may take together."""
-        return sum(self.pause(tries, 1) for tries in range(1, self.attempts))
+    def max_total_pause_seconds(self) -> float:
+        """The sum of all pauses of one delivery, each at its longest."""
+        return sum(self.compute_pause(number, 1) for number in range(1, self.max_attempts))
 
 
 class DisablePolicy(NamedTuple):
-    """Limits a webhook's consecutive failures.
+    """Disables a webhook after too many consecutive failures.
 
-    It is disabled when `deliveries` were given up in a row, or when `attempts` failed in a row over
-    at least `seconds`. Given-up deliveries alone are not enough: a receiver that hangs while much
-    waits gets each attempt for another delivery, so none is given up.
+    Either `max_failed_deliveries` failed in a row, or `max_failed_attempts` failed in a
+    row over at least `min_failing_seconds`. The first limit alone is not enough: a receiver that
+    hangs and has a backlog gets each attempt for another delivery, so none of them fails.
     """
 
-    deliveries: int
-    attempts: int
-    seconds: float
+    max_failed_deliveries: int
+    max_failed_attempts: int
+    min_failing_seconds: float
 
     @classmethod
-    def of(cls, deliveries: int, policy: RetryPolicy) -> "DisablePolicy":
-        """Allows the attempts of so many deliveries, over the time that one of them may take."""
-        return cls(deliveries, deliveries * policy.attempts, policy.seconds)
+    def from_retry_policy(cls, max_failed_deliveries: int, policy: RetryPolicy) -> "DisablePolicy":
+        """Derives the limit for attempts.
+
+        It allows all attempts of that many deliveries, over the longest time of one delivery.
+        """
+        return cls(
+            max_failed_deliveries,
+            max_failed_deliveries * policy.max_attempts,
+            policy.max_total_pause_seconds,
+        )
 
 
-def decide(answer: Answer, tries: int, policy: RetryPolicy, chance: Callable[[], float]) -> Outcome:
-    """Decides what follows an answer. `tries`: attempts that failed before this one."""
-    if answer.error is None:
-        return Delivered(answer)
-    if answer.status_code == HTTPStatus.GONE:
-        return GivenUp(answer, gone=True)
-    if tries + 1 >= policy.attempts:
-        return GivenUp(answer, gone=False)
-    return Retry(answer, policy.pause(tries + 1, chance()))
+def decide(
+    response: ReceiverResponse,
+    failed_attempts: int,
+    policy: RetryPolicy,
+    draw_jitter: Callable[[], float],
+) -> AttemptOutcome:
+    """Decides what follows a response. `failed_attempts` excludes this attempt."""
+    if response.error is None:
+        return DeliverySucceeded(response)
+    if response.status_code == HTTPStatus.GONE:
+        return DeliveryFailed(response, is_gone=True)
+    if failed_attempts + 1 >= policy.max_attempts:
+        return DeliveryFailed(response, is_gone=False)
+    return RetryScheduled(response, policy.compute_pause(failed_attempts + 1, draw_jitter()))
 
 
-def attempt_result(delivery: ClaimedDelivery, outcome: Outcome) -> AttemptResult:
-    """Returns what is stored of an attempt with this outcome."""
-    status, pause_seconds, gone = _consequences(outcome)
+def build_attempt_result(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> AttemptResult:
+    """Builds the values to store of an attempt."""
+    status, pause_seconds, is_gone = _resolve_status(outcome)
     return AttemptResult(
         delivery.webhook_id,
         delivery.delivery_id,
-        delivery.tries,
+        delivery.failed_attempts,
         status,
         int(pause_seconds * 1000),
-        outcome.answer.status_code,
-        outcome.answer.error,
-        gone,
+        outcome.response.status_code,
+        outcome.response.error,
+        is_gone,
     )
 
 
-def _consequences(outcome: Outcome) -> tuple[DeliveryStatus, float, bool]:
+def _resolve_status(outcome: AttemptOutcome) -> tuple[DeliveryStatus, float, bool]:
     match outcome:
-        case Delivered():
+        case DeliverySucceeded():
             return DeliveryStatus.DELIVERED, 0.0, False
-        case Retry(seconds=seconds):
-            return DeliveryStatus.PENDING, seconds, False
-        case GivenUp(gone=gone):
-            return DeliveryStatus.FAILED, 0.0, gone
+        case RetryScheduled(pause_seconds=pause_seconds):
+            return DeliveryStatus.PENDING, pause_seconds, False
+        case DeliveryFailed(is_gone=is_gone):
+            return DeliveryStatus.FAILED, 0.0, is_gone
     assert_never(outcome)

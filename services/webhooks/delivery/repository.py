@@ -1,4 +1,4 @@
-"""Finds subscriptions, stores deliveries, claims those that are due, and records results."""
+"""Finds subscriptions, stores deliveries, claims due ones, and records results."""
 
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
@@ -22,9 +22,9 @@ from shared.postgres.arrays import Column, column_names, to_columns, unnest
 from shared.postgres.database import Database
 from shared.runtime.chunks import chunked
 
-MAX_ENQUEUED = 5000
-"""Deliveries of one transaction."""
-HIGHEST_ID = UUID(int=2**128 - 1)
+MAX_ENQUEUED_DELIVERIES = 5000
+"""Deliveries stored in one transaction."""
+MAX_ID = UUID(int=2**128 - 1)
 DELIVERY_COLUMNS = (
     ("webhook_id", "uuid"),
     ("delivery_id", "uuid"),
@@ -41,7 +41,7 @@ RESULT_COLUMNS = (
     ("pause_ms", "int8"),
     ("status_code", "int4"),
     ("error", "text"),
-    ("gone", "bool"),
+    ("is_gone", "bool"),
 )
 
 ACTIVE_SUBSCRIPTIONS = """
@@ -50,12 +50,12 @@ ACTIVE_SUBSCRIPTIONS = """
 """
 
 HAS_ACTIVE_SUBSCRIPTIONS = text(
-    "select exists (select from webhooks.endpoints where is_enabled) as is_so"
+    "select exists (select from webhooks.endpoints where is_enabled) as has_any"
 )
 
-# Deliveries of an event that is announced again, or of a batch that is read again, exist already.
-# Sorted, or two overlapping batches deadlock. Without a conflict target: the same event makes the
-# same delivery id, so either constraint may see the other transaction's row first
+# A delivery already exists if its event was announced again or its batch was read again. The order
+# prevents deadlocks between overlapping batches. There is no conflict target, because an event
+# conflicts on both unique constraints, and either may see the other transaction's row first
 ENQUEUE = f"""
     insert into webhooks.deliveries ({column_names(DELIVERY_COLUMNS)})
     select * from {unnest(DELIVERY_COLUMNS)} as d({column_names(DELIVERY_COLUMNS)})
@@ -63,8 +63,8 @@ ENQUEUE = f"""
     on conflict do nothing
 """
 
-# Finds the webhooks that have deliveries, each by one step in an index, however many deliveries it
-# has (a loose index scan, which Postgres does not plan by itself)
+# Finds the webhooks that have deliveries, with one index step for each webhook (a loose index scan,
+# which Postgres does not plan automatically)
 _WITH_DELIVERIES = """
     {name} as (
         (select webhook_id from webhooks.deliveries {where} order by webhook_id limit 1)
@@ -76,50 +76,54 @@ _WITH_DELIVERIES = """
         from {name} w where w.webhook_id is not null
     )
 """
-_WAITING = _WITH_DELIVERIES.format(name="waiting", where="where status = 'pending'", and_="and")
-_KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
+_WITH_PENDING = _WITH_DELIVERIES.format(
+    name="with_pending", where="where status = 'pending'", and_="and"
+)
+_WITH_ANY = _WITH_DELIVERIES.format(name="with_any", where="", and_="where")
 
-# Claims each webhook's oldest due deliveries, within the limits. Order: webhooks with the fewest
-# failed attempts, then workspaces with the fewest requests claimed or in flight, then age. With age
-# alone, backlogs of hanging receivers would take every slot that becomes free. Only the chosen rows
-# are locked; rows that another worker has locked are skipped. A claim sets next_attempt_at to the
-# end of the lease, so a dead worker only delays a delivery
+# Claims each webhook's oldest due deliveries, within the limits. Webhooks with the fewest failed
+# attempts come first, then workspaces with the fewest requests claimed or in flight, then the
+# oldest deliveries. By age alone, backlogs of hanging receivers would take every free slot. Only
+# the chosen rows are locked; rows that another worker has locked are skipped. A claim sets
+# next_attempt_at to the end of the lease, so a dead worker only delays a delivery
 CLAIM = f"""
-    with recursive {_WAITING}, busy as (
-        select * from {unnest(IN_FLIGHT_COLUMNS)} as b({column_names(IN_FLIGHT_COLUMNS)})
+    with recursive {_WITH_PENDING}, in_flight as (
+        select * from {unnest(IN_FLIGHT_COLUMNS)} as f({column_names(IN_FLIGHT_COLUMNS)})
     ), due as (
         select e.webhook_id, e.workspace_id, e.failed_attempts, d.next_attempt_at,
-            coalesce(b.requests, 0)
-                + row_number() over (partition by e.webhook_id order by d.next_attempt_at) as turn
-        from waiting w
+            coalesce(f.requests, 0)
+                + row_number() over (partition by e.webhook_id order by d.next_attempt_at)
+                as webhook_rank
+        from with_pending w
         join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
-        left join busy b on b.webhook_id = w.webhook_id
+        left join in_flight f on f.webhook_id = w.webhook_id
         cross join lateral (
             select next_attempt_at from webhooks.deliveries
             where webhook_id = w.webhook_id and status = 'pending' and next_attempt_at <= now()
             order by next_attempt_at limit %b::int4
         ) d
-    ), shared as (
+    ), ranked as (
         select d.*, row_number() over (
-                partition by d.workspace_id order by d.failed_attempts, d.turn, d.next_attempt_at
+                partition by d.workspace_id
+                order by d.failed_attempts, d.webhook_rank, d.next_attempt_at
             ) + coalesce(
-                (select sum(b.requests) from busy b where b.workspace_id = d.workspace_id), 0
-            ) as workspaces_turn
-        from due d where d.turn <= case when d.failed_attempts > 0 then 1 else %b::int4 end
-    ), placed as (
+                (select sum(f.requests) from in_flight f where f.workspace_id = d.workspace_id), 0
+            ) as workspace_rank
+        from due d where d.webhook_rank <= case when d.failed_attempts > 0 then 1 else %b::int4 end
+    ), eligible as (
         select *, row_number() over (
             partition by failed_attempts > 0
-            order by failed_attempts, workspaces_turn, next_attempt_at
-        ) as place
-        from shared where workspaces_turn <= %b::int4
+            order by failed_attempts, workspace_rank, next_attempt_at
+        ) as health_rank
+        from ranked where workspace_rank <= %b::int4
     ), chosen as (
         select webhook_id, count(*) as deliveries from (
-            select webhook_id from placed where failed_attempts = 0 or place <= %b::int4
-            order by failed_attempts, workspaces_turn, next_attempt_at limit %b::int4
+            select webhook_id from eligible where failed_attempts = 0 or health_rank <= %b::int4
+            order by failed_attempts, workspace_rank, next_attempt_at limit %b::int4
         ) c
         group by webhook_id
     ), locked as (
-        select d.*, e.url, e.secret, e.workspace_id, e.failed_attempts > 0 as failing
+        select d.*, e.url, e.secret, e.workspace_id, e.failed_attempts > 0 as is_failing
         from chosen c
         join webhooks.endpoints e on e.webhook_id = c.webhook_id
         cross join lateral (
@@ -127,96 +131,97 @@ CLAIM = f"""
             where webhook_id = c.webhook_id and status = 'pending' and next_attempt_at <= now()
             order by next_attempt_at limit c.deliveries for update skip locked
         ) d
-        limit %b::int4 -- there are no more, but the planner does not know
+        limit %b::int4 -- changes nothing but the planner's estimate
     )
     update webhooks.deliveries d set next_attempt_at = now() + %b::float8 * interval '1 second'
     from locked l where d.webhook_id = l.webhook_id and d.delivery_id = l.delivery_id
     returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries,
-        l.url, l.secret, l.workspace_id, l.failing
+        l.url, l.secret, l.workspace_id, l.is_failing
 """
 
-# A success counts unless one is recorded already, however late. A failure counts only if no result
-# was recorded since the claim: two workers may have tried, if a lease was too short
+# A success is recorded however late, unless one is recorded already. A failure is recorded only if
+# no result was recorded since the claim: if a lease was too short, two workers made an attempt
 RECORD = f"""
-    with told as (
-        select * from {unnest(RESULT_COLUMNS)} as t({column_names(RESULT_COLUMNS)})
+    with results as (
+        select * from {unnest(RESULT_COLUMNS)} as r({column_names(RESULT_COLUMNS)})
     ), recorded as (
         update webhooks.deliveries d set
-            status = t.status,
+            status = r.status,
             tries = d.tries + 1,
             attempt_count = d.attempt_count + 1,
-            last_status_code = t.status_code,
-            last_error = t.error,
-            next_attempt_at = case when t.status = 'pending'
-                then now() + t.pause_ms * interval '1 millisecond' end,
+            last_status_code = r.status_code,
+            last_error = r.error,
+            next_attempt_at = case when r.status = 'pending'
+                then now() + r.pause_ms * interval '1 millisecond' end,
             updated_at = now()
-        from told t
-        where d.webhook_id = t.webhook_id and d.delivery_id = t.delivery_id
+        from results r
+        where d.webhook_id = r.webhook_id and d.delivery_id = r.delivery_id
             and d.status <> 'delivered'
-            and (t.status = 'delivered' or (d.status = 'pending' and d.tries = t.tries))
-        returning d.webhook_id, t.status, t.gone
+            and (r.status = 'delivered' or (d.status = 'pending' and d.tries = r.tries))
+        returning d.webhook_id, r.status, r.is_gone
     ), counted as (
-        select webhook_id, bool_or(status = 'delivered') as delivered,
-            count(*) filter (where status = 'failed') as failed,
+        select webhook_id, bool_or(status = 'delivered') as any_delivered,
+            count(*) filter (where status = 'failed') as failed_deliveries,
             count(*) filter (where status <> 'delivered') as failed_attempts,
-            bool_or(gone) as gone
+            bool_or(is_gone) as is_gone
         from recorded group by webhook_id
     ), locked as materialized (
-        select e.webhook_id, e.is_enabled as was_enabled, c.gone,
-            case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures,
-            case when c.delivered then 0 else e.failed_attempts + c.failed_attempts end
+        select e.webhook_id, e.is_enabled as was_enabled, c.is_gone,
+            case when c.any_delivered then 0 else e.failures_in_a_row + c.failed_deliveries end
+                as failed_deliveries,
+            case when c.any_delivered then 0 else e.failed_attempts + c.failed_attempts end
                 as failed_attempts,
-            case when not c.delivered then coalesce(e.failing_since, now()) end as failing_since
+            case when not c.any_delivered then coalesce(e.failing_since, now()) end as failing_since
         from webhooks.endpoints e join counted c on c.webhook_id = e.webhook_id
         where c.failed_attempts > 0 or e.failed_attempts > 0
         order by e.webhook_id for update of e
-    ), judged as (
-        select *, failures >= %b::int4
+    ), evaluated as (
+        select *, failed_deliveries >= %b::int4
             or (
                 failed_attempts >= %b::int4
                 and failing_since <= now() - %b::float8 * interval '1 second'
-            ) as failing
+            ) as is_failing
         from locked
     )
     update webhooks.endpoints e set
-        failures_in_a_row = j.failures,
-        failed_attempts = j.failed_attempts,
-        failing_since = j.failing_since,
-        is_enabled = e.is_enabled and not j.gone and not j.failing,
+        failures_in_a_row = v.failed_deliveries,
+        failed_attempts = v.failed_attempts,
+        failing_since = v.failing_since,
+        is_enabled = e.is_enabled and not v.is_gone and not v.is_failing,
         disabled_reason = case
             when not e.is_enabled then e.disabled_reason
-            when j.gone then 'gone'
-            when j.failing then 'failing'
+            when v.is_gone then 'gone'
+            when v.is_failing then 'failing'
         end,
         updated_at = case
-            when e.is_enabled and (j.gone or j.failing) then now() else e.updated_at
+            when e.is_enabled and (v.is_gone or v.is_failing) then now() else e.updated_at
         end
-    from judged j where e.webhook_id = j.webhook_id
-    returning e.webhook_id, e.workspace_id, e.disabled_reason, j.was_enabled and not e.is_enabled
+    from evaluated v where e.webhook_id = v.webhook_id
+    returning e.webhook_id, e.workspace_id, e.disabled_reason, v.was_enabled and not e.is_enabled
 """
 
-# Deletes at most :most: all deliveries of deleted webhooks, and the old ones of the others
-CLEAN = text(f"""
-    with recursive {_KNOWN}, old as (
-        select d.webhook_id, d.delivery_id from known k
-        left join webhooks.endpoints e on e.webhook_id = k.webhook_id
+# Deletes at most :limit deliveries: all of deleted webhooks, and the old ones of existing webhooks
+DELETE_OLD = text(f"""
+    with recursive {_WITH_ANY}, old as (
+        select d.webhook_id, d.delivery_id from with_any w
+        left join webhooks.endpoints e on e.webhook_id = w.webhook_id
         cross join lateral (
             select webhook_id, delivery_id from webhooks.deliveries
-            where webhook_id = k.webhook_id and delivery_id < case
-                when e.webhook_id is null then cast(:all as uuid) else :kept_from
+            where webhook_id = w.webhook_id and delivery_id < case
+                when e.webhook_id is null then cast(:max_id as uuid) else :oldest_kept
             end
-            order by delivery_id limit :most
+            order by delivery_id limit :limit
         ) d
-        limit :most
+        limit :limit
     )
     delete from webhooks.deliveries d using old o
     where d.webhook_id = o.webhook_id and d.delivery_id = o.delivery_id
 """)
 
 OLDEST_DUE = text(f"""
-    with recursive {_WAITING}
+    with recursive {_WITH_PENDING}
     select extract(epoch from now() - min(d.next_attempt_at))::float8 as seconds
-    from waiting w
+    from with_pending w
     join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
     cross join lateral (
         select next_attempt_at from webhooks.deliveries
@@ -226,7 +231,7 @@ OLDEST_DUE = text(f"""
 
 
 class DeliveryRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Stores deliveries. Raises DatabaseUnavailable if Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -235,30 +240,30 @@ class DeliveryRepository:
     async def enabled_webhooks(
         self, workspace_ids: Collection[UUID]
     ) -> dict[UUID, list[EnabledWebhook]]:
-        """Returns the enabled webhooks of these workspaces. A workspace without any is absent."""
-        found: dict[UUID, list[EnabledWebhook]] = {}
+        """Returns enabled webhooks by workspace. A workspace without any is absent."""
+        webhooks: dict[UUID, list[EnabledWebhook]] = {}
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
                 ACTIVE_SUBSCRIPTIONS, [Column("uuid", list(workspace_ids))]
             )
             for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
-                found.setdefault(workspace_id, []).append(
+                webhooks.setdefault(workspace_id, []).append(
                     EnabledWebhook(webhook_id, frozenset(events), created_at)
                 )
-        return found
+        return webhooks
 
     async def has_enabled_webhook(self) -> bool:
-        """Tells whether any workspace has an enabled webhook."""
+        """Returns whether any workspace has an enabled webhook."""
         row = await self._database.fetch_first(HAS_ACTIVE_SUBSCRIPTIONS)
-        return row is not None and bool(row["is_so"])
+        return row is not None and bool(row["has_any"])
 
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
-        """Stores new deliveries, MAX_ENQUEUED in a transaction. Returns how many did not exist yet.
+        """Stores new deliveries, in chunks. Returns the number that did not exist yet.
 
-        Each transaction holds the batch's positions. Raises PositionBehind.
+        Each transaction locks the batch's positions. Raises PositionBehind.
         """
         stored = 0
-        for chunk in chunked(deliveries, MAX_ENQUEUED):
+        for chunk in chunked(deliveries, MAX_ENQUEUED_DELIVERIES):
             async with self._database.pipeline() as driver:
                 await self.positions.lock(driver, advance, moves=False)
                 cursor = await driver.execute(ENQUEUE, to_columns(DELIVERY_COLUMNS, chunk))
@@ -269,7 +274,7 @@ class DeliveryRepository:
     async def claim(
         self, capacity: Capacity, in_flight: Iterable[InFlight], lease_seconds: float
     ) -> list[ClaimedDelivery]:
-        """Claims due deliveries, as many as the capacity allows beside those in flight."""
+        """Claims due deliveries, within the capacity that requests in flight leave."""
         limits = (
             capacity.per_webhook,
             capacity.per_webhook,
@@ -288,7 +293,7 @@ class DeliveryRepository:
     async def record(
         self, results: Sequence[AttemptResult], policy: DisablePolicy
     ) -> list[DisabledWebhook]:
-        """Records results of attempts. Returns the webhooks that were disabled for them."""
+        """Records results of attempts. Returns the webhooks that these results disabled."""
         values = [*to_columns(RESULT_COLUMNS, results), *policy]
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(RECORD, values)
@@ -296,20 +301,20 @@ class DeliveryRepository:
             rows = await cursor.fetchall()
         return [
             DisabledWebhook(webhook_id, workspace_id, DisabledReason(reason))
-            for webhook_id, workspace_id, reason, is_news in rows
-            if is_news
+            for webhook_id, workspace_id, reason, was_disabled in rows
+            if was_disabled
         ]
 
-    async def clean(self, kept_from: UUID, limit: int) -> int:
-        """Deletes deliveries below the id or of deleted webhooks, at most `limit`.
+    async def delete_old(self, oldest_kept: UUID, limit: int) -> int:
+        """Deletes at most `limit` deliveries: of deleted webhooks, or with smaller ids.
 
-        Returns how many it deleted.
+        Returns the number of deleted deliveries.
         """
-        values = {"kept_from": kept_from, "all": HIGHEST_ID, "most": limit}
+        values = {"oldest_kept": oldest_kept, "max_id": MAX_ID, "limit": limit}
         async with self._database.transaction() as connection:
-            return (await connection.execute(CLEAN, values)).rowcount
+            return (await connection.execute(DELETE_OLD, values)).rowcount
 
     async def oldest_due_seconds(self) -> float:
-        """Returns how long the longest-waiting delivery has been due."""
+        """Returns how long the oldest due delivery has been due, or 0."""
         row = await self._database.fetch_first(OLDEST_DUE)
         return max(0.0, (row and row["seconds"]) or 0.0)

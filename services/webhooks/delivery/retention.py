@@ -1,40 +1,46 @@
-"""Deletes old deliveries, and measures how late the others are."""
+"""Deletes old deliveries, and measures how late due deliveries are."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from services.webhooks.delivery.repository import DeliveryRepository
-from services.webhooks.ids import lowest_id_of
+from services.webhooks.ids import compute_lowest_id
 from shared.runtime import metrics
 
-CLEAN_SECONDS = 60.0
-LOOK_SECONDS = 10.0
-MAX_CLEANED = 5000
+DELETE_INTERVAL_SECONDS = 60.0
+MEASURE_INTERVAL_SECONDS = 10.0
+MAX_DELETED_DELIVERIES = 5000
+"""Deliveries deleted in one transaction."""
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Cleaner:
-    """Deletes in portions, each a transaction of its own.
+class DeliveryRetention:
+    """Deletes deliveries after their retention, in chunks of one transaction each.
 
-    Replicas may do so at once: each finds what the others have left.
+    Replicas may run this at the same time: each deletes what the others have left.
     """
 
     def __init__(
-        self, store: DeliveryRepository, kept: timedelta, clock: Callable[[], datetime] = _utc_now
+        self,
+        store: DeliveryRepository,
+        retention: timedelta,
+        clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._store = store
-        self._kept = kept
+        self._retention = retention
         self._clock = clock
 
     async def delete_old_deliveries(self) -> int:
-        return await self._store.clean(lowest_id_of(self._clock() - self._kept), MAX_CLEANED)
+        """Deletes one chunk. Returns the number of deleted deliveries."""
+        oldest_kept = compute_lowest_id(self._clock() - self._retention)
+        return await self._store.delete_old(oldest_kept, MAX_DELETED_DELIVERIES)
 
 
-class Lateness:
-    """Sets the gauge of how long the longest-waiting delivery has been due."""
+class DeliveryDelayGauge:
+    """Sets the metric for how long the oldest due delivery has been due."""
 
     def __init__(self, store: DeliveryRepository) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""Sends one request to one receiver, and returns its answer."""
+"""Sends one request to one receiver and returns its response."""
 
 import asyncio
 import ssl
@@ -12,22 +12,22 @@ import httpcore
 
 from services.webhooks.delivery.connections import CheckedBackend, ForbiddenDestination
 from services.webhooks.delivery.model import ClaimedDelivery
-from services.webhooks.delivery.policy import Answer
+from services.webhooks.delivery.policy import ReceiverResponse
 from services.webhooks.delivery.signing import signed_headers
 from shared.contract.pins import make_printable
 from shared.http.app import VERSION
 
 USER_AGENT = f"Pinflow-Webhooks/{VERSION}"
-READ_BYTES = 4096
-"""Of an answer's body: nobody looks at it, but a connection can be used again only when all has
-been read.
+MAX_BODY_BYTES = 4096
+"""Bytes read of a response's body. The body is ignored, but a connection can be reused only after
+the whole body was read.
 """
+MAX_BODY_SECONDS = 1.0
 IDLE_SECONDS = 5.0
-READ_SECONDS = 1.0
-MAX_ERROR = 200
+MAX_ERROR_LENGTH = 200
 SUCCESS, REDIRECT = range(200, 300), range(300, 400)
 
-FAILURES = (
+SEND_ERRORS = (
     httpcore.NetworkError,
     httpcore.TimeoutException,
     httpcore.ProtocolError,
@@ -36,46 +36,47 @@ FAILURES = (
 )
 
 
-class Sender:
-    """Sends claimed deliveries. Follows no redirect, asks no proxy, keeps no cookie."""
+class WebhookSender:
+    """Sends claimed deliveries. Follows no redirects, uses no proxy and keeps no cookies."""
 
     def __init__(
         self,
         backend: CheckedBackend,
         *,
-        seconds: float,
-        at_once: int,
+        timeout_seconds: float,
+        max_connections: int,
         ca_file: str | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`seconds`: of one request, from looking up the name to the end of the answer.
+        """`timeout_seconds` covers one request, from name resolution to the end of the response.
 
-        Raises OSError for a file that can't be read.
+        Raises OSError if `ca_file` can't be read.
         """
-        self._seconds = seconds
+        self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(cafile=ca_file),
-            max_connections=at_once,
+            max_connections=max_connections,
             keepalive_expiry=IDLE_SECONDS,
             network_backend=backend,
         )
 
-    async def send(self, delivery: ClaimedDelivery) -> Answer:
+    async def send(self, delivery: ClaimedDelivery) -> ReceiverResponse:
         """Makes one attempt. Raises nothing that a receiver could cause."""
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 return await self._post(delivery)
         except TimeoutError:
-            return Answer(None, f"no answer within {self._seconds:g} s")
+            return ReceiverResponse(None, f"no response within {self._timeout_seconds:g} s")
         except ForbiddenDestination as error:
-            return Answer(None, f"not sent: {error}")
-        except FAILURES as error:
-            return Answer(None, make_printable(f"{type(error).__name__}: {error}", MAX_ERROR))
+            return ReceiverResponse(None, f"not sent: {error}")
+        except SEND_ERRORS as error:
+            reason = make_printable(f"{type(error).__name__}: {error}", MAX_ERROR_LENGTH)
+            return ReceiverResponse(None, reason)
 
-    async def _post(self, delivery: ClaimedDelivery) -> Answer:
+    async def _post(self, delivery: ClaimedDelivery) -> ReceiverResponse:
         url, body = urlsplit(delivery.url), delivery.body.encode()
-        about = signed_headers(
+        signature_headers = signed_headers(
             delivery.secret,
             event=delivery.event_type,
             event_id=delivery.event_id,
@@ -87,20 +88,24 @@ class Sender:
             "Host": url.netloc,
             "Content-Type": "application/json",
             "User-Agent": USER_AGENT,
-            **about,
+            **signature_headers,
         }
-        timeouts = {"timeout": {"connect": self._seconds}}
+        timeouts = {"timeout": {"connect": self._timeout_seconds}}
         async with self._pool.stream(
-            "POST", _target(url), headers=list(headers.items()), content=body, extensions=timeouts
+            "POST",
+            _target_url(url),
+            headers=list(headers.items()),
+            content=body,
+            extensions=timeouts,
         ) as response:
-            await _read_a_little(response)
-        return answer_of(response.status)
+            await _read_body_start(response)
+        return describe_response(response.status)
 
     async def close(self) -> None:
         await self._pool.aclose()
 
 
-def _target(url: SplitResult) -> httpcore.URL:
+def _target_url(url: SplitResult) -> httpcore.URL:
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     return httpcore.URL(
         scheme=url.scheme.encode(),
@@ -110,26 +115,27 @@ def _target(url: SplitResult) -> httpcore.URL:
     )
 
 
-async def _read_a_little(response: httpcore.Response) -> None:
-    # What it answered is known: a body that is endless, or breaks off, changes nothing
-    with suppress(TimeoutError, *FAILURES):
-        async with asyncio.timeout(READ_SECONDS):
-            read = 0
+async def _read_body_start(response: httpcore.Response) -> None:
+    # The status has already arrived: an endless or broken body changes nothing
+    with suppress(TimeoutError, *SEND_ERRORS):
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            read_bytes = 0
             async for chunk in response.aiter_stream():
-                read += len(chunk)
-                if read > READ_BYTES:  # the connection is closed with it
+                read_bytes += len(chunk)
+                if read_bytes > MAX_BODY_BYTES:  # leaving the loop closes the connection
                     return
 
 
-def answer_of(status: int) -> Answer:
+def describe_response(status: int) -> ReceiverResponse:
+    """Builds the response, with an error for every status but 2xx."""
     if status in SUCCESS:
-        return Answer(status, None)
+        return ReceiverResponse(status, None)
     if status in REDIRECT:
-        return Answer(status, "redirected: webhooks follow no redirect")
-    return Answer(status, f"answered {status} {_phrase(status)}".strip())
+        return ReceiverResponse(status, "redirected: webhooks follow no redirect")
+    return ReceiverResponse(status, f"answered {status} {_find_phrase(status)}".strip())
 
 
-def _phrase(status: int) -> str:
+def _find_phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:

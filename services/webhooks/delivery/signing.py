@@ -9,12 +9,12 @@ STANDARD_PREFIX = "whsec_"
 
 
 def pinbridge_signature(secret: str, body: bytes) -> str:
-    """Computes the HMAC-SHA256 of the raw body in hexadecimal, as PinBridge's receivers do."""
+    """Computes the raw body's HMAC-SHA256 in hexadecimal, as PinBridge's receivers check it."""
     return hmac.new(secret.encode(), body, sha256).hexdigest()
 
 
 def standard_signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """Signs id, time and body, so that an old request can't be sent again as a new one."""
+    """Signs id, time and body, so that nobody can replay an old request as a new one."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return (
         "v1," + base64.b64encode(hmac.new(standard_key(secret), signed, sha256).digest()).decode()
@@ -22,24 +22,25 @@ def standard_signature(secret: str, message_id: str, timestamp: int, body: bytes
 
 
 def standard_key(secret: str) -> bytes:
-    """Decodes the base64 after `whsec_`. The key of any other secret is its own bytes.
+    """Decodes the base64 after `whsec_`. A secret without that prefix is its own key.
 
-    Raises ValueError if that is not base64.
+    Raises ValueError if the rest is not base64.
     """
     if not secret.startswith(STANDARD_PREFIX):
         return secret.encode()
     try:
         key = base64.b64decode(secret.removeprefix(STANDARD_PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("what follows whsec_ is not base64") from None
+        raise ValueError("the text after whsec_ must be base64") from None
     if not key:
-        raise ValueError("nothing follows whsec_")
+        raise ValueError("the text after whsec_ must not be empty")
     return key
 
 
 def signed_headers(
     secret: str, *, event: str, event_id: str, delivery_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
+    """Builds the headers of both signature schemes."""
     return {
         "X-PinBridge-Event": event,
         "X-PinBridge-Delivery-ID": delivery_id,

@@ -1,6 +1,6 @@
-"""Decides where a webhook may lead: to public addresses, unless an operator allows others.
+"""Decides which addresses and ports webhooks may use (protection against SSRF).
 
-Names are resolved in connections.py.
+Only public addresses are allowed, unless an operator allows others. connections.py resolves hosts.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,15 @@ from pydantic_core import Url
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
-HIGHEST_PORT = 65535
+MAX_PORT = 65535
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Written out: what the standard library calls global has changed from one patch release of Python
-# to the next
-NOT_PUBLIC: tuple[Network, ...] = tuple(
+# Written out, because the standard library's `is_global` changes between patch releases of Python
+SPECIAL_NETWORKS: tuple[Network, ...] = tuple(
     map(
         ip_network,
         (
-            # IANA's special-purpose registry for IPv4, and what is no address of a host
+            # IANA's special-purpose registry for IPv4, and addresses that no host has
             "0.0.0.0/8",
             "10.0.0.0/8",
             "100.64.0.0/10",
@@ -39,20 +38,22 @@ NOT_PUBLIC: tuple[Network, ...] = tuple(
             "203.0.113.0/24",
             "224.0.0.0/4",
             "240.0.0.0/4",
-            "168.63.129.16/32",  # Azure's, of its hosts to their machines: public by number only
-            # IPv6: what lies in 2000::/3 and is not the Internet
-            "2001::/23",  # Teredo among them, which carries an IPv4 address
+            "168.63.129.16/32",  # Azure's host service for its virtual machines: looks public
+            # IPv6: networks in 2000::/3 that are not the Internet
+            "2001::/23",  # includes Teredo, which embeds an IPv4 address
             "2001:db8::/32",
-            "2002::/16",  # 6to4, which does too
+            "2002::/16",  # 6to4, which embeds one too
             "2620:4f:8000::/48",
             "3fff::/20",
         ),
     )
 )
 GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""All that IPv6 has given out. Outside lie loopback, link-local, unique local and multicast; IPv4
-mapped (::ffff:0:0/96) and translated (64:ff9b::/96), which lead to IPv4 addresses. An operator
-behind NAT64 allows that network.
+"""All public IPv6 addresses.
+
+Outside it are loopback, link-local, unique local and multicast addresses, and two networks that
+reach IPv4 addresses: mapped (::ffff:0:0/96) and translated (64:ff9b::/96). An operator behind NAT64
+allows the latter.
 """
 
 
@@ -63,10 +64,10 @@ class AddressRules:
     ports: tuple[range, ...]
 
     @classmethod
-    def of(
+    def from_settings(
         cls, *, allow_private: bool = False, allowed: str = "", ports: str = "1-65535"
     ) -> "AddressRules":
-        """Parses `allowed` and `ports`, which have commas as in the settings. Raises ValueError."""
+        """Parses `allowed` and `ports`, comma-separated as in the settings. Raises ValueError."""
         return cls(
             allow_private,
             tuple(ip_network(network.strip()) for network in filter(None, allowed.split(","))),
@@ -74,36 +75,44 @@ class AddressRules:
         )
 
     def permits(self, address: str) -> bool:
-        """Tells whether a connection to this IP address may be made."""
+        """Returns whether webhooks may connect to this IP address."""
         if self.allow_private:
             return True
-        parsed = ip_address(address.partition("%")[0])  # a zone says by which interface, not where
+        parsed = ip_address(address.partition("%")[0])  # a zone names the interface, not the target
         return is_public(parsed) or any(parsed in network for network in self.allowed)
 
     def permits_port(self, port: int) -> bool:
         return any(port in ports for ports in self.ports)
 
-    def refusal(self, url: str) -> str | None:
-        """Returns what is wrong with a normalised URL's port or IP address, or None.
+    def find_violation(self, url: str) -> str | None:
+        """Returns the reason why a normalized URL's port or IP address is forbidden, or None.
 
-        A name is not resolved.
+        Does not resolve a host name.
         """
         parts = Url(url)
         host = (parts.host or "").strip("[]")
-        if not self.permits_port(parts.port or DEFAULT_PORTS[parts.scheme]):
-            return f"port {parts.port} is not among those that webhooks may use"
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+        if not self.permits_port(port):
+            return describe_forbidden_port(port)
         if _is_address(host) and not self.permits(host):
             return (
-                "must not be a private or otherwise special address, unless the operator sets "
-                "PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES"
+                "the address is private or otherwise special. Use a public address, or ask the "
+                "operator to set PINFLOW_WEBHOOK_ALLOWED_NETWORKS"
             )
         return None
 
 
+def describe_forbidden_port(port: int) -> str:
+    return (
+        f"port {port} is not allowed for webhooks. Use another port, or ask the operator to set "
+        "PINFLOW_WEBHOOK_PORTS"
+    )
+
+
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    if address.version == 6 and address not in GLOBAL_UNICAST:  # noqa: PLR2004 - IP's
+    if address.version == 6 and address not in GLOBAL_UNICAST:  # noqa: PLR2004 - IP's version
         return False
-    return not any(address in network for network in NOT_PUBLIC)
+    return not any(address in network for network in SPECIAL_NETWORKS)
 
 
 def _is_address(host: str) -> bool:
@@ -115,12 +124,14 @@ def _is_address(host: str) -> bool:
 
 
 def parse_ports(text: str) -> tuple[range, ...]:
-    """Parses ports and ranges, as in `80,443,1024-65535`. Raises ValueError."""
+    """Parses ports and port ranges, such as `80,443,1024-65535`. Raises ValueError."""
     ranges = []
     for part in map(str.strip, text.split(",")):
         first, _, last = part.partition("-")
         ports = range(int(first), int(last or first) + 1)
-        if not ports or ports[0] < 1 or ports[-1] > HIGHEST_PORT:
-            raise ValueError(f"{part} is no port, and no range of ports")
+        if not ports or ports[0] < 1 or ports[-1] > MAX_PORT:
+            raise ValueError(
+                f"{part!r} is not a port or a port range: use numbers from 1 to {MAX_PORT}"
+            )
         ranges.append(ports)
     return tuple(ranges)

@@ -1,6 +1,6 @@
 """Claims due deliveries, sends them and records the results.
 
-Delivers at least once, in no order.
+Delivery is at-least-once and unordered.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from services.webhooks.delivery.model import (
     InFlight,
 )
 from services.webhooks.delivery.policy import (
-    Answer,
-    Delivered,
+    AttemptOutcome,
+    DeliveryFailed,
+    DeliverySucceeded,
     DisablePolicy,
-    GivenUp,
-    Outcome,
-    Retry,
+    ReceiverResponse,
     RetryPolicy,
-    attempt_result,
+    RetryScheduled,
+    build_attempt_result,
     decide,
 )
 from shared.contract.errors import Unavailable
@@ -36,16 +36,16 @@ from shared.runtime import metrics
 
 log = structlog.get_logger()
 
-GATHERING_SECONDS = 0.02
-"""Results of this time are recorded together, and the deliveries that follow claimed together."""
-_OUTCOMES: dict[type[Outcome], str] = {
-    Delivered: "delivered",
-    Retry: "retried",
-    GivenUp: "given_up",
+COLLECT_SECONDS = 0.02
+"""Time to collect results. They are recorded together, then the next deliveries are claimed."""
+_OUTCOME_LABELS: dict[type[AttemptOutcome], str] = {
+    DeliverySucceeded: "delivered",
+    RetryScheduled: "retried",
+    DeliveryFailed: "given_up",
 }
 
 
-class Deliveries(Protocol):
+class DeliveryStore(Protocol):
     async def claim(
         self, capacity: Capacity, in_flight: Sequence[InFlight], lease_seconds: float
     ) -> list[ClaimedDelivery]: ...
@@ -55,20 +55,20 @@ class Deliveries(Protocol):
 
 
 class DeliverySender(Protocol):
-    async def send(self, delivery: ClaimedDelivery) -> Answer: ...
+    async def send(self, delivery: ClaimedDelivery) -> ReceiverResponse: ...
     async def close(self) -> None: ...
 
 
 class DeliveryWorker:
-    """Delivers in rounds; its requests outlive a round. Replicas share the due deliveries.
+    """Delivers in rounds. Requests may outlast a round. Replicas share the due deliveries.
 
-    If the process is killed, its claimed deliveries are due again when their leases have passed.
-    What was sent and not recorded is sent again.
+    If the process is killed, its claimed deliveries become due again when their leases expire. A
+    delivery that was sent but not recorded is sent again.
     """
 
     def __init__(
         self,
-        store: Deliveries,
+        store: DeliveryStore,
         sender: DeliverySender,
         retry_policy: RetryPolicy,
         limits: ConcurrencyLimits,
@@ -91,34 +91,34 @@ class DeliveryWorker:
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Does nothing: `deliver_due` does the work."""
+        """Does nothing. The periodic task calls `deliver_due`."""
 
     def problem(self) -> str | None:
         return None
 
     def wake(self) -> None:
-        """Ends the wait for the next round: there is something to deliver."""
+        """Starts the next round now, because a delivery may be due."""
         self._changed.set()
 
     async def deliver_due(self) -> int:
-        """Records results, begins what is due, and waits until something changes.
+        """Records results, starts due deliveries, and waits for a change or the interval.
 
-        Raises DatabaseUnavailable. Results are kept then, and recorded by a later round.
+        Raises DatabaseUnavailable. A later round then records the results.
         """
         self._changed.clear()
         await self._record()
-        await self._begin()
-        await self._wait()
+        await self._start_due()
+        await self._wait_for_change()
         return 1
 
     async def stop(self) -> None:
-        """Lets requests in flight end within the stop timeout, and records their results."""
+        """Waits for requests in flight up to the stop timeout, and records their results."""
         if self._requests:
-            _, late = await asyncio.wait(self._requests, timeout=self._stop_seconds)
-            for request in late:
+            _, unfinished = await asyncio.wait(self._requests, timeout=self._stop_seconds)
+            for request in unfinished:
                 request.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        with suppress(Unavailable):  # they are sent again
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        with suppress(Unavailable):  # unrecorded deliveries are sent again
             await self._record()
         await self._sender.close()
 
@@ -135,7 +135,7 @@ class DeliveryWorker:
             )
         del self._results[: len(results)]
 
-    async def _begin(self) -> None:
+    async def _start_due(self) -> None:
         capacity = self._limits.capacity
         if capacity.free <= 0:
             return
@@ -146,31 +146,31 @@ class DeliveryWorker:
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
 
-    async def _wait(self) -> None:
+    async def _wait_for_change(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._interval_seconds):
                 await self._changed.wait()
-            await asyncio.sleep(GATHERING_SECONDS)
+            await asyncio.sleep(COLLECT_SECONDS)
 
     async def _attempt(self, delivery: ClaimedDelivery) -> None:
         started = time.monotonic()
         try:
-            answer = await self._send(delivery)
-            outcome = decide(answer, delivery.tries, self._retry_policy, random.random)
-            self._results.append(attempt_result(delivery, outcome))
-            metrics.WEBHOOK_ATTEMPTS.labels(_OUTCOMES[type(outcome)]).inc()
+            response = await self._send(delivery)
+            outcome = decide(response, delivery.failed_attempts, self._retry_policy, random.random)
+            self._results.append(build_attempt_result(delivery, outcome))
+            metrics.WEBHOOK_ATTEMPTS.labels(_OUTCOME_LABELS[type(outcome)]).inc()
             metrics.WEBHOOK_SECONDS.observe(time.monotonic() - started)
         finally:
             self._limits.release(delivery)
             self._changed.set()
 
-    async def _send(self, delivery: ClaimedDelivery) -> Answer:
+    async def _send(self, delivery: ClaimedDelivery) -> ReceiverResponse:
         try:
             return await self._sender.send(delivery)
         except Exception:
             log.exception(
-                "delivery_broke",
+                "delivery_attempt_crashed",
                 webhook_id=delivery.webhook_id,
                 delivery_id=delivery.delivery_id,
             )
-            return Answer(None, "could not be sent: something broke on our side")
+            return ReceiverResponse(None, "not sent: internal error in Pinflow")

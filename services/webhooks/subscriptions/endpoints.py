@@ -1,4 +1,4 @@
-"""HTTP of webhooks and of the log of their deliveries."""
+"""HTTP endpoints of webhooks and their delivery log."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -15,7 +15,7 @@ from services.webhooks.subscriptions.schemas import (
     WebhookDeliveryResponse,
     WebhookResponse,
     WebhookUpdate,
-    parse,
+    parse_body,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND
@@ -37,58 +37,59 @@ _CREATE, _UPDATE = (
 async def create_webhook(
     request: Request, response: Response, principal: WriteAccess, webhooks: Webhooks
 ) -> WebhookResponse:
-    """Tell `url` of `events` from now on. The secret is never given back.
+    """Create a webhook that sends `events` to `url` from now on. No response contains the secret.
 
-    Safe to repeat: a webhook that has the same url, secret, events and is_enabled is answered as it
-    is, with `Idempotent-Replayed: true`. A key that is limited to some accounts may not: a webhook
-    is told of all.
+    Safe to repeat: if a webhook has the same url, secret, events and is_enabled, it is returned
+    with `Idempotent-Replayed: true`. An API key that is limited to some accounts can't create
+    webhooks, because a webhook gets events of all accounts.
     """
     require_whole_workspace(principal)
     async with webhooks.reader.read(request) as document:
-        values = parse(WebhookCreate, document).values()
-    row, made = await webhooks.service.create(principal.workspace_id, values)
-    if not made:
+        values = parse_body(WebhookCreate, document).values()
+    row, is_new = await webhooks.service.create(principal.workspace_id, values)
+    if not is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return WebhookResponse.of(row)
+    return WebhookResponse.from_row(row)
 
 
 @router.get("")
 async def list_webhooks(principal: ReadAccess, webhooks: Webhooks) -> list[WebhookResponse]:
-    """All of the workspace's, in the order in which they were made."""
+    """List all webhooks of the workspace, oldest first."""
     rows = await webhooks.service.list_webhooks(principal.workspace_id)
-    return [WebhookResponse.of(row) for row in rows]
+    return [WebhookResponse.from_row(row) for row in rows]
 
 
 @router.get("/{webhook_id}", responses=NOT_FOUND)
 async def get_webhook(
     webhook_id: str, principal: ReadAccess, webhooks: Webhooks
 ) -> WebhookResponse:
+    """Get one webhook."""
     row = await webhooks.service.get(principal.workspace_id, _webhook_id(webhook_id))
-    return WebhookResponse.of(row)
+    return WebhookResponse.from_row(row)
 
 
 @router.patch("/{webhook_id}", openapi_extra=_UPDATE, responses=BODY_ERRORS | NOT_FOUND)
 async def update_webhook(
     webhook_id: str, request: Request, principal: WriteAccess, webhooks: Webhooks
 ) -> WebhookResponse:
-    """Change what is sent; the rest stays. Repeating it changes nothing more.
+    """Change the given fields of a webhook; the others stay. Safe to repeat.
 
-    What waits for delivery goes to the new url, signed with the new secret. Disabled, a webhook
-    gets nothing, and what happens meanwhile it is never told; what waited goes on when it is
-    enabled again, which also forgets its failures.
+    Pending deliveries go to the new url, signed with the new secret. A disabled webhook gets
+    nothing, and events that happen meanwhile are never sent to it. When it is enabled again, its
+    pending deliveries continue and its failures are reset.
     """
     require_whole_workspace(principal)
     async with webhooks.reader.read(request) as document:
-        changes = parse(WebhookUpdate, document).changes()
+        changes = parse_body(WebhookUpdate, document).changes()
     row = await webhooks.service.update(principal.workspace_id, _webhook_id(webhook_id), changes)
-    return WebhookResponse.of(row)
+    return WebhookResponse.from_row(row)
 
 
 @router.delete("/{webhook_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
 async def delete_webhook(webhook_id: str, principal: DestructiveAccess, webhooks: Webhooks) -> None:
-    """It is told nothing more, but for requests that are under way; its deliveries go with it.
+    """Delete a webhook and its deliveries. Requests in flight may still arrive.
 
-    Repeated: 404, it is gone.
+    Answers 404 if it is repeated.
     """
     await webhooks.service.delete(principal.workspace_id, _webhook_id(webhook_id))
 
@@ -102,14 +103,16 @@ async def list_deliveries(
     webhooks: Webhooks,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[
-        UUID | None, Query(description="The id of a delivery: those before it are listed.")
+        UUID | None, Query(description="The id of a delivery: lists only older ones.")
     ] = None,
     status: DeliveryStatus | None = None,
 ) -> list[WebhookDeliveryResponse]:
-    """What the webhook was or will be told, the newest first; kept for some days. `Link` has the
-    address of the next page, if there may be one: it stays right while new ones come in. A page of
-    `pending` or `delivered` ones may be short, even empty, and have a next one: at most 10 000
-    deliveries are looked at for it. Not for a key that is limited to some accounts.
+    """List a webhook's past and pending deliveries, newest first. They are kept for some days.
+
+    The header `Link` has the address of the next page, if there may be one. New deliveries don't
+    shift pages. With `status` `pending` or `delivered`, a page scans at most 10 000 deliveries: it
+    may be short or even empty and still have a next page. An API key that is limited to some
+    accounts can't use this endpoint.
     """
     require_whole_workspace(principal)
     page = await webhooks.service.list_deliveries(
@@ -119,24 +122,27 @@ async def list_deliveries(
         before=cursor,
         status=status,
     )
-    if page.next_before is not None:
-        query: dict[str, object] = {"limit": limit, "cursor": page.next_before}
+    if page.next_cursor is not None:
+        query: dict[str, object] = {"limit": limit, "cursor": page.next_cursor}
         if status is not None:
             query["status"] = status.value
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
-    return [WebhookDeliveryResponse.of(row) for row in page.rows]
+    return [WebhookDeliveryResponse.from_row(row) for row in page.rows]
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}", responses=NOT_FOUND)
 async def get_delivery(
     webhook_id: str, delivery_id: str, principal: ReadAccess, webhooks: Webhooks
 ) -> WebhookDeliveryResponse:
-    """Not for a key that is limited to some accounts."""
+    """Get one delivery.
+
+    An API key that is limited to some accounts can't use this endpoint.
+    """
     require_whole_workspace(principal)
     row = await webhooks.service.get_delivery(
         principal.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)
     )
-    return WebhookDeliveryResponse.of(row)
+    return WebhookDeliveryResponse.from_row(row)
 
 
 @router.post(
@@ -147,18 +153,18 @@ async def get_delivery(
 async def resend_delivery(
     webhook_id: str, delivery_id: str, principal: WriteAccess, webhooks: Webhooks
 ) -> WebhookDeliveryResponse:
-    """Send it again, now, whatever became of it; it keeps its ids, its body and its count of
-    attempts, and may fail as often as a new one.
+    """Send a delivery again now, whatever its status.
 
-    Repeated while it is pending: one more request at most. Repeated later it is sent once more,
-    which is what it is for. The webhook must be enabled (409 `webhook_disabled`). Not for a key
-    that is limited to some accounts.
+    It keeps its ids, body and attempt count, and gets as many attempts as a new delivery. Repeating
+    this while the delivery is pending causes at most one more request; later, each call sends it
+    once more. The webhook must be enabled (409 `webhook_disabled`). An API key that is limited to
+    some accounts can't use this endpoint.
     """
     require_whole_workspace(principal)
     row = await webhooks.service.resend(
         principal.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)
     )
-    return WebhookDeliveryResponse.of(row)
+    return WebhookDeliveryResponse.from_row(row)
 
 
 def _webhook_id(webhook_id: str) -> UUID:

@@ -1,4 +1,4 @@
-"""Reads and changes webhooks, and reads and requeues their deliveries."""
+"""Stores webhooks, and reads and requeues their deliveries."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,38 +16,40 @@ from shared.postgres.row import Row
 _LOCK = text("select pg_advisory_xact_lock(hashtextextended('webhooks/' || :workspace_id, 0))")
 
 SCANNED_STATUSES = {DeliveryStatus.PENDING, DeliveryStatus.DELIVERED}
-"""Found by a scan from the newest on. An index would cost a write for every delivery, some three.
+"""Statuses that a list finds by scanning from the newest delivery.
+
+An index on them would cost every delivery up to three more writes.
 """
-MAX_SCANNED = 10_000
-"""Deliveries that a scan for one page reads."""
+MAX_SCANNED_DELIVERIES = 10_000
+"""Most deliveries that a scan reads for one page."""
 
 
 class DeliveryPage(NamedTuple):
     rows: list[Row]
-    next_before: UUID | None
-    """The id that the next page's deliveries are older than. None if there is no next page.
+    next_cursor: UUID | None
+    """The next page lists deliveries with smaller ids. None if there is no next page.
 
-    A short page may have a next one, if its scan ended after MAX_SCANNED deliveries.
+    A short page may have a next page, if its scan stopped after MAX_SCANNED_DELIVERIES.
     """
 
 
 class LockedWebhooks:
-    """Reads and creates webhooks of a workspace that is locked."""
+    """Reads and creates webhooks of a workspace while its lock is held."""
 
     def __init__(self, workspace_id: UUID, connection: AsyncConnection) -> None:
         self._workspace_id = workspace_id
         self._connection = connection
 
     async def find(self, values: Mapping[str, Any]) -> Row | None:
-        """Returns a webhook that has these values."""
+        """Returns a webhook with these column values, if there is one."""
         equal = (endpoints.c[name] == value for name, value in values.items())
         query = select(endpoints).where(endpoints.c.workspace_id == self._workspace_id, *equal)
-        found = (await self._connection.execute(query.limit(1))).mappings().first()
-        return None if found is None else dict(found)
+        row = (await self._connection.execute(query.limit(1))).mappings().first()
+        return None if row is None else dict(row)
 
     async def count(self) -> int:
-        its = endpoints.c.workspace_id == self._workspace_id
-        query = select(func.count()).select_from(endpoints).where(its)
+        in_workspace = endpoints.c.workspace_id == self._workspace_id
+        query = select(func.count()).select_from(endpoints).where(in_workspace)
         return int((await self._connection.execute(query)).scalar_one())
 
     async def create(self, values: Mapping[str, Any]) -> Row:
@@ -59,23 +61,23 @@ class LockedWebhooks:
 
 
 class WebhookRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Stores webhooks. Raises DatabaseUnavailable if Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @asynccontextmanager
-    async def locked(self, workspace_id: UUID) -> AsyncIterator[LockedWebhooks]:
-        """Lets one block at a time create webhooks of a workspace.
+    async def lock(self, workspace_id: UUID) -> AsyncIterator[LockedWebhooks]:
+        """Holds the workspace's lock for one block at a time.
 
-        Of two at once, both would count room for one more, or both find no equal webhook.
+        Without it two concurrent calls could both pass the limit, or both create an equal webhook.
         """
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK, {"workspace_id": str(workspace_id)})
             yield LockedWebhooks(workspace_id, connection)
 
     async def list_webhooks(self, workspace_id: UUID) -> list[Row]:
-        """Returns the workspace's webhooks, the newest last."""
+        """Returns the workspace's webhooks, oldest first."""
         query = select(endpoints).where(endpoints.c.workspace_id == workspace_id)
         return await self._database.fetch_all(
             query.order_by(endpoints.c.created_at, endpoints.c.webhook_id)
@@ -83,43 +85,43 @@ class WebhookRepository:
 
     async def get(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
         return await self._database.fetch_first(
-            select(endpoints).where(_is_webhook(workspace_id, webhook_id))
+            select(endpoints).where(_matches_webhook(workspace_id, webhook_id))
         )
 
     async def update(
         self, workspace_id: UUID, webhook_id: UUID, changes: Mapping[str, Any]
     ) -> Row | None:
-        """Changes a webhook. Enabling or disabling it by hand also forgets its failures."""
+        """Changes a webhook. A client that enables or disables it also resets its failures."""
         values = {**changes, "updated_at": func.now()}
         if "is_enabled" in changes:
             values |= {
                 "disabled_reason": None,
                 "failures_in_a_row": 0,
-                # 1 after failures: until it delivers, webhooks that have not failed go first
+                # 1 after failures: until it succeeds, healthy webhooks still go first
                 "failed_attempts": func.least(endpoints.c.failed_attempts, 1),
                 "failing_since": None,
             }
         return await self._database.fetch_first(
             update(endpoints)
-            .where(_is_webhook(workspace_id, webhook_id))
+            .where(_matches_webhook(workspace_id, webhook_id))
             .values(values)
             .returning(endpoints)
         )
 
     async def delete(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
-        """Deletes a webhook. Its deliveries are no longer sent or seen; retention deletes them."""
+        """Deletes a webhook. Its deliveries are no longer sent or shown; retention deletes them."""
         return await self._database.fetch_first(
             delete(endpoints)
-            .where(_is_webhook(workspace_id, webhook_id))
+            .where(_matches_webhook(workspace_id, webhook_id))
             .returning(endpoints.c.webhook_id)
         )
 
     async def list_deliveries(
         self, webhook_id: UUID, *, limit: int, before: UUID | None, status: DeliveryStatus | None
     ) -> DeliveryPage:
-        """Returns a page of a webhook's deliveries, the newest first.
+        """Returns a page of a webhook's deliveries, newest first.
 
-        `before`: only deliveries older than this one.
+        `before`: lists only deliveries older than this one.
         """
         newest = select(deliveries).where(deliveries.c.webhook_id == webhook_id)
         if before is not None:
@@ -135,18 +137,18 @@ class WebhookRepository:
         return DeliveryPage(rows, rows[-1]["delivery_id"] if len(rows) == limit else last)
 
     async def _last_scanned(self, newest: Select[Any]) -> UUID | None:
-        """Returns the delivery at which a scan ends, or None if it ends before."""
+        """Returns the last delivery that a scan may read, or None if there are fewer."""
         ids = newest.with_only_columns(deliveries.c.delivery_id)
-        row = await self._database.fetch_first(ids.offset(MAX_SCANNED - 1).limit(1))
+        row = await self._database.fetch_first(ids.offset(MAX_SCANNED_DELIVERIES - 1).limit(1))
         return None if row is None else row["delivery_id"]
 
     async def get_delivery(self, webhook_id: UUID, delivery_id: UUID) -> Row | None:
         return await self._database.fetch_first(
-            select(deliveries).where(_is_delivery(webhook_id, delivery_id))
+            select(deliveries).where(_matches_delivery(webhook_id, delivery_id))
         )
 
     async def requeue(self, webhook_id: UUID, delivery_id: UUID) -> Row | None:
-        """Makes a delivery of any status pending and due now, with no failed attempts."""
+        """Makes a delivery of any status pending and due now, and resets its failed attempts."""
         values = {
             "status": DeliveryStatus.PENDING.value,
             "tries": 0,
@@ -155,24 +157,24 @@ class WebhookRepository:
         }
         return await self._database.fetch_first(
             update(deliveries)
-            .where(_is_delivery(webhook_id, delivery_id))
+            .where(_matches_delivery(webhook_id, delivery_id))
             .values(values)
             .returning(deliveries)
         )
 
 
 def _scan(newest: Select[Any], last: UUID | None, status: DeliveryStatus) -> Select[Any]:
-    """Returns the deliveries of a status among the newest, down to `last`."""
+    """Builds the query for deliveries with a status, from the newest down to `last`."""
     if last is not None:
         newest = newest.where(deliveries.c.delivery_id >= last)
-    # Behind an offset, Postgres keeps the order of the subquery and reads it no further
+    # The offset makes Postgres keep the subquery's order and stop at the limit
     scanned = newest.offset(0).subquery()
     return select(scanned).where(scanned.c.status == status).order_by(scanned.c.delivery_id.desc())
 
 
-def _is_webhook(workspace_id: UUID, webhook_id: UUID) -> ColumnElement[bool]:
+def _matches_webhook(workspace_id: UUID, webhook_id: UUID) -> ColumnElement[bool]:
     return and_(endpoints.c.workspace_id == workspace_id, endpoints.c.webhook_id == webhook_id)
 
 
-def _is_delivery(webhook_id: UUID, delivery_id: UUID) -> ColumnElement[bool]:
+def _matches_delivery(webhook_id: UUID, delivery_id: UUID) -> ColumnElement[bool]:
     return and_(deliveries.c.webhook_id == webhook_id, deliveries.c.delivery_id == delivery_id)

@@ -1,6 +1,6 @@
-"""Defines the HTTP models of webhooks.
+"""HTTP models of webhooks.
 
-The fields are those of pinbridge-sdk 1.10.1. Pinflow's own stand at the end of each.
+The fields are those of pinbridge-sdk 1.10.1. Pinflow's own fields are last in each model.
 """
 
 from collections.abc import Mapping
@@ -35,23 +35,24 @@ M = TypeVar("M", bound=BaseModel)
 DEFAULT_EVENTS = (EventName.PIN_PUBLISHED, EventName.PIN_FAILED)
 
 
-def _webhook_url(value: str) -> str:
-    """Writes a URL as browsers do. An IP address in an odd spelling becomes its usual one."""
+def _normalize_receiver_url(value: str) -> str:
+    """Normalizes a URL as browsers do. Unusual spellings of IP addresses become the usual ones."""
     url = normalize_url(value).partition("#")[0]
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         raise PydanticCustomError(
             "url_user_info",
-            "must not contain a user name or password: receivers check the signature",
+            "must not contain a user name or password. Let the receiver check the signature",
         )
     if len(url) > MAX_URL_LENGTH:
         raise PydanticCustomError(
-            "url_too_long", "must have at most 2048 characters, with what is not ASCII escaped"
+            "url_too_long",
+            "must have at most 2048 characters after non-ASCII characters are escaped",
         )
     return url
 
 
-def _secret(value: str) -> str:
+def _check_secret(value: str) -> str:
     if "\0" in value:
         raise PydanticCustomError("nul_character", "must not contain the character NUL")
     try:
@@ -61,8 +62,8 @@ def _secret(value: str) -> str:
     return value
 
 
-def _in_order(events: list[EventName]) -> list[EventName]:
-    # Each once, so that two lists of the same events are equal
+def _sort_events(events: list[EventName]) -> list[EventName]:
+    # Without duplicates, so that lists of the same events are equal
     return [name for name in EventName if name in events]
 
 
@@ -82,20 +83,27 @@ _SECRET_SCHEMA = Field(
 )
 
 ReceiverUrl = Annotated[
-    str, StringConstraints(max_length=MAX_URL_LENGTH), AfterValidator(_webhook_url), _URL_SCHEMA
+    str,
+    StringConstraints(max_length=MAX_URL_LENGTH),
+    AfterValidator(_normalize_receiver_url),
+    _URL_SCHEMA,
 ]
 Secret = Annotated[
-    str, StringConstraints(min_length=16, max_length=255), AfterValidator(_secret), _SECRET_SCHEMA
+    str,
+    StringConstraints(min_length=16, max_length=255),
+    AfterValidator(_check_secret),
+    _SECRET_SCHEMA,
 ]
 # Not a reference: the schema of an endpoint that reads its body itself has no definitions
 _Event = Annotated[EventName, WithJsonSchema(TypeAdapter(EventName).json_schema())]
-Events = Annotated[list[_Event], Field(min_length=1, max_length=100), AfterValidator(_in_order)]
+Events = Annotated[list[_Event], Field(min_length=1, max_length=100), AfterValidator(_sort_events)]
 
 
 class WebhookCreate(BaseModel):
-    """`secret` signs what is delivered; it is never given back.
+    """Fields of a new webhook.
 
-    One that begins with `whsec_` is a Standard Webhooks secret.
+    `secret` signs the deliveries and is never returned. A secret that begins with `whsec_` is a
+    Standard Webhooks secret.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -106,12 +114,12 @@ class WebhookCreate(BaseModel):
     is_enabled: StrictBool = True
 
     def values(self) -> dict[str, Any]:
-        """Returns the columns."""
+        """Returns the values by column."""
         return self.model_dump(mode="json")
 
 
 class WebhookUpdate(BaseModel):
-    """What is absent, or null, stays as it is."""
+    """Fields of a webhook to change. A field that is absent or null stays unchanged."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -121,12 +129,12 @@ class WebhookUpdate(BaseModel):
     is_enabled: StrictBool | None = None
 
     def changes(self) -> dict[str, Any]:
-        """Returns the columns that change."""
+        """Returns the changed values by column."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def parse(model: type[M], document: object) -> M:
-    """Validates a body. Raises ApiError (422) with every fault, but never with the secret."""
+def parse_body(model: type[M], document: object) -> M:
+    """Validates a body. Raises ApiError (422) with every fault, but without the secret."""
     try:
         return model.model_validate(require_object(document))
     except ValidationError as error:
@@ -147,14 +155,15 @@ class WebhookResponse(BaseModel):
     created_at: datetime
     updated_at: datetime
     disabled_reason: DisabledReason | None
-    """Why Pinflow switched it off: `gone` (the receiver answered 410), `failing` (deliveries or
-    attempts in a row have failed).
+    """The reason why Pinflow disabled the webhook.
+
+    `gone`: the receiver answered 410. `failing`: too many deliveries or attempts failed in a row.
     """
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "WebhookResponse":
-        named = {name: row[name] for name in cls.model_fields if name in row}
-        return cls(**{**named, "id": row["webhook_id"]})
+    def from_row(cls, row: Mapping[str, Any]) -> "WebhookResponse":
+        fields = {name: row[name] for name in cls.model_fields if name in row}
+        return cls(**{**fields, "id": row["webhook_id"]})
 
 
 class WebhookDeliveryResponse(BaseModel):
@@ -170,9 +179,9 @@ class WebhookDeliveryResponse(BaseModel):
     updated_at: datetime
     status: DeliveryStatus
     event_id: str
-    """As `webhook-id` has it: the same for every webhook that was told of the event."""
+    """The id in the header `webhook-id`: the same for every webhook that gets this event."""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "WebhookDeliveryResponse":
-        named = {name: row[name] for name in cls.model_fields if name in row}
-        return cls(**{**named, "id": row["delivery_id"], "payload": orjson.loads(row["body"])})
+    def from_row(cls, row: Mapping[str, Any]) -> "WebhookDeliveryResponse":
+        fields = {name: row[name] for name in cls.model_fields if name in row}
+        return cls(**{**fields, "id": row["delivery_id"], "payload": orjson.loads(row["body"])})

@@ -27,27 +27,27 @@ class WebhookService:
         worker: DeliveryWorker,
         max_webhooks: int,
     ) -> None:
-        """`max_webhooks`: of one workspace."""
+        """Takes `max_webhooks`, the limit of one workspace."""
         self._webhooks = webhooks
         self._address_rules = address_rules
         self._worker = worker
         self._max_webhooks = max_webhooks
 
     async def create(self, workspace_id: UUID, values: Mapping[str, Any]) -> tuple[Row, bool]:
-        """Creates a webhook, if the workspace has none with the same values.
+        """Creates a webhook unless the workspace has one with the same values.
 
         Returns the webhook, and whether this call created it. `values` are columns: url, secret,
         events, is_enabled.
         """
         require_allowed_destination(self._address_rules, values["url"])
-        async with self._webhooks.locked(workspace_id) as locked:
+        async with self._webhooks.lock(workspace_id) as locked:
             if (existing := await locked.find(values)) is not None:
                 return existing, False
             require_below_limit(await locked.count(), self._max_webhooks)
             return await locked.create(values), True
 
     async def list_webhooks(self, workspace_id: UUID) -> list[Row]:
-        """Returns the workspace's webhooks, the newest last."""
+        """Returns the workspace's webhooks, oldest first."""
         return await self._webhooks.list_webhooks(workspace_id)
 
     async def get(self, workspace_id: UUID, webhook_id: UUID) -> Row:
@@ -59,7 +59,7 @@ class WebhookService:
             require_allowed_destination(self._address_rules, changes["url"])
         row = await self._webhooks.update(workspace_id, webhook_id, changes)
         webhook = require_found(row, "Webhook")
-        self._worker.wake()  # what waited for a disabled webhook may be due
+        self._worker.wake()  # pending deliveries of a webhook that was disabled may be due
         return webhook
 
     async def delete(self, workspace_id: UUID, webhook_id: UUID) -> None:
@@ -74,7 +74,7 @@ class WebhookService:
         before: UUID | None,
         status: DeliveryStatus | None,
     ) -> DeliveryPage:
-        """Returns a page of a webhook's deliveries, the newest first."""
+        """Returns a page of a webhook's deliveries, newest first."""
         await self.get(workspace_id, webhook_id)
         return await self._webhooks.list_deliveries(
             webhook_id, limit=limit, before=before, status=status

@@ -1,6 +1,4 @@
-"""The webhooks service on real servers, with events as the publisher and the status service
-announce them.
-"""
+"""The webhooks service on real servers, with events as publisher and status announce them."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -39,13 +37,13 @@ def pin_published(workspace_id: UUID, *, key: str = "lamp", **fields: Any) -> Re
         **fields,
     }
     event = PinPublished(workspace_id=workspace_id, idempotency_key=key, **values)
-    about = build_headers(
+    headers = build_headers(
         EventType.PIN_PUBLISHED,
         event_id=f"{event.pin_id}:published",
         source="/test",
         time=event.published_at,
     )
-    return Record(str(workspace_id).encode(), encode(event), about)
+    return Record(str(workspace_id).encode(), encode(event), headers)
 
 
 def import_ended(workspace_id: UUID, status: JobStatus) -> Record:
@@ -63,17 +61,17 @@ def import_ended(workspace_id: UUID, status: JobStatus) -> Record:
         **counters,
         completed_at=datetime.now(UTC),
     )
-    about = build_headers(
+    headers = build_headers(
         EventType.IMPORT_COMPLETED,
         event_id=f"{event.job_id}:completed",
         source="/test",
         time=event.completed_at,
     )
-    return Record(str(workspace_id).encode(), encode(event), about)
+    return Record(str(workspace_id).encode(), encode(event), headers)
 
 
 class Webhooks:
-    """The service as clients and Kafka see it."""
+    """Calls the service as clients do, and announces events on Kafka."""
 
     def __init__(
         self, http: httpx.AsyncClient, producer: RecordProducer, names: TopicNames
@@ -116,22 +114,19 @@ class Webhooks:
     async def ended(
         self, workspace: Workspace, webhook_id: str, count: int = 1
     ) -> list[dict[str, Any]]:
-        """Its deliveries, once so many are there and none is pending."""
+        """Waits for `count` deliveries of which none is pending, and returns them."""
 
-        async def look() -> list[dict[str, Any]] | None:
-            found = await self.deliveries(workspace, webhook_id)
-            return (
-                found
-                if len(found) == count and all(one["status"] in ENDED for one in found)
-                else None
-            )
+        async def find_ended() -> list[dict[str, Any]] | None:
+            deliveries = await self.deliveries(workspace, webhook_id)
+            has_ended = all(delivery["status"] in ENDED for delivery in deliveries)
+            return deliveries if len(deliveries) == count and has_ended else None
 
-        return await eventually(look)
+        return await eventually(find_ended)
 
 
 @pytest.fixture(scope="module")
 def settings(kafka: str, topic_prefix: str, database_url: str) -> WebhooksSettings:
-    """Retries come soon, and receivers may be on this machine."""
+    """Retries come soon, and receivers on this machine are allowed."""
     return WebhooksSettings(
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,

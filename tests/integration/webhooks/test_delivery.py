@@ -1,4 +1,4 @@
-"""From an event on Kafka to a receiver's door."""
+"""Deliveries, from an event on Kafka to a receiver."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ from tests.support.services import running
 from tests.support.waiting import eventually
 
 
-async def test_an_event_is_told_signed_as_pinbridges_receivers_check_it(
+async def test_an_event_is_delivered_with_the_signature_that_pinbridges_receivers_check(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     made = await webhooks.create(workspace, f"{receiver.url}?shop=1")
@@ -66,7 +66,7 @@ async def test_an_event_is_told_signed_as_pinbridges_receivers_check_it(
     assert delivery["next_attempt_at"] is None
 
 
-async def test_standard_webhooks_is_beside_it(
+async def test_a_delivery_also_has_the_standard_webhooks_signature(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     key = b"0123456789abcdef0123456789abcdef"
@@ -90,22 +90,22 @@ async def test_standard_webhooks_is_beside_it(
         (JobStatus.FAILED, "import.failed"),
     ],
 )
-async def test_an_imports_end_is_told_to_whoever_asked_for_it(
+async def test_the_end_of_an_import_is_delivered_to_subscribed_webhooks(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver, status: JobStatus, name: str
 ) -> None:
     await webhooks.create(workspace, receiver.url, events=[name])
-    others = [
-        one for one in JobStatus if one not in {status, JobStatus.QUEUED, JobStatus.PROCESSING}
-    ]
+    unfinished = {JobStatus.QUEUED, JobStatus.PROCESSING}
+    others = [other for other in JobStatus if other not in {status, *unfinished}]
     await webhooks.announce(pin_published(workspace.id))
     await webhooks.announce(
-        *(import_ended(workspace.id, one) for one in (*others, status)), topic=TopicName.JOB_EVENTS
+        *(import_ended(workspace.id, job_status) for job_status in (*others, status)),
+        topic=TopicName.JOB_EVENTS,
     )
     await eventually(lambda: receiver.seen(name))
-    assert [one.headers["x-pinbridge-event"] for one in receiver.requests] == [name]
+    assert [request.headers["x-pinbridge-event"] for request in receiver.requests] == [name]
 
 
-async def test_an_event_that_is_announced_again_is_told_once(
+async def test_an_event_that_is_announced_twice_is_delivered_once(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     made = await webhooks.create(workspace, receiver.url)
@@ -117,7 +117,7 @@ async def test_an_event_that_is_announced_again_is_told_once(
     await eventually(receiver.seen)
     await webhooks.announce(first, second)
     await webhooks.ended(workspace, made["id"], count=2)
-    assert sorted(one.document["data"]["idempotency_key"] for one in receiver.requests) == [
+    assert sorted(request.document["data"]["idempotency_key"] for request in receiver.requests) == [
         "first",
         "second",
     ]
@@ -148,9 +148,7 @@ async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_rest
         made = await webhooks.create(workspace, receiver.url)
         await webhooks.announce(first)
         await webhooks.ended(workspace, made["id"])
-        await webhooks.announce(
-            first, second
-        )  # announced again, it is another record of the same event
+        await webhooks.announce(first, second)  # a second record of the same event
         before = await webhooks.ended(workspace, made["id"], count=2)
     await producer.stop()
     async with database.transaction() as connection:
@@ -162,15 +160,15 @@ async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_rest
         after = await Webhooks(http, producer, TopicNames(own_topics)).ended(
             workspace, made["id"], count=2
         )
-    assert [(one["id"], one["payload"]) for one in after] == [
-        (one["id"], one["payload"]) for one in before
+    assert [(delivery["id"], delivery["payload"]) for delivery in after] == [
+        (delivery["id"], delivery["payload"]) for delivery in before
     ]
-    told = Counter(one.headers["x-pinbridge-delivery-id"] for one in receiver.requests)
-    assert told == {one["id"]: 2 for one in before}
+    received = Counter(request.headers["x-pinbridge-delivery-id"] for request in receiver.requests)
+    assert received == {delivery["id"]: 2 for delivery in before}
 
 
 async def rewind(settings: WebhooksSettings, name: TopicName) -> None:
-    """Sets the group's offsets back to the topic's beginning. No member may be there."""
+    """Resets the group's offsets to the start of the topic. The group must have no member."""
     names = TopicNames(settings.topic_prefix)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
@@ -183,7 +181,7 @@ async def rewind(settings: WebhooksSettings, name: TopicName) -> None:
     await consumer.stop()
 
 
-async def test_each_webhook_is_told_and_no_other_workspaces(
+async def test_each_webhook_of_the_workspace_and_no_other_gets_the_event(
     webhooks: Webhooks, workspace: Workspace, database: Database, receiver: Receiver
 ) -> None:
     other = await make_workspace(database)
@@ -195,29 +193,33 @@ async def test_each_webhook_is_told_and_no_other_workspaces(
             pin_published(workspace.id, key="ours"), pin_published(other.id, key="theirs")
         )
         await eventually(lambda: receiver.seen() and second.seen() and foreign.seen())
-        told = [
-            [one.document["data"]["idempotency_key"] for one in each.requests]
-            for each in (receiver, second, foreign)
+        received = [
+            [request.document["data"]["idempotency_key"] for request in target.requests]
+            for target in (receiver, second, foreign)
         ]
-    assert told == [["ours"], ["ours"], ["theirs"]]
-    ids = {one.headers["webhook-id"] for each in (receiver, second) for one in each.requests}
-    assert len(ids) == 1  # the event's, not the delivery's
+    assert received == [["ours"], ["ours"], ["theirs"]]
+    ids = {
+        request.headers["webhook-id"]
+        for target in (receiver, second)
+        for request in target.requests
+    }
+    assert len(ids) == 1  # the event's id, not the delivery's
 
 
-async def test_a_webhook_misses_nothing_that_happens_right_after_it_was_made(
+async def test_a_webhook_gets_events_right_after_its_creation(
     webhooks: Webhooks, database: Database, receiver: Receiver
 ) -> None:
     for _ in range(20):
-        made_just_now = await make_workspace(database)
-        await webhooks.create(made_just_now, receiver.url)
-        await webhooks.announce(pin_published(made_just_now.id))
+        new_workspace = await make_workspace(database)
+        await webhooks.create(new_workspace, receiver.url)
+        await webhooks.announce(pin_published(new_workspace.id))
     await eventually(lambda: len(receiver.seen()) == 20)
 
 
-async def test_a_webhook_is_not_told_of_what_was_long_before_it(
+async def test_a_webhook_does_not_get_old_events(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver, database: Database
 ) -> None:
-    """As if the service read a week of the topic for the first time."""
+    """Otherwise a service that first reads the topic would deliver a week of events."""
     made = await webhooks.create(workspace, receiver.url)
     later = (
         "update webhooks.endpoints set created_at = now() + interval '6 minutes' where webhook_id "
@@ -229,12 +231,14 @@ async def test_a_webhook_is_not_told_of_what_was_long_before_it(
     await webhooks.create(workspace, f"{receiver.url}/second")
     await webhooks.announce(pin_published(workspace.id, key="after"))
     await eventually(
-        lambda: "after" in {one.document["data"]["idempotency_key"] for one in receiver.seen()}
+        lambda: (
+            "after" in {request.document["data"]["idempotency_key"] for request in receiver.seen()}
+        )
     )
     assert await webhooks.deliveries(workspace, made["id"]) == []
 
 
-async def test_what_fails_is_tried_again_with_the_same_body_until_it_is_taken(
+async def test_a_failed_delivery_is_retried_with_the_same_body_until_it_succeeds(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(500, 429)
@@ -246,14 +250,14 @@ async def test_what_fails_is_tried_again_with_the_same_body_until_it_is_taken(
         3,
         204,
     )
-    same = {
-        (one.body, one.headers["webhook-id"], one.headers["x-pinbridge-delivery-id"])
-        for one in receiver.requests
+    distinct = {
+        (request.body, request.headers["webhook-id"], request.headers["x-pinbridge-delivery-id"])
+        for request in receiver.requests
     }
-    assert (len(receiver.requests), len(same)) == (3, 1)
+    assert (len(receiver.requests), len(distinct)) == (3, 1)
 
 
-async def test_what_fails_too_often_has_failed_and_failures_in_a_row_disable(
+async def test_a_delivery_fails_after_its_last_attempt_and_failures_in_a_row_disable_the_webhook(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(*[500] * 6)
@@ -261,20 +265,22 @@ async def test_what_fails_too_often_has_failed_and_failures_in_a_row_disable(
     await webhooks.announce(
         pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
     )
-    found = await webhooks.ended(workspace, made["id"], count=2)
-    assert [(one["status"], one["attempt_count"]) for one in found] == [("failed", 3)] * 2
+    deliveries = await webhooks.ended(workspace, made["id"], count=2)
+    assert [(delivery["status"], delivery["attempt_count"]) for delivery in deliveries] == [
+        ("failed", 3)
+    ] * 2
 
     async def disabled() -> bool:
         return bool((await webhooks.webhook(workspace, made["id"]))["disabled_reason"] == "failing")
 
     await eventually(disabled)
-    await webhooks.announce(pin_published(workspace.id, key="unheard"))
+    await webhooks.announce(pin_published(workspace.id, key="while disabled"))
     changed = await webhooks.change(workspace, made["id"], is_enabled=True)
     assert (changed["is_enabled"], changed["disabled_reason"]) == (True, None)
     assert len(receiver.requests) == 6
 
 
-async def test_what_was_pending_goes_on_when_the_webhook_is_enabled_again(
+async def test_pending_deliveries_continue_when_the_webhook_is_enabled_again(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(500, 500)
@@ -282,14 +288,14 @@ async def test_what_was_pending_goes_on_when_the_webhook_is_enabled_again(
     await webhooks.announce(pin_published(workspace.id))
     await eventually(receiver.seen)
     await webhooks.change(workspace, made["id"], is_enabled=False)
-    (waiting,) = await webhooks.deliveries(workspace, made["id"])
-    assert waiting["status"] == "pending"
+    (pending,) = await webhooks.deliveries(workspace, made["id"])
+    assert pending["status"] == "pending"
     await webhooks.change(workspace, made["id"], is_enabled=True)
     (delivery,) = await webhooks.ended(workspace, made["id"])
-    assert (delivery["id"], delivery["status"]) == (waiting["id"], "delivered")
+    assert (delivery["id"], delivery["status"]) == (pending["id"], "delivered")
 
 
-async def test_gone_disables_at_once(
+async def test_410_gone_disables_the_webhook_at_once(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(410)
@@ -318,7 +324,7 @@ async def test_a_redirect_is_not_followed(
     assert "redirect" in delivery["last_error"]
 
 
-async def test_an_endless_answer_is_taken_for_what_its_status_says(
+async def test_the_status_of_a_huge_response_counts(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = lambda _: Reply(200, body=b"x" * 5_000_000)
@@ -328,7 +334,9 @@ async def test_an_endless_answer_is_taken_for_what_its_status_says(
     assert (delivery["status"], delivery["attempt_count"]) == ("delivered", 1)
 
 
-async def test_nobody_listens_there(webhooks: Webhooks, workspace: Workspace) -> None:
+async def test_a_delivery_fails_if_no_receiver_listens(
+    webhooks: Webhooks, workspace: Workspace
+) -> None:
     with receiving() as closed:
         url = closed.url
     made = await webhooks.create(workspace, url)
@@ -342,11 +350,12 @@ async def test_nobody_listens_there(webhooks: Webhooks, workspace: Workspace) ->
     assert delivery["last_error"].startswith("ConnectError")
 
 
-async def test_a_slow_receiver_holds_up_nobody(
+async def test_a_slow_receiver_does_not_delay_others(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    """It hangs until its timeout, with much more waiting for it than may be under way; beside it
-    another is told all it is to be told.
+    """The slow receiver hangs until the timeout and has a large backlog.
+
+    Meanwhile another receiver gets all its events.
     """
     release = threading.Event()
 
@@ -366,13 +375,14 @@ async def test_a_slow_receiver_holds_up_nobody(
             *(pin_published(workspace.id, key=f"quick-{number}") for number in range(30))
         )
         await eventually(lambda: len(receiver.seen()) == 30)
-        took, hung = time.monotonic() - started, len(slow.seen())
+        seconds, slow_requests = time.monotonic() - started, len(slow.seen())
         release.set()
-    assert took < 5
-    assert hung <= 2 + 2 * took / 1.5 + 1  # no more at once than it may have
+    assert seconds < 5
+    # Two at once, each for 1.5 s
+    assert slow_requests <= 2 + 2 * seconds / 1.5 + 1
 
 
-async def test_a_delivery_is_sent_again_on_request(
+async def test_a_delivery_is_resent_on_request(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     made = await webhooks.create(workspace, receiver.url)
@@ -389,10 +399,10 @@ async def test_a_delivery_is_sent_again_on_request(
     (again,) = await webhooks.ended(workspace, made["id"])
     assert (again["status"], again["attempt_count"]) == ("delivered", 2)
     assert (await webhooks.http.get(path, headers=workspace.headers)).json() == again
-    assert len({one.headers["webhook-id"] for one in receiver.requests}) == 1
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
 
 
-async def test_one_that_has_failed_is_sent_again_with_as_many_attempts_as_a_new_one(
+async def test_a_failed_delivery_is_resent_with_as_many_attempts_as_a_new_one(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(*[500] * 5)
@@ -407,7 +417,7 @@ async def test_one_that_has_failed_is_sent_again_with_as_many_attempts_as_a_new_
     assert (again["status"], again["attempt_count"]) == ("delivered", 6)
 
 
-async def test_nothing_is_sent_again_to_a_webhook_that_is_disabled(
+async def test_a_disabled_webhooks_delivery_can_not_be_resent(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     made = await webhooks.create(workspace, receiver.url)
@@ -420,7 +430,7 @@ async def test_nothing_is_sent_again_to_a_webhook_that_is_disabled(
     assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "webhook_disabled")
 
 
-async def test_deliveries_are_listed_newest_first_in_pages_that_stay_right(
+async def test_deliveries_are_listed_newest_first_in_stable_pages(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(410)
@@ -435,23 +445,25 @@ async def test_deliveries_are_listed_newest_first_in_pages_that_stay_right(
     page = await webhooks.http.get(f"{path}?limit=2", headers=workspace.headers)
     await webhooks.announce(pin_published(workspace.id, key="meanwhile"))
     await webhooks.ended(workspace, made["id"], count=6)
-    told = keys_of(page.json())
+    listed = read_keys(page.json())
     while "next" in page.links:
         page = await webhooks.http.get(page.links["next"]["url"], headers=workspace.headers)
-        told += keys_of(page.json())
-    assert told == ["page-3", "page-2", "page-1", "page-0", "failed"]
-    assert keys_of(await webhooks.deliveries(workspace, made["id"], "?status=failed")) == ["failed"]
+        listed += read_keys(page.json())
+    assert listed == ["page-3", "page-2", "page-1", "page-0", "failed"]
+    assert read_keys(await webhooks.deliveries(workspace, made["id"], "?status=failed")) == [
+        "failed"
+    ]
     assert await webhooks.deliveries(workspace, made["id"], "?status=pending") == []
     for query in ("limit=0", "limit=201", "status=lost", "cursor=x"):
         answer = await webhooks.http.get(f"{path}?{query}", headers=workspace.headers)
         assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
 
 
-def keys_of(deliveries: list[dict[str, Any]]) -> list[str]:
-    return [one["payload"]["data"]["idempotency_key"] for one in deliveries]
+def read_keys(deliveries: list[dict[str, Any]]) -> list[str]:
+    return [delivery["payload"]["data"]["idempotency_key"] for delivery in deliveries]
 
 
-async def test_invariant_8_an_event_that_nobody_can_read_moves_aside_and_the_rest_is_told(
+async def test_invariant_8_an_unreadable_event_becomes_a_dead_letter_and_the_rest_is_delivered(
     webhooks: Webhooks,
     workspace: Workspace,
     database: Database,
@@ -464,13 +476,17 @@ async def test_invariant_8_an_event_that_nobody_can_read_moves_aside_and_the_res
     good = pin_published(workspace.id)
     foreign = Record(good.key, pin_published(other.id).value, good.headers)
     garbage = Record(good.key, b"garbage", good.headers)
-    nobodys = Record(b"no workspace", good.value, good.headers)
-    await webhooks.announce(foreign, garbage, nobodys, good)
+    invalid_key = Record(b"no workspace", good.value, good.headers)
+    await webhooks.announce(foreign, garbage, invalid_key, good)
     await eventually(receiver.seen)
 
-    async def given_up() -> bool:
-        letters = await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
-        return {one.value for one in letters} == {foreign.value, garbage.value, good.value}
+    async def are_dead_letters() -> bool:
+        dead_letters = await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
+        return {record.value for record in dead_letters} == {
+            foreign.value,
+            garbage.value,
+            good.value,
+        }
 
-    await eventually(given_up, every=0.1)
+    await eventually(are_dead_letters, every=0.1)
     assert len(receiver.requests) == 1

@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: what may be asked for, by whom, and what is answered."""
+"""The HTTP API of webhooks: validation, permissions and responses."""
 
 from typing import Any
 from uuid import uuid4
@@ -16,7 +16,7 @@ from tests.support.receivers import Receiver
 URL = "https://hooks.example/a"
 
 
-async def test_a_webhook_is_made_read_changed_and_deleted(
+async def test_a_webhook_is_created_read_changed_and_deleted(
     webhooks: Webhooks, workspace: Workspace
 ) -> None:
     made = await webhooks.create(workspace, URL)
@@ -48,7 +48,7 @@ async def test_a_webhook_is_made_read_changed_and_deleted(
         assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
 
 
-async def test_the_secret_is_never_given_back(webhooks: Webhooks, workspace: Workspace) -> None:
+async def test_the_secret_is_never_returned(webhooks: Webhooks, workspace: Workspace) -> None:
     made = await webhooks.create(workspace, URL)
     answers = [
         await webhooks.http.get(f"/v1/webhooks/{made['id']}", headers=workspace.headers),
@@ -62,29 +62,29 @@ async def test_the_secret_is_never_given_back(webhooks: Webhooks, workspace: Wor
             headers=workspace.headers,
         ),
     ]
-    assert [one.status_code for one in answers] == [200, 200, 200, 422]
-    assert SECRET not in "".join([str(made), *(one.text for one in answers)])
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 422]
+    assert SECRET not in "".join([str(made), *(answer.text for answer in answers)])
 
 
-async def test_the_same_webhook_again_is_the_one_that_is_there(
+async def test_creating_an_equal_webhook_returns_the_existing_one(
     webhooks: Webhooks, workspace: Workspace
 ) -> None:
-    wanted = {"url": URL, "secret": SECRET, "events": ["pin.failed", "pin.published"]}
+    equal = {"url": URL, "secret": SECRET, "events": ["pin.failed", "pin.published"]}
     made = await webhooks.create(workspace, URL)
-    again = await webhooks.http.post("/v1/webhooks", json=wanted, headers=workspace.headers)
+    again = await webhooks.http.post("/v1/webhooks", json=equal, headers=workspace.headers)
     assert (again.status_code, again.json(), again.headers["idempotent-replayed"]) == (
         201,
         made,
         "true",
     )
     other = await webhooks.http.post(
-        "/v1/webhooks", json={**wanted, "secret": f"{SECRET}!"}, headers=workspace.headers
+        "/v1/webhooks", json={**equal, "secret": f"{SECRET}!"}, headers=workspace.headers
     )
     assert other.json()["id"] != made["id"]
     assert "idempotent-replayed" not in other.headers
 
 
-REFUSED = [
+INVALID = [
     ({"url": "ftp://hooks.example"}, "url"),
     ({"url": "hooks.example"}, "url"),
     ({"url": "https://"}, "url"),
@@ -101,8 +101,8 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "field"), REFUSED, ids=lambda value: str(value)[:40])
-async def test_what_a_webhook_can_not_be_is_422_and_names_it(
+@pytest.mark.parametrize(("fields", "field"), INVALID, ids=lambda value: str(value)[:40])
+async def test_an_invalid_field_is_422_and_named(
     webhooks: Webhooks, workspace: Workspace, fields: dict[str, Any], field: str
 ) -> None:
     body = {"url": URL, "secret": SECRET, **fields}
@@ -116,24 +116,24 @@ async def test_what_a_webhook_can_not_be_is_422_and_names_it(
     assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == []
 
 
-async def test_an_unknown_event_is_answered_with_those_that_there_are(
+async def test_the_error_for_an_unknown_event_lists_the_valid_ones(
     webhooks: Webhooks, workspace: Workspace
 ) -> None:
     body = {"url": URL, "secret": SECRET, "events": ["pin.deleted"]}
     answer = await webhooks.http.post("/v1/webhooks", json=body, headers=workspace.headers)
     fault = answer.json()["detail"]["errors"][0]
     assert fault["value"] == "pin.deleted"
-    known = (
+    valid = (
         "pin.published",
         "pin.failed",
         "import.completed",
         "import.completed_with_errors",
         "import.failed",
     )
-    assert all(f"'{name}'" in fault["message"] for name in known)
+    assert all(f"'{name}'" in fault["message"] for name in valid)
 
 
-async def test_a_body_that_is_no_object_or_too_large_is_refused(
+async def test_a_body_that_is_not_an_object_or_too_large_is_rejected(
     webhooks: Webhooks, workspace: Workspace
 ) -> None:
     bodies = {b"[]": 422, b"{": 422, b'{"url": "' + b"a" * 20_000 + b'"}': 413}
@@ -146,7 +146,9 @@ async def test_a_body_that_is_no_object_or_too_large_is_refused(
         assert answer.status_code == status, answer.text
 
 
-async def test_a_workspace_has_at_most_so_many(webhooks: Webhooks, workspace: Workspace) -> None:
+async def test_a_workspace_has_a_maximum_number_of_webhooks(
+    webhooks: Webhooks, workspace: Workspace
+) -> None:
     for number in range(5):
         await webhooks.create(workspace, f"{URL}/{number}")
     body = {"url": f"{URL}/5", "secret": SECRET}
@@ -161,23 +163,27 @@ async def test_a_workspace_has_at_most_so_many(webhooks: Webhooks, workspace: Wo
     body = {"url": f"{URL}/4", "secret": SECRET}
     assert (
         await webhooks.http.post("/v1/webhooks", json=body, headers=workspace.headers)
-    ).status_code == 201  # it is there
+    ).status_code == 201  # an equal webhook exists
 
 
-async def test_invariant_10_another_workspace_sees_nothing(
+async def test_invariant_10_another_workspace_sees_no_webhooks(
     webhooks: Webhooks, workspace: Workspace, database: Database, receiver: Receiver
 ) -> None:
     made = await webhooks.create(workspace, receiver.url)
     other = await make_workspace(database)
     path = f"/v1/webhooks/{made['id']}"
     unknown = f"/v1/webhooks/{uuid4()}"
-    for ours, nobodys in (
+    for foreign, missing in (
         (path, unknown),
         (f"{path}/deliveries", f"{unknown}/deliveries"),
         (f"{path}/deliveries/{uuid4()}", f"{unknown}/deliveries/{uuid4()}"),
     ):
-        answers = [await webhooks.http.get(one, headers=other.headers) for one in (ours, nobodys)]
-        assert [(one.status_code, one.json()) for one in answers] == [(404, answers[1].json())] * 2
+        answers = [
+            await webhooks.http.get(path, headers=other.headers) for path in (foreign, missing)
+        ]
+        assert [(answer.status_code, answer.json()) for answer in answers] == [
+            (404, answers[1].json())
+        ] * 2
     assert (
         await webhooks.http.patch(path, json={"is_enabled": False}, headers=other.headers)
     ).status_code == 404
@@ -189,10 +195,10 @@ async def test_invariant_10_another_workspace_sees_nothing(
     assert await webhooks.webhook(workspace, made["id"]) == made
 
 
-async def test_each_endpoint_wants_its_scope(webhooks: Webhooks, database: Database) -> None:
+async def test_each_endpoint_requires_its_scope(webhooks: Webhooks, database: Database) -> None:
     path = f"/v1/webhooks/{uuid4()}"
     body = {"url": URL, "secret": SECRET}
-    wanted = [
+    required_scopes = [
         ("GET", "/v1/webhooks", Scope.READ),
         ("GET", path, Scope.READ),
         ("GET", f"{path}/deliveries", Scope.READ),
@@ -204,21 +210,21 @@ async def test_each_endpoint_wants_its_scope(webhooks: Webhooks, database: Datab
     ]
     for scope in Scope:
         limited = await make_workspace(database, scopes=(scope,))
-        for method, url, needed in wanted:
+        for method, url, required in required_scopes:
             answer = await webhooks.http.request(
                 method,
                 url,
                 json=body if method in {"POST", "PATCH"} else None,
                 headers=limited.headers,
             )
-            refused = (
+            is_rejected = (
                 answer.status_code == 403
                 and answer.json()["detail"]["code"] == "insufficient_scope"
             )
-            assert refused is (scope is not needed), (scope, method, url)
+            assert is_rejected is (scope is not required), (scope, method, url)
 
 
-async def test_a_key_that_is_limited_to_accounts_sees_no_others_events(
+async def test_a_key_limited_to_accounts_sees_no_events(
     webhooks: Webhooks, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await webhooks.create(workspace, URL)
@@ -245,7 +251,7 @@ async def test_a_key_that_is_limited_to_accounts_sees_no_others_events(
     assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == [made]
 
 
-async def test_readiness_and_metrics_tell_of_the_service(webhooks: Webhooks) -> None:
+async def test_readiness_and_metrics_describe_the_service(webhooks: Webhooks) -> None:
     assert (await webhooks.http.get("/readyz")).json()["checks"] == {"runtime": "ok"}
     text = (await webhooks.http.get("/metrics")).text
     assert 'pinflow_oldest_unprocessed_seconds{consumer="webhooks",member="0"}' in text

@@ -1,6 +1,4 @@
-"""The service sleeps while nobody in the whole installation has a webhook, and whoever makes the
-first misses nothing.
-"""
+"""The service pauses while the installation has no webhook. The first webhook misses no event."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,7 +14,7 @@ from tests.support.services import running
 from tests.support.waiting import eventually
 
 
-async def test_the_first_webhook_of_all_misses_nothing_that_happens_right_after_it_was_made(
+async def test_the_very_first_webhook_gets_events_right_after_its_creation(
     settings: WebhooksSettings,
     workspace: Workspace,
     receiver: Receiver,
@@ -25,19 +23,20 @@ async def test_the_first_webhook_of_all_misses_nothing_that_happens_right_after_
     monkeypatch.setattr(app, "UNUSED_CHECK_SECONDS", 0.02)
     producer = RecordProducer(settings, client_id="test")
     await producer.start()
-    keys = [f"heard-{number}" for number in range(8)]
+    keys = [f"pin-{number}" for number in range(8)]
 
-    def fell_asleep() -> int:
+    def count_pauses() -> int:
         return [line["event"] for line in logs].count("consumer_paused")
 
     with capture_logs() as logs:
         async with running(app.create_app(settings)) as http:
             webhooks = Webhooks(http, producer, TopicNames(settings.topic_prefix))
             for key in keys:
-                await eventually(lambda: fell_asleep() > len(receiver.requests))
+                await eventually(lambda: count_pauses() > len(receiver.requests))
                 made = await webhooks.create(workspace, receiver.url)
                 await webhooks.announce(pin_published(workspace.id, key=key))
-                await eventually(lambda: fell_asleep() == len(receiver.requests))
+                await eventually(lambda: count_pauses() == len(receiver.requests))
                 await http.delete(f"/v1/webhooks/{made['id']}", headers=workspace.headers)
     await producer.stop()
-    assert [one.document["data"]["idempotency_key"] for one in receiver.requests] == keys
+    received = [request.document["data"]["idempotency_key"] for request in receiver.requests]
+    assert received == keys

@@ -1,8 +1,9 @@
-"""Where webhooks may lead."""
+"""Addresses and ports that webhooks may use."""
 
 import pytest
 
 from services.webhooks.delivery.ssrf import AddressRules, parse_ports
+from services.webhooks.delivery.ssrf import describe_forbidden_port as forbidden_port
 from services.webhooks.subscriptions.schemas import WebhookCreate
 
 PRIVATE = [
@@ -63,19 +64,21 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_an_address_that_is_not_public_is_refused(address: str) -> None:
-    assert not AddressRules.of().permits(address)
-    assert AddressRules.of(allow_private=True).permits(address)
+def test_a_private_or_special_address_is_forbidden(address: str) -> None:
+    assert not AddressRules.from_settings().permits(address)
+    assert AddressRules.from_settings(allow_private=True).permits(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_a_public_address_is_permitted(address: str) -> None:
-    assert AddressRules.of().permits(address)
+    assert AddressRules.from_settings().permits(address)
 
 
-def test_an_allowed_network_is_permitted_and_its_neighbours_are_not() -> None:
-    rules = AddressRules.of(allowed="10.1.0.0/16, fd00:1::/64")
-    assert [rules.permits(one) for one in ("10.1.2.3", "10.2.0.1", "fd00:1::5", "fd00:2::5")] == [
+def test_only_the_allowed_private_network_is_permitted() -> None:
+    rules = AddressRules.from_settings(allowed="10.1.0.0/16, fd00:1::/64")
+    assert [
+        rules.permits(address) for address in ("10.1.2.3", "10.2.0.1", "fd00:1::5", "fd00:2::5")
+    ] == [
         True,
         False,
         True,
@@ -83,8 +86,8 @@ def test_an_allowed_network_is_permitted_and_its_neighbours_are_not() -> None:
     ]
 
 
-def test_ports_are_numbers_and_ranges() -> None:
-    rules = AddressRules.of(ports="80, 443,8000-8002")
+def test_allowed_ports_are_numbers_and_ranges() -> None:
+    rules = AddressRules.from_settings(ports="80, 443,8000-8002")
     assert [port for port in (22, 80, 443, 7999, 8000, 8002, 8003) if rules.permits_port(port)] == [
         80,
         443,
@@ -94,7 +97,7 @@ def test_ports_are_numbers_and_ranges() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "http", "0", "65536", "90-80", "80,,443", "-1"])
-def test_what_are_no_ports_is_refused(text: str) -> None:
+def test_invalid_port_lists_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"port|invalid literal"):
         parse_ports(text)
 
@@ -113,27 +116,27 @@ def test_what_are_no_ports_is_refused(text: str) -> None:
         "①②⑦.⓪.⓪.①",
     ],
 )
-def test_an_address_is_seen_through_however_it_is_spelt(host: str) -> None:
+def test_a_private_address_is_recognized_in_every_spelling(host: str) -> None:
     url = WebhookCreate(url=f"http://{host}/", secret="x" * 16).url
-    refusal = AddressRules.of().refusal(url) or ""
-    assert refusal.startswith("must not be a private or otherwise special address")
+    violation = AddressRules.from_settings().find_violation(url) or ""
+    assert violation.startswith("the address is private or otherwise special")
 
 
 @pytest.mark.parametrize(
-    ("url", "refusal"),
+    ("url", "violation"),
     [
         ("https://hooks.example/a", None),
-        ("http://localhost/", None),  # a name: told when it is looked up
+        ("http://localhost/", None),  # a host name: checked when it is resolved
         ("https://hooks.example:8443/", None),
         ("https://8.8.8.8/", None),
-        ("http://hooks.example:25/", "port 25 is not among those that webhooks may use"),
-        ("https://hooks.example:22/", "port 22 is not among those that webhooks may use"),
+        ("http://hooks.example:25/", forbidden_port(25)),
+        ("https://hooks.example:22/", forbidden_port(22)),
     ],
 )
-def test_what_a_url_tells_without_being_looked_up(url: str, refusal: str | None) -> None:
+def test_a_url_is_checked_without_resolving_its_host(url: str, violation: str | None) -> None:
     assert (
-        AddressRules.of(ports="80,443,1024-65535").refusal(
+        AddressRules.from_settings(ports="80,443,1024-65535").find_violation(
             WebhookCreate(url=url, secret="x" * 16).url
         )
-        == refusal
+        == violation
     )

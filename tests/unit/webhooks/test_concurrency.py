@@ -1,4 +1,4 @@
-"""Limits on how many requests a webhook, a workspace and all that fail have at once."""
+"""Limits on concurrent requests per webhook, per workspace and to failing webhooks."""
 
 from uuid import uuid4
 
@@ -6,7 +6,7 @@ from services.webhooks.delivery.concurrency import ConcurrencyLimits
 from services.webhooks.delivery.model import Capacity, ClaimedDelivery, InFlight
 
 
-def claimed(*, failing: bool = False) -> ClaimedDelivery:
+def claimed(*, is_failing: bool = False) -> ClaimedDelivery:
     return ClaimedDelivery(
         uuid4(),
         uuid4(),
@@ -17,35 +17,30 @@ def claimed(*, failing: bool = False) -> ClaimedDelivery:
         "https://hooks.example/",
         "s" * 16,
         uuid4(),
-        failing,
+        is_failing,
     )
 
 
 def test_a_request_takes_capacity_until_it_is_released() -> None:
-    limits, one, other = (
-        ConcurrencyLimits(5, each=3, each_workspace=4, failing=2),
-        claimed(),
-        claimed(),
-    )
-    for each in (one, one, other):
-        limits.acquire(each)
+    limits = ConcurrencyLimits(5, per_webhook=3, per_workspace=4, failing_limit=2)
+    first, second = claimed(), claimed()
+    for delivery in (first, first, second):
+        limits.acquire(delivery)
     assert limits.capacity == Capacity(2, 2, 3, 4)
     assert sorted(limits.in_flight) == sorted(
         [
-            InFlight(one.webhook_id, one.workspace_id, 2),
-            InFlight(other.webhook_id, other.workspace_id, 1),
+            InFlight(first.webhook_id, first.workspace_id, 2),
+            InFlight(second.webhook_id, second.workspace_id, 1),
         ]
     )
-    for each in (one, one, other):
-        limits.release(each)
+    for delivery in (first, first, second):
+        limits.release(delivery)
     assert (limits.capacity, limits.in_flight) == (Capacity(5, 2, 3, 4), [])
 
 
-def test_those_that_fail_share_what_is_theirs() -> None:
-    limits, failing = (
-        ConcurrencyLimits(5, each=3, each_workspace=4, failing=2),
-        claimed(failing=True),
-    )
+def test_failing_webhooks_share_their_limit() -> None:
+    limits = ConcurrencyLimits(5, per_webhook=3, per_workspace=4, failing_limit=2)
+    failing = claimed(is_failing=True)
     limits.acquire(failing)
     limits.acquire(claimed())
     assert limits.capacity == Capacity(3, 1, 3, 4)

@@ -1,4 +1,4 @@
-"""What receivers are told, and what is no event of theirs."""
+"""Payloads of webhook events, and records that cause none."""
 
 import json
 from typing import Any
@@ -41,19 +41,20 @@ def decoded(
 
 
 def document(kind: EventType, value: bytes) -> dict[str, Any]:
-    found = decoded(kind, value)
-    assert found is not None
-    read: dict[str, Any] = json.loads(found.body)
-    assert (read["id"], read["type"], read["event"]) == (found.event_id, found.name, found.name)
-    assert read["workspace_id"] == str(WORKSPACE)
-    return read
+    event = decoded(kind, value)
+    assert event is not None
+    payload: dict[str, Any] = json.loads(event.body)
+    assert payload["id"] == event.event_id
+    assert (payload["type"], payload["event"]) == (event.name, event.name)
+    assert payload["workspace_id"] == str(WORKSPACE)
+    return payload
 
 
-def test_a_published_pin() -> None:
+def test_the_payload_of_a_published_pin() -> None:
     event = PinPublished(**SHARED, job_id=JOB, row_number=7, published_at=NOON)
-    read = document(EventType.PIN_PUBLISHED, encode(event))
-    assert (read["event"], read["created_at"]) == ("pin.published", "2026-11-23T12:00:00Z")
-    assert read["data"] == {
+    payload = document(EventType.PIN_PUBLISHED, encode(event))
+    assert (payload["event"], payload["created_at"]) == ("pin.published", "2026-11-23T12:00:00Z")
+    assert payload["data"] == {
         "pin_id": str(PIN),
         "account_id": str(ACCOUNT),
         "board_id": "b",
@@ -64,10 +65,10 @@ def test_a_published_pin() -> None:
     }
 
 
-def test_a_failed_pin() -> None:
+def test_the_payload_of_a_failed_pin() -> None:
     event = PinFailed(**SHARED, error_code="board_not_found", error_message="gone", failed_at=NOON)
-    read = document(EventType.PIN_FAILED, encode(event))
-    assert (read["event"], read["data"]["error_code"], read["data"]["job_id"]) == (
+    payload = document(EventType.PIN_FAILED, encode(event))
+    assert (payload["event"], payload["data"]["error_code"], payload["data"]["job_id"]) == (
         "pin.failed",
         "board_not_found",
         None,
@@ -82,13 +83,13 @@ def test_a_failed_pin() -> None:
         (JobStatus.FAILED, "import.failed"),
     ],
 )
-def test_an_import_that_ended(status: JobStatus, name: str) -> None:
+def test_the_payload_of_an_ended_import(status: JobStatus, name: str) -> None:
     event = ImportCompleted(
         job_id=JOB, workspace_id=WORKSPACE, status=status, **COUNTERS, completed_at=NOON
     )
-    read = document(EventType.IMPORT_COMPLETED, encode(event))
-    assert read["event"] == name
-    assert read["data"] == {
+    payload = document(EventType.IMPORT_COMPLETED, encode(event))
+    assert payload["event"] == name
+    assert payload["data"] == {
         **COUNTERS,
         "request_id": None,
         "job_id": str(JOB),
@@ -98,7 +99,7 @@ def test_an_import_that_ended(status: JobStatus, name: str) -> None:
     }
 
 
-def test_of_a_scheduled_pin_nobody_is_told() -> None:
+def test_a_scheduled_pin_causes_no_webhook_event() -> None:
     event = PinScheduled(**SHARED, schedule_id=uuid4(), run_at=NOON)
     assert decoded(EventType.PIN_SCHEDULED, encode(event)) is None
 
@@ -107,14 +108,16 @@ PUBLISHED = encode(PinPublished(**SHARED, published_at=NOON))
 
 
 @pytest.mark.parametrize(
-    ("about", "message"),
+    ("record", "message"),
     [
         ({"value": b"garbage"}, "JSON"),
         ({"value": b"{}"}, "Field required"),
-        ({"value": PUBLISHED, "ce_id": None}, "no ce_id"),
-        ({"value": PUBLISHED, "key": uuid4()}, "not of the workspace"),
+        ({"value": PUBLISHED, "ce_id": None}, "ce_id is missing"),
+        ({"value": PUBLISHED, "key": uuid4()}, "another workspace"),
     ],
 )
-def test_what_is_not_what_its_headers_say_is_poison(about: dict[str, Any], message: str) -> None:
+def test_a_record_that_does_not_match_its_headers_is_poison(
+    record: dict[str, Any], message: str
+) -> None:
     with pytest.raises(Poison, match=message):
-        decoded(EventType.PIN_PUBLISHED, **about)
+        decoded(EventType.PIN_PUBLISHED, **record)

@@ -1,49 +1,57 @@
-"""Attempts end in what the policies say; so does a webhook that fails."""
+"""The policies for refailed_attempts and for disabling a failing webhook."""
 
 import pytest
 
 from services.webhooks.delivery.policy import (
-    Answer,
-    Delivered,
+    DeliveryFailed,
+    DeliverySucceeded,
     DisablePolicy,
-    GivenUp,
-    Retry,
+    ReceiverResponse,
     RetryPolicy,
+    RetryScheduled,
     decide,
 )
 
-POLICY = RetryPolicy(attempts=4, first_seconds=5, factor=3, longest_seconds=40)
-REFUSED = Answer(500, "answered 500")
+POLICY = RetryPolicy(max_attempts=4, first_pause_seconds=5, factor=3, max_pause_seconds=40)
+FAILURE = ReceiverResponse(500, "answered 500")
 
 
-def whole() -> float:
+def no_jitter() -> float:
     return 1.0
 
 
-def test_an_answer_without_an_error_is_a_delivery() -> None:
-    assert decide(Answer(204, None), 3, POLICY, whole) == Delivered(Answer(204, None))
+def test_a_response_without_an_error_is_a_success() -> None:
+    assert decide(ReceiverResponse(204, None), 3, POLICY, no_jitter) == DeliverySucceeded(
+        ReceiverResponse(204, None)
+    )
 
 
-def test_pauses_grow_by_the_factor_up_to_the_longest() -> None:
-    pauses = [decide(REFUSED, tries, POLICY, whole) for tries in range(3)]
-    assert pauses == [Retry(REFUSED, 5), Retry(REFUSED, 15), Retry(REFUSED, 40)]
+def test_pauses_grow_by_the_factor_up_to_the_maximum() -> None:
+    pauses = [decide(FAILURE, failed_attempts, POLICY, no_jitter) for failed_attempts in range(3)]
+    assert pauses == [
+        RetryScheduled(FAILURE, 5),
+        RetryScheduled(FAILURE, 15),
+        RetryScheduled(FAILURE, 40),
+    ]
 
 
-def test_a_pause_is_a_random_part() -> None:
-    assert decide(REFUSED, 1, POLICY, lambda: 0.25) == Retry(REFUSED, 3.75)
+def test_a_pause_is_a_random_part_of_its_maximum() -> None:
+    assert decide(FAILURE, 1, POLICY, lambda: 0.25) == RetryScheduled(FAILURE, 3.75)
 
 
-def test_the_last_attempt_gives_up() -> None:
-    assert decide(REFUSED, 3, POLICY, whole) == GivenUp(REFUSED, gone=False)
+def test_the_delivery_fails_after_the_last_attempt() -> None:
+    assert decide(FAILURE, 3, POLICY, no_jitter) == DeliveryFailed(FAILURE, is_gone=False)
 
 
-@pytest.mark.parametrize("tries", [0, 3])
-def test_gone_gives_up_at_once(tries: int) -> None:
-    answer = Answer(410, "answered 410 Gone")
-    assert decide(answer, tries, POLICY, whole) == GivenUp(answer, gone=True)
+@pytest.mark.parametrize("failed_attempts", [0, 3])
+def test_the_delivery_fails_at_once_on_410_gone(failed_attempts: int) -> None:
+    response = ReceiverResponse(410, "answered 410 Gone")
+    assert decide(response, failed_attempts, POLICY, no_jitter) == DeliveryFailed(
+        response, is_gone=True
+    )
 
 
-def test_the_limit_is_as_many_attempts_as_the_deliveries_have_and_as_long_as_one_may_take() -> None:
-    assert DisablePolicy.of(5, POLICY) == DisablePolicy(
-        deliveries=5, attempts=20, seconds=5 + 15 + 40
+def test_the_disable_policy_allows_all_attempts_of_its_deliveries() -> None:
+    assert DisablePolicy.from_retry_policy(5, POLICY) == DisablePolicy(
+        max_failed_deliveries=5, max_failed_attempts=20, min_failing_seconds=5 + 15 + 40
     )

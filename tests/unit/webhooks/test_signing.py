@@ -1,4 +1,4 @@
-"""Signatures, by examples that others have computed."""
+"""Signatures, checked with published examples."""
 
 import base64
 
@@ -7,8 +7,8 @@ import pytest
 from services.webhooks.delivery.signing import pinbridge_signature, standard_key, standard_signature
 
 
-def test_the_standard_webhooks_example() -> None:
-    """That of the specification's libraries."""
+def test_the_signature_matches_the_standard_webhooks_example() -> None:
+    """The example is from the specification's libraries."""
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # pragma: allowlist secret
     signature = standard_signature(
         secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
@@ -16,19 +16,19 @@ def test_the_standard_webhooks_example() -> None:
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_the_hmac_example_of_rfc_4231() -> None:
+def test_the_signature_matches_the_example_of_rfc_4231() -> None:
     """Test case 2."""
     assert pinbridge_signature("Jefe", b"what do ya want for nothing?") == (
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     )
 
 
-def test_a_secret_without_the_prefix_is_its_own_bytes() -> None:
+def test_a_secret_without_the_prefix_is_its_own_key() -> None:
     assert standard_key("grün und geheim") == "grün und geheim".encode()
     assert standard_key("whsec_" + base64.b64encode(b"key").decode()) == b"key"
 
 
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_not base64!", "whsec_abc"])
-def test_what_follows_the_prefix_must_be_base64(secret: str) -> None:
+def test_the_text_after_the_prefix_must_be_base64(secret: str) -> None:
     with pytest.raises(ValueError, match="whsec_"):
         standard_key(secret)

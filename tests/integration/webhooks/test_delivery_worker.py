@@ -1,6 +1,4 @@
-"""The worker and its statements, on the real Postgres: whose turn it is, who dies with what, and
-what is written down.
-"""
+"""The delivery worker and its SQL on a real Postgres: claims, crashes and recorded results."""
 
 import asyncio
 import re
@@ -27,11 +25,11 @@ from services.webhooks.delivery.model import (
     InFlight,
     NewDelivery,
 )
-from services.webhooks.delivery.policy import Answer, DisablePolicy, RetryPolicy
+from services.webhooks.delivery.policy import DisablePolicy, ReceiverResponse, RetryPolicy
 from services.webhooks.delivery.repository import CLAIM, IN_FLIGHT_COLUMNS, DeliveryRepository
-from services.webhooks.delivery.retention import Cleaner, Lateness
+from services.webhooks.delivery.retention import DeliveryDelayGauge, DeliveryRetention
 from services.webhooks.delivery.worker import DeliveryWorker
-from services.webhooks.ids import delivery_id
+from services.webhooks.ids import compute_delivery_id
 from services.webhooks.subscriptions import repository as subscriptions
 from services.webhooks.tables import deliveries, endpoints
 from shared.contract.errors import DatabaseUnavailable
@@ -43,13 +41,13 @@ from shared.runtime import metrics
 from tests.support.waiting import eventually
 
 LEASE = 60.0
-POLICY = RetryPolicy(attempts=2, first_seconds=600, factor=1, longest_seconds=600)
-TAKEN, REFUSED = Answer(204, None), Answer(500, "answered 500")
+POLICY = RetryPolicy(max_attempts=2, first_pause_seconds=600, factor=1, max_pause_seconds=600)
+SUCCESS, FAILURE = ReceiverResponse(204, None), ReceiverResponse(500, "answered 500")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def store(database: Database) -> AsyncIterator[DeliveryRepository]:
-    """With empty tables: what one test leaves would be another's due."""
+    """Empties the tables first, or a test would claim another test's deliveries."""
     async with database.transaction() as connection:
         await connection.exec_driver_sql("truncate webhooks.endpoints, webhooks.deliveries")
     yield DeliveryRepository(database)
@@ -73,36 +71,38 @@ _numbers = count_from(time.time_ns() // 1_000_000)
 
 
 def new_deliveries(webhook_id: UUID, count: int) -> list[NewDelivery]:
-    """Each of an event that was announced a millisecond after the one before."""
+    """Builds deliveries of events that were announced a millisecond apart."""
     numbered = [(number, f"evt_{number}") for number in islice(_numbers, count)]
     return [
         NewDelivery(
-            webhook_id, delivery_id(webhook_id, event, number), event, "pin.published", "{}"
+            webhook_id, compute_delivery_id(webhook_id, event, number), event, "pin.published", "{}"
         )
         for number, event in numbered
     ]
 
 
-async def queued(database: Database, store: DeliveryRepository, count: int, **fields: Any) -> UUID:
+async def enqueue(database: Database, store: DeliveryRepository, count: int, **fields: Any) -> UUID:
     webhook_id = await add_webhook(database, **fields)
     assert await store.enqueue(new_deliveries(webhook_id, count), Advance()) == count
     return webhook_id
 
 
-def claim_values(most: int, *, each: int) -> list[object]:
-    return [*to_columns(IN_FLIGHT_COLUMNS, []), each, each, 100, 100, most, most, LEASE]
+def claim_values(limit: int, *, per_webhook: int) -> list[object]:
+    limits = (per_webhook, per_webhook, 100, 100, limit, limit)
+    return [*to_columns(IN_FLIGHT_COLUMNS, []), *limits, LEASE]
 
 
 async def claim(
     store: DeliveryRepository,
-    most: int = 100,
-    *busy: InFlight,
-    each: int = 100,
-    each_workspace: int = 100,
+    limit: int = 100,
+    *in_flight: InFlight,
+    per_webhook: int = 100,
+    per_workspace: int = 100,
     failing: int = 100,
-    lease: float = LEASE,
+    lease_seconds: float = LEASE,
 ) -> list[ClaimedDelivery]:
-    return await store.claim(Capacity(most, failing, each, each_workspace), busy, lease)
+    capacity = Capacity(limit, failing, per_webhook, per_workspace)
+    return await store.claim(capacity, in_flight, lease_seconds)
 
 
 def disable_policy(deliveries: int) -> DisablePolicy:
@@ -110,24 +110,22 @@ def disable_policy(deliveries: int) -> DisablePolicy:
 
 
 def result(
-    due: ClaimedDelivery,
+    delivery: ClaimedDelivery,
     status: DeliveryStatus = DeliveryStatus.DELIVERED,
     *,
     pause_ms: int = 0,
-    gone: bool = False,
-    tries: int | None = None,
+    is_gone: bool = False,
 ) -> AttemptResult:
-    answer = TAKEN if status is DeliveryStatus.DELIVERED else REFUSED
-    number = due.tries if tries is None else tries
+    response = SUCCESS if status is DeliveryStatus.DELIVERED else FAILURE
     return AttemptResult(
-        due.webhook_id,
-        due.delivery_id,
-        number,
+        delivery.webhook_id,
+        delivery.delivery_id,
+        delivery.failed_attempts,
         status,
         pause_ms,
-        answer.status_code,
-        answer.error,
-        gone,
+        response.status_code,
+        response.error,
+        is_gone,
     )
 
 
@@ -143,110 +141,113 @@ async def statuses(database: Database, webhook_id: UUID) -> list[str]:
     return [row["status"] for row in await rows(database, webhook_id)]
 
 
-async def test_what_is_written_down_again_is_there_once(
+async def test_a_delivery_that_is_enqueued_again_is_stored_once(
     database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await add_webhook(database)
     first = new_deliveries(webhook_id, 2)
-    again = [one._replace(delivery_id=uuid4()) for one in first]
+    again = [delivery._replace(delivery_id=uuid4()) for delivery in first]
     assert [
         await store.enqueue(first + again, Advance()),
         await store.enqueue(again, Advance()),
     ] == [2, 0]
     assert [row["delivery_id"] for row in await rows(database, webhook_id)] == [
-        one.delivery_id for one in first
+        delivery.delivery_id for delivery in first
     ]
 
 
-async def test_two_workers_never_have_the_same_delivery(
+async def test_two_workers_never_claim_the_same_delivery(
     database: Database, store: DeliveryRepository
 ) -> None:
-    await queued(database, store, 60)
-    claimed = await asyncio.gather(*(claim(store, 10) for _ in range(6)), claim(store, 60))
-    ids = [due.delivery_id for each in claimed for due in each]
+    await enqueue(database, store, 60)
+    claims = await asyncio.gather(*(claim(store, 10) for _ in range(6)), claim(store, 60))
+    ids = [delivery.delivery_id for claim in claims for delivery in claim]
     assert len(ids) == len(set(ids)) == 60
 
 
-async def test_a_dead_workers_deliveries_are_due_when_its_lease_has_passed(
+async def test_a_dead_workers_deliveries_are_due_after_its_lease(
     database: Database, store: DeliveryRepository
 ) -> None:
-    await queued(database, store, 3)
-    claimed = await claim(store, lease=0.3)
+    await enqueue(database, store, 3)
+    claimed = await claim(store, lease_seconds=0.3)
     assert (len(claimed), await claim(store)) == (3, [])
     assert {due.delivery_id for due in await eventually(lambda: claim(store))} == {
         due.delivery_id for due in claimed
     }
 
 
-async def test_whoever_has_least_under_way_is_first_however_much_waits_for_others(
+async def test_a_webhook_with_few_requests_in_flight_goes_before_a_large_backlog(
     database: Database, store: DeliveryRepository
 ) -> None:
-    of_crowded, of_busy = uuid4(), uuid4()
-    crowded = await queued(database, store, 200, workspace_id=of_crowded)
-    busy = InFlight(await queued(database, store, 5, workspace_id=of_busy), of_busy, 2)
-    quiet = await queued(database, store, 1)
-    first = await claim(store, 4, busy, each=3)
+    large_workspace, active_workspace = uuid4(), uuid4()
+    crowded = await enqueue(database, store, 200, workspace_id=large_workspace)
+    active_webhook = await enqueue(database, store, 5, workspace_id=active_workspace)
+    active = InFlight(active_webhook, active_workspace, 2)
+    quiet = await enqueue(database, store, 1)
+    first = await claim(store, 4, active, per_webhook=3)
     assert [due.webhook_id for due in first].count(crowded) == 3
     assert quiet in {due.webhook_id for due in first}
-    second = await claim(store, 100, InFlight(crowded, of_crowded, 3), busy, each=3)
-    assert [due.webhook_id for due in second] == [busy.webhook_id]
+    full = InFlight(crowded, large_workspace, 3)
+    second = await claim(store, 100, full, active, per_webhook=3)
+    assert [due.webhook_id for due in second] == [active.webhook_id]
 
 
-async def test_who_has_not_failed_comes_before_who_has_and_has_waited_longer(
+async def test_a_healthy_webhook_goes_before_failing_ones_that_waited_longer(
     database: Database, store: DeliveryRepository
 ) -> None:
-    hanging = [await queued(database, store, 20, failed_attempts=1) for _ in range(6)]
-    healthy = await queued(database, store, 2)
+    hanging = [await enqueue(database, store, 20, failed_attempts=1) for _ in range(6)]
+    healthy = await enqueue(database, store, 2)
     assert [due.webhook_id for due in await claim(store, 2)] == [healthy] * 2
     claimed = await claim(store, 100, failing=4)
     assert {due.webhook_id for due in claimed} < set(hanging)
-    assert (len(claimed), {due.failing for due in claimed}) == (4, {True})
+    assert (len(claimed), {due.is_failing for due in claimed}) == (4, {True})
 
 
-async def test_of_those_that_fail_the_ones_come_first_that_have_failed_least(
+async def test_the_failing_webhook_with_the_fewest_failures_goes_first(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """Or one answer of 500 would put a webhook behind all that waits for those that hang."""
+    """Otherwise one 500 response would put a webhook behind the backlogs of hanging receivers."""
     for _ in range(3):
-        await queued(database, store, 20, failed_attempts=7)
-    stumbled = await queued(database, store, 1, failed_attempts=1)
-    assert [due.webhook_id for due in await claim(store, failing=1)] == [stumbled]
+        await enqueue(database, store, 20, failed_attempts=7)
+    failed_once = await enqueue(database, store, 1, failed_attempts=1)
+    assert [due.webhook_id for due in await claim(store, failing=1)] == [failed_once]
 
 
-async def test_a_workspace_has_no_more_than_its_share_however_many_webhooks_it_has(
+async def test_a_workspace_stays_within_its_limit_with_many_webhooks(
     database: Database, store: DeliveryRepository
 ) -> None:
     greedy = uuid4()
-    webhooks = [await queued(database, store, 9, workspace_id=greedy) for _ in range(5)]
-    other = await queued(database, store, 2)
-    claimed = await claim(store, 100, InFlight(webhooks[0], greedy, 3), each=4, each_workspace=8)
+    webhooks = [await enqueue(database, store, 9, workspace_id=greedy) for _ in range(5)]
+    other = await enqueue(database, store, 2)
+    claimed = await claim(
+        store, 100, InFlight(webhooks[0], greedy, 3), per_webhook=4, per_workspace=8
+    )
     assert [due.workspace_id for due in claimed].count(greedy) == 5
     assert [due.webhook_id for due in claimed].count(other) == 2
     assert webhooks[0] not in {due.webhook_id for due in claimed}
 
 
-async def test_the_workspace_with_least_under_way_is_first(
+async def test_the_workspace_with_the_fewest_requests_in_flight_goes_first(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """By age alone, slow receivers with much waiting would take every slot that they give back."""
+    """By age alone, slow receivers with large backlogs would take every slot that they free."""
     slow = uuid4()
     for _ in range(5):
-        await queued(database, store, 9, workspace_id=slow)
-    quick = await queued(database, store, 1)
-    gone = InFlight(uuid4(), slow, 1)  # deleted with a request under way: still its workspace's
-    assert [due.webhook_id for due in await claim(store, 1, gone)] == [quick]
+        await enqueue(database, store, 9, workspace_id=slow)
+    quick = await enqueue(database, store, 1)
+    # A deleted webhook's request in flight still counts for its workspace
+    deleted = InFlight(uuid4(), slow, 1)
+    assert [due.webhook_id for due in await claim(store, 1, deleted)] == [quick]
 
 
-async def test_claiming_locks_nothing_that_it_does_not_take(
+async def test_a_claim_locks_only_the_deliveries_that_it_takes(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """Two claims at once, of which the first has not committed: between them they take all that
-    there is room for.
-    """
+    """The first claim has not committed. The second gets all other deliveries."""
     for _ in range(4):
-        await queued(database, store, 1)
+        await enqueue(database, store, 1)
     async with database.pipeline() as driver:
-        first = await (await driver.execute(CLAIM, claim_values(1, each=4))).fetchall()
+        first = await (await driver.execute(CLAIM, claim_values(1, per_webhook=4))).fetchall()
         second = await claim(store, 4)
         assert (len(first), len(second)) == (1, 3)
 
@@ -254,15 +255,15 @@ async def test_claiming_locks_nothing_that_it_does_not_take(
 async def test_a_disabled_or_deleted_webhooks_deliveries_wait(
     database: Database, store: DeliveryRepository
 ) -> None:
-    await queued(database, store, 2, is_enabled=False)
+    await enqueue(database, store, 2, is_enabled=False)
     await store.enqueue(new_deliveries(uuid4(), 2), Advance())
     assert await claim(store) == []
 
 
-async def test_that_it_was_delivered_outlives_a_late_failure(
+async def test_a_late_failure_does_not_replace_a_success(
     database: Database, store: DeliveryRepository
 ) -> None:
-    webhook_id = await queued(database, store, 1)
+    webhook_id = await enqueue(database, store, 1)
     (due,) = await claim(store)
     await store.record([result(due)], disable_policy(5))
     await store.record([result(due, DeliveryStatus.FAILED)], disable_policy(5))
@@ -270,10 +271,10 @@ async def test_that_it_was_delivered_outlives_a_late_failure(
     assert (row["status"], row["attempt_count"], row["last_status_code"]) == ("delivered", 1, 204)
 
 
-async def test_a_failure_that_is_written_down_twice_counts_once(
+async def test_a_failure_that_is_recorded_twice_counts_once(
     database: Database, store: DeliveryRepository
 ) -> None:
-    webhook_id = await queued(database, store, 1)
+    webhook_id = await enqueue(database, store, 1)
     (due,) = await claim(store)
     for _ in range(2):
         await store.record(
@@ -291,32 +292,32 @@ async def test_a_failure_that_is_written_down_twice_counts_once(
     )
 
 
-async def test_an_attempt_that_fails_counts_at_once_and_a_delivery_forgives(
+async def test_a_failed_attempt_counts_at_once_and_a_success_resets_the_count(
     database: Database, store: DeliveryRepository
 ) -> None:
-    await queued(database, store, 3)
+    await enqueue(database, store, 3)
     first, second, third = await claim(store)
-    assert not first.failing
+    assert not first.is_failing
     await store.record(
         [result(first, DeliveryStatus.PENDING), result(second, DeliveryStatus.PENDING)],
         disable_policy(5),
     )
     (again,) = await claim(store)
-    assert again.failing
+    assert again.is_failing
     await store.record([result(third)], disable_policy(5))
-    assert [due.failing for due in await claim(store)] == [False]
+    assert [due.is_failing for due in await claim(store)] == [False]
 
 
-async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(
+async def test_consecutive_failures_disable_a_webhook_and_a_success_resets_the_count(
     database: Database, store: DeliveryRepository
 ) -> None:
-    webhook_id = await queued(database, store, 6)
-    dues = await claim(store)
-    bad = [result(due, DeliveryStatus.FAILED) for due in dues]
-    assert await store.record(bad[:2], disable_policy(3)) == []
-    assert await store.record([result(dues[2])], disable_policy(3)) == []
-    assert await store.record(bad[3:5], disable_policy(3)) == []
-    (disabled,) = await store.record(bad[5:], disable_policy(3))
+    webhook_id = await enqueue(database, store, 6)
+    claimed = await claim(store)
+    failures = [result(delivery, DeliveryStatus.FAILED) for delivery in claimed]
+    assert await store.record(failures[:2], disable_policy(3)) == []
+    assert await store.record([result(claimed[2])], disable_policy(3)) == []
+    assert await store.record(failures[3:5], disable_policy(3)) == []
+    (disabled,) = await store.record(failures[5:], disable_policy(3))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
     (row,) = await database.fetch_all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
     assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (
@@ -326,28 +327,28 @@ async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(
     )
 
 
-async def test_attempts_that_fail_for_long_disable_though_no_delivery_was_given_up(
+async def test_attempts_that_fail_for_long_disable_a_webhook_without_a_failed_delivery(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """With much waiting, one that hangs is tried with one delivery after the other."""
-    webhook_id = await queued(database, store, 6)
-    bad = [result(due, DeliveryStatus.PENDING, pause_ms=60_000) for due in await claim(store)]
-    assert await store.record(bad[:3], DisablePolicy(100, 4, 3600)) == []
+    """A hanging receiver with a backlog gets each attempt for another delivery."""
+    webhook_id = await enqueue(database, store, 6)
+    failures = [result(due, DeliveryStatus.PENDING, pause_ms=60_000) for due in await claim(store)]
+    assert await store.record(failures[:3], DisablePolicy(100, 4, 3600)) == []
     assert (
-        await store.record(bad[3:5], DisablePolicy(100, 4, 3600)) == []
-    )  # often enough, but not for long enough
+        await store.record(failures[3:5], DisablePolicy(100, 4, 3600)) == []
+    )  # enough failures, but in too short a time
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
             "update webhooks.endpoints set failing_since = failing_since - interval '1 hour'"
         )
-    (disabled,) = await store.record(bad[5:], DisablePolicy(100, 4, 3600))
+    (disabled,) = await store.record(failures[5:], DisablePolicy(100, 4, 3600))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
 
 
-async def test_few_failed_attempts_never_disable_however_long_they_take(
+async def test_few_failed_attempts_never_disable_a_webhook(
     database: Database, store: DeliveryRepository
 ) -> None:
-    await queued(database, store, 3)
+    await enqueue(database, store, 3)
     for due in await claim(store):
         assert (
             await store.record([result(due, DeliveryStatus.PENDING)], DisablePolicy(100, 4, 0))
@@ -355,82 +356,83 @@ async def test_few_failed_attempts_never_disable_however_long_they_take(
         )
 
 
-async def test_gone_disables_once(database: Database, store: DeliveryRepository) -> None:
-    await queued(database, store, 2)
+async def test_410_gone_disables_a_webhook_once(
+    database: Database, store: DeliveryRepository
+) -> None:
+    await enqueue(database, store, 2)
     first, second = await claim(store)
     (disabled,) = await store.record(
-        [result(first, DeliveryStatus.FAILED, gone=True)], disable_policy(5)
+        [result(first, DeliveryStatus.FAILED, is_gone=True)], disable_policy(5)
     )
     assert disabled.reason is DisabledReason.GONE
     assert (
-        await store.record([result(second, DeliveryStatus.FAILED, gone=True)], disable_policy(5))
+        await store.record([result(second, DeliveryStatus.FAILED, is_gone=True)], disable_policy(5))
         == []
     )
 
 
-async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(
+async def delete_old(store: DeliveryRepository, now: datetime) -> int:
+    return await DeliveryRetention(store, timedelta(days=7), lambda: now).delete_old_deliveries()
+
+
+async def test_old_deliveries_and_those_of_deleted_webhooks_are_deleted(
     database: Database, store: DeliveryRepository
 ) -> None:
-    kept = await queued(database, store, 3)
+    webhook_id = await enqueue(database, store, 3)
     await store.enqueue(new_deliveries(uuid4(), 4), Advance())
     now = datetime.now(UTC)
-    assert await Cleaner(store, timedelta(days=7), lambda: now).delete_old_deliveries() == 4
-    assert (
-        await Cleaner(
-            store, timedelta(days=7), lambda: now + timedelta(days=6)
-        ).delete_old_deliveries()
-        == 0
-    )
-    assert len(await rows(database, kept)) == 3
-    assert (
-        await Cleaner(
-            store, timedelta(days=7), lambda: now + timedelta(days=8)
-        ).delete_old_deliveries()
-        == 3
-    )
+    assert await delete_old(store, now) == 4
+    assert await delete_old(store, now + timedelta(days=6)) == 0
+    assert len(await rows(database, webhook_id)) == 3
+    assert await delete_old(store, now + timedelta(days=8)) == 3
 
 
-async def test_how_late_the_latest_is_is_told(
+async def test_the_metric_shows_how_late_the_oldest_due_delivery_is(
     database: Database, store: DeliveryRepository
 ) -> None:
-    await queued(database, store, 2, is_enabled=False)
-    await Lateness(store).measure()
+    await enqueue(database, store, 2, is_enabled=False)
+    await DeliveryDelayGauge(store).measure()
     assert metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() == 0
-    await queued(database, store, 2)
+    await enqueue(database, store, 2)
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
             "update webhooks.deliveries set next_attempt_at = now() - interval '1 hour'"
         )
-    await Lateness(store).measure()
+    await DeliveryDelayGauge(store).measure()
     assert 3600 <= metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() < 3700
 
 
-class Sender:
-    """Answers when it is let go on."""
+class FakeSender:
+    """Answers after `release` is set."""
 
-    def __init__(self, answer: Answer = TAKEN) -> None:
-        self.answer = answer
+    def __init__(self, response: ReceiverResponse = SUCCESS) -> None:
+        self.response = response
         self.sent: list[ClaimedDelivery] = []
-        self.go_on = asyncio.Event()
+        self.release = asyncio.Event()
         self.closed = False
 
-    async def send(self, delivery: ClaimedDelivery) -> Answer:
+    async def send(self, delivery: ClaimedDelivery) -> ReceiverResponse:
         self.sent.append(delivery)
-        await self.go_on.wait()
-        return self.answer
+        await self.release.wait()
+        return self.response
 
     async def close(self) -> None:
         self.closed = True
 
 
-def worker_of(
-    store: Any, sender: Sender, *, at_once: int = 4, stop_seconds: float = 10
+def build_worker(
+    store: Any, sender: FakeSender, *, max_requests: int = 4, stop_seconds: float = 10
 ) -> DeliveryWorker:
     return DeliveryWorker(
         store,
         sender,
         POLICY,
-        ConcurrencyLimits(at_once, each=at_once, each_workspace=at_once, failing=at_once),
+        ConcurrencyLimits(
+            max_requests,
+            per_webhook=max_requests,
+            per_workspace=max_requests,
+            failing_limit=max_requests,
+        ),
         lease_seconds=LEASE,
         interval_seconds=0.01,
         stop_seconds=stop_seconds,
@@ -438,28 +440,28 @@ def worker_of(
     )
 
 
-async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(
+async def test_requests_in_flight_at_a_stop_end_and_are_recorded(
     database: Database, store: DeliveryRepository
 ) -> None:
-    webhook_id = await queued(database, store, 10)
-    sender = Sender()
-    worker = worker_of(store, sender)
+    webhook_id = await enqueue(database, store, 10)
+    sender = FakeSender()
+    worker = build_worker(store, sender)
     await worker.deliver_due()
     stopping = asyncio.create_task(worker.stop())
     await asyncio.sleep(0)
     assert not stopping.done()
-    sender.go_on.set()
+    sender.release.set()
     await stopping
     assert (len(sender.sent), sender.closed) == (4, True)
     assert sorted(await statuses(database, webhook_id)) == ["delivered"] * 4 + ["pending"] * 6
 
 
-async def test_what_does_not_end_in_time_is_left_to_its_lease(
+async def test_a_request_that_outlasts_the_stop_is_left_to_its_lease(
     database: Database, store: DeliveryRepository
 ) -> None:
-    webhook_id = await queued(database, store, 1)
-    sender = Sender()
-    worker = worker_of(store, sender, stop_seconds=0.01)
+    webhook_id = await enqueue(database, store, 1)
+    sender = FakeSender()
+    worker = build_worker(store, sender, stop_seconds=0.01)
     await worker.deliver_due()
     await worker.stop()
     (row,) = await rows(database, webhook_id)
@@ -467,13 +469,13 @@ async def test_what_does_not_end_in_time_is_left_to_its_lease(
     assert row["next_attempt_at"] > datetime.now(UTC)
 
 
-async def test_a_failed_attempt_says_why_and_when_the_next_one_is(
+async def test_a_failed_attempt_stores_its_error_and_the_time_of_the_next(
     database: Database, store: DeliveryRepository
 ) -> None:
-    webhook_id = await queued(database, store, 1)
-    sender = Sender(REFUSED)
-    sender.go_on.set()
-    worker = worker_of(store, sender)
+    webhook_id = await enqueue(database, store, 1)
+    sender = FakeSender(FAILURE)
+    sender.release.set()
+    worker = build_worker(store, sender)
     await worker.deliver_due()
     await worker.stop()
     (row,) = await rows(database, webhook_id)
@@ -486,8 +488,8 @@ async def test_a_failed_attempt_says_why_and_when_the_next_one_is(
     assert row["next_attempt_at"] - datetime.now(UTC) < timedelta(seconds=600)
 
 
-class Flaky:
-    """The store, with a database that is away when it is to write down."""
+class FlakyStore:
+    """A store whose database is away for the first calls of `record`."""
 
     def __init__(self, store: DeliveryRepository, failures: int) -> None:
         self._store = store
@@ -507,13 +509,13 @@ class Flaky:
         return await self._store.record(results, policy)
 
 
-async def test_invariant_9_what_ended_while_the_database_was_away_is_written_down_later(
+async def test_invariant_9_results_during_a_database_outage_are_recorded_later(
     database: Database, store: DeliveryRepository
 ) -> None:
-    webhook_id = await queued(database, store, 3)
-    sender = Sender()
-    sender.go_on.set()
-    worker = worker_of(Flaky(store, failures=2), sender)
+    webhook_id = await enqueue(database, store, 3)
+    sender = FakeSender()
+    sender.release.set()
+    worker = build_worker(FlakyStore(store, failures=2), sender)
     await worker.deliver_due()
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
@@ -524,22 +526,22 @@ async def test_invariant_9_what_ended_while_the_database_was_away_is_written_dow
 
 
 @pytest.mark.parametrize("status", [DeliveryStatus.PENDING, DeliveryStatus.DELIVERED])
-async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_go_on(
+async def test_a_page_of_the_delivery_log_stops_at_its_scan_limit_and_has_a_next_page(
     database: Database,
     store: DeliveryRepository,
     monkeypatch: pytest.MonkeyPatch,
     status: DeliveryStatus,
 ) -> None:
-    monkeypatch.setattr(subscriptions, "MAX_SCANNED", 4)
-    webhook_id = await queued(database, store, 10)
+    monkeypatch.setattr(subscriptions, "MAX_SCANNED_DELIVERIES", 4)
+    webhook_id = await enqueue(database, store, 10)
     ids = [row["delivery_id"] for row in await rows(database, webhook_id)]
-    sought, others = ids[:2] + ids[9:], ids[2:9]
+    matching, others = ids[:2] + ids[9:], ids[2:9]
     async with database.transaction() as connection:
-        for state, whose in ((status, sought), ("failed", others)):
+        for state, chosen in ((status, matching), ("failed", others)):
             due = func.now() if state == "pending" else None
             changed = (
                 update(deliveries)
-                .where(deliveries.c.delivery_id.in_(whose))
+                .where(deliveries.c.delivery_id.in_(chosen))
                 .values(status=str(state), next_attempt_at=due)
             )
             await connection.execute(changed)
@@ -552,29 +554,27 @@ async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_
     assert pages == [[ids[9]], [], [ids[1], ids[0]], []]
 
 
-async def test_no_statement_walks_through_what_is_not_asked_for(
+async def test_every_statement_reads_only_its_rows_by_an_index(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """With much that is delivered, and much that waits for one webhook, the plans go by the
-    indexes.
-    """
-    crowded, other = await queued(database, store, 5000), await queued(database, store, 5000)
+    """One webhook has a large delivered log, another a large backlog."""
+    crowded, other = await enqueue(database, store, 5000), await enqueue(database, store, 5000)
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
             "update webhooks.deliveries set status = 'delivered', next_attempt_at = null where "
             f"webhook_id = '{other}'"
         )
         await connection.exec_driver_sql("analyze webhooks.deliveries")
-        mine, newest = (
+        select_log, newest = (
             f"select * from webhooks.deliveries where webhook_id = '{crowded}'",
             "order by delivery_id desc limit 50",
         )
         for statement in (
-            f"{mine} {newest}",
-            f"{mine} and delivery_id < '{uuid4()}' {newest}",
-            f"{mine} and status = 'failed' {newest}",
+            f"{select_log} {newest}",
+            f"{select_log} and delivery_id < '{uuid4()}' {newest}",
+            f"{select_log} and status = 'failed' {newest}",
             (
-                f"{mine} and status = 'pending' and next_attempt_at <= now() "
+                f"{select_log} and status = 'pending' and next_attempt_at <= now() "
                 "order by next_attempt_at limit 4"
             ),
         ):
@@ -587,18 +587,19 @@ async def test_no_statement_walks_through_what_is_not_asked_for(
             assert "Sort" not in plan, plan
 
 
-async def test_a_claim_reads_no_more_of_a_backlog_than_it_takes(
+async def test_a_claim_reads_only_the_part_of_a_backlog_that_it_takes(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """Nor does the planner think so: beyond a cost of 100 000 Postgres compiles, which takes longer
-    than the claim.
+    """The planner must estimate it too: above a cost of 100 000 Postgres uses JIT compilation.
+
+    Compiling takes longer than the claim.
     """
     for _ in range(3):
-        await queued(database, store, 5000)
+        await enqueue(database, store, 5000)
     async with database.transaction() as connection:
         await connection.exec_driver_sql("analyze webhooks.deliveries")
         cursor = await (await driver_connection(connection)).execute(
-            f"explain {CLAIM}", claim_values(64, each=4)
+            f"explain {CLAIM}", claim_values(64, per_webhook=4)
         )
         plan = "\n".join(row[0] for row in await cursor.fetchall())
     assert "Seq Scan on deliveries" not in plan, plan

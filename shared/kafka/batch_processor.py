@@ -60,7 +60,7 @@ class BatchProcessor:
         self._tracker = tracker
 
     async def process(self, batch: Batch, epoch: int) -> bool:
-        """Makes a batch durable, then stores and commits the offsets behind it.
+        """Makes a batch durable, then stores and commits the offsets after it.
 
         `epoch` is the tracker's epoch at the fetch. Returns False if the epoch has changed or
         positions are being read: then the caller rewinds, and the batch is fetched again. Raises
@@ -110,7 +110,7 @@ class BatchProcessor:
         if consumer is None:  # the process stops: the batch is fetched again after it
             raise BrokerUnavailable("the consumer is stopped")
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):  # aiokafka would try for ever
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):  # aiokafka has no timeout
                 await consumer.commit(offsets)
         except TimeoutError as error:
             self._health.on_commit_timeout()

@@ -54,7 +54,7 @@ def find_first_offsets(records: Batch) -> dict[TopicPartition, int]:
 
 
 def find_end_offsets(records: Batch) -> dict[TopicPartition, int]:
-    """Returns for each partition the offset behind its last record."""
+    """Returns for each partition the offset after its last record."""
     ends: dict[TopicPartition, int] = {}
     # Only the last record of a run can have the highest offset
     following = None

@@ -82,7 +82,7 @@ class GroupMember:
         await self._broker.stop()
 
     async def fetch(self) -> Batch:
-        """Waits for records and returns them. aiokafka's positions are then behind them.
+        """Waits for records and returns them. aiokafka's positions are then after them.
 
         Raises ConsumerStoppedError when the member is stopped.
         """

@@ -24,7 +24,7 @@ class GroupOffsets(NamedTuple):
     committed: dict[int, int]
     """The group's next offsets. Without a commit, a partition's first offset."""
     ends: dict[int, int]
-    """The offsets behind the last records. They include control records, and records of open and
+    """The offsets after the last records. They include control records, and records of open and
     aborted transactions."""
 
 

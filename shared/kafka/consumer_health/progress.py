@@ -24,7 +24,7 @@ class Progress:
         self._in_hand: dict[TopicPartition, int] = {}
 
     def start(self, batch: Batch) -> None:
-        """Records that a batch was fetched. aiokafka's positions are already behind it."""
+        """Records that a batch was fetched. aiokafka's positions are already after it."""
         self._in_hand = find_first_offsets(batch)
 
     def finish(self) -> None:

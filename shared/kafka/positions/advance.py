@@ -1,4 +1,4 @@
-"""Defines the positions that a batch's transactions lock and move."""
+"""Defines how far a batch advances the stored positions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,22 +13,23 @@ class Span(NamedTuple):
     start: int
     """The position before its fetch."""
     end: int
-    """The offset behind its last record."""
+    """The offset after its last record."""
 
 
 @dataclass(slots=True, eq=False)
 class Advance:
-    """The positions of a batch. Its transactions lock them; the last transaction moves them."""
+    """The positions before and after a batch. Its transactions lock the positions, and the last one
+    moves them."""
 
     spans: Mapping[TopicPartition, Span] = field(default_factory=dict)
     checked_at: float = 0.0
-    """When the positions were last read, by the monotonic clock. A later connection to Postgres may
-    lead to an older copy."""
+    """When the positions were last read, by the monotonic clock. A later connection may lead to
+    another, older Postgres."""
     is_stored: bool = False
-    """Whether a transaction that moved the positions was committed."""
+    """True if a transaction that moved the positions was committed."""
 
     def is_beyond(self, ends: Mapping[TopicPartition, int]) -> bool:
-        """Tells whether a log ends before the position where the batch started."""
+        """Returns whether a partition's log ends before the position where the batch started."""
         return any(ends[partition] < span.start for partition, span in self.spans.items())
 
     def offsets(self) -> dict[TopicPartition, int]:
@@ -36,7 +37,7 @@ class Advance:
         return {partition: span.end for partition, span in self.spans.items()}
 
     def columns(self) -> tuple[list[str], list[int], list[int], list[int]]:
-        """Returns topics, partitions, starts and ends."""
+        """Returns topics, partitions, starts and ends, in the same order."""
         spans: Sequence[tuple[TopicPartition, Span]] = sorted(self.spans.items())
         return (
             [partition.topic for partition, _ in spans],

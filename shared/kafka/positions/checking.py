@@ -1,4 +1,4 @@
-"""Checks positions against Kafka's log, and stores the refusals and replays that follow."""
+"""Compares positions with Kafka's log, and stores the resulting refusals and replays."""
 
 from typing import NamedTuple
 
@@ -22,12 +22,12 @@ NEXT_STEP = "pinflow recover"
 
 
 class PositionCheck(NamedTuple):
-    """Holds what a check decided, by partition."""
+    """The result of a check, by partition."""
 
     starts: dict[TopicPartition, PartitionStart]
     refused: dict[TopicPartition, Refusal]
     replays: dict[TopicPartition, int]
-    """Where each replay ends that has not ended yet."""
+    """The ends of unfinished replays."""
 
 
 class PositionChecker:
@@ -37,29 +37,29 @@ class PositionChecker:
         self._store = store
         self._service = service
 
-    async def check(self, found: PositionSnapshot) -> PositionCheck:
-        """Decides where partitions start. Raises DatabaseUnavailable."""
-        checked = PositionCheck({}, {}, {})
-        for partition, partition_log in found.logs.items():
-            position = found.stored[partition]
-            verdict = compare_with_log(position, partition_log, found.cluster)
-            if isinstance(verdict, Refusal):
-                checked.refused[partition] = verdict
+    async def check(self, snapshot: PositionSnapshot) -> PositionCheck:
+        """Decides where the partitions start. Raises DatabaseUnavailable."""
+        result = PositionCheck({}, {}, {})
+        for partition, partition_log in snapshot.logs.items():
+            position = snapshot.stored[partition]
+            decision = compare_with_log(position, partition_log, snapshot.cluster_id)
+            if isinstance(decision, Refusal):
+                result.refused[partition] = decision
                 if position.refused is None:
-                    await self._refuse(partition, position, partition_log, verdict)
+                    await self._refuse(partition, position, partition_log, decision)
                 continue
-            checked.starts[partition] = verdict
-            if verdict.replay_until is not None:
-                fields = {"partition": str(partition), **verdict._asdict()}
+            result.starts[partition] = decision
+            if decision.replay_until is not None:
+                fields = {"partition": str(partition), **decision._asdict()}
                 log.warning("postgres_is_older", service=self._service, **fields)
                 metrics.REPLAYS.labels(self._service).inc()
-            until = await self._store_replay(partition, position, verdict, partition_log.end)
-            if until > verdict.offset:
-                checked.replays[partition] = until
-        return checked
+            until = await self._store_replay(partition, position, decision, partition_log.end)
+            if until > decision.offset:
+                result.replays[partition] = until
+        return result
 
     async def is_accepted(self, refused: set[TopicPartition]) -> bool:
-        """Tells whether an operator has accepted the loss in a refused partition."""
+        """Returns whether an operator has accepted the loss in at least one refused partition."""
         stored = await self._store.load()
         return not refused <= {
             partition for partition, position in stored.items() if position.refused
@@ -80,7 +80,7 @@ class PositionChecker:
             **partition_log._asdict(),
         }
         log.critical("position_refused", service=self._service, **fields, next=NEXT_STEP)
-        await self._store.refuse(partition, refusal)
+        await self._store.store_refusal(partition, refusal)
 
     async def _store_replay(
         self,
@@ -92,5 +92,5 @@ class PositionChecker:
         """Stores the end of a partition's replay, at most the log's end. Returns it, or 0."""
         until = max(start.replay_until or 0, min(position.replay_until or 0, end))
         if until != (position.replay_until or 0):
-            await self._store.replay(partition, until)
+            await self._store.store_replay(partition, until)
         return until

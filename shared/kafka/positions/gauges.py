@@ -1,4 +1,4 @@
-"""Shows refused partitions and running replays as metrics."""
+"""Sets the metrics of refused partitions and running replays."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ class PositionGauges:
         self._refused: dict[TopicPartition, Refusal] = {}
 
     def show_refusals(self, refused: Mapping[TopicPartition, Refusal]) -> None:
-        """Sets the gauges of refused partitions, and clears those of earlier ones."""
+        """Sets the gauges of refused partitions, and resets those of earlier refusals."""
         gauge = metrics.POSITION_REFUSED
         for partition, refusal in self._refused.items() - refused.items():
             gauge.labels(self._service, partition.topic, partition.partition, refusal).set(0)
@@ -25,17 +25,17 @@ class PositionGauges:
         self._refused = dict(refused)
 
     def show_replays(
-        self, replays: Mapping[TopicPartition, int], known: Mapping[TopicPartition, int]
+        self, replays: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int]:
-        """Shows how many records each replay still has. Returns the replays that go on.
+        """Sets the number of records that each replay still has. Returns the unfinished replays.
 
-        `replays` are the ends of the replays, `known` the positions. A partition that is not known
-        any more has no replay.
+        `replays` are the ends of the replays. A partition without an entry in `positions` is not
+        consumed any more, and has no replay.
         """
         gauge = metrics.REPLAY_RECORDS
         running = {}
         for partition, until in replays.items():
-            left = max(0, until - known[partition]) if partition in known else 0
+            left = max(0, until - positions[partition]) if partition in positions else 0
             gauge.labels(self._service, partition.topic, partition.partition).set(left)
             if left:
                 running[partition] = until

@@ -1,4 +1,4 @@
-"""Defines what a service may do before its partitions start."""
+"""Defines a service's own work before its partitions start."""
 
 from aiokafka import TopicPartition
 
@@ -10,11 +10,11 @@ class Preparation:
     """
 
     async def offsets_to_take_over(self) -> dict[TopicPartition, int]:
-        """Returns positions to store in addition to the group's committed offsets."""
+        """Returns further positions to store when the group's committed offsets are taken over."""
         return {}
 
     async def catch_up(self) -> None:
-        """Runs after each reading of the positions, before partitions start."""
+        """Runs each time positions were read, before the partitions start."""
 
     async def run_periodic_work(self) -> None:
         """Runs about every 2 s while partitions are consumed. Raises PositionBehind."""

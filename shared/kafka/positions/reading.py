@@ -1,4 +1,4 @@
-"""Reads what Postgres and Kafka know of a consumer's partitions before they start."""
+"""Reads positions from Postgres, and offsets from Kafka, before partitions start."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -25,16 +25,16 @@ KAFKA_TIMEOUT_SECONDS = 10.0
 
 
 class PositionSnapshot(NamedTuple):
-    """Holds what was read of the partitions that have a leader."""
+    """The positions and logs of the partitions that have a leader."""
 
-    cluster: str
+    cluster_id: str
     """The id of the Kafka cluster."""
     logs: dict[TopicPartition, PartitionLog]
     stored: dict[TopicPartition, StoredPosition]
 
 
 class PositionReader:
-    """Reads positions and the bounds of the log. Called by PositionTracker."""
+    """Reads positions and the bounds of Kafka's log. Called by PositionTracker."""
 
     def __init__(
         self,
@@ -52,15 +52,18 @@ class PositionReader:
     async def read(
         self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
     ) -> PositionSnapshot:
-        """Reads partitions. Stores missing positions, and takes over a group's offsets once.
+        """Reads partitions. Stores positions that are missing.
 
-        Leaves out partitions without a leader. Raises Unavailable, KafkaError or OSError.
+        On a database that never had positions, first stores the group's committed offsets as
+        positions. Leaves out partitions without a leader. Raises Unavailable, KafkaError or
+        OSError.
         """
-        cluster = await read_cluster_id(self._settings)
+        cluster_id = await read_cluster_id(self._settings)
         if await self._store.has_offsets_to_take_over():
-            await self._take_over(consumer, cluster)
+            await self._take_over(consumer, cluster_id)
         # Other members may work meanwhile. They store a position before they commit its offset, and
-        # it lies within the log. In this order each is at most the next, unless a server is older
+        # no position is after the log's end. Read in this order, committed <= stored <= end holds,
+        # unless Postgres or Kafka was restored to an older state
         committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()
         bounds = await self._read_each(committed, partial(_bounds, consumer))
@@ -69,7 +72,9 @@ class PositionReader:
             for partition, (begin, end) in bounds.items()
         }
         missing = {partition: logs[partition].begin for partition in logs.keys() - stored.keys()}
-        return PositionSnapshot(cluster, logs, stored | await self._add_missing(missing, cluster))
+        return PositionSnapshot(
+            cluster_id, logs, stored | await self._add_missing(missing, cluster_id)
+        )
 
     async def _read_each(
         self,
@@ -78,35 +83,35 @@ class PositionReader:
     ) -> dict[TopicPartition, T]:
         """Reads each partition from Kafka with `read`.
 
-        Leaves out a partition that has no leader: the next attempt reads it again.
+        Leaves out partitions without a leader: the next attempt reads them again.
         """
         ordered = sorted(partitions)
-        found = await asyncio.gather(*map(read, ordered), return_exceptions=True)
-        answers: dict[TopicPartition, T] = {}
-        for partition, answer in zip(ordered, found, strict=True):
+        answers = await asyncio.gather(*map(read, ordered), return_exceptions=True)
+        values: dict[TopicPartition, T] = {}
+        for partition, answer in zip(ordered, answers, strict=True):
             if not isinstance(answer, BaseException):
-                answers[partition] = answer
+                values[partition] = answer
             elif isinstance(answer, KafkaError | OSError):
                 fields = {"partition": str(partition), "error": repr(answer)}
-                log.warning("partition_unread", service=self._service, **fields)
+                log.warning("partition_not_read", service=self._service, **fields)
             else:
                 raise answer
-        return answers
+        return values
 
     async def _add_missing(
         self,
         begins: dict[TopicPartition, int],
-        cluster: str,
+        cluster_id: str,
     ) -> dict[TopicPartition, StoredPosition]:
-        """Stores missing positions at the log's beginning. Returns what is stored then."""
+        """Stores the log's first offsets as missing positions. Returns the stored positions."""
         if not begins:
             return {}
-        await self._store.add(begins, cluster)
+        await self._store.add(begins, cluster_id)
         stored = await self._store.load()
         return {partition: stored[partition] for partition in begins}
 
-    async def _take_over(self, consumer: AIOKafkaConsumer, cluster: str) -> None:
-        """Stores the group's committed offsets in all partitions of all its topics."""
+    async def _take_over(self, consumer: AIOKafkaConsumer, cluster_id: str) -> None:
+        """Stores the group's committed offsets as positions, for all partitions of its topics."""
         partitions = {
             TopicPartition(topic, number)
             for topic in consumer.subscription()
@@ -117,14 +122,15 @@ class PositionReader:
         if not committed.keys() == bounds.keys() == partitions:
             unread = sorted(partitions - (committed.keys() & bounds.keys()))
             raise BrokerUnavailable(
-                f"committed offsets can't be taken over while partitions have no leader: {unread}",
+                f"partitions have no leader: {unread}. Until they have one, the committed offsets "
+                "can't be stored as positions",
             )
         begins = {partition: begin for partition, (begin, _) in bounds.items()}
         offsets = begins | {
             partition: offset for partition, offset in committed.items() if offset is not None
         }
         offsets |= await self._preparation.offsets_to_take_over()
-        await self._store.add(offsets, cluster, takes_over=True)
+        await self._store.add(offsets, cluster_id, takes_over=True)
         log.info("positions_taken_over", service=self._service, partitions=len(offsets))
 
 
@@ -135,7 +141,7 @@ async def _committed(consumer: AIOKafkaConsumer, partition: TopicPartition) -> i
 
 
 async def _bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
-    """Reads a partition's first offset and the offset behind its last record."""
+    """Reads a partition's first offset and the offset after its last record."""
     async with asyncio.timeout(KAFKA_TIMEOUT_SECONDS):
         begins = await consumer.beginning_offsets([partition])
         ends = await consumer.end_offsets([partition])

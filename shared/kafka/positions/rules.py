@@ -1,4 +1,4 @@
-"""Decides where a consumer starts, and when it must not start. Does no I/O.
+"""Decides where a consumer starts a partition, or that it must not start. Does no I/O.
 
 A consumer stores its position in Postgres, in the transaction of the batch's work (ADR 0030).
 """
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 
 class Refusal(StrEnum):
-    """Why a partition waits until an operator accepts a loss (`pinflow recover`)."""
+    """The reason why a partition waits until an operator accepts a loss with `pinflow recover`."""
 
     BEFORE_BEGIN = "before_begin"
-    """Kafka has deleted records that were not processed: retention was too short."""
+    """Kafka has deleted unprocessed records: its retention was too short."""
     BEYOND_END = "beyond_end"
-    """Kafka has fewer records than were processed: it lost its last ones."""
+    """Kafka's log ends before the position: Kafka has lost its last records."""
     OTHER_CLUSTER = "other_cluster"
     """The position belongs to another Kafka cluster."""
 
@@ -22,11 +22,11 @@ class StoredPosition(NamedTuple):
     """A row of a service's table `positions`."""
 
     next_offset: int
-    """The offset up to which all work is in Postgres."""
+    """The offset up to which all work is stored in Postgres."""
     cluster_id: str
     replay_until: int | None = None
-    """The group's committed offset when an older Postgres was noticed. Records before it are
-    processed a second time."""
+    """The end of a replay: the group's committed offset when an older Postgres was noticed. Records
+    before it are processed again."""
     refused: Refusal | None = None
 
 
@@ -36,27 +36,27 @@ class PartitionLog(NamedTuple):
     begin: int
     """The first offset that Kafka still has."""
     end: int
-    """The offset behind the last record."""
+    """The offset after the last record."""
     committed: int | None
     """The group's committed offset. None if it has none."""
 
 
 class PartitionStart(NamedTuple):
-    """Where a consumer starts with a partition."""
+    """The start of a partition."""
 
     offset: int
     replay_until: int | None
-    """The group's committed offset if Postgres is older, else None."""
+    """The group's committed offset if Postgres is older than Kafka, otherwise None."""
 
 
 def compare_with_log(
     stored: StoredPosition, log: PartitionLog, cluster_id: str
 ) -> PartitionStart | Refusal:
-    """Decides where to start: at the lower of the stored position and the committed offset.
+    """Returns the lower of the stored position and the committed offset, or a refusal to start.
 
-    A committed offset counts as the log's beginning if it is missing or its records are gone. It
-    counts as the end if it lies beyond it: Postgres does not have those records either. A stored
-    refusal stays until an operator accepts it, because the log may have grown past the position.
+    A committed offset that is missing or before the log counts as the log's first offset. One after
+    the log's end counts as the end: Postgres does not have those records either. A stored refusal
+    stays until an operator accepts the loss: the log may have grown past the position since.
     """
     if stored.refused is not None:
         return stored.refused

@@ -1,4 +1,4 @@
-"""Reads and writes a service's positions. Each service has them in its own schema."""
+"""Reads and writes a service's positions. They are in the service's own schema."""
 
 import time
 from collections.abc import Mapping
@@ -16,25 +16,27 @@ from shared.postgres.database import Database, DriverConnection
 
 
 class PositionStore:
-    """Stores the positions of one service. Raises DatabaseUnavailable while Postgres is away."""
+    """Stores the positions of one service. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database, schema: str) -> None:
         self._database = database
         self._schema = schema
         self._seen: dict[TopicPartition, int] = {}
-        """The highest stored positions that this process knows of."""
+        """The highest stored positions that this process has seen."""
         self._older_noticed_at = float("-inf")
         """When an older Postgres was last noticed, by the monotonic clock."""
         parameters = "%b::text[], %b::int4[], %b::int8[], %b::int8[]"
         self._lock_statement = f"select {schema}.hold_positions({parameters})"
 
     async def warm(self) -> None:
-        """Opens all connections of the pool, so that later ones only replace broken ones."""
+        """Opens all connections of the pool. Connections opened later only replace broken ones."""
         await self._database.warm()
 
     async def load(self) -> dict[TopicPartition, StoredPosition]:
-        """Reads all positions of the service. Notices if this process has seen later ones."""
-        seen = dict(self._seen)  # a position that is stored during this read may be missing in it
+        """Reads all positions of the service. Detects an older Postgres by lower positions."""
+        seen = dict(
+            self._seen
+        )  # copied: a position stored during this read may be missing in the result
         rows = await self._database.fetch_all(
             self._text(
                 "select topic, partition, next_offset, cluster_id, replay_until, refused from "
@@ -58,34 +60,34 @@ class PositionStore:
         stored: Mapping[TopicPartition, StoredPosition],
         seen: Mapping[TopicPartition, int],
     ) -> None:
-        # Refused positions do not count: an operator sets them back on the same Postgres
-        found = {
+        # Refused positions are left out: an operator may lower them in the same Postgres
+        current = {
             partition: position.next_offset
             for partition, position in stored.items()
             if not position.refused
         }
-        expected = seen.keys() - (stored.keys() - found.keys())
-        if any(found.get(partition, 0) < seen[partition] for partition in expected):
+        expected = seen.keys() - (stored.keys() - current.keys())
+        if any(current.get(partition, 0) < seen[partition] for partition in expected):
             self._older_noticed_at = time.monotonic()
-            self._seen = found
+            self._seen = current
         else:
             self._seen = {
                 partition: max(offset, self._seen.get(partition, 0))
-                for partition, offset in found.items()
+                for partition, offset in current.items()
             }
 
     def mark_stored(self, advance: Advance) -> None:
-        """Notes that the transaction that moved an advance's positions was committed."""
+        """Records that the transaction that moved an advance's positions was committed."""
         advance.is_stored = True
         for partition, span in advance.spans.items():
             self._seen[partition] = max(span.end, self._seen.get(partition, 0))
 
     def remaining_wait(self, seconds: float) -> float:
-        """Returns how much of `seconds` is left since an older Postgres was noticed. At least 0."""
+        """Returns the time left until `seconds` after an older Postgres was noticed, at least 0."""
         return max(0.0, self._older_noticed_at + seconds - time.monotonic())
 
     async def has_offsets_to_take_over(self) -> bool:
-        """Tells whether the group's committed offsets must still be taken over."""
+        """Returns whether the group's committed offsets must still be stored as positions."""
         return (
             await self._database.fetch_first(self._text("select since from {}.position_seed"))
             is not None
@@ -100,8 +102,8 @@ class PositionStore:
     ) -> None:
         """Stores missing positions. Existing ones stay.
 
-        `takes_over`: the offsets are those of a seeded installation. Only the first call stores
-        them.
+        With `takes_over`, the offsets are the group's committed ones. Only the first such call
+        stores them.
         """
         insert = self._text(
             "insert into {}.positions (topic, partition, next_offset, cluster_id) "
@@ -116,7 +118,7 @@ class PositionStore:
                 await connection.execute(insert, _values(offsets, cluster_id))
 
     async def reset(self, offsets: Mapping[TopicPartition, int], cluster_id: str) -> None:
-        """Stores positions over any that exist. Clears their refusals."""
+        """Overwrites positions, and clears their refusals."""
         statement = self._text(
             "insert into {}.positions (topic, partition, next_offset, cluster_id) "
             "values (:topic, :partition, :next_offset, :cluster_id) "
@@ -127,19 +129,22 @@ class PositionStore:
             await connection.execute(statement, _values(offsets, cluster_id))
         self._seen |= offsets
 
-    async def refuse(self, partition: TopicPartition, refusal: Refusal) -> None:
-        """Stores a refusal: an operator must accept a loss before the partition is consumed."""
+    async def store_refusal(self, partition: TopicPartition, refusal: Refusal) -> None:
+        """Stores a refusal. An operator must accept the loss before the partition is consumed."""
         await self._update(partition, "refused = :value", refusal)
 
-    async def replay(self, partition: TopicPartition, until: int) -> None:
-        """Stores the end of a replay: records before it are processed a second time."""
+    async def store_replay(self, partition: TopicPartition, until: int) -> None:
+        """Stores the end of a replay: records before it are processed again."""
         await self._update(partition, "replay_until = :value", until)
 
     async def is_replaying(self) -> bool:
-        """Tells whether a position of the service has not reached its `replay_until` yet."""
-        query = "select exists (select from {}.positions where next_offset < replay_until) as is_so"
+        """Returns whether a replay of the service is unfinished."""
+        query = (
+            "select exists (select from {}.positions where next_offset < replay_until) "
+            "as is_replaying"
+        )
         row = await self._database.fetch_first(self._text(query))
-        return row is not None and bool(row["is_so"])
+        return row is not None and bool(row["is_replaying"])
 
     async def lock(
         self,
@@ -148,15 +153,15 @@ class PositionStore:
         *,
         moves: bool,
     ) -> "psycopg.AsyncCursor[Any]":
-        """Locks an advance's positions for the transaction. With `moves`, moves them to its end.
+        """Locks an advance's positions in the transaction. With `moves`, also moves them to its end.
 
         The cursor has one row: the transaction's time. Raises PositionBehind if the connection was
-        made after the positions were read. If a stored position is behind, the database raises
-        PF001, and the pipeline turns it into PositionBehind.
+        opened after the positions were read. If a stored position is lower than expected, the
+        database raises PF001, which the pipeline translates into PositionBehind.
         """
         if advance.spans and self._database.connected_at(driver) > advance.checked_at:
             raise PositionBehind(
-                "the connection to Postgres is newer than the last reading of the positions",
+                "the connection to Postgres was opened after the positions were read"
             )
         topics, partitions, starts, ends = advance.columns()
         return await driver.execute(
@@ -171,11 +176,11 @@ class PositionStore:
         )
 
     async def move(self, advance: Advance) -> None:
-        """Moves positions in a transaction of their own. Raises PositionBehind."""
+        """Moves positions in a separate transaction. Raises PositionBehind."""
         async with self._database.pipeline() as driver:
-            held = await self.lock(driver, advance, moves=True)
+            cursor = await self.lock(driver, advance, moves=True)
             await driver.commit()
-            await held.fetchall()
+            await cursor.fetchall()
         self.mark_stored(advance)
 
     async def _update(self, partition: TopicPartition, change: str, value: Any) -> None:

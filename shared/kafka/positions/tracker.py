@@ -1,7 +1,7 @@
-"""Keeps a consumer's positions: reads them before it starts, and again if Postgres may be older.
+"""Tracks a consumer's positions. Reads them before it starts, and again if Postgres may be older.
 
-Postgres holds the positions and Kafka the log. Either may have been replaced by an older copy
-unnoticed. So partitions stay paused until both are read and compared (ADR 0030).
+Postgres stores the positions, and Kafka the log. An operator may have restored either to an older
+state. So partitions stay paused until both are read and compared (ADR 0030).
 """
 
 import asyncio
@@ -29,17 +29,17 @@ log = structlog.get_logger()
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 RECHECK_SECONDS = 2.0
-"""How often a refused partition is checked again: an operator may have accepted the loss."""
+"""The interval of the checks whether an operator has accepted the loss in a refused partition."""
 IN_FLIGHT_SECONDS = SEND_TIMEOUT_SECONDS
-"""How long a batch's outcomes may still arrive after the Postgres that stored it was lost. A
-process waits this long after it notices an older Postgres, before it starts any partition."""
+"""The time for which a batch's outcomes may still reach Kafka after its Postgres was lost. A process
+that notices an older Postgres waits this long before it starts partitions."""
 
 
 class PositionTracker:
-    """Keeps the positions of one consumer's partitions, and pauses partitions without one.
+    """Tracks the positions of one consumer's partitions, and pauses partitions without one.
 
-    `consumer` returns aiokafka's consumer, or None before it has started. Hold the lock `work`
-    while you process a batch, store processed offsets or skip records.
+    `consumer` returns aiokafka's consumer, or None before the start. Hold the lock `work` while you
+    process a batch, store processed offsets or skip records.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class PositionTracker:
         self._checker = PositionChecker(store, service=service)
         self._gauges = PositionGauges(service)
         self._positions: dict[TopicPartition, int] = {}
-        """The positions of the partitions that are consumed. Their next batches start there."""
+        """The positions of the consumed partitions. Their next batches start there."""
         self._pending: set[TopicPartition] = set()
         self._refused: dict[TopicPartition, Refusal] = {}
         self._replays: dict[TopicPartition, int] = {}
         self._checked_at = 0.0
         self.epoch = 0
-        """Counts the readings of positions. Drop records that were fetched before the last reading:
-        the positions may differ now."""
+        """Rises whenever positions must be read again. Drop records that were fetched in an earlier
+        epoch: their positions may have changed."""
         self._task: asyncio.Task[None] | None = None
 
     # Events of the consumer
@@ -77,8 +77,8 @@ class PositionTracker:
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Pauses partitions and begins to read their positions.
 
-        Does not wait: no heartbeat is sent before the listener returns. Called before aiokafka
-        knows any committed offset, so nothing is fetched before `seek`.
+        Does not wait, because no heartbeat is sent before the rebalance listener returns. Called
+        before aiokafka has read the committed offsets, so nothing is fetched before `seek`.
         """
         consumer = self._consumer()
         if consumer is None:
@@ -87,22 +87,24 @@ class PositionTracker:
         self._pending = set(partitions)
         for partition in partitions:
             consumer.pause(partition)
-            consumer.seek(partition, 0)  # any valid position: without one aiokafka looks for one
+            consumer.seek(partition, 0)  # any valid offset, so that aiokafka does not look for one
         if partitions:
-            self._task = asyncio.create_task(self._settle(), name=f"{self._service} positions")
+            self._task = asyncio.create_task(
+                self._read_positions(), name=f"{self._service} positions"
+            )
 
     def revoke(self) -> None:
-        """Forgets all partitions. A batch in flight goes on."""
+        """Forgets all partitions. A batch in flight continues."""
         self._forget()
 
     def stop(self) -> None:
-        """Stops the reading of positions. Called when the process stops."""
+        """Stops reading positions. Called when the process stops."""
         if self._task is not None:
             self._task.cancel()
 
     def restart(self, reason: str) -> None:
-        """Reads all positions again: Postgres or Kafka may have been replaced."""
-        log.warning("positions_read_again", service=self._service, reason=reason)
+        """Reads all positions again, because Postgres or Kafka may have been replaced."""
+        log.warning("reading_positions_again", service=self._service, reason=reason)
         consumer = self._consumer()
         self.assign(consumer.assignment() if consumer else ())
 
@@ -113,9 +115,9 @@ class PositionTracker:
     ) -> Advance | None:
         """Returns the advance of a batch from the stored positions to `offsets`.
 
-        `offsets` lie behind the batch's last records. `reading` is the value of `self.epoch` at
-        their fetch. Returns None if positions have been read since, or are being read: then drop
-        the batch.
+        `offsets` are the offsets after the batch's last records. `epoch` is the value of
+        `self.epoch` at their fetch. Returns None if the epoch has changed or positions are being
+        read: then drop the batch.
         """
         if epoch not in {None, self.epoch} or not offsets.keys() <= self._positions.keys():
             return None
@@ -134,7 +136,7 @@ class PositionTracker:
             await self._store.move(advance)
 
     def finish(self, advance: Advance) -> None:
-        """Notes that a batch is complete: the next one starts where its advance ends."""
+        """Records that a batch is acknowledged. The next one starts at the end of its advance."""
         for partition, end in advance.offsets().items():
             if partition in self._positions:
                 self._positions[partition] = end
@@ -157,7 +159,7 @@ class PositionTracker:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no partition may be consumed although some are assigned."""
+        """True if no partition may be consumed although some are assigned."""
         return not self._positions and bool(self._pending or self._refused)
 
     def problem(self) -> str | None:
@@ -167,7 +169,9 @@ class PositionTracker:
                 f"{partition.topic}/{partition.partition} ({refusal})"
                 for partition, refusal in sorted(self._refused.items())
             )
-            return f"positions do not fit Kafka's log: {names}. See what is lost with: {NEXT_STEP}"
+            return (
+                f"positions do not fit Kafka's log: {names}. To see what is lost, run: {NEXT_STEP}"
+            )
         return "reading positions" if self._pending else None
 
     # Every 2 seconds
@@ -176,7 +180,7 @@ class PositionTracker:
         self,
         processed: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, int]:
-        """Stores the processed offsets of partitions without batches. Returns what it stored.
+        """Stores the processed offsets of partitions without batches. Returns the stored offsets.
 
         The caller holds `work`. Raises PositionBehind if Postgres is older, DatabaseUnavailable.
         """
@@ -208,24 +212,24 @@ class PositionTracker:
         self._positions, self._pending = {}, set()
         self.epoch += 1
         self._show_refusals({})
-        self._show_replays()  # no partition is consumed any more: sets all gauges to 0
+        self._show_replays()  # sets all gauges to 0, because no partition is consumed now
 
-    async def _settle(self) -> None:
+    async def _read_positions(self) -> None:
         """Reads positions until every partition is consumed. Waits for servers without a limit."""
         attempt = 0
         while self._pending or self._refused:
             try:
                 if self._pending or await self._is_accepted():
-                    async with self.work:  # the batch in flight ends first
-                        await self._establish()
+                    async with self.work:  # waits for the batch in flight
+                        await self._start_partitions()
                 attempt, pause = 0, RECHECK_SECONDS
             except (Unavailable, KafkaError, OSError) as error:
                 reason = str(error) or repr(error)
-                log.warning("positions_wait", service=self._service, error=reason)
+                log.warning("positions_not_read", service=self._service, error=reason)
                 pause = backoff(attempt, first=FIRST_BACKOFF_SECONDS, limit=MAX_BACKOFF_SECONDS)
                 attempt += 1
             except Exception:  # a bug must not leave partitions paused for ever
-                log.exception("positions_failed", service=self._service)
+                log.exception("positions_not_read", service=self._service)
                 pause = MAX_BACKOFF_SECONDS
             if self._pending or self._refused:
                 await asyncio.sleep(pause)
@@ -233,42 +237,42 @@ class PositionTracker:
     async def _is_accepted(self) -> bool:
         return await self._checker.is_accepted(set(self._refused))
 
-    async def _establish(self) -> None:
-        """Starts each partition whose position is known and fits the log."""
+    async def _start_partitions(self) -> None:
+        """Starts each partition whose position fits Kafka's log."""
         consumer = self._consumer()
         if consumer is None:
             return
         await self._store.warm()
         checked_at = time.monotonic()
-        found = await self._reader.read(consumer, self._pending | self._refused.keys())
-        checked = await self._checker.check(found)
+        snapshot = await self._reader.read(consumer, self._pending | self._refused.keys())
+        check = await self._checker.check(snapshot)
         unread = {
             partition: refusal
             for partition, refusal in self._refused.items()
-            if partition not in found.logs
+            if partition not in snapshot.logs
         }
-        self._replays |= checked.replays
-        self._show_refusals(unread | checked.refused)
+        self._replays |= check.replays
+        self._show_refusals(unread | check.refused)
         self._pending -= self._refused.keys()
-        if checked.starts:
+        if check.starts:
             await asyncio.sleep(self._store.remaining_wait(IN_FLIGHT_SECONDS))
             await self._preparation.catch_up()
-            await self._start(consumer, checked.starts, checked_at)
+            await self._resume(consumer, check.starts, checked_at)
 
-    async def _start(
+    async def _resume(
         self,
         consumer: AIOKafkaConsumer,
         starts: Mapping[TopicPartition, PartitionStart],
         checked_at: float,
     ) -> None:
-        """Resumes partitions at their starts. First lowers committed offsets that are ahead."""
+        """Resumes partitions at their starts. First lowers committed offsets that are too high."""
         lowered = {
             partition: start.offset
             for partition, start in starts.items()
             if start.replay_until is not None
         }
         if lowered:
-            async with asyncio.timeout(KAFKA_TIMEOUT_SECONDS):  # aiokafka would try for ever
+            async with asyncio.timeout(KAFKA_TIMEOUT_SECONDS):  # aiokafka has no timeout
                 await consumer.commit(lowered)
         self._checked_at = checked_at
         for partition, start in starts.items():
@@ -278,7 +282,7 @@ class PositionTracker:
                 self._positions[partition] = start.offset
         self._pending -= starts.keys()
         self._show_replays()
-        log.info("positions_known", service=self._service, partitions=len(starts))
+        log.info("partitions_started", service=self._service, partitions=len(starts))
 
     # Metrics
 

@@ -153,7 +153,7 @@ class PositionStore:
         *,
         moves: bool,
     ) -> "psycopg.AsyncCursor[Any]":
-        """Locks an advance's positions in the transaction. With `moves`, also moves them to its end.
+        """Locks an advance's positions in the transaction. With `moves`, moves them to its end.
 
         The cursor has one row: the transaction's time. Raises PositionBehind if the connection was
         opened after the positions were read. If a stored position is lower than expected, the

@@ -31,8 +31,8 @@ MAX_BACKOFF_SECONDS = 5.0
 RECHECK_SECONDS = 2.0
 """The interval of the checks whether an operator has accepted the loss in a refused partition."""
 IN_FLIGHT_SECONDS = SEND_TIMEOUT_SECONDS
-"""The time for which a batch's outcomes may still reach Kafka after its Postgres was lost. A process
-that notices an older Postgres waits this long before it starts partitions."""
+"""The time for which a batch's outcomes may still reach Kafka after its Postgres was lost. After a
+process notices an older Postgres, it waits this long before it starts partitions."""
 
 
 class PositionTracker:

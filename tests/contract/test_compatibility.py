@@ -21,15 +21,15 @@ def test_every_method_of_the_client_is_supported_or_answers_501() -> None:
     } == set()
 
 
-def test_nothing_is_supported_and_left_out_at_once() -> None:
+def test_no_operation_is_both_supported_and_unsupported() -> None:
     assert not SUPPORTED & LEFT_OUT
 
 
-def test_only_what_the_client_has_is_said_to_be_left_out() -> None:
+def test_every_unsupported_operation_is_one_of_the_client() -> None:
     assert set(SDK.values()) >= LEFT_OUT
 
 
-def test_the_asynchronous_client_asks_for_the_same() -> None:
+def test_the_asynchronous_client_calls_the_same_operations() -> None:
     assert operations_of(AsyncPinbridgeClient) == SDK
 
 
@@ -40,7 +40,7 @@ def test_every_supported_method_is_called_by_a_test() -> None:
     } == set()
 
 
-def test_the_document_is_up_to_date_and_names_tests_that_there_are() -> None:
+def test_the_document_is_up_to_date_and_names_existing_tests() -> None:
     committed = DOCUMENT.read_text(encoding="utf-8")
     assert committed == text(), "python -m tests.contract.compatibility"
     tests = list(named_tests(committed))
@@ -49,7 +49,7 @@ def test_the_document_is_up_to_date_and_names_tests_that_there_are() -> None:
         assert f"def {name}(" in file.read_text(encoding="utf-8")
 
 
-def test_the_document_lists_what_is_left_out() -> None:
+def test_the_document_lists_the_unsupported_operations() -> None:
     committed = DOCUMENT.read_text(encoding="utf-8")
     for area in AREAS:
         paths = ", ".join(f"`{path}`" for path in area.paths.split(", "))

@@ -142,7 +142,7 @@ BROKEN = [b"", b"{", b"[]", b"null", b"7", b"\xff", b'{"version": NaN}', b'{"new
 
 
 @pytest.mark.parametrize("event", EXAMPLES)
-def test_an_event_is_written_as_it_was(event: WireStruct) -> None:
+def test_an_event_is_serialized_as_by_its_pydantic_model(event: WireStruct) -> None:
     model = pair(type(event)).model.model_validate_json(encode(event))
     omit_nulls = isinstance(event, OMIT_NULLS)
     assert encode(event) == model.model_dump_json(exclude_none=omit_nulls).encode()
@@ -160,7 +160,7 @@ def test_an_event_that_pinflow_writes_is_decoded_by_msgspec_alone(event: WireStr
 
 @pytest.mark.parametrize("event", EXAMPLES)
 @pytest.mark.parametrize(("field", "value"), HOSTILE)
-def test_another_value_is_taken_or_refused_as_it_was(
+def test_a_changed_value_is_accepted_or_refused_as_by_the_pydantic_model(
     event: WireStruct, field: str, value: object
 ) -> None:
     document = json.dumps({**json.loads(encode(event)), field: value}).encode()
@@ -170,7 +170,7 @@ def test_another_value_is_taken_or_refused_as_it_was(
 
 
 @pytest.mark.parametrize("event", EXAMPLES)
-def test_what_is_required_is_required_as_it_was(event: WireStruct) -> None:
+def test_the_same_fields_are_required_as_by_the_pydantic_model(event: WireStruct) -> None:
     document = json.loads(encode(event))
     _, model, decode = pair(type(event))
     for field in document:
@@ -182,7 +182,9 @@ def test_what_is_required_is_required_as_it_was(event: WireStruct) -> None:
 
 @pytest.mark.parametrize("value", BROKEN, ids=range(len(BROKEN)))
 @pytest.mark.parametrize("same", PAIRS)
-def test_what_is_no_event_is_refused_as_it_was(same: Pair, value: bytes) -> None:
+def test_a_value_that_is_not_an_event_is_refused_as_by_the_pydantic_model(
+    same: Pair, value: bytes
+) -> None:
     require_same(same.decode, same.model.model_validate_json, value)
 
 
@@ -195,13 +197,13 @@ def test_what_is_no_event_is_refused_as_it_was(same: Pair, value: bytes) -> None
         {"request_id": "r" * 256, "workspace_id": None},
     ],
 )
-def test_a_request_is_taken_or_refused_as_it_was(document: object) -> None:
+def test_a_request_is_accepted_or_refused_as_by_the_pydantic_model(document: object) -> None:
     old = pydantic_events.ImportRequested.model_validate
     assert outcome(pair(ImportRequested).decode.from_document, document) == outcome(old, document)
 
 
 @pytest.mark.parametrize("same", PAIRS)
-def test_a_schema_says_what_it_said(same: Pair) -> None:
+def test_a_json_schema_equals_the_pydantic_models(same: Pair) -> None:
     """A new field that may be left out is the only change that is allowed."""
     _require_within(
         same.model.model_json_schema(), TypeAdapter(same.event).json_schema(mode="validation")
@@ -217,7 +219,7 @@ def _require_within(old: object, new: object) -> None:
     assert old.get("required") == new.get("required")
 
 
-def test_a_refusal_names_the_field_and_repeats_nothing_of_the_payload() -> None:
+def test_a_refusal_names_the_field_without_the_payload() -> None:
     secret = "s3cret"  # pragma: allowlist secret
     for field in ("job_id", "row_number", "accepted_at", "kind", "row"):
         value = json.dumps({**ROW, field: secret}).encode()
@@ -226,7 +228,7 @@ def test_a_refusal_names_the_field_and_repeats_nothing_of_the_payload() -> None:
         assert secret not in message
 
 
-def test_an_import_of_a_time_that_no_service_reads_back_is_never_made() -> None:
+def test_an_import_with_a_time_out_of_range_is_never_built() -> None:
     with pytest.raises(ValueError, match="accepted_at"):
         import_accepted(accepted_at=datetime.fromisoformat("1960-01-01T00:00:00Z"))
     assert isinstance(decode_import(encode(import_accepted())), ImportAccepted)

@@ -48,7 +48,7 @@ WITH_KEY = [address for address in READABLE if address.path.startswith("/v1/")]
 OTHERS = [address for address in ADDRESSES if "GET" not in address.methods]
 
 
-def test_every_service_has_addresses_of_both_kinds_and_system_ones() -> None:
+def test_every_service_has_addresses_of_every_kind() -> None:
     paths = {address.path for address in READABLE}
     assert {"/", "/healthz", "/readyz", METRICS, "/v1/pins", "/v1/webhooks"} <= paths
     assert {address.service for address in READABLE} == set(APPLICATIONS)
@@ -77,12 +77,12 @@ def kept(answer: httpx.Response, differing: set[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("address", READABLE, ids=str)
-async def test_head_without_a_key_is_answered_as_get_is(address: Address) -> None:
+async def test_head_without_a_key_is_answered_as_get(address: Address) -> None:
     assert (await same_as_get(address)).status_code != 405
 
 
 @pytest.mark.parametrize("address", WITH_KEY, ids=str)
-async def test_head_wants_the_scope_that_get_wants(
+async def test_head_requires_the_same_scope_as_get(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def writer() -> Principal:
@@ -94,7 +94,7 @@ async def test_head_wants_the_scope_that_get_wants(
 
 
 @pytest.mark.parametrize("address", OTHERS, ids=str)
-async def test_head_is_405_where_get_is_and_a_405_names_head_beside_get(address: Address) -> None:
+async def test_head_is_405_where_get_is_405(address: Address) -> None:
     async with client(APPLICATIONS[address.service]) as asking:
         head = await asking.head(address.url)
     # Of /v1/pins/batch and the like, another address would fit HEAD as it fits GET
@@ -104,7 +104,7 @@ async def test_head_is_405_where_get_is_and_a_405_names_head_beside_get(address:
 
 
 @pytest.mark.parametrize("address", READABLE, ids=str)
-async def test_allow_names_head_beside_get(address: Address) -> None:
+async def test_the_allow_header_names_head_beside_get(address: Address) -> None:
     async with client(APPLICATIONS[address.service]) as asking:
         refused = await asking.request("TRACE", address.url)
     assert refused.status_code == 405

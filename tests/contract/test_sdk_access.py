@@ -36,7 +36,7 @@ def may_be_null(model: type[BaseModel], name: str) -> bool:
 @pytest.mark.parametrize(
     ("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}"
 )
-def test_every_field_of_the_sdk_is_there_and_null_only_where_it_may_be(
+def test_every_field_of_the_sdk_is_present_and_null_only_where_the_sdk_allows_it(
     ours: type[BaseModel], theirs: type[BaseModel]
 ) -> None:
     assert set(theirs.model_fields) <= set(ours.model_fields)

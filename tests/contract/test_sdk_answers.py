@@ -99,7 +99,7 @@ def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_field_is_left_out_and_nothing_is_null_that_the_client_requires(method: str) -> None:
+def test_no_field_is_left_out_and_no_required_field_is_null(method: str) -> None:
     schema = answer_of(method)
     if schema is None:
         assert returned(method) is NoneType
@@ -108,6 +108,6 @@ def test_no_field_is_left_out_and_nothing_is_null_that_the_client_requires(metho
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_client_reads_the_documents_example(method: str) -> None:
+def test_the_client_reads_the_examples_of_the_openapi_document(method: str) -> None:
     example = EXAMPLES[OPERATIONS[SDK[method]][0]].answer
     TypeAdapter(returned(method)).validate_python(example)

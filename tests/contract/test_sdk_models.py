@@ -58,7 +58,7 @@ def test_no_field_of_the_sdk_is_left_out(ours: type[BaseModel], theirs: type[Bas
 @pytest.mark.parametrize(
     ("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}"
 )
-def test_nothing_is_null_that_the_sdk_requires(
+def test_no_required_field_of_the_sdk_is_null(
     ours: type[BaseModel], theirs: type[BaseModel]
 ) -> None:
     def may_be_null(model: type[BaseModel], name: str) -> bool:

@@ -63,7 +63,7 @@ def _content(record: Record) -> bytes:
     return record.value
 
 
-async def test_nothing_to_send_is_fine(
+async def test_sending_no_records_is_allowed(
     sender: tuple[RecordSender, Kept], topic_prefix: str
 ) -> None:
     send, kept = sender

@@ -110,7 +110,7 @@ async def send_csv(
 
 
 @pytest.mark.parametrize("send", [send_json, send_csv], ids=["json", "csv"])
-async def test_rows_for_accounts_that_a_key_does_not_permit_fail_and_the_others_go_on(
+async def test_rows_for_forbidden_accounts_fail_and_the_others_are_accepted(
     http: httpx.AsyncClient, workspace: Workspace, database: Database, topics: Topics, send: Any
 ) -> None:
     other, absent = await workspace.add_account("board-1"), uuid4()
@@ -137,7 +137,7 @@ async def test_rows_for_accounts_that_a_key_does_not_permit_fail_and_the_others_
     ).replace(str(absent), "…")
 
 
-async def test_a_large_import_in_a_thread_is_held_to_the_list_too(
+async def test_the_allow_list_also_applies_to_a_large_import_that_a_thread_parses(
     http: httpx.AsyncClient, workspace: Workspace, database: Database, topics: Topics
 ) -> None:
     headers = await headers_of(database, workspace, [workspace.account_id])
@@ -150,7 +150,7 @@ async def test_a_large_import_in_a_thread_is_held_to_the_list_too(
     assert [row.error_code for row in stands.failed] == ["account_not_permitted"]
 
 
-async def test_a_key_without_a_list_sends_rows_to_any_account(
+async def test_a_key_without_an_allow_list_may_import_for_any_account(
     http: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     rows = [submitted(account_id=str(workspace.account_id)), submitted(account_id=str(uuid4()))]
@@ -170,7 +170,7 @@ async def meter(
     return RateMeterResponse.model_validate(answer.json())
 
 
-async def test_the_rate_meter_tells_the_room_for_rows(
+async def test_the_rate_meter_reports_how_many_rows_may_be_imported(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     before = await meter(http, workspace.headers, workspace.account_id)
@@ -219,7 +219,7 @@ async def test_invariant_10_the_rate_meter_knows_only_accounts_that_the_key_sees
     assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
 
 
-async def test_the_rate_meter_wants_the_read_scope(
+async def test_the_rate_meter_requires_the_read_scope(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     headers = await headers_of(database, workspace, None, Scope.WRITE)

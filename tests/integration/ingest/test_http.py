@@ -76,7 +76,7 @@ async def post_csv(
     )
 
 
-async def test_invariant_1_a_202_means_that_all_of_it_stands_in_kafka(
+async def test_invariant_1_a_202_means_that_the_whole_import_is_in_kafka(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     rows = [submitted(title=f"Row {number}") for number in range(1, 501)]
@@ -105,7 +105,7 @@ async def test_invariant_1_a_202_means_that_all_of_it_stands_in_kafka(
     assert [result.row_number for result in parse_event(RowsSettled, outcome).results] == [7]
 
 
-async def test_an_import_of_5_mebibytes_is_taken(
+async def test_an_import_of_5_mebibytes_is_accepted(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     rows = [
@@ -159,7 +159,7 @@ REFUSED_JSON: list[tuple[Any, str, dict[str, str], int, str]] = [
 @pytest.mark.parametrize(
     ("body", "query", "headers", "status", "code"), REFUSED_JSON, ids=lambda value: str(value)[:30]
 )
-async def test_a_json_request_that_is_wrong_is_refused_whole(
+async def test_an_invalid_json_request_is_refused_completely(
     ingest: httpx.AsyncClient,
     workspace: Workspace,
     topics: Topics,
@@ -191,7 +191,7 @@ async def test_a_json_request_that_is_wrong_is_refused_whole(
     ],
     ids=lambda value: str(value)[:30],
 )
-async def test_a_csv_that_is_wrong_is_refused_whole(
+async def test_an_invalid_csv_is_refused_completely(
     ingest: httpx.AsyncClient,
     workspace: Workspace,
     topics: Topics,
@@ -226,7 +226,7 @@ async def test_a_csv_in_another_field_is_a_missing_file(
         ),
     ],
 )
-async def test_a_broken_upload_is_refused(
+async def test_an_invalid_upload_is_refused(
     ingest: httpx.AsyncClient,
     workspace: Workspace,
     content_type: str,
@@ -263,7 +263,7 @@ async def test_strict_fails_rows_with_unknown_fields(
     assert parse_event(RowsSettled, outcome).results[0].error_message == "colour: No such field"
 
 
-async def test_100_imports_at_once_are_each_whole(
+async def test_100_concurrent_imports_are_each_complete(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     answers = await asyncio.gather(

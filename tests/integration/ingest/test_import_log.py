@@ -83,7 +83,9 @@ async def seen(settings: IngestSettings, job_id: UUID) -> int:
     return (await all_seen(settings))[job_id]
 
 
-async def test_invariant_1_an_acknowledged_import_is_seen_whole(settings: IngestSettings) -> None:
+async def test_invariant_1_an_acknowledged_import_is_read_completely(
+    settings: IngestSettings,
+) -> None:
     async with acceptance_of(settings) as import_log:
         first, second = job_on(3), job_on(3)
         for job in (first, second):
@@ -94,7 +96,7 @@ async def test_invariant_1_an_acknowledged_import_is_seen_whole(settings: Ingest
         assert (found[first], found[second]) == (RECORDS, RECORDS)
 
 
-async def test_imports_at_the_same_moment_are_each_seen_whole(settings: IngestSettings) -> None:
+async def test_concurrent_imports_are_each_read_completely(settings: IngestSettings) -> None:
     async with acceptance_of(patient(settings)) as import_log:
         jobs = [uuid4() for _ in range(30)]
         await asyncio.gather(*(import_log.append(an_import(job)) for job in jobs))
@@ -118,9 +120,7 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
         assert (found[refused], found[good]) == (0, RECORDS)
 
 
-async def test_an_import_lies_compressed_in_the_log(
-    settings: IngestSettings, broker: Broker
-) -> None:
+async def test_an_import_is_stored_compressed(settings: IngestSettings, broker: Broker) -> None:
     job = uuid4()
     key = str(job).encode()
     async with acceptance_of(settings) as import_log:
@@ -171,7 +171,7 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
         assert (found[waiting], found[later]) == (0, 0)
 
 
-async def test_invariant_1_silence_after_the_send_is_unknown_and_never_a_part(
+async def test_invariant_1_a_send_without_an_answer_is_unknown_and_never_partial(
     settings: IngestSettings, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with acceptance_of(settings) as import_log:
@@ -194,7 +194,9 @@ async def test_invariant_1_silence_after_the_send_is_unknown_and_never_a_part(
         assert await seen(settings, unknown) in {0, RECORDS}
 
 
-async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: Broker) -> None:
+async def test_imports_are_accepted_again_after_a_broker_was_killed(
+    settings: IngestSettings, broker: Broker
+) -> None:
     async with acceptance_of(settings) as import_log:
         before, refused = job_on(4), job_on(4)
         await import_log.append(an_import(before))
@@ -210,7 +212,7 @@ async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: B
         assert (found[before], found[refused]) == (RECORDS, 0)
 
 
-async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(
+async def test_a_batch_whose_answer_was_lost_is_sent_again_without_duplicates(
     settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker knows the batch by producer id and sequence, and answers with the offset that it
@@ -252,7 +254,7 @@ async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(
         assert await seen(settings, job) == RECORDS
 
 
-async def test_invariant_1_a_client_that_goes_away_leaves_nothing_or_one_whole_job(
+async def test_invariant_1_a_client_that_disconnects_leaves_nothing_or_one_whole_job(
     settings: IngestSettings,
 ) -> None:
     async with acceptance_of(settings) as import_log:
@@ -284,7 +286,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_producer_holds_up_no_reader_and_no_successor(
+async def test_a_killed_producer_delays_neither_readers_nor_its_successor(
     settings: IngestSettings,
 ) -> None:
     """With transactions, readers waited for its open one, up to 12 s."""
@@ -324,7 +326,7 @@ async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_im
         assert appender._session.client is not dead
 
 
-async def test_imports_without_time_left_are_refused_and_replace_no_connection(
+async def test_imports_past_their_deadline_are_refused_and_replace_no_connection(
     settings: IngestSettings,
 ) -> None:
     async with acceptance_of(settings) as import_log:
@@ -337,7 +339,7 @@ async def test_imports_without_time_left_are_refused_and_replace_no_connection(
         assert [appender._session for appender in import_log._appenders.values()] == sessions
 
 
-async def test_nothing_begins_once_it_has_stopped(settings: IngestSettings) -> None:
+async def test_no_import_begins_after_a_stop(settings: IngestSettings) -> None:
     import_log = KafkaImportLog(settings)
     await import_log.start()
     await import_log.stop()
@@ -345,7 +347,7 @@ async def test_nothing_begins_once_it_has_stopped(settings: IngestSettings) -> N
         await import_log.append(an_import(uuid4()))
 
 
-async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(
+async def test_during_an_outage_it_reports_a_problem_and_leaves_no_task_running(
     settings: IngestSettings, broker: Broker
 ) -> None:
     before = asyncio.all_tasks()
@@ -362,7 +364,9 @@ async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(
     await eventually(broker.kafka.is_ready, seconds=30)
 
 
-async def test_ten_of_the_largest_imports_at_once_are_seen_whole(settings: IngestSettings) -> None:
+async def test_ten_concurrent_imports_of_the_largest_size_are_read_completely(
+    settings: IngestSettings,
+) -> None:
     async with acceptance_of(patient(settings)) as import_log:
         jobs = [uuid4() for _ in range(10)]
         row_bytes = MAX_IMPORT_BYTES // 501 - 400

@@ -167,7 +167,7 @@ async def test_a_request_id_with_another_body_is_a_dead_letter(
     assert len(await imports.of("c")) == 1
 
 
-async def test_a_crash_between_ledger_and_append_repeats_the_same_job(
+async def test_a_crash_between_claim_and_append_repeats_the_same_job(
     handler: ImportRequestHandler,
     ledger: PostgresRequestLedger,
     workspace: Workspace,
@@ -209,7 +209,7 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
     assert first == second
 
 
-async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_again(
+async def test_invariant_1_a_request_whose_claim_was_lost_by_a_restore_is_claimed_again(
     ledger: PostgresRequestLedger,
     workspace: Workspace,
     import_log: KafkaImportLog,
@@ -240,7 +240,7 @@ async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_
     assert len(await imports.of("r")) == 1
 
 
-async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_was_decided(
+async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_crash(
     ledger: PostgresRequestLedger,
     workspace: Workspace,
     import_log: KafkaImportLog,
@@ -280,7 +280,7 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
     assert (event.total_rows, await imports.rows(event.job_id)) == (3, 2)
 
 
-async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
+async def test_the_decision_is_deleted_when_the_request_is_committed(
     handler: ImportRequestHandler, workspace: Workspace, database: Database
 ) -> None:
     assert await handle(handler, delivered(request(workspace, request_id="g"))) == []
@@ -306,7 +306,7 @@ async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
     ],
     ids=lambda value: str(value)[:20],
 )
-async def test_what_http_would_refuse_becomes_a_failed_job(
+async def test_a_request_that_http_would_refuse_becomes_a_failed_job(
     handler: ImportRequestHandler,
     workspace: Workspace,
     imports: ImportsTopic,
@@ -341,7 +341,7 @@ async def test_what_http_would_refuse_becomes_a_failed_job(
         (b"{}", "another.type.v1"),
     ],
 )
-async def test_invariant_8_a_request_that_names_nothing_is_a_dead_letter(
+async def test_invariant_8_a_request_without_a_valid_key_is_a_dead_letter(
     handler: ImportRequestHandler, value: bytes | None, kind: str
 ) -> None:
     assert await handle(handler, delivered(value, kind=kind)) == ["invalid_record"]
@@ -355,7 +355,7 @@ async def test_an_unknown_workspace_is_a_dead_letter(
     ]
 
 
-async def test_one_bad_request_holds_up_no_other(
+async def test_an_invalid_request_delays_no_other(
     handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
 ) -> None:
     good = delivered(request(workspace, request_id="good"))
@@ -369,7 +369,7 @@ async def test_one_bad_request_holds_up_no_other(
     assert len(await imports.of("good")) == 1
 
 
-async def test_a_decision_on_a_claim_that_another_replica_has_made_since_is_not_stored(
+async def test_a_decision_for_a_claim_that_now_belongs_to_another_job_is_not_stored(
     ledger: PostgresRequestLedger, workspace: Workspace
 ) -> None:
     """Postgres was replaced by an older copy, and another replica has claimed the request for

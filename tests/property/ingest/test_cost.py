@@ -132,7 +132,9 @@ def repeated(unit: bytes, size: int) -> bytes:
 @example(b"", b'","', b"")
 @example(HEADER, b"\r", b"")
 @example(b"", b" ", b"")
-def test_a_csv_costs_what_its_size_does(before: bytes, unit: bytes, after: bytes) -> None:
+def test_parsing_time_of_a_csv_is_linear_in_its_size(
+    before: bytes, unit: bytes, after: bytes
+) -> None:
     check_growth(feed_csv, lambda size: before + repeated(unit, size) + after)
 
 
@@ -146,7 +148,9 @@ def test_a_csv_costs_what_its_size_does(before: bytes, unit: bytes, after: bytes
 @example(b'[{"title":"', b"\\ud800", b'"}]')
 @example(b"[{", b'"a":1,', b'"b":1}]')
 @example(b"[", b"{},", b"{}]")
-def test_a_json_document_costs_what_its_size_does(before: bytes, unit: bytes, after: bytes) -> None:
+def test_parsing_time_of_a_json_document_is_linear_in_its_size(
+    before: bytes, unit: bytes, after: bytes
+) -> None:
     check_growth(feed_json, lambda size: before + repeated(unit, size) + after)
 
 
@@ -168,7 +172,7 @@ _text_units = st.text(
 @example("link_url", "https://", "@")
 @example("link_url", "https://", "é.")
 @example("account_id", "", " -")
-def test_a_row_costs_what_its_size_does(field: str, before: str, unit: str) -> None:
+def test_validation_time_of_a_row_is_linear_in_its_size(field: str, before: str, unit: str) -> None:
     def document(size: int) -> bytes:
         return json.dumps([submitted(**{field: before + unit * (size // len(unit))})]).encode()
 
@@ -184,7 +188,9 @@ def test_a_row_costs_what_its_size_does(field: str, before: str, unit: str) -> N
 )
 @example(b"", b"\r\n--cu")
 @example(b'--cut\r\ncontent-disposition: form-data; name="file"; filename="', b"\\")
-def test_an_upload_costs_what_its_size_does(run: Run, before: bytes, unit: bytes) -> None:
+def test_parsing_time_of_an_upload_is_linear_in_its_size(
+    run: Run, before: bytes, unit: bytes
+) -> None:
     def feed(data: bytes) -> None:
         try:
             run(read_upload(requested(data, TYPE), 10 * SMALL))
@@ -211,7 +217,7 @@ place in another.
 
 
 @pytest.mark.parametrize("name", HEAVY)
-def test_a_document_takes_memory_as_its_size_does(name: str) -> None:
+def test_memory_of_a_document_is_linear_in_its_size(name: str) -> None:
     data = HEAVY[name]
     tracemalloc.start()
     try:

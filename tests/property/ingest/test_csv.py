@@ -28,7 +28,7 @@ REFUSALS = {
 
 @examples(70)
 @given(tables(), dialects)
-def test_what_any_program_wrote_is_read_back(
+def test_a_csv_of_any_dialect_is_read_back(
     table: tuple[list[str], list[dict[str, str]]], dialect: Dialect
 ) -> None:
     names, rows = table
@@ -37,7 +37,7 @@ def test_what_any_program_wrote_is_read_back(
 
 @examples(40)
 @given(tables(), dialects)
-def test_what_was_written_as_windows_1252_is_read_with_a_warning(
+def test_a_windows_1252_file_is_read_with_a_warning(
     table: tuple[list[str], list[dict[str, str]]], dialect: Dialect
 ) -> None:
     names, rows = table

@@ -90,7 +90,7 @@ def check(batch: ImportBatch | None) -> list[RowAccepted]:
         [dict.fromkeys((f"{number}\ud800" * 30 for number in range(20)), "\0\ud800" * 20)] * 500
     ).encode()
 )
-def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
+def test_a_json_import_is_refused_or_accepted_completely(run: Run, data: bytes) -> None:
     kept = Kept()
     try:
         run(imports_of(kept).accept_json(WORKSPACE, data, strict=True))
@@ -105,7 +105,9 @@ def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
     mutated(st.builds(lambda table, dialect: dialect.write(*table), tables(), dialects)),
     st.text(st.characters(), max_size=300),
 )
-def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) -> None:
+def test_a_csv_import_is_refused_or_accepted_completely(
+    run: Run, data: bytes, filename: str
+) -> None:
     kept = Kept()
     try:
         run(imports_of(kept).accept_csv(WORKSPACE, data, filename, strict=True))
@@ -117,7 +119,7 @@ def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) 
 
 @examples(25)
 @given(st.lists(good_rows(), min_size=1, max_size=4))
-def test_a_row_is_the_same_row_to_the_publisher(run: Run, rows: list[dict[str, Any]]) -> None:
+def test_the_publisher_reads_the_row_that_was_sent(run: Run, rows: list[dict[str, Any]]) -> None:
     kept = Kept()
     run(imports_of(kept).accept_json(WORKSPACE, json.dumps(rows).encode(), strict=False))
     for row in check(kept.batch):

@@ -48,7 +48,7 @@ def is_exact(value: Any) -> bool:
 
 @examples(40)
 @given(values.filter(is_exact), st.booleans(), st.sampled_from([None, 2, "\t"]))
-def test_what_any_program_wrote_is_read_back(
+def test_json_of_any_style_is_read_back(
     value: Any, ascii_only: bool, indent: int | str | None
 ) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
@@ -104,7 +104,7 @@ def test_a_damaged_document_is_read_or_refused(data: bytes) -> None:
 
 @examples(40)
 @given(st.lists(good_rows() | wrong_rows, min_size=1, max_size=5))
-def test_one_row_says_nothing_of_another(rows: list[dict[str, Any]]) -> None:
+def test_rows_are_validated_independently(rows: list[dict[str, Any]]) -> None:
     together = validate(rows)
     alone = [validate([row]) for row in rows]
     assert [row.content for row in together.valid] == [
@@ -136,7 +136,7 @@ def test_one_row_says_nothing_of_another(rows: list[dict[str, Any]]) -> None:
         "dominant_color": "aaBBcc ",
     }
 )
-def test_a_row_that_is_plainly_right_is_what_the_model_makes_of_it(row: dict[str, Any]) -> None:
+def test_a_row_that_passes_the_fast_path_equals_the_models_result(row: dict[str, Any]) -> None:
     for strict, model in ((False, PinSubmission), (True, StrictPinSubmission)):
         with suppress(*FALLBACK_ERRORS):
             _require_same(*validate_fast(row, strict=strict), model.model_validate(row))
@@ -148,7 +148,7 @@ def _require_same(content: bytes, compute_fingerprint_hex: bytes, pin: PinSubmis
     assert orjson.loads(content).keys() == pin.model_dump(exclude_none=True).keys()
 
 
-def test_the_rows_of_a_campaign_are_plainly_right() -> None:
+def test_usual_rows_of_a_campaign_pass_the_fast_path() -> None:
     """Or imports would take three times as long, and no one would see it."""
     every_field = submitted(
         alt_text="é",
@@ -172,7 +172,7 @@ def test_the_rows_of_a_campaign_are_plainly_right() -> None:
 
 @examples(40)
 @given(good_rows())
-def test_most_rows_that_look_good_are(row: dict[str, Any]) -> None:
+def test_generated_good_rows_fail_only_for_urls_and_times(row: dict[str, Any]) -> None:
     """Or the properties above would say nothing of valid rows.
 
     What is refused is a URL, or a time near the ends of the calendar.

@@ -67,7 +67,7 @@ def upload_or_refused(run: Run, body: bytes, content_type: bytes) -> UploadedFil
 
 @examples(60)
 @given(st.binary(max_size=200), st.lists(st.integers(1, 60), max_size=4))
-def test_a_file_comes_out_as_it_was_put_in_however_it_is_cut(
+def test_an_uploaded_file_is_read_unchanged_however_the_body_is_chunked(
     run: Run, data: bytes, sizes: list[int]
 ) -> None:
     assume(b"--cut" not in data)
@@ -96,7 +96,7 @@ def test_a_file_comes_out_as_it_was_put_in_however_it_is_cut(
     + b'"\r\n\r\n\r\n--cut--'
 )
 @example(b"--cut\r\ncontent-disposition: form-data" + b"; a=b" * 15_000 + b"\r\n\r\n\r\n--cut--")
-def test_a_damaged_body_is_a_file_or_refused(run: Run, body: bytes) -> None:
+def test_a_damaged_body_is_read_or_refused(run: Run, body: bytes) -> None:
     upload_or_refused(run, body, TYPE)
 
 
@@ -114,5 +114,5 @@ _types = st.binary(max_size=30).map(lambda rest: TYPE + rest) | mutated(
 @example(b"multipart/form-data; charset=\0; boundary=cut")
 @example(b"multipart/form-data; boundary*=utf-8''c%75t")
 @example(b"multipart/form-data; boundary=" + b"c" * 60_000)
-def test_a_damaged_content_type_is_understood_or_refused(run: Run, content_type: bytes) -> None:
+def test_a_damaged_content_type_is_read_or_refused(run: Run, content_type: bytes) -> None:
     upload_or_refused(run, multipart(b"data", b"\xc3\xa4.csv"), content_type)

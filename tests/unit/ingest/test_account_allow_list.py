@@ -21,7 +21,7 @@ SPELLINGS: list[Callable[[UUID], str]] = [
 
 
 @pytest.mark.parametrize("spelt", SPELLINGS, ids=["usual", "upper case", "blanks", "hex", "urn"])
-def test_an_account_is_permitted_or_not_however_it_is_spelt(spelt: Callable[[UUID], str]) -> None:
+def test_the_allow_list_ignores_the_spelling_of_an_account_id(spelt: Callable[[UUID], str]) -> None:
     rows: list[Any] = [submitted(account_id=spelt(ACCOUNT)), submitted(account_id=spelt(uuid4()))]
     kept = fail_forbidden_accounts(validate(rows), {ACCOUNT})
     assert [row.row_number for row in kept.valid] == [1]
@@ -30,9 +30,7 @@ def test_an_account_is_permitted_or_not_however_it_is_spelt(spelt: Callable[[UUI
     ]
 
 
-def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_and_account() -> (
-    None
-):
+def test_permitted_rows_are_unchanged_and_forbidden_rows_fail_with_key_and_account() -> None:
     other = uuid4()
     rows: list[Any] = [
         submitted(account_id=str(other), idempotency_key="k"),
@@ -56,7 +54,7 @@ def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_a
     assert (faulty.row_number, faulty.error_code) == (2, "validation_error")
 
 
-def test_what_is_wrong_with_a_row_itself_is_told_first() -> None:
+def test_a_row_with_invalid_content_fails_validation_before_the_allow_list() -> None:
     (result,) = fail_forbidden_accounts(
         validate([submitted(account_id=str(uuid4()), title="")]), {ACCOUNT}
     ).failed

@@ -50,7 +50,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_a_workspace_is_let_in_while_fewer_rows_than_its_limit_are_unsettled(scene: Scene) -> None:
+def test_a_workspace_may_import_while_its_unsettled_rows_are_below_the_limit(scene: Scene) -> None:
     scene.accept(A, 999)
     scene.accept(A, 500)
     refusal = scene.refusal(A)
@@ -67,7 +67,7 @@ def test_a_workspace_is_let_in_while_fewer_rows_than_its_limit_are_unsettled(sce
     assert scene.refusal(A) is None
 
 
-def test_imports_at_the_same_moment_do_not_overshoot(scene: Scene) -> None:
+def test_concurrent_imports_do_not_overshoot_the_limit(scene: Scene) -> None:
     with (
         scene.admission.reserve(A, 500),
         scene.admission.reserve(A, 500),
@@ -77,7 +77,7 @@ def test_imports_at_the_same_moment_do_not_overshoot(scene: Scene) -> None:
         raise AssertionError("not reached")
 
 
-def test_the_whole_system_has_a_limit_and_a_reserve_for_whoever_has_nothing_unsettled(
+def test_the_system_limit_has_a_reserve_for_workspaces_without_unsettled_rows(
     scene: Scene,
 ) -> None:
     scene.end = 9_999
@@ -98,7 +98,7 @@ def test_the_whole_system_has_a_limit_and_a_reserve_for_whoever_has_nothing_unse
     assert (refusal.code, refusal.details["limit"]) == ("overloaded", 11_000)
 
 
-def test_what_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
+def test_an_import_that_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
     with pytest.raises(BrokerUnavailable), scene.admission.reserve(A, 5000):
         raise BrokerUnavailable("away")
     assert scene.refusal(A) is None
@@ -107,7 +107,7 @@ def test_what_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "fault", [AcceptanceUnknown("silent"), asyncio.CancelledError()], ids=["silence", "client gone"]
 )
-async def test_what_may_have_been_accepted_is_counted_for_a_while(
+async def test_an_import_that_may_have_been_accepted_is_counted_for_a_while(
     scene: Scene, fault: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "IN_DOUBT_SECONDS", 0.05)
@@ -117,7 +117,7 @@ async def test_what_may_have_been_accepted_is_counted_for_a_while(
     await eventually(lambda: scene.refusal(A) is None)
 
 
-def test_without_news_from_kafka_nobody_is_refused_and_nothing_is_remembered(scene: Scene) -> None:
+def test_without_lag_samples_no_import_is_refused_and_no_rows_are_counted(scene: Scene) -> None:
     scene.accept(A, 1000)
     assert scene.refusal(A) is not None
     scene.now += STALE_AFTER_SECONDS + 1
@@ -132,7 +132,7 @@ def test_without_news_from_kafka_nobody_is_refused_and_nothing_is_remembered(sce
 @pytest.mark.parametrize(
     ("rate", "seconds"), [(100_000, 1), (100, 10), (1, 60), (0, 60), (None, 5)]
 )
-def test_retry_after_is_the_time_that_the_rate_needs_within_bounds(
+def test_retry_after_is_computed_from_the_settlement_rate_within_bounds(
     scene: Scene, rate: float | None, seconds: int
 ) -> None:
     scene.accept(A, 1999)
@@ -152,7 +152,7 @@ def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) 
     assert refusal.retry_after == math.ceil(1 * 4000 / 1000)
 
 
-async def test_who_waits_for_room_is_woken_by_the_reading_that_makes_it(scene: Scene) -> None:
+async def test_a_lag_sample_that_frees_capacity_wakes_a_waiting_import(scene: Scene) -> None:
     scene.accept(A, 1000)
     waiting = asyncio.create_task(
         scene.admission.wait_for_capacity(A, asyncio.get_running_loop().time() + 30)
@@ -166,7 +166,7 @@ async def test_who_waits_for_room_is_woken_by_the_reading_that_makes_it(scene: S
     await asyncio.wait_for(waiting, 5)
 
 
-async def test_waiting_for_room_ends_at_its_deadline(scene: Scene) -> None:
+async def test_waiting_for_capacity_ends_at_the_deadline(scene: Scene) -> None:
     scene.accept(A, 1000)
     with pytest.raises(Overloaded):
         await scene.admission.wait_for_capacity(A, asyncio.get_running_loop().time() + 0.02)

@@ -22,7 +22,7 @@ def append(
     tracker.confirm(workspace, rows, EndPosition(partition, end))
 
 
-def test_rows_count_from_the_moment_that_they_are_taken() -> None:
+def test_rows_count_from_their_reservation_on() -> None:
     tracker = BacklogTracker()
     tracker.reserve(A, 500)
     assert (tracker.count_rows(A), tracker.count_rows(B), tracker.total_rows) == (500, 0, 500)
@@ -30,7 +30,7 @@ def test_rows_count_from_the_moment_that_they_are_taken() -> None:
     assert (tracker.count_rows(A), tracker.total_rows) == (0, 0)
 
 
-def test_rows_that_a_reading_has_are_not_counted_twice() -> None:
+def test_rows_that_a_sample_includes_are_not_counted_twice() -> None:
     tracker = BacklogTracker()
     append(tracker, A, 500, end=500)
     assert tracker.total_rows == 500
@@ -42,7 +42,7 @@ def test_rows_that_a_reading_has_are_not_counted_twice() -> None:
     assert tracker.total_rows == 602
 
 
-def test_rows_that_a_reading_saw_before_their_append_was_answered_are_not_counted_twice() -> None:
+def test_rows_that_were_sampled_before_their_append_was_confirmed_are_not_counted_twice() -> None:
     tracker = BacklogTracker()
     tracker.reserve(A, 500)
     tracker.observe(sample(501, 0))
@@ -50,7 +50,7 @@ def test_rows_that_a_reading_saw_before_their_append_was_answered_are_not_counte
     assert (tracker.count_rows(A), tracker.total_rows) == (500, 501)
 
 
-def test_what_the_publisher_is_past_is_settled_each_workspace_its_own() -> None:
+def test_rows_before_the_publishers_offset_are_settled_for_their_own_workspace() -> None:
     tracker = BacklogTracker()
     append(tracker, A, 500, end=500)
     append(tracker, B, 20, end=521)
@@ -65,7 +65,7 @@ def test_what_the_publisher_is_past_is_settled_each_workspace_its_own() -> None:
     assert (tracker.count_rows(B), tracker.total_rows) == (0, 1)  # a record of the next import
 
 
-def test_appends_that_end_in_another_order_than_they_stand_are_settled_in_that_of_the_log() -> None:
+def test_imports_confirmed_out_of_order_are_settled_in_the_order_of_the_log() -> None:
     tracker = BacklogTracker()
     append(tracker, A, 10, end=30)
     append(tracker, B, 10, end=10)
@@ -73,13 +73,13 @@ def test_appends_that_end_in_another_order_than_they_stand_are_settled_in_that_o
     assert (tracker.count_rows(A), tracker.count_rows(B)) == (10, 0)
 
 
-def test_the_backlog_of_before_is_in_the_systems_figure_and_in_no_workspaces() -> None:
+def test_the_backlog_from_before_the_start_counts_for_the_system_and_no_workspace() -> None:
     tracker = BacklogTracker()
     tracker.observe(sample(70_000, 20_000))
     assert (tracker.total_rows, tracker.count_rows(A)) == (50_000, 0)
 
 
-def test_nothing_is_kept_rows_by_workspaces_that_have_nothing_unsettled() -> None:
+def test_nothing_is_kept_about_workspaces_without_unsettled_rows() -> None:
     tracker = BacklogTracker()
     for _ in range(100):
         append(tracker, uuid4(), 5, end=5)
@@ -89,7 +89,7 @@ def test_nothing_is_kept_rows_by_workspaces_that_have_nothing_unsettled() -> Non
     assert not tracker._after_sample
 
 
-def test_the_rate_is_that_of_a_busy_publisher() -> None:
+def test_the_settlement_rate_is_measured_only_while_the_publisher_is_busy() -> None:
     tracker = BacklogTracker()
     tracker.observe(sample(100_000, 0, at=0))
     assert tracker.settlement_rate is None
@@ -102,7 +102,7 @@ def test_the_rate_is_that_of_a_busy_publisher() -> None:
     )  # idle since: that says nothing of what it could do
 
 
-def test_the_rate_of_a_publisher_that_stopped_goes_to_nothing() -> None:
+def test_the_settlement_rate_of_a_stopped_publisher_falls_to_zero() -> None:
     tracker = BacklogTracker()
     tracker.observe(sample(100_000, 0, at=0))
     tracker.observe(sample(100_000, 5_000, at=0.5))

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from services.ingest.config import IngestSettings
 
 
-def test_an_answer_can_not_have_less_time_than_sending() -> None:
+def test_the_acceptance_deadline_must_not_be_below_the_broker_deadline() -> None:
     with pytest.raises(
         ValidationError,
         match=r"acceptance_deadline_seconds \(2\) must not be below broker_deadline_seconds \(3\)",

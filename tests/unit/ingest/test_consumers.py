@@ -164,7 +164,7 @@ async def test_a_failed_append_neither_undoes_nor_repeats_the_others(
     assert sorted(log.ended) == ["a", "b", "c"]
 
 
-async def test_nothing_is_left_under_way_when_one_fails(
+async def test_no_append_is_still_running_when_a_batch_fails(
     handler: ImportRequestHandler, ledger: MemoryLedger, log: ImportLog
 ) -> None:
     """Or the retry would append under the same job ids at the same time."""
@@ -179,7 +179,7 @@ async def test_nothing_is_left_under_way_when_one_fails(
     assert ledger.committed() == {"b"}
 
 
-async def test_no_more_appends_begin_at_once_than_the_setting_says(
+async def test_concurrent_appends_are_limited_by_imports_at_once(
     handler: ImportRequestHandler, log: ImportLog
 ) -> None:
     """The others would wait with their deadline running."""
@@ -194,7 +194,7 @@ async def test_no_more_appends_begin_at_once_than_the_setting_says(
     assert len(log.ended) == 8
 
 
-async def test_an_import_is_counted_once_after_it_was_appended(
+async def test_an_import_is_counted_once_after_its_append(
     handler: ImportRequestHandler, log: ImportLog
 ) -> None:
     accepted, rejected, rows = (
@@ -215,7 +215,7 @@ async def test_an_import_is_counted_once_after_it_was_appended(
 
 
 @pytest.mark.parametrize("field", ["request_id", "workspace_id"])
-async def test_a_dead_letter_says_what_is_wrong_and_nothing_of_the_payload(
+async def test_a_dead_letters_message_names_the_fault_without_the_payload(
     handler: ImportRequestHandler, field: str
 ) -> None:
     (message,) = await handle(handler, request("a", **{field: ["s3cret"]}))
@@ -238,7 +238,7 @@ async def test_bodies_are_parsed_off_the_event_loop(
     assert threading.get_ident() not in threads
 
 
-async def test_invariant_8_the_rows_of_a_replayed_request_know_how_often_it_was_replayed(
+async def test_invariant_8_the_rows_of_a_replayed_request_carry_its_replay_count(
     handler: ImportRequestHandler, log: ImportLog
 ) -> None:
     again = record(request("again").value or b"", ("pinflow-replay-count", b"2"), ("trace", b"x"))
@@ -246,7 +246,7 @@ async def test_invariant_8_the_rows_of_a_replayed_request_know_how_often_it_was_
     assert sorted(log.headers) == [[], [("pinflow-replay-count", b"2")]]
 
 
-async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
+async def test_invariant_4_a_redelivered_request_is_not_decided_again(
     handler: ImportRequestHandler, log: ImportLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first batch may stand in Kafka, and a newer version may have other rules."""
@@ -266,7 +266,7 @@ async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
     ) == ([1], 1)
 
 
-async def test_a_request_that_another_replica_has_committed_meanwhile_is_not_sent_again(
+async def test_a_request_that_another_replica_has_committed_is_not_sent_again(
     handler: ImportRequestHandler,
     ledger: MemoryLedger,
     log: ImportLog,

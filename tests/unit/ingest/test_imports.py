@@ -47,19 +47,19 @@ def parsed_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return threads
 
 
-async def test_json_of_usual_size_is_parsed_on_the_loop(parsed_in: list[int]) -> None:
+async def test_json_of_the_usual_size_is_parsed_on_the_event_loop(parsed_in: list[int]) -> None:
     await new_imports().accept_json(uuid4(), json.dumps([submitted()]).encode(), strict=False)
     assert parsed_in == [threading.get_ident()]
 
 
-async def test_large_json_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
+async def test_large_json_is_parsed_in_a_thread(parsed_in: list[int]) -> None:
     body = json.dumps([submitted()]).encode() + b" " * MAX_EVENT_LOOP_BYTES
     accepted = await new_imports().accept_json(uuid4(), body, strict=False)
     assert accepted.rows.total == 1
     assert threading.get_ident() not in parsed_in
 
 
-async def test_a_csv_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
+async def test_a_csv_is_parsed_in_a_thread(parsed_in: list[int]) -> None:
     accepted = await new_imports().accept_csv(
         uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False
     )
@@ -67,7 +67,7 @@ async def test_a_csv_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
     assert threading.get_ident() not in parsed_in
 
 
-async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_workspace(
+async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspaces_limit(
     parsed_in: list[int],
 ) -> None:
     settings = IngestSettings(max_unsettled_rows_per_workspace=1)
@@ -91,7 +91,7 @@ async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_work
     assert not parsed_in
 
 
-async def test_the_loop_goes_on_while_a_hostile_csv_is_read() -> None:
+async def test_the_event_loop_keeps_running_while_a_hostile_csv_is_parsed() -> None:
     reading = asyncio.create_task(
         new_imports().accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None, strict=False)
     )
@@ -119,7 +119,7 @@ class HalfDead:
             raise BrokerUnavailable("its partition has no leader")
 
 
-async def test_one_partition_without_a_leader_keeps_imports_of_no_other_waiting() -> None:
+async def test_a_partition_without_a_leader_does_not_delay_imports_of_other_partitions() -> None:
     dead, alive = uuid4(), uuid4()
     settings = IngestSettings(imports_at_once=2)
     log = HalfDead(dead)

@@ -28,19 +28,19 @@ from tests.support.factories import submitted
         (b"[" + b"{}," * 500 + b"{}]", "too_many_rows"),
     ],
 )
-def test_a_document_that_is_no_import_is_refused(body: bytes, code: str) -> None:
+def test_a_document_that_is_not_an_import_is_refused(body: bytes, code: str) -> None:
     with pytest.raises(ApiError) as refused:
         require_rows(parse_json(body))
     assert refused.value.code == code
 
 
-def test_a_syntax_error_is_told_with_its_place() -> None:
+def test_a_syntax_error_is_reported_with_its_position() -> None:
     with pytest.raises(ApiError) as refused:
         parse_json(b'[\n {"a": 1,}\n]')
     assert refused.value.details == {"line": 2, "column": 10, "offset": 11}
 
 
-def test_a_lone_surrogate_fails_its_row_and_no_other() -> None:
+def test_a_lone_surrogate_fails_only_its_row() -> None:
     body = rb'[{"title": "\ud800"}, {"title": "fine"}]'
     assert len(validate(require_rows(parse_json(body))).failed) == 2
     good = submitted()
@@ -49,7 +49,7 @@ def test_a_lone_surrogate_fails_its_row_and_no_other() -> None:
     assert [row.row_number for row in parsed.valid] == [2]
 
 
-def test_every_fault_of_a_row_is_told_the_first_one_first() -> None:
+def test_every_fault_of_a_row_is_reported_in_order() -> None:
     parsed = validate([{"title": "x" * 101, "image_url": "https://a.example/b.jpg"}])
     (result,) = parsed.failed
     assert (result.error_code, result.error_message) == (
@@ -64,7 +64,7 @@ def test_every_fault_of_a_row_is_told_the_first_one_first() -> None:
     ]
 
 
-def test_a_failed_row_is_told_with_the_key_it_has() -> None:
+def test_a_failed_row_is_reported_with_its_key() -> None:
     (result,) = validate([submitted(title="", idempotency_key="  k ")]).failed
     assert result.idempotency_key == "k"
 
@@ -76,7 +76,7 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
     assert result.error_message == "colour: No such field"
 
 
-def test_a_misshapen_row_fails_alone() -> None:
+def test_a_row_with_a_wrong_cell_count_fails_alone() -> None:
     rows: list[Any] = [submitted(), WrongCellCount("expected 9 cells, found 10"), submitted()]
     parsed = validate(rows)
     assert [row.row_number for row in parsed.valid] == [1, 3]

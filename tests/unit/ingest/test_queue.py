@@ -44,7 +44,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_no_more_than_so_many_at_once() -> None:
+async def test_imports_beyond_the_limit_wait() -> None:
     scene = works(at_once=2)
     tasks = [scene.begin(f"a{number}", A) for number in range(5)]
     await settle()
@@ -55,7 +55,7 @@ async def test_no_more_than_so_many_at_once() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_one_import_of_another_workspace_waits_for_one_and_not_for_all_of_a_flood() -> None:
+async def test_an_import_of_another_workspace_waits_for_only_one_import_of_a_flood() -> None:
     scene = works()
     tasks = [scene.begin(f"a{number}", A) for number in range(5)]
     await settle()
@@ -69,7 +69,7 @@ async def test_one_import_of_another_workspace_waits_for_one_and_not_for_all_of_
     assert scene.begun == order
 
 
-async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_a_reserve() -> None:
+async def test_a_full_queue_refuses_at_once_and_has_a_reserve_for_another_workspace() -> None:
     scene = works(max_waiting=10)
     tasks = [scene.begin(f"a{number}", A) for number in range(11)]
     await settle()
@@ -90,7 +90,7 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_
     assert "b" in scene.begun
 
 
-async def test_an_import_that_waits_too_long_is_an_overload_if_others_were_written() -> None:
+async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_written() -> None:
     scene = works(at_once=2, timeout_seconds=0.05)
     tasks = [scene.begin("a0", A), scene.begin("a1", A)]
     await settle()
@@ -105,7 +105,7 @@ async def test_an_import_that_waits_too_long_is_an_overload_if_others_were_writt
     await asyncio.gather(first, *tasks)
 
 
-async def test_an_import_that_waits_too_long_is_the_brokers_silence_if_none_was_written() -> None:
+async def test_a_wait_that_is_too_long_is_a_broker_outage_if_no_import_was_written() -> None:
     scene = works(timeout_seconds=0.05)
     task = scene.begin("a0", A)
     await settle()
@@ -120,7 +120,7 @@ async def has_begun(scene: Works, name: str) -> None:
     await eventually(lambda: name in scene.begun)
 
 
-async def test_no_slot_is_lost_when_those_that_wait_go_away() -> None:
+async def test_no_slot_is_lost_when_waiting_clients_disconnect() -> None:
     scene = works()
     holding = scene.begin("a0", A)
     await settle()
@@ -148,7 +148,7 @@ async def test_an_import_that_waits_for_kafka_releases_its_slot() -> None:
                 pass
 
 
-async def test_only_so_many_imports_wait_for_kafka_without_a_slot() -> None:
+async def test_the_imports_that_wait_for_kafka_without_a_slot_are_limited() -> None:
     queue = ImportQueue(at_once=1, max_waiting=1, timeout_seconds=60)
     async with queue.slot(A) as first:
         first.release_early()

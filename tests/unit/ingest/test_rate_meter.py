@@ -14,11 +14,11 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_with_nothing_unsettled_there_is_all_the_room(scene: Scene) -> None:
+def test_without_unsettled_rows_the_whole_capacity_is_available(scene: Scene) -> None:
     assert scene.admission.read_quotas(A) == (RowQuota(1000, 1000, 0), RowQuota(10_000, 10_000, 0))
 
 
-def test_unsettled_rows_are_taken_off_the_workspaces_room_and_the_systems(scene: Scene) -> None:
+def test_unsettled_rows_reduce_the_quotas_of_the_workspace_and_the_system(scene: Scene) -> None:
     scene.accept(A, 300)
     scene.accept(B, 200)
     own, everything = scene.admission.read_quotas(A)
@@ -29,7 +29,7 @@ def test_unsettled_rows_are_taken_off_the_workspaces_room_and_the_systems(scene:
     assert (own.available, everything.available) == (1000, 9800)
 
 
-def test_room_that_is_overshot_is_none_and_not_less(scene: Scene) -> None:
+def test_an_overshot_quota_is_zero_and_not_negative(scene: Scene) -> None:
     scene.accept(A, 999)
     scene.accept(A, 500)
     assert scene.admission.read_quotas(A)[0].available == 0
@@ -46,7 +46,7 @@ def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) 
     assert scene.admission.read_quotas(uuid4())[0].settlement_rate == 100
 
 
-def test_without_news_from_kafka_nobody_is_refused_and_the_meters_say_so(scene: Scene) -> None:
+def test_without_lag_samples_no_import_is_refused_and_the_quotas_are_full(scene: Scene) -> None:
     scene.accept(A, 1000)
     assert scene.admission.read_quotas(A)[0].available == 0
     scene.now += STALE_AFTER_SECONDS + 1

@@ -9,7 +9,7 @@ from services.ingest.admission.recent_imports import RecentImports
 from services.ingest.ids import new_job_id
 
 
-def test_an_import_that_was_sent_may_stand_and_no_other() -> None:
+def test_only_an_import_that_was_sent_may_be_in_kafka() -> None:
     imports = RecentImports()
     sent, refused, other = (new_job_id(datetime.now(UTC) + timedelta(seconds=1)) for _ in range(3))
     imports.add(sent)
@@ -22,11 +22,11 @@ def test_an_import_that_was_sent_may_stand_and_no_other() -> None:
     ]
 
 
-def test_of_an_id_that_is_older_than_the_process_nothing_can_be_told() -> None:
+def test_an_id_that_is_older_than_the_process_may_be_in_kafka() -> None:
     assert RecentImports().may_have_sent(new_job_id(datetime.now(UTC) - timedelta(seconds=5)))
 
 
-def test_what_was_sent_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_was_sent_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     imports = RecentImports()
     first, second = (new_job_id(datetime.now(UTC) + timedelta(seconds=1)) for _ in range(2))
     imports.add(first)

@@ -56,7 +56,7 @@ def an_import(rows: list[Any], **fields: Any) -> Import:
     )
 
 
-def test_the_import_is_read_as_it_was_written() -> None:
+def test_an_import_is_read_as_it_was_written() -> None:
     accepted = an_import(
         [submitted(), {}], warnings=[Notice(code="c", message="m")], request_id="r"
     )
@@ -116,7 +116,7 @@ def test_an_upload_is_read_as_it_was_written() -> None:
     assert bytes(cramjam.zstd.decompress(packed)) == data
 
 
-def test_each_record_has_one_owner_and_status_need_not_look_behind_the_first_row() -> None:
+def test_each_record_has_one_consumer_and_status_can_stop_at_the_first_row() -> None:
     batch = build_batch(
         an_import([submitted(), {}, submitted()], upload=RawUpload(UploadFormat.JSON, b"[]"))
     )
@@ -161,7 +161,7 @@ def test_a_rejection_is_one_record() -> None:
     assert (len(batch.records), batch.row_count) == (1, 0)
 
 
-def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:
+def test_large_results_of_failed_rows_are_shortened_and_none_is_left_out() -> None:
     hopeless = dict.fromkeys(submitted(), "💩" * 5000) | {
         "run_at": "x" * 5000,
         "dominant_color": '"' * 5000,
@@ -176,14 +176,14 @@ def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:
     assert len(of_kind(batch, RecordKind.RESULTS)[0]) < MAX_RESULTS_BYTES + 1000
 
 
-def test_results_that_fit_are_not_cut() -> None:
+def test_results_that_fit_are_not_shortened() -> None:
     accepted = an_import([dict.fromkeys(submitted(), "x" * 300)] * 100)
     settled = results_of(build_batch(accepted))
     assert settled is not None
     assert settled.results == accepted.rows.failed
 
 
-def test_all_records_of_an_import_have_one_key() -> None:
+def test_all_records_of_an_import_have_the_same_key() -> None:
     accepted = an_import([submitted(), {}])
     batch = build_batch(accepted)
     assert (
@@ -191,7 +191,7 @@ def test_all_records_of_an_import_have_one_key() -> None:
     )
 
 
-def test_how_often_a_request_was_replayed_goes_on_with_all_it_becomes() -> None:
+def test_the_replay_count_of_a_request_is_in_all_its_records() -> None:
     """Or a row that is poison each time would be replayed for ever."""
     replay_headers = [("pinflow-replay-count", b"2")]
     batch = build_batch(an_import([submitted(), {}], replay_headers=replay_headers))
@@ -276,7 +276,7 @@ def test_the_largest_request_by_topic_fits_into_one_batch() -> None:
     assert packed_size(build_batch(from_json(body))) <= MAX_PACKED_IMPORT_BYTES
 
 
-def test_what_does_not_compress_fits_into_one_batch() -> None:
+def test_an_incompressible_import_fits_into_one_batch() -> None:
     """Random letters for the rows, random bytes for the upload: neither codec gains anything."""
     alphabet = "".join(chr(0x4E00 + number) for number in range(20_000))
 

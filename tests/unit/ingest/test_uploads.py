@@ -31,7 +31,7 @@ async def upload(
     "epilogue",
     [b"", b"\r\n", b"\r\nThis is what the standard calls an epilogue.\r\n", b"\r\n" + b"x" * 1000],
 )
-async def test_whatever_follows_the_last_boundary_is_ignored(epilogue: bytes) -> None:
+async def test_bytes_after_the_last_boundary_are_ignored(epilogue: bytes) -> None:
     assert await upload(PART + b"--b--" + epilogue) == UploadedFile(b"title", "a.csv")
 
 
@@ -46,9 +46,7 @@ async def test_whatever_follows_the_last_boundary_is_ignored(epilogue: bytes) ->
         ("multipart/form-data; boundary=\xe9", PART),
     ],
 )
-async def test_what_is_no_multipart_is_refused_and_breaks_nothing(
-    content_type: str, body: bytes
-) -> None:
+async def test_an_invalid_multipart_body_is_refused(content_type: str, body: bytes) -> None:
     with pytest.raises(ApiError) as refused:
         await upload(body, content_type)
     assert (refused.value.status, refused.value.code) == (

@@ -23,7 +23,7 @@ BODIES_AT_ONCE = 64 * MEBIBYTE
 
 
 def create_app(settings: AccessSettings) -> FastAPI:
-    """Makes everything and starts nothing: the application's lifespan does."""
+    """Builds the application. Nothing starts before the application's lifespan."""
     service = Service("access", settings)
     key_repository = KeyRepository(service.database)
     return service.create_app(

@@ -1,4 +1,4 @@
-"""Names what the access service's endpoints use."""
+"""Defines the dependencies of the access service's endpoints."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -14,7 +14,7 @@ from shared.http.json_reader import JsonReader
 
 @dataclass(frozen=True, slots=True)
 class AccessDependencies:
-    """Holds what create_app made for the endpoints."""
+    """The objects that create_app builds for the endpoints."""
 
     keys: KeyService
     boards: BoardService

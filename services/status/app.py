@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, StatusSettings
+from services.status.config import BACKGROUND_CONNECTIONS, FOLD_BURST, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.dependencies import StatusDependencies
 from services.status.endpoints import router
@@ -13,7 +13,7 @@ from services.status.ingest_client import IngestClient
 from services.status.job_events import JobAnnouncer
 from services.status.lists import ImportLists
 from services.status.repository import JobRepository
-from services.status.retention import CLEAN_SECONDS, UploadCleaner
+from services.status.retention import CLEAN_INTERVAL_SECONDS, UploadCleaner
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, register_readiness_checks
 from services.status.unsupported import add_unsupported_endpoints
@@ -28,7 +28,7 @@ from shared.runtime.service import Service
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
-    """Makes everything and starts nothing: the application's lifespan does."""
+    """Builds the application. Nothing starts before the application's lifespan."""
     service = Service("status", settings, background_connections=BACKGROUND_CONNECTIONS)
     store = JobRepository(service.database)
     retention_days = settings.upload_retention_days
@@ -55,13 +55,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
             FoldService(store, announcing), service.topics, keep_uploads=retention_days > 0
         ),
         service.producer,
-        rate_limit=token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE),
+        rate_limit=token_bucket(per_second=settings.folds_per_second, burst=FOLD_BURST),
         positions=store.positions,
     )
     http = create_http_pool()
     register_readiness_checks(service.health, settings, service.database, http)
     app = service.create_app(
-        summary="Knows what became of every row.",
+        summary="Answers with the results of imports, and with the readiness of Pinflow.",
         dependencies=StatusDependencies(
             settings=settings,
             jobs=JobQueries(
@@ -74,7 +74,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
         tasks=[
             announcing,
             PeriodicTask(
-                "uploads' cleaner", cleaner.delete_old_uploads, interval_seconds=CLEAN_SECONDS
+                "upload cleaner",
+                cleaner.delete_old_uploads,
+                interval_seconds=CLEAN_INTERVAL_SECONDS,
             ),
         ],
         closing=[http.aclose],

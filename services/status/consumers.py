@@ -1,4 +1,4 @@
-"""Folds imports and outcomes into jobs, and keeps uploads."""
+"""Consumes imports and outcomes: decodes them and passes them to the FoldService."""
 
 from typing import NamedTuple
 
@@ -21,24 +21,24 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of a zstd frame. The rest is not checked."""
 
 _parse_outcomes = decoder(RowsSettled)
-_parse_about = decoder(FileUploaded)
+_parse_upload_header = decoder(FileUploaded)
 
 
-class Delivered(NamedTuple):
+class DecodedRecord(NamedTuple):
     record: "ConsumerRecord[bytes, bytes]"
     event: Foldable
 
 
 class FoldHandler:
-    """Decodes events and has them folded. Without `keep_uploads`, uploads are dropped."""
+    """Decodes events and folds them. Without `keep_uploads`, uploads are dropped."""
 
     def __init__(self, folds: FoldService, names: TopicNames, *, keep_uploads: bool = True) -> None:
         self._folds = folds
         self._imports = names[TopicName.IMPORTS]
         self._keep_uploads = keep_uploads
 
-    def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
-        delivered, poison = [], []
+    def decode(self, records: Batch) -> tuple[list[DecodedRecord], list[DeadLetter]]:
+        decoded, poison = [], []
         for record in records:
             try:
                 event = self._parse(record)
@@ -48,12 +48,12 @@ class FoldHandler:
                         record, Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error))
                     )
                 )
-            except Poison as reason:
-                poison.append(DeadLetter(record, reason))
+            except Poison as error:
+                poison.append(DeadLetter(record, error))
             else:
                 if self._keep_uploads or not isinstance(event, CompressedUpload):
-                    delivered.append(Delivered(record, event))
-        return delivered, poison
+                    decoded.append(DecodedRecord(record, event))
+        return decoded, poison
 
     def _parse(self, record: "ConsumerRecord[bytes, bytes]") -> Foldable:
         value = record.value or b""
@@ -65,19 +65,22 @@ class FoldHandler:
         return _parse_outcomes(value)
 
     async def process(
-        self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance
+        self, decoded: list[DecodedRecord], _poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
-        refused = await self._folds.fold([delivered.event for delivered in decoded], advance)
+        rejected = await self._folds.fold([item.event for item in decoded], advance)
         return [
             DeadLetter(decoded[index].record, Poison(ErrorCode.RECORD_REFUSED, message))
-            for index, message in refused.items()
+            for index, message in rejected.items()
         ]
 
 
 def _parse_upload(value: bytes) -> CompressedUpload:
-    """Parses a FileUploaded: a line of JSON, then zstd. Raises ValidationError, Poison."""
+    """Parses a FileUploaded: a line of JSON, then zstd. Raises ValidationError or Poison."""
     line, _, content = value.partition(b"\n")
-    about = _parse_about(line)
+    header = _parse_upload_header(line)
     if not content.startswith(ZSTD_MAGIC):
-        raise Poison(ErrorCode.INVALID_RECORD, "No zstd frame follows the upload's first line.")
-    return CompressedUpload(about, content)
+        raise Poison(
+            ErrorCode.INVALID_RECORD,
+            "The upload is invalid: its first line must be followed by a zstd frame.",
+        )
+    return CompressedUpload(header, content)

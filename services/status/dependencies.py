@@ -1,4 +1,4 @@
-"""Names what status' endpoints use."""
+"""Defines the dependencies of the status service's endpoints."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,7 +13,7 @@ from shared.http.dependencies import typed_dependencies
 
 @dataclass(frozen=True, slots=True)
 class StatusDependencies:
-    """Holds what create_app made for the endpoints."""
+    """The objects that create_app builds for the endpoints."""
 
     settings: StatusSettings
     jobs: JobQueries

@@ -1,4 +1,4 @@
-"""HTTP of the status service: import jobs, as a list and one by one."""
+"""HTTP endpoints of import jobs."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from services.status.dependencies import Status
 from services.status.lists import ImportFilters
-from services.status.schemas import ImportJobResponse, job_document
+from services.status.schemas import ImportJobResponse, build_job_document
 from services.status.service import parse_prefer_wait
 from shared.access.dependencies import ReadAccess
 from shared.http.errors import ACCESS_ERRORS, error_responses
@@ -17,7 +17,7 @@ from shared.http.requests import uuid_or_404
 
 router = APIRouter(prefix="/v1/pins/imports", tags=["imports"], responses=ACCESS_ERRORS)
 
-# Declared by hand: as a parameter of FastAPI's it could come once only
+# Declared by hand: a header parameter of FastAPI would accept only one such header
 _PREFER = {
     "parameters": [
         {
@@ -25,8 +25,8 @@ _PREFER = {
             "in": "header",
             "required": False,
             "description": (
-                "`wait=N` (RFC 7240): answer when the import has ended, or after N seconds, at "
-                "most 30."
+                "`wait=N` (RFC 7240): wait until the import has ended, at most N seconds and "
+                "at most 30."
             ),
             "schema": {"type": "string", "examples": ["wait=10"]},
         }
@@ -45,14 +45,14 @@ async def list_imports(
     status: Status,
     query: Annotated[ImportFilters, Query()],
 ) -> Response:
-    """The workspace's imports, newest first, without their results.
+    """List the workspace's imports, newest first, without their results.
 
-    A page looks at no more than so many imports (`PINFLOW_LIST_SCAN_LIMIT`): what would need more
-    is refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is
-    answered.
+    One request scans a limited number of imports (`PINFLOW_LIST_SCAN_LIMIT`). If it would have to
+    scan more, the answer is 422 `search_too_wide`. Its `reached` has a `since` or `until` with
+    which the same request succeeds.
     """
     page = await status.lists.list_imports(principal, query)
-    response = _json([job_document(job) for job in page.rows])
+    response = _json([build_job_document(job) for job in page.rows])
     set_page_headers(request, response, query, page)
     return response
 
@@ -69,12 +69,13 @@ async def get_import(
     principal: ReadAccess,
     status: Status,
 ) -> Response:
-    """One import with what became of each row, in row order.
+    """Get one import with the result of each row, in row order.
 
-    `Prefer: wait=N` (at most 30) waits N seconds for its end.
+    With `Prefer: wait=N`, the answer waits until the import has ended, at most N seconds and at
+    most 30.
     """
     wait = parse_prefer_wait(request.headers.getlist("prefer"))
     job = await status.jobs.get(
         principal.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait
     )
-    return _json(job_document(job), {"Preference-Applied": f"wait={wait}"} if wait else None)
+    return _json(build_job_document(job), {"Preference-Applied": f"wait={wait}"} if wait else None)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.status.folding import Fold, Foldable, fold, weight
+from services.status.folding import Fold, Foldable, count_rows, fold
 from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
@@ -11,8 +11,10 @@ from shared.runtime.chunks import chunked
 from shared.runtime.periodic import PeriodicTask
 
 MAX_FOLDED_ROWS = 20_000
-"""Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10
-s, and were tried again unchanged.
+"""Maximum number of rows in one transaction, which takes 0.25 s.
+
+A batch can have ten times as many rows. One transaction with all of them timed out after 10 s, and
+so did each retry.
 """
 
 
@@ -23,40 +25,40 @@ class FoldRepository(Protocol):
 
 
 class FoldService:
-    """Folds events, idempotently: every transaction can be repeated."""
+    """Folds events into jobs. Each transaction is idempotent."""
 
     def __init__(self, store: FoldRepository, announcer: PeriodicTask) -> None:
-        """`announcer` is woken when a job ends."""
+        """Wakes `announcer` whenever a job ends."""
         self._store = store
         self._announcer = announcer
 
     async def fold(self, events: Sequence[Foldable], advance: Advance) -> dict[int, str]:
-        """Folds a batch's events.
+        """Folds the events of a batch.
 
-        Returns Postgres' message for each event that it refuses, by index in `events`. If the
-        batch fits in one transaction, that also moves the positions. Raises DatabaseUnavailable or
-        PositionBehind: the batch is then read again.
+        Returns Postgres' message for each event that it rejects, by index in `events`. If the
+        batch fits in one transaction, that transaction also moves the positions. Raises
+        DatabaseUnavailable or PositionBehind: the consumer then reads the batch again.
         """
-        weights = [weight(event) for event in events]
-        spans = list(chunked(range(len(events)), MAX_FOLDED_ROWS, weights))
-        refused: dict[int, str] = {}
+        row_counts = [count_rows(event) for event in events]
+        spans = list(chunked(range(len(events)), MAX_FOLDED_ROWS, row_counts))
+        rejected: dict[int, str] = {}
         for span in spans:
-            refused |= await self._fold(events, span, advance, moves=len(spans) == 1)
-        return refused
+            rejected |= await self._fold(events, span, advance, moves=len(spans) == 1)
+        return rejected
 
     async def _fold(
         self, events: Sequence[Foldable], span: Sequence[int], advance: Advance, *, moves: bool
     ) -> dict[int, str]:
-        """Folds the events at these indexes. Finds those that Postgres refuses by halving."""
+        """Folds the events at these indexes. Finds those that Postgres rejects by bisection."""
         batch = fold([events[index] for index in span])
         try:
             ended = await self._store.fold(batch, advance, moves=moves)
-        except ValueRejected as refusal:
+        except ValueRejected as error:
             if len(span) == 1:
-                return {span[0]: str(refusal)}
+                return {span[0]: str(error)}
             middle = len(span) // 2
-            refused = await self._fold(events, span[:middle], advance, moves=False)
-            return refused | await self._fold(events, span[middle:], advance, moves=False)
+            rejected = await self._fold(events, span[:middle], advance, moves=False)
+            return rejected | await self._fold(events, span[middle:], advance, moves=False)
         metrics.UPLOADS_KEPT_BYTES.inc(batch.upload_bytes)
         if ended:
             self._announcer.wake()

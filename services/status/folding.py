@@ -1,6 +1,4 @@
-"""From events to what is new of their jobs: one batch of imports and outcomes, as the fold's
-statements take it.
-"""
+"""Folds a batch of events: collects them by job, in the form that the SQL statements need."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -21,20 +19,22 @@ from shared.contract.events import (
 from shared.contract.wire import encode
 
 BYTES_PER_ROW = 800
-"""Bytes of an upload that count as one row of a fold. So MAX_FOLDED_ROWS bounds a transaction's
-uploads too: 16 MB of them."""
+"""Bytes of an upload that count as one row of a fold.
+
+So MAX_FOLDED_ROWS also limits the uploads of a transaction, to 16 MB.
+"""
 
 
 class CompressedUpload(NamedTuple):
-    """A client's file or body, still compressed."""
+    """The file or body that a client sent, compressed."""
 
-    about: FileUploaded
+    header: FileUploaded
     content: bytes
 
     @property
     def job_id(self) -> UUID:
-        """Returns the id of its import's job."""
-        return self.about.job_id
+        """The job of the upload's import."""
+        return self.header.job_id
 
 
 Foldable = ImportAccepted | ImportRejected | RowsSettled | CompressedUpload
@@ -42,61 +42,61 @@ Foldable = ImportAccepted | ImportRejected | RowsSettled | CompressedUpload
 
 @dataclass(slots=True)
 class Fold:
-    """Distinct jobs, with what their import says if it is in the batch, the row results of each,
-    and the uploads.
-    """
+    """The events of a batch, collected by job."""
 
     jobs: dict[UUID, tuple[Any, ...]] = field(default_factory=dict)
+    """Columns of the jobs. If the import is not in the batch, only the ids are set."""
     results: dict[UUID, list[RowResult]] = field(default_factory=lambda: defaultdict(list))
     uploads: dict[tuple[UUID, UUID], tuple[Any, ...]] = field(default_factory=dict)
-    """By job and workspace."""
+    """Columns of the uploads, by job and workspace."""
     upload_bytes: int = 0
-    """The bytes of all contents."""
+    """Size of all uploads together."""
 
 
 class Tally(NamedTuple):
-    """What a batch's results add to a job."""
+    """The changes that the results of a batch make to a job."""
 
     created: int
     existing: int
     failed: int
     settled: str
-    """A 0 or 1 for each row number from 0 to MAX_ROWS, these results included."""
+    """A 1 for each settled row and a 0 for the others, at the index of the row number."""
     first_row: int | None
-    """None when every row had settled before."""
+    """The first row that settles now. None if all rows had settled before."""
     results: str | None
-    """JSON of those of rows that had not, in row order."""
+    """JSON of the results of the rows that settle now, in row order."""
 
 
 def fold(events: Iterable[Foldable]) -> Fold:
-    """Order and repetition don't matter: the first result of a row that the table takes is the one
-    that counts.
+    """Collects the events by job.
 
-    Of two imports of one job, too: ingest may have appended it twice, the second time after a
-    crash.
+    Events can be repeated and in any order. Only the first stored result of a row counts. Only the
+    first import event of a job counts too: ingest may append it again after a crash.
     """
     batch = Fold()
-    imported: set[UUID] = set()
+    with_import: set[UUID] = set()
     for event in events:
         if isinstance(event, ImportAccepted | ImportRejected):
-            if event.job_id not in imported:
-                imported.add(event.job_id)
-                batch.jobs[event.job_id] = _known_by_import(event)
+            if event.job_id not in with_import:
+                with_import.add(event.job_id)
+                batch.jobs[event.job_id] = _import_columns(event)
         elif isinstance(event, CompressedUpload):
-            about = event.about
-            row = (about.job_id, about.workspace_id, about.format.value, about.size, event.content)
-            if row[:2] not in batch.uploads:
-                batch.uploads[row[:2]] = row
+            header = event.header
+            ids = (header.job_id, header.workspace_id)
+            row = (*ids, header.format.value, header.size, event.content)
+            if ids not in batch.uploads:
+                batch.uploads[ids] = row
                 batch.upload_bytes += len(event.content)
         else:
-            batch.jobs.setdefault(event.job_id, _known_by_outcomes(event))
+            batch.jobs.setdefault(event.job_id, _outcome_columns(event))
             batch.results[event.job_id] += event.results
     return batch
 
 
 def tally(settled: str, results: Iterable[RowResult]) -> Tally:
-    """Of several results of a row the first counts, and none if it is among those that `settled`
-    has a 1 for.
+    """Counts the new results of a job.
+
+    The first result of a row counts. Results of rows that are marked in `settled` are ignored.
     """
     bits = int(settled[::-1], 2)
     fresh = []
@@ -119,8 +119,8 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
     )
 
 
-def weight(event: Foldable) -> int:
-    """Returns how many rows of a table it becomes, or costs as much as."""
+def count_rows(event: Foldable) -> int:
+    """Returns the number of table rows of an event. Large uploads count as several rows."""
     match event:
         case ImportAccepted() | ImportRejected():
             return 1
@@ -130,16 +130,16 @@ def weight(event: Foldable) -> int:
             return len(results)
 
 
-def _known_by_outcomes(event: RowsSettled) -> tuple[Any, ...]:
+def _outcome_columns(event: RowsSettled) -> tuple[Any, ...]:
     return (event.job_id, event.workspace_id, *(None,) * 8)
 
 
-def _known_by_import(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
-    particulars: tuple[str | None, str | None, str | None]
+def _import_columns(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
+    details: tuple[str | None, str | None, str | None]
     if isinstance(event, ImportAccepted):
         warnings = encode(event.warnings).decode() if event.warnings else None
-        total, particulars = event.total_rows, (warnings, None, None)
+        total, details = event.total_rows, (warnings, None, None)
     else:
-        total, particulars = 0, (None, event.error_code, event.error_message)
+        total, details = 0, (None, event.error_code, event.error_message)
     source = (event.source_type.value, event.source_filename, event.request_id)
-    return (event.job_id, event.workspace_id, event.accepted_at, total, *source, *particulars)
+    return (event.job_id, event.workspace_id, event.accepted_at, total, *source, *details)

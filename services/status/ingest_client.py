@@ -1,4 +1,4 @@
-"""Asks ingest whether an import may still be on its way."""
+"""Asks ingest whether an import may still arrive."""
 
 import asyncio
 from http import HTTPStatus
@@ -9,26 +9,26 @@ import orjson
 
 from shared.http.client import REQUEST_FAILURES
 
-ASK_SECONDS = 1.0
+REQUEST_TIMEOUT_SECONDS = 1.0
 
 
 class IngestClient:
-    """Asks every replica of ingest: each knows only what it sent itself."""
+    """Queries all replicas of ingest. Each replica knows only the imports that it sent itself."""
 
     def __init__(self, http: httpcore.AsyncConnectionPool, urls: str) -> None:
         self._http = http
         self._urls = urls.split(",")
 
     async def may_exist(self, job_id: UUID) -> bool:
-        """Tells whether an import with this id may stand in Kafka.
+        """Returns whether Kafka may have, or may still get, an import with this id.
 
-        True if a replica does not answer.
+        Returns True if a replica does not answer.
         """
-        return any(await asyncio.gather(*(self._ask(url, job_id) for url in self._urls)))
+        return any(await asyncio.gather(*(self._query_replica(url, job_id) for url in self._urls)))
 
-    async def _ask(self, url: str, job_id: UUID) -> bool:
+    async def _query_replica(self, url: str, job_id: UUID) -> bool:
         try:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 answer = await self._http.request("GET", f"{url}/internal/imports/{job_id}")
             return (
                 answer.status != HTTPStatus.OK

@@ -1,4 +1,4 @@
-"""Announces jobs that ended on `job-events`: at least once, always under the same event id."""
+"""Announces completed jobs on `job-events`: at least once, always with the same event id."""
 
 from services.status.repository import JobRepository
 from shared.contract.cloudevents import EventType, build_headers
@@ -9,12 +9,12 @@ from shared.kafka.records import Record
 from shared.postgres.row import Row
 
 SOURCE = "/pinflow/status"
-DELIVERY_SECONDS = 5.0
-"""How long Kafka may take. The jobs are locked meanwhile, and folds that meet them wait."""
+SEND_TIMEOUT_SECONDS = 5.0
+"""Maximum time that Kafka may take. Meanwhile the jobs are locked, and folds of these jobs wait."""
 
 
 class JobAnnouncer:
-    """Announces jobs in portions. Replicas share the work: each takes jobs that no other has."""
+    """Announces jobs in batches. Replicas share the work: each locks different jobs."""
 
     def __init__(
         self, store: JobRepository, producer: RecordSender, topic: str, limit: int
@@ -25,21 +25,21 @@ class JobAnnouncer:
         self._limit = limit
 
     async def announce(self) -> int:
-        """Announces a portion and returns how many jobs it had.
+        """Announces one batch and returns its size.
 
-        Raises BrokerUnavailable or DatabaseUnavailable; none of them is marked then.
+        Raises BrokerUnavailable or DatabaseUnavailable. Then no job is marked as announced.
         """
-        claim_unannounced = self._store.claim_unannounced(
-            self._limit, extra_timeout_seconds=DELIVERY_SECONDS
+        unannounced = self._store.claim_unannounced(
+            self._limit, extra_timeout_seconds=SEND_TIMEOUT_SECONDS
         )
-        async with claim_unannounced as jobs:
-            records = [announcement(job) for job in jobs]
+        async with unannounced as jobs:
+            records = [build_announcement(job) for job in jobs]
             if records:
-                await self._producer.send(self._topic, records, seconds=DELIVERY_SECONDS)
+                await self._producer.send(self._topic, records, seconds=SEND_TIMEOUT_SECONDS)
         return len(records)
 
 
-def announcement(job: Row) -> Record:
+def build_announcement(job: Row) -> Record:
     """Builds the record of an ImportCompleted."""
     counters = {name: job[name] for name in ("created_rows", "existing_rows", "failed_rows")}
     names = (
@@ -54,10 +54,10 @@ def announcement(job: Row) -> Record:
     event = ImportCompleted(
         **{name: job[name] for name in names}, **counters, processed_rows=sum(counters.values())
     )
-    about = build_headers(
+    event_headers = build_headers(
         EventType.IMPORT_COMPLETED,
         event_id=f"{event.job_id}:completed",
         source=SOURCE,
         time=event.completed_at,
     )
-    return Record(str(event.workspace_id).encode(), encode(event), about)
+    return Record(str(event.workspace_id).encode(), encode(event), event_headers)

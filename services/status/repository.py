@@ -1,4 +1,4 @@
-"""All SQL on the schema `status`."""
+"""Holds all SQL of the schema `status`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ JOB_COLUMNS = (
     ("error_code", "text"),
     ("error_message", "text"),
 )
-NEWS_COLUMNS = (
+CHANGE_COLUMNS = (
     *JOB_COLUMNS,
     ("created_rows", "int4"),
     ("existing_rows", "int4"),
@@ -40,7 +40,7 @@ NEWS_COLUMNS = (
     ("first_row", "int4"),
     ("results", "text"),
 )
-_ONCE = (
+_IMPORT_COLUMNS = (
     "workspace_id",
     "accepted_at",
     "source_type",
@@ -50,66 +50,67 @@ _ONCE = (
     "error_code",
     "error_message",
 )
-_SHOWN = [column.name for column in jobs.c]
+"""Columns that the first import event of a job sets."""
+_ANSWER_COLUMNS = [column.name for column in jobs.c]
 _COUNTERS = ("created_rows", "existing_rows", "failed_rows")
 
 
 def _value(name: str) -> str:
-    return f"k.{name}::jsonb" if name == "warnings" else f"k.{name}"
+    return f"c.{name}::jsonb" if name == "warnings" else f"c.{name}"
 
 
-_NEW_TOTAL = "coalesce(j.total_rows, k.total_rows)"
-_NEW_ONCE = ", ".join(
+_NEW_TOTAL = "coalesce(j.total_rows, c.total_rows)"
+_NEW_IMPORT_VALUES = ", ".join(
     f"{name} = case when j.accepted_at is null then {_value(name)} else j.{name} end"
-    for name in _ONCE
+    for name in _IMPORT_COLUMNS
 )
-_NEW_COUNTERS = ", ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
-_NEW_PROCESSED = " + ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
+_NEW_COUNTERS = ", ".join(f"j.{name} + c.{name}" for name in _COUNTERS)
+_NEW_PROCESSED = " + ".join(f"j.{name} + c.{name}" for name in _COUNTERS)
 
-# Makes the jobs that are not known yet, then locks them all and tells which of their rows have
-# settled: whatever a concurrent fold adds is committed before, or waits. Both in the order of the
-# ids, or two folds that overlap deadlock.
-MAKE = f"""
+# These two statements insert new jobs, then lock all jobs of the batch and read which of their rows
+# have settled. A concurrent fold of the same job has committed before the lock, or waits for it.
+# Both statements use the order of the ids, or two overlapping folds would deadlock.
+INSERT_JOBS = f"""
     insert into status.jobs (job_id, workspace_id)
     select * from {unnest(JOB_COLUMNS[:2])} order by 1
     on conflict (job_id) do nothing
 """
-LOCK = (
+LOCK_JOBS = (
     "select job_id, settled from status.jobs where job_id = any(%b::uuid[]) order by job_id for "
     "update"
 )
 
-# All that is new, at once: counters move by the rows that had not settled, so repetition moves
-# nothing and the order of import and outcomes does not matter. A job that nothing new is known of
-# is left alone. Whose job it is, its import says: an outcome that names another workspace must
-# neither hide the job from its owner nor show it.
-ADD = f"""
-    with k as (
-        select * from {unnest(NEWS_COLUMNS)} as k({column_names(NEWS_COLUMNS)})
-    ), kept as (
+# Stores all changes of a batch. Counters increase only by rows that settle now. So a repetition
+# changes nothing, and the order of import and outcomes does not matter. A job without changes is
+# not updated. The import event decides which workspace owns the job: an outcome that names another
+# workspace must neither hide the job from its owner nor reveal it to others.
+UPDATE_JOBS = f"""
+    with c as (
+        select * from {unnest(CHANGE_COLUMNS)} as c({column_names(CHANGE_COLUMNS)})
+    ), new_results as (
         insert into status.results (job_id, first_row, results)
-        select job_id, first_row, results from k where first_row is not null
+        select job_id, first_row, results from c where first_row is not null
     )
     update status.jobs j set
         total_rows = {_NEW_TOTAL},
-        {_NEW_ONCE},
-        {", ".join(f"{name} = j.{name} + k.{name}" for name in _COUNTERS)},
-        settled = k.settled::bit(501),
+        {_NEW_IMPORT_VALUES},
+        {", ".join(f"{name} = j.{name} + c.{name}" for name in _COUNTERS)},
+        settled = c.settled::bit(501),
         status = status.job_status({_NEW_TOTAL}, {_NEW_COUNTERS}),
         started_at = coalesce(j.started_at, case when {_NEW_PROCESSED} > 0 then now() end),
         completed_at = coalesce(
             j.completed_at, case when {_NEW_PROCESSED} = {_NEW_TOTAL} then now() end
         ),
         updated_at = now()
-    from k
-    where j.job_id = k.job_id and (
-        k.first_row is not null or (j.total_rows is null and k.total_rows is not null)
+    from c
+    where j.job_id = c.job_id and (
+        c.first_row is not null or (j.total_rows is null and c.total_rows is not null)
     )
     returning completed_at is not null
 """
 
-MORE_THAN_ALL = "jobs_counters"
-"""The constraint by which no job has more results than rows."""
+COUNTERS_CONSTRAINT = "jobs_counters"
+"""The constraint that no job has more results than rows."""
 
 UPLOAD_COLUMNS = (
     ("job_id", "uuid"),
@@ -118,16 +119,16 @@ UPLOAD_COLUMNS = (
     ("size", "int4"),
     ("content", "bytea"),
 )
-# Keyed by the workspace that the upload names. One that names a wrong workspace takes nobody's
-# place: uploads are read by job and workspace (invariant 10)
-KEEP_UPLOADS = f"""
+# The key includes the workspace that the upload names. So an upload with a wrong workspace cannot
+# replace the right one: uploads are read by job and workspace (invariant 10)
+INSERT_UPLOADS = f"""
     insert into status.uploads ({column_names(UPLOAD_COLUMNS)})
     select * from {unnest(UPLOAD_COLUMNS)}
     on conflict on constraint uploads_once do nothing
 """
 
-# By the database's clock: replicas' own clocks differ. Two that delete at once find the same rows;
-# the second deletes none of them
+# Uses the database's clock, because the replicas' clocks differ. Two replicas that delete at the
+# same time find the same rows; the second one deletes nothing
 DELETE_UPLOADS = text("""
     delete from status.uploads where (job_id, workspace_id) in (
         select job_id, workspace_id from status.uploads
@@ -135,20 +136,20 @@ DELETE_UPLOADS = text("""
     )
 """)
 
-# One statement, so one snapshot: counters equal the results in every answer (invariant 5)
-_JOB = f"""
-    select {", ".join(f"j.{name}" for name in _SHOWN)},
+# One statement has one snapshot, so counters equal the results in every answer (invariant 5)
+_SELECT_JOB = f"""
+    select {", ".join(f"j.{name}" for name in _ANSWER_COLUMNS)},
         case when :with_results and j.workspace_id = :workspace_id then (
             select array_agg(r.results) from status.results r where r.job_id = j.job_id
         ) end as results
     from status.jobs j
     where j.job_id = :job_id and j.accepted_at is not null
 """
-JOB = text(_JOB)
+SELECT_JOB = text(_SELECT_JOB)
 
 
 class JobRepository:
-    """Stores and reads jobs and uploads. Raises DatabaseUnavailable if Postgres is away.
+    """Stores and reads jobs and uploads. Raises DatabaseUnavailable if Postgres is down.
 
     A fold also raises ValueRejected if Postgres does not accept one of its values.
     """
@@ -158,34 +159,34 @@ class JobRepository:
         self.positions = PositionStore(database, "status")
 
     async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int:
-        """Folds a batch in one transaction, in two round trips. Returns how many of its jobs ended.
+        """Folds a batch in one transaction of two round trips. Returns how many of its jobs ended.
 
-        With `moves`, the transaction moves the advance's positions. Raises PositionBehind.
+        With `moves`, the transaction also moves the advance's positions. Raises PositionBehind.
         """
         try:
             async with self._database.pipeline() as driver:
                 await self.positions.lock(driver, advance, moves=moves)
                 if batch.uploads:
-                    # In the order of their ids, or two folds that overlap deadlock; not by SQL,
-                    # which would sort the contents too
+                    # In the order of the ids, or two overlapping folds would deadlock. Sorted here,
+                    # because SQL would sort the contents too
                     uploads = [batch.uploads[key] for key in sorted(batch.uploads)]
-                    await driver.execute(KEEP_UPLOADS, to_columns(UPLOAD_COLUMNS, uploads))
-                made = [job[:2] for job in batch.jobs.values()]
-                await driver.execute(MAKE, to_columns(JOB_COLUMNS[:2], made))
-                locked = await driver.execute(LOCK, [Column("uuid", list(batch.jobs))])
-                news = [
+                    await driver.execute(INSERT_UPLOADS, to_columns(UPLOAD_COLUMNS, uploads))
+                job_ids = [job[:2] for job in batch.jobs.values()]
+                await driver.execute(INSERT_JOBS, to_columns(JOB_COLUMNS[:2], job_ids))
+                locked = await driver.execute(LOCK_JOBS, [Column("uuid", list(batch.jobs))])
+                changes = [
                     (*batch.jobs[job_id], *tally(settled, batch.results[job_id]))
                     for job_id, settled in await locked.fetchall()
                 ]
-                added = await driver.execute(ADD, to_columns(NEWS_COLUMNS, news))
+                added = await driver.execute(UPDATE_JOBS, to_columns(CHANGE_COLUMNS, changes))
                 await driver.commit()
                 ended = (await added.fetchall()).count((True,))
         except psycopg.errors.CheckViolation as error:
-            if error.diag.constraint_name != MORE_THAN_ALL:
+            if error.diag.constraint_name != COUNTERS_CONSTRAINT:
                 raise
-            # Somebody made up a row that its job has not: given up, or it would stop its partition
-            # for ever
-            raise ValueRejected("more results than the job has rows") from error
+            # Another producer wrote a result of a row that the job does not have. The record must
+            # become a dead letter, or it would block its partition for ever
+            raise ValueRejected("The job would have more results than rows.") from error
         if moves:
             self.positions.mark_stored(advance)
         return ended
@@ -193,12 +194,12 @@ class JobRepository:
     async def find_job(
         self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True
     ) -> Row | Missing:
-        """Reads a workspace's job once its import is folded.
+        """Reads a job of a workspace, if its import has been folded.
 
-        `results` is JSON text, in row order.
+        `results` is JSON in row order.
         """
         values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
-        job = await self._database.fetch_first(JOB.bindparams(**values))
+        job = await self._database.fetch_first(SELECT_JOB.bindparams(**values))
         if job is None:
             return Missing.UNKNOWN
         if job["workspace_id"] != workspace_id:
@@ -206,7 +207,7 @@ class JobRepository:
         return {**job, "results": merge_results(job["results"])}
 
     async def is_replaying(self) -> bool:
-        """Tells whether jobs may be missing because a restored Postgres lost them."""
+        """Returns whether jobs may be missing because Postgres was restored from a backup."""
         return await self.positions.is_replaying()
 
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:
@@ -220,12 +221,13 @@ class JobRepository:
     async def claim_unannounced(
         self, limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
-        """Locks jobs that ended and are not announced, and marks them as announced at the end.
+        """Locks completed jobs that are not announced. At the end of the block, marks them as such.
 
-        If the body raises, none is marked and all are found again. The body has
-        `extra_timeout_seconds`. Jobs that another process holds are passed over.
+        If the block raises, no job is marked, and the next call finds them again. The transaction
+        may take `extra_timeout_seconds` longer than usual. Jobs that another process has locked are
+        skipped.
         """
-        ended = (
+        completed = (
             select(jobs)
             .where(jobs.c.completed_at.is_not(None), jobs.c.announced_at.is_(None))
             .order_by(jobs.c.job_id)
@@ -235,7 +237,7 @@ class JobRepository:
         async with self._database.transaction(
             extra_timeout_seconds=extra_timeout_seconds
         ) as connection:
-            rows = [dict(row) for row in (await connection.execute(ended)).mappings()]
+            rows = [dict(row) for row in (await connection.execute(completed)).mappings()]
             yield rows
             if rows:
                 ids = [row["job_id"] for row in rows]

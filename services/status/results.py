@@ -1,6 +1,4 @@
-"""Writes row results: as they are kept, several in one JSON text without nulls, and as they are
-answered, with nulls.
-"""
+"""Encodes row results: for storage as JSON without nulls, for answers with nulls."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -13,28 +11,29 @@ from shared.contract.wire import encode
 
 
 class FaultWithNulls(Fault, frozen=True, kw_only=True, omit_defaults=False):
-    """Is a Fault with its nulls."""
+    """A Fault that is encoded with nulls."""
 
 
 class ResultWithNulls(RowResult, frozen=True, kw_only=True, omit_defaults=False):
-    """Is a RowResult with its nulls, and with a list of errors in any case."""
+    """A RowResult that is encoded with nulls, and always with a list of errors."""
 
     errors: list[FaultWithNulls] = msgspec.field(default_factory=list)  # type: ignore[assignment]
 
 
-_read = msgspec.json.Decoder(list[ResultWithNulls]).decode
+_decode = msgspec.json.Decoder(list[ResultWithNulls]).decode
 
 
 def encode_results(results: Sequence[RowResult]) -> str:
-    """Returns the text to keep."""
+    """Returns the JSON text that is stored."""
     return encode(results).decode()
 
 
-def merge_results(kept: Sequence[str] | None) -> bytes:
-    """Returns all of a job's results as JSON in row order.
+def merge_results(stored: Sequence[str] | None) -> bytes:
+    """Returns all results of a job as JSON in row order.
 
-    Each text is one fold's; what is folded late may lie between others.
+    Each stored text has the results of one fold. Results that were folded later can have lower row
+    numbers.
     """
-    results = list(chain.from_iterable(map(_read, kept or ())))
+    results = list(chain.from_iterable(map(_decode, stored or ())))
     results.sort(key=attrgetter("row_number"))
     return encode(results)

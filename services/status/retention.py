@@ -1,27 +1,27 @@
-"""Deletes uploads that have been kept for long enough."""
+"""Deletes uploads after their retention time."""
 
 from datetime import timedelta
 from typing import Protocol
 
-CLEAN_SECONDS = 60.0
+CLEAN_INTERVAL_SECONDS = 60.0
 MAX_DELETED_UPLOADS = 50
-"""Uploads that one transaction deletes: at most 300 MiB."""
+"""Uploads that one transaction deletes. They have at most 300 MiB."""
 
 
-class Uploads(Protocol):
-    """Keeps uploads; the real one is JobRepository."""
+class UploadRepository(Protocol):
+    """Stores uploads. Implemented by JobRepository."""
 
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:
-        """Deletes at most `limit` uploads that are older than `retention`; returns how many."""
+        """Deletes at most `limit` uploads older than `retention`. Returns their number."""
 
 
 class UploadCleaner:
-    """Deletes uploads in portions, each in its own transaction. Every replica may have one."""
+    """Deletes uploads in batches, each in its own transaction. Every replica can run one."""
 
-    def __init__(self, uploads: Uploads, retention: timedelta) -> None:
+    def __init__(self, uploads: UploadRepository, retention: timedelta) -> None:
         self._uploads = uploads
         self._retention = retention
 
     async def delete_old_uploads(self) -> int:
-        """Deletes a portion and returns how many uploads it had. Raises DatabaseUnavailable."""
+        """Deletes one batch and returns its size. Raises DatabaseUnavailable."""
         return await self._uploads.delete_uploads(self._retention, MAX_DELETED_UPLOADS)

@@ -1,6 +1,4 @@
-"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end of
-each.
-"""
+"""HTTP models with the fields of pinbridge-sdk 1.10.1. Fields that Pinflow adds come last."""
 
 from datetime import datetime
 from typing import Any
@@ -47,7 +45,7 @@ class ImportJobResponse(BaseModel):
     error_code: str | None
 
 
-_AS_STORED = (
+_STORED_FIELDS = (
     "workspace_id",
     "source_type",
     "status",
@@ -65,11 +63,11 @@ _AS_STORED = (
 )
 
 
-def job_document(job: Row) -> dict[str, Any]:
-    """An ImportJobResponse for orjson. The results are JSON already, put in as it is."""
+def build_job_document(job: Row) -> dict[str, Any]:
+    """Builds an ImportJobResponse for orjson. The results are inserted as the stored JSON."""
     return {
         "id": job["job_id"],
-        **{name: job[name] for name in _AS_STORED},
+        **{name: job[name] for name in _STORED_FIELDS},
         "processed_rows": job["created_rows"] + job["existing_rows"] + job["failed_rows"],
         "created_at": job["accepted_at"],
         "warnings": job["warnings"] or [],

@@ -1,4 +1,4 @@
-"""Jobs as clients ask for them: at once, right after the 202, or when they have ended."""
+"""Reads a job for a client: at once, right after its 202, or when it has ended."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,82 +13,85 @@ from shared.postgres.row import Row
 
 T = TypeVar("T")
 
-YOUNG = timedelta(minutes=5)
-"""Age up to which a job id may belong to an import that is still on its way. Kafka may append a
-batch that was answered `acceptance_unknown` some minutes later."""
+MAX_YOUNG_AGE = timedelta(minutes=5)
+"""Age up to which a job id may belong to an import that status has not folded yet.
+
+Kafka may append a batch some minutes after the answer `acceptance_unknown`.
+"""
 MAX_FOLD_WAIT_SECONDS = 2.0
-"""How long a GET waits for such a job."""
+"""Maximum time that a GET waits for such a job."""
 RETRY_AFTER_SECONDS = 2
-FIRST_POLL_SECONDS = 0.02
+MIN_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.25
 UUID_VERSION_WITH_TIME = 7
 
 
 class Missing(Enum):
-    """Why a workspace has no job with some id."""
+    """Reasons why a workspace has no job with an id."""
 
     UNKNOWN = auto()
-    """No import with this id is folded yet."""
+    """No import with this id has been folded."""
     FOREIGN = auto()
     """The job belongs to another workspace."""
 
 
-class Jobs(Protocol):
-    """Where jobs are read; the real one is JobRepository."""
+class JobReader(Protocol):
+    """Reads jobs. Implemented by JobRepository."""
 
     async def find_job(
         self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True
     ) -> Row | Missing:
-        """Reads the job if it is this workspace's."""
+        """Reads the job if it belongs to the workspace."""
 
     async def is_replaying(self) -> bool:
-        """Tells whether jobs may be missing because a restored Postgres lost them."""
+        """Returns whether jobs may be missing because Postgres was restored from a backup."""
 
 
-class Imports(Protocol):
-    """What ingest has sent; the real one is IngestClient."""
+class SentImports(Protocol):
+    """The imports that ingest has sent. Implemented by IngestClient."""
 
     async def may_exist(self, job_id: UUID) -> bool:
-        """Tells whether an import with this id may stand in Kafka, or still come to stand there."""
+        """Returns whether Kafka may have, or may still get, an import with this id."""
 
 
 class JobQueries:
-    """Reads of one job.
+    """Reads one job, and waits for it if necessary.
 
-    Polls Postgres, so that any replica can answer for what any other folded; holds no connection
-    meanwhile.
+    It polls Postgres, so any replica can answer, whichever replica folds the job. Between two polls
+    it holds no connection.
     """
 
-    def __init__(self, jobs: Jobs, imports: Imports) -> None:
+    def __init__(self, jobs: JobReader, imports: SentImports) -> None:
         self._jobs = jobs
         self._imports = imports
 
     async def get(self, workspace_id: UUID, job_id: UUID, *, wait_seconds: float = 0) -> Row:
-        """Returns the job with its results; with `wait_seconds`, when it has ended or that time has
-        passed.
+        """Returns the job with its results.
 
-        Raises ApiError: 404 if the job is another workspace's or there is none, 503 while a
-        young one may still appear.
+        With `wait_seconds`, waits until the job has ended or the time has passed. Raises ApiError:
+        404 if the workspace has no such job, 503 while a young job may still be folded.
         """
         job = await self._jobs.find_job(workspace_id, job_id)
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
-            job = await self._appearance(workspace_id, job_id)
+            job = await self._wait_until_folded(workspace_id, job_id)
         if job is Missing.UNKNOWN and await self._jobs.is_replaying():
-            # The job may have come back between the two reads
+            # The job may have been folded between the two reads
             job = await self._jobs.find_job(workspace_id, job_id)
             if job is Missing.UNKNOWN:
-                raise _behind(
+                raise _status_behind(
                     job_id,
-                    "Postgres was restored from a backup, and imports are being read again. Ask "
-                    "again in some minutes.",
+                    "Postgres was restored from a backup, and Pinflow is reading imports again. "
+                    "Try again in a few minutes.",
                 )
         if isinstance(job, Missing):
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
-            job = await self._wait(workspace_id, job_id, wait_seconds) or job
+            job = await self._wait_until_ended(workspace_id, job_id, wait_seconds) or job
         return job
 
-    async def _wait(self, workspace_id: UUID, job_id: UUID, seconds: float) -> Row | None:
+    async def _wait_until_ended(
+        self, workspace_id: UUID, job_id: UUID, seconds: float
+    ) -> Row | None:
         async def ended() -> Row | None:
             job = await self._jobs.find_job(workspace_id, job_id, with_results=False)
             return None if isinstance(job, Missing) or job["completed_at"] is None else job
@@ -97,32 +100,31 @@ class JobQueries:
         job = await self._jobs.find_job(workspace_id, job_id)
         return None if isinstance(job, Missing) else job
 
-    async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
+    async def _wait_until_folded(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
         """Waits for a young job until its import is folded, if ingest may have sent one.
 
         Raises ApiError (503) if it does not appear.
         """
         if not await self._imports.may_exist(job_id):
-            return await self._jobs.find_job(
-                workspace_id, job_id
-            )  # it may have been folded meanwhile
+            # It may have been folded since the first read
+            return await self._jobs.find_job(workspace_id, job_id)
 
-        async def appeared() -> Row | Missing | None:
+        async def folded() -> Row | Missing | None:
             job = await self._jobs.find_job(workspace_id, job_id)
             return None if job is Missing.UNKNOWN else job
 
-        job: Row | Missing | None = await _poll(appeared, MAX_FOLD_WAIT_SECONDS)
+        job: Row | Missing | None = await _poll(folded, MAX_FOLD_WAIT_SECONDS)
         if job is None:
-            raise _behind(
+            raise _status_behind(
                 job_id,
-                "Its import may still be on its way. Ask again: the answer is final 5 minutes "
-                "after the import.",
+                "Its import may still arrive. Try again: the answer is final 5 minutes after the "
+                "import.",
             )
         return job
 
 
-def _behind(job_id: UUID, reason: str) -> ApiError:
-    message = f"This job is not known yet. {reason}"
+def _status_behind(job_id: UUID, reason: str) -> ApiError:
+    message = f"The job is not available yet. {reason}"
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return ApiError(
         ErrorCode.STATUS_BEHIND,
@@ -134,37 +136,39 @@ def _behind(job_id: UUID, reason: str) -> ApiError:
 
 
 def is_young(job_id: UUID, now: datetime) -> bool:
-    """Tells whether the id is a UUIDv7 that was made within 5 minutes of now, before or after.
+    """Returns whether the id is a UUIDv7 whose time differs from now by at most 5 minutes.
 
-    Ingest's clock dates the id and this process's clock judges it. The 5 minutes are longer or
-    shorter by as much as the clocks differ, and an id may come from the future.
+    The time in the id is from ingest's clock, `now` is from this process's clock. If the clocks
+    differ, the 5 minutes get longer or shorter by that difference, and the id's time may be later
+    than now.
     """
     if job_id.version != UUID_VERSION_WITH_TIME:
         return False
-    made = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=job_id.int >> 80)
-    return abs(now - made) <= YOUNG
+    created_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=job_id.int >> 80)
+    return abs(now - created_at) <= MAX_YOUNG_AGE
 
 
-def parse_prefer_wait(values: list[str], *, most: int = 30) -> int:
-    """The seconds of `Prefer: wait=N` (RFC 7240), at most `most`; 0 without one or for nonsense: a
-    preference never refuses.
+def parse_prefer_wait(values: list[str], *, max_seconds: int = 30) -> int:
+    """Parses the seconds of `Prefer: wait=N` (RFC 7240), at most `max_seconds`.
+
+    Returns 0 if the header is missing or invalid: a preference never causes an error.
     """
     for value in values:
         for preference in value.split(","):
             name, _, argument = preference.split(";")[0].partition("=")
             text = argument.strip().strip('"')
             if name.strip().lower() == "wait" and text.isascii() and text.isdigit():
-                return min(int(text[:6]), most)
+                return min(int(text[:6]), max_seconds)
     return 0
 
 
 async def _poll(attempt: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    pause = FIRST_POLL_SECONDS
-    while (left := deadline - loop.time()) > 0:
-        await asyncio.sleep(min(pause, left))
+    pause = MIN_POLL_SECONDS
+    while (remaining := deadline - loop.time()) > 0:
+        await asyncio.sleep(min(pause, remaining))
         pause = min(pause * 1.5, MAX_POLL_SECONDS)
-        if (found := await attempt()) is not None:
-            return found
+        if (result := await attempt()) is not None:
+            return result
     return None

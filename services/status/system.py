@@ -1,4 +1,4 @@
-"""Answers for the whole of Pinflow: its name, its health and its readiness."""
+"""HTTP endpoints for all of Pinflow: name, health and readiness."""
 
 import asyncio
 from http import HTTPStatus
@@ -19,7 +19,7 @@ from shared.postgres.database import Database
 
 router = APIRouter(tags=["system"])
 
-CHECK_SECONDS = 1.5
+CHECK_TIMEOUT_SECONDS = 1.5
 
 
 @router.get("/")
@@ -29,7 +29,7 @@ async def root() -> RootResponse:
 
 @router.get("/healthz")
 async def health(service: Status) -> HealthResponse:
-    """This process is up. Whether everything works is /readyz."""
+    """Check that this process is up. `/readyz` checks everything else."""
     return HealthResponse(
         status="ok", version=VERSION, environment=service.settings.environment, checks=None
     )
@@ -37,10 +37,10 @@ async def health(service: Status) -> HealthResponse:
 
 @router.get("/readyz", responses={503: {"model": ReadinessResponse}})
 async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
-    """Whether all services, Kafka and Postgres do their work; 503 with what does not.
+    """Check all services, Kafka and Postgres. The answer is 503 with the problems if one fails.
 
-    If only access or webhooks is away, it is 200 with the status `degraded`: imports go on, and
-    events wait.
+    If only access or webhooks is down, the answer is 200 with the status `degraded`: imports
+    continue, and webhook events wait.
     """
     report = await request.app.state.health.report()
     if not report.is_ready:
@@ -56,11 +56,14 @@ async def readiness(request: Request, response: Response, service: Status) -> Re
 
 @router.get("/internal/readyz", include_in_schema=False)
 async def process_readiness(request: Request) -> JSONResponse:
-    """Tells whether this process is ready. For its supervisor: a restart mends no other process."""
-    trouble = await request.app.state.runtime.problem()
+    """Returns whether this process alone is ready.
+
+    Its supervisor calls this: a restart would not help against the problem of another process.
+    """
+    problem = await request.app.state.runtime.problem()
     return JSONResponse(
-        {"status": trouble or OK},
-        HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE,
+        {"status": problem or OK},
+        HTTPStatus.OK if problem is None else HTTPStatus.SERVICE_UNAVAILABLE,
     )
 
 
@@ -82,7 +85,7 @@ def register_readiness_checks(
 def build_database_check(database: Database) -> Check:
     async def check() -> str | None:
         try:
-            async with asyncio.timeout(CHECK_SECONDS), database.transaction() as connection:
+            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS), database.transaction() as connection:
                 await connection.exec_driver_sql("select 1")
         except (DatabaseUnavailable, TimeoutError):
             return "unavailable"
@@ -92,32 +95,32 @@ def build_database_check(database: Database) -> Check:
 
 
 def build_service_check(http: httpcore.AsyncConnectionPool, urls: str) -> Check:
-    """Checks a service by its replicas' URLs, separated by commas: one ready replica is enough.
+    """Builds the check of a service from its replicas' URLs, separated by commas.
 
-    Otherwise the check returns what is wrong with each.
+    One ready replica is enough. Otherwise the check returns the problem of each replica.
     """
 
     async def check() -> str | None:
-        troubles = await asyncio.gather(*(_trouble_of(http, url) for url in urls.split(",")))
+        problems = await asyncio.gather(*(_check_replica(http, url) for url in urls.split(",")))
         return (
             None
-            if None in troubles
-            else " | ".join(dict.fromkeys(str(trouble) for trouble in troubles))
+            if None in problems
+            else " | ".join(dict.fromkeys(str(problem) for problem in problems))
         )
 
     return check
 
 
-async def _trouble_of(http: httpcore.AsyncConnectionPool, url: str) -> str | None:
+async def _check_replica(http: httpcore.AsyncConnectionPool, url: str) -> str | None:
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             answer = await http.request("GET", f"{url}/readyz")
     except (TimeoutError, *REQUEST_FAILURES):
         return "no answer"
     if answer.status == HTTPStatus.OK:
         return None
     try:
-        troubles = orjson.loads(answer.content)["checks"].values()
-    except (ValueError, KeyError, TypeError, AttributeError):  # not one of ours
+        problems = orjson.loads(answer.content)["checks"].values()
+    except (ValueError, KeyError, TypeError, AttributeError):  # not an answer of Pinflow
         return f"status {answer.status}"
-    return "; ".join(trouble for trouble in troubles if trouble != OK)
+    return "; ".join(problem for problem in problems if problem != OK)

@@ -1,6 +1,6 @@
-"""The status service's tables, for queries.
+"""Describes the status service's tables for queries.
 
-Their definition, with every constraint, is the migration's.
+The migrations define the tables and their constraints.
 """
 
 from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, Table, Text, Uuid

@@ -1,8 +1,8 @@
-"""Answers 501 `not_supported` for the operations of PinBridge's API that Pinflow leaves out, and
-says what to do instead.
+"""Answers 501 `not_supported` to the operations of PinBridge's API that Pinflow does not have.
 
-No key is needed: the answers tell nothing of a workspace. The OpenAPI document does not name these
-operations; docs/reference/compatibility.md lists them.
+Each answer says what to do instead. No API key is needed, because the answers do not depend on the
+workspace. The OpenAPI document does not contain these operations.
+docs/reference/compatibility.md lists them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,37 +15,40 @@ from shared.contract.errors import ApiError, ErrorCode
 from shared.http.bodies import discard
 
 DISCARD_SECONDS = 2.0
-"""How long a body is read and thrown away. It is enough for an upload from nearby, and too short to
-hold a connection of the service with.
+"""Maximum time for which a body is read and discarded.
+
+It is enough for an upload from a nearby client. It is too short for an attack that keeps the
+service's connections open.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Operations that are left out for the same reason."""
+    """Operations of one feature that Pinflow does not have."""
 
-    what: str
-    """Ends the sentence "Pinflow has no …"."""
+    feature: str
+    """The end of the sentence "Pinflow has no …"."""
     paths: str
     """The paths of all operations, for docs/reference/compatibility.md."""
-    instead: str
+    alternative: str
+    """Sentences that say what to do instead."""
     operations: tuple[str, ...]
-    """METHOD /path."""
+    """Operations in the form `METHOD /path`."""
 
-    def refusal(self) -> ApiError:
+    def build_error(self) -> ApiError:
         return ApiError(
             ErrorCode.NOT_SUPPORTED,
-            f"Pinflow has no {self.what}. {self.instead}",
+            f"Pinflow has no {self.feature}. {self.alternative}",
             HTTPStatus.NOT_IMPLEMENTED,
         )
 
 
 AREAS = (
     Area(
-        "users who log in",
+        "user accounts",
         "/v1/auth/*",
-        "The operator makes workspaces and their first keys with `pinflow`; further keys come "
-        "from /v1/api-keys.",
+        "The operator creates workspaces and their first API keys with the `pinflow` "
+        "command. Create further keys with POST /v1/api-keys.",
         (
             "POST /v1/auth/register",
             "POST /v1/auth/login",
@@ -64,8 +67,8 @@ AREAS = (
     Area(
         "team members",
         "/v1/team/*",
-        "Give each person or program an API key of its own, with the scopes and accounts it "
-        "needs: /v1/api-keys.",
+        "Create an API key for each person or program with POST /v1/api-keys, with the "
+        "scopes and accounts that it needs.",
         (
             "GET /v1/team/members",
             "PATCH /v1/team/members/{member_id}",
@@ -81,7 +84,7 @@ AREAS = (
     Area(
         "projects and sandboxes",
         "/v1/projects, /v1/projects/*",
-        "To try things out, have the operator make another workspace: `pinflow workspaces create`.",
+        "For experiments, ask the operator for another workspace (`pinflow workspaces create`).",
         (
             "GET /v1/projects",
             "POST /v1/projects/switch",
@@ -92,8 +95,8 @@ AREAS = (
     Area(
         "billing",
         "/v1/billing/*, /v1/stripe/webhook",
-        "It is self-hosted, nothing is to be paid. What limits a workspace is told by "
-        "/v1/rate-meter.",
+        "It is self-hosted, so there is nothing to pay. GET /v1/rate-meter returns the "
+        "limits of your workspace.",
         (
             "GET /v1/billing/pricing",
             "POST /v1/billing/checkout",
@@ -103,10 +106,10 @@ AREAS = (
         ),
     ),
     Area(
-        "store for images and videos",
+        "storage for images and videos",
         "/v1/assets, /v1/assets/*",
-        "Put the file where it can be fetched and name its address as image_url; an asset_id is "
-        "handed on as it is.",
+        "Put the file on a web server and send its URL as image_url. An asset_id is passed "
+        "on unchanged.",
         (
             "GET /v1/assets",
             "DELETE /v1/assets",
@@ -118,48 +121,49 @@ AREAS = (
         ),
     ),
     Area(
-        "connecting of accounts through Pinterest's OAuth",
+        "login with Pinterest's OAuth",
         "/v1/pinterest/oauth/*",
-        "The operator adds accounts with `pinflow accounts add`; /v1/pinterest/accounts lists "
-        "them.",
+        "The operator adds Pinterest accounts with `pinflow accounts add`. GET "
+        "/v1/pinterest/accounts lists them.",
         ("GET /v1/pinterest/oauth/start", "GET /v1/pinterest/oauth/callback"),
     ),
     Area(
         "analytics",
         "/v1/pins/{pin_id}/analytics, /v1/pinterest/accounts/{account_id}/analytics",
-        "It asks nothing of Pinterest: look at Pinterest's own analytics.",
+        "It makes no requests to Pinterest. Use Pinterest's own analytics.",
         ("GET /v1/pins/{pin_id}/analytics", "GET /v1/pinterest/accounts/{account_id}/analytics"),
     ),
     Area(
-        "related terms",
+        "search for related terms",
         "/v1/pinterest/terms/related",
-        "It asks nothing of Pinterest: related_terms of a pin are kept as they are sent.",
+        "It makes no requests to Pinterest. The related_terms of a pin are stored as you "
+        "send them.",
         ("GET /v1/pinterest/terms/related",),
     ),
     Area(
         "dashboard",
         "/v1/dashboard/summary",
-        "Count by the lists: X-Total-Count of /v1/pins and /v1/schedules, the counters of "
-        "/v1/pins/imports.",
+        "Use the counts of the lists: the header X-Total-Count of GET /v1/pins and GET "
+        "/v1/schedules, and the counters in GET /v1/pins/imports.",
         ("GET /v1/dashboard/summary",),
     ),
     Area(
         "activity log",
         "/v1/activity-logs",
-        "What is published or fails is told by webhooks and on the topics pin-events and "
-        "job-events.",
+        "Published pins, failed pins and completed imports are reported by webhooks "
+        "(/v1/webhooks) and on the topics pin-events and job-events.",
         ("GET /v1/activity-logs",),
     ),
     Area(
-        "e-mails",
+        "e-mail notifications",
         "/v1/email/*",
-        "It sends none. To be told of what happens, use /v1/webhooks.",
+        "Use webhooks instead: /v1/webhooks.",
         ("GET /v1/email/preferences", "PATCH /v1/email/preferences", "GET /v1/email/unsubscribe"),
     ),
     Area(
         "quota for MCP",
         "/v1/mcp/*",
-        "Clients of every kind share the workspace's limits, which /v1/rate-meter tells.",
+        "All clients share the limits of the workspace. GET /v1/rate-meter returns them.",
         ("GET /v1/mcp/quota", "POST /v1/mcp/track"),
     ),
 )
@@ -170,12 +174,14 @@ def add_unsupported_endpoints(api: FastAPI) -> None:
     for area in AREAS:
         for operation in area.operations:
             method, path = operation.split(" ")
-            api.add_api_route(path, _refusing(area), methods=[method], include_in_schema=False)
+            api.add_api_route(
+                path, _build_endpoint(area), methods=[method], include_in_schema=False
+            )
 
 
-def _refusing(area: Area) -> Callable[[Request], Awaitable[Response]]:
-    async def refuse(request: Request) -> Response:
+def _build_endpoint(area: Area) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
         await discard(request, DISCARD_SECONDS)
-        raise area.refusal()
+        raise area.build_error()
 
-    return refuse
+    return answer

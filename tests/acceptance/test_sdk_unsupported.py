@@ -20,7 +20,7 @@ LARGE = 20 * 1024 * 1024
 async def test_what_is_left_out_says_so_to_the_client(
     sdk: Any, connect: Callable[..., Awaitable[Any]]
 ) -> None:
-    sentences = {area.instead for area in AREAS}
+    sentences = {area.alternative for area in AREAS}
     nobody = await connect()
     methods = [name for name, operation in SDK.items() if operation in LEFT_OUT]
     assert len(methods) >= len(LEFT_OUT)

@@ -70,7 +70,7 @@ def text() -> str:
 
 def _left_out(area: Area) -> str:
     paths = ", ".join(f"`{path}`" for path in area.paths.split(", "))
-    return f"| {area.what} | {paths} | {area.instead} |"
+    return f"| {area.feature} | {paths} | {area.alternative} |"
 
 
 def _line(name: str, test: str | None) -> str:

@@ -53,4 +53,4 @@ def test_the_document_lists_the_unsupported_operations() -> None:
     committed = DOCUMENT.read_text(encoding="utf-8")
     for area in AREAS:
         paths = ", ".join(f"`{path}`" for path in area.paths.split(", "))
-        assert f"| {area.what} | {paths} | {area.instead} |" in committed
+        assert f"| {area.feature} | {paths} | {area.alternative} |" in committed

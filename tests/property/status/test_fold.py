@@ -133,7 +133,7 @@ async def _nothing() -> int:
 
 def _received(event: Produced) -> Any:
     if isinstance(event, CompressedUpload):
-        return received(TopicName.IMPORTS, encode(event.about) + b"\n" + event.content)
+        return received(TopicName.IMPORTS, encode(event.header) + b"\n" + event.content)
     topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
     return received(topic, event if isinstance(event, bytes) else encode(event))
 
@@ -312,11 +312,11 @@ class Folding(RuleBasedStateMachine):
     def _check_uploads(self, offered: list[CompressedUpload]) -> None:
         """The first one that is folded of a job and workspace is kept, and stays as it is."""
         found = self._run(self._status.uploads(list(self._model)))
-        keys = {(one.job_id, one.about.workspace_id) for one in offered}
+        keys = {(one.job_id, one.header.workspace_id) for one in offered}
         assert set(found) == set(self._uploads) | keys
         for key in keys - set(self._uploads):
             assert found[key] in {
-                one.content for one in offered if (one.job_id, one.about.workspace_id) == key
+                one.content for one in offered if (one.job_id, one.header.workspace_id) == key
             }
         assert found == found | self._uploads
         self._uploads = found

@@ -53,4 +53,4 @@ class Store(JobRepository):
 async def test_kafka_has_no_more_time_than_the_locks_of_the_jobs_may_be_held() -> None:
     store, sender = Store(), Sender()
     assert await JobAnnouncer(store, sender, "job-events", 1).announce() == 1
-    assert sender.seconds == store.extra_timeout_seconds == announcements.DELIVERY_SECONDS
+    assert sender.seconds == store.extra_timeout_seconds == announcements.SEND_TIMEOUT_SECONDS

@@ -82,7 +82,7 @@ async def test_a_service_is_as_it_says(handle: Handler, trouble: str | None) -> 
 async def test_a_service_that_says_nothing_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(system, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(system, "CHECK_TIMEOUT_SECONDS", 0.1)
     async with listening(say_nothing) as url:
         assert await trouble_of(url) == "no answer"
 

@@ -12,6 +12,7 @@ from deploy.cli.exit_codes import fail
 from deploy.cli.tables import print_rows
 from shared.access.keys import Scope
 
+commands = typer.Typer()
 topics = typer.Typer(no_args_is_help=True, help="Create Kafka's topics.")
 workspaces = typer.Typer(
     no_args_is_help=True,
@@ -29,11 +30,13 @@ Workspace = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+@commands.command()
 def migrate() -> None:
     """Bring the database to the newest schema.
 
-    Also sets the passwords of the services' database roles, from PINFLOW_INGEST_PASSWORD and the
-    like. Needs PINFLOW_DATABASE_URL of the database's owner.
+    Also sets the passwords of the services' database roles, from
+    PINFLOW_INGEST_PASSWORD and the like. Needs PINFLOW_DATABASE_URL of the
+    database's owner.
     """
     _load_backend().migrate_database(os.environ)
     typer.echo("The database is at the newest schema.")
@@ -43,8 +46,8 @@ def migrate() -> None:
 def create_missing_topics() -> None:
     """Create the topics that are missing, each with PINFLOW_TOPIC_PARTITIONS partitions.
 
-    Existing topics are not changed. If records still wait on topics of an older version, nothing is
-    created.
+    Existing topics are not changed. If records still wait on topics of an
+    older version, nothing is created.
     """
     created, remarks = _load_backend().create_topics()
     typer.echo(f"Created: {', '.join(created)}" if created else "All topics are there.")

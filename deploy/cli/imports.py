@@ -18,6 +18,7 @@ from shared.contract.events import JobStatus
 POLL_SECONDS = 0.2
 STDIN = "-"
 
+commands = typer.Typer()
 imports = typer.Typer(no_args_is_help=True, help="List and show imports that you submitted before.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -51,6 +52,7 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+@commands.command("import")
 def import_file(
     file: Annotated[
         str, typer.Argument(help="A .json or .csv file with the rows, or - for standard input.")
@@ -75,9 +77,13 @@ def import_file(
 ) -> None:
     """Import a file and wait until each of its rows has a result.
 
-    You can repeat the command after an error: no row is published twice. Exit code 0: all rows were
-    created or existed already; 1: some or all rows failed; 2: the import was refused; 3: a server
-    did not answer, try again.
+    You can repeat the command after an error: no row is published twice.
+
+    Exit codes:
+    0: all rows were created or existed already
+    1: some or all rows failed
+    2: the import was refused
+    3: a server did not answer; try again
     """
     body = _read(file)
     chosen_format = file_format or _detect_format(file)

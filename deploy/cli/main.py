@@ -18,13 +18,13 @@ app = typer.Typer(
         "variables PINFLOW_*."
     ),
 )
-app.command("import")(imports.import_file)
+app.add_typer(imports.commands)
 app.add_typer(imports.imports, name="imports")
-app.command()(administration.migrate)
+app.add_typer(administration.commands)
 for group in ("topics", "workspaces", "keys", "accounts", "boards"):
     app.add_typer(getattr(administration, group), name=group)
 app.add_typer(dead_letters.letters, name="dead-letters")
-app.command()(recovery.recover)
+app.add_typer(recovery.commands)
 
 
 def main() -> None:

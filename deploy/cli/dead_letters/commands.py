@@ -104,8 +104,8 @@ def list_letters(
 ) -> None:
     """List the dead letters that were not replayed.
 
-    A dead letter's name is partition:offset, like 0:17. It is the place of the dead letter on the
-    topic dead-letters.
+    A dead letter's name is its partition and offset on the topic dead-letters,
+    like 0:17.
     """
     selected = _find(_build_filter([], topic, service, code, since, workspace, job))
     listed = selected.letters if replayed else selected.not_replayed()
@@ -182,10 +182,16 @@ def replay_letters(
 ) -> None:
     """Send dead letters to their topic again, or as a new import if their row has a result.
 
-    You can stop a replay and repeat it: no dead letter is lost. A dead letter is replayed twice if
-    the replay was stopped before the dead letter was marked, or if two replays run at the same
-    time. That is harmless, because services are idempotent. Exit code 0: all were replayed; 1: some
-    were not; 2: nothing was done; 3: a server did not answer, try again.
+    You can stop a replay and repeat it: no dead letter is lost. A dead letter
+    is replayed twice if the replay was stopped before the dead letter was
+    marked, or if two replays run at the same time. That is harmless, because
+    services are idempotent.
+
+    Exit codes:
+    0: all were replayed
+    1: some were not
+    2: nothing was done
+    3: a server did not answer; try again
     """
     letter_filter = _build_filter(names or [], topic, service, code, since, workspace, job)
     plan = _load_backend().make_plan(

@@ -25,56 +25,67 @@ T = TypeVar("T")
 def survey(
     partition_filter: PartitionFilter,
 ) -> tuple[Survey, list[Comparison], UnfinishedJobs | None]:
-    """Returns the survey, its selected comparisons, and the unfinished jobs if a loss waits."""
+    """Returns the survey, its selected comparisons, and the unfinished jobs if there is a loss."""
 
     async def read(database: Database) -> tuple[Survey, list[Comparison], UnfinishedJobs | None]:
-        found = await operations.survey(database, KafkaSettings())
-        shown = select(found.comparisons, partition_filter)
-        waits = bool(find_unaccepted(shown))
-        return found, shown, await operations.unfinished(database) if waits else None
+        whole_survey = await operations.survey(database, KafkaSettings())
+        shown = select(whole_survey.comparisons, partition_filter)
+        has_loss = bool(find_unaccepted(shown))
+        unfinished = await operations.read_unfinished_jobs(database) if has_loss else None
+        return whole_survey, shown, unfinished
 
     return _run(read)
 
 
-def accept(waiting: Sequence[Comparison]) -> list[AcceptedLoss]:
+def accept(losses: Sequence[Comparison]) -> list[AcceptedLoss]:
     """Accepts the losses that were shown."""
-    return _run(lambda database: operations.accept(database, KafkaSettings(), waiting))
+    return _run(lambda database: operations.accept(database, KafkaSettings(), losses))
 
 
-def find_lost(
+def find_lost_rows(
     minutes: int, seconds: float
 ) -> tuple[list[UnfinishedJob], dict[TopicPartition, int]]:
-    """Returns jobs whose rows do not settle by themselves, and the publisher's reached ends."""
+    """Finds jobs whose rows without a result won't get one from the services.
+
+    Also returns the offsets that the publisher has reached in `imports`.
+    """
     age = timedelta(minutes=minutes)
     return _run(
-        lambda database: operations.find_lost(database, KafkaSettings(), age=age, seconds=seconds),
+        lambda database: operations.find_lost_rows(
+            database, KafkaSettings(), age=age, seconds=seconds
+        ),
     )
 
 
-def fail_lost(jobs: Sequence[UnfinishedJob], ends: dict[TopicPartition, int]) -> Counter[str]:
-    """Settles the missing rows of jobs. Returns their numbers by status."""
-    return _run(lambda database: operations.fail_lost(database, KafkaSettings(), jobs, ends))
+def settle_lost_rows(
+    jobs: Sequence[UnfinishedJob], ends: dict[TopicPartition, int]
+) -> Counter[str]:
+    """Settles the rows without a result. Returns their numbers by status."""
+    return _run(lambda database: operations.settle_lost_rows(database, KafkaSettings(), jobs, ends))
 
 
-def promised_keys() -> int:
-    """Counts the keys kept for rows that Kafka lost."""
-    return _run(operations.promised_keys)
+def count_promised_keys() -> int:
+    """Counts the idempotency keys that are reserved for rows that Kafka lost."""
+    return _run(operations.count_promised_keys)
 
 
-def free_keys(ends: dict[TopicPartition, int]) -> int:
+def free_promised_keys(ends: dict[TopicPartition, int]) -> int:
     """Frees those keys. Returns their number."""
-    return _run(lambda database: operations.free_keys(database, KafkaSettings(), ends))
+    return _run(lambda database: operations.free_promised_keys(database, KafkaSettings(), ends))
 
 
 def _run(work: Callable[[Database], Awaitable[T]]) -> T:
     try:
         return with_database(work)
     except NotMigrated:
-        fail("The database has no positions. Bring it to the newest schema: pinflow migrate")
+        fail(
+            "The database has no tables of positions. Bring it to the newest schema with: pinflow "
+            "migrate"
+        )
     except MissingTopics as error:
         fail(
-            f"Kafka has no topic {error}. Is PINFLOW_TOPIC_PREFIX right? On a new cluster create "
-            "them: pinflow topics create",
+            f"Kafka has no topic {error}. Check PINFLOW_TOPIC_PREFIX. On a new cluster, create the "
+            "topics with: pinflow topics create"
         )
     except operations.NotReady as error:
         fail(str(error), ExitCode.UNAVAILABLE)

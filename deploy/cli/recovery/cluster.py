@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 CLIENT_ID = "pinflow-recover"
 READ_TIMEOUT_SECONDS = 20.0
-"""The timeout of one reading. aiokafka waits for a partition without a leader for ever."""
+"""The timeout of one reading. aiokafka waits without end for a partition without a leader."""
 RETRY_PAUSE_SECONDS = 0.2
 """The pause between two attempts. A broker that has just started has no coordinator yet."""
 
@@ -34,17 +34,17 @@ class MissingTopics(PinflowError):
 
 @dataclass(frozen=True, slots=True)
 class ClusterSnapshot:
-    """The cluster's id and the logs, read at one time."""
+    """The cluster's id and the bounds of its partitions, read at one time."""
 
     cluster_id: str
     logs: Mapping[PositionOwner, Mapping[TopicPartition, PartitionLog]]
 
 
-Committed = Mapping[PositionOwner, Mapping[TopicPartition, int]]
+CommittedOffsets = Mapping[PositionOwner, Mapping[TopicPartition, int]]
 
 
 class ClusterReader:
-    """Reads Kafka. Raises BrokerUnavailable, MissingTopics."""
+    """Reads offsets and bounds from Kafka. Raises BrokerUnavailable, MissingTopics."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ClusterReader:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: KafkaSettings) -> AsyncIterator["ClusterReader"]:
-        """Connects to Kafka, in no consumer group."""
+        """Connects to Kafka without joining a consumer group."""
         async with admin_client(settings) as admin:
             consumer = AIOKafkaConsumer(
                 **client_options(settings, client_id=CLIENT_ID),
@@ -74,24 +74,24 @@ class ClusterReader:
             finally:
                 await consumer.stop()
 
-    async def read_committed(self) -> Committed:
+    async def read_committed(self) -> CommittedOffsets:
         """Reads the groups' committed offsets."""
         return await _with_retries(self._read_committed)
 
-    async def read(self, committed: Committed) -> ClusterSnapshot:
+    async def read(self, committed: CommittedOffsets) -> ClusterSnapshot:
         """Reads the cluster's id and the bounds of all partitions with stored positions."""
         return await _with_retries(lambda: self._read(committed))
 
-    async def _read_committed(self) -> Committed:
+    async def _read_committed(self) -> CommittedOffsets:
         partitions = await self._partitions()
         return {service: await self._committed(service, partitions) for service in PositionOwner}
 
-    async def _read(self, committed: Committed) -> ClusterSnapshot:
+    async def _read(self, committed: CommittedOffsets) -> ClusterSnapshot:
         cluster_id = (await self._admin.describe_cluster())["cluster_id"]
         partitions = await self._partitions()
-        every = list(chain.from_iterable(partitions.values()))
-        begins = await self._consumer.beginning_offsets(every)
-        ends = await self._consumer.end_offsets(every)
+        all_partitions = list(chain.from_iterable(partitions.values()))
+        begins = await self._consumer.beginning_offsets(all_partitions)
+        ends = await self._consumer.end_offsets(all_partitions)
         logs: dict[PositionOwner, dict[TopicPartition, PartitionLog]] = {}
         for service, topics in POSITION_TOPICS.items():
             offsets = committed[service]
@@ -103,17 +103,17 @@ class ClusterReader:
         return ClusterSnapshot(cluster_id, logs)
 
     async def _partitions(self) -> dict[TopicName, list[TopicPartition]]:
-        wanted = {
+        topic_by_name = {
             self._names[topic]: topic for topics in POSITION_TOPICS.values() for topic in topics
         }
-        if missing := wanted.keys() - set(await self._admin.list_topics()):
+        if missing := topic_by_name.keys() - set(await self._admin.list_topics()):
             raise MissingTopics(", ".join(sorted(missing)))
-        found: dict[TopicName, list[TopicPartition]] = {}
-        for topic in await self._admin.describe_topics(sorted(wanted)):
+        partitions: dict[TopicName, list[TopicPartition]] = {}
+        for topic in await self._admin.describe_topics(sorted(topic_by_name)):
             name = topic["topic"]
             numbers = sorted(partition["partition"] for partition in topic["partitions"])
-            found[wanted[name]] = [TopicPartition(name, number) for number in numbers]
-        return found
+            partitions[topic_by_name[name]] = [TopicPartition(name, number) for number in numbers]
+        return partitions
 
     async def _committed(
         self,
@@ -124,19 +124,19 @@ class ClusterReader:
         topics = [
             topic for topic in POSITION_TOPICS[service] if (service, topic) not in WITHOUT_GROUP
         ]
-        wanted = [partition for topic in topics for partition in partitions[topic]]
+        requested = [partition for topic in topics for partition in partitions[topic]]
         coordinator = await self._admin.find_coordinator(group)
-        found = await self._admin.list_consumer_group_offsets(group, coordinator, wanted)
+        answer = await self._admin.list_consumer_group_offsets(group, coordinator, requested)
         # aiokafka 0.14 ignores an error of the whole response and returns no partitions
-        if any(partition not in found for partition in wanted):
+        if any(partition not in answer for partition in requested):
             raise NotCoordinatorForGroupError(group)
-        offsets = {partition: found[partition].offset for partition in wanted}
+        offsets = {partition: answer[partition].offset for partition in requested}
         return {partition: offset for partition, offset in offsets.items() if offset >= 0}
 
 
 async def _with_retries(read: Callable[[], Awaitable[T]]) -> T:
     """Reads until Kafka answers. Raises BrokerUnavailable after READ_TIMEOUT_SECONDS."""
-    last: KafkaError | None = None
+    last_error: KafkaError | None = None
     try:
         async with asyncio.timeout(READ_TIMEOUT_SECONDS):
             while True:
@@ -145,8 +145,8 @@ async def _with_retries(read: Callable[[], Awaitable[T]]) -> T:
                 except KafkaError as error:
                     if translate_error(error) is None:
                         raise
-                    last = error
+                    last_error = error
                     await asyncio.sleep(RETRY_PAUSE_SECONDS)
     except TimeoutError as error:
-        reason = repr(last) if last else f"no answer within {READ_TIMEOUT_SECONDS:g} s"
+        reason = repr(last_error) if last_error else f"no answer within {READ_TIMEOUT_SECONDS:g} s"
         raise BrokerUnavailable(reason) from error

@@ -1,4 +1,4 @@
-"""Runs `pinflow recover`: compares positions with Kafka's log, and accepts or settles losses."""
+"""The command `pinflow recover`: shows, accepts and settles what a restore has lost."""
 
 import sys
 from types import ModuleType
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from deploy.cli.recovery.comparison import AcceptedLoss, Comparison
     from deploy.cli.recovery.summary import Survey, UnfinishedJobs
 
+commands = typer.Typer()
+
 MAX_JOBS_SHOWN = 10
 COLUMNS = (
     "service",
@@ -28,19 +30,24 @@ COLUMNS = (
 )
 
 
+@commands.command()
 def recover(
     service: Annotated[
-        PositionOwner | None, typer.Option(help="Only this service's positions.")
+        PositionOwner | None, typer.Option(help="Only positions of this service.")
     ] = None,
-    topic: Annotated[PositionTopic | None, typer.Option(help="Only this topic.")] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
+    topic: Annotated[
+        PositionTopic | None, typer.Option(help="Only positions on this topic.")
+    ] = None,
+    partition: Annotated[
+        int | None, typer.Option(min=0, help="Only positions in partitions of this number.")
+    ] = None,
     minutes: Annotated[
         int,
         typer.Option(
             "--older-than",
             metavar="MINUTES",
             min=1,
-            help="With --fail-lost: leave younger imports.",
+            help="With --fail-lost: only imports that were accepted longer ago than this.",
         ),
     ] = 10,
     wait: Annotated[
@@ -49,29 +56,45 @@ def recover(
             "--wait",
             metavar="SECONDS",
             min=0,
-            help="With --fail-lost: wait until all is read. Takes about a minute.",
+            help="With --fail-lost: wait at most this long until services have read all records. "
+            "Usually takes a minute.",
         ),
     ] = 90,
     *,
-    accept: Annotated[bool, typer.Option("--accept", help="Accept the losses shown.")] = False,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Accept the losses that are shown.")
+    ] = False,
     fail_lost: Annotated[
         bool,
-        typer.Option("--fail-lost", help="Settle rows that Kafka lost as failed (row_lost)."),
+        typer.Option(
+            "--fail-lost",
+            help="Settle rows without a result: published ones as created, rows that Kafka lost as "
+            "failed (row_lost).",
+        ),
     ] = False,
-    every: Annotated[bool, typer.Option("--all", help="Also show partitions that are ok.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show also partitions that are ok.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Compare stored positions with Kafka's log after a restore; show what is lost, and accept it.
+    """Compare the services' stored positions with Kafka's log after a restore, and accept losses.
 
-    Without --accept or --fail-lost nothing is changed. Needs PINFLOW_DATABASE_URL (the owner's) and
-    PINFLOW_KAFKA_…. docs/how-to/restore-a-backup.md goes through each case. Exit code 0: nothing
-    must be accepted; 2: nothing was done; 3: try again; 4: a loss must be accepted.
+    Changes nothing without --accept or --fail-lost. Needs PINFLOW_DATABASE_URL
+    of the database's owner, and PINFLOW_KAFKA_….
+    docs/how-to/restore-a-backup.md describes each case.
+
+    Exit codes:
+    0: no loss must be accepted
+    2: nothing was done
+    3: a server did not answer, or records still wait; try again
+    4: a loss must be accepted
     """
     partition_filter = PartitionFilter(service, topic, partition)
     if fail_lost:
         if accept or partition_filter != PartitionFilter():
-            fail("--fail-lost takes neither --accept nor --service, --topic and --partition.")
+            fail(
+                "--fail-lost can't be combined with --accept, --service, --topic or --partition. "
+                "Leave these out."
+            )
         _fail_lost(minutes=minutes, seconds=wait, yes=yes, as_json=as_json)
     else:
         _compare(partition_filter, accept=accept, every=every, yes=yes, as_json=as_json)
@@ -80,32 +103,38 @@ def recover(
 def _compare(
     partition_filter: PartitionFilter, *, accept: bool, every: bool, yes: bool, as_json: bool
 ) -> None:
-    survey, shown, unfinished = _backend().survey(partition_filter)
+    survey, shown, unfinished = _load_backend().survey(partition_filter)
     if not shown and survey.comparisons:
-        fail("No partition has that service, topic and number. See all with: pinflow recover --all")
-    waiting = [one for one in shown if one.must_be_accepted]
+        fail(
+            "No partition matches --service, --topic and --partition. See all partitions with: "
+            "pinflow recover --all"
+        )
+    losses = [comparison for comparison in shown if comparison.must_be_accepted]
     document = _document(survey, shown, unfinished)
     if not as_json:
         _print(document, every=every)
     accepted: list[AcceptedLoss] = []
-    if accept and waiting:
-        _confirm(f"Accept the loss in {len(waiting)} partition(s)?", yes=yes)
-        accepted = _backend().accept(waiting)
-        document["accepted"] = [one.document() for one in accepted]
+    if accept and losses:
+        _confirm(f"Accept the loss in {len(losses)} partition(s)?", yes=yes)
+        accepted = _load_backend().accept(losses)
+        document["accepted"] = [loss.document() for loss in accepted]
         if not as_json:
-            _print_accepted(accepted, waiting)
+            _print_accepted(accepted, losses)
     if as_json:
         print_json(document)
-    if len(accepted) < len(waiting):
+    if len(accepted) < len(losses):
         raise typer.Exit(ExitCode.LOSS_NOT_ACCEPTED)
 
 
 def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> None:
-    waiting = f"Waiting up to {seconds:g} s until all of Kafka is read."
-    typer.echo(f"{waiting} (The publisher stays a minute behind in outcomes.)", err=True)
-    jobs, ends = _backend().find_lost(minutes, seconds)
+    typer.echo(
+        f"Waiting up to {seconds:g} s until the publisher and status have read all records. "
+        "(Usually a minute: the publisher's position in outcomes is a minute behind the end.)",
+        err=True,
+    )
+    jobs, ends = _load_backend().find_lost_rows(minutes, seconds)
     rows = sum(len(job.rows()) for job in jobs)
-    keys = _backend().promised_keys()
+    keys = _load_backend().count_promised_keys()
     report: dict[str, Any] = {
         "jobs": len(jobs),
         "rows": rows,
@@ -115,26 +144,33 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
         "freed_keys": 0,
     }
     if not as_json:
-        old = f"{len(jobs)} unfinished job(s), accepted more than {minutes} minutes ago"
-        typer.echo(f"{old}, have {rows} row(s) without a result.")
+        typer.echo(
+            f"{len(jobs)} unfinished job(s), accepted more than {minutes} minutes ago, have {rows} "
+            "row(s) without a result."
+        )
         if keys:
-            typer.echo(f"{keys} key(s) are kept for rows that were created and that Kafka lost.")
+            typer.echo(
+                f"{keys} idempotency key(s) are reserved for rows that were reported as created "
+                "and that Kafka lost."
+            )
     if rows or keys:
         _confirm(
-            "Settle these rows (published ones as created, others as failed) and free the keys?",
+            "Settle these rows (published ones as created, others as failed) and free these keys?",
             yes=yes,
         )
     if rows:
-        report["settled"] = dict(_backend().fail_lost(jobs, ends))
+        report["settled"] = dict(_load_backend().settle_lost_rows(jobs, ends))
     if keys:
-        report["freed_keys"] = _backend().free_keys(ends)
+        report["freed_keys"] = _load_backend().free_promised_keys(ends)
     if as_json:
         print_json(report)
     elif rows:
         results = ", ".join(f"{count} {status}" for status, count in report["settled"].items())
-        typer.echo(f"Settled: {results or 'none, all have results by now'}.")
+        typer.echo(
+            f"Settled rows: {results}." if results else "No row was settled: all have results now."
+        )
     if report["freed_keys"] and not as_json:
-        typer.echo(f"Freed: {report['freed_keys']} key(s).")
+        typer.echo(f"Freed {report['freed_keys']} idempotency key(s).")
 
 
 def _confirm(question: str, *, yes: bool) -> None:
@@ -142,7 +178,8 @@ def _confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail(
-            "Nothing was changed. Read what would be done, then add --yes.",
+            "Nothing was changed, because the command can't ask you here. Check what it would do, "
+            "then add --yes."
         )
     if not typer.confirm(question, err=True):
         fail("Nothing was changed.")
@@ -153,13 +190,14 @@ def _document(
     shown: "list[Comparison]",
     unfinished: "UnfinishedJobs | None",
 ) -> dict[str, Any]:
-    from deploy.cli.recovery.comparison import count_states  # noqa: PLC0415 - imports Kafka's client
+    # They import Kafka's client, which takes a second
+    from deploy.cli.recovery.comparison import count_states  # noqa: PLC0415
     from deploy.cli.recovery.summary import summarize  # noqa: PLC0415
 
     return {
         "cluster_id": survey.cluster_id,
         "counts": count_states(shown),
-        "partitions": [one.document() for one in shown],
+        "partitions": [comparison.document() for comparison in shown],
         "summary": summarize(survey, shown),
         "unfinished": unfinished.document() if unfinished else None,
         "accepted": None,
@@ -167,7 +205,9 @@ def _document(
 
 
 def _print(document: dict[str, Any], *, every: bool) -> None:
-    partitions = [one for one in document["partitions"] if every or one["state"] != "ok"]
+    partitions = [
+        partition for partition in document["partitions"] if every or partition["state"] != "ok"
+    ]
     if partitions and (every or document["counts"]["new"] < len(document["partitions"])):
         print_rows(partitions, COLUMNS)
         typer.echo()
@@ -176,36 +216,39 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
     if (unfinished := document["unfinished"]) and unfinished["jobs"]:
         typer.echo(
             f"Status has {unfinished['jobs']} unfinished job(s) with {unfinished['rows']} row(s) "
-            "without a result. The oldest (all with --json):"
+            "without a result. These are the oldest; see all with --json:"
         )
         for job_id in unfinished["job_ids"][:MAX_JOBS_SHOWN]:
             typer.echo(f"  {job_id}")
 
 
-def _print_accepted(accepted: "list[AcceptedLoss]", waiting: "list[Comparison]") -> None:
-    typer.echo(f"Accepted in {len(accepted)} partition(s):")
-    for one in accepted:
-        typer.echo(f"  {_describe(one)}")
-    if changed := len(waiting) - len(accepted):
+def _print_accepted(accepted: "list[AcceptedLoss]", losses: "list[Comparison]") -> None:
+    typer.echo(f"Accepted the loss in {len(accepted)} partition(s). New positions:")
+    for loss in accepted:
+        typer.echo(f"  {_describe(loss)}")
+    if changed := len(losses) - len(accepted):
         typer.echo(
-            f"{changed} partition(s) changed meanwhile and were left. Look again: pinflow recover",
+            f"{changed} partition(s) changed meanwhile and were not accepted. Check them with: "
+            "pinflow recover"
         )
     typer.echo(
-        "Services go on within seconds, without a restart. Watch: pinflow recover. When nothing "
-        "is behind: pinflow recover --fail-lost",
+        "The services continue within seconds, without a restart. Check them with: pinflow "
+        "recover. When no partition is behind, settle the lost rows with: pinflow recover "
+        "--fail-lost"
     )
 
 
-def _describe(one: "AcceptedLoss") -> str:
-    comparison = one.comparison
-    place = f"{comparison.service} {comparison.topic_name}/{comparison.partition}"
-    if one.next_offset is None:
-        return f"{place}: position deleted; Kafka has no such partition"
-    was = comparison.stored.next_offset if comparison.stored else None
-    return f"{place}: {was} → {one.next_offset}"
+def _describe(loss: "AcceptedLoss") -> str:
+    comparison = loss.comparison
+    partition = f"{comparison.service} {comparison.topic_name}/{comparison.partition}"
+    if loss.next_offset is None:
+        return f"{partition}: the position was deleted, because Kafka has no such partition"
+    before = comparison.stored.next_offset if comparison.stored else None
+    return f"{partition}: {before} → {loss.next_offset}"
 
 
-def _backend() -> ModuleType:
-    from deploy.cli.recovery import backend as recovery_backend  # noqa: PLC0415 - takes a second
+def _load_backend() -> ModuleType:
+    # Importing it takes a second, for which other commands need not wait
+    from deploy.cli.recovery import backend as recovery_backend  # noqa: PLC0415
 
     return recovery_backend

@@ -16,17 +16,18 @@ from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 MAX_RESULTS_PER_RECORD = 200
-"""As many as the publisher's records have (services/publisher/rows/events.py): 50 KB."""
+"""The publisher's records have as many (services/publisher/rows/events.py): 50 KB."""
 
 
 class UnfinishedJob(NamedTuple):
-    """An unfinished job. `settled`: a text of bits; bit n is 1 if row n has a result."""
+    """A job that has rows without a result."""
 
     job_id: UUID
     workspace_id: UUID
     accepted_at: datetime
     total_rows: int
     settled: str
+    """A text of bits. Bit n is 1 if row n has a result. Bit 0 is not used."""
 
     def rows(self) -> list[RowId]:
         """Returns the rows without a result."""
@@ -35,7 +36,7 @@ class UnfinishedJob(NamedTuple):
 
 
 class CreatedPin(NamedTuple):
-    """A pin in the publisher's store. `run_at` is None unless it was scheduled."""
+    """A pin that the publisher created. `run_at` is None unless it was scheduled."""
 
     pin_id: UUID
     idempotency_key: str
@@ -58,45 +59,48 @@ LOST = RecordedOutcome(RowStatus.FAILED, error_code=ErrorCode.ROW_LOST, error_me
 
 @dataclass(frozen=True, slots=True)
 class JobResults:
-    """The results of one job's missing rows, and the rows whose loss must be recorded first."""
+    """The results for one job's rows without a result, and those rows that are lost.
+
+    The loss must be recorded in Postgres before the results are sent.
+    """
 
     job: UnfinishedJob
     results: Sequence[RowResult]
     lost: Sequence[RowId]
 
     def counts(self) -> Counter[str]:
-        """Counts results: created, existing and failed; rows that are lost count as failed."""
+        """Counts the results by status. Lost rows count as failed."""
         return Counter(str(result.status) for result in self.results)
 
 
-def decide(
+def decide_results(
     job: UnfinishedJob, recorded: Mapping[RowId, RecordedOutcome], pins: Mapping[RowId, CreatedPin]
 ) -> JobResults:
-    """Decides each row without a result.
+    """Decides the result of each row without one.
 
-    A recorded outcome comes first, as in the publisher. A row with a pin was created. Any other row
-    is lost: the publisher has read all of Kafka without it.
+    A recorded outcome is used first, as in the publisher. Else a row with a pin was created. Any
+    other row is lost: the publisher has read all records in Kafka without finding it.
     """
     results, lost = [], []
     for row in job.rows():
         if row in recorded:
-            results.append(_result(row, recorded[row], pins.get(row)))
+            results.append(_build_result(row, recorded[row], pins.get(row)))
         elif row in pins:
-            results.append(_created(row, pins[row]))
+            results.append(_build_created(row, pins[row]))
         else:
-            results.append(_result(row, LOST, None))
+            results.append(_build_result(row, LOST, None))
             lost.append(row)
     return JobResults(job, results, lost)
 
 
-def build_result_records(decisions: Iterable[JobResults]) -> list[Record]:
+def build_result_records(jobs: Iterable[JobResults]) -> list[Record]:
     """Builds the records for the topic `outcomes`: RowsSettled, with the job id as key."""
-    events = [event for decision in decisions for event in _events(decision)]
+    events = [event for job in jobs for event in _build_events(job)]
     return [Record(str(event.job_id).encode(), encode(event)) for event in events]
 
 
-def _events(decision: JobResults) -> list[RowsSettled]:
-    job, results = decision.job, decision.results
+def _build_events(job_results: JobResults) -> list[RowsSettled]:
+    job, results = job_results.job, job_results.results
     return [
         RowsSettled(
             job_id=job.job_id,
@@ -107,7 +111,7 @@ def _events(decision: JobResults) -> list[RowsSettled]:
     ]
 
 
-def _created(row: RowId, pin: CreatedPin) -> RowResult:
+def _build_created(row: RowId, pin: CreatedPin) -> RowResult:
     is_scheduled = pin.run_at is not None
     return RowResult(
         row_number=row.row_number,
@@ -118,7 +122,7 @@ def _created(row: RowId, pin: CreatedPin) -> RowResult:
     )
 
 
-def _result(row: RowId, recorded: RecordedOutcome, pin: CreatedPin | None) -> RowResult:
+def _build_result(row: RowId, recorded: RecordedOutcome, pin: CreatedPin | None) -> RowResult:
     code, message = recorded.error_code, recorded.error_message
     return RowResult(
         row_number=row.row_number,

@@ -19,7 +19,12 @@ from deploy.cli.recovery.comparison import (
     find_unaccepted,
     find_unchanged,
 )
-from deploy.cli.recovery.lost_rows import JobResults, UnfinishedJob, build_result_records, decide
+from deploy.cli.recovery.lost_rows import (
+    JobResults,
+    UnfinishedJob,
+    build_result_records,
+    decide_results,
+)
 from deploy.cli.recovery.positions import POSITION_TOPICS, PositionOwner
 from deploy.cli.recovery.repository import RecoveryRepository
 from deploy.cli.recovery.summary import Survey, UnfinishedJobs
@@ -32,27 +37,27 @@ from shared.postgres.database import Database
 from shared.runtime.settings import KafkaSettings
 
 MAX_LOCK_SECONDS = 25.0
-"""How long Kafka may take while positions are locked. Services' batches wait meanwhile."""
+"""The longest time for which positions stay locked while Kafka is read. Batches wait meanwhile."""
 MAX_JOBS_PER_TRANSACTION = 100
-"""Jobs per transaction. The publisher's batches wait for it."""
+"""The publisher's batches wait while such a transaction runs."""
 POLL_SECONDS = 0.5
 SETTLING_SERVICES = (PositionOwner.PUBLISHER, PositionOwner.STATUS)
 
 
 class NotReady(PinflowError):
-    """Rows may still settle by themselves. The message says why, and what to do."""
+    """Rows may still get a result from the services. The message has the next step."""
 
 
 async def survey(database: Database, settings: KafkaSettings) -> Survey:
-    """Reads all positions and Kafka. Raises NotMigrated, MissingTopics, Unavailable."""
+    """Compares all positions with Kafka's log. Raises NotMigrated, MissingTopics, Unavailable."""
     await RecoveryRepository(database).require_positions()
     async with ClusterReader.open(settings) as reader:
         return await _survey(database, settings, reader)
 
 
-async def unfinished(database: Database) -> UnfinishedJobs:
+async def read_unfinished_jobs(database: Database) -> UnfinishedJobs:
     """Reads the jobs that have not ended."""
-    return await RecoveryRepository(database).unfinished()
+    return await RecoveryRepository(database).read_unfinished()
 
 
 async def accept(
@@ -60,7 +65,7 @@ async def accept(
     settings: KafkaSettings,
     shown: Sequence[Comparison],
 ) -> list[AcceptedLoss]:
-    """Accepts the losses that were shown, if they are still the same. One transaction a service."""
+    """Accepts the losses that were shown, if their state is the same. One transaction a service."""
     accepted: list[AcceptedLoss] = []
     async with ClusterReader.open(settings) as reader:
         for service in PositionOwner:
@@ -70,73 +75,74 @@ async def accept(
     return accepted
 
 
-async def find_lost(
+async def find_lost_rows(
     database: Database,
     settings: KafkaSettings,
     *,
     age: timedelta,
     seconds: float,
 ) -> tuple[list[UnfinishedJob], dict[TopicPartition, int]]:
-    """Reads the jobs whose missing rows can be settled, once services have read all of Kafka.
+    """Reads jobs with rows without a result, when the services have read all records in Kafka.
 
-    Waits at most `seconds`. Also returns the ends that the publisher has reached. Raises NotReady.
+    Only jobs whose import was accepted longer than `age` ago. Waits at most `seconds` for the
+    services. Also returns the offsets that the publisher has reached in `imports`. Raises NotReady.
     """
     await RecoveryRepository(database).require_positions()
     async with ClusterReader.open(settings) as reader:
         ends = await _wait_until_read(database, settings, reader, seconds)
-    return await RecoveryRepository(database).jobs(age), ends
+    return await RecoveryRepository(database).read_jobs_older_than(age), ends
 
 
-async def promised_keys(database: Database) -> int:
-    """Counts the keys kept for rows that Kafka lost."""
-    return await RecoveryRepository(database).promised_keys()
+async def count_promised_keys(database: Database) -> int:
+    """Counts the idempotency keys that are reserved for rows that Kafka lost."""
+    return await RecoveryRepository(database).count_promised_keys()
 
 
-async def free_keys(
+async def free_promised_keys(
     database: Database,
     settings: KafkaSettings,
     ends: dict[TopicPartition, int],
 ) -> int:
-    """Frees the keys kept for rows that Kafka lost. Returns their number.
+    """Frees the idempotency keys that are reserved for rows that Kafka lost.
 
-    Raises NotReady if the publisher's position is before `ends`.
+    Returns their number. Raises NotReady if the publisher's position is before `ends`.
     """
     async with database.transaction() as connection:
         await _lock_publisher_positions(connection, settings, ends)
-        return await repository.free_keys(connection)
+        return await repository.free_promised_keys(connection)
 
 
-async def fail_lost(
+async def settle_lost_rows(
     database: Database,
     settings: KafkaSettings,
     jobs: Sequence[UnfinishedJob],
     ends: dict[TopicPartition, int],
 ) -> Counter[str]:
-    """Settles the missing rows of jobs. Returns their numbers by status.
+    """Settles the jobs' rows without a result. Returns their numbers by status.
 
-    Each portion is recorded before it is sent. So a stopped run can be repeated, and every run
-    reports the same results.
+    Results are recorded in Postgres before they are sent to Kafka. So a stopped run can be
+    repeated, and every run reports the same results.
     """
     producer = RecordProducer(settings, client_id="pinflow-recover")
     outcomes = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
-    done: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     await producer.start()
     try:
         for start in range(0, len(jobs), MAX_JOBS_PER_TRANSACTION):
-            portion = jobs[start : start + MAX_JOBS_PER_TRANSACTION]
-            decisions = await _record(database, settings, portion, ends)
-            if records := build_result_records(decisions):
+            chunk = jobs[start : start + MAX_JOBS_PER_TRANSACTION]
+            results = await _record_results(database, settings, chunk, ends)
+            if records := build_result_records(results):
                 await producer.send(outcomes, records)
-            for one in decisions:
-                done += one.counts()
+            for job_results in results:
+                totals += job_results.counts()
     finally:
         await producer.stop()
-    return done
+    return totals
 
 
 async def _survey(database: Database, settings: KafkaSettings, reader: ClusterReader) -> Survey:
-    # Services may work meanwhile. In the order of committed offsets, positions and logs' ends, each
-    # is at most the next
+    # Services may process records meanwhile. Read in this order, a committed offset is at most its
+    # position, and a position at most its log's end
     committed = await reader.read_committed()
     stores = {service: PositionStore(database, service) for service in PositionOwner}
     stored = {service: await store.load() for service, store in stores.items()}
@@ -157,18 +163,20 @@ def _compare(
 ) -> list[Comparison]:
     logs = cluster.logs[service]
     topics = {names[topic]: topic for topic in POSITION_TOPICS[service]}
-    partitions = sorted(logs.keys() | {one for one in stored if one.topic in topics})
+    partitions = sorted(
+        logs.keys() | {partition for partition in stored if partition.topic in topics}
+    )
     return [
         compare(
             service,
-            topics[one.topic],
-            one.topic,
-            one.partition,
-            stored.get(one),
-            logs.get(one),
+            topics[partition.topic],
+            partition.topic,
+            partition.partition,
+            stored.get(partition),
+            logs.get(partition),
             cluster.cluster_id,
         )
-        for one in partitions
+        for partition in partitions
     ]
 
 
@@ -185,8 +193,8 @@ async def _accept(
         stored = await repository.lock_positions(connection, service, topics)
         cluster = await reader.read(await reader.read_committed())
         now = _compare(service, names, stored, cluster)
-        changing = find_unchanged(now, shown)
-        accepted = [AcceptedLoss(one, one.log.begin if one.log else None) for one in changing]
+        unchanged = find_unchanged(now, shown)
+        accepted = [AcceptedLoss(loss, loss.log.begin if loss.log else None) for loss in unchanged]
         await repository.accept(connection, service, accepted, cluster.cluster_id)
     return accepted
 
@@ -197,9 +205,9 @@ async def _wait_until_read(
     reader: ClusterReader,
     seconds: float,
 ) -> dict[TopicPartition, int]:
-    """Waits until the publisher and status have read all that Kafka has now.
+    """Waits until the publisher and status have read all records that Kafka has now.
 
-    Waits for the imports first, then for their outcomes. Returns the ends of the imports.
+    Waits for `imports` first, then for their outcomes. Returns the ends of `imports`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -207,71 +215,85 @@ async def _wait_until_read(
     for topic in (TopicName.IMPORTS, TopicName.OUTCOMES):
         targets: dict[TopicPartition, int] = {}
         while True:
-            found = await _survey(database, settings, reader)
-            _require_no_refusal(found)
-            settling = [one for one in found.comparisons if one.service in SETTLING_SERVICES]
-            concerned = [one for one in settling if one.topic is topic]
+            current = await _survey(database, settings, reader)
+            _require_no_loss(current)
+            readers = [
+                comparison
+                for comparison in current.comparisons
+                if comparison.service in SETTLING_SERVICES and comparison.topic is topic
+            ]
             if not targets:
-                targets = {_place(one): one.log.end for one in concerned if one.log}
-            waiting = [one for one in concerned if _is_before(one, targets)]
-            if not waiting and not _find_behind(found):
+                targets = {
+                    _topic_partition(reader): reader.log.end for reader in readers if reader.log
+                }
+            waiting = [reader for reader in readers if _is_before(reader, targets)]
+            if not waiting and not _find_behind(current):
                 break
             if loop.time() > deadline:
-                raise NotReady(_explain_waiting(waiting or _find_behind(found)))
+                raise NotReady(_explain_waiting(waiting or _find_behind(current)))
             await asyncio.sleep(POLL_SECONDS)
         ends |= targets if topic is TopicName.IMPORTS else {}
     return ends
 
 
-def _is_before(one: Comparison, targets: dict[TopicPartition, int]) -> bool:
-    if one.log is None:
+def _is_before(comparison: Comparison, targets: dict[TopicPartition, int]) -> bool:
+    if comparison.log is None:
         return False
-    return one.log.end - one.lag < targets.get(_place(one), 0)
+    processed = comparison.log.end - comparison.lag
+    return processed < targets.get(_topic_partition(comparison), 0)
 
 
-def _place(one: Comparison) -> TopicPartition:
-    return TopicPartition(one.topic_name, one.partition)
+def _topic_partition(comparison: Comparison) -> TopicPartition:
+    return TopicPartition(comparison.topic_name, comparison.partition)
 
 
-def _find_behind(found: Survey) -> list[Comparison]:
-    return [one for one in found.comparisons if one.state is PositionState.BEHIND]
+def _find_behind(survey: Survey) -> list[Comparison]:
+    return [
+        comparison for comparison in survey.comparisons if comparison.state is PositionState.BEHIND
+    ]
 
 
-def _require_no_refusal(found: Survey) -> None:
-    if waiting := find_unaccepted(found.comparisons):
+def _require_no_loss(survey: Survey) -> None:
+    if losses := find_unaccepted(survey.comparisons):
         raise NotReady(
-            f"A loss in {len(waiting)} partition(s) is not accepted yet. See: pinflow recover",
+            f"A loss in {len(losses)} partition(s) must be accepted first. See it with: pinflow "
+            "recover"
         )
 
 
 def _explain_waiting(waiting: Sequence[Comparison]) -> str:
-    places = ", ".join(
-        sorted({f"{one.service} {one.topic_name}/{one.partition}" for one in waiting}),
+    partitions = sorted(
+        {
+            f"{comparison.service} {comparison.topic_name}/{comparison.partition}"
+            for comparison in waiting
+        }
     )
-    why = f"Some rows may still settle by themselves: records wait in {places}."
-    return f"{why} Let the services run until all is read, then try again."
+    return (
+        f"Some rows may still get a result: records wait in {', '.join(partitions)}. Let the "
+        "services run until they have read all records, then try again."
+    )
 
 
-async def _record(
+async def _record_results(
     database: Database,
     settings: KafkaSettings,
-    portion: Sequence[UnfinishedJob],
+    chunk: Sequence[UnfinishedJob],
     ends: dict[TopicPartition, int],
 ) -> list[JobResults]:
-    """Decides the missing rows of jobs and records those that are lost, in one transaction.
+    """Decides the results of rows without one, and records the lost rows, in one transaction.
 
-    Locks the publisher's positions, so that no batch publishes a row or records its outcome
-    meanwhile.
+    Locks the publisher's positions. So no batch can publish a row or record its outcome meanwhile.
     """
     async with database.transaction() as connection:
         await _lock_publisher_positions(connection, settings, ends)
-        jobs = await repository.read_jobs(connection, [job.job_id for job in portion])
+        jobs = await repository.read_jobs(connection, [job.job_id for job in chunk])
         job_ids = [job.job_id for job in jobs]
-        recorded = await repository.read_recorded(connection, job_ids)
+        recorded = await repository.read_recorded_outcomes(connection, job_ids)
         pins = await repository.read_pins(connection, jobs)
-        decisions = [decide(job, recorded, pins) for job in jobs]
-        await repository.record_lost(connection, [row for one in decisions for row in one.lost])
-    return decisions
+        results = [decide_results(job, recorded, pins) for job in jobs]
+        lost = [row for job_results in results for row in job_results.lost]
+        await repository.record_lost(connection, lost)
+    return results
 
 
 async def _lock_publisher_positions(
@@ -295,5 +317,8 @@ def _require_reached(
     for partition, end in ends.items():
         position = stored.get(partition)
         if end and (position is None or position.refused or position.next_offset < end):
-            place = f"{partition.topic}/{partition.partition}"
-            raise NotReady(f"The publisher's position in {place} changed. See: pinflow recover")
+            name = f"{partition.topic}/{partition.partition}"
+            raise NotReady(
+                f"The publisher's position in {name} changed meanwhile. Check it with: pinflow "
+                "recover"
+            )

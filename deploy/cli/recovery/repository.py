@@ -26,12 +26,12 @@ from shared.postgres.database import Database
 
 MIGRATED = text(
     """
-    select bool_and(to_regclass(name || '.positions') is not null) as is_so
+    select bool_and(to_regclass(name || '.positions') is not null) as is_migrated
     from unnest(cast(:schemas as text[])) as name
     """,
 )
 
-# In order, as hold_positions does, or a batch and a recovery deadlock
+# In the order of hold_positions, or a batch and a recovery would deadlock
 LOCK = """
     select topic, partition, next_offset, cluster_id, replay_until, refused from {}.positions
     where topic = any(:topics) order by topic, partition for update
@@ -44,7 +44,7 @@ ACCEPT = """
 """
 DELETE = "delete from {}.positions where topic = :topic and partition = :partition"
 
-# A job without accepted_at is known from results alone: nobody sees it
+# A job without accepted_at has results, but no import yet. The API does not show it
 UNFINISHED = text("""
     select job_id, accepted_at, total_rows - created_rows - existing_rows - failed_rows as open_rows
     from status.jobs where completed_at is null order by accepted_at nulls last, job_id
@@ -62,8 +62,8 @@ RECORDED = text("""
         error_message
     from publisher.row_outcomes where job_id = any(:job_ids)
 """)
-# A pin's created_at is its import's accepted_at and a microsecond for each row: the index of a
-# workspace's pins finds it
+# A pin's created_at is its import's accepted_at plus row_number microseconds. With it, the index
+# of a workspace's pins finds the pin
 PINS = text("""
     select p.origin_job_id, p.origin_row, p.pin_id, p.idempotency_key, p.run_at
     from unnest(
@@ -78,14 +78,18 @@ RECORD = text("""
 """)
 
 
-# Keys of rows that are recorded as created but have no pin: Kafka lost the row before it was
-# published again
-UNKEPT = """
+# Idempotency keys of rows that are recorded as created but have no pin. An older Postgres does not
+# have the pin, and Kafka lost the row, so that it can't be published again
+UNFULFILLED = """
     promised_pin_id is not null
     and not exists (select from publisher.pins p where p.pin_id = promised_pin_id)
 """
-COUNT_UNKEPT = text(f"select count(*) as keys from publisher.row_outcomes where {UNKEPT}")
-FREE_UNKEPT = text(f"update publisher.row_outcomes set promised_pin_id = null where {UNKEPT}")
+COUNT_PROMISED_KEYS = text(
+    f"select count(*) as keys from publisher.row_outcomes where {UNFULFILLED}"
+)
+FREE_PROMISED_KEYS = text(
+    f"update publisher.row_outcomes set promised_pin_id = null where {UNFULFILLED}"
+)
 
 
 class NotMigrated(PinflowError):
@@ -93,7 +97,7 @@ class NotMigrated(PinflowError):
 
 
 class RecoveryRepository:
-    """Reads positions, unfinished jobs and kept keys. Raises DatabaseUnavailable."""
+    """Reads positions, unfinished jobs and reserved keys. Raises DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -101,10 +105,10 @@ class RecoveryRepository:
     async def require_positions(self) -> None:
         """Raises NotMigrated if a service's table of positions is missing."""
         answer = await self._database.fetch_first(MIGRATED.bindparams(schemas=list(PositionOwner)))
-        if answer is None or not answer["is_so"]:
+        if answer is None or not answer["is_migrated"]:
             raise NotMigrated
 
-    async def unfinished(self) -> UnfinishedJobs:
+    async def read_unfinished(self) -> UnfinishedJobs:
         """Reads the jobs that have not ended."""
         jobs = await self._database.fetch_all(UNFINISHED)
         accepted = [job for job in jobs if job["accepted_at"] is not None]
@@ -114,12 +118,12 @@ class RecoveryRepository:
             without_import=len(jobs) - len(accepted),
         )
 
-    async def promised_keys(self) -> int:
-        """Counts the keys kept for rows that Kafka lost."""
-        row = await self._database.fetch_first(COUNT_UNKEPT)
+    async def count_promised_keys(self) -> int:
+        """Counts the idempotency keys that are reserved for rows that Kafka lost."""
+        row = await self._database.fetch_first(COUNT_PROMISED_KEYS)
         return int(row["keys"]) if row else 0
 
-    async def jobs(self, age: timedelta) -> list[UnfinishedJob]:
+    async def read_jobs_older_than(self, age: timedelta) -> list[UnfinishedJob]:
         """Reads the unfinished jobs whose import was accepted longer than `age` ago."""
         return [
             UnfinishedJob(**job) for job in await self._database.fetch_all(JOBS.bindparams(age=age))
@@ -151,15 +155,15 @@ async def accept(
     cluster_id: str,
 ) -> None:
     """Writes new positions, and deletes those of partitions that Kafka does not have."""
-    for one in accepted:
+    for loss in accepted:
         where: dict[str, Any] = {
-            "topic": one.comparison.topic_name,
-            "partition": one.comparison.partition,
+            "topic": loss.comparison.topic_name,
+            "partition": loss.comparison.partition,
         }
-        if one.next_offset is None:
+        if loss.next_offset is None:
             await connection.execute(text(DELETE.format(service)), where)
         else:
-            values = {**where, "next_offset": one.next_offset, "cluster_id": cluster_id}
+            values = {**where, "next_offset": loss.next_offset, "cluster_id": cluster_id}
             await connection.execute(text(ACCEPT.format(service)), values)
 
 
@@ -169,7 +173,7 @@ async def read_jobs(connection: AsyncConnection, job_ids: Sequence[UUID]) -> lis
     return [UnfinishedJob(**row) for row in rows.mappings()]
 
 
-async def read_recorded(
+async def read_recorded_outcomes(
     connection: AsyncConnection,
     job_ids: Sequence[UUID],
 ) -> dict[RowId, RecordedOutcome]:
@@ -198,24 +202,24 @@ async def read_pins(
         "times": [job.accepted_at for job in jobs],
     }
     rows = await connection.execute(PINS, values)
-    found: dict[RowId, CreatedPin] = {}
+    pins: dict[RowId, CreatedPin] = {}
     for row in rows:
         pin = CreatedPin(row.pin_id, row.idempotency_key, row.run_at)
-        found[RowId(row.origin_job_id, row.origin_row)] = pin
-    return found
+        pins[RowId(row.origin_job_id, row.origin_row)] = pin
+    return pins
 
 
 async def record_lost(connection: AsyncConnection, rows: Iterable[RowId]) -> None:
-    """Records rows as lost: they stay failed, even if they turn up in Kafka after all."""
-    about = {"error_code": LOST.error_code, "error_message": LOST.error_message}
-    values = [{**row._asdict(), **about} for row in rows]
+    """Records rows as lost. They stay failed, even if Kafka has them again later."""
+    error = {"error_code": LOST.error_code, "error_message": LOST.error_message}
+    values = [{**row._asdict(), **error} for row in rows]
     if values:
         await connection.execute(RECORD, values)
 
 
-async def free_keys(connection: AsyncConnection) -> int:
-    """Frees the keys kept for rows that Kafka lost. Returns their number.
+async def free_promised_keys(connection: AsyncConnection) -> int:
+    """Frees the idempotency keys that are reserved for rows that Kafka lost.
 
-    The rows keep their outcome, because it was reported.
+    Returns their number. The rows keep their outcome, because it was reported.
     """
-    return (await connection.execute(FREE_UNKEPT)).rowcount
+    return (await connection.execute(FREE_PROMISED_KEYS)).rowcount

@@ -304,7 +304,7 @@ def test_an_installation_without_fault_needs_nothing(worked: Installation) -> No
     done = worked.run()
     assert (done.exit_code, done.output) == (
         ExitCode.DONE,
-        "Nothing must be accepted: 12 partitions looked at.\n",
+        "12 partitions compared. No loss must be accepted.\n",
     )
     assert worked.run("--all").output.count(" ok") == 12
     assert worked.told()["counts"] == {
@@ -373,7 +373,7 @@ def test_a_group_whose_offsets_are_gone_is_ok(worked: Installation) -> None:
     worked.execute("insert into status.position_seed default values")
     told = worked.told()
     assert told["counts"]["new"] == 4
-    assert "takes over the offsets that its group has committed" in told["summary"][0]
+    assert "will start at the offsets that its group has committed" in told["summary"][0]
 
 
 def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installation) -> None:
@@ -427,7 +427,7 @@ def test_only_the_partitions_that_options_name_are_accepted(worked: Installation
         True,
         True,
     )
-    assert "3 partitions that the options leave out must be accepted." in done.output
+    assert "A loss must be accepted in 3 partitions that your options leave out." in done.output
     assert {
         place: state for place, (state, _) in worked.states(code=ExitCode.LOSS_NOT_ACCEPTED).items()
     } == {
@@ -456,7 +456,7 @@ def test_positions_in_partitions_that_kafka_no_longer_has_are_deleted(worked: In
         ("status", "outcomes", 5): ("ahead", 44)
     }
     done = worked.run("--accept", "--yes")
-    assert "position deleted" in done.output
+    assert "position was deleted" in done.output
     assert ("outcomes", 5) not in worked.positions(PositionOwner.STATUS)
     assert worked.states() == {}
 

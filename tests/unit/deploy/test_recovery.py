@@ -13,7 +13,7 @@ from deploy.cli.recovery.lost_rows import (
     RecordedOutcome,
     UnfinishedJob,
     build_result_records,
-    decide,
+    decide_results,
 )
 from deploy.cli.recovery.positions import (
     POSITION_TOPICS,
@@ -201,7 +201,7 @@ def test_invariant_2_each_row_without_a_result_gets_one() -> None:
     unfinished = job("01")
     second, third = RowId(unfinished.job_id, 2), RowId(unfinished.job_id, 3)
     pin = CreatedPin(uuid4(), "key-2", None)
-    decision = decide(unfinished, {}, {second: pin})
+    decision = decide_results(unfinished, {}, {second: pin})
     created, lost = decision.results
     assert (created.row_number, created.status, created.pin_id) == (
         2,
@@ -223,7 +223,7 @@ def test_invariant_2_each_row_without_a_result_gets_one() -> None:
 def test_a_lost_row_that_was_scheduled_is_created_with_its_schedule_id() -> None:
     unfinished = job(total_rows=1)
     pin = CreatedPin(uuid4(), "key", NOON + timedelta(days=1))
-    (created,) = decide(unfinished, {}, {RowId(unfinished.job_id, 1): pin}).results
+    (created,) = decide_results(unfinished, {}, {RowId(unfinished.job_id, 1): pin}).results
     assert (created.pin_id, created.schedule_id) == (None, derive_schedule_id(pin.pin_id))
 
 
@@ -239,7 +239,7 @@ def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> 
             error_message="board_id: no",
         ),
     }
-    decision = decide(unfinished, recorded, {first: CreatedPin(uuid4(), "key", None)})
+    decision = decide_results(unfinished, recorded, {first: CreatedPin(uuid4(), "key", None)})
     existing, failed = decision.results
     assert (existing.status, existing.pin_id, existing.payload_matches) == (
         "existing",
@@ -252,7 +252,9 @@ def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> 
 
 def test_results_are_sent_in_records_of_at_most_200_as_the_publisher_sends_them() -> None:
     unfinished = job(total_rows=500)
-    records = build_result_records([decide(unfinished, {}, {}), decide(job("0111"), {}, {})])
+    records = build_result_records(
+        [decide_results(unfinished, {}, {}), decide_results(job("0111"), {}, {})]
+    )
     events = [parse_event(RowsSettled, record.value) for record in records]
     assert {record.key for record in records} == {str(unfinished.job_id).encode()}
     assert {(event.job_id, event.workspace_id) for event in events} == {

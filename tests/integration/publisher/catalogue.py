@@ -1,6 +1,4 @@
-"""Pins and schedules of every kind in the keyed store, and what lists must make of them: the pure
-model.
-"""
+"""Pins and schedules of every kind in the keyed store, and a pure model of their lists."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -34,9 +32,9 @@ TITLES = [
 LINKS = [None, "https://shop.example/Lamps?q=50%25", "https://shop.example/a_b"]
 DESCRIPTIONS = [None, "A lamp for long evenings", "ÄPFEL and pears", "100%"]
 BEGINNING = datetime(2020, 1, 1, 12, tzinfo=UTC)
-"""All that is to be due is."""
+"""The run_at of due schedules: all of them are due when tests run."""
 DISTANT = datetime(2120, 1, 1, tzinfo=UTC)
-"""Nothing that is scheduled for then becomes due while tests run."""
+"""The run_at of schedules that do not become due while tests run."""
 MINUTE = timedelta(minutes=1)
 
 Pin = dict[str, Any]
@@ -47,7 +45,7 @@ _IDS = random.Random(11)
 def pin(
     workspace_id: UUID, *, created_at: datetime = BEGINNING, state: str = "published", **fields: Any
 ) -> Pin:
-    """A row of the table."""
+    """Builds a row of the table."""
     pin_id = UUID(int=_IDS.getrandbits(128))
     by_state: dict[str, Pin] = {
         "published": {"published_at": created_at},
@@ -79,9 +77,7 @@ def pin(
 
 
 def build_varied_pins(workspace_id: UUID, count: int, seed: int = 7) -> list[Pin]:
-    """Of all states, with ties in everything that can be sorted by, and with values that are not
-    there.
-    """
+    """Builds pins of all states, with ties and missing values in everything that lists sort by."""
     rng = random.Random(seed)
     rows = []
     for number in range(count):
@@ -96,7 +92,7 @@ def build_varied_pins(workspace_id: UUID, count: int, seed: int = 7) -> list[Pin
             "deleted_at": BEGINNING if rng.random() < 0.1 else None,
         }
         if state in {"scheduled", "cancelled"} or rng.random() < 0.3:
-            # Long ago or in a long time, three of each at once
+            # Long ago or far ahead, three pins with each time
             ahead = state in {"scheduled", "cancelled"} and rng.random() < 0.5
             fields["run_at"] = (DISTANT if ahead else BEGINNING) + number // 3 * MINUTE
         if state == "published":
@@ -114,10 +110,7 @@ async def store_pins(database: Database, rows: Iterable[Pin]) -> None:
 
 @dataclass(frozen=True)
 class ListModel:
-    """What a list must be.
-
-    `status` and `keys` tell of a row what it is shown as, and what it is sorted by.
-    """
+    """The model of a list. `status` returns a row's status, `names` its id in the list."""
 
     rows: Sequence[Pin]
     status: Callable[[Pin], str | None]
@@ -125,7 +118,7 @@ class ListModel:
     names: Callable[[Pin], str]
 
     def expected(self, *, sort: str, **filters: Any) -> list[str]:
-        """The ids, in order."""
+        """Returns the ids that the list must have, in order."""
         matching = [
             row for row in self.rows if self.status(row) is not None and self._matches(row, filters)
         ]

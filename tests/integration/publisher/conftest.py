@@ -1,5 +1,6 @@
-"""The publisher's HTTP alone, without Kafka and sweepers: what is due stays due until a test lets
-the scheduler look.
+"""The publisher's HTTP API without Kafka and background tasks.
+
+A due schedule stays due until a test calls `publish_due`.
 """
 
 from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ def in_future(**later: float) -> str:
 
 
 class FixedAuthenticator:
-    """Takes whoever asks for this one."""
+    """Authenticates every request as the same principal."""
 
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
@@ -39,7 +40,7 @@ class FixedAuthenticator:
 
 
 async def confirm_always(_made_at: float) -> None:
-    """Takes every connection: no consumer runs that would read outcomes."""
+    """Confirms every connection: no consumer runs that would read outcomes."""
 
 
 @asynccontextmanager
@@ -58,7 +59,7 @@ async def serving(
 
 
 class Client:
-    """What one workspace asks for, and what it can have done to it."""
+    """The API client of one workspace, with helpers that change its data in the database."""
 
     def __init__(self, http: httpx.AsyncClient, workspace: Workspace, database: Database) -> None:
         self._http = http
@@ -85,11 +86,11 @@ class Client:
         return await self.send("DELETE", path)
 
     def pin(self, **fields: Any) -> dict[str, Any]:
-        """A pin's document."""
+        """Builds the body of a pin."""
         return submitted(**{"account_id": str(self.workspace.account_id), **fields})
 
     def schedule(self, **fields: Any) -> dict[str, Any]:
-        """A schedule's, as the SDK sends it: without a key."""
+        """Builds the body of a schedule. Like the SDK's, it has no key."""
         return self.pin(**{"run_at": in_future(), "idempotency_key": None, **fields})
 
     async def publish_pin(self, **fields: Any) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class Client:
         return require_created(await self.post("/v1/schedules", self.schedule(**fields)))
 
     async def create_due_schedule(self, **fields: Any) -> dict[str, Any]:
-        """A schedule that is due, and not published yet."""
+        """Creates a schedule that is due, and not published yet."""
         schedule = await self.create_schedule(**fields)
         await self.make_due(schedule)
         return schedule
@@ -111,7 +112,7 @@ class Client:
         )
 
     async def create_failed_schedule(self, **fields: Any) -> dict[str, Any]:
-        """A schedule whose board had gone when it was due."""
+        """Creates a schedule that fails, because its board is removed before it is due."""
         board = f"gone-{uuid4()}"
         await self.workspace.operator.add_board(
             self.workspace.id, self.workspace.account_id, board, name="Going"
@@ -127,7 +128,7 @@ class Client:
         ).publish_due()
 
     async def events(self, pin_id: UUID | str) -> list[str]:
-        """The types of those that wait in the outbox, in order."""
+        """Reads the types of the pin's events in the outbox, in order."""
         query = text(
             "select event_type from publisher.outbox where event_id like :id order by id"
         ).bindparams(id=f"{pin_id}:%")
@@ -149,12 +150,12 @@ def find_pin_id(schedule: dict[str, Any]) -> UUID:
 
 
 def read_error(answer: httpx.Response) -> tuple[int, str]:
-    """The status and the code."""
+    """Returns the HTTP status and the error code."""
     return answer.status_code, answer.json()["detail"]["code"]
 
 
 def read_bulk_results(answer: httpx.Response) -> list[tuple[str, str | None]]:
-    """The status and the code of each item of a bulk command."""
+    """Returns the status and the error code of each item of a bulk command."""
     assert answer.status_code == 200, answer.text
     body = answer.json()
     statuses = [result["status"] for result in body["results"]]

@@ -1,5 +1,6 @@
-"""The publisher's lists over HTTP, without its machinery: what is due stays so, as no scheduler
-runs.
+"""The publisher's lists over HTTP, without its other parts.
+
+No scheduler runs, so a due schedule stays due.
 """
 
 from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ from shared.postgres.database import Database
 
 
 class Keys:
-    """Made up for whoever is to ask; with account ids for a key that permits only those."""
+    """Fake API keys of workspaces. A key may permit only some accounts."""
 
     def __init__(self) -> None:
         self._principals: dict[bytes, Principal] = {}

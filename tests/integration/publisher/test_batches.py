@@ -1,4 +1,4 @@
-"""Many pins in one call: each as if it had come alone."""
+"""Batches of pins: each pin gets the result of a single call."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ async def test_the_longest_batch_is_accepted(
         dominant_color="#ABCDEF",
     )
     pins = [{**longest, "idempotency_key": f"{number}".ljust(255, letter)} for number in range(100)]
-    # Of what is not in the first plane, escapes are two: that much only as it is
+    # A character outside the basic plane is two escapes. Escaped, the body would be too long
     content = json.dumps({"pins": pins}, ensure_ascii=letter <= "\uffff").encode()
     answer = await http.post(
         "/v1/pins/batch",
@@ -127,7 +127,7 @@ async def test_a_fault_fails_only_its_item(client: Client) -> None:
         ("failed", "account_not_found"),
         ("failed", "pin_deleted"),
         ("failed", "already_scheduled"),
-        ("failed", "validation_error"),  # not published at once, as it was not meant to be
+        ("failed", "validation_error"),  # it has a run_at, so it is not published at once
     ]
     wrong = body["results"][1]
     assert (wrong["idempotency_key"], wrong["pin"]) == ("wrong", None)

@@ -1,4 +1,4 @@
-"""The publisher's record of outcomes, read from the real topic into the real Postgres."""
+"""The publisher records outcomes from the real topic in the real Postgres."""
 
 import asyncio
 import time
@@ -47,7 +47,7 @@ FAILED = RowResult(
 
 @pytest.fixture
 def _no_position_lag(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the position move to the topic's end at once, not a minute later."""
+    """Allows the position to move to the topic's end at once, instead of a minute later."""
     monkeypatch.setattr(history_module, "POSITION_LAG_SECONDS", 0)
 
 
@@ -60,7 +60,7 @@ def settings(kafka: str, database_url: str) -> Any:
 
 
 class Records:
-    """Sends outcomes, as a publisher does that has come so far in partition 0 of `imports`."""
+    """Sends outcomes like a publisher. `end_offset` is the end of its batch in partition 0."""
 
     def __init__(self, settings: ServiceSettings, producer: RecordProducer) -> None:
         self._topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
@@ -122,7 +122,7 @@ def select_recorded(database_url: str, *jobs: UUID) -> list[tuple[Any, ...]]:
 
 
 async def count_read_records(store: RowRepository, settings: ServiceSettings) -> int:
-    """Returns how many records of the topic lie before the publisher's position there."""
+    """Counts the records of the topic before the publisher's position."""
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     stored = await store.positions.load()
     return sum(
@@ -206,7 +206,7 @@ async def test_an_older_position_is_noticed_and_later_outcomes_are_recorded(
 
 
 async def move_until_noticed(history: OutcomeHistory, records: Records) -> None:
-    """Moves along until each partition had something new."""
+    """Sends outcomes and moves the position until each partition has had a new record."""
     for _ in range(50):
         await records.send(CREATED, end_offset=60)
         await history.run_periodic_work()
@@ -220,7 +220,7 @@ async def test_with_a_position_of_another_log_the_whole_topic_is_read(
     database_url: str,
     change: str,
 ) -> None:
-    """To record an outcome that was known is harmless; to miss one is not."""
+    """Recording an outcome again is harmless, but missing one is not."""
     job = await records.send(CREATED, end_offset=60)
     await history.catch_up()
     execute(database_url, "truncate publisher.row_outcomes")
@@ -244,7 +244,7 @@ async def test_many_outcomes_are_recorded_in_several_transactions(
     (statistics,) = execute(
         database_url, "select reltuples from pg_class where relname = 'row_outcomes'"
     )
-    assert statistics == (1400,), "without statistics each batch would read the table whole"
+    assert statistics == (1400,), "without statistics each batch would scan the whole table"
 
 
 async def test_an_unreadable_record_is_skipped(
@@ -264,7 +264,7 @@ async def test_an_unreadable_record_is_skipped(
 async def test_outcomes_that_arrive_after_another_member_has_read_are_not_skipped(
     history: OutcomeHistory, records: Records, database_url: str
 ) -> None:
-    """A batch that was stored in a Postgres which is lost may send its outcomes late."""
+    """A batch that was stored in a lost Postgres may send its outcomes late."""
     await history.catch_up()
     late = await records.send(CREATED, end_offset=60)
     for _ in range(3):
@@ -288,7 +288,7 @@ async def test_a_position_that_is_moved_concurrently_is_accepted(
 async def test_results_that_postgres_would_reject_do_not_stop_the_reading(
     history: OutcomeHistory, records: Records, database_url: str
 ) -> None:
-    """Our own code writes none of them; a foreign producer may."""
+    """Pinflow never writes such results, but another producer may."""
     nameless = RowResult(row_number=5, status=RowStatus.EXISTING)
     unprintable = replace(FAILED, error_message="a\0b", error_code=None)
     job = await records.send(CREATED, nameless, unprintable, end_offset=60)
@@ -303,7 +303,7 @@ async def test_invariant_3_a_new_connection_is_confirmed_only_if_postgres_is_the
     history: OutcomeHistory, store: RowRepository, settings: ServiceSettings, database_url: str
 ) -> None:
     with pytest.raises(PositionBehind):
-        await history.confirm(time.monotonic())  # nothing was read yet
+        await history.confirm(time.monotonic())  # the topic was not read yet
     await history.catch_up()
     await history.confirm(time.monotonic())
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]

@@ -1,6 +1,4 @@
-"""What a list may cost: how many rows it looks at and counts, and what it says when that is not
-enough.
-"""
+"""The limits of lists: how many rows they scan and count, and the answer when a limit is reached."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +55,7 @@ async def http(database: Database, keys: Keys) -> AsyncIterator[httpx.AsyncClien
 async def create_workspace_with_pins(
     database: Database, count: int, **fields: Any
 ) -> tuple[UUID, list[Pin]]:
-    """So many pins, three of each minute, the oldest and the newest with a word of their own."""
+    """Creates `count` pins, three per minute. Only the oldest and the newest have other titles."""
     workspace_id = uuid4()
     rows = [
         pin(
@@ -95,7 +93,7 @@ async def test_a_too_wide_search_says_how_far_it_came(
     near: str,
     far: str,
 ) -> None:
-    """Narrowed as it says, it is answered; gone on with from there, it comes to its end."""
+    """A search that is narrowed as the error says succeeds. Continued from there, it finds all."""
     workspace_id, rows = await create_workspace_with_pins(database, 50)
     headers, query = keys.build_headers(workspace_id), {"sort": sort, "q": sought}
     narrowed: dict[str, str] = {}
@@ -133,7 +131,7 @@ async def test_an_order_without_an_index_needs_all_rows_within_the_scan_limit(
 async def test_a_full_page_at_the_scan_limit_has_a_next_link(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
-    """As many as were asked for, and nobody knows whether there are more."""
+    """The page is full, but more rows may match after the scan limit."""
     workspace_id, rows = await create_workspace_with_pins(database, 50)
     answer = await http.get("/v1/pins?q=newest&limit=1", headers=keys.build_headers(workspace_id))
     assert [row["id"] for row in answer.json()] == [str(rows[-1]["pin_id"])]
@@ -166,7 +164,7 @@ async def test_a_total_is_sent_up_to_its_limit(
     assert answer.headers.get("x-total-count") == total
     assert next_url(answer) is not None
     following = await http.get(str(next_url(answer)), headers=keys.build_headers(workspace_id))
-    assert "x-total-count" not in following.headers  # the first page told, or nobody can
+    assert "x-total-count" not in following.headers  # only the first page has a total
 
 
 async def test_no_total_is_sent_if_not_all_rows_could_be_scanned(
@@ -194,7 +192,7 @@ async def test_no_total_is_sent_if_not_all_rows_could_be_scanned(
 async def test_rows_that_are_no_pins_are_not_scanned_between_pins(
     http: httpx.AsyncClient, database: Database, keys: Keys, fields: dict[str, Any]
 ) -> None:
-    """A campaign that is scheduled, or deleted, after the last pin was published."""
+    """For example, a campaign was scheduled or deleted after the last pin was published."""
     workspace_id, rows = await create_workspace_with_pins(database, 2)
     await store_pins(
         database,
@@ -211,7 +209,7 @@ async def test_rows_that_are_no_pins_are_not_scanned_between_pins(
 async def test_more_due_pins_than_the_scan_limit_are_listed_as_schedules(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
-    """The scheduler is far behind."""
+    """This happens if the scheduler is far behind."""
     workspace_id, rows = await create_workspace_with_pins(
         database, MAX_SCANNED + 1, state="scheduled", run_at=BEGINNING
     )
@@ -244,7 +242,7 @@ async def test_due_pins_do_not_replace_rows_that_could_not_be_scanned(
     created_at: datetime,
     far: str,
 ) -> None:
-    """They are far behind in the order, and enough to fill the page."""
+    """The due pins come last in the order, and are enough to fill the page."""
     workspace_id, rows = await create_workspace_with_pins(database, 2 * MAX_SCANNED)
     headers, account_id = keys.build_headers(workspace_id), UUID(int=77)
     others = [
@@ -310,7 +308,7 @@ async def test_no_offset_reaches_due_pins_over_the_scan_limit(
 async def test_a_page_and_its_scan_limit_use_one_snapshot(
     http: httpx.AsyncClient, database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or rows that go between two statements would make a page complete that is not."""
+    """Otherwise a deletion between two statements could make an incomplete page look complete."""
     workspace_id, _rows = await create_workspace_with_pins(database, MAX_SCANNED + 1)
     execute = paginator_module._PageReader._execute
 
@@ -352,7 +350,7 @@ async def test_schedules_are_bounded_by_their_run_at(
 
 
 async def test_lists_leave_a_connection_for_other_requests(database_url: str) -> None:
-    """However many are asked for, and however long they take."""
+    """Many slow lists at once must not take every connection."""
     pool = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=2),
         application="tests",

@@ -1,6 +1,4 @@
-"""Postgres' own plans for the lists, on a table of a hundred thousand rows: by which index, and how
-far it is read.
-"""
+"""Query plans of lists on a table of a hundred thousand rows: their indexes and the rows read."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
@@ -28,9 +26,10 @@ from tests.support.listing import principal
 
 MAX_SCANNED = 20_000
 MAX_TIES = 5
-"""More than which no rows of one time are read: that of a cursor, or the one after the last."""
+"""Maximum rows with equal times that are read beside the limit, at a cursor or at the end."""
 MAX_READ_AHEAD = 100
-"""For a page of fifty: rows of one time are put in order some 32 at a time at least (Postgres 18).
+"""Maximum rows read for a page of fifty. Postgres 18 sorts rows of equal times in groups of at
+least 32.
 """
 LARGE, MIDDLING, SMALL = UUID(int=101), UUID(int=102), UUID(int=103)
 SIZES = {
@@ -41,8 +40,8 @@ SIZES = {
 }
 INDEXES = {"pins_shown", "pins_failed", "pins_scheduled", "pins_waiting", "jobs_of_workspace"}
 
-# Turn by turn, as workspaces publish at the same time: no page of the table is one workspace's
-# alone
+# Rows of workspaces alternate, as they publish at the same time: each page of the table has rows of
+# several workspaces
 INSERT_PINS = text("""
     insert into publisher.pins (
         pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at,
@@ -81,7 +80,7 @@ Node = dict[str, Any]
 
 @dataclass
 class Plans:
-    """Of the statements of the lists, as they were run."""
+    """The plans of the lists' statements, as they were executed."""
 
     seen: list[tuple[str, Node]] = field(default_factory=list)
 
@@ -115,9 +114,7 @@ async def catalogue(database: Database) -> Database:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def plans(catalogue: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Plans]:
-    """Each statement is run a second time, explained, in its own transaction and with its own
-    settings.
-    """
+    """Collects the plans: each statement is also explained, in its transaction and settings."""
     plans, execute = Plans(), paginator._PageReader._execute
 
     async def execute_and_explain(page_reader: Any, sql: str, **values: Any) -> Any:
@@ -130,7 +127,7 @@ async def plans(catalogue: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 
 def build_cursor(name: str, sort: str) -> str:
-    """In the middle of things."""
+    """Builds a cursor in the middle of the list."""
     value = {"title": "lamp 3", "status": "published"}.get(
         sort.rpartition("_")[0], BEGINNING.replace(hour=13)
     )
@@ -138,7 +135,7 @@ def build_cursor(name: str, sort: str) -> str:
 
 
 def combine_queries(filters: list[Mapping[str, Any]], sorts: Any) -> list[Any]:
-    """Each filter in the orders that differ by their plans, and each order without a filter."""
+    """Combines each filter with two orders that have different plans. Adds all orders unfiltered."""
     query = [dict(filter_, sort=sort) for filter_, sort in product(filters, list(sorts)[:2])]
     return [*query, *({"sort": sort} for sort in sorts)]
 
@@ -165,7 +162,7 @@ SCHEDULE_QUERIES = combine_queries(
 
 
 async def read_page(page: Any) -> None:
-    with suppress(ApiError):  # as too wide: what was read until then counts as well
+    with suppress(ApiError):  # a too wide search: the rows read until then count as well
         await page
 
 
@@ -226,9 +223,7 @@ async def test_no_list_of_imports_scans_another_workspaces_rows(
 async def test_the_first_page_reads_no_more_than_it_shows(
     catalogue: Database, plans: Plans
 ) -> None:
-    """Of a list without a filter, whatever stands in the workspace; and its total comes from the
-    index alone.
-    """
+    """The list has no filter. The total is counted from the index alone."""
     lists = PinListService(Paginator(catalogue, ListSettings()))
     page = await lists.pins(principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50

@@ -1,5 +1,6 @@
-"""The lists of pins and schedules: every filter in every order, against a model, and pages that
-stay right while rows come in.
+"""The lists of pins and schedules: every filter in every order is compared with a model.
+
+Pages stay correct while rows are added.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -84,7 +85,7 @@ async def http(database: Database, keys: Keys) -> AsyncIterator[httpx.AsyncClien
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rows(database: Database) -> Sequence[Pin]:
-    """Of one workspace; another has as many of its own."""
+    """Stores rows of one workspace, and as many of another."""
     mine = build_varied_pins(uuid4(), ROWS)
     await store_pins(database, [*mine, *build_varied_pins(uuid4(), ROWS, seed=8)])
     return mine
@@ -108,7 +109,7 @@ async def check_list(
     headers: Mapping[str, str],
     expected: list[str],
 ) -> None:
-    """All at once, some from an offset on, and page by page."""
+    """Checks the whole list, a page by offset, and all pages by cursor."""
     whole = await http.get(path, params={**query, "limit": 200}, headers=dict(headers))
     assert whole.status_code == 200, whole.text
     assert [row["id"] for row in whole.json()] == expected
@@ -156,7 +157,7 @@ async def test_schedules_are_filtered_and_sorted_as_requested(
 
 
 async def test_the_model_has_rows_for_almost_every_filter(rows: Sequence[Pin]) -> None:
-    """Or the tests above would say little."""
+    """Otherwise the tests above would compare empty lists."""
     for model, filters, sort in (
         (model_pins(rows), PIN_FILTERS, "created_at_desc"),
         (model_schedules(rows), SCHEDULE_FILTERS, "run_at_desc"),
@@ -184,9 +185,7 @@ async def test_lists_are_newest_first_by_default(
 
 
 async def add_pins(database: Database, workspace_id: UUID, number: int) -> list[Pin]:
-    """More rows: newer than all, and among all others by their titles, with times that are there
-    already.
-    """
+    """Adds rows that are newer than all others, and a row with an existing time and title."""
     more = [
         pin(workspace_id, created_at=BEGINNING + (1000 + number) * MINUTE, title="a"),
         pin(
@@ -228,7 +227,7 @@ async def test_pages_by_cursor_stay_correct_while_rows_are_added(
 async def test_newer_rows_do_not_shift_pages_by_cursor(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
-    """By offset the last of the first page would come again."""
+    """Pages by offset would repeat the last row of the first page."""
     workspace_id = uuid4()
     await store_pins(
         database,
@@ -293,7 +292,7 @@ async def test_a_cursor_is_valid_only_for_its_list_and_order(
 async def test_a_cursor_may_come_with_offset_zero(
     http: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
-    """As PinBridge's clients always send one."""
+    """PinBridge's clients always send an offset."""
     url = next_url(await http.get("/v1/pins?limit=2", headers=headers))
     assert (await http.get(f"{url}&offset=0", headers=headers)).status_code == 200
 

@@ -1,4 +1,4 @@
-"""Single pins after they were made: edited, deleted, tried again, alone and many at once."""
+"""Commands on existing pins: edit, delete and retry, single and in bulk."""
 
 import asyncio
 from typing import Any
@@ -247,7 +247,7 @@ async def test_a_pins_job_reports_its_progress(client: Client) -> None:
     jobs = [(await client.get(f"/v1/jobs/{pin_id}")).json() for pin_id in (pin["id"], due)]
     failed = find_pin_id(
         await client.create_failed_schedule()
-    )  # it lets the scheduler look, so it comes last
+    )  # created last, because it runs the scheduler
     jobs.append((await client.get(f"/v1/jobs/{failed}")).json())
     assert [(job["status"], job["completed_at"] is None) for job in jobs] == [
         ("published", False),
@@ -376,8 +376,7 @@ async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
             403,
             "account_not_permitted",
         )
-        # The key is one of the workspace's: it can't be used twice, but nothing is told of what has
-        # it
+        # Keys belong to the workspace, so this one is taken. The answer must not reveal its pin
         taken = await narrow.post(
             "/v1/pins", narrow.pin(account_id=str(own), board_id="own", idempotency_key="hidden")
         )

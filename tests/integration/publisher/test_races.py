@@ -1,6 +1,4 @@
-"""Commands against the scheduler, and against each other, at the same moment: one of them wins, and
-what is told is what is so.
-"""
+"""Races of commands with the scheduler and with each other: one wins, and every answer is true."""
 
 import asyncio
 import random
@@ -32,7 +30,7 @@ async def due(client: Client) -> list[dict[str, Any]]:
 
 
 async def publish_all_due(client: Client, database: Database) -> None:
-    """Two schedulers, as of two replicas, in small steps, until nothing is due."""
+    """Runs two schedulers, like two replicas, in small batches until nothing is due."""
     schedulers = [
         Scheduler(DuePinRepository(database), client.workspace.access, 3) for _ in range(2)
     ]
@@ -45,7 +43,7 @@ async def publish_all_due(client: Client, database: Database) -> None:
 
 
 async def read_outcome(client: Client, schedule: dict[str, Any]) -> tuple[str, list[str]]:
-    """Its status, and what was announced after it was made."""
+    """Reads the schedule's status, and its events after the first one."""
     status = (await client.get(f"/v1/schedules/{schedule['id']}")).json()["status"]
     return status, (await client.events(find_pin_id(schedule)))[1:]
 

@@ -1,4 +1,4 @@
-"""Direct pins after a restore: a key may belong to a row that is read again."""
+"""Direct pins after a restore: a key may belong to a row that is published again."""
 
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ INSERT_PROMISE = """
 
 
 async def promise_key(client: Client, key: str) -> None:
-    """Records that a row created the key's pin, which the restored Postgres lacks."""
+    """Records that a row created the key's pin, which the restored Postgres does not have."""
     pin_id = compute_pin_id(client.workspace.id, key)
     await client.execute(INSERT_PROMISE, job_id=uuid4(), pin_id=pin_id)
 
@@ -44,7 +44,7 @@ async def test_a_batch_with_a_promised_key_waits_completely(client: Client) -> N
         503,
         "key_recovering",
     )
-    require_created(await client.post("/v1/pins", pins[0]))  # nothing of it was published
+    require_created(await client.post("/v1/pins", pins[0]))  # the batch published nothing
 
 
 async def test_a_key_with_an_existing_pin_is_answered_as_usual(client: Client) -> None:

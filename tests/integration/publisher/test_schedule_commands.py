@@ -1,4 +1,4 @@
-"""Single schedules: made, edited, cancelled, revived, deleted, alone and many at once."""
+"""Schedules: create, edit, cancel, retry and delete, single and in bulk."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -428,7 +428,7 @@ async def test_invariant_3_an_imported_row_on_a_canceled_or_deleted_key_is_exist
 async def settle_created(
     settler: RowService, rows: list[RowAccepted]
 ) -> dict[UUID, tuple[UUID | None, UUID | None]]:
-    """The ids that each row reports, all of them created."""
+    """Settles rows that are all created. Returns the ids that each row reports."""
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
     assert {type(outcome) for outcome in outcomes} == {CreatedRow}
     return {

@@ -52,7 +52,7 @@ class Publisher:
         )
 
     async def outcomes(self, job_id: UUID) -> list[RowResult]:
-        """Every result of the job that was announced, in the order of the topic."""
+        """Reads every result of the job, in the order of the topic."""
         events = [
             parse_event(RowsSettled, record.value or b"")
             for record in await self.records(TopicName.OUTCOMES)
@@ -60,7 +60,7 @@ class Publisher:
         return [result for event in events if event.job_id == job_id for result in event.results]
 
     async def pin_events(self, pin_id: UUID) -> list[tuple[str, str]]:
-        """(ce_type, ce_id) of each event of the pin."""
+        """Reads the ce_type and ce_id of each event of the pin."""
         events = []
         for record in await self.records(TopicName.PIN_EVENTS):
             headers = {name: value.decode() for name, value in record.headers}
@@ -163,7 +163,9 @@ async def test_invariant_8_an_unreadable_row_with_a_known_identity_settles_as_fa
     document = event_document(row)
     document["version"] = 99
     del document["row"]["title"]
-    newer = json.dumps(document, separators=(",", ":")).encode()  # its kind can be told
+    newer = json.dumps(
+        document, separators=(",", ":")
+    ).encode()  # the first bytes still say that it is a row
     await publisher.deliver_bytes(newer)
     await publisher.deliver_bytes(b"\x00garbage")
     (result,) = await wait_for_outcomes(publisher, row.job_id)
@@ -211,7 +213,7 @@ async def test_a_row_that_fails_its_checks_reports_a_fault_like_validation(
 
 
 async def make_due(database: Database, pin_id: UUID) -> None:
-    """Brings a scheduled pin's time forward, so that no test depends on how fast it runs."""
+    """Sets a pin's run_at to now, so that no test depends on how fast it runs."""
     async with database.transaction() as connection:
         due = text("update publisher.pins set run_at = now() where pin_id = :id")
         await connection.execute(due, {"id": pin_id})

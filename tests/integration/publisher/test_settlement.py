@@ -1,4 +1,4 @@
-"""The keyed store on the real Postgres: one publication a key, and outcomes that never change."""
+"""The keyed store on the real Postgres: one publication per key, and outcomes that never change."""
 
 import asyncio
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from tests.support.factories import NOON, row_accepted
 
 
 class Partition:
-    """What one publisher settles that has this partition."""
+    """Settles rows like the publisher that owns this partition."""
 
     def __init__(self, settler: RowService, number: int) -> None:
         self._settler = settler
@@ -62,7 +62,7 @@ def build_row(workspace: Workspace, **fields: Any) -> RowAccepted:
 
 
 def summarize(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
-    """Each outcome as its row reports it."""
+    """Returns the kind of each outcome, with its ids or its error code."""
     return [_summarize_outcome(outcome) for outcome in outcomes]
 
 
@@ -82,8 +82,9 @@ def _summarize_outcome(outcome: Outcome) -> tuple[str, Any]:
 async def test_a_partly_new_batch_finds_existing_pins(
     settler: Partition, workspace: Workspace
 ) -> None:
-    """What stood is looked for unless every id was inserted: of four rows one is new, and one that
-    may not be published repeats.
+    """Existing pins are looked up unless every id was inserted.
+
+    Here one key is new, one has a pin, and one fails its check.
     """
     (before,) = (await settler.settle([build_row(workspace, idempotency_key="stands")])).outcomes
     job = uuid4()
@@ -340,7 +341,7 @@ async def test_invariant_4_the_outcome_of_a_rejected_row_does_not_change_with_it
     impossible = replace(row, row=replace(row.row, title="a\0b"))
     first = summarize(
         (await settler.settle([impossible])).outcomes
-    )  # the checks refuse it: Postgres never sees its title
+    )  # it fails its checks, so Postgres never sees its title
     await workspace.operator.add_board(workspace.id, workspace.account_id, "later", name="Later")
     assert summarize((await settler.settle([impossible])).outcomes) == first
     assert first == [("existing", (compute_pin_id(workspace.id, "k"), None))]
@@ -358,7 +359,7 @@ async def test_a_board_id_that_postgres_cannot_store_fails_only_its_row(
 async def test_invariant_8_status_can_store_the_failure_of_a_row_that_postgres_rejects(
     settler: Partition, workspace: Workspace
 ) -> None:
-    """Or its job would never end: status would give up the record that says so."""
+    """Otherwise the job would never end: status would send the result to the dead letters."""
     row = build_row(workspace, board_id="gone")
     impossible = replace(row, row=replace(row.row, idempotency_key="a\0b"))
     (record,) = build_outcome_records((await settler.settle([impossible])).outcomes)
@@ -407,7 +408,7 @@ INSERT_OUTCOME = text("""
 
 
 async def record_outcome(database: Database, row: RowAccepted, status: str) -> None:
-    """Records an outcome that stands in Kafka."""
+    """Records an outcome that Kafka has."""
     pin_id = compute_pin_id(row.workspace_id, row.row.idempotency_key)
     promised = pin_id if status == "created" else None
     values = {
@@ -432,7 +433,7 @@ async def test_invariant_4_a_row_recorded_as_created_stays_created_without_its_b
 async def test_invariant_3_a_key_is_reserved_for_the_row_that_created_it(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
-    """Whichever of them is read first, and whether the other is in the same batch."""
+    """The order of the rows does not matter, nor whether both are in the same batch."""
     creator, other = (
         build_row(workspace, idempotency_key="kept"),
         build_row(workspace, idempotency_key="kept"),
@@ -449,7 +450,7 @@ async def test_invariant_3_a_key_is_reserved_for_the_row_that_created_it(
 async def test_two_rows_recorded_as_created_with_one_key_do_not_stop_the_batch(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
-    """After a key was freed by hand and its outcomes are read again."""
+    """This happens if an operator frees a key and its outcomes are then read again."""
     rows = [build_row(workspace, idempotency_key="twice") for _ in range(2)]
     for row in rows:
         await record_outcome(database, row, "created")
@@ -463,7 +464,7 @@ async def test_two_rows_recorded_as_created_with_one_key_do_not_stop_the_batch(
 async def test_invariant_4_a_row_recorded_as_existing_publishes_nothing(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
-    """Its key's first row may be one that no import brought, and that is lost."""
+    """The lost pin of its key may come from a direct call, which no import repeats."""
     row = build_row(workspace)
     await record_outcome(database, row, "existing")
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)

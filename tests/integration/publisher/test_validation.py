@@ -1,4 +1,4 @@
-"""Dry runs: what would become of a pin or schedule, check by check, with nothing stored."""
+"""Dry runs: they check a pin or schedule and store nothing."""
 
 from typing import Any
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""What the keyed store must hold and tell: the pure model of the publisher."""
+"""The pure model of the publisher: the content of its keyed store, and the results of rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ class PinKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SentRow:
-    """A row on its way. `readable` and `storable` are False for what a broken producer wrote; it
-    can still be named.
+    """A row that was sent. `readable` and `storable` are false if a broken producer wrote it.
 
-    Postgres sees, and refuses, only what passed the checks.
+    Its identity is readable in any case. Postgres rejects a row that is not storable, but never
+    sees a row that fails its checks.
     """
 
     event: RowAccepted
@@ -49,7 +49,7 @@ class SentRow:
 
 
 class Pin(NamedTuple):
-    """`origin` is None for a pin of a direct call."""
+    """A pin of the model. `origin` is None for a pin of a direct call."""
 
     origin: RowId | None
     fingerprint: UUID
@@ -59,7 +59,7 @@ class Pin(NamedTuple):
 
 
 class RowReport(NamedTuple):
-    """What a row's result says."""
+    """The result that a row reports."""
 
     status: str
     pin_id: UUID | None = None
@@ -69,7 +69,7 @@ class RowReport(NamedTuple):
 
 
 def sort_rows(rows: Sequence[SentRow]) -> list[SentRow]:
-    """Earliest job first, rows in order; what can't be read is given up after all others."""
+    """Sorts rows: the earliest job first, then by row number. Unreadable rows come last."""
     return sorted(
         rows,
         key=lambda row: (
@@ -89,10 +89,9 @@ class KeyedStore:
     def settle(
         self, rows: Sequence[SentRow], failing: Mapping[RowId, str]
     ) -> dict[RowId, RowReport]:
-        """One row after the other, as if each were a batch: however they are cut, the outcomes are
-        the same.
+        """Settles one row after the other: in any batches, the outcomes are the same.
 
-        `failing` has the rows that the checks would refuse now.
+        `failing` has the rows that would fail their checks now.
         """
         for row in sort_rows(rows):
             self._settle_row(row, failing.get(row.name))
@@ -113,7 +112,7 @@ class KeyedStore:
         self.pins[key] = Pin(None, fingerprint, None, "published")
 
     def report(self, row: SentRow) -> RowReport:
-        """What a settled row reports, from what is held alone."""
+        """Computes the result of a settled row from the stored pins and failures."""
         if code := self.failures.get(row.name):
             return RowReport("failed", error_code=code)
         pin, pin_id = self.pins[row.key], compute_pin_id(*row.key)
@@ -130,7 +129,7 @@ class KeyedStore:
         )
 
     def command(self, name: str, key: PinKey, now: datetime) -> tuple[str, str | None]:
-        """What the command answers, and the state that it leads to, if to another."""
+        """Runs a command. Returns its answer, and the new state if it changed."""
         pin = self.pins.get(key)
         result = "not_found" if pin is None or pin.is_deleted else _find_result(name, pin, now)
         if pin is None or result not in STATES:
@@ -149,7 +148,7 @@ COMMANDS = ("cancel", "revive", "delete schedule", "delete pin")
 
 
 def _find_result(name: str, pin: Pin, now: datetime) -> str:
-    """The state that a command leads to, or the code with which it is refused."""
+    """Returns the state after a command, or the code of its error."""
     is_pin = pin.state in {"published", "failed"} or (
         pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now
     )

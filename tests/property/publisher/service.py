@@ -1,6 +1,4 @@
-"""The publisher without Kafka: its handler, its direct calls and its scheduler, on the real
-Postgres.
-"""
+"""The publisher without Kafka on the real Postgres: its handler, direct calls and scheduler."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -50,14 +48,14 @@ async def confirm_always(_made_at: float) -> None:
 
 
 class BatchResult(NamedTuple):
-    """What a batch led to."""
+    """The results of a batch."""
 
     reports: dict[RowId, RowReport]
     dead_letters: list[bytes | None]
     events: list[tuple[UUID, str]]
-    """Pin and kind of event, in order."""
+    """The pin and type of each event, in order."""
     outcomes: list[Record]
-    """As they were sent."""
+    """The outcome records that were sent."""
 
 
 class Publisher:
@@ -68,7 +66,7 @@ class Publisher:
         self.operator = OperatorRepository(pool)
 
     async def settle(self, batch: Sequence[tuple[int, SentRow | bytes]]) -> BatchResult:
-        """One batch, as a process that has just started would: it knows no board yet."""
+        """Settles one batch like a process that has just started: its cache of boards is empty."""
         sender = MemorySender()
         handler = RowsHandler(RowService(self.store, BoardCache(self.access)), sender, NAMES)
         records = [
@@ -151,7 +149,7 @@ class Publisher:
         return {RowId(row["job_id"], row["row_number"]): row["error_code"] for row in rows}
 
     async def outbox(self, workspaces: Sequence[UUID]) -> list[str]:
-        """The ids of the events that wait, one for each time that they were written."""
+        """Reads the ids of the outbox's events. An event that was written twice is there twice."""
         rows = await self._pool.fetch_all(
             OUTBOX.bindparams(ids=[str(workspace) for workspace in workspaces])
         )
@@ -165,7 +163,7 @@ def _sent_records(sender: MemorySender, topic: TopicName) -> list[Record]:
 def _parse_reports(records: Sequence[Record]) -> dict[RowId, RowReport]:
     reports: dict[RowId, RowReport] = {}
     for record in records:
-        assert b"\\u0000" not in record.value, "status could not store it"
+        assert b"\\u0000" not in record.value, "the status service could not store it"
         event = parse_event(RowsSettled, record.value)
         numbers = [result.row_number for result in event.results]
         assert numbers == sorted(numbers)

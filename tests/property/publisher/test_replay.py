@@ -1,4 +1,4 @@
-"""A publisher whose Postgres is put back to a backup decides every row as it did before."""
+"""After a restore of Postgres, the publisher gives every row the same outcome as before."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -41,22 +41,22 @@ imports = st.lists(
 
 
 class Scenario(NamedTuple):
-    """What happens, in order."""
+    """The steps of an example, in order."""
 
     before: list[tuple[int, list[dict[str, Any]]]]
-    """Imports that were settled before the backup."""
+    """Imports that are settled before the backup."""
     lost: list[tuple[int, list[dict[str, Any]]]]
-    """Imports that were settled after the backup."""
+    """Imports that are settled after the backup, so that the restore loses them."""
     new: list[tuple[int, list[dict[str, Any]]]]
-    """Imports that nobody had settled when Postgres was put back."""
+    """Imports that are settled only after the restore."""
     first_order: list[int]
-    """Whose turn it is: partitions, in the first run."""
+    """The partitions of the batches before the restore, in order."""
     replay_order: list[int]
-    """The same after the backup was put back."""
+    """The partitions of the batches after the restore, in order."""
     batch_size: int
-    """Rows of a batch in the replay."""
+    """Rows per batch in the replay."""
     access_changes: bool
-    """Whether the missing board was added, and an account revoked, before the replay."""
+    """True if the missing board is added and an account is revoked before the replay."""
 
 
 orders = st.lists(st.integers(0, PARTITIONS - 1), max_size=20)
@@ -66,7 +66,7 @@ scenarios = st.builds(
 
 
 class Simulation:
-    """A workspace, the log of rows by partition, and what was told of each row."""
+    """A workspace with a log of rows for each partition, and the outcomes that were sent."""
 
     def __init__(self, publisher: Publisher, run: Run, database: Database) -> None:
         self.publisher, self.run, self.database = publisher, run, database
@@ -101,7 +101,7 @@ class Simulation:
                 self.logs[partition].append(SentRow(event, encode(event)))
 
     def settle_all(self, order: Sequence[int], batch_size: int) -> dict[RowId, RowReport]:
-        """Settles to the logs' ends, batch by batch: first in this order, then what is left."""
+        """Settles all rows batch by batch: first the partitions of `order`, then the rest."""
         reports: dict[RowId, RowReport] = {}
         rest = (number for number, log in enumerate(self.logs) for _ in log)
         for partition in [*order, *rest]:
@@ -116,7 +116,7 @@ class Simulation:
         return reports
 
     def change_access(self) -> None:
-        """Does what would change outcomes, were they decided anew."""
+        """Adds boards and revokes an account, so that a new decision would give other outcomes."""
         for account_id in self._accounts.values():
             self.run(
                 self.publisher.operator.add_board(
@@ -130,7 +130,7 @@ class Simulation:
         return Backup(tables, list(self.positions), len(self.outcomes))
 
     def restore(self, backup: "Backup") -> None:
-        """Puts Postgres back, and records what stands in the topic `outcomes` since."""
+        """Restores Postgres, and records the outcomes that were sent after the backup."""
         self.run(self._write(backup))
         self.positions = list(backup.positions)
         records = received_all(TopicName.OUTCOMES, self.outcomes[backup.outcomes :])
@@ -171,14 +171,14 @@ class Simulation:
 
 
 TABLES = {"pins": "workspace_id", "row_outcomes": "job_id"}
-"""The publisher's tables, and the column that tells this example's rows."""
+"""The publisher's tables, and the column that identifies this example's rows."""
 
 
 class Backup(NamedTuple):
     tables: dict[str, str]
     positions: list[int]
     outcomes: int
-    """Where the topic `outcomes` ended."""
+    """The number of records in the topic `outcomes`."""
 
 
 @examples(60)

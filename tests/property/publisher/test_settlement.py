@@ -1,5 +1,7 @@
-"""The keyed store on the real Postgres against a model: overlapping keys by every path, redelivered
-in any cut, two publishers at once.
+"""The keyed store on the real Postgres against a model.
+
+Rows and direct calls share keys, rows are redelivered in any batches, and two publishers run at the
+same time.
 """
 
 import asyncio
@@ -42,7 +44,7 @@ from tests.support.factories import row_accepted, submitted
 
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
 TIMES = [None, "2019-06-01T00:00:00Z", "2020-06-01T00:00:00Z", "2090-01-01T00:00:00Z"]
-"""At once, past when it was accepted, due by now, and far from due."""
+"""Times to publish: at once, already past when accepted, due by now, and far in the future."""
 GARBAGE = [b"", b"[]", b"\xff", b'{"job_id": 1}']
 BOARDS = ["there", "soon", "never"]
 ACCOUNTS = ["lasting", "revoked", "unknown"]
@@ -62,7 +64,8 @@ contents = st.fixed_dictionaries(
 class Publishing(RuleBasedStateMachine):
     """Two partitions, each a log of rows.
 
-    A batch is any stretch of them that leaves nothing out, from anywhere before: redelivery.
+    A batch starts anywhere in the part that was read, and leaves nothing out. So rows are often
+    redelivered.
     """
 
     def __init__(self, publisher: Publisher, run: Run) -> None:
@@ -94,11 +97,11 @@ class Publishing(RuleBasedStateMachine):
                         workspace_id, account_id, "there", name="There"
                     )
                 )
-            # Another's account is unknown here
+            # An account of another workspace is unknown here
             self._accounts[self._workspaces[0], "unknown"] = account_id
         self._accounts[workspace_id, "unknown"] = self._ids.new()
 
-    # What is sent
+    # Sends rows
 
     @rule(
         partition=st.integers(0, 1),
@@ -151,12 +154,12 @@ class Publishing(RuleBasedStateMachine):
         value=st.sampled_from(GARBAGE),
     )
     def send_some(self, batches: list[list[dict[str, Any]]], value: bytes) -> None:
-        """So that there is something to settle from the first step on."""
+        """Sends rows before the first step, so that there is something to settle."""
         for number, rows in enumerate(batches):
             self.send(number % 2, number // 2, number, rows)
         self._logs[0].append(value)
 
-    # What changes around
+    # Changes boards and accounts
 
     @precondition(lambda self: self._first and not self._has_soon)
     @rule()
@@ -197,7 +200,7 @@ class Publishing(RuleBasedStateMachine):
         }
         return {name: code for name, code in checked.items() if code}
 
-    # What is settled
+    # Settles rows
 
     def _batch(self, data: st.DataObject, partition: int) -> list[tuple[int, SentRow | bytes]]:
         log = self._logs[partition]
@@ -228,7 +231,10 @@ class Publishing(RuleBasedStateMachine):
 
     @rule(data=st.data(), other=st.integers(0, 1))
     def settle_two_at_once(self, data: st.DataObject, other: int) -> None:
-        """Of two partitions; or of one, whose first publisher has lost it and does not know yet."""
+        """Settles two batches at once.
+
+        Both may be of one partition: its first publisher has lost it and does not know that yet.
+        """
         batches = [self._batch(data, 0), self._batch(data, other)]
 
         async def settle() -> list[BatchResult]:
@@ -240,9 +246,10 @@ class Publishing(RuleBasedStateMachine):
             self._check(batch, batch_result)
 
     def _adopt(self, batches: Sequence[Sequence[tuple[int, SentRow | bytes]]]) -> None:
-        """Which of the two came first is free, key by key.
+        """Takes over the pins and failures after two concurrent batches.
 
-        What they leave behind must be possible, and binds from now on.
+        For each key, either batch may have won. Their result must be possible, and the model
+        continues with it.
         """
         pins, failures = (
             self._run(self._publisher.pins(self._workspaces)),
@@ -253,7 +260,7 @@ class Publishing(RuleBasedStateMachine):
         assert pins.items() >= self._model.pins.items()
         assert failures.items() >= self._model.failures.items()
         for key in pins.keys() - self._model.pins.keys():
-            # The winner could be published, and was the first of its batch that could
+            # The winner is the first publishable row of its batch
             first_pins = [
                 next(
                     (row.name for row in self._publishable(batch, failing) if row.key == key), None
@@ -283,8 +290,8 @@ class Publishing(RuleBasedStateMachine):
         rows = [row for _, row in batch if isinstance(row, SentRow)]
         for row in rows:
             report = batch_result.reports[row.name]
-            # Between two at once, and from one delivery to the next, only what is told of a
-            # schedule may have moved on
+            # Between concurrent batches and redeliveries, only the reported ids of a schedule may
+            # change
             first = self._first.setdefault(row.name, report)
             assert (report.status, report.error_code, report.payload_matches) == (
                 first.status,
@@ -324,7 +331,7 @@ class Publishing(RuleBasedStateMachine):
             in_order = [row for row in dict.fromkeys(batch_result.events) if row[0] in ids]
             assert in_order == [row for row in expected if row[0] in ids]
 
-    # What comes by other ways
+    # Direct calls and the scheduler
 
     @rule(workspace=st.integers(0, 1), fields=contents)
     def publish(self, workspace: int, fields: dict[str, Any]) -> None:
@@ -401,8 +408,8 @@ class Publishing(RuleBasedStateMachine):
         assert self._run(self._publisher.failures(self._collect_job_ids())) == self._model.failures
 
     def teardown(self) -> None:
-        # Of direct calls and of schedules that became due, one event each; a failure's has its time
-        # behind
+        # One event for each direct call and each due schedule. The id of a failure ends with its
+        # time
         waiting = [
             ":".join(row.split(":")[:2])
             for row in self._run(self._publisher.outbox(self._workspaces))
@@ -411,11 +418,11 @@ class Publishing(RuleBasedStateMachine):
 
 
 def _is_dead_letter(row: SentRow, failing: dict[RowId, str]) -> bool:
-    """Whether its record goes to the dead letters."""
+    """Returns whether the row's record goes to the dead letters."""
     return not row.readable or (not row.storable and row.name not in failing)
 
 
-@pytest.mark.timeout(900)  # a failure is made small first
+@pytest.mark.timeout(900)  # Hypothesis shrinks a failure first
 def test_invariants_3_4_6_and_7_the_store_matches_its_model_in_any_order(
     pool: Database, run: Run
 ) -> None:

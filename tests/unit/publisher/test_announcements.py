@@ -1,7 +1,6 @@
-"""What goes out: events as their models say, and outcomes in records that their topic takes,
-however their rows look.
+"""The records that the publisher sends: pin events and outcomes.
 
-One too large would stop its partition for ever.
+A record that is too large for its topic would block its partition for ever.
 """
 
 from datetime import UTC, datetime
@@ -32,17 +31,15 @@ from tests.support.factories import row_accepted
 
 JOB, WORKSPACE = uuid4(), uuid4()
 MAX_RECORD_OVERHEAD_BYTES = 1024
-"""More than Kafka adds to one record: its batch's header, the key, lengths."""
+"""More bytes than Kafka adds to one record: its batch's header, the key, lengths."""
 
 
 def build_longest_failure(row_number: int, longest: str) -> FailedRow:
-    """The longest outcome that a row of ingest's can have: its board stands there three times, its
-    key once.
-    """
+    """Builds the longest outcome of a row from ingest: with the board three times, the key once."""
     key = f"{row_number:03}{longest[3:]}"
     row = row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=row_number)
-    # Past ingest's rules: whoever may write to `imports` may send characters that JSON writes in
-    # six bytes
+    # Ingest would reject such characters, but other producers to `imports` may send them. JSON
+    # writes each in six bytes
     content = replace(row.row, board_id=longest, idempotency_key=key)
     row = replace(row, row=content)
     (keyed,) = sort_rows([row])
@@ -71,7 +68,7 @@ def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic
 
 
 def test_usual_outcomes_of_a_job_are_one_record() -> None:
-    """Each record more costs the status service a message."""
+    """Each additional record costs the status service a message."""
     assert (
         len(
             build_outcome_records(
@@ -83,8 +80,9 @@ def test_usual_outcomes_of_a_job_are_one_record() -> None:
 
 
 def test_invariant_8_an_overlong_recorded_failure_is_shortened() -> None:
-    """Earlier versions recorded whatever came, and what is recorded is told again: a partition that
-    stood still must go on.
+    """Earlier versions recorded messages of any length, and a redelivery reports them again.
+
+    Without the limit, such a message would block its partition.
     """
     recorded = Failure(
         ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {'b' * 600_000} on this account"

@@ -1,4 +1,4 @@
-"""What clients send to the publisher, read."""
+"""The parsing of requests to the publisher."""
 
 from typing import Any
 from uuid import uuid4

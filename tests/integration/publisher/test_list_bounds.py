@@ -1,4 +1,4 @@
-"""The limits of lists: how many rows they scan and count, and the answer when a limit is reached."""
+"""The limits of lists: how many rows they scan and count, and the answer at a limit."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -135,9 +135,9 @@ def build_cursor(name: str, sort: str) -> str:
 
 
 def combine_queries(filters: list[Mapping[str, Any]], sorts: Any) -> list[Any]:
-    """Combines each filter with two orders that have different plans. Adds all orders unfiltered."""
-    query = [dict(filter_, sort=sort) for filter_, sort in product(filters, list(sorts)[:2])]
-    return [*query, *({"sort": sort} for sort in sorts)]
+    """Combines each filter with two orders of different plans, and adds all orders unfiltered."""
+    queries = [dict(filter_, sort=sort) for filter_, sort in product(filters, list(sorts)[:2])]
+    return [*queries, *({"sort": sort} for sort in sorts)]
 
 
 PIN_QUERIES = combine_queries(

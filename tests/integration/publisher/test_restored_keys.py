@@ -48,9 +48,9 @@ async def test_a_batch_with_a_promised_key_waits_completely(client: Client) -> N
 
 
 async def test_a_key_with_an_existing_pin_is_answered_as_usual(client: Client) -> None:
-    pin = await client.publish_pin(idempotency_key="stands")
-    await promise_key(client, "stands")
-    again = await client.post("/v1/pins", client.pin(idempotency_key="stands"))
+    pin = await client.publish_pin(idempotency_key="existing")
+    await promise_key(client, "existing")
+    again = await client.post("/v1/pins", client.pin(idempotency_key="existing"))
     assert (again.status_code, again.json()["id"]) == (201, pin["id"])
 
 

@@ -86,20 +86,20 @@ async def test_a_partly_new_batch_finds_existing_pins(
 
     Here one key is new, one has a pin, and one fails its check.
     """
-    (before,) = (await settler.settle([build_row(workspace, idempotency_key="stands")])).outcomes
+    (before,) = (await settler.settle([build_row(workspace, idempotency_key="existing")])).outcomes
     job = uuid4()
     keys = [
         ("new", {}),
         ("new", {}),
-        ("stands", {}),
-        ("stands", {"board_id": "gone"}),
+        ("existing", {}),
+        ("existing", {"board_id": "gone"}),
         ("refused", {"board_id": "gone"}),
     ]
     rows = [
         build_row(workspace, job_id=job, row_number=number, idempotency_key=key, **more)
         for number, (key, more) in enumerate(keys, 1)
     ]
-    new, existing = (compute_pin_id(workspace.id, key) for key in ("new", "stands"))
+    new, existing = (compute_pin_id(workspace.id, key) for key in ("new", "existing"))
     first = summarize((await settler.settle(rows)).outcomes)
     assert summarize([before]) == [("created", (existing, None))]
     assert first == [

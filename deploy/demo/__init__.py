@@ -1,1 +1,1 @@
-"""The demo's campaign: 500 rows as a marketing team's spreadsheet has them, with a few mistakes."""
+"""The demo's campaign: 500 rows like those of a marketing team's spreadsheet, with ten mistakes."""

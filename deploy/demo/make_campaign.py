@@ -1,7 +1,7 @@
-"""python -m deploy.demo.make_campaign: write campaign.csv.
+"""Writes campaign.csv: python -m deploy.demo.make_campaign.
 
-Each workspace has accounts and boards of its own. The file names them ACCOUNT_1, ACCOUNT_2 and
-BOARD_1_1 (the first board of ACCOUNT_1) to BOARD_2_5; `make demo` writes the real ids in.
+Account and board ids differ between workspaces, so the file has placeholders: ACCOUNT_1, ACCOUNT_2
+and BOARD_1_1 (the first board of ACCOUNT_1) to BOARD_2_5. `make demo` replaces them by real ids.
 """
 
 import csv
@@ -68,13 +68,13 @@ MISTAKES: dict[int, Row] = {
     402: {"account_id": "second account"},
     447: {"idempotency_key": ""},
 }
-"""What is wrong in which row; everything else is fine."""
+"""The invalid values by row number. All other rows are valid."""
 REPEATED = {500: 1}
-"""Rows that repeat another: `existing`, not published twice."""
+"""Rows that repeat an earlier row: they are `existing` and not published twice."""
 
 
-def campaign_for(accounts: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Returns the campaign for a workspace: `accounts` are account ids, each with its board ids."""
+def fill_campaign(accounts: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Fills a workspace's ids into the campaign: account ids, each with its board ids."""
     text = CAMPAIGN.read_text(encoding="utf-8")
     for number, (account_id, board_ids) in enumerate(accounts, 1):
         text = text.replace(f"ACCOUNT_{number},", f"{account_id},")
@@ -83,8 +83,8 @@ def campaign_for(accounts: Sequence[tuple[str, Sequence[str]]]) -> str:
     return text
 
 
-def campaign() -> str:
-    """Returns the file's text."""
+def build_campaign() -> str:
+    """Builds the text of campaign.csv."""
     rows = [_row(number) for number in range(1, ROWS + 1)]
     for number, first in REPEATED.items():
         rows[number - 1] = rows[first - 1]
@@ -120,15 +120,19 @@ def _row(number: int) -> Row:
 
 
 def _run_at(number: int) -> str:
-    """Every 50th row is for a later day, every 70th for one that has passed: that one is published
-    at once.
+    """Returns the row's `run_at`, empty for most rows.
+
+    Every 50th row has a time in the future. Every 70th has a time in the past: such a row is
+    published at once.
     """
     schedules: tuple[tuple[int, Callable[[int], str]], ...] = (
         (50, lambda n: f"2031-03-{n // 50 + 1:02}T08:30:00+01:00"),
         (70, lambda _: "2026-09-01T08:30:00+02:00"),
     )
-    return next((at(number) for every, at in schedules if number % every == 0), "")
+    return next(
+        (format_time(number) for every, format_time in schedules if number % every == 0), ""
+    )
 
 
 if __name__ == "__main__":
-    CAMPAIGN.write_text(campaign(), encoding="utf-8")
+    CAMPAIGN.write_text(build_campaign(), encoding="utf-8")

@@ -7,7 +7,7 @@ import typer
 
 from deploy.cli.client import PinflowClient
 from deploy.cli.imports import report, watch
-from deploy.demo.make_campaign import CAMPAIGN, campaign_for
+from deploy.demo.make_campaign import CAMPAIGN, fill_campaign
 from deploy.local.layout import LocalError
 from deploy.local.stack import Stack
 from shared.contract.events import JobStatus
@@ -24,7 +24,7 @@ def run_demo(stack: Stack, *, stays_up: bool) -> int:
     env = stack.env()
     base_url, api_key = env["PINFLOW_BASE_URL"], env["PINFLOW_API_KEY"]
     file = stack.directory / "campaign.csv"
-    file.write_text(campaign_for(_accounts(base_url, api_key)), encoding="utf-8")
+    file.write_text(fill_campaign(_accounts(base_url, api_key)), encoding="utf-8")
     typer.echo(f"\nImporting {CAMPAIGN.name} (500 rows) through {base_url}\n")
     client = PinflowClient(base_url, api_key, TIMEOUT_SECONDS)
     job = watch(client, client.submit_csv(file.read_bytes(), CAMPAIGN.name, strict=False))

@@ -1,5 +1,6 @@
-"""The database's shape: `pinflow migrate`. One schema and one role a service, and `access`, which
-all read.
+"""Migrates the database for `pinflow migrate`.
+
+Each service has its own schema and its own role. All services read the schema `access`.
 """
 
 from deploy.migrations.runner import migrate

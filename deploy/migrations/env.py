@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that the runner hands over."""
+"""Alembic's entry point: runs the revisions on the runner's connection."""
 
 from alembic import context
 

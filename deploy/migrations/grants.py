@@ -1,4 +1,4 @@
-"""Who may do what in which schema, written once."""
+"""Statements of the revisions that grant and revoke the privileges of the services' roles."""
 
 from alembic import op
 
@@ -11,9 +11,10 @@ def create_schema(name: str) -> None:
 
 
 def grant(schema: str, role: str, privileges: str) -> None:
-    """Give `role` these privileges on every table and sequence of `schema`, those to come included.
-    Of the first revisions: 0006 took it back, and `grant_on` says for each table what its service
-    does with it.
+    """Grants privileges on all present and future tables and sequences of a schema.
+
+    Only the first revisions use it. Revision 0006 revoked these privileges; since then `grant_on`
+    grants the needed privileges on each table.
     """
     op.execute(f"grant usage on schema {schema} to {role}")
     op.execute(f"grant {privileges} on all tables in schema {schema} to {role}")
@@ -28,15 +29,12 @@ def grant(schema: str, role: str, privileges: str) -> None:
 
 
 def grant_on(table: str, role: str, privileges: str) -> None:
-    """Give `role` just these privileges on one table.
-
-    A new table is nobody's until its revision says whose.
-    """
+    """Grants privileges on one table. Without a grant no service can use a new table."""
     op.execute(f"grant {privileges} on {table} to {role}")
 
 
 def revoke_all(schema: str, role: str) -> None:
-    """Everything `grant` gave but the schema's usage, for tables to come too."""
+    """Revokes all privileges of `grant` except the usage of the schema, also on future tables."""
     for kind in ("tables", "sequences"):
         op.execute(f"revoke all on all {kind} in schema {schema} from {role}")
         op.execute(f"alter default privileges in schema {schema} revoke all on {kind} from {role}")

@@ -1,4 +1,4 @@
-"""Runs the migrations, one runner at a time, and creates the services' roles before them."""
+"""Creates the services' roles and runs the migrations, one process at a time."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,25 +15,25 @@ from shared.postgres.database import sqlalchemy_url
 
 ROLES = tuple(service.role for service in SERVICES.values())
 MIGRATION_LOCK = 7_103_548_221
-"""The advisory lock that a runner holds: two at the same time would collide."""
+"""The advisory lock that serializes concurrent runs."""
 
 
 def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> None:
-    """Brings a database to the newest revision. Idempotent. The URL is the owner's.
+    """Brings a database to the newest revision. Does nothing if it is there already.
 
-    `passwords` sets passwords by role. A role without one keeps its password; a new role then has
-    none and needs trusted or certificate connections. Raises psycopg.OperationalError if Postgres
-    does not answer.
+    `database_url` is the owner's URL. `passwords` has a new password for each role. A role without
+    one keeps its password. A new role without a password can log in only with trust or certificate
+    authentication. Raises psycopg.OperationalError if Postgres does not answer.
     """
     with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
         connection.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         ensure_roles(connection, passwords or {})
-        _close(connection)
+        _restrict_access(connection)
         _upgrade(database_url)
 
 
 def alembic_config(connection: Connection) -> Config:
-    """Returns the configuration with which alembic's commands use this connection."""
+    """Returns a configuration that makes alembic's commands use this connection."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
@@ -43,16 +43,17 @@ def alembic_config(connection: Connection) -> Config:
 def ensure_roles(
     connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str]
 ) -> None:
-    """Creates the services' roles that don't exist, and sets the given passwords."""
-    there = {name for (name,) in connection.execute("select rolname from pg_roles")}
+    """Creates the missing roles of the services and sets the given passwords."""
+    existing = {name for (name,) in connection.execute("select rolname from pg_roles")}
     for role in ROLES:
         name = sql.Identifier(role)
-        if role not in there:
-            # Roles belong to the cluster: another database's migration may make it at this moment
+        if role not in existing:
+            # All databases of a cluster share the roles. Another database's migration may create
+            # the role at the same time
             with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
                 connection.execute(sql.SQL("create role {} login").format(name))
         if role in passwords:
-            # Hashed here, as psql's \password does: the statement may end up in the server's log
+            # Hashed here, like in psql's \password: the server may log the statement
             verifier = connection.pgconn.encrypt_password(
                 passwords[role].encode(), role.encode(), b"scram-sha-256"
             )
@@ -61,11 +62,11 @@ def ensure_roles(
             )
 
 
-def _close(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Lets only the owner and the services' roles connect, and the roles create nothing.
+def _restrict_access(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Allows only the owner and the services' roles to connect to the database.
 
-    Not even a temporary table. This is no revision, because a copy of a database keeps the rights
-    on its tables but not those on the database.
+    The roles may not create anything, not even temporary tables. This is not a revision, because a
+    copy of a database keeps the privileges on its tables but not those on the database itself.
     """
     row = connection.execute("select current_database()").fetchone()
     database = sql.Identifier(str(row[0] if row else ""))

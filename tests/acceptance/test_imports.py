@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from deploy.administration import NewWorkspace
-from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, campaign, campaign_for
+from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, build_campaign, fill_campaign
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, job_of
@@ -110,8 +110,8 @@ def test_a_read_right_after_the_202_never_sees_404(
 def test_the_demos_campaign_has_the_mistakes_it_says(
     client: httpx.Client, workspace: NewWorkspace
 ) -> None:
-    assert CAMPAIGN.read_text(encoding="utf-8") == campaign()
-    text = campaign_for([(str(account.id), account.boards) for account in workspace.accounts])
+    assert CAMPAIGN.read_text(encoding="utf-8") == build_campaign()
+    text = fill_campaign([(str(account.id), account.boards) for account in workspace.accounts])
     known = {board for account in workspace.accounts for board in account.boards}
     named = {row["board_id"] for row in csv.DictReader(io.StringIO(text))}
     # This workspace has three boards an account, the demo's five

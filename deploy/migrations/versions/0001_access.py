@@ -1,4 +1,4 @@
-"""Workspaces, API keys, accounts and boards."""
+"""Creates the tables of workspaces, API keys, accounts and boards."""
 
 from alembic import op
 

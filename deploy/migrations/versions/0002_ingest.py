@@ -1,4 +1,4 @@
-"""The ledger of requests that name themselves."""
+"""Creates the ledger of import requests that have a request id."""
 
 from alembic import op
 

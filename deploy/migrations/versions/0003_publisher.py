@@ -1,4 +1,4 @@
-"""The keyed store, the failures found on the way to it, and the outbox."""
+"""Creates the tables of pins by idempotency key, of failed rows, and of the outbox."""
 
 from alembic import op
 
@@ -48,10 +48,10 @@ def upgrade() -> None:
                 check (state not in ('scheduled', 'cancelled') or run_at is not null)
         )
     """)
-    # A list's order; appended to at each workspace's end, so it stays cheap (docs/decisions)
+    # The order of lists. New rows come at the end of each workspace's part, so inserts stay cheap
     op.execute("create index pins_of_workspace on publisher.pins (workspace_id, created_at)")
     op.execute("create index pins_due on publisher.pins (run_at) where state = 'scheduled'")
-    # Rows are inserted and all but never changed: freeze early, in small portions
+    # Rows are inserted and rarely changed, so they are frozen early and in small portions
     op.execute(
         "alter table publisher.pins set (autovacuum_vacuum_insert_scale_factor = 0.05, "
         "autovacuum_analyze_scale_factor = 0.05)"

@@ -1,4 +1,4 @@
-"""Jobs, and what became of each of their rows."""
+"""Creates the tables of jobs and of the results of their rows."""
 
 from alembic import op
 
@@ -40,8 +40,8 @@ def upgrade() -> None:
                     and created_rows + existing_rows + failed_rows = total_rows))
         ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)
     """)
-    # The one place that knows what counters mean; the fold's upsert calls it for what is new and
-    # for what was there
+    # The only definition of a job's status by its counters. The upsert that adds outcomes to a job
+    # calls it for new and for existing jobs
     op.execute("""
         create function status.job_status(
             total integer, created integer, existing integer, failed integer

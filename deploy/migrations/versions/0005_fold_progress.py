@@ -1,5 +1,6 @@
-"""How far the imports of each partition are folded, so that any replica can tell a job that does
-not exist from one that is late.
+"""Creates the table of the progress on each partition of the imports.
+
+It shows any replica whether an unknown job does not exist or was not read yet.
 """
 
 from alembic import op
@@ -9,7 +10,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    # Updated every second or so: room for that without touching the index
+    # Updated about every second. With free space on the page an update does not touch the index
     op.execute("""
         create table status.fold_progress (
             partition integer primary key,

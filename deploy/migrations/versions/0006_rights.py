@@ -1,4 +1,4 @@
-"""Grants each role what its service does, table by table, and nothing on future tables."""
+"""Grants each role only the privileges that its service needs, and none on future tables."""
 
 from alembic import op
 
@@ -14,7 +14,7 @@ def upgrade() -> None:
     for role in ROLES:
         revoke_all("access", role)
         grant_on("access.api_keys", role, "select")
-    grant_on("access.workspaces", "pinflow_ingest", "select")  # of requests by topic
+    grant_on("access.workspaces", "pinflow_ingest", "select")  # for requests on the topic
     grant_on("access.accounts", "pinflow_publisher", "select")
     grant_on("access.boards", "pinflow_publisher", "select")
 
@@ -24,8 +24,8 @@ def upgrade() -> None:
     revoke_all("publisher", "pinflow_publisher")
     grant_on("publisher.pins", "pinflow_publisher", "select, insert, update")
     grant_on("publisher.row_failures", "pinflow_publisher", "select, insert")
-    # An event that was announced is deleted; `for update` wants the right to update. The identity's
-    # sequence needs no right of its own
+    # Sent events are deleted. `for update` needs the update privilege. The sequence of an identity
+    # column needs no grant
     grant_on("publisher.outbox", "pinflow_publisher", "select, insert, update, delete")
 
     revoke_all("status", "pinflow_status")

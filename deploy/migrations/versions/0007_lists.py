@@ -1,6 +1,4 @@
-"""Indexes for the lists of pins and schedules, each with one workspace's rows in the order of a
-time (docs/decisions/0021).
-"""
+"""Creates the indexes for lists of a workspace's pins and schedules by time (ADR 0021)."""
 
 from alembic import op
 
@@ -9,16 +7,16 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    # In the place of one without a condition, at the same price for an imported row: so that a list
-    # of pins does not have to walk through a hundred thousand schedules or deleted pins, and counts
-    # without looking at the table
+    # Replaces an index without a condition. It costs an imported row the same, but a list of pins
+    # does not scan a hundred thousand schedules or deleted pins, and counts without reading the
+    # table
     op.execute("drop index publisher.pins_of_workspace")
     op.execute("""
         create index pins_shown on publisher.pins (workspace_id, created_at)
         where deleted_at is null and state in ('published', 'failed')
     """)
-    # The others are in the way of rare rows only. Of schedules any number may have the same time:
-    # their ids belong to the order
+    # The other indexes contain only rare rows. Any number of schedules may have the same time, so
+    # their order includes the id
     op.execute(
         "create index pins_failed on publisher.pins (workspace_id, created_at) where deleted_at is "
         "null and state = 'failed'"
@@ -27,8 +25,8 @@ def upgrade() -> None:
         create index pins_scheduled on publisher.pins (workspace_id, run_at, pin_id)
         where deleted_at is null and run_at is not null
     """)
-    # `like`: what is written with `=` could be had of pins_due as well, where all workspaces' rows
-    # are
+    # `like` instead of `=`, which the planner could also serve from pins_due. That index has the
+    # rows of all workspaces
     op.execute("""
         create index pins_waiting on publisher.pins (workspace_id, run_at, pin_id)
         where deleted_at is null and run_at is not null and state like 'scheduled'

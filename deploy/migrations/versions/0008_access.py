@@ -1,6 +1,4 @@
-"""Keys that may publish to some accounts only, when each was last used, and what the publisher may
-write of all that.
-"""
+"""Adds the accounts and the last use of API keys, and the publisher's privileges on them."""
 
 from alembic import op
 
@@ -13,16 +11,15 @@ ROLES = ("pinflow_ingest", "pinflow_publisher", "pinflow_status")
 
 
 def upgrade() -> None:
-    # No foreign key can hold an array's members; an account is never deleted, and the publisher
-    # asks before it writes
+    # A foreign key can't check an array's elements. The publisher checks them before it writes, and
+    # accounts are never deleted
     op.execute("""
         alter table access.api_keys
             add column account_ids uuid[] constraint api_keys_account_ids
                 check (cardinality(account_ids) > 0),
             add column last_used_at timestamptz
     """)
-    # Keys that were revoked stay for ever: whoever lists or counts the active ones must not walk
-    # through them
+    # Revoked keys are never deleted. Queries of active keys must not scan them
     op.execute(
         "create index api_keys_active on access.api_keys (workspace_id) where revoked_at is null"
     )
@@ -32,9 +29,8 @@ def upgrade() -> None:
     )
     for role in ROLES:
         grant_on("access.api_keys", role, "update (last_used_at)")
-    grant_on("access.accounts", "pinflow_ingest", "select")  # of the rate meter
-    # Columns, not tables: whose a key, an account or a board is, and a key's hash, stay what they
-    # were
+    grant_on("access.accounts", "pinflow_ingest", "select")  # for the rate meter
+    # Only these columns: the owner of a key, an account or a board never changes, nor a key's hash
     grant_on(
         "access.api_keys",
         "pinflow_publisher",

@@ -1,4 +1,4 @@
-"""Webhooks, and what was or is to be delivered to each."""
+"""Creates the tables of webhooks and of their deliveries."""
 
 from alembic import op
 
@@ -12,7 +12,8 @@ ROLE = "pinflow_webhooks"
 
 def upgrade() -> None:
     create_schema("webhooks")
-    # The secret as it is: it signs. Nobody but this service's role reads the table
+    # The secret is in plain text, because it signs requests. Only this service's role can read the
+    # table
     op.execute("""
         create table webhooks.endpoints (
             webhook_id uuid primary key,
@@ -35,9 +36,8 @@ def upgrade() -> None:
         "create index endpoints_of_workspace on webhooks.endpoints (workspace_id, created_at, "
         "webhook_id)"
     )
-    # No foreign key: it would lock the webhook's row for every delivery, and deleting a webhook
-    # would delete all of its deliveries at once. Those that are left behind are nobody's, and are
-    # taken away in portions
+    # No foreign key: each delivery would lock the webhook's row, and deleting a webhook would
+    # delete all its deliveries at once. The service deletes orphaned deliveries in portions
     op.execute("""
         create table webhooks.deliveries (
             webhook_id uuid,

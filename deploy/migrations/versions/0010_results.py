@@ -1,6 +1,4 @@
-"""Row results several at a time, as JSON; which rows have settled stands in the job's row
-(docs/decisions/0024).
-"""
+"""Stores row results in batches as JSON, and the settled rows of a job as bits (ADR 0024)."""
 
 from alembic import op
 
@@ -11,7 +9,7 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    # Bit n is row n's
+    # Bit n belongs to row n
     op.execute(
         "alter table status.jobs add column settled bit(501) not null default B'0'::bit(501)"
     )
@@ -23,15 +21,14 @@ def upgrade() -> None:
         ) r
         where r.job_id = j.job_id
     """)
-    # Of a job that has ended all rows have settled, whatever an operator has deleted since
+    # All rows of a completed job have settled, even if an operator has deleted results since
     op.execute("""
         update status.jobs set settled = (
             B'0' || repeat('1', total_rows)::varbit || repeat('0', 500 - total_rows)::varbit
         )::bit(501)
         where completed_at is not null and total_rows <= 500
     """)
-    # An earlier version took an outcome of row 501 and more, if somebody made one up: it counts no
-    # longer
+    # Earlier versions accepted forged outcomes of rows above 500. They no longer count
     op.execute("""
         update status.jobs j set
             created_rows = (select count(*) from status.row_results r where r.job_id = j.job_id
@@ -43,7 +40,7 @@ def upgrade() -> None:
         where completed_at is null
             and bit_count(settled) <> created_rows + existing_rows + failed_rows
     """)
-    # What is counted once is so in the database's own eyes
+    # The database checks that each row is counted once
     op.execute("""
         alter table status.jobs add constraint jobs_settled
             check (bit_count(settled) = created_rows + existing_rows + failed_rows)
@@ -57,7 +54,7 @@ def upgrade() -> None:
         ) with (autovacuum_vacuum_insert_scale_factor = 0.05,
             autovacuum_analyze_scale_factor = 0.05)
     """)
-    # Postgres' own compression would take 2 us a row
+    # Without compression, which would take 2 us per row
     op.execute("alter table status.results alter column results set storage external")
     op.execute("""
         insert into status.results

@@ -1,4 +1,4 @@
-"""Adds the decisions on requests and the uploads; drops fold progress (ADR 0025, 0028, 0029)."""
+"""Adds decisions on requests and uploads; drops fold_progress (ADR 0025, 0028, 0029)."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ down_revision = "0010"
 
 
 def upgrade() -> None:
-    # Packed already, as uploads are: Postgres' own compression would only cost
+    # Decisions and uploads are compressed already, so Postgres should not compress them
     op.execute("alter table ingest.requests add column decision bytea")
     op.execute("alter table ingest.requests alter column decision set storage external")
     op.execute("""

@@ -1,4 +1,4 @@
-"""Adds the consumers' positions; outcomes take the place of recorded failures (ADR 0030, 0031)."""
+"""Adds the consumers' positions, and records all outcomes instead of failures (ADR 0030, 0031)."""
 
 from alembic import op
 
@@ -7,20 +7,24 @@ from deploy.migrations.grants import grant_on
 revision = "0012"
 down_revision = "0011"
 
-KEPT_BY = {"publisher": "publisher.pins", "status": "status.jobs", "webhooks": "webhooks.endpoints"}
-"""The schemas of the services that keep positions, each with a table that is empty until it has
-worked."""
+DATA_TABLES = {
+    "publisher": "publisher.pins",
+    "status": "status.jobs",
+    "webhooks": "webhooks.endpoints",
+}
+"""The schemas that get positions. Each has a table that has rows if the service was used before."""
 
 
 def upgrade() -> None:
-    for schema, worked in KEPT_BY.items():
-        _add_positions(schema, worked)
+    for schema, data_table in DATA_TABLES.items():
+        _add_positions(schema, data_table)
     _record_all_outcomes()
 
 
-def _add_positions(schema: str, worked: str) -> None:
+def _add_positions(schema: str, data_table: str) -> None:
     role = f"pinflow_{schema}"
-    # Updated by every batch: room on the page, so that no index is touched and pruning is enough
+    # Every batch updates it. With free space on the page an update touches no index, and pruning
+    # removes the old versions
     op.execute(f"""
         create table {schema}.positions (
             topic text,
@@ -34,8 +38,8 @@ def _add_positions(schema: str, worked: str) -> None:
             primary key (topic, partition)
         ) with (fillfactor = 20)
     """)
-    # In order, or two publishers deadlock. Raises before anything else of the transaction counts:
-    # its statements travel together
+    # Rows are locked in order, otherwise two publishers deadlock. The function raises an error
+    # before other statements take effect, because the transaction's statements are sent together
     op.execute(f"""
         create function {schema}.hold_positions(
             topics text[], partitions integer[], starts bigint[], ends bigint[]
@@ -63,11 +67,11 @@ def _add_positions(schema: str, worked: str) -> None:
         end
         $$
     """)
-    # A service that has worked before finds no positions at its first start: it takes over the
-    # offsets that its group has committed, once, and deletes this row
+    # A service that was used before has no positions at its first start. It copies the committed
+    # offsets of its group once, and deletes this row
     op.execute(f"create table {schema}.position_seed (since timestamptz not null default now())")
     op.execute(
-        f"insert into {schema}.position_seed select now() where exists (select from {worked})"
+        f"insert into {schema}.position_seed select now() where exists (select from {data_table})"
     )
     grant_on(f"{schema}.positions", role, "select, insert, update")
     grant_on(f"{schema}.position_seed", role, "select, delete")
@@ -83,7 +87,7 @@ def _record_all_outcomes() -> None:
         "alter table publisher.row_outcomes rename constraint row_failures_pkey to "
         "row_outcomes_pkey"
     )
-    # What stands there already failed. promised_pin_id: the pin of a row that was created
+    # All existing rows are failures. promised_pin_id is the pin id of a row that was created
     op.execute("""
         alter table publisher.row_outcomes
             add column status text not null default 'failed' constraint row_outcomes_status
@@ -103,7 +107,7 @@ def _record_all_outcomes() -> None:
             )
     """)
     op.execute("alter table publisher.row_outcomes alter column status drop default")
-    # After many outcomes were recorded at once the service analyzes the table
+    # For ANALYZE: the service runs it after it has recorded many outcomes at once
     grant_on("publisher.row_outcomes", "pinflow_publisher", "maintain")
     op.execute("""
         create index row_outcomes_promised_pins on publisher.row_outcomes (promised_pin_id)

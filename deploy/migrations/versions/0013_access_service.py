@@ -1,4 +1,4 @@
-"""Makes the access service the only one that writes in `access`."""
+"""Gives the access service alone the privileges to write in the schema `access`."""
 
 from alembic import op
 
@@ -13,12 +13,11 @@ TABLES = "access.api_keys, access.accounts, access.boards, access.workspaces"
 
 
 def upgrade() -> None:
-    # A table's right takes the same right on its columns along
+    # Revoking a privilege on a table also revokes it on the table's columns
     for reader in READERS:
         op.execute(f"revoke insert, update, delete on {TABLES} from {reader}")
     op.execute(f"grant usage on schema access to {ROLE}")
-    # Columns, not tables: whose a key, an account or a board is, and a key's hash, stay what they
-    # were
+    # Only these columns: the owner of a key, an account or a board never changes, nor a key's hash
     grant_on(
         "access.api_keys",
         ROLE,

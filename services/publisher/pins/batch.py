@@ -29,7 +29,7 @@ class BatchItem(NamedTuple):
     status: RowStatus
     row: Row | None = None
     payload_matches: bool | None = None
-    refusal: ApiError | None = None
+    error: ApiError | None = None
 
 
 class BatchService:
@@ -52,9 +52,9 @@ class BatchService:
             list(first_pins.values()), {pin.pin_id for pin in pins}
         )
         created = {pin_id: pin for pin_id, pin in first_pins.items() if owners[pin_id].is_new}
-        settling = _ItemSettler(principal, failing, owners, created)
+        settler = _ItemSettler(principal, failing, owners, created)
         return [
-            settling.settle(item, document) for item, document in zip(items, documents, strict=True)
+            settler.settle(item, document) for item, document in zip(items, documents, strict=True)
         ]
 
 
@@ -76,11 +76,11 @@ class _ItemSettler:
 
     def settle(self, item: NewPin | ApiError, document: object) -> BatchItem:
         if isinstance(item, ApiError):
-            return BatchItem(_read_sent_key(document), RowStatus.FAILED, refusal=item)
+            return BatchItem(_read_sent_key(document), RowStatus.FAILED, error=item)
         try:
             return self._settle_pin(item)
-        except ApiError as refusal:
-            return BatchItem(item.content.idempotency_key, RowStatus.FAILED, refusal=refusal)
+        except ApiError as error:
+            return BatchItem(item.content.idempotency_key, RowStatus.FAILED, error=error)
 
     def _settle_pin(self, pin: NewPin) -> BatchItem:
         key = pin.content.idempotency_key
@@ -101,8 +101,8 @@ class _ItemSettler:
 def _parse_item(principal: Principal, document: object) -> NewPin | ApiError:
     try:
         return NewPin.create(principal, parse_pin(document))
-    except ApiError as refusal:
-        return refusal
+    except ApiError as error:
+        return error
 
 
 def _select_first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> dict[UUID, NewPin]:

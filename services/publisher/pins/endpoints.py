@@ -151,7 +151,7 @@ async def list_pins(
     `search_too_wide`. The message says how to narrow it, often by `since` or `until` with the value
     in `reached`.
     """
-    page = await publisher.lists.pins(principal, query)
+    page = await publisher.lists.list_pins(principal, query)
     set_page_headers(request, response, query, page)
     return [PinResponse.from_row(row, publisher.settings.base_url) for row in page.rows]
 

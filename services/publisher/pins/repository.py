@@ -73,12 +73,13 @@ class LockedPins:
         }
         values = {pin_id: change.values for pin_id, change in updates.items()}
         for change, ids in group_by_change(values):
-            is_own = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
+            conditions = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
             await self._connection.execute(
-                update(pins).where(*is_own).values(**change, updated_at=func.now())
+                update(pins).where(*conditions).values(**change, updated_at=func.now())
             )
         updated = {
-            pin_id: _apply_change(self._row(pin_id), change) for pin_id, change in values.items()
+            pin_id: _apply_change(self._require_row(pin_id), change)
+            for pin_id, change in values.items()
         }
         events = [
             build_change_event(change.announced_change, updated[pin_id])
@@ -87,24 +88,24 @@ class LockedPins:
         ]
         await add_events(await driver_connection(self._connection), events)
         return {
-            pin_id: self._result(pin_id, decision, updated)
+            pin_id: self._build_result(pin_id, decision, updated)
             for pin_id, decision in decisions.items()
         }
 
-    def _result(
+    def _build_result(
         self, pin_id: UUID, decision: Decision | ApiError, updated: dict[UUID, Row]
     ) -> CommandResult:
         match decision:
             case Update():
                 return Updated(updated[pin_id])
             case NoOp(message):
-                return Skipped(self._row(pin_id), message)
+                return Skipped(self._require_row(pin_id), message)
             case ApiError():
                 return decision
             case _:
                 assert_never(decision)
 
-    def _row(self, pin_id: UUID) -> Row:
+    def _require_row(self, pin_id: UUID) -> Row:
         if (row := self.rows[pin_id]) is None:
             raise AssertionError("The decision is about a row that does not exist.")
         return row
@@ -114,13 +115,13 @@ class LockedPin:
     """One row, locked until the transaction ends."""
 
     def __init__(self, pin_id: UUID, locked: LockedPins) -> None:
-        self._parse_pin_id = pin_id
+        self._pin_id = pin_id
         self._locked = locked
         self.row = locked.rows[pin_id]
 
     async def apply(self, decision: Decision) -> Row:
         """Writes the decision. Returns the row after it. Raises ApiError."""
-        result = (await self._locked.apply({self._parse_pin_id: decision}))[self._parse_pin_id]
+        result = (await self._locked.apply({self._pin_id: decision}))[self._pin_id]
         if isinstance(result, ApiError):
             raise result
         return result.row
@@ -162,8 +163,8 @@ class PinRepository:
         """
         statement = build_select(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
         async with self._database.transaction() as connection:
-            found = (await connection.execute(statement)).mappings()
-            rows = {row["pin_id"]: dict(row) for row in found}
+            selected = (await connection.execute(statement)).mappings()
+            rows = {row["pin_id"]: dict(row) for row in selected}
             yield LockedPins(
                 connection, workspace_id, {pin_id: rows.get(pin_id) for pin_id in pin_ids}
             )
@@ -235,8 +236,8 @@ class PinRepository:
             is_free = False
         if not is_free:
             message = (
-                "A row with this idempotency key may be lost in a restored database, and published "
-                "again soon. Send the request again in a few minutes."
+                "The database may have been restored from a backup, and may still lack a row with "
+                "this idempotency key. Send the request again in a few minutes."
             )
             status = HTTPStatus.SERVICE_UNAVAILABLE
             raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)

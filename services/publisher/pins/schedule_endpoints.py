@@ -170,7 +170,7 @@ async def list_schedules(
     422 `search_too_wide`. The message says how to narrow it, often by `since` or `until` with the
     value in `reached`.
     """
-    page = await publisher.lists.schedules(principal, query)
+    page = await publisher.lists.list_schedules(principal, query)
     set_page_headers(request, response, query, page)
     return [ScheduleResponse.from_row(row) for row in page.rows]
 

@@ -38,15 +38,15 @@ class ScheduleService:
         key = read_requested_key(document, header)
         content = parse_schedule(document, generate_key() if key is None else key)
         schedule = NewPin.create(principal, content)
-        refusal = await self._find_refusal(schedule)
-        if refusal is None:
+        error = await self._find_error(schedule)
+        if error is None:
             owner = await self._pins.schedule(schedule)
         elif (row := await self._find(principal, schedule.pin_id)) is not None:
             # A repeated request gets the same answer, even if its account is gone or run_at has
             # passed
             owner = KeyOwner(row, is_new=False)
         else:
-            raise refusal
+            raise error
         transitions.resolve_replay(
             principal, content.idempotency_key, schedule.fingerprint, owner.row
         )
@@ -102,7 +102,7 @@ class ScheduleService:
     async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
         return await self._pins.find(principal.workspace_id, pin_id)
 
-    async def _find_refusal(self, schedule: NewPin) -> ApiError | None:
+    async def _find_error(self, schedule: NewPin) -> ApiError | None:
         """Checks account, board and time: they may have changed since an equal request.
 
         Returns the error, or None.
@@ -111,6 +111,6 @@ class ScheduleService:
         try:
             transitions.require_destination(failing, schedule.destination)
             transitions.require_future(schedule.content.run_at, datetime.now(UTC))
-        except ApiError as refusal:
-            return refusal
+        except ApiError as error:
+            return error
         return None

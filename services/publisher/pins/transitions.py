@@ -94,8 +94,8 @@ def decide_each(
 def _decide(rule: Callable[[Row | None], Decision], row: Row | None) -> Decision | ApiError:
     try:
         return rule(row)
-    except ApiError as refusal:
-        return refusal
+    except ApiError as error:
+        return error
 
 
 # Access of a request. A row of another workspace is None here, as if it did not exist.
@@ -300,12 +300,12 @@ def cancel_schedule(principal: Principal, row: Row | None) -> Decision:
 
 
 def retry_schedule(principal: Principal, row: Row | None) -> Decision:
-    """Schedules again. Account and board are checked when the schedule is due, as usual."""
+    """Schedules a failed or canceled schedule again. Its account and board are checked when due."""
     schedule = require_schedule(principal, row)
     match PinState(schedule["state"]):
         case PinState.FAILED | PinState.CANCELED:
-            revived = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
-            return Update(revived, PinChange.RESCHEDULED)
+            values = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
+            return Update(values, PinChange.RESCHEDULED)
         case PinState.SCHEDULED:
             return NoOp("This schedule is already waiting for its run_at.")
         case PinState.PUBLISHED:

@@ -68,7 +68,7 @@ class OutcomeHistory(Preparation):
 
     async def offsets_to_take_over(self) -> Offsets:
         """Returns the topic's ends, so that the first start after an upgrade replays nothing."""
-        return _read_log_ends(await self._reader.bounds())
+        return _select_ends(await self._reader.bounds())
 
     async def catch_up(self) -> None:
         """Records the topic's outcomes of rows after the stored positions.
@@ -81,16 +81,16 @@ class OutcomeHistory(Preparation):
             # Positions first: another member may move a position to an end after these bounds
             stored = await self._store.positions.load()
             bounds = await self._reader.bounds()
-            await self._find_start(stored, bounds, cluster)
+            await self._set_start(stored, bounds, cluster)
             self._checked_at = checked_at
             rows = 0
-            async for records in self._reader.read(self._offsets, _read_log_ends(bounds)):
+            async for records in self._reader.read(self._offsets, _select_ends(bounds)):
                 rows += await self._record(records)
             if rows >= MIN_ROWS_TO_ANALYZE:
                 await self._store.analyze_outcomes()
             self.confirmed_at = checked_at
 
-    async def _find_start(
+    async def _set_start(
         self,
         stored: Mapping[TopicPartition, StoredPosition],
         bounds: Bounds,
@@ -101,22 +101,24 @@ class OutcomeHistory(Preparation):
         Starts at the log's beginning where a position does not belong to the log. Recording an
         outcome twice does no harm.
         """
-        self._offsets, unfit = {}, {}
+        self._offsets, restarted = {}, {}
         for partition, (begin, end) in bounds.items():
             position = stored.get(partition)
             if position is not None and belongs_to_log(position, begin, end, cluster):
                 self._offsets[partition] = position.next_offset
             else:
-                self._offsets[partition] = unfit[partition] = begin
-        if unfit:
+                self._offsets[partition] = restarted[partition] = begin
+        if restarted:
             next_step = "The publisher decides rows again whose outcomes are lost."
-            log.warning("outcomes_read_from_the_beginning", positions=len(unfit), next=next_step)
-            await self._store.positions.reset(unfit, cluster)
+            log.warning(
+                "outcomes_read_from_the_beginning", positions=len(restarted), next=next_step
+            )
+            await self._store.positions.reset(restarted, cluster)
 
     async def run_periodic_work(self) -> None:
         """Moves the position to the topic's end of a minute ago. Raises what `catch_up` raises."""
         read_at = time.monotonic()
-        ends = _read_log_ends(await self._reader.bounds())
+        ends = _select_ends(await self._reader.bounds())
         async with self._lock:
             if any(end < self._offsets.get(partition, 0) for partition, end in ends.items()):
                 raise PositionBehind(
@@ -126,15 +128,15 @@ class OutcomeHistory(Preparation):
             self._end_readings.append((read_at, ends))
             await self._confirm(read_at)
 
-    async def confirm(self, made_at: float) -> None:
-        """Checks that the Postgres of a connection from `made_at` has all needed outcomes.
+    async def confirm(self, connected_at: float) -> None:
+        """Checks that the Postgres of a connection from `connected_at` has all needed outcomes.
 
         Raises Unavailable, including PositionBehind, if that is not certain.
         """
-        if made_at <= self.confirmed_at:
+        if connected_at <= self.confirmed_at:
             return
         async with self._lock:
-            if made_at > self.confirmed_at:
+            if connected_at > self.confirmed_at:
                 await self._confirm(time.monotonic())
 
     async def _confirm(self, read_at: float) -> None:
@@ -189,5 +191,5 @@ class OutcomeHistory(Preparation):
         return Advance(spans, self._checked_at)
 
 
-def _read_log_ends(bounds: Bounds) -> Offsets:
+def _select_ends(bounds: Bounds) -> Offsets:
     return {partition: end for partition, (_, end) in bounds.items()}

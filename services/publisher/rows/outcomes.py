@@ -20,8 +20,8 @@ from shared.contract.schedule_ids import derive_schedule_id
 # garbage collector does not walk it
 
 
-class RecordedOutcome(NamedTuple):
-    """The recorded outcome of a row. Every redelivery of the row reports it again (invariant 4)."""
+class StoredOutcome(NamedTuple):
+    """A row's outcome in publisher.row_outcomes. A redelivery reports it again (invariant 4)."""
 
     status: RowStatus
     pin_id: UUID | None = None
@@ -49,9 +49,10 @@ class KeyedRow(msgspec.Struct, frozen=True, gc=False):
 class History:
     """The recorded outcomes of a batch's rows, and of other rows with the same keys."""
 
-    recorded: Mapping[Origin, RecordedOutcome]
-    """The outcomes of rows, by row."""
-    promised: Mapping[UUID, tuple[Origin, RecordedOutcome]]
+    recorded: Mapping[Origin, StoredOutcome]
+    """The outcomes of the batch's rows, by row."""
+    promised: Mapping[UUID, tuple[Origin, StoredOutcome]]
+    """The row that created the pin in a lost Postgres, and its outcome, by pin id."""
 
     @property
     def is_empty(self) -> bool:
@@ -70,9 +71,9 @@ EMPTY_HISTORY = History({}, {})
 class StoreSnapshot:
     """The store's content that concerns a batch's rows and keys."""
 
-    recorded: Mapping[Origin, RecordedOutcome]
+    recorded: Mapping[Origin, StoredOutcome]
     """The outcomes that were recorded before this batch, by row."""
-    promised: Mapping[UUID, tuple[Origin, RecordedOutcome]]
+    promised: Mapping[UUID, tuple[Origin, StoredOutcome]]
     """The row that created the pin in a lost Postgres, and its outcome, by pin id. The pin's key is
     reserved for that row until the row is replayed."""
     existing: Mapping[UUID, StoredPin]
@@ -119,7 +120,7 @@ class ReplayedRow(NamedTuple):
     workspace_id: UUID
     row_number: int
     idempotency_key: str | None
-    recorded: RecordedOutcome
+    recorded: StoredOutcome
 
 
 Outcome = CreatedRow | ExistingRow | FailedRow | ReplayedRow
@@ -284,9 +285,7 @@ def _decide_without_pin(
     return _build_failed(keyed.row, check_failure or UNREADABLE)
 
 
-def _repeat_recorded(
-    keyed: KeyedRow, recorded: RecordedOutcome, stored: StoredPin | None
-) -> Outcome:
+def _repeat_recorded(keyed: KeyedRow, recorded: StoredOutcome, stored: StoredPin | None) -> Outcome:
     if recorded.failure is not None:
         return _build_failed(keyed.row, recorded.failure)
     is_created = recorded.status is RowStatus.CREATED
@@ -295,7 +294,7 @@ def _repeat_recorded(
     return _build_replayed(keyed.row, recorded)
 
 
-def _build_replayed(row: RowAccepted, recorded: RecordedOutcome) -> ReplayedRow:
+def _build_replayed(row: RowAccepted, recorded: StoredOutcome) -> ReplayedRow:
     return ReplayedRow(
         row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded
     )
@@ -306,7 +305,7 @@ def _is_origin(row: RowAccepted, stored: StoredPin) -> bool:
 
 
 def decide_unreadable(
-    row: UnreadableRow, recorded: Mapping[Origin, RecordedOutcome]
+    row: UnreadableRow, recorded: Mapping[Origin, StoredOutcome]
 ) -> FailedRow | ReplayedRow:
     """Fails an unreadable row, unless another outcome is recorded."""
     outcome = recorded.get(Origin(row.job_id, row.row_number))
@@ -318,7 +317,7 @@ def decide_unreadable(
 
 
 def select_new_failures(
-    outcomes: Iterable[Outcome], recorded: Mapping[Origin, RecordedOutcome]
+    outcomes: Iterable[Outcome], recorded: Mapping[Origin, StoredOutcome]
 ) -> list[FailedRow]:
     """Returns the failures to record with the batch, so that a redelivery reads them back."""
     return [

@@ -24,7 +24,7 @@ from services.publisher.rows.outcomes import (
     FailedRow,
     History,
     KeyedRow,
-    RecordedOutcome,
+    StoredOutcome,
     StoreSnapshot,
     build_snapshot,
     select_publishable,
@@ -168,9 +168,7 @@ class RowBatch:
         history = _parse_history(await recorded.fetchall())
         return await self._snapshot((), history, inserted, existing)
 
-    async def read_recorded(
-        self, rows: Sequence[UnreadableRow]
-    ) -> Mapping[Origin, RecordedOutcome]:
+    async def read_recorded(self, rows: Sequence[UnreadableRow]) -> Mapping[Origin, StoredOutcome]:
         """Reads the recorded outcomes of unreadable rows."""
         recorded = await self._select_recorded(_collect_job_ids(rows), Column("uuid", ()))
         return _parse_history(await recorded.fetchall()).recorded
@@ -301,13 +299,13 @@ def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
 
 
 def _parse_history(rows: Iterable[tuple[Any, ...]]) -> History:
-    recorded: dict[Origin, RecordedOutcome] = {}
-    promised: dict[UUID, tuple[Origin, RecordedOutcome]] = {}
+    recorded: dict[Origin, StoredOutcome] = {}
+    promised: dict[UUID, tuple[Origin, StoredOutcome]] = {}
     for job_id, row_number, status, *ids_and_match, code, message, promised_id in rows:
         pin_id, schedule_id, matches = ids_and_match
         origin = Origin(job_id, row_number)
         failure = Failure(code, message) if status == RowStatus.FAILED else None
-        recorded[origin] = RecordedOutcome(RowStatus(status), pin_id, schedule_id, matches, failure)
+        recorded[origin] = StoredOutcome(RowStatus(status), pin_id, schedule_id, matches, failure)
         if promised_id is not None:
             promised[promised_id] = (origin, recorded[origin])
     return History(recorded, promised)

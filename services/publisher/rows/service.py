@@ -12,7 +12,7 @@ from services.publisher.rows.outcomes import (
     FailedRow,
     KeyedRow,
     Outcome,
-    RecordedOutcome,
+    StoredOutcome,
     StoreSnapshot,
     collect_destinations,
     decide,
@@ -42,7 +42,7 @@ class Batch(Protocol):
 
     async def read_recorded(
         self, rows: Sequence[UnreadableRow]
-    ) -> Mapping[Origin, RecordedOutcome]: ...
+    ) -> Mapping[Origin, StoredOutcome]: ...
 
     async def record(self, failures: Sequence[FailedRow]) -> None: ...
 

@@ -363,7 +363,7 @@ async def test_lists_leave_a_connection_for_other_requests(database_url: str) ->
         stack.push_async_callback(pool.dispose)
         with psycopg.connect(database_url) as owner:
             owner.execute("lock table publisher.pins in access exclusive mode")
-            tasks = [asyncio.create_task(lists.pins(reader, PinFilters())) for _ in range(5)]
+            tasks = [asyncio.create_task(lists.list_pins(reader, PinFilters())) for _ in range(5)]
             await eventually(lambda: _is_waiting(owner))
             async with asyncio.timeout(5):
                 assert await pool.fetch_first(text("select 1 as one")) == {"one": 1}
@@ -385,10 +385,10 @@ async def test_a_workspaces_searches_do_not_delay_another_workspaces_lists(
         return await execute(page_reader, sql, **values)
 
     monkeypatch.setattr(paginator_module._PageReader, "_execute", execute_slowly)
-    tasks = [asyncio.create_task(lists.pins(greedy, PinFilters())) for _ in range(5)]
+    tasks = [asyncio.create_task(lists.list_pins(greedy, PinFilters())) for _ in range(5)]
     await begun.wait()
     async with asyncio.timeout(5):
-        assert await lists.pins(other, PinFilters()) == EMPTY_PAGE
+        assert await lists.list_pins(other, PinFilters()) == EMPTY_PAGE
     ended.set()
     assert await asyncio.gather(*tasks) == [EMPTY_PAGE] * 5
 

@@ -189,7 +189,7 @@ async def test_no_list_of_pins_scans_another_workspaces_rows(
 ) -> None:
     lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
     for page in ({}, {"offset": 300}, {"cursor": build_cursor("pins", query["sort"])}):
-        await read_page(lists.pins(principal(workspace_id), PinFilters(**query, **page)))
+        await read_page(lists.list_pins(principal(workspace_id), PinFilters(**query, **page)))
     require_bounded(plans)
 
 
@@ -202,7 +202,9 @@ async def test_no_list_of_schedules_scans_another_workspaces_rows(
 ) -> None:
     lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
     for page in ({}, {"offset": 300}, {"cursor": build_cursor("schedules", query["sort"])}):
-        await read_page(lists.schedules(principal(workspace_id), ScheduleFilters(**query, **page)))
+        await read_page(
+            lists.list_schedules(principal(workspace_id), ScheduleFilters(**query, **page))
+        )
     require_bounded(plans)
 
 
@@ -225,7 +227,7 @@ async def test_the_first_page_reads_no_more_than_it_shows(
 ) -> None:
     """The list has no filter. The total is counted from the index alone."""
     lists = PinListService(Paginator(catalogue, ListSettings()))
-    page = await lists.pins(principal(LARGE), PinFilters(limit=50))
+    page = await lists.list_pins(principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50
     scans = [
         (node["Node Type"], node["Actual Rows"])
@@ -242,7 +244,7 @@ async def test_rows_before_a_cursor_are_not_read_again(
 ) -> None:
     lists = PinListService(Paginator(catalogue, ListSettings()))
     cursor = write_cursor(Cursor(f"pins.{sort}", BEGINNING.replace(hour=20), UUID(int=2**127)))
-    page = await lists.pins(
+    page = await lists.list_pins(
         principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor)
     )
     assert len(page.rows) == 50

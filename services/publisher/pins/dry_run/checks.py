@@ -100,8 +100,8 @@ def _check_run_at(request: PartialRequest, now: datetime) -> Check:
         return failed_check
     try:
         require_future(request.read_value("run_at"), now)
-    except ApiError as refusal:
-        return failed(CheckName.RUN_AT, refusal.code, refusal.message)
+    except ApiError as error:
+        return failed(CheckName.RUN_AT, error.code, error.message)
     return passed(CheckName.RUN_AT, "run_at is in the future.")
 
 
@@ -140,8 +140,8 @@ def _check_pin_key(principal: Principal, request: PartialRequest, owner: Row | N
         return _check_free_key(principal, request)
     try:
         resolve_existing(principal, request.read_value("idempotency_key"), owner)
-    except ApiError as refusal:
-        return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
+    except ApiError as error:
+        return failed(CheckName.KEY, error.code, error.message, **error.details)
     return _warn_of_taken_key(request, owner)
 
 
@@ -154,8 +154,8 @@ def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Ro
     key, content = request.content.idempotency_key, compute_fingerprint(request.content)
     try:
         resolve_replay(principal, key, content, owner)
-    except ApiError as refusal:
-        return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
+    except ApiError as error:
+        return failed(CheckName.KEY, error.code, error.message, **error.details)
     return _warn_of_taken_key(request, owner)
 
 

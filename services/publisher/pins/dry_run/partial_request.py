@@ -48,8 +48,8 @@ class PartialRequest:
         faults = [fault for fault in self._faults if _find_check_name(fault) is name]
         if not faults:
             return None
-        refusal = validation_error(faults)
-        return failed(name, refusal.code, refusal.message, **refusal.details)
+        error = validation_error(faults)
+        return failed(name, error.code, error.message, **error.details)
 
     def read_value(self, name: str) -> Any:
         """Returns the value of a field as it would be stored. Returns None if it is invalid."""

@@ -14,8 +14,8 @@ from shared.access.model import Principal
 from shared.http.pagination.list_query import EMPTY_PAGE, IndexScan, ListQuery, Page, SortOrder
 from shared.http.pagination.paginator import Paginator
 
-# Each by an index of its own (migration 0007). `like`, not `=`: or a planner might take pins_due
-# for it, which is everybody's
+# Each scan has its own index (migration 0007). `like` instead of `=` keeps the planner from using
+# pins_due, an index of all workspaces' rows
 _NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
 PUBLISHED_OR_FAILED = IndexScan(
     "deleted_at is null and state in ('published', 'failed')", "created_at"
@@ -23,9 +23,9 @@ PUBLISHED_OR_FAILED = IndexScan(
 FAILED = IndexScan("deleted_at is null and state = 'failed'", "created_at")
 SCHEDULED = IndexScan("deleted_at is null and run_at is not null", "run_at")
 RUN_AT_PASSED = IndexScan(f"{SCHEDULED.where} and run_at <= now()", "run_at")
-"""Schedules only: nothing is published, or fails, before it is due."""
+"""Schedules whose run_at has passed: no schedule is published or fails before."""
 WAITING = IndexScan(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
-_ADVICE = "GET /v1/schedules?status=queued has those that are due, in the order of run_at."
+_ADVICE = "Use GET /v1/schedules?status=queued to list due pins, in the order of run_at."
 DUE = IndexScan(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
 
 _PINS: dict[PinStatus | None, tuple[IndexScan, ...]] = {
@@ -48,7 +48,7 @@ _STATES = {
     "done": "published",
     "canceled": "cancelled",
 }
-"""The states of statuses that are not alone in their scan."""
+"""The states to select, by status, where the scan also has rows of other statuses."""
 _TEXT_MATCHES = " or ".join(
     f"strpos(lower({column} {COLLATION}), lower(cast(%(q)s as text) {COLLATION})) > 0"
     for column in ("title", "description", "link_url")
@@ -56,7 +56,7 @@ _TEXT_MATCHES = " or ".join(
 
 
 class PinListService:
-    """Lists what the key may see.
+    """Lists the pins and schedules that an API key may see.
 
     Raises ApiError (422) for a cursor of another list, and for a query that is too wide.
     """
@@ -64,25 +64,25 @@ class PinListService:
     def __init__(self, paginator: Paginator) -> None:
         self._paginator = paginator
 
-    async def pins(self, principal: Principal, query: PinFilters) -> Page:
-        """Lists what is published, failed or due."""
+    async def list_pins(self, principal: Principal, query: PinFilters) -> Page:
+        """Lists pins that are published, failed or due."""
         scans = _PINS.get(query.status, ())
         if query.error_code is not None:
             scans = (FAILED,) if query.status in {None, PinStatus.FAILED} else ()
         if query.removed:
             scans = ()
-        return await self._page(
+        return await self._read_page(
             principal, query, scans, build_pin_order(query.sort), window_column="created_at"
         )
 
-    async def schedules(self, principal: Principal, query: ScheduleFilters) -> Page:
-        """Lists what has, or had, a time to be published at."""
+    async def list_schedules(self, principal: Principal, query: ScheduleFilters) -> Page:
+        """Lists schedules in any state."""
         scans = _SCHEDULES.get(query.status, ())
-        return await self._page(
+        return await self._read_page(
             principal, query, scans, build_schedule_order(query.sort), window_column="run_at"
         )
 
-    async def _page(
+    async def _read_page(
         self,
         principal: Principal,
         query: PinFilters | ScheduleFilters,
@@ -97,7 +97,7 @@ class PinListService:
         )
         if not scans or not is_permitted:
             return EMPTY_PAGE
-        conditions, values = _conditions(principal, query)
+        conditions, values = _build_conditions(principal, query)
         list_query = ListQuery(
             table="publisher.pins",
             id_column="pin_id",
@@ -115,10 +115,10 @@ class PinListService:
         )
 
 
-def _conditions(
+def _build_conditions(
     principal: Principal, query: PinFilters | ScheduleFilters
 ) -> tuple[list[str], dict[str, Any]]:
-    """Returns the conditions on each row, cheap ones first, and the values that they name."""
+    """Builds the conditions on each row, the cheap ones first, and their values."""
     values = {
         "workspace_id": principal.workspace_id,
         "account_id": query.account_id,

@@ -76,7 +76,7 @@ class PinBatchItemResult(BaseModel):
             idempotency_key=item.key,
             status=item.status,
             pin=None if item.row is None else PinResponse.from_row(item.row, base_url),
-            error=None if item.refusal is None else item.refusal.body()["detail"],
+            error=None if item.error is None else item.error.body()["detail"],
             payload_matches=item.payload_matches,
         )
 

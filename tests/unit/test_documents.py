@@ -29,8 +29,11 @@ CODE = [
 PATH = re.compile(r"(?<![\w./-])(?:services|shared|deploy|docs|tests)(?:/[\w-]+)+(?:\.\w+)*")
 PAGE = re.compile(r"(?<![\w./-])(?:docs(?:/[\w-]+)*/[\w-]+\.md|[A-Z]+\.md|deploy/README\.md)")
 MODULE = re.compile(r"`(?:[\w-]+/)*(\w+\.py)`")
+NAME = re.compile(r"`([a-z]+(?:_[a-z]+)+)`")
+"""A name of code: words in lower case with underscores, in backticks."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+WORDS = {word for path in CODE for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 SHOWN = ("::test_", "make chaos", "make kills", "the tests named there", "the same")
 FOLDERS = {"A": "acceptance", "I": "integration", "U": "unit"}
@@ -74,6 +77,14 @@ def test_every_file_that_a_document_names_is_there(document: Path) -> None:
         path.name for folder in FOLDERS_OF_CODE for path in (CHECKOUT / folder).rglob("*.py")
     }
     assert missing + [name for name in MODULE.findall(text) if name not in modules] == []
+
+
+@pytest.mark.parametrize("document", LIVE, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_every_name_in_code_font_is_in_the_code(document: Path) -> None:
+    """Fields, codes, log events, columns and tables that a document names, such as `run_at`."""
+    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    names = {name.removesuffix("_total") for name in NAME.findall(text)}  # Prometheus adds it
+    assert sorted(names - WORDS - {"pg_dump"}) == []
 
 
 def test_every_page_that_code_names_is_there() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pinbridge_sdk.errors import APIError
 
 from services.status.unsupported import AREAS
-from tests.contract.compatibility import LEFT_OUT, SDK
+from tests.contract.compatibility import SDK, UNSUPPORTED
 from tests.support.deployment import Deployment
 from tests.support.sdk import placeholders_for
 
@@ -22,8 +22,8 @@ async def test_what_is_left_out_says_so_to_the_client(
 ) -> None:
     sentences = {area.alternative for area in AREAS}
     nobody = await connect()
-    methods = [name for name, operation in SDK.items() if operation in LEFT_OUT]
-    assert len(methods) >= len(LEFT_OUT)
+    methods = [name for name, operation in SDK.items() if operation in UNSUPPORTED]
+    assert len(methods) >= len(UNSUPPORTED)
     for method in methods:
         group, _, name = method.partition(".")
         for client in (sdk, nobody):

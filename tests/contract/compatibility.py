@@ -19,7 +19,7 @@ from tests.support.sdk import Operation, operations_of
 DOCUMENT = ROOT / "docs" / "reference" / "compatibility.md"
 ACCEPTANCE = ROOT / "tests" / "acceptance"
 REFUSALS = "test_sdk_unsupported.py::test_what_is_left_out_says_so_to_the_client"
-"""Calls all that answers 501."""
+"""The test that calls every operation that answers 501."""
 
 INTRODUCTION = """\
 # Compatibility with PinBridge's client
@@ -36,7 +36,7 @@ These operations answer 501 `not_supported`. Their message is the sentence in th
 
 | Pinflow has no | answers 501 | instead |
 |---|---|---|
-{left_out}
+{unsupported}
 """
 
 SDK = operations_of(PinbridgeClient)
@@ -45,15 +45,17 @@ SUPPORTED = {
     for path, operations in build_document()["paths"].items()
     for method in operations
 }
-LEFT_OUT = {Operation.of(*operation.split(" ")) for area in AREAS for operation in area.operations}
+UNSUPPORTED = {
+    Operation.of(*operation.split(" ")) for area in AREAS for operation in area.operations
+}
 
 
-def text() -> str:
-    shown = shown_by_method()
-    left_out = "\n".join(_left_out(area) for area in AREAS)
-    parts = [INTRODUCTION.format(version=version("pinbridge-sdk"), left_out=left_out)]
+def build_document_text() -> str:
+    tests = find_tests_by_method()
+    unsupported = "\n".join(_describe_area(area) for area in AREAS)
+    parts = [INTRODUCTION.format(version=version("pinbridge-sdk"), unsupported=unsupported)]
     for resource, methods in groupby(SDK, key=lambda name: name.partition(".")[0]):
-        lines = [_line(name, shown.get(name)) for name in methods]
+        lines = [_line(name, tests.get(name)) for name in methods]
         parts.append(
             "\n".join(
                 [
@@ -68,23 +70,24 @@ def text() -> str:
     return "\n".join(parts)
 
 
-def _left_out(area: Area) -> str:
+def _describe_area(area: Area) -> str:
     paths = ", ".join(f"`{path}`" for path in area.paths.split(", "))
     return f"| {area.feature} | {paths} | {area.alternative} |"
 
 
 def _line(name: str, test: str | None) -> str:
     operation = SDK[name]
-    answer, shown_by = ("works", test) if operation in SUPPORTED else ("501", REFUSALS)
-    return f"| `{name}` | `{operation.method} {operation.path}` | {answer} | {shown_by} |"
+    answer, test_name = ("works", test) if operation in SUPPORTED else ("501", REFUSALS)
+    return f"| `{name}` | `{operation.method} {operation.path}` | {answer} | {test_name} |"
 
 
-def shown_by_method() -> dict[str, str]:
-    """Of the tests that call a method of the client and get an answer, the one that calls the
-    fewest others: it is about this one.
+def find_tests_by_method() -> dict[str, str]:
+    """Finds a test for each method of the client that gets an answer.
+
+    Of several tests it takes the one that calls the fewest other methods.
     """
     methods_of = {
-        f"{file.name}::{function.name}": set(_answered(function))
+        f"{file.name}::{function.name}": set(_find_answered_calls(function))
         for file in sorted(ACCEPTANCE.glob("test_sdk_*.py"))
         for function in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(function, ast.AsyncFunctionDef) and function.name.startswith("test_")
@@ -98,8 +101,8 @@ def shown_by_method() -> dict[str, str]:
     }
 
 
-def _answered(node: ast.AST) -> Iterator[str]:
-    """resource.method of each call client.resource.method(…) that is not expected to raise."""
+def _find_answered_calls(node: ast.AST) -> Iterator[str]:
+    """Yields `resource.method` for each call of the client that is not expected to raise."""
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.With(
@@ -108,10 +111,10 @@ def _answered(node: ast.AST) -> Iterator[str]:
                 continue
             case ast.Call(func=ast.Attribute(value=ast.Attribute(attr=resource), attr=method)):
                 yield f"{resource}.{method}"
-        yield from _answered(child)
+        yield from _find_answered_calls(child)
 
 
-def named_tests(table: str) -> Iterator[tuple[Path, str]]:
+def find_named_tests(table: str) -> Iterator[tuple[Path, str]]:
     for line in table.splitlines():
         if "::" in line:
             file, _, name = line.rstrip(" |").rsplit("| ", 1)[1].partition("::")
@@ -119,4 +122,4 @@ def named_tests(table: str) -> Iterator[tuple[Path, str]]:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(text(), encoding="utf-8")
+    DOCUMENT.write_text(build_document_text(), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Events are taken, refused, written and described as when they were pydantic models."""
+"""Events are accepted, refused, serialized and described like the pydantic models that they
+replaced.
+"""
 
 import json
 from datetime import datetime
@@ -174,8 +176,8 @@ def test_the_same_fields_are_required_as_by_the_pydantic_model(event: WireStruct
     document = json.loads(encode(event))
     _, model, decode = pair(type(event))
     for field in document:
-        less = {name: value for name, value in document.items() if name != field}
-        value = json.dumps(less).encode()
+        incomplete = {name: value for name, value in document.items() if name != field}
+        value = json.dumps(incomplete).encode()
         require_same(decode, model.model_validate_json, value)
         require_same(decode_import, pydantic_events.IMPORT_EVENT.validate_json, value)
 
@@ -204,7 +206,7 @@ def test_a_request_is_accepted_or_refused_as_by_the_pydantic_model(document: obj
 
 @pytest.mark.parametrize("same", PAIRS)
 def test_a_json_schema_equals_the_pydantic_models(same: Pair) -> None:
-    """A new field that may be left out is the only change that is allowed."""
+    """Only new optional fields are allowed."""
     _require_within(
         same.model.model_json_schema(), TypeAdapter(same.event).json_schema(mode="validation")
     )

@@ -1,6 +1,4 @@
-"""Keys, boards and the rate meter as the SDK has them: no field left out, nothing null that it
-requires.
-"""
+"""Responses about keys, boards and the rate meter have all fields of the SDK's models."""
 
 import pytest
 from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse

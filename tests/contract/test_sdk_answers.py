@@ -1,8 +1,6 @@
-"""What the document says of each answer is what PinBridge's client reads there: field by field,
-down to the last.
+"""The OpenAPI document describes each response as PinBridge's client reads it, field by field.
 
-Both are asked, not a list kept by hand: the client's methods for the models that they return, the
-document for its schemas.
+The client's methods give the models that they return. The document gives its schemas.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,11 +27,11 @@ METHODS = sorted(
     for name, operation in SDK.items()
     if operation in SUPPORTED and not name.endswith(".list_page")
 )
-"""list_page reads what list does, and headers."""
+"""All supported methods. `list_page` reads the same body as `list`."""
 
 
-def returned(method: str) -> Any:
-    """The type of what the client makes of the answer."""
+def find_return_type(method: str) -> Any:
+    """Returns the type that the client's method returns."""
     resource, _, name = method.partition(".")
     function: Callable[..., Any] = getattr(
         PinbridgeClient._builtin_resource_classes[resource], name
@@ -41,8 +39,8 @@ def returned(method: str) -> Any:
     return get_type_hints(function)["return"]
 
 
-def answer_of(method: str) -> dict[str, Any] | None:
-    """The schema of what is answered when all goes well; None for an answer without a body."""
+def find_response_schema(method: str) -> dict[str, Any] | None:
+    """Returns the schema of a successful response, or None if it has no body."""
     for status, response in OPERATIONS[SDK[method]][1]["responses"].items():
         if int(status) < 300 and "content" in response:
             schema: dict[str, Any] = response["content"]["application/json"]["schema"]
@@ -50,49 +48,51 @@ def answer_of(method: str) -> dict[str, Any] | None:
     return None
 
 
-def differences(wanted: Any, schema: dict[str, Any], where: str) -> Iterator[str]:
-    schema = _resolved(schema)
-    options = [_resolved(one) for one in schema.get("anyOf", [schema])]
-    types = get_args(wanted) if get_origin(wanted) in {Union, UnionType} else (wanted,)
+def find_differences(expected: Any, schema: dict[str, Any], where: str) -> Iterator[str]:
+    schema = _resolve_reference(schema)
+    options = [_resolve_reference(option) for option in schema.get("anyOf", [schema])]
+    types = get_args(expected) if get_origin(expected) in {Union, UnionType} else (expected,)
     if (
         any(option.get("type") == "null" for option in options)
         and NoneType not in types
-        and wanted is not Any
+        and expected is not Any
     ):
         yield f"{where} may be null"
     for part in types:
         if get_origin(part) is list:
             (listed,) = [option for option in options if option.get("type") == "array"]
             if listed.get("maxItems") != 0:
-                yield from differences(get_args(part)[0], listed["items"], f"{where}[]")
+                yield from find_differences(get_args(part)[0], listed["items"], f"{where}[]")
         elif isinstance(part, type) and issubclass(part, BaseModel):
             (fields,) = [option for option in options if "properties" in option]
-            yield from _differences_of_fields(part, fields, where)
+            yield from _find_field_differences(part, fields, where)
 
 
-def _differences_of_fields(
+def _find_field_differences(
     model: type[BaseModel], schema: dict[str, Any], where: str
 ) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        shown = field.alias or name
-        if shown not in schema["properties"]:
-            yield f"{where}.{shown} is left out"
-        elif shown not in schema.get("required", ()) and not _is_always_written(
-            schema["properties"][shown]
+        name_in_json = field.alias or name
+        if name_in_json not in schema["properties"]:
+            yield f"{where}.{name_in_json} is left out"
+        elif name_in_json not in schema.get("required", ()) and not _is_always_written(
+            schema["properties"][name_in_json]
         ):
-            yield f"{where}.{shown} may be left out"
+            yield f"{where}.{name_in_json} may be left out"
         else:
-            yield from differences(
-                field.annotation, schema["properties"][shown], f"{where}.{shown}"
+            yield from find_differences(
+                field.annotation, schema["properties"][name_in_json], f"{where}.{name_in_json}"
             )
 
 
 def _is_always_written(schema: dict[str, Any]) -> bool:
-    """pydantic requires no field that has a default, but FastAPI leaves none out."""
-    return "default" in schema or any(one.get("type") == "null" for one in schema.get("anyOf", ()))
+    """Returns whether FastAPI always writes a field that the schema does not require."""
+    return "default" in schema or any(
+        option.get("type") == "null" for option in schema.get("anyOf", ())
+    )
 
 
-def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+def _resolve_reference(schema: dict[str, Any]) -> dict[str, Any]:
     while "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return schema
@@ -100,14 +100,14 @@ def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_field_is_left_out_and_no_required_field_is_null(method: str) -> None:
-    schema = answer_of(method)
+    schema = find_response_schema(method)
     if schema is None:
-        assert returned(method) is NoneType
+        assert find_return_type(method) is NoneType
     else:
-        assert list(differences(returned(method), schema, method)) == []
+        assert list(find_differences(find_return_type(method), schema, method)) == []
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_client_reads_the_examples_of_the_openapi_document(method: str) -> None:
     example = EXAMPLES[OPERATIONS[SDK[method]][0]].answer
-    TypeAdapter(returned(method)).validate_python(example)
+    TypeAdapter(find_return_type(method)).validate_python(example)

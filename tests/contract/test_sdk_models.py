@@ -1,6 +1,4 @@
-"""Every answer has all fields of the SDK's model, and the SDK reads it: field by field, not by luck
-of one example.
-"""
+"""Pinflow's response models have all fields of the SDK's models."""
 
 import pytest
 from pinbridge_sdk.models.bulk import BulkOperationItemResult, BulkOperationResponse

@@ -1,6 +1,4 @@
-"""The same scenarios on the real producer and on its stand-in: what tests learn from the one holds
-for the other.
-"""
+"""The real producer and its fake pass the same scenarios."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -14,13 +12,13 @@ from shared.runtime.settings import KafkaSettings
 from tests.support.fakes import MemorySender
 from tests.support.kafka import records_of
 
-Kept = Callable[[], Awaitable[list[Record]]]
+ReadRecords = Callable[[], Awaitable[list[Record]]]
 
 
 @pytest_asyncio.fixture(params=["memory", "kafka"], loop_scope="module")
 async def sender(
     request: pytest.FixtureRequest, kafka: str, topic_prefix: str
-) -> AsyncIterator[tuple[RecordSender, Kept]]:
+) -> AsyncIterator[tuple[RecordSender, ReadRecords]]:
     topic = TopicNames(topic_prefix)[TopicName.OUTCOMES]
     if request.param == "memory":
         memory = MemorySender()
@@ -32,8 +30,8 @@ async def sender(
         return
 
     async def in_kafka() -> list[Record]:
-        found = await records_of(kafka, topic_prefix, TopicName.OUTCOMES)
-        return [Record(one.key, one.value or b"", list(one.headers)) for one in found]
+        records = await records_of(kafka, topic_prefix, TopicName.OUTCOMES)
+        return [Record(record.key, record.value or b"", list(record.headers)) for record in records]
 
     producer = RecordProducer(KafkaSettings(kafka_bootstrap_servers=kafka), client_id="contract")
     await producer.start()
@@ -42,15 +40,15 @@ async def sender(
 
 
 async def test_records_of_one_key_keep_their_order_and_stay_together(
-    sender: tuple[RecordSender, Kept], topic_prefix: str
+    sender: tuple[RecordSender, ReadRecords], topic_prefix: str
 ) -> None:
-    send, kept = sender
+    send, read_records = sender
     records = [
         Record(f"key-{number % 7}".encode(), str(number).encode(), [("h", b"\xff")])
         for number in range(2000)
     ]
     await send.send(TopicNames(topic_prefix)[TopicName.OUTCOMES], records)
-    found = await kept()
+    found = await read_records()
     assert sorted(found, key=_content) == sorted(records, key=_content)
     for number in range(7):
         key = f"key-{number}".encode()
@@ -64,9 +62,9 @@ def _content(record: Record) -> bytes:
 
 
 async def test_sending_no_records_is_allowed(
-    sender: tuple[RecordSender, Kept], topic_prefix: str
+    sender: tuple[RecordSender, ReadRecords], topic_prefix: str
 ) -> None:
-    send, kept = sender
-    before = await kept()
+    send, read_records = sender
+    before = await read_records()
     await send.send(TopicNames(topic_prefix)[TopicName.OUTCOMES], [])
-    assert await kept() == before
+    assert await read_records() == before

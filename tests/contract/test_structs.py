@@ -1,4 +1,4 @@
-"""Checks that whatever repeats the fields of an event has them all."""
+"""Definitions that repeat an event's fields have all of them."""
 
 from msgspec.structs import fields
 

@@ -1,4 +1,4 @@
-"""Compares events with the pydantic models that they were before."""
+"""Compares events with the pydantic models that they replaced."""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +15,7 @@ OMIT_NULLS = (events.RowAccepted, events.RowsSettled)
 
 
 class Pair(NamedTuple):
-    """An event now, and as it was."""
+    """An event, its former pydantic model and its decoder."""
 
     event: type[WireStruct]
     model: type[BaseModel]
@@ -31,24 +31,24 @@ def pair(event: type[WireStruct]) -> Pair:
 PAIRS = tuple(map(pair, events.PUBLISHED_SCHEMAS))
 
 
-def plain(value: Any) -> Any:
-    """Turns structs and models alike into plain values."""
+def to_builtins(value: Any) -> Any:
+    """Converts structs and models to dicts, lists and scalars."""
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [to_builtins(item) for item in value]
     names = getattr(type(value), "model_fields", None) or getattr(value, "__struct_fields__", ())
-    return {name: plain(getattr(value, name)) for name in names} if names else value
+    return {name: to_builtins(getattr(value, name)) for name in names} if names else value
 
 
 def outcome(decode: Callable[[Any], Any], value: object) -> Any:
-    """Returns the decoded event as plain values, or what a dead letter would say."""
+    """Returns the decoded event as dicts and lists, or the message of its dead letter."""
     try:
-        return plain(decode(value))
+        return to_builtins(decode(value))
     except ValidationError as error:
         return describe_validation_error(error)
 
 
 def require_same(decode: Decoder[Any], old: Callable[[bytes], Any], value: bytes) -> None:
-    """Fails if an event is decoded otherwise, or refused with other words, than it was.
+    """Fails if an event is decoded or refused differently than by its pydantic model.
 
     Unknown fields are an exception: msgspec does not look at their bytes, pydantic did.
     """

@@ -1,4 +1,4 @@
-"""Imports by a key with a list of accounts, and the rate meter: as ingest's own database role."""
+"""Imports by a key with an account allow-list, and the rate meter, with ingest's database role."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ from tests.support.kafka import records_of
 from tests.support.services import running
 from tests.support.waiting import eventually
 
-LIMIT, LIMIT_OF_ALL = 1000, 10_000
+WORKSPACE_LIMIT, SYSTEM_LIMIT = 1000, 10_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -38,14 +38,14 @@ async def http(
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,
         database_url=with_role(database_url, "pinflow_ingest"),
-        max_unsettled_rows_per_workspace=LIMIT,
-        max_unsettled_rows=LIMIT_OF_ALL,
+        max_unsettled_rows_per_workspace=WORKSPACE_LIMIT,
+        max_unsettled_rows=SYSTEM_LIMIT,
     )
     async with running(create_app(settings)) as client:
         yield client
 
 
-async def headers_of(
+async def create_key_headers(
     database: Database, workspace: Workspace, account_ids: list[UUID] | None, *scopes: Scope
 ) -> dict[str, str]:
     _, plain = await create_key(
@@ -59,7 +59,7 @@ async def headers_of(
 
 
 class Settled(NamedTuple):
-    """What stands in Kafka of one import."""
+    """The rows and failed results of one import in Kafka."""
 
     accepted: list[RowAccepted]
     failed: list[RowResult]
@@ -69,19 +69,19 @@ class Topics(NamedTuple):
     kafka: str
     prefix: str
 
-    async def of(self, answer: httpx.Response) -> Settled:
+    async def read_import(self, answer: httpx.Response) -> Settled:
         assert answer.status_code == 202, answer.text
         job_id = answer.json()["id"]
         values = [
-            one.value
-            for one in await records_of(self.kafka, self.prefix, TopicName.IMPORTS)
-            if one.key == job_id.encode()
+            record.value
+            for record in await records_of(self.kafka, self.prefix, TopicName.IMPORTS)
+            if record.key == job_id.encode()
         ]
         rows = [parse_event(RowAccepted, value) for value in values_of(values, RecordKind.ROW)]
         outcomes = [
             parse_event(RowsSettled, value) for value in values_of(values, RecordKind.RESULTS)
         ]
-        return Settled(rows, [result for one in outcomes for result in one.results])
+        return Settled(rows, [result for event in outcomes for result in event.results])
 
 
 @pytest.fixture
@@ -114,24 +114,24 @@ async def test_rows_for_forbidden_accounts_fail_and_the_others_are_accepted(
     http: httpx.AsyncClient, workspace: Workspace, database: Database, topics: Topics, send: Any
 ) -> None:
     other, absent = await workspace.add_account("board-1"), uuid4()
-    headers = await headers_of(database, workspace, [workspace.account_id])
+    headers = await create_key_headers(database, workspace, [workspace.account_id])
     targets = [workspace.account_id, other, workspace.account_id, absent, workspace.account_id]
     rows = [
         submitted(account_id=str(target), idempotency_key=f"k-{number}")
         for number, target in enumerate(targets, 1)
     ]
     rows[4]["title"] = "x" * 101
-    stands = await topics.of(await send(http, headers, rows))
-    assert [(row.row_number, row.row.account_id) for row in stands.accepted] == [
+    imported = await topics.read_import(await send(http, headers, rows))
+    assert [(row.row_number, row.row.account_id) for row in imported.accepted] == [
         (1, workspace.account_id),
         (3, workspace.account_id),
     ]
-    assert [(row.row_number, row.error_code, row.idempotency_key) for row in stands.failed] == [
+    assert [(row.row_number, row.error_code, row.idempotency_key) for row in imported.failed] == [
         (2, "account_not_permitted", "k-2"),
         (4, "account_not_permitted", "k-4"),
         (5, "validation_error", "k-5"),
     ]
-    (unlisted, unknown, _) = stands.failed
+    (unlisted, unknown, _) = imported.failed
     assert (unlisted.error_message or "").replace(str(other), "…") == (
         unknown.error_message or ""
     ).replace(str(absent), "…")
@@ -140,26 +140,26 @@ async def test_rows_for_forbidden_accounts_fail_and_the_others_are_accepted(
 async def test_the_allow_list_also_applies_to_a_large_import_that_a_thread_parses(
     http: httpx.AsyncClient, workspace: Workspace, database: Database, topics: Topics
 ) -> None:
-    headers = await headers_of(database, workspace, [workspace.account_id])
+    headers = await create_key_headers(database, workspace, [workspace.account_id])
     rows = [
         submitted(account_id=str(uuid4()), padding="x" * 1024 * 1024),
         submitted(account_id=str(workspace.account_id)),
     ]
-    stands = await topics.of(await send_json(http, headers, rows))
-    assert [row.row_number for row in stands.accepted] == [2]
-    assert [row.error_code for row in stands.failed] == ["account_not_permitted"]
+    imported = await topics.read_import(await send_json(http, headers, rows))
+    assert [row.row_number for row in imported.accepted] == [2]
+    assert [row.error_code for row in imported.failed] == ["account_not_permitted"]
 
 
 async def test_a_key_without_an_allow_list_may_import_for_any_account(
     http: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     rows = [submitted(account_id=str(workspace.account_id)), submitted(account_id=str(uuid4()))]
-    stands = await topics.of(await send_json(http, workspace.headers, rows))
-    assert [row.row_number for row in stands.accepted] == [
+    imported = await topics.read_import(await send_json(http, workspace.headers, rows))
+    assert [row.row_number for row in imported.accepted] == [
         1,
         2,
-    ]  # the publisher finds out which there are
-    assert stands.failed == []
+    ]  # the publisher checks whether the accounts exist
+    assert imported.failed == []
 
 
 async def meter(
@@ -180,17 +180,17 @@ async def test_the_rate_meter_reports_how_many_rows_may_be_imported(
         before.account.tokens_available,
     ) == (
         str(workspace.account_id),
-        LIMIT,
-        LIMIT,
+        WORKSPACE_LIMIT,
+        WORKSPACE_LIMIT,
     )
-    assert before.global_.capacity == LIMIT_OF_ALL
+    assert before.global_.capacity == SYSTEM_LIMIT
 
     async def is_counted() -> bool:
-        """Nothing is, before Kafka has told the backlog once."""
+        """Rows are counted only after the first lag sample."""
         await send_json(http, workspace.headers, [submitted()])
         return (
             await meter(http, workspace.headers, workspace.account_id)
-        ).account.tokens_available < LIMIT
+        ).account.tokens_available < WORKSPACE_LIMIT
 
     await eventually(is_counted, every=0.2)
     before = await meter(http, workspace.headers, workspace.account_id)
@@ -198,17 +198,17 @@ async def test_the_rate_meter_reports_how_many_rows_may_be_imported(
     after = await meter(http, workspace.headers, workspace.account_id)
     assert (
         after.account.tokens_available == before.account.tokens_available - 30
-    )  # nothing settles rows here
-    assert after.global_.tokens_available <= LIMIT_OF_ALL - 30
-    assert after.account.refill_rate == after.global_.refill_rate == 0  # not known
+    )  # no publisher runs here
+    assert after.global_.tokens_available <= SYSTEM_LIMIT - 30
+    assert after.account.refill_rate == after.global_.refill_rate == 0  # unknown
 
 
 async def test_invariant_10_the_rate_meter_knows_only_accounts_that_the_key_sees(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     foreign, unlisted = (await make_workspace(database)).account_id, await workspace.add_account()
-    narrow = await headers_of(database, workspace, [workspace.account_id], Scope.READ)
-    assert (await meter(http, narrow, workspace.account_id)).account.capacity == LIMIT
+    narrow = await create_key_headers(database, workspace, [workspace.account_id], Scope.READ)
+    assert (await meter(http, narrow, workspace.account_id)).account.capacity == WORKSPACE_LIMIT
     for account_id in (foreign, unlisted, uuid4(), "nothing"):
         answer = await http.get(f"/v1/rate-meter?account_id={account_id}", headers=narrow)
         assert (answer.status_code, answer.json()["detail"]) == (
@@ -222,6 +222,6 @@ async def test_invariant_10_the_rate_meter_knows_only_accounts_that_the_key_sees
 async def test_the_rate_meter_requires_the_read_scope(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
-    headers = await headers_of(database, workspace, None, Scope.WRITE)
+    headers = await create_key_headers(database, workspace, None, Scope.WRITE)
     answer = await http.get(f"/v1/rate-meter?account_id={workspace.account_id}", headers=headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (403, "insufficient_scope")

@@ -1,4 +1,4 @@
-"""Imports over HTTP: accepted whole and durably, or refused whole with a code."""
+"""Imports over HTTP are accepted completely and durably, or refused completely with a code."""
 
 import asyncio
 import json
@@ -41,10 +41,10 @@ class Topics:
         self._kafka = kafka
         self._prefix = prefix
 
-    async def of_job(self, job_id: UUID, kind: RecordKind) -> list[bytes]:
-        found = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
+    async def read_job(self, job_id: UUID, kind: RecordKind) -> list[bytes]:
+        records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
         return values_of(
-            (record.value for record in found if record.key == str(job_id).encode()), kind
+            (record.value for record in records if record.key == str(job_id).encode()), kind
         )
 
     async def count(self) -> int:
@@ -93,15 +93,15 @@ async def test_invariant_1_a_202_means_that_the_whole_import_is_in_kafka(
         0,
         [],
     )
-    (accepted,) = await topics.of_job(job["id"], RecordKind.IMPORT)
+    (accepted,) = await topics.read_job(job["id"], RecordKind.IMPORT)
     event = parse_event(ImportAccepted, accepted)
     assert (event.total_rows, event.workspace_id) == (500, workspace.id)
     numbers = [
         parse_event(RowAccepted, value).row_number
-        for value in await topics.of_job(job["id"], RecordKind.ROW)
+        for value in await topics.read_job(job["id"], RecordKind.ROW)
     ]
     assert numbers == [number for number in range(1, 501) if number != 7]
-    (outcome,) = await topics.of_job(job["id"], RecordKind.RESULTS)
+    (outcome,) = await topics.read_job(job["id"], RecordKind.RESULTS)
     assert [result.row_number for result in parse_event(RowsSettled, outcome).results] == [7]
 
 
@@ -120,7 +120,7 @@ async def test_an_import_of_5_mebibytes_is_accepted(
     padding = b" " * (5 * MEBIBYTE - len(body))
     answer = await post_json(ingest, workspace, body + padding)
     assert answer.status_code == 202
-    assert len(await topics.of_job(answer.json()["id"], RecordKind.ROW)) == 500
+    assert len(await topics.read_job(answer.json()["id"], RecordKind.ROW)) == 500
 
 
 async def test_a_csv_is_accepted_with_its_filename_and_warnings(
@@ -137,7 +137,7 @@ async def test_a_csv_is_accepted_with_its_filename_and_warnings(
         "Frühling.csv",
     )
     assert [warning["code"] for warning in job["warnings"]] == ["guessed_encoding"]
-    (value,) = await topics.of_job(job["id"], RecordKind.ROW)
+    (value,) = await topics.read_job(job["id"], RecordKind.ROW)
     assert parse_event(RowAccepted, value).row.title == "Lämpe"
 
 
@@ -259,7 +259,7 @@ async def test_strict_fails_rows_with_unknown_fields(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     answer = await post_json(ingest, workspace, [{**submitted(), "colour": "red"}], "?strict=true")
-    (outcome,) = await topics.of_job(answer.json()["id"], RecordKind.RESULTS)
+    (outcome,) = await topics.read_job(answer.json()["id"], RecordKind.RESULTS)
     assert parse_event(RowsSettled, outcome).results[0].error_message == "colour: No such field"
 
 
@@ -274,6 +274,6 @@ async def test_100_concurrent_imports_are_each_complete(
     rows = [
         parse_event(RowAccepted, value)
         for answer in answers[:10]
-        for value in await topics.of_job(answer.json()["id"], RecordKind.ROW)
+        for value in await topics.read_job(answer.json()["id"], RecordKind.ROW)
     ]
     assert len(rows) == 200

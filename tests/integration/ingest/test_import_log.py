@@ -1,4 +1,4 @@
-"""KafkaImportLog against a broker that fails in every way, which it is this module's to torment."""
+"""KafkaImportLog with a broker of its own that these tests freeze, kill and disturb."""
 
 import asyncio
 import sys
@@ -60,26 +60,26 @@ def settings(broker: Broker) -> IngestSettings:
     return settings
 
 
-def patient(settings: IngestSettings) -> IngestSettings:
-    """The same with deadlines that a busy machine keeps."""
+def with_long_deadlines(settings: IngestSettings) -> IngestSettings:
+    """Returns the settings with deadlines that a busy machine keeps."""
     return settings.model_copy(
         update={"broker_deadline_seconds": 25, "acceptance_deadline_seconds": 30}
     )
 
 
-def connections_of(import_log: KafkaImportLog) -> list[object]:
-    """The open connections of all partitions."""
+def list_connections(import_log: KafkaImportLog) -> list[object]:
+    """Returns the open connections of all partitions."""
     sessions = [appender._session for appender in import_log._appenders.values()]
     return [
-        one
+        connection
         for session in sessions
         if session
-        for one in session.client._conns.values()
-        if one.connected()
+        for connection in session.client._conns.values()
+        if connection.connected()
     ]
 
 
-async def seen(settings: IngestSettings, job_id: UUID) -> int:
+async def count_records(settings: IngestSettings, job_id: UUID) -> int:
     return (await all_seen(settings))[job_id]
 
 
@@ -92,12 +92,12 @@ async def test_invariant_1_an_acknowledged_import_is_read_completely(
             position = await import_log.append(an_import(job))
             assert position is not None
             assert (position.partition, position.end % RECORDS) == (3, 0)
-        found = await all_seen(settings)
-        assert (found[first], found[second]) == (RECORDS, RECORDS)
+        counts = await all_seen(settings)
+        assert (counts[first], counts[second]) == (RECORDS, RECORDS)
 
 
 async def test_concurrent_imports_are_each_read_completely(settings: IngestSettings) -> None:
-    async with acceptance_of(patient(settings)) as import_log:
+    async with acceptance_of(with_long_deadlines(settings)) as import_log:
         jobs = [uuid4() for _ in range(30)]
         await asyncio.gather(*(import_log.append(an_import(job)) for job in jobs))
         assert await all_seen(settings) == dict.fromkeys(jobs, RECORDS)
@@ -106,7 +106,7 @@ async def test_concurrent_imports_are_each_read_completely(settings: IngestSetti
 async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
     settings: IngestSettings,
 ) -> None:
-    """Nothing of it stands, and the partition takes the next one."""
+    """Kafka has nothing of it, and the partition accepts the next import."""
     async with acceptance_of(settings) as import_log:
         refused, good = job_on(2), job_on(2)
         key = str(refused).encode()
@@ -116,8 +116,8 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
             await import_log.append(too_large)
         await works_again(import_log)
         await import_log.append(an_import(good))
-        found = await all_seen(settings)
-        assert (found[refused], found[good]) == (0, RECORDS)
+        counts = await all_seen(settings)
+        assert (counts[refused], counts[good]) == (0, RECORDS)
 
 
 async def test_an_import_is_stored_compressed(settings: IngestSettings, broker: Broker) -> None:
@@ -140,9 +140,9 @@ async def test_an_import_is_stored_compressed(settings: IngestSettings, broker: 
 async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after_that(
     settings: IngestSettings, broker: Broker
 ) -> None:
-    """The first import was written to a connection, and may stand when the broker wakes.
+    """The first import was written to a connection, so the broker may append it when it resumes.
 
-    What follows was not.
+    The later imports were not written.
     """
     async with acceptance_of(settings) as import_log:
         await works_again(import_log)
@@ -166,9 +166,9 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
         finally:
             broker.program.resume()
         await works_again(import_log)
-        found = await all_seen(settings)
-        assert found[sent] in {0, RECORDS}
-        assert (found[waiting], found[later]) == (0, 0)
+        counts = await all_seen(settings)
+        assert counts[sent] in {0, RECORDS}
+        assert (counts[waiting], counts[later]) == (0, 0)
 
 
 async def test_invariant_1_a_send_without_an_answer_is_unknown_and_never_partial(
@@ -191,7 +191,7 @@ async def test_invariant_1_a_send_without_an_answer_is_unknown_and_never_partial
             monkeypatch.undo()
             broker.program.resume()
         await works_again(import_log)
-        assert await seen(settings, unknown) in {0, RECORDS}
+        assert await count_records(settings, unknown) in {0, RECORDS}
 
 
 async def test_imports_are_accepted_again_after_a_broker_was_killed(
@@ -201,24 +201,22 @@ async def test_imports_are_accepted_again_after_a_broker_was_killed(
         before, refused = job_on(4), job_on(4)
         await import_log.append(an_import(before))
         broker.program.kill()
-        # or the import would be written to one
-        await eventually(lambda: not connections_of(import_log))
+        # Otherwise the import could be written to a dying connection
+        await eventually(lambda: not list_connections(import_log))
         with pytest.raises(BrokerUnavailable) as error:
             await import_log.append(an_import(refused))
         assert not isinstance(error.value, AcceptanceUnknown)
         broker.program.start()
         await works_again(import_log)
-        found = await all_seen(settings)
-        assert (found[before], found[refused]) == (RECORDS, 0)
+        counts = await all_seen(settings)
+        assert (counts[before], counts[refused]) == (RECORDS, 0)
 
 
 async def test_a_batch_whose_answer_was_lost_is_sent_again_without_duplicates(
     settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker knows the batch by producer id and sequence, and answers with the offset that it
-    has.
-    """
-    async with acceptance_of(patient(settings)) as import_log:
+    """The broker recognizes the batch by producer id and sequence and answers with its offset."""
+    async with acceptance_of(with_long_deadlines(settings)) as import_log:
         job, after = job_on(5), job_on(5)
         client = import_log._appenders[5]
         await client.wait_until_connected()
@@ -237,8 +235,8 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_without_duplicates(
         assert await import_log.append(an_import(job)) is not None
         assert len(lost) == 1
         await import_log.append(an_import(after))
-        found = await all_seen(settings)
-        assert (found[job], found[after]) == (RECORDS, RECORDS)
+        counts = await all_seen(settings)
+        assert (counts[job], counts[after]) == (RECORDS, RECORDS)
 
 
 async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(
@@ -248,10 +246,10 @@ async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(
         await import_log.append(an_import(job_on(0)))
         appender = import_log._appenders[0]
         assert appender._session is not None
-        appender._session.next_sequence += 7  # as if the broker had lost what came before
+        appender._session.next_sequence += 7  # as if the broker had lost earlier batches
         job = job_on(0)
         await import_log.append(an_import(job))
-        assert await seen(settings, job) == RECORDS
+        assert await count_records(settings, job) == RECORDS
 
 
 async def test_invariant_1_a_client_that_disconnects_leaves_nothing_or_one_whole_job(
@@ -261,15 +259,15 @@ async def test_invariant_1_a_client_that_disconnects_leaves_nothing_or_one_whole
         jobs = [uuid4() for _ in range(20)]
         for number, job in enumerate(jobs):
             appending = asyncio.create_task(import_log.append(an_import(job)))
-            await asyncio.sleep(number / 2000)  # somewhere in the middle
+            await asyncio.sleep(number / 2000)  # at different moments of the append
             appending.cancel()
             await asyncio.gather(appending, return_exceptions=True)
         await works_again(import_log)
-        found = await all_seen(settings)
-        assert {found[job] for job in jobs} <= {0, RECORDS}
+        counts = await all_seen(settings)
+        assert {counts[job] for job in jobs} <= {0, RECORDS}
 
 
-PRODUCE = """
+PRODUCER_SCRIPT = """
 import asyncio, sys
 from uuid import uuid4
 from services.ingest.config import IngestSettings
@@ -289,11 +287,11 @@ asyncio.run(main())
 async def test_a_killed_producer_delays_neither_readers_nor_its_successor(
     settings: IngestSettings,
 ) -> None:
-    """With transactions, readers waited for its open one, up to 12 s."""
+    """With transactions, readers waited up to 12 s for its open transaction."""
     producer = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        PRODUCE,
+        PRODUCER_SCRIPT,
         settings.kafka_bootstrap_servers,
         settings.topic_prefix,
         stdout=asyncio.subprocess.PIPE,
@@ -307,22 +305,22 @@ async def test_a_killed_producer_delays_neither_readers_nor_its_successor(
         jobs = [job_on(partition) for partition in range(6)]
         for job in jobs:
             await successor.append(an_import(job))
-        found = await all_seen(settings)
-    assert {found[job] for job in jobs} == {RECORDS}
-    assert set(found.values()) == {RECORDS}
+        counts = await all_seen(settings)
+    assert {counts[job] for job in jobs} == {RECORDS}
+    assert set(counts.values()) == {RECORDS}
 
 
 async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_import(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(patient(settings)) as import_log:
+    async with acceptance_of(with_long_deadlines(settings)) as import_log:
         await works_again(import_log)
         appender, job = import_log._appenders[2], job_on(2)
         assert appender._session is not None
         dead = appender._session.client
         await kill_metadata_task(dead)
         await import_log.append(an_import(job))
-        assert await seen(settings, job) == RECORDS
+        assert await count_records(settings, job) == RECORDS
         assert appender._session.client is not dead
 
 
@@ -367,7 +365,7 @@ async def test_during_an_outage_it_reports_a_problem_and_leaves_no_task_running(
 async def test_ten_concurrent_imports_of_the_largest_size_are_read_completely(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(patient(settings)) as import_log:
+    async with acceptance_of(with_long_deadlines(settings)) as import_log:
         jobs = [uuid4() for _ in range(10)]
         row_bytes = MAX_IMPORT_BYTES // 501 - 400
         await asyncio.gather(

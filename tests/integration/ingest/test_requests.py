@@ -81,7 +81,7 @@ def request(workspace: Workspace, **fields: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def delivered(
+def build_record(
     value: bytes | None, *, kind: str = EventType.IMPORT_REQUESTED
 ) -> "ConsumerRecord[bytes, bytes]":
     about = build_headers(
@@ -94,28 +94,28 @@ def delivered(
 async def handle(
     handler: ImportRequestHandler, *records: "ConsumerRecord[bytes, bytes]"
 ) -> list[str]:
-    """The codes of the dead letters."""
+    """Processes the records and returns the error codes of the dead letters."""
     decoded, poison = handler.decode(records)
     return [
-        letter.reason.code
-        for letter in [*poison, *await handler.process(decoded, poison, Advance())]
+        dead_letter.reason.code
+        for dead_letter in [*poison, *await handler.process(decoded, poison, Advance())]
     ]
 
 
 class ImportsTopic:
-    """What stands on the topic `imports`."""
+    """Reads the topic `imports`."""
 
     def __init__(self, kafka: str, prefix: str) -> None:
         self._kafka = kafka
         self._prefix = prefix
 
-    async def of(self, request_id: str) -> list[ImportAccepted | ImportRejected]:
+    async def read_events(self, request_id: str) -> list[ImportAccepted | ImportRejected]:
         records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
         values = values_of((record.value for record in records), RecordKind.IMPORT)
         events = [decode_import(value) for value in values]
         return [event for event in events if event.request_id == request_id]
 
-    async def rows(self, job_id: UUID) -> int:
+    async def count_rows(self, job_id: UUID) -> int:
         records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
         values = (record.value for record in records if record.key == str(job_id).encode())
         return len(values_of(values, RecordKind.ROW))
@@ -131,11 +131,12 @@ async def test_a_request_becomes_an_import(
 ) -> None:
     assert (
         await handle(
-            handler, delivered(request(workspace, request_id="a", rows=[submitted(), submitted()]))
+            handler,
+            build_record(request(workspace, request_id="a", rows=[submitted(), submitted()])),
         )
         == []
     )
-    (event,) = await imports.of("a")
+    (event,) = await imports.read_events("a")
     assert isinstance(event, ImportAccepted)
     assert (event.workspace_id, event.total_rows, event.source_filename, event.source_type) == (
         workspace.id,
@@ -143,16 +144,16 @@ async def test_a_request_becomes_an_import(
         "planner",
         "json",
     )
-    assert await imports.rows(event.job_id) == 2
+    assert await imports.count_rows(event.job_id) == 2
 
 
 async def test_a_redelivered_request_is_one_job(
     handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
 ) -> None:
-    record = delivered(request(workspace, request_id="b"))
+    record = build_record(request(workspace, request_id="b"))
     assert await handle(handler, record, record) == []
     assert await handle(handler, record) == []
-    assert len(await imports.of("b")) == 1
+    assert len(await imports.read_events("b")) == 1
 
 
 async def test_a_request_id_with_another_body_is_a_dead_letter(
@@ -162,9 +163,9 @@ async def test_a_request_id_with_another_body_is_a_dead_letter(
         request(workspace, request_id="c"),
         request(workspace, request_id="c", rows=[submitted()] * 2),
     )
-    assert await handle(handler, delivered(first), delivered(second)) == ["request_id_reused"]
-    assert await handle(handler, delivered(second)) == ["request_id_reused"]
-    assert len(await imports.of("c")) == 1
+    assert await handle(handler, build_record(first), build_record(second)) == ["request_id_reused"]
+    assert await handle(handler, build_record(second)) == ["request_id_reused"]
+    assert len(await imports.read_events("c")) == 1
 
 
 async def test_a_crash_between_claim_and_append_repeats_the_same_job(
@@ -177,9 +178,9 @@ async def test_a_crash_between_claim_and_append_repeats_the_same_job(
     claim = Claim(
         RequestKey(workspace.id, "d"), blake2b(body, digest_size=32).digest(), new_job_id(now), now
     )
-    await ledger.claim([claim])  # and then the process died
-    assert await handle(handler, delivered(body)) == []
-    (event,) = await imports.of("d")
+    await ledger.claim([claim])  # and then the process crashed
+    assert await handle(handler, build_record(body)) == []
+    (event,) = await imports.read_events("d")
     assert (event.job_id, event.accepted_at) == (claim.job_id, now)
 
 
@@ -191,21 +192,21 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
     imports: ImportsTopic,
     handler: ImportRequestHandler,
 ) -> None:
-    class Dying:
+    class CrashingLog:
         async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
             await import_log.append(batch)
-            raise BrokerUnavailable("and then the process died")
+            raise BrokerUnavailable("the process crashed")
 
     body = request(workspace, request_id="e")
-    dying = ImportRequestHandler(
+    crashing = ImportRequestHandler(
         RequestedImportService(
-            ledger, WorkspaceCache(workspace.access), Dying(), Admission(settings), settings
+            ledger, WorkspaceCache(workspace.access), CrashingLog(), Admission(settings), settings
         )
     )
     with pytest.raises(BrokerUnavailable):
-        await handle(dying, delivered(body))
-    await handle(handler, delivered(body))
-    first, second = await imports.of("e")
+        await handle(crashing, build_record(body))
+    await handle(handler, build_record(body))
+    first, second = await imports.read_events("e")
     assert first == second
 
 
@@ -218,8 +219,8 @@ async def test_invariant_1_a_request_whose_claim_was_lost_by_a_restore_is_claime
     handler: ImportRequestHandler,
     database: Database,
 ) -> None:
-    class Restoring(Admission):
-        """Postgres is replaced by an older copy while the request waits for room."""
+    class RestoredWhileWaiting(Admission):
+        """Replaces Postgres by an older copy while the request waits for capacity."""
 
         async def wait_for_capacity(self, workspace_id: UUID, deadline: float) -> None:
             async with database.transaction() as connection:
@@ -228,16 +229,20 @@ async def test_invariant_1_a_request_whose_claim_was_lost_by_a_restore_is_claime
                 )
             await super().wait_for_capacity(workspace_id, deadline)
 
-    record = delivered(request(workspace, request_id="r"))
-    restoring = ImportRequestHandler(
+    record = build_record(request(workspace, request_id="r"))
+    restored = ImportRequestHandler(
         RequestedImportService(
-            ledger, WorkspaceCache(workspace.access), import_log, Restoring(settings), settings
+            ledger,
+            WorkspaceCache(workspace.access),
+            import_log,
+            RestoredWhileWaiting(settings),
+            settings,
         )
     )
     with pytest.raises(DatabaseUnavailable, match="claim"):
-        await handle(restoring, record)
+        await handle(restored, record)
     assert await handle(handler, record) == []
-    assert len(await imports.of("r")) == 1
+    assert len(await imports.read_events("r")) == 1
 
 
 async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_crash(
@@ -248,20 +253,18 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
     imports: ImportsTopic,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A newer version refuses a row that the older one took: the batch of the older one may stand
-    in Kafka.
-    """
+    """Kafka may have the batch of an older version that accepted a row which this one refuses."""
 
-    class Dying:
+    class CrashingLog:
         async def append(self, _batch: ImportBatch, _started: float | None = None, /) -> None:
-            raise BrokerUnavailable("and then the process died")
+            raise BrokerUnavailable("the process crashed")
 
-    record = delivered(request(workspace, request_id="f", rows=[submitted(), {}, submitted()]))
+    record = build_record(request(workspace, request_id="f", rows=[submitted(), {}, submitted()]))
     access = WorkspaceCache(workspace.access)
     with pytest.raises(BrokerUnavailable):
         await handle(
             ImportRequestHandler(
-                RequestedImportService(ledger, access, Dying(), Admission(settings), settings)
+                RequestedImportService(ledger, access, CrashingLog(), Admission(settings), settings)
             ),
             record,
         )
@@ -275,15 +278,15 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
         )
         == []
     )
-    (event,) = await imports.of("f")
+    (event,) = await imports.read_events("f")
     assert isinstance(event, ImportAccepted)
-    assert (event.total_rows, await imports.rows(event.job_id)) == (3, 2)
+    assert (event.total_rows, await imports.count_rows(event.job_id)) == (3, 2)
 
 
 async def test_the_decision_is_deleted_when_the_request_is_committed(
     handler: ImportRequestHandler, workspace: Workspace, database: Database
 ) -> None:
-    assert await handle(handler, delivered(request(workspace, request_id="g"))) == []
+    assert await handle(handler, build_record(request(workspace, request_id="g"))) == []
     row = await database.fetch_first(
         select(requests).where(
             requests.c.workspace_id == workspace.id, requests.c.request_id == "g"
@@ -314,10 +317,10 @@ async def test_a_request_that_http_would_refuse_becomes_a_failed_job(
     code: str,
 ) -> None:
     request_id = str(uuid4())
-    record = delivered(request(workspace, request_id=request_id, **fields))
+    record = build_record(request(workspace, request_id=request_id, **fields))
     assert await handle(handler, record) == []
     assert await handle(handler, record) == []
-    (event,) = await imports.of(request_id)  # announced once: its id is spent
+    (event,) = await imports.read_events(request_id)  # once, because the request id is used up
     assert isinstance(event, ImportRejected)
     assert event.error_code == code
     assert event.error_message
@@ -344,13 +347,13 @@ async def test_a_request_that_http_would_refuse_becomes_a_failed_job(
 async def test_invariant_8_a_request_without_a_valid_key_is_a_dead_letter(
     handler: ImportRequestHandler, value: bytes | None, kind: str
 ) -> None:
-    assert await handle(handler, delivered(value, kind=kind)) == ["invalid_record"]
+    assert await handle(handler, build_record(value, kind=kind)) == ["invalid_record"]
 
 
 async def test_an_unknown_workspace_is_a_dead_letter(
     handler: ImportRequestHandler, workspace: Workspace
 ) -> None:
-    assert await handle(handler, delivered(request(workspace, workspace_id=str(uuid4())))) == [
+    assert await handle(handler, build_record(request(workspace, workspace_id=str(uuid4())))) == [
         "workspace_not_found"
     ]
 
@@ -358,23 +361,21 @@ async def test_an_unknown_workspace_is_a_dead_letter(
 async def test_an_invalid_request_delays_no_other(
     handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
 ) -> None:
-    good = delivered(request(workspace, request_id="good"))
+    good = build_record(request(workspace, request_id="good"))
     codes = await handle(
         handler,
-        delivered(b"garbage"),
-        delivered(request(workspace, workspace_id=str(uuid4()))),
+        build_record(b"garbage"),
+        build_record(request(workspace, workspace_id=str(uuid4()))),
         good,
     )
     assert sorted(codes) == ["invalid_record", "workspace_not_found"]
-    assert len(await imports.of("good")) == 1
+    assert len(await imports.read_events("good")) == 1
 
 
 async def test_a_decision_for_a_claim_that_now_belongs_to_another_job_is_not_stored(
     ledger: PostgresRequestLedger, workspace: Workspace
 ) -> None:
-    """Postgres was replaced by an older copy, and another replica has claimed the request for
-    another job.
-    """
+    """Postgres was replaced by an older copy and another replica claimed the request again."""
     key = RequestKey(workspace.id, "r")
     now = datetime.now(UTC)
     entries = await ledger.claim([Claim(key, b"h" * 32, uuid4(), now)])

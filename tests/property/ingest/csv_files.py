@@ -1,4 +1,4 @@
-"""CSV as any program writes it that the contract has in mind: the inverse of parse_csv."""
+"""Generates CSV files in every dialect that the contract allows."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from tests.property.documents import FIELDS, REQUIRED, cells
 
 
 class Dialect(NamedTuple):
-    """How one program writes; `blank` are lines that it leaves between rows."""
+    """The CSV dialect of a program. `blank_lines` are the lines that it writes between rows."""
 
     delimiter: str
     newline: str
     encoding: str
     quotes_all: bool
     ends_with_newline: bool
-    blank: tuple[str, ...]
+    blank_lines: tuple[str, ...]
     header_case: str
     header_space: str
 
@@ -29,12 +29,12 @@ class Dialect(NamedTuple):
             self._line(header),
             *(self._line([row.get(name, "") for name in names]) for row in rows),
         ]
-        spaced = [line for one in lines for line in (*self._blank_lines(len(names)), one)]
+        spaced = [line for row in lines for line in (*self._build_blank_lines(len(names)), row)]
         text = self.newline.join(spaced) + (self.newline if self.ends_with_newline else "")
         return text.encode(self.encoding)
 
-    def _blank_lines(self, width: int) -> list[str]:
-        return [kind.replace("|", self.delimiter * (width - 1)) for kind in self.blank]
+    def _build_blank_lines(self, width: int) -> list[str]:
+        return [kind.replace("|", self.delimiter * (width - 1)) for kind in self.blank_lines]
 
     def _line(self, row: Sequence[str]) -> str:
         return self.delimiter.join(self._cell(cell) for cell in row)
@@ -52,7 +52,7 @@ dialects = st.builds(
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     quotes_all=st.booleans(),
     ends_with_newline=st.booleans(),
-    blank=st.lists(st.sampled_from(["", "  ", "|"]), max_size=2).map(tuple),
+    blank_lines=st.lists(st.sampled_from(["", "  ", "|"]), max_size=2).map(tuple),
     header_case=st.sampled_from(["lower", "upper", "title", "swapcase"]),
     header_space=st.sampled_from(["", " ", "\u00a0"]),
 )
@@ -60,7 +60,7 @@ dialects = st.builds(
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns in any order, and rows with a cell or none in each; none of the rows is blank."""
+    """Generates columns in any order and rows with optional cells. No row is blank."""
     optional = draw(
         st.lists(st.sampled_from([name for name in FIELDS if name not in REQUIRED]), unique=True)
     )

@@ -1,4 +1,4 @@
-"""What a document costs grows as its size does, in time and in memory, however it is made up."""
+"""Parsing time and memory grow linearly with the size of a document, whatever it contains."""
 
 import gc
 import json
@@ -16,35 +16,36 @@ from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
 from tests.property.conftest import Run
 from tests.property.documents import FIELDS
-from tests.property.ingest.test_uploads import TYPE, requested
+from tests.property.ingest.test_uploads import CONTENT_TYPE, build_request
 from tests.property.profiles import examples
 from tests.support.factories import submitted
 from tests.support.uploads import read_upload
 
-SMALL = 100_000
-"""Bytes. What is quadratic takes 16 times as long for four times as much."""
-TIMES = 4
-MOST_GROWTH = 9
+SMALL_BYTES = 100_000
+"""Bytes of the smaller document. Quadratic code takes 16 times as long for 4 times the size."""
+SIZE_FACTOR = 4
+MAX_GROWTH = 9
 NOISE_SECONDS = 0.05
-"""Anything that ends so soon at the larger size is quick enough: at a nanosecond for each pair of
-bytes, 400 kB would take minutes.
+"""A parse of the larger document that takes less is not measured further. With only a nanosecond
+for each pair of bytes, 400 kB would take minutes.
 """
 
 Feed = Callable[[bytes], object]
 
 
 def check_growth(feed: Feed, document: Callable[[int], bytes]) -> None:
-    """`document` makes one of about so many bytes."""
-    large = seconds(feed, document(TIMES * SMALL))
+    """Fails if the time grows faster than the size. `document` builds one of about that size."""
+    large = measure_cpu_seconds(feed, document(SIZE_FACTOR * SMALL_BYTES))
     if large > NOISE_SECONDS:
-        small = min(seconds(feed, document(SMALL)) for _ in range(3))
-        large = min(large, seconds(feed, document(TIMES * SMALL)))
-        assert large < MOST_GROWTH * small + NOISE_SECONDS, f"{small:.3f} s became {large:.3f} s"
+        small = min(measure_cpu_seconds(feed, document(SMALL_BYTES)) for _ in range(3))
+        large = min(large, measure_cpu_seconds(feed, document(SIZE_FACTOR * SMALL_BYTES)))
+        assert large < MAX_GROWTH * small + NOISE_SECONDS, f"{small:.3f} s became {large:.3f} s"
 
 
-def seconds(feed: Feed, data: bytes) -> float:
-    """Of CPU, so that what else runs here doesn't count; nor does the collector, which goes through
-    all that the tests themselves hold.
+def measure_cpu_seconds(feed: Feed, data: bytes) -> float:
+    """Returns the CPU time of `feed`, without other processes and without the garbage collector.
+
+    The collector would traverse all objects of the test run.
     """
     gc.disable()
     try:
@@ -74,7 +75,7 @@ def feed_csv(data: bytes) -> None:
 
 
 HEADER = b"account_id,board_id,title,idempotency_key\n"
-_csv_signs = [
+_csv_tokens = [
     b",",
     b";",
     b"\t",
@@ -89,7 +90,7 @@ _csv_signs = [
     b"\xef\xbb\xbf",
     b"\xe2\x80\xa8",
 ]
-_json_signs = [
+_json_tokens = [
     b"[",
     b"{",
     b"]",
@@ -113,8 +114,8 @@ _json_signs = [
 ]
 
 
-def units(signs: list[bytes]) -> st.SearchStrategy[bytes]:
-    return st.lists(st.sampled_from(signs), min_size=1, max_size=6).map(b"".join)
+def units(tokens: list[bytes]) -> st.SearchStrategy[bytes]:
+    return st.lists(st.sampled_from(tokens), min_size=1, max_size=6).map(b"".join)
 
 
 def repeated(unit: bytes, size: int) -> bytes:
@@ -124,7 +125,7 @@ def repeated(unit: bytes, size: int) -> bytes:
 @examples(25)
 @given(
     st.sampled_from([b"", HEADER, HEADER[:-1] + b',"', HEADER + b'a,b,"']),
-    units(_csv_signs),
+    units(_csv_tokens),
     st.sampled_from([b"", b"\n", b'"']),
 )
 @example(HEADER, b'"', b"")
@@ -141,7 +142,7 @@ def test_parsing_time_of_a_csv_is_linear_in_its_size(
 @examples(25)
 @given(
     st.sampled_from([b"", b"[", b'[{"title":"', b'[{"a":', b"[{"]),
-    units(_json_signs),
+    units(_json_tokens),
     st.sampled_from([b"", b'"}]', b"]", b"}]"]),
 )
 @example(b"[", b"9", b"]")
@@ -193,7 +194,7 @@ def test_parsing_time_of_an_upload_is_linear_in_its_size(
 ) -> None:
     def feed(data: bytes) -> None:
         try:
-            run(read_upload(requested(data, TYPE), 10 * SMALL))
+            run(read_upload(build_request(data, CONTENT_TYPE), 10 * SMALL_BYTES))
         except ApiError:
             return
 
@@ -210,9 +211,9 @@ HEAVY = {
     + b",".join([b"{" + b",".join(b'"%d":1' % number for number in range(100)) + b"}"] * 500)
     + b"]",
 }
-MOST_MEMORY = 60
-"""Bytes for each byte sent: an empty array of three characters is an object of 56 bytes and its
-place in another.
+MAX_BYTES_PER_BYTE = 60
+"""Bytes of memory for each byte of the document. An empty array of three characters becomes an
+object of 56 bytes and a reference.
 """
 
 
@@ -225,4 +226,4 @@ def test_memory_of_a_document_is_linear_in_its_size(name: str) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < MOST_MEMORY * len(data)
+    assert peak < MAX_BYTES_PER_BYTE * len(data)

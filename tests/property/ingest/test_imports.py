@@ -1,6 +1,4 @@
-"""What ingest accepts, its consumers can read: whatever was sent, each row is in the batch once,
-and the batch fits.
-"""
+"""Consumers can read every batch that ingest writes. Each row is in its batch exactly once."""
 
 import json
 from typing import Any
@@ -26,11 +24,11 @@ from tests.property.profiles import examples
 from tests.support.import_batches import import_of, of_kind, results_of, rows_of
 
 WORKSPACE = UUID("6f1c3a52-62a4-4b0d-8f55-8f1d1f0a7c11")
-_quick_row, _quick_outcomes = decoder(RowAccepted).strict, decoder(RowsSettled).strict
+_decode_row, _decode_results = decoder(RowAccepted).strict, decoder(RowsSettled).strict
 
 
-class Kept:
-    """Keeps the batch that it was given last."""
+class MemoryLog:
+    """Keeps the last batch that was appended."""
 
     def __init__(self) -> None:
         self.batch: ImportBatch | None = None
@@ -39,17 +37,15 @@ class Kept:
         self.batch = batch
 
 
-def imports_of(kept: Kept) -> ImportService:
+def new_imports(log: MemoryLog) -> ImportService:
     settings = IngestSettings()
     return ImportService(
-        kept, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
+        log, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
     )
 
 
-def check(batch: ImportBatch | None) -> list[RowAccepted]:
-    """The import, its rows and its results agree, in the order that status counts on, and fit into
-    one batch.
-    """
+def check_batch(batch: ImportBatch | None) -> list[RowAccepted]:
+    """Fails unless import, rows and results agree, are in order and fit into one batch."""
     assert batch is not None
     announced, rows, settled = import_of(batch), rows_of(batch), results_of(batch)
     assert isinstance(announced, ImportAccepted)
@@ -58,9 +54,9 @@ def check(batch: ImportBatch | None) -> list[RowAccepted]:
     assert kinds == sorted(kinds, key=b"isur".index)
     outcomes = [settled] if settled else []
     for value in of_kind(batch, RecordKind.ROW):
-        _quick_row(value)
+        _decode_row(value)
     for value in of_kind(batch, RecordKind.RESULTS):
-        _quick_outcomes(value)
+        _decode_results(value)
     numbers = [row.row_number for row in rows] + [
         result.row_number for event in outcomes for result in event.results
     ]
@@ -91,13 +87,13 @@ def check(batch: ImportBatch | None) -> list[RowAccepted]:
     ).encode()
 )
 def test_a_json_import_is_refused_or_accepted_completely(run: Run, data: bytes) -> None:
-    kept = Kept()
+    log = MemoryLog()
     try:
-        run(imports_of(kept).accept_json(WORKSPACE, data, strict=True))
+        run(new_imports(log).accept_json(WORKSPACE, data, strict=True))
     except ApiError:
-        assert kept.batch is None
+        assert log.batch is None
         return
-    check(kept.batch)
+    check_batch(log.batch)
 
 
 @examples(25)
@@ -108,21 +104,21 @@ def test_a_json_import_is_refused_or_accepted_completely(run: Run, data: bytes) 
 def test_a_csv_import_is_refused_or_accepted_completely(
     run: Run, data: bytes, filename: str
 ) -> None:
-    kept = Kept()
+    log = MemoryLog()
     try:
-        run(imports_of(kept).accept_csv(WORKSPACE, data, filename, strict=True))
+        run(new_imports(log).accept_csv(WORKSPACE, data, filename, strict=True))
     except ApiError:
-        assert kept.batch is None
+        assert log.batch is None
         return
-    check(kept.batch)
+    check_batch(log.batch)
 
 
 @examples(25)
 @given(st.lists(good_rows(), min_size=1, max_size=4))
 def test_the_publisher_reads_the_row_that_was_sent(run: Run, rows: list[dict[str, Any]]) -> None:
-    kept = Kept()
-    run(imports_of(kept).accept_json(WORKSPACE, json.dumps(rows).encode(), strict=False))
-    for row in check(kept.batch):
+    log = MemoryLog()
+    run(new_imports(log).accept_json(WORKSPACE, json.dumps(rows).encode(), strict=False))
+    for row in check_batch(log.batch):
         sent = PinSubmission.model_validate(rows[row.row_number - 1])
         assert row.row == sent.to_content()
         assert row.fingerprint == compute_fingerprint(sent) == compute_fingerprint(row.row)

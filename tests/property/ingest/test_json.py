@@ -1,4 +1,4 @@
-"""JSON: what was written is read, and of anything else, a value or a refusal."""
+"""JSON of any style is read back. Any other bytes become rows or a refusal."""
 
 import json
 from contextlib import suppress
@@ -35,9 +35,9 @@ from tests.support.events import parse_event
 from tests.support.factories import submitted
 
 REFUSALS = {"invalid_json", "invalid_payload", "empty_import", "too_many_rows"}
-"""Every code for a document that is wrong as a whole."""
+"""The error codes of an invalid document."""
 EXACT = 2**53
-"""Beyond it a number may become the nearest float: no field of a row is a number."""
+"""Larger integers may be read as the nearest float. No field of a row is a number."""
 
 
 def is_exact(value: Any) -> bool:
@@ -58,16 +58,14 @@ def test_json_of_any_style_is_read_back(
 
 
 def _escaped(text: str) -> bytes:
-    """Lone surrogates can't be written as themselves."""
+    """Escapes lone surrogates, which can't be encoded."""
     return "".join(
         f"\\u{ord(sign):04x}" if 0xD800 <= ord(sign) < 0xE000 else sign for sign in text
     ).encode()
 
 
-def read_or_refused(data: bytes) -> None:
-    """What every document must be: rows, each valid or failed, or a refusal that there is a code
-    for.
-    """
+def check_read_or_refused(data: bytes) -> None:
+    """Fails unless the document is read as rows or refused with a documented code."""
     try:
         rows = require_rows(parse_json(data))
     except ApiError as refusal:
@@ -99,7 +97,7 @@ def read_or_refused(data: bytes) -> None:
 @example(b'[{"' + b'a":1,"' * 20_000 + b'b":1}]')
 @example(b"\xef\xbb\xbf[{}]")
 def test_a_damaged_document_is_read_or_refused(data: bytes) -> None:
-    read_or_refused(data)
+    check_read_or_refused(data)
 
 
 @examples(40)
@@ -108,10 +106,10 @@ def test_rows_are_validated_independently(rows: list[dict[str, Any]]) -> None:
     together = validate(rows)
     alone = [validate([row]) for row in rows]
     assert [row.content for row in together.valid] == [
-        row.content for one in alone for row in one.valid
+        row.content for parsed in alone for row in parsed.valid
     ]
     assert [result.errors for result in together.failed] == [
-        result.errors for one in alone for result in one.failed
+        result.errors for parsed in alone for result in parsed.failed
     ]
     assert all(
         len(json.loads(row.content).get("related_terms", [])) <= MAX_RELATED_TERMS
@@ -149,7 +147,7 @@ def _require_same(content: bytes, compute_fingerprint_hex: bytes, pin: PinSubmis
 
 
 def test_usual_rows_of_a_campaign_pass_the_fast_path() -> None:
-    """Or imports would take three times as long, and no one would see it."""
+    """If they did not, imports would take three times as long and no other test would fail."""
     every_field = submitted(
         alt_text="é",
         cover_image_url="https://c.example/x.png",
@@ -173,7 +171,7 @@ def test_usual_rows_of_a_campaign_pass_the_fast_path() -> None:
 @examples(40)
 @given(good_rows())
 def test_generated_good_rows_fail_only_for_urls_and_times(row: dict[str, Any]) -> None:
-    """Or the properties above would say nothing of valid rows.
+    """If they did not, the properties above would not test valid rows.
 
     What is refused is a URL, or a time near the ends of the calendar.
     """

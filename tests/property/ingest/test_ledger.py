@@ -1,6 +1,4 @@
-"""Requests by topic on the real ledger: whatever fails between claim, append and mark, each is the
-same job, byte for byte.
-"""
+"""Requests by topic on the real ledger: each stays the same job, byte for byte, whatever fails."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +37,7 @@ from tests.property.records import received
 from tests.support.factories import submitted
 from tests.support.import_batches import import_of
 
-ABOUT = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
+HEADERS = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
 BODIES: tuple[Any, ...] = (
     [submitted(idempotency_key="k")],
     [submitted(idempotency_key="k"), {}],
@@ -49,8 +47,8 @@ BODIES: tuple[Any, ...] = (
 FAULTS = ("nothing was appended", "the answer was lost", "the mark was lost")
 
 
-class Kafka:
-    """Takes what is appended. Of the next appends some fail, before they took effect or after."""
+class FaultyLog:
+    """Keeps appended batches. Some appends fail before or after they take effect."""
 
     def __init__(self) -> None:
         self.appended: list[ImportBatch] = []
@@ -65,8 +63,8 @@ class Kafka:
             raise AcceptanceUnknown(fault)
 
 
-class Forgetful(PostgresRequestLedger):
-    """The real ledger, which Postgres may leave before it is told."""
+class ForgetfulLedger(PostgresRequestLedger):
+    """The real ledger, which fails to mark requests while `forgets` is set."""
 
     forgets = False
 
@@ -76,9 +74,11 @@ class Forgetful(PostgresRequestLedger):
         await super().mark_committed(keys)
 
 
-class Requesting(RuleBasedStateMachine):
-    """`_first` has the body that each name was first seen with; `_done` those that are marked, and
-    are never appended again.
+class RequestMachine(RuleBasedStateMachine):
+    """Delivers random batches of requests, with faults, and checks what is appended.
+
+    `_first` has the first body of each key. `_done` has the committed keys, which must never be
+    appended again.
     """
 
     def __init__(self, pool: Database, run: Run) -> None:
@@ -94,7 +94,7 @@ class Requesting(RuleBasedStateMachine):
         operator, access = OperatorRepository(self._pool), AccessRepository(self._pool)
         self._workspaces = [self._run(operator.create_workspace("Test")) for _ in range(2)]
         self._unknown = self._ids.new()
-        self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
+        self._kafka, self._ledger = FaultyLog(), ForgetfulLedger(self._pool)
         settings = IngestSettings(imports_at_once=2)
         self._handler = ImportRequestHandler(
             RequestedImportService(
@@ -117,21 +117,21 @@ class Requesting(RuleBasedStateMachine):
     def deliver(
         self, requested: list[tuple[int, str, int]], faults: list[str | None], *, forgets: bool
     ) -> None:
-        """A batch; whether it ends well or not, any of it may come again."""
+        """Delivers a batch. Its requests may be delivered again, whether it succeeds or fails."""
         batch = [self._request(workspace, name, body) for workspace, name, body in requested]
         self._kafka.faults, self._kafka.appended = list(faults), []
         self._ledger.forgets = forgets
-        letters = self._process(batch)
+        dead_letters = self._process(batch)
         for (workspace_id, name), value in batch:
             if workspace_id != self._unknown:
                 self._first.setdefault((workspace_id, name), value)
         self._check_appended({key for key, _ in batch})
-        if letters is not None:
+        if dead_letters is not None:
             wrong = [value for key, value in batch if value != self._first.get(key)]
-            assert letters == sorted(wrong)
+            assert dead_letters == sorted(wrong)
             self._done |= {key for key, value in batch if value == self._first.get(key)}
         elif not forgets:
-            self._done |= self._marked()
+            self._done |= self._read_committed()
 
     def _request(self, workspace: int, name: str, body: int) -> tuple[tuple[UUID, str], bytes]:
         workspace_id = [*self._workspaces, self._unknown][workspace]
@@ -144,14 +144,16 @@ class Requesting(RuleBasedStateMachine):
         return (workspace_id, name), json.dumps(document).encode()
 
     def _process(self, batch: Sequence[tuple[tuple[UUID, str], bytes]]) -> list[bytes] | None:
-        """The values of the dead letters; None when the batch has to be repeated."""
-        records = [received(TopicName.IMPORT_REQUESTS, value, headers=ABOUT) for _, value in batch]
+        """Returns the values of the dead letters, or None if the batch must be retried."""
+        records = [
+            received(TopicName.IMPORT_REQUESTS, value, headers=HEADERS) for _, value in batch
+        ]
         try:
             decoded, poison = self._handler.decode(records)
-            letters = self._run(self._handler.process(decoded, poison, Advance()))
+            dead_letters = self._run(self._handler.process(decoded, poison, Advance()))
         except Unavailable:
             return None
-        return sorted(letter.record.value for letter in letters)
+        return sorted(dead_letter.record.value for dead_letter in dead_letters)
 
     def _check_appended(self, requested: set[tuple[UUID, str]]) -> None:
         for batch in self._kafka.appended:
@@ -162,26 +164,27 @@ class Requesting(RuleBasedStateMachine):
             rows = json.loads(self._first[key])["rows"]
             assert isinstance(announced, ImportRejected) is (not isinstance(rows, list) or not rows)
 
-    def _marked(self) -> set[tuple[UUID, str]]:
-        """As another replica would find it: by claiming them all again."""
+    def _read_committed(self) -> set[tuple[UUID, str]]:
+        """Reads the committed keys as another replica would: by claiming all of them again."""
         claims = [
             Claim(RequestKey(*key), b"", self._ids.new(), announced_at(self._appended[key]))
             for key in self._appended
         ]
         entries: dict[RequestKey, LedgerEntry] = self._run(self._ledger.claim(claims))
-        return {tuple(key) for key, entry in entries.items() if entry.is_committed}  # type: ignore[misc]
+        committed = (key for key, entry in entries.items() if entry.is_committed)
+        return {(key.workspace_id, key.request_id) for key in committed}
 
 
 def announced_at(batch: ImportBatch) -> Any:
     return import_of(batch).accepted_at
 
 
-@pytest.mark.timeout(900)  # a failure is made small first
+@pytest.mark.timeout(900)  # Hypothesis shrinks a failure first
 def test_invariants_1_and_2_a_request_by_topic_is_one_job_whatever_fails_in_between(
     pool: Database, run: Run
 ) -> None:
-    class Here(Requesting):
+    class BoundMachine(RequestMachine):
         def __init__(self) -> None:
             super().__init__(pool, run)
 
-    run_state_machine_as_test(Here, settings=examples(15))
+    run_state_machine_as_test(BoundMachine, settings=examples(15))

@@ -1,4 +1,4 @@
-"""Multipart: the file that was put in comes out, and of anything else, a file or a refusal."""
+"""An uploaded file is read back from its multipart body. Other bodies are read or refused."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ from tests.property.profiles import examples
 from tests.property.refusals import check
 from tests.support.uploads import read_upload
 
-# Starlette leaves a file that the body never ended to the collector: at most the body's 5 MiB,
-# freed with the request
+# Starlette does not close the file of an incomplete body. The garbage collector frees its memory,
+# at most 5 MiB
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 
 REFUSALS = {"invalid_multipart", "missing_file", "unsupported_media_type", "payload_too_large"}
-LIMIT = 100_000
-TYPE = b"multipart/form-data; boundary=cut"
+LIMIT_BYTES = 100_000
+CONTENT_TYPE = b"multipart/form-data; boundary=cut"
 
 
-def requested(body: bytes, content_type: bytes, sizes: Sequence[int] = ()) -> Request:
-    """A request whose body comes in pieces of these sizes, and then the rest."""
+def build_request(body: bytes, content_type: bytes, sizes: Sequence[int] = ()) -> Request:
+    """Builds a request whose body arrives in chunks of these sizes and a last chunk."""
     pieces = []
     for size in sizes:
         pieces.append(body[:size])
@@ -57,12 +57,13 @@ def multipart(data: bytes, filename: bytes = b"a.csv", field: bytes = b"file") -
     )
 
 
-def upload_or_refused(run: Run, body: bytes, content_type: bytes) -> UploadedFile | None:
+def read_or_refused(run: Run, body: bytes, content_type: bytes) -> UploadedFile | None:
     try:
-        return run(read_upload(requested(body, content_type), LIMIT))  # type: ignore[no-any-return]
+        upload: UploadedFile = run(read_upload(build_request(body, content_type), LIMIT_BYTES))
     except ApiError as refusal:
         check(refusal, REFUSALS)
         return None
+    return upload
 
 
 @examples(60)
@@ -71,9 +72,9 @@ def test_an_uploaded_file_is_read_unchanged_however_the_body_is_chunked(
     run: Run, data: bytes, sizes: list[int]
 ) -> None:
     assume(b"--cut" not in data)
-    assert run(read_upload(requested(multipart(data), TYPE, sizes), LIMIT)) == UploadedFile(
-        data, "a.csv"
-    )
+    assert run(
+        read_upload(build_request(multipart(data), CONTENT_TYPE, sizes), LIMIT_BYTES)
+    ) == UploadedFile(data, "a.csv")
 
 
 @examples(120)
@@ -97,11 +98,11 @@ def test_an_uploaded_file_is_read_unchanged_however_the_body_is_chunked(
 )
 @example(b"--cut\r\ncontent-disposition: form-data" + b"; a=b" * 15_000 + b"\r\n\r\n\r\n--cut--")
 def test_a_damaged_body_is_read_or_refused(run: Run, body: bytes) -> None:
-    upload_or_refused(run, body, TYPE)
+    read_or_refused(run, body, CONTENT_TYPE)
 
 
-_types = st.binary(max_size=30).map(lambda rest: TYPE + rest) | mutated(
-    st.just(TYPE + b"; charset=utf-8")
+_types = st.binary(max_size=30).map(lambda rest: CONTENT_TYPE + rest) | mutated(
+    st.just(CONTENT_TYPE + b"; charset=utf-8")
 )
 
 
@@ -115,4 +116,4 @@ _types = st.binary(max_size=30).map(lambda rest: TYPE + rest) | mutated(
 @example(b"multipart/form-data; boundary*=utf-8''c%75t")
 @example(b"multipart/form-data; boundary=" + b"c" * 60_000)
 def test_a_damaged_content_type_is_read_or_refused(run: Run, content_type: bytes) -> None:
-    upload_or_refused(run, multipart(b"data", b"\xc3\xa4.csv"), content_type)
+    read_or_refused(run, multipart(b"data", b"\xc3\xa4.csv"), content_type)

@@ -1,6 +1,4 @@
-"""Rows for accounts that a key does not permit: each fails for itself, however its account is
-spelt.
-"""
+"""Rows for accounts that an API key does not permit fail. The other rows are not affected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,19 +11,19 @@ from tests.support.factories import ACCOUNT, submitted
 
 SPELLINGS: list[Callable[[UUID], str]] = [
     str,
-    lambda one: str(one).upper(),
-    lambda one: f"  {one} ",
-    lambda one: one.hex,
-    lambda one: one.urn,
+    lambda account_id: str(account_id).upper(),
+    lambda account_id: f"  {account_id} ",
+    lambda account_id: account_id.hex,
+    lambda account_id: account_id.urn,
 ]
 
 
-@pytest.mark.parametrize("spelt", SPELLINGS, ids=["usual", "upper case", "blanks", "hex", "urn"])
-def test_the_allow_list_ignores_the_spelling_of_an_account_id(spelt: Callable[[UUID], str]) -> None:
-    rows: list[Any] = [submitted(account_id=spelt(ACCOUNT)), submitted(account_id=spelt(uuid4()))]
-    kept = fail_forbidden_accounts(validate(rows), {ACCOUNT})
-    assert [row.row_number for row in kept.valid] == [1]
-    assert [(row.row_number, row.error_code) for row in kept.failed] == [
+@pytest.mark.parametrize("spell", SPELLINGS, ids=["usual", "upper case", "blanks", "hex", "urn"])
+def test_the_allow_list_ignores_the_spelling_of_an_account_id(spell: Callable[[UUID], str]) -> None:
+    rows: list[Any] = [submitted(account_id=spell(ACCOUNT)), submitted(account_id=spell(uuid4()))]
+    checked = fail_forbidden_accounts(validate(rows), {ACCOUNT})
+    assert [row.row_number for row in checked.valid] == [1]
+    assert [(row.row_number, row.error_code) for row in checked.failed] == [
         (2, "account_not_permitted")
     ]
 
@@ -38,9 +36,9 @@ def test_permitted_rows_are_unchanged_and_forbidden_rows_fail_with_key_and_accou
         submitted(),
     ]
     parsed = validate(rows)
-    kept = fail_forbidden_accounts(parsed, {ACCOUNT})
-    assert kept.valid == parsed.valid[1:]
-    foreign, faulty = kept.failed
+    checked = fail_forbidden_accounts(parsed, {ACCOUNT})
+    assert checked.valid == parsed.valid[1:]
+    foreign, faulty = checked.failed
     assert (foreign.row_number, foreign.idempotency_key) == (1, "k")
     assert foreign.error_message == (
         f"account_id: This API key may not publish to account {other}. Use a key that may."

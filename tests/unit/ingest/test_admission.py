@@ -1,6 +1,4 @@
-"""Who is let in and who is told to come again: by figures that are given here, on a clock of the
-test's own.
-"""
+"""Admission control with given lag samples and a fake clock."""
 
 import asyncio
 import math
@@ -19,7 +17,7 @@ A, B = uuid4(), uuid4()
 
 
 class Scene:
-    """An admission with limits of 1000 and 10 000, its clock and its log of rows."""
+    """Admission control with limits of 1000 and 10 000 rows, a fake clock and a fake log."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -27,9 +25,9 @@ class Scene:
         self.admission = Admission(settings, lambda: self.now)
         self.end = 0
         self.settled = 0
-        self.look()
+        self.take_sample()
 
-    def look(self) -> None:
+    def take_sample(self) -> None:
         self.admission.observe(LagSample(self.now, {0: self.end}, {0: self.settled}))
 
     def accept(self, workspace: UUID, rows: int) -> None:
@@ -37,7 +35,7 @@ class Scene:
             self.end += rows
             reservation.position = EndPosition(0, self.end)
 
-    def refusal(self, workspace: UUID) -> Overloaded | None:
+    def find_refusal(self, workspace: UUID) -> Overloaded | None:
         try:
             self.admission.require_capacity(workspace)
         except Overloaded as refusal:
@@ -53,7 +51,7 @@ def scene() -> Scene:
 def test_a_workspace_may_import_while_its_unsettled_rows_are_below_the_limit(scene: Scene) -> None:
     scene.accept(A, 999)
     scene.accept(A, 500)
-    refusal = scene.refusal(A)
+    refusal = scene.find_refusal(A)
     assert refusal is not None
     assert (refusal.status, refusal.code, refusal.details["limit"], refusal.details["current"]) == (
         429,
@@ -61,10 +59,10 @@ def test_a_workspace_may_import_while_its_unsettled_rows_are_below_the_limit(sce
         1000,
         1499,
     )
-    assert scene.refusal(B) is None
+    assert scene.find_refusal(B) is None
     scene.settled = 999
-    scene.look()
-    assert scene.refusal(A) is None
+    scene.take_sample()
+    assert scene.find_refusal(A) is None
 
 
 def test_concurrent_imports_do_not_overshoot_the_limit(scene: Scene) -> None:
@@ -81,19 +79,19 @@ def test_the_system_limit_has_a_reserve_for_workspaces_without_unsettled_rows(
     scene: Scene,
 ) -> None:
     scene.end = 9_999
-    scene.look()
+    scene.take_sample()
     scene.accept(A, 1)
-    refusal = scene.refusal(A)
+    refusal = scene.find_refusal(A)
     assert refusal is not None
     assert (refusal.code, refusal.details["limit"], refusal.details["current"]) == (
         "overloaded",
         10_000,
         10_000,
     )
-    assert scene.refusal(B) is None
+    assert scene.find_refusal(B) is None
     scene.end = 11_000
-    scene.look()
-    refusal = scene.refusal(B)
+    scene.take_sample()
+    refusal = scene.find_refusal(B)
     assert refusal is not None
     assert (refusal.code, refusal.details["limit"]) == ("overloaded", 11_000)
 
@@ -101,7 +99,7 @@ def test_the_system_limit_has_a_reserve_for_workspaces_without_unsettled_rows(
 def test_an_import_that_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
     with pytest.raises(BrokerUnavailable), scene.admission.reserve(A, 5000):
         raise BrokerUnavailable("away")
-    assert scene.refusal(A) is None
+    assert scene.find_refusal(A) is None
 
 
 @pytest.mark.parametrize(
@@ -113,20 +111,20 @@ async def test_an_import_that_may_have_been_accepted_is_counted_for_a_while(
     monkeypatch.setattr(admission, "IN_DOUBT_SECONDS", 0.05)
     with pytest.raises(type(fault)), scene.admission.reserve(A, 5000):
         raise fault
-    assert scene.refusal(A) is not None
-    await eventually(lambda: scene.refusal(A) is None)
+    assert scene.find_refusal(A) is not None
+    await eventually(lambda: scene.find_refusal(A) is None)
 
 
 def test_without_lag_samples_no_import_is_refused_and_no_rows_are_counted(scene: Scene) -> None:
     scene.accept(A, 1000)
-    assert scene.refusal(A) is not None
+    assert scene.find_refusal(A) is not None
     scene.now += STALE_AFTER_SECONDS + 1
     for _ in range(100):
         scene.accept(A, 500)
-    assert scene.refusal(A) is None
+    assert scene.find_refusal(A) is None
     assert scene.admission._backlog.count_rows(A) == 1000
-    scene.look()
-    assert scene.refusal(A) is not None
+    scene.take_sample()
+    assert scene.find_refusal(A) is not None
 
 
 @pytest.mark.parametrize(
@@ -137,17 +135,17 @@ def test_retry_after_is_computed_from_the_settlement_rate_within_bounds(
 ) -> None:
     scene.accept(A, 1999)
     scene.admission._backlog.settlement_rate = rate
-    refusal = scene.refusal(A)
+    refusal = scene.find_refusal(A)
     assert refusal is not None
     assert refusal.headers == {"Retry-After": str(seconds)}
 
 
 def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) -> None:
     scene.end = 3000
-    scene.look()
+    scene.take_sample()
     scene.accept(A, 1000)
     scene.admission._backlog.settlement_rate = 1.0
-    refusal = scene.refusal(A)
+    refusal = scene.find_refusal(A)
     assert refusal is not None
     assert refusal.retry_after == math.ceil(1 * 4000 / 1000)
 
@@ -158,11 +156,11 @@ async def test_a_lag_sample_that_frees_capacity_wakes_a_waiting_import(scene: Sc
         scene.admission.wait_for_capacity(A, asyncio.get_running_loop().time() + 30)
     )
     await asyncio.sleep(0)
-    scene.look()
+    scene.take_sample()
     await asyncio.sleep(0)
     assert not waiting.done()
     scene.settled = 1000
-    scene.look()
+    scene.take_sample()
     await asyncio.wait_for(waiting, 5)
 
 

@@ -1,6 +1,4 @@
-"""The tracker that admission goes by: nothing counted twice, nothing forgotten, nothing kept for
-ever.
-"""
+"""The tracker counts each unsettled row once and forgets settled rows."""
 
 from uuid import UUID, uuid4
 
@@ -58,11 +56,11 @@ def test_rows_before_the_publishers_offset_are_settled_for_their_own_workspace()
     assert (tracker.count_rows(A), tracker.count_rows(B)) == (
         500,
         20,
-    )  # a part of an import is not settled
+    )  # an import settles only as a whole
     tracker.observe(sample(522, 500))
     assert (tracker.count_rows(A), tracker.count_rows(B), tracker.total_rows) == (0, 20, 22)
     tracker.observe(sample(522, 521))
-    assert (tracker.count_rows(B), tracker.total_rows) == (0, 1)  # a record of the next import
+    assert (tracker.count_rows(B), tracker.total_rows) == (0, 1)  # the record of another import
 
 
 def test_imports_confirmed_out_of_order_are_settled_in_the_order_of_the_log() -> None:
@@ -99,7 +97,7 @@ def test_the_settlement_rate_is_measured_only_while_the_publisher_is_busy() -> N
     tracker.observe(sample(105_001, 105_000, at=100))
     assert tracker.settlement_rate == pytest.approx(
         10_000
-    )  # idle since: that says nothing of what it could do
+    )  # unchanged: an idle publisher says nothing about its speed
 
 
 def test_the_settlement_rate_of_a_stopped_publisher_falls_to_zero() -> None:

@@ -1,4 +1,4 @@
-"""What ingest refuses to start with."""
+"""Settings that ingest refuses at its start."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,6 +1,6 @@
-"""What becomes of a batch of requests when some of it fails.
+"""Batches of requests in which some fail.
 
-The ledger and Kafka are stood in for; tests/integration has the real ones.
+The ledger and Kafka are fakes. tests/integration has the real ones.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class EveryWorkspace:
 
 
 class ImportLog:
-    """Appends when told to, and fails for the requests it is told to."""
+    """Appends while `gate` is open and fails for the requests in `failing`."""
 
     def __init__(self) -> None:
         self.failing: dict[str, Exception] = {}
@@ -139,11 +139,11 @@ def record(value: bytes, *more: tuple[str, bytes]) -> "ConsumerRecord[bytes, byt
 async def handle(
     handler: ImportRequestHandler, *records: "ConsumerRecord[bytes, bytes]"
 ) -> list[str]:
-    """The messages of the dead letters."""
+    """Processes the records and returns the messages of the dead letters."""
     decoded, poison = handler.decode(records)
     return [
-        letter.reason.message
-        for letter in [*poison, *await handler.process(decoded, poison, Advance())]
+        dead_letter.reason.message
+        for dead_letter in [*poison, *await handler.process(decoded, poison, Advance())]
     ]
 
 
@@ -167,7 +167,7 @@ async def test_a_failed_append_neither_undoes_nor_repeats_the_others(
 async def test_no_append_is_still_running_when_a_batch_fails(
     handler: ImportRequestHandler, ledger: MemoryLedger, log: ImportLog
 ) -> None:
-    """Or the retry would append under the same job ids at the same time."""
+    """A running append would race with the retry, which uses the same job ids."""
     log.failing = {"a": BrokerUnavailable("away")}
     log.gate.clear()
     handling = asyncio.create_task(handle(handler, request("a"), request("b")))
@@ -182,7 +182,7 @@ async def test_no_append_is_still_running_when_a_batch_fails(
 async def test_concurrent_appends_are_limited_by_imports_at_once(
     handler: ImportRequestHandler, log: ImportLog
 ) -> None:
-    """The others would wait with their deadline running."""
+    """More appends would wait while their deadline runs."""
     log.gate.clear()
     handling = asyncio.create_task(handle(handler, *(request(str(number)) for number in range(8))))
     await eventually(lambda: len(log.begun) == 2)
@@ -249,12 +249,12 @@ async def test_invariant_8_the_rows_of_a_replayed_request_carry_its_replay_count
 async def test_invariant_4_a_redelivered_request_is_not_decided_again(
     handler: ImportRequestHandler, log: ImportLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first batch may stand in Kafka, and a newer version may have other rules."""
+    """Kafka may have the first batch, and a newer version may have other rules."""
     request_record = request("a")
     log.failing = {"a": AcceptanceUnknown("silent")}
     with pytest.raises(AcceptanceUnknown):
         await handle(handler, request_record)
-    # every row is refused, or worse
+    # The other rules drop every row
     monkeypatch.setattr(requests, "validate", lambda _rows: ParsedRows())
     log.failing = {}
     await handle(handler, request_record)

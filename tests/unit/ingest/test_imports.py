@@ -1,4 +1,4 @@
-"""Where an import is parsed: what takes long must not hold up the event loop."""
+"""Slow parsing must not block the event loop."""
 
 import asyncio
 import json
@@ -23,52 +23,54 @@ from tests.support.waiting import eventually
 CSV = "account_id,board_id,title,image_url,idempotency_key\n"
 
 
-class Appended:
+class AcceptingLog:
     async def append(self, batch: ImportBatch, started: float | None = None) -> None: ...
 
 
 def new_imports() -> ImportService:
     settings = IngestSettings()
     return ImportService(
-        Appended(), Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
+        AcceptingLog(), Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
     )
 
 
 @pytest.fixture
-def parsed_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The threads that validated rows."""
+def parser_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Records the ids of the threads that validate rows."""
     threads: list[int] = []
 
-    def watched(rows: list[RawRow], *, strict: bool = False) -> ParsedRows:
+    def validate_and_record(rows: list[RawRow], *, strict: bool = False) -> ParsedRows:
         threads.append(threading.get_ident())
         return validate(rows, strict=strict)
 
-    monkeypatch.setattr(imports, "validate", watched)
+    monkeypatch.setattr(imports, "validate", validate_and_record)
     return threads
 
 
-async def test_json_of_the_usual_size_is_parsed_on_the_event_loop(parsed_in: list[int]) -> None:
+async def test_json_of_the_usual_size_is_parsed_on_the_event_loop(
+    parser_threads: list[int],
+) -> None:
     await new_imports().accept_json(uuid4(), json.dumps([submitted()]).encode(), strict=False)
-    assert parsed_in == [threading.get_ident()]
+    assert parser_threads == [threading.get_ident()]
 
 
-async def test_large_json_is_parsed_in_a_thread(parsed_in: list[int]) -> None:
+async def test_large_json_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
     body = json.dumps([submitted()]).encode() + b" " * MAX_EVENT_LOOP_BYTES
     accepted = await new_imports().accept_json(uuid4(), body, strict=False)
     assert accepted.rows.total == 1
-    assert threading.get_ident() not in parsed_in
+    assert threading.get_ident() not in parser_threads
 
 
-async def test_a_csv_is_parsed_in_a_thread(parsed_in: list[int]) -> None:
+async def test_a_csv_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
     accepted = await new_imports().accept_csv(
         uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False
     )
     assert (accepted.rows.total, accepted.source_filename) == (1, "a.csv")
-    assert threading.get_ident() not in parsed_in
+    assert threading.get_ident() not in parser_threads
 
 
 async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspaces_limit(
-    parsed_in: list[int],
+    parser_threads: list[int],
 ) -> None:
     settings = IngestSettings(max_unsettled_rows_per_workspace=1)
     admission, queue, workspace = (
@@ -77,7 +79,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
         uuid4(),
     )
     admission.observe(LagSample(time.monotonic(), {0: 0}, {0: 0}))
-    accepting = ImportService(Appended(), admission, queue, keep_uploads=True)
+    accepting = ImportService(AcceptingLog(), admission, queue, keep_uploads=True)
     async with queue.slot(uuid4()):
         accepting.require_capacity(workspace)
         waiting = asyncio.create_task(
@@ -88,7 +90,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
             reservation.position = EndPosition(0, 1)
     with pytest.raises(Overloaded):
         await waiting
-    assert not parsed_in
+    assert not parser_threads
 
 
 async def test_the_event_loop_keeps_running_while_a_hostile_csv_is_parsed() -> None:
@@ -104,34 +106,36 @@ async def test_the_event_loop_keeps_running_while_a_hostile_csv_is_parsed() -> N
     assert turns > 3
 
 
-class HalfDead:
-    """Appends at once, but for the workspace whose partition has no leader."""
+class LogWithoutOneLeader:
+    """Appends immediately, except for the workspace whose partition has no leader."""
 
     def __init__(self, dead: UUID) -> None:
         self._dead = str(dead).encode()
         self.waiting = 0
-        self.back = asyncio.Event()
+        self.has_leader = asyncio.Event()
 
     async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
         if self._dead in batch.records[0].value:
             self.waiting += 1
-            await self.back.wait()
+            await self.has_leader.wait()
             raise BrokerUnavailable("its partition has no leader")
 
 
 async def test_a_partition_without_a_leader_does_not_delay_imports_of_other_partitions() -> None:
     dead, alive = uuid4(), uuid4()
     settings = IngestSettings(imports_at_once=2)
-    log = HalfDead(dead)
+    log = LogWithoutOneLeader(dead)
     accepting = ImportService(
         log, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=False
     )
     body = json.dumps([submitted()]).encode()
-    lost = [asyncio.create_task(accepting.accept_json(dead, body, strict=False)) for _ in range(10)]
-    await eventually(lambda: log.waiting == 10)  # more than may be parsed at once
+    blocked = [
+        asyncio.create_task(accepting.accept_json(dead, body, strict=False)) for _ in range(10)
+    ]
+    await eventually(lambda: log.waiting == 10)  # more than imports_at_once
     for _ in range(5):
         async with asyncio.timeout(5):
             await accepting.accept_json(alive, body, strict=False)
-    log.back.set()
-    answers = await asyncio.gather(*lost, return_exceptions=True)
+    log.has_leader.set()
+    answers = await asyncio.gather(*blocked, return_exceptions=True)
     assert {type(answer) for answer in answers} == {BrokerUnavailable}

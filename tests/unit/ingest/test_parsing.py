@@ -1,4 +1,4 @@
-"""From a document to rows: what refuses the whole, and what fails a row."""
+"""Faults that refuse a whole document and faults that fail one row."""
 
 from typing import Any
 

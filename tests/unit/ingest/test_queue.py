@@ -1,4 +1,4 @@
-"""Imports are parsed and written a few at once, in a round-robin by workspace."""
+"""Imports are parsed and written a few at a time, in turn by workspace."""
 
 import asyncio
 from uuid import UUID, uuid4
@@ -12,8 +12,8 @@ from tests.support.waiting import eventually
 A, B = uuid4(), uuid4()
 
 
-class Works:
-    """Runs imports until they are told to end, and notes the order in which they began."""
+class Scene:
+    """Runs imports until `end` is called and records the order in which they began."""
 
     def __init__(self, queue: ImportQueue) -> None:
         self.queue = queue
@@ -33,8 +33,8 @@ class Works:
         self._ends[name].set()
 
 
-def works(*, at_once: int = 1, max_waiting: int = 100, timeout_seconds: float = 60) -> Works:
-    return Works(
+def new_scene(*, at_once: int = 1, max_waiting: int = 100, timeout_seconds: float = 60) -> Scene:
+    return Scene(
         ImportQueue(at_once=at_once, max_waiting=max_waiting, timeout_seconds=timeout_seconds)
     )
 
@@ -45,7 +45,7 @@ async def settle() -> None:
 
 
 async def test_imports_beyond_the_limit_wait() -> None:
-    scene = works(at_once=2)
+    scene = new_scene(at_once=2)
     tasks = [scene.begin(f"a{number}", A) for number in range(5)]
     await settle()
     assert scene.begun == ["a0", "a1"]
@@ -56,7 +56,7 @@ async def test_imports_beyond_the_limit_wait() -> None:
 
 
 async def test_an_import_of_another_workspace_waits_for_only_one_import_of_a_flood() -> None:
-    scene = works()
+    scene = new_scene()
     tasks = [scene.begin(f"a{number}", A) for number in range(5)]
     await settle()
     tasks += [scene.begin("b0", B), scene.begin("b1", B)]
@@ -70,7 +70,7 @@ async def test_an_import_of_another_workspace_waits_for_only_one_import_of_a_flo
 
 
 async def test_a_full_queue_refuses_at_once_and_has_a_reserve_for_another_workspace() -> None:
-    scene = works(max_waiting=10)
+    scene = new_scene(max_waiting=10)
     tasks = [scene.begin(f"a{number}", A) for number in range(11)]
     await settle()
     with pytest.raises(Overloaded) as refusal:
@@ -91,7 +91,7 @@ async def test_a_full_queue_refuses_at_once_and_has_a_reserve_for_another_worksp
 
 
 async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_written() -> None:
-    scene = works(at_once=2, timeout_seconds=0.05)
+    scene = new_scene(at_once=2, timeout_seconds=0.05)
     tasks = [scene.begin("a0", A), scene.begin("a1", A)]
     await settle()
     first, second = scene.begin("a2", A), scene.begin("a3", A)
@@ -106,7 +106,7 @@ async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_writ
 
 
 async def test_a_wait_that_is_too_long_is_a_broker_outage_if_no_import_was_written() -> None:
-    scene = works(timeout_seconds=0.05)
+    scene = new_scene(timeout_seconds=0.05)
     task = scene.begin("a0", A)
     await settle()
     with pytest.raises(BrokerUnavailable):
@@ -116,19 +116,19 @@ async def test_a_wait_that_is_too_long_is_a_broker_outage_if_no_import_was_writt
     await task
 
 
-async def has_begun(scene: Works, name: str) -> None:
+async def has_begun(scene: Scene, name: str) -> None:
     await eventually(lambda: name in scene.begun)
 
 
 async def test_no_slot_is_lost_when_waiting_clients_disconnect() -> None:
-    scene = works()
+    scene = new_scene()
     holding = scene.begin("a0", A)
     await settle()
     waiting = [scene.begin(f"a{number}", A) for number in range(1, 20)]
     await settle()
     for task in waiting[::2]:
         task.cancel()
-    scene.end("a0")  # in the same moment
+    scene.end("a0")  # before the canceled tasks have run
     for number in range(1, 20):
         scene.end(f"a{number}")
     await asyncio.gather(holding, *waiting, return_exceptions=True)
@@ -142,7 +142,7 @@ async def test_an_import_that_waits_for_kafka_releases_its_slot() -> None:
         waiting.release_early()
         async with asyncio.timeout(5), queue.slot(B):
             pass
-    async with asyncio.timeout(5), queue.slot(A):  # the slot exists once, not twice
+    async with asyncio.timeout(5), queue.slot(A):  # the slot was returned only once
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05), queue.slot(B):
                 pass

@@ -1,4 +1,4 @@
-"""What ingest tells status of the imports that it has sent."""
+"""Ingest knows which imports it may have sent recently."""
 
 from datetime import UTC, datetime, timedelta
 

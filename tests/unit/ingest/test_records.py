@@ -1,6 +1,4 @@
-"""What ingest writes, its consumers read: nothing is lost between the two, and every legal import
-fits.
-"""
+"""Every legal import fits into one record batch, and its consumers read what ingest wrote."""
 
 import json
 import os
@@ -45,7 +43,7 @@ from tests.support.factories import submitted
 from tests.support.import_batches import import_of, of_kind, results_of, rows_of
 
 
-def an_import(rows: list[Any], **fields: Any) -> Import:
+def build_import(rows: list[Any], **fields: Any) -> Import:
     about = {"source_type": SourceType.CSV, "source_filename": "a.csv", **fields}
     return Import(
         job_id=uuid4(),
@@ -57,7 +55,7 @@ def an_import(rows: list[Any], **fields: Any) -> Import:
 
 
 def test_an_import_is_read_as_it_was_written() -> None:
-    accepted = an_import(
+    accepted = build_import(
         [submitted(), {}], warnings=[Notice(code="c", message="m")], request_id="r"
     )
     event = import_of(build_batch(accepted))
@@ -75,7 +73,7 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
         dominant_color="aabbcc",
         run_at="2031-01-01T00:00:00+02:00",
     )
-    accepted = an_import([full])
+    accepted = build_import([full])
     (event,) = rows_of(build_batch(accepted))
     pin = PinSubmission.model_validate(full)
     assert event.row == pin.to_content()
@@ -92,7 +90,7 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
         submitted(title="a\0b"),
         submitted(related_terms=[1]),
     ]
-    accepted = an_import(rows)
+    accepted = build_import(rows)
     settled = results_of(build_batch(accepted))
     assert settled is not None
     assert [result.row_number for result in settled.results] == [1, 2, 3, 4, 5, 6]
@@ -103,7 +101,7 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
 
 def test_an_upload_is_read_as_it_was_written() -> None:
     data = b"account_id;title\r\n\xff\xfe"
-    accepted = an_import([submitted()], upload=RawUpload(UploadFormat.CSV, data))
+    accepted = build_import([submitted()], upload=RawUpload(UploadFormat.CSV, data))
     (value,) = of_kind(build_batch(accepted), RecordKind.UPLOAD)
     line, _, packed = value.partition(b"\n")
     about = parse_event(FileUploaded, line)
@@ -118,7 +116,7 @@ def test_an_upload_is_read_as_it_was_written() -> None:
 
 def test_each_record_has_one_consumer_and_status_can_stop_at_the_first_row() -> None:
     batch = build_batch(
-        an_import([submitted(), {}, submitted()], upload=RawUpload(UploadFormat.JSON, b"[]"))
+        build_import([submitted(), {}, submitted()], upload=RawUpload(UploadFormat.JSON, b"[]"))
     )
     values = [record.value for record in batch.records]
     assert [is_for_status(value) for value in values] == [True, True, True, False, False]
@@ -166,7 +164,7 @@ def test_large_results_of_failed_rows_are_shortened_and_none_is_left_out() -> No
         "run_at": "x" * 5000,
         "dominant_color": '"' * 5000,
     }
-    batch = build_batch(an_import([hopeless] * 500))
+    batch = build_batch(build_import([hopeless] * 500))
     settled = results_of(batch)
     assert settled is not None
     assert [result.row_number for result in settled.results] == list(range(1, 501))
@@ -177,14 +175,14 @@ def test_large_results_of_failed_rows_are_shortened_and_none_is_left_out() -> No
 
 
 def test_results_that_fit_are_not_shortened() -> None:
-    accepted = an_import([dict.fromkeys(submitted(), "x" * 300)] * 100)
+    accepted = build_import([dict.fromkeys(submitted(), "x" * 300)] * 100)
     settled = results_of(build_batch(accepted))
     assert settled is not None
     assert settled.results == accepted.rows.failed
 
 
 def test_all_records_of_an_import_have_the_same_key() -> None:
-    accepted = an_import([submitted(), {}])
+    accepted = build_import([submitted(), {}])
     batch = build_batch(accepted)
     assert (
         {record.key for record in batch.records} == {batch.key} == {str(accepted.job_id).encode()}
@@ -192,14 +190,14 @@ def test_all_records_of_an_import_have_the_same_key() -> None:
 
 
 def test_the_replay_count_of_a_request_is_in_all_its_records() -> None:
-    """Or a row that is poison each time would be replayed for ever."""
+    """Without the count, a row that always fails would be replayed forever."""
     replay_headers = [("pinflow-replay-count", b"2")]
-    batch = build_batch(an_import([submitted(), {}], replay_headers=replay_headers))
+    batch = build_batch(build_import([submitted(), {}], replay_headers=replay_headers))
     assert [record.headers for record in batch.records] == [replay_headers] * 3
 
 
-def largest(characters: str) -> dict[str, Any]:
-    """Returns a row whose texts are as long as they may be."""
+def build_largest_row(characters: str) -> dict[str, Any]:
+    """Returns a row whose texts have their maximum lengths."""
     texts: dict[str, Any] = {"description": characters * 800, "alt_text": characters * 500}
     texts["related_terms"] = ["x".join([characters] * 50) for _ in range(50)]
     visible = "x" if characters.isspace() else characters
@@ -207,11 +205,11 @@ def largest(characters: str) -> dict[str, Any]:
     return submitted(**{**texts, "title": visible * 100}, **named)
 
 
-def packed_size(batch: ImportBatch) -> int:
+def measure_batch(batch: ImportBatch) -> int:
     return len(encode_batch(batch.records, max_bytes=MAX_IMPORT_BYTES))
 
 
-def from_json(body: bytes) -> Import:
+def build_json_import(body: bytes) -> Import:
     rows = validate(require_rows(parse_json(body)))
     return Import(
         uuid4(),
@@ -224,8 +222,8 @@ def from_json(body: bytes) -> Import:
     )
 
 
-def fitting(rows: list[dict[str, Any]], limit: int, *, ascii_only: bool = False) -> bytes:
-    """Returns a JSON import as close below the limit as whole rows allow."""
+def cut_to_limit(rows: list[dict[str, Any]], limit: int, *, ascii_only: bool = False) -> bytes:
+    """Returns a JSON import with as many of the rows as fit into `limit` bytes."""
     while (
         len(body := json.dumps(rows, ensure_ascii=ascii_only, separators=(",", ":")).encode())
         > limit
@@ -236,10 +234,10 @@ def fitting(rows: list[dict[str, Any]], limit: int, *, ascii_only: bool = False)
 
 @pytest.mark.parametrize("characters", ['"', "\\", "\t", "é", "€", "\U0001f600", "x"])
 def test_the_largest_json_imports_fit_into_one_batch(characters: str) -> None:
-    body = fitting([largest(characters) for _ in range(500)], MAX_IMPORT_BODY_BYTES)
-    accepted = from_json(body)
+    body = cut_to_limit([build_largest_row(characters) for _ in range(500)], MAX_IMPORT_BODY_BYTES)
+    accepted = build_json_import(body)
     assert accepted.rows.valid
-    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    assert measure_batch(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 @pytest.mark.parametrize("characters", ['""', "€", "\t", "ÿ"])
@@ -268,16 +266,16 @@ def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: s
         upload=RawUpload(UploadFormat.CSV, encoded),
     )
     assert rows.valid
-    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    assert measure_batch(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_the_largest_request_by_topic_fits_into_one_batch() -> None:
-    body = fitting([largest("\\") for _ in range(500)], MAX_REQUEST_BYTES)
-    assert packed_size(build_batch(from_json(body))) <= MAX_PACKED_IMPORT_BYTES
+    body = cut_to_limit([build_largest_row("\\") for _ in range(500)], MAX_REQUEST_BYTES)
+    assert measure_batch(build_batch(build_json_import(body))) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_an_incompressible_import_fits_into_one_batch() -> None:
-    """Random letters for the rows, random bytes for the upload: neither codec gains anything."""
+    """The rows are random letters and the upload is random bytes, which no codec compresses."""
     alphabet = "".join(chr(0x4E00 + number) for number in range(20_000))
 
     def noise(length: int) -> str:
@@ -291,8 +289,8 @@ def test_an_incompressible_import_fits_into_one_batch() -> None:
         )
         for _ in range(400)
     ]
-    body = fitting(rows, MAX_IMPORT_BODY_BYTES)
-    accepted = from_json(body)
+    body = cut_to_limit(rows, MAX_IMPORT_BODY_BYTES)
+    accepted = build_json_import(body)
     accepted = Import(
         accepted.job_id,
         accepted.workspace_id,
@@ -302,10 +300,10 @@ def test_an_incompressible_import_fits_into_one_batch() -> None:
         accepted.rows,
         upload=RawUpload(UploadFormat.JSON, os.urandom(MAX_IMPORT_BODY_BYTES)),
     )
-    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    assert measure_batch(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_failed_rows_add_no_more_than_their_share() -> None:
     wrong = dict.fromkeys((f"{number}\u20ac" * 30 for number in range(20)), "\u20ac" * 200)
-    accepted = an_import([{**wrong, "title": '"' * 300}] * 500)
-    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    accepted = build_import([{**wrong, "title": '"' * 300}] * 500)
+    assert measure_batch(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES

@@ -1,4 +1,4 @@
-"""A file out of a multipart body, as the standard allows it and as it goes wrong."""
+"""Valid and invalid multipart bodies with a file."""
 
 from http import HTTPStatus
 

@@ -58,20 +58,20 @@ async def read_back(database: Database, rows: list[tuple[Any, ...]]) -> list[tup
         return await cursor.fetchall()
 
 
-async def test_every_kind_comes_back_as_it_was(database: Database) -> None:
+async def test_values_of_every_type_are_read_back_unchanged(database: Database) -> None:
     assert await read_back(database, ROWS) == ROWS
 
 
-async def test_a_column_of_nothing_but_nulls_is_null_in_every_row(database: Database) -> None:
+async def test_a_column_of_nulls_is_null_in_every_row(database: Database) -> None:
     rows = [(UUID(int=number), *(None,) * 7) for number in range(3)]
     assert await read_back(database, rows) == rows
 
 
-async def test_no_rows_are_no_rows(database: Database) -> None:
+async def test_no_rows_are_read_back_as_no_rows(database: Database) -> None:
     assert await read_back(database, []) == []
 
 
-async def test_whatever_the_values_it_stays_one_prepared_statement(database: Database) -> None:
+async def test_one_prepared_statement_serves_all_values(database: Database) -> None:
     async with database.transaction() as connection:
         driver = await driver_connection(connection)
         for values in ([1], [2**40], [None], []):
@@ -88,7 +88,7 @@ async def test_whatever_the_values_it_stays_one_prepared_statement(database: Dat
     ("kind", "value"),
     [("int4", 2**31), ("int2", -(2**15) - 1), ("text", "\ud800"), ("text", "a\0b")],
 )
-async def test_a_value_that_its_kind_cannot_hold_is_refused(
+async def test_a_value_that_its_type_cannot_hold_is_rejected(
     database: Database, kind: str, value: object
 ) -> None:
     async def send() -> None:

@@ -43,7 +43,9 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(
     assert Counter(of("outage", handler.done)).most_common(1)[0][1] == 1
 
 
-def test_a_batch_is_freed_when_it_is_done_without_the_collector(settings: ServiceSettings) -> None:
+def test_a_processed_batch_is_freed_without_the_garbage_collector(
+    settings: ServiceSettings,
+) -> None:
     """It walks seldom (shared/runtime/service.py): in a cycle, batches would pile up to hundreds of
     megabytes.
 
@@ -95,7 +97,7 @@ async def test_two_members_in_one_process_share_the_partitions(
     assert not set(of("both", first.done)) & set(of("both", second.done))
 
 
-async def test_a_member_that_waits_holds_up_no_other_in_its_process(
+async def test_a_waiting_member_does_not_block_another_in_its_process(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     async def away(_: list[bytes]) -> None:
@@ -115,7 +117,7 @@ async def test_a_member_that_waits_holds_up_no_other_in_its_process(
         assert not waiting.done
 
 
-async def test_a_bug_is_waited_out_too_and_skips_nothing(
+async def test_a_batch_that_hits_a_bug_is_retried_and_nothing_is_skipped(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     failed: list[bytes] = []
@@ -220,7 +222,7 @@ async def _consume_until(
         assert of("after", handler.done), "the new member has partitions of its own"
 
 
-async def test_a_clean_stop_hands_over_at_once(
+async def test_a_clean_stop_releases_partitions_at_once(
     settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
 ) -> None:
     """A static member that stops would keep its partitions for a whole session, were it not removed
@@ -237,7 +239,7 @@ async def test_a_clean_stop_hands_over_at_once(
         )
 
 
-async def test_a_commit_covers_what_was_processed_and_no_more(
+async def test_a_commit_covers_exactly_the_processed_records(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     first, second = Handler(), Handler()

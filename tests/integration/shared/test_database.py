@@ -43,7 +43,9 @@ async def pipelined(database: Database, statement: str, *values: object) -> None
         await driver.commit()
 
 
-async def test_a_server_east_of_utc_hands_back_the_last_moment_there_is(database_url: str) -> None:
+async def test_a_server_east_of_utc_returns_the_last_moment_of_the_year_9999(
+    database_url: str,
+) -> None:
     """In its own zone it would lie in the year 10000, which Python has not: reading it would fail
     after it was committed.
     """
@@ -54,7 +56,7 @@ async def test_a_server_east_of_utc_hands_back_the_last_moment_there_is(database
         assert row == {"at": LAST_MOMENT}
 
 
-async def test_options_of_the_url_hold_beside_ours(database_url: str) -> None:
+async def test_options_in_the_url_apply_together_with_ours(database_url: str) -> None:
     async with connected(database_url, "lock_timeout=77s", "work_mem=5MB") as database:
         shown = [
             await database.fetch_first(text(f"select current_setting('{name}') as value"))
@@ -63,7 +65,7 @@ async def test_options_of_the_url_hold_beside_ours(database_url: str) -> None:
     assert shown == [{"value": "77s"}, {"value": "5MB"}, {"value": "UTC"}]
 
 
-async def test_invariant_9_a_cancelled_statement_passes(database_url: str) -> None:
+async def test_invariant_9_a_canceled_statement_is_transient(database_url: str) -> None:
     async with connected(database_url, "statement_timeout=50ms") as database:
         with pytest.raises(DatabaseUnavailable, match="statement timeout"):
             await database.fetch_first(text("select pg_sleep(5)"))
@@ -74,7 +76,7 @@ async def test_invariant_9_a_cancelled_statement_passes(database_url: str) -> No
     [("null, 1, 2", NotNullViolation), ("'queued', 1, 1", CheckViolation)],
     ids=["not-null", "check"],
 )
-async def test_invariant_9_a_violated_constraint_is_not_refused(
+async def test_invariant_9_a_constraint_violation_does_not_reject_the_value(
     database: Database, values: str, violation: type[Exception]
 ) -> None:
     """A newer schema beside an older version must not fail rows: they wait, as for a bug."""
@@ -89,12 +91,12 @@ async def test_invariant_9_a_violated_constraint_is_not_refused(
 @pytest.mark.parametrize(
     "value", ["'9999999-01-01'::timestamptz", "repeat('x', 3000)::uuid", "1::int2 * 40000::int2"]
 )
-async def test_a_value_that_cannot_be_is_refused(database: Database, value: str) -> None:
+async def test_an_impossible_value_is_rejected(database: Database, value: str) -> None:
     with pytest.raises(ValueRejected):
         await pipelined(database, f"select {value}")
 
 
-async def test_an_error_does_not_repeat_what_was_sent(database: Database) -> None:
+async def test_an_error_does_not_contain_parameters(database: Database) -> None:
     with pytest.raises(DBAPIError) as raised:
         await database.fetch_first(
             text("select cast(:payload as text) from nowhere").bindparams(payload="a secret")
@@ -113,7 +115,7 @@ async def lock_and_freeze(database: Database, locked: asyncio.Event, thaw: async
         await driver.commit()
 
 
-async def test_a_process_that_freezes_in_a_pipeline_holds_its_locks_for_a_while_only(
+async def test_a_process_that_freezes_in_a_pipeline_loses_its_locks_after_a_timeout(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To Postgres it is not idle: no statement of a pipeline has ended before its end.
@@ -133,7 +135,7 @@ async def test_a_process_that_freezes_in_a_pipeline_holds_its_locks_for_a_while_
                 await frozen
 
 
-async def test_a_server_whose_machine_is_lost_is_given_up_soon(database_url: str) -> None:
+async def test_a_connection_to_a_lost_machine_is_closed_soon(database_url: str) -> None:
     """A rollback has no deadline of ours: what a lost machine would not answer, the kernel gives
     up.
     """
@@ -143,6 +145,6 @@ async def test_a_server_whose_machine_is_lost_is_given_up_soon(database_url: str
     assert int(told["keepalives_idle"]) <= 10
 
 
-async def test_what_an_operator_says_of_keep_alives_holds(database_url: str) -> None:
+async def test_an_operators_keepalive_settings_apply(database_url: str) -> None:
     settings = DatabaseSettings(database_url=SecretStr(f"{database_url}?keepalives_idle=77"))
     assert "keepalives_idle" not in connection_options(settings)

@@ -31,7 +31,7 @@ from tests.support.kafka import kill_metadata_task, records_of
 from tests.support.waiting import eventually
 
 
-async def test_invariant_9_a_write_to_a_connection_just_closed_is_an_error_that_passes(
+async def test_invariant_9_a_write_to_a_closed_connection_is_a_retriable_error(
     settings: ServiceSettings,
 ) -> None:
     """uvloop has a word of its own for it, which would end for good whatever task was writing."""
@@ -70,7 +70,7 @@ async def written(settings: ServiceSettings) -> list[bytes]:
     ]
 
 
-async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_once(
+async def test_invariant_9_a_consumer_with_a_dead_client_ends_its_process_at_once(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     async with consuming(settings, producer, Handler(), name="dead-client") as consumer:
@@ -86,7 +86,7 @@ async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_
 
 
 @pytest.mark.parametrize("part", ["_fetcher._fetch_task", "_coordinator._coordination_task"])
-async def test_invariant_9_a_consumer_that_will_never_fetch_or_join_again_ends_its_process_at_once(
+async def test_invariant_9_a_consumer_with_a_dead_task_ends_its_process_at_once(
     settings: ServiceSettings, producer: RecordProducer, part: str
 ) -> None:
     async with consuming(settings, producer, Handler(), name="dead-part") as consumer:
@@ -113,7 +113,7 @@ async def test_invariant_9_a_producer_that_gets_no_answer_is_replaced(
     assert b"after-silence" in await written(settings)
 
 
-async def test_invariant_9_a_producer_that_has_died_is_replaced(
+async def test_invariant_9_a_dead_producer_is_replaced(
     settings: ServiceSettings, own: RecordProducer
 ) -> None:
     assert own._producer is not None
@@ -144,7 +144,7 @@ async def unanswered_commits(
     client.commit = real
 
 
-async def test_invariant_9_a_commit_that_nobody_answers_is_given_up_and_its_batch_done_again(
+async def test_invariant_9_a_commit_without_an_answer_times_out_and_its_batch_is_retried(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler, values = Handler(), some("silent-commit")
@@ -157,7 +157,7 @@ async def test_invariant_9_a_commit_that_nobody_answers_is_given_up_and_its_batc
         await eventually(lambda: consumer.problem() is None)
 
 
-async def test_a_consumer_whose_commits_nobody_answers_although_kafka_does_is_lost(
+async def test_a_consumer_whose_commits_get_no_answer_is_lost_if_kafka_answers_others(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.1)
@@ -170,7 +170,7 @@ async def test_a_consumer_whose_commits_nobody_answers_although_kafka_does_is_lo
                     await consumer.watch()
 
 
-async def test_a_producer_that_has_died_can_be_stopped(settings: ServiceSettings) -> None:
+async def test_a_dead_producer_can_be_stopped(settings: ServiceSettings) -> None:
     producer = RecordProducer(settings, client_id="test-dies")
     await producer.start()
     assert producer._producer is not None
@@ -185,7 +185,7 @@ async def connections_of(producer: AIOKafkaProducer, topic: str) -> list[AIOKafk
     return connections
 
 
-async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_thrown_away_in_time(
+async def test_a_producer_whose_sender_waits_for_a_dead_client_is_discarded_in_time(
     settings: ServiceSettings,
 ) -> None:
     """Cancelled, the sender waits for its transactional request, and that for metadata that nobody
@@ -218,7 +218,7 @@ async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_throw
     await eventually(lambda: not asyncio.all_tasks() - before)
 
 
-async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(
+async def test_a_producer_with_a_dead_sender_leaves_no_connection_open(
     settings: ServiceSettings,
 ) -> None:
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-sender-dies"))
@@ -236,7 +236,7 @@ async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(
     assert not any(connection.connected() for connection in connections)
 
 
-async def test_a_client_that_does_not_close_is_left_behind(
+async def test_closing_a_stuck_client_times_out(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a connection does that has much to write and a broker that reads nothing."""

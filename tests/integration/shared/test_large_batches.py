@@ -66,7 +66,7 @@ async def appending(settings: ServiceSettings, partition: int) -> AsyncIterator[
     [random.Random(15).randbytes, partial(bytes.__mul__, b"x")],
     ids=["incompressible", "compressible"],
 )
-async def test_the_largest_imports_are_read_whole_by_both_readers_and_what_stands_behind_them_too(
+async def test_both_readers_read_the_largest_imports_completely_and_the_records_after_them(
     settings: ServiceSettings,
     producer: RecordProducer,
     payload: Callable[[int], bytes],

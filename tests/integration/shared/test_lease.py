@@ -24,7 +24,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "CHECK_SECONDS", 0.1)
 
 
-async def test_a_second_process_under_one_name_is_refused(settings: ServiceSettings) -> None:
+async def test_a_second_process_with_the_same_name_is_refused(settings: ServiceSettings) -> None:
     first, second = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
     await first.acquire()
     with pytest.raises(ReplicaNameTaken, match="PINFLOW_REPLICA"):
@@ -56,7 +56,7 @@ async def test_a_released_name_is_free(settings: ServiceSettings) -> None:
     await second.release()
 
 
-async def test_a_lost_session_is_taken_anew(settings: ServiceSettings, database: Database) -> None:
+async def test_a_lost_session_is_replaced(settings: ServiceSettings, database: Database) -> None:
     lease, other = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
     await lease.acquire()
     before = lease._connection
@@ -76,7 +76,7 @@ async def test_a_lost_session_is_taken_anew(settings: ServiceSettings, database:
     await lease.release()
 
 
-async def test_a_name_lost_to_another_ends_the_process(
+async def test_a_name_lost_to_another_process_ends_the_process(
     settings: ServiceSettings, database: Database
 ) -> None:
     lease, thief = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
@@ -116,7 +116,7 @@ async def test_a_lost_machines_lease_is_free_within_a_minute(settings: ServiceSe
     await lease.release()
 
 
-async def test_invariant_9_a_postgres_that_takes_connections_and_says_nothing_is_asked_anew(
+async def test_invariant_9_a_silent_postgres_is_asked_again_after_a_timeout(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "ATTEMPT_SECONDS", 0.2)

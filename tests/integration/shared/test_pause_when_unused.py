@@ -32,7 +32,7 @@ async def nothing() -> None:
     pass
 
 
-async def test_what_nobody_wants_is_skipped_unread_and_what_is_wanted_comes(
+async def test_unwanted_records_are_skipped_and_wanted_records_are_processed(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     demand, handler = Demand(), Handler()
@@ -53,7 +53,7 @@ async def test_what_nobody_wants_is_skipped_unread_and_what_is_wanted_comes(
     assert set(some("wanted")) <= set(handler.done)
 
 
-async def test_what_comes_while_it_is_asked_whether_anybody_wants_it_is_not_skipped(
+async def test_records_produced_during_the_check_are_not_skipped(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     demand, handler = Demand(), Handler()
@@ -68,7 +68,7 @@ async def test_what_comes_while_it_is_asked_whether_anybody_wants_it_is_not_skip
         await eventually(lambda: set(some("early")) <= set(handler.done))
 
 
-async def test_a_server_that_does_not_answer_leaves_all_as_it_was(
+async def test_an_unavailable_server_changes_nothing(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     demand, handler = Demand(), Handler()
@@ -88,7 +88,7 @@ async def test_a_server_that_does_not_answer_leaves_all_as_it_was(
         await eventually(lambda: set(some("unsure")) <= set(handler.done))
 
 
-async def test_a_sleeping_consumer_is_not_taken_for_one_that_stands_still(
+async def test_a_paused_consumer_is_not_silent(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     demand, handler = Demand(), Handler()
@@ -104,7 +104,7 @@ async def test_a_sleeping_consumer_is_not_taken_for_one_that_stands_still(
         await eventually(lambda: of("healthy", handler.done))
 
 
-async def test_what_failed_before_it_slept_troubles_nobody_any_more(
+async def test_failures_of_skipped_records_are_forgotten(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     demand = Demand()

@@ -25,7 +25,7 @@ from tests.support.kafka import delete_topics, records_of
 from tests.support.waiting import eventually
 
 
-async def test_invariant_8_poison_moves_aside_with_all_it_carried(
+async def test_invariant_8_poison_becomes_a_dead_letter_with_key_value_and_headers(
     settings: ServiceSettings, producer: RecordProducer, kafka: str, topic_prefix: str
 ) -> None:
     handler = Handler()
@@ -48,7 +48,7 @@ async def test_invariant_8_poison_moves_aside_with_all_it_carried(
     assert headers["pinflow-replay-count"] == b"0"
 
 
-async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_keeps_it(
+async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_loses_nothing(
     environment: dict[str, Any], producer: RecordProducer
 ) -> None:
     prefix = {**environment, "consumer_poison_limit": 5}
@@ -75,7 +75,7 @@ def halted_gauge(consumer: str) -> float | None:
     )
 
 
-async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tried(
+async def test_invariant_8_a_retried_batch_of_poison_counts_once(
     environment: dict[str, Any], producer: RecordProducer
 ) -> None:
     settings = ServiceSettings(**{**environment, "consumer_poison_limit": 500})
@@ -102,7 +102,7 @@ async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tri
         await eventually(lambda: consumer.problem() is None)
 
 
-async def test_invariant_8_poison_that_shows_in_processing_halts_too(
+async def test_invariant_8_poison_found_in_processing_halts_the_consumer_too(
     environment: dict[str, Any], producer: RecordProducer
 ) -> None:
     settings = ServiceSettings(**{**environment, "consumer_poison_limit": 5})
@@ -141,7 +141,7 @@ async def produce_packed(settings: ServiceSettings, value: bytes, codec: Any) ->
         await packing.send_and_wait(TopicNames(settings.topic_prefix)[TOPIC], value, key=value[:20])
 
 
-async def test_what_any_codec_packed_is_read(
+async def test_records_compressed_with_any_codec_are_read(
     left_packed: ServiceSettings, producer: RecordProducer
 ) -> None:
     handler, codecs = Handler(), ("gzip", "snappy", "lz4", "zstd")
@@ -151,7 +151,7 @@ async def test_what_any_codec_packed_is_read(
         await eventually(lambda: sorted(handler.done) == sorted(codec.encode() for codec in codecs))
 
 
-async def test_invariant_8_a_record_larger_than_a_dead_letter_may_be_does_not_block_its_partition(
+async def test_invariant_8_a_record_larger_than_a_dead_letter_does_not_block_its_partition(
     left_packed: ServiceSettings, producer: RecordProducer
 ) -> None:
     """It was small while it was packed.

@@ -142,7 +142,7 @@ async def test_a_position_is_stored_and_then_committed_to_kafka(
     assert {position.cluster_id for position in stored.values()} == {cluster}
 
 
-async def test_invariant_2_an_older_postgres_is_noticed_at_the_start_and_records_come_again(
+async def test_invariant_2_an_older_postgres_is_noticed_at_the_start_and_records_are_replayed(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -162,7 +162,7 @@ async def is_replayed(positions: PositionStore) -> bool:
     return not await positions.is_replaying()
 
 
-async def test_invariant_2_an_older_postgres_is_noticed_under_a_running_consumer_at_its_next_batch(
+async def test_invariant_2_a_running_consumer_notices_an_older_postgres_at_its_next_batch(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -195,7 +195,7 @@ async def settled(positions: PositionStore, records: int) -> dict[TopicPartition
     return await positions.load()
 
 
-async def test_invariant_2_an_older_postgres_is_noticed_although_nothing_new_comes(
+async def test_invariant_2_an_older_postgres_is_noticed_without_new_records(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -242,7 +242,7 @@ async def test_a_new_connection_to_postgres_makes_the_consumer_read_its_position
         await eventually(lambda: set(some("after")) <= set(handler.done))
 
 
-async def test_nothing_is_delivered_before_the_positions_were_read_however_long_postgres_is_away(
+async def test_nothing_is_processed_before_the_positions_are_read(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -280,7 +280,7 @@ async def test_a_group_without_committed_offsets_starts_at_the_beginning(
         await eventually(lambda: set(some("again")) <= set(handler.done))
 
 
-async def test_records_that_were_deleted_unread_refuse_their_partition_and_no_other(
+async def test_records_deleted_before_processing_refuse_only_their_partition(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -318,7 +318,7 @@ def accept(database_url: str, partition: TopicPartition, begin: int) -> None:
     )
 
 
-async def test_a_log_that_ends_before_the_position_is_refused_even_when_it_has_grown_past_it(
+async def test_a_log_that_ended_before_the_position_is_refused_even_after_it_has_grown(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -381,7 +381,7 @@ async def test_a_first_start_after_an_upgrade_takes_over_the_committed_offsets_o
     assert (await positions.load()).keys() == before.keys()
 
 
-async def test_without_positions_and_without_a_seed_all_that_is_there_is_read(
+async def test_without_positions_and_without_a_seed_the_whole_log_is_read(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -394,7 +394,7 @@ async def test_without_positions_and_without_a_seed_all_that_is_there_is_read(
         await eventually(lambda: set(some("before")) <= set(handler.done))
 
 
-async def test_records_that_a_filter_skips_move_the_position(
+async def test_filtered_records_move_the_position(
     settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
 ) -> None:
     topic = TopicNames(settings.topic_prefix)[TOPIC]
@@ -404,7 +404,7 @@ async def test_records_that_a_filter_skips_move_the_position(
         await settled(positions, 60)
 
 
-async def test_a_position_is_stored_before_records_are_skipped_unread(
+async def test_a_position_is_stored_before_unwanted_records_are_skipped(
     settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
 ) -> None:
     async def nobody() -> bool:
@@ -417,7 +417,7 @@ async def test_a_position_is_stored_before_records_are_skipped_unread(
         await settled(positions, 60)
 
 
-async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(
+async def test_a_batch_that_ends_after_its_partition_was_revoked_moves_no_position_back(
     settings: ServiceSettings, positions: PositionStore
 ) -> None:
     """A publisher that lost its partition in the middle of a batch ends it after the new owner."""
@@ -434,7 +434,7 @@ async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(
     assert (await positions.load())[partition].next_offset == 30
 
 
-async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
+async def test_a_paused_consumer_notices_that_kafka_lost_records(
     settings: ServiceSettings,
     producer: RecordProducer,
     positions: PositionStore,
@@ -464,7 +464,7 @@ async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
         await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
 
 
-async def test_a_position_that_is_stored_while_all_are_read_is_no_older_postgres(
+async def test_a_position_stored_during_a_read_does_not_look_like_an_older_postgres(
     settings: ServiceSettings, positions: PositionStore
 ) -> None:
     """It would hold everything up for 20 s."""
@@ -476,7 +476,7 @@ async def test_a_position_that_is_stored_while_all_are_read_is_no_older_postgres
     assert positions.remaining_wait(60) == 0
 
 
-async def test_an_older_postgres_is_told_by_positions_that_this_process_has_seen(
+async def test_an_older_postgres_is_recognized_by_positions_that_this_process_has_seen(
     settings: ServiceSettings, positions: PositionStore, database_url: str
 ) -> None:
     partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)

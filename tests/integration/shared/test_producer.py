@@ -9,7 +9,7 @@ from shared.kafka.records import Record
 LARGE = Record(b"one key, so one partition", b"x" * 190_000)
 
 
-async def test_of_three_that_send_to_one_partition_each_gets_its_turn(
+async def test_three_tasks_that_send_to_one_partition_take_turns(
     producer: RecordProducer, topic_prefix: str
 ) -> None:
     topic, sent = TopicNames(topic_prefix)[TopicName.OUTCOMES], [0, 0, 0]

@@ -178,7 +178,7 @@ def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_sees_its_schemas_and_makes_nothing_in_any(catalog: Catalog, role: str) -> None:
+def test_a_role_can_use_only_its_schemas_and_create_in_none(catalog: Catalog, role: str) -> None:
     schemas = (
         "select nspname, has_schema_privilege(%s, oid, 'USAGE'), has_schema_privilege(%s, oid, "
         f"'CREATE') from pg_namespace n where {OURS}"
@@ -207,7 +207,7 @@ def test_only_the_access_service_and_the_owner_may_write_in_access(catalog: Cata
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_has_no_powers_of_its_own(catalog: Catalog, role: str) -> None:
+def test_a_role_has_no_attributes_memberships_or_objects(catalog: Catalog, role: str) -> None:
     attributes = (
         "select rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin "
         "from pg_roles where rolname = %s"
@@ -234,7 +234,7 @@ def test_a_role_has_no_powers_of_its_own(catalog: Catalog, role: str) -> None:
     assert catalog.execute(owned, (role,)).fetchone() == (0,)
 
 
-def test_nothing_is_given_on_what_is_to_come(catalog: Catalog) -> None:
+def test_future_objects_get_no_privileges(catalog: Catalog) -> None:
     given = catalog.execute(
         "select defaclobjtype::text, acl.grantee::regrole::text from pg_default_acl, "
         "aclexplode(defaclacl) acl"
@@ -256,7 +256,7 @@ def test_nothing_is_given_on_what_is_to_come(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_what_is_not_granted_is_refused(url: str, catalog: Catalog, role: str) -> None:
+def test_ungranted_statements_are_refused(url: str, catalog: Catalog, role: str) -> None:
     """Tried, not only looked up."""
     tables = [name for name in tables_of(catalog) if name != "public.alembic_version"]
     columns = {name: _first_column(catalog, name) for name in tables}

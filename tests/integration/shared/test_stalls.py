@@ -61,7 +61,7 @@ def gauges(consumer: BatchConsumer) -> dict[tuple[str, int], float]:
     }
 
 
-async def test_a_transaction_that_an_upstream_left_open_is_seen(
+async def test_an_open_transaction_of_an_upstream_system_is_measured(
     settings: ServiceSettings,
     producer: RecordProducer,
 ) -> None:
@@ -96,7 +96,7 @@ async def test_a_transaction_that_an_upstream_left_open_is_seen(
         await eventually(lambda: consumer.problem() is None and not any(gauges(consumer).values()))
 
 
-async def test_a_batch_that_hangs_is_seen(
+async def test_a_hanging_batch_is_reported(
     settings: ServiceSettings,
     producer: RecordProducer,
 ) -> None:
@@ -143,7 +143,7 @@ def _is_done(handler: Handler, sent: set[bytes]) -> bool:
     return sent <= set(handler.done)
 
 
-async def test_a_consumer_that_waits_for_room_does_not_stand_still(
+async def test_a_consumer_that_waits_for_capacity_is_not_stalled(
     settings: ServiceSettings,
     producer: RecordProducer,
 ) -> None:
@@ -166,7 +166,7 @@ async def test_a_consumer_that_waits_for_room_does_not_stand_still(
         assert set(troubles) == {None}
 
 
-async def test_a_sleeping_consumer_does_not_stand_still(
+async def test_a_paused_consumer_is_not_stalled(
     settings: ServiceSettings,
     producer: RecordProducer,
 ) -> None:
@@ -194,7 +194,7 @@ async def test_a_sleeping_consumer_does_not_stand_still(
         assert set(gauges(consumer).values()) == {0.0}
 
 
-async def test_the_gauge_of_a_partition_goes_with_it_to_another_member(
+async def test_a_partitions_gauge_is_removed_when_another_member_gets_it(
     settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
 ) -> None:
     other = ServiceSettings(**{**environment, "replica": "1"})

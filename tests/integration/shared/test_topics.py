@@ -34,14 +34,14 @@ async def produce(
         )
 
 
-async def test_a_request_of_6_mib_is_taken_and_so_is_its_dead_letter(
+async def test_a_request_of_6_mib_and_its_dead_letter_are_accepted(
     kafka: str, topic_prefix: str
 ) -> None:
     await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, b" " * 6 * MEBIBYTE)
     await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * MAX_REQUEST_BYTES)
 
 
-async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(
+async def test_a_truncated_value_fits_a_dead_letter_with_its_headers(
     kafka: str, topic_prefix: str
 ) -> None:
     await produce(
@@ -53,14 +53,14 @@ async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(
     )
 
 
-async def test_what_is_compressed_is_unpacked_by_the_broker(kafka: str, topic_prefix: str) -> None:
+async def test_the_broker_decompresses_compressed_records(kafka: str, topic_prefix: str) -> None:
     await produce(kafka, topic_prefix, TopicName.PIN_EVENTS, b"packed", "gzip")
     assert [
         record.value for record in await records_of(kafka, topic_prefix, TopicName.PIN_EVENTS)
     ] == [b"packed"]
 
 
-async def test_what_only_services_produce_stays_as_compressed_as_ingest_makes_it(
+async def test_internal_topics_keep_the_producers_compression(
     kafka: str, topic_prefix: str
 ) -> None:
     names = TopicNames(topic_prefix)
@@ -86,7 +86,7 @@ async def test_a_request_that_is_small_only_while_compressed_is_refused(
         await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, bomb, "gzip")
 
 
-async def test_new_topics_have_as_many_partitions_as_is_set_and_those_that_are_there_are_left(
+async def test_new_topics_get_the_set_partition_count_and_existing_ones_are_unchanged(
     kafka: str,
 ) -> None:
     settings = KafkaSettings(

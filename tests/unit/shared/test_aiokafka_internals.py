@@ -13,7 +13,7 @@ from aiokafka.producer.sender import Sender
 from shared.kafka import aiokafka_internals, connection
 
 
-def test_it_was_checked_against_this_version() -> None:
+def test_the_installed_aiokafka_is_the_version_that_was_checked() -> None:
     """Read aiokafka's changes, then raise the version here and in the module's docstring."""
     assert version("aiokafka").startswith("0.14.")
     assert "0.14.0" in (aiokafka_internals.__doc__ or "")
@@ -36,7 +36,7 @@ def test_it_was_checked_against_this_version() -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_attributes_are_set_by_their_owners(owner: type, names: list[str]) -> None:
+def test_the_private_attributes_exist(owner: type, names: list[str]) -> None:
     source = "".join(
         inspect.getsource(one) for one in owner.__mro__ if one.__module__.startswith("aiokafka")
     )
@@ -55,11 +55,13 @@ def test_attributes_are_set_by_their_owners(owner: type, names: list[str]) -> No
         (conn.AIOKafkaConnection.__mro__[1], "send", ["self", "request", "expect_response"]),
     ],
 )
-def test_methods_take_these_parameters(owner: type, name: str, parameters: list[str]) -> None:
+def test_the_private_methods_have_the_expected_parameters(
+    owner: type, name: str, parameters: list[str]
+) -> None:
     assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
 
 
-def test_every_client_of_the_process_gets_the_changed_classes() -> None:
+def test_all_clients_use_the_replaced_classes() -> None:
     assert connection.client_options is not None  # importing it is enough
     assert conn.AIOKafkaConnection is aiokafka_internals._Connection
     assert fetcher.PartitionRecords is aiokafka_internals._FilteredRecords

@@ -75,7 +75,7 @@ async def test_a_missing_or_unknown_key_is_refused(
     assert await refused(authenticator, key) == "unauthorized"
 
 
-async def test_a_key_is_looked_up_once_while_fresh(
+async def test_a_cached_key_is_not_looked_up_again(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     principal = keys.add("k")
@@ -87,7 +87,7 @@ async def test_a_key_is_looked_up_once_while_fresh(
     assert keys.asked == 2
 
 
-async def test_a_known_key_does_not_wait_for_a_silent_database(
+async def test_a_cached_key_does_not_wait_for_a_silent_database(
     authenticator: Authenticator, keys: Keys, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(authentication, "MAX_WAIT_SECONDS", 0.01)
@@ -112,7 +112,7 @@ async def test_a_known_key_does_not_wait_for_a_silent_database(
     await eventually(revoked)
 
 
-async def test_a_revocation_holds_after_the_caches_seconds(
+async def test_a_revocation_takes_effect_when_the_cache_entry_expires(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     keys.add("k")
@@ -123,7 +123,7 @@ async def test_a_revocation_holds_after_the_caches_seconds(
     assert await refused(authenticator, "k") == "unauthorized"
 
 
-async def test_a_new_key_is_good_at_once_even_if_it_was_tried_before(
+async def test_a_new_key_is_accepted_although_it_was_refused_before(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     await refused(authenticator, "k")
@@ -132,7 +132,7 @@ async def test_a_new_key_is_good_at_once_even_if_it_was_tried_before(
     await authenticator.authenticate("k")
 
 
-async def test_with_the_database_away_a_known_key_is_believed_and_an_unknown_one_is_no_401(
+async def test_while_the_database_is_down_a_cached_key_is_accepted_and_another_gets_no_401(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     principal = keys.add("k")
@@ -147,7 +147,7 @@ async def test_with_the_database_away_a_known_key_is_believed_and_an_unknown_one
         await authenticator.authenticate("k")
 
 
-async def test_a_flood_of_wrong_keys_pushes_no_good_one_out(
+async def test_many_invalid_keys_evict_no_valid_key_from_the_cache(
     authenticator: Authenticator, keys: Keys
 ) -> None:
     keys.add("k")
@@ -160,7 +160,7 @@ async def test_a_flood_of_wrong_keys_pushes_no_good_one_out(
     assert keys.asked == asked
 
 
-def test_keys_are_random_and_only_their_hash_is_kept() -> None:
+def test_keys_are_random_and_only_their_hash_is_stored() -> None:
     one, other = new_api_key(), new_api_key()
     assert one.plain != other.plain
     assert one.hashed == hash_api_key(one.plain)
@@ -168,7 +168,7 @@ def test_keys_are_random_and_only_their_hash_is_kept() -> None:
     assert len(one.prefix) < len(one.plain) / 3
 
 
-async def test_an_answer_is_as_old_as_its_question(
+async def test_a_cache_entry_expires_counted_from_the_start_of_its_lookup(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     """Or a key revoked while a slow database was asked would be believed for longer than the
@@ -186,7 +186,7 @@ async def test_an_answer_is_as_old_as_its_question(
     assert await refused(authenticator, "k") == "unauthorized"
 
 
-async def test_a_key_that_was_seen_revoked_is_not_believed_again_when_the_database_is_away(
+async def test_a_revoked_key_is_not_accepted_again_while_the_database_is_down(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     keys.add("k")

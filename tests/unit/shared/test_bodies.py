@@ -46,23 +46,23 @@ async def refusal_of(reader: BodyReader, one: Request) -> tuple[HTTPStatus, Erro
     return refused.value.status, refused.value.code
 
 
-async def test_a_body_up_to_the_limit_is_read_whole() -> None:
+async def test_a_body_up_to_the_limit_is_read_completely() -> None:
     async with bodies().read(request(b"x" * LIMIT)) as body:
         assert len(body) == LIMIT
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_length": str(LIMIT + 1)}])
-async def test_a_larger_one_is_refused(headers: dict[str, str]) -> None:
+async def test_a_body_over_the_limit_is_refused(headers: dict[str, str]) -> None:
     answer = await refusal_of(bodies(seconds=0.1), request(b"x" * LIMIT, b"x", **headers))
     assert answer == (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE)
 
 
-async def test_one_that_does_not_come_is_refused() -> None:
+async def test_a_body_that_does_not_arrive_in_time_is_refused() -> None:
     answer = await refusal_of(bodies(seconds=0.05), request(b"x", content_length="2"))
     assert answer == (HTTPStatus.REQUEST_TIMEOUT, ErrorCode.REQUEST_TIMEOUT)
 
 
-async def test_many_large_ones_wait_for_each_other_and_then_are_refused(
+async def test_large_bodies_wait_for_memory_and_are_refused_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shared.http.bodies.WAIT_SECONDS", 0.05)
@@ -79,7 +79,7 @@ async def test_many_large_ones_wait_for_each_other_and_then_are_refused(
         pass
 
 
-async def test_a_slow_one_holds_only_what_it_has_sent() -> None:
+async def test_a_slow_body_reserves_memory_only_for_received_bytes() -> None:
     reader = bodies()
     slow = [
         asyncio.create_task(refusal_of(reader, request(b"x", content_length=str(LIMIT))))
@@ -96,7 +96,7 @@ async def test_a_slow_one_holds_only_what_it_has_sent() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "x"])
-def test_no_content_encoding_is_taken(encoding: str) -> None:
+def test_content_encodings_are_refused(encoding: str) -> None:
     with pytest.raises(ApiError) as refused:
         require_content_type(
             request(content_type="application/json", content_encoding=encoding), "application/json"
@@ -108,7 +108,7 @@ def test_no_content_encoding_is_taken(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"9" * 100_000, b"NaN", b"-Infinity", b"[" * 100_000])
-def test_what_is_said_of_a_document_says_nothing_of_python(text: bytes) -> None:
+def test_json_errors_do_not_mention_python(text: bytes) -> None:
     with pytest.raises(ApiError) as refused:
         parse_json(text)
     assert refused.value.code == ErrorCode.INVALID_JSON

@@ -9,7 +9,7 @@ from shared.runtime.limits.reservations import ByteBudget, WaitTimeout
 from tests.support.waiting import eventually
 
 
-async def test_what_is_released_goes_to_whoever_waits_longest() -> None:
+async def test_released_bytes_go_to_the_longest_waiting_request() -> None:
     budget = ByteBudget(10, timeout_seconds=10)
     held = [await budget.acquire(size) for size in (4, 4, 2)]
     served: list[str] = []
@@ -30,7 +30,7 @@ async def test_what_is_released_goes_to_whoever_waits_longest() -> None:
     assert served == ["large", "small"]
 
 
-async def test_a_request_that_gives_up_holds_up_no_other() -> None:
+async def test_a_canceled_request_does_not_block_the_queue() -> None:
     budget = ByteBudget(10, timeout_seconds=10)
     await budget.acquire(5)
     large = asyncio.create_task(budget.acquire(8))
@@ -48,7 +48,7 @@ async def test_a_request_that_waits_too_long_is_refused() -> None:
         await budget.acquire(8)
 
 
-async def test_no_byte_is_lost_whichever_request_gives_up_and_when() -> None:
+async def test_no_byte_is_lost_when_requests_give_up() -> None:
     chance = random.Random(4)
     budget = ByteBudget(100, timeout_seconds=0.002)
 

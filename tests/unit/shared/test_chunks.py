@@ -16,7 +16,7 @@ from shared.runtime.chunks import chunked
         ([6, 6, 4, 1], [[6], [6, 4], [1]]),
     ],
 )
-def test_no_chunk_weighs_more_than_it_may_unless_it_is_one_item(
+def test_a_chunk_exceeds_the_limit_only_if_it_is_a_single_item(
     weights: list[int], expected: list[list[int]]
 ) -> None:
     assert [list(chunk) for chunk in chunked(weights, 10, weights)] == expected

@@ -103,7 +103,7 @@ async def _goes_on(
         await asyncio.wait([watch])
 
 
-async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process_up(
+async def test_a_consumer_without_answers_is_lost_if_kafka_answers_other_clients(
     consumer: BatchConsumer, answering: Kafka
 ) -> None:
     await consumer.rebalance_listener.on_partitions_assigned(set())
@@ -111,7 +111,7 @@ async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process
     assert answering.asked == health_module.MAX_SILENCES
 
 
-async def test_a_consumer_that_never_gets_partitions_gives_its_process_up(
+async def test_a_consumer_that_never_gets_partitions_is_lost(
     consumer: BatchConsumer, answering: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A consumer without partitions counts as polled a moment ago: that is so while it has been
@@ -125,7 +125,7 @@ async def test_a_consumer_that_never_gets_partitions_gives_its_process_up(
 @pytest.mark.parametrize(
     "error", [BrokerUnavailable("away"), TimeoutError(), ConnectionResetError()]
 )
-async def test_invariant_9_while_kafka_is_away_a_consumer_waits(
+async def test_invariant_9_a_consumer_waits_while_kafka_is_unavailable(
     consumer: BatchConsumer, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka = _installed(monkeypatch, Kafka(error))
@@ -134,7 +134,9 @@ async def test_invariant_9_while_kafka_is_away_a_consumer_waits(
     assert consumer.problem() == "no answer to fetches"
 
 
-async def test_a_batch_in_hand_is_no_silence(consumer: BatchConsumer, answering: Kafka) -> None:
+async def test_a_consumer_that_processes_a_batch_is_not_silent(
+    consumer: BatchConsumer, answering: Kafka
+) -> None:
     await consumer.rebalance_listener.on_partitions_assigned(set())
     looked = 0
 
@@ -151,7 +153,7 @@ async def test_a_batch_in_hand_is_no_silence(consumer: BatchConsumer, answering:
 @pytest.mark.parametrize(
     "error", [ValueError("a decompressor's"), RuntimeError("a bug of the client")]
 )
-async def test_a_fetch_that_raises_anything_at_all_gives_the_process_up(
+async def test_any_unexpected_error_of_a_fetch_ends_the_process(
     consumer: BatchConsumer, error: Exception
 ) -> None:
     """FastStream would begin its loop anew, behind the records that were dropped."""
@@ -165,7 +167,7 @@ async def test_a_fetch_that_raises_anything_at_all_gives_the_process_up(
         await consumer.watch()
 
 
-async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -> None:
+async def test_a_stopped_consumer_is_not_lost(consumer: BatchConsumer) -> None:
     async def stopped() -> Batch:
         raise ConsumerStoppedError
 
@@ -174,7 +176,7 @@ async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -
     assert consumer.problem() == "no partitions assigned yet"
 
 
-async def test_a_batch_that_can_not_be_set_back_gives_the_process_up(
+async def test_a_batch_that_cannot_be_rewound_ends_the_process(
     consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Going on would commit past it."""
@@ -191,7 +193,9 @@ async def test_a_batch_that_can_not_be_set_back_gives_the_process_up(
     assert consumer.problem() == "lost: RuntimeError('a bug')"
 
 
-async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Handler) -> None:
+async def test_the_rate_limit_applies_only_after_a_batch_that_was_not_full(
+    handler: Handler,
+) -> None:
     turns = 0
 
     class Counting(AsyncLimiter):
@@ -218,7 +222,7 @@ async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Han
         assert turns == count
 
 
-async def test_others_get_a_turn_between_the_portions_of_a_large_batch(
+async def test_other_tasks_run_between_the_chunks_of_a_large_batch(
     handler: Handler,
 ) -> None:
     turns: list[int] = []

@@ -28,7 +28,7 @@ def encoded(document: object) -> str:
 
 
 @pytest.mark.parametrize("value", [NOON, None])
-def test_a_time_comes_back(value: datetime | None) -> None:
+def test_a_cursor_with_a_time_is_read_as_it_was_written(value: datetime | None) -> None:
     cursor = Cursor("pins.published_at_desc", value, ID)
     assert read_cursor(write_cursor(cursor), cursor.order, is_time=True) == cursor
 
@@ -37,14 +37,14 @@ def test_a_time_comes_back(value: datetime | None) -> None:
     "value",
     ["lamp", "", "äöü 🪔 ?&=+/", "x" * 100, "\x01" * 100, "🪔" * 100, "2026-11-23T12:00:00Z"],
 )
-def test_a_text_comes_back_and_is_short_enough(value: str) -> None:
+def test_a_cursor_with_a_text_is_read_as_it_was_written_and_is_short(value: str) -> None:
     cursor = Cursor("pins.title_asc", value, ID)
     written = write_cursor(cursor)
     assert read_cursor(written, cursor.order, is_time=False) == cursor
     assert len(written) <= MAX_CURSOR_CHARACTERS
 
 
-def test_what_was_written_by_hand_is_what_is_written() -> None:
+def test_a_cursor_of_an_earlier_release_can_be_read() -> None:
     """Clients hold on to them: the format is changed by a new version only."""
     cursor = Cursor("pins.created_at_desc", NOON, ID)
     assert read_cursor(encoded(WRITTEN), cursor.order, is_time=True) == cursor
@@ -71,26 +71,26 @@ def test_what_was_written_by_hand_is_what_is_written() -> None:
         urlsafe_b64encode(b'{"version":1,"order":"\xff"}').decode(),
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_an_invalid_cursor_is_refused(text: str) -> None:
     with pytest.raises(ApiError) as refused:
         read_cursor(text, "pins.created_at_desc", is_time=True)
     assert (refused.value.code, refused.value.status) == (ErrorCode.INVALID_PARAMETER, 422)
 
 
 @pytest.mark.parametrize("value", [None, "a\0b", "\ud800"])
-def test_a_text_that_no_row_has_is_refused(value: Any) -> None:
+def test_a_cursor_with_an_impossible_text_is_refused(value: Any) -> None:
     written = encoded({**WRITTEN, "order": "pins.title_asc", "value": value})
     with pytest.raises(ApiError):
         read_cursor(written, "pins.title_asc", is_time=False)
 
 
-def test_a_cursor_of_another_order_is_refused() -> None:
+def test_a_cursor_of_another_sort_order_is_refused() -> None:
     written = write_cursor(Cursor("pins.title_asc", "lamp", ID))
     with pytest.raises(ApiError, match="another list or sort order"):
         read_cursor(written, "pins.title_desc", is_time=False)
 
 
-def test_a_link_asks_the_same_from_the_cursor_on() -> None:
+def test_the_next_link_keeps_the_query_and_replaces_the_cursor() -> None:
     cursor = Cursor("pins.title_asc", "lamp", ID)
     link = next_link(
         "/v1/pins", {"limit": "5", "offset": "10", "q": 'a"b>&c', "cursor": "old"}, cursor

@@ -36,13 +36,13 @@ ABOUT_A_VALUE = [
 
 
 @pytest.mark.parametrize("error", PASSING)
-def test_invariant_9_what_passes_is_waited_for(error: type[psycopg.Error]) -> None:
+def test_invariant_9_a_temporary_error_is_transient(error: type[psycopg.Error]) -> None:
     assert is_transient(error())
     assert not issubclass(error, REJECTED_VALUE_ERRORS)
 
 
 @pytest.mark.parametrize("error", INTEGRITY)
-def test_invariant_9_a_violated_constraint_is_a_bug_and_fails_no_row(
+def test_invariant_9_a_constraint_violation_is_neither_transient_nor_a_rejected_value(
     error: type[psycopg.Error],
 ) -> None:
     assert not is_transient(error())
@@ -50,16 +50,16 @@ def test_invariant_9_a_violated_constraint_is_a_bug_and_fails_no_row(
 
 
 @pytest.mark.parametrize("error", ABOUT_A_VALUE)
-def test_what_is_about_a_value_is_refused(error: type[psycopg.Error]) -> None:
+def test_an_error_about_a_value_rejects_the_value(error: type[psycopg.Error]) -> None:
     assert not is_transient(error())
     assert issubclass(error, REJECTED_VALUE_ERRORS)
 
 
-def test_a_connection_that_broke_passes() -> None:
+def test_a_broken_connection_is_transient() -> None:
     assert is_transient(psycopg.OperationalError("server closed the connection unexpectedly"))
 
 
-def test_an_engine_shows_no_parameters() -> None:
+def test_errors_of_the_engine_hide_parameters() -> None:
     engine = Database.from_settings(
         DatabaseSettings(database_url=SecretStr("postgresql://u@h/d")), application="test"
     ).engine

@@ -35,12 +35,12 @@ def consumed(
 REASON = Poison(ErrorCode.INVALID_RECORD, "not JSON")
 
 
-def test_the_bytes_and_the_key_are_the_original() -> None:
+def test_key_and_value_are_unchanged() -> None:
     record = to_record(DeadLetter(consumed(), REASON), service="publisher")
     assert (record.key, record.value) == (b"job", b"\xff\x00garbage")
 
 
-def test_the_headers_say_where_and_why_as_text() -> None:
+def test_the_headers_contain_origin_and_reason_as_text() -> None:
     headers = dict(to_record(DeadLetter(consumed(), REASON), service="publisher").headers)
     assert headers["pinflow-topic"] == b"pinflow.rows.v1"
     assert headers["pinflow-partition"] == b"3"
@@ -52,7 +52,7 @@ def test_the_headers_say_where_and_why_as_text() -> None:
     assert headers["pinflow-replay-count"] == b"0"
 
 
-def test_the_original_headers_stay_and_a_replay_keeps_its_history() -> None:
+def test_original_headers_and_the_replay_count_are_kept() -> None:
     given = [
         ("ce_id", b"7"),
         ("odd", b"\xff"),
@@ -67,11 +67,11 @@ def test_the_original_headers_stay_and_a_replay_keeps_its_history() -> None:
     assert headers["pinflow-first-seen"] == b"then"
 
 
-def test_a_record_without_a_value_can_be_kept() -> None:
+def test_a_record_without_a_value_becomes_a_dead_letter() -> None:
     assert to_record(DeadLetter(consumed(value=None), REASON), service="status").value == b""
 
 
-def test_a_value_too_large_for_the_topic_is_cut_and_says_so() -> None:
+def test_a_value_too_large_for_the_topic_is_truncated_and_marked() -> None:
     record = to_record(
         DeadLetter(consumed(value=b"x" * (MAX_VALUE_BYTES + 5)), REASON), service="ingest"
     )
@@ -79,7 +79,7 @@ def test_a_value_too_large_for_the_topic_is_cut_and_says_so() -> None:
     assert dict(record.headers)["pinflow-truncated"] == str(MAX_VALUE_BYTES + 5).encode()
 
 
-def test_headers_that_were_megabytes_unpacked_are_kept_in_part_and_the_letter_says_so() -> None:
+def test_too_large_headers_are_dropped_and_the_dead_letter_is_marked() -> None:
     """Kafka would refuse the letter, and its record would be tried again for ever."""
     given = [("trace", b"kept"), ("large", b"x" * 8 * MEBIBYTE), ("after", b"y")]
     record = to_record(
@@ -97,7 +97,7 @@ def test_headers_that_were_megabytes_unpacked_are_kept_in_part_and_the_letter_sa
     )
 
 
-def test_beside_a_small_value_large_headers_are_kept_whole() -> None:
+def test_large_headers_are_kept_with_a_small_value() -> None:
     headers = dict(
         to_record(
             DeadLetter(consumed(("large", b"x" * 4 * MAX_KEY_AND_HEADERS_BYTES)), REASON),
@@ -110,7 +110,7 @@ def test_beside_a_small_value_large_headers_are_kept_whole() -> None:
     )
 
 
-def test_what_is_handed_on_of_replays_is_little_whoever_sent_it() -> None:
+def test_replay_headers_are_bounded() -> None:
     given = [("pinflow-replay-count", b"1")] * 1000 + [
         ("pinflow-first-seen", b"x" * 1000),
         ("ce_id", b"7"),

@@ -53,7 +53,7 @@ async def spend(authenticator: Authenticator, address: str = OFFICE) -> None:
     assert codes == ["unauthorized"] * MOST + ["too_many_attempts"]
 
 
-async def test_too_many_wrong_keys_are_429_and_the_wait_that_is_told_is_enough(
+async def test_too_many_invalid_keys_get_429_and_retry_after_is_long_enough(
     authenticator: Authenticator, clock: Clock
 ) -> None:
     await spend(authenticator)
@@ -66,12 +66,12 @@ async def test_too_many_wrong_keys_are_429_and_the_wait_that_is_told_is_enough(
     await spend(authenticator)
 
 
-async def test_another_address_is_not_meant(authenticator: Authenticator) -> None:
+async def test_another_address_is_not_limited(authenticator: Authenticator) -> None:
     await spend(authenticator)
     assert (await wrong(authenticator, "203.0.113.8")).status == 401
 
 
-async def test_one_wrong_key_again_and_again_is_counted_without_asking_the_database(
+async def test_a_repeated_invalid_key_is_counted_without_a_database_query(
     authenticator: Authenticator, keys: Keys
 ) -> None:
     statuses = [(await wrong(authenticator, key="the same")).status for _ in range(2 * MOST)]
@@ -79,14 +79,14 @@ async def test_one_wrong_key_again_and_again_is_counted_without_asking_the_datab
     assert keys.asked == 1
 
 
-async def test_no_key_at_all_is_no_try(authenticator: Authenticator) -> None:
+async def test_a_request_without_a_key_is_not_counted(authenticator: Authenticator) -> None:
     for _ in range(3 * MOST):
         with pytest.raises(ApiError):
             await authenticator.authenticate(None, OFFICE)
     await spend(authenticator)
 
 
-async def test_good_keys_of_the_same_office_go_on_working_known_or_new(
+async def test_valid_keys_from_a_limited_address_still_work(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     known, new = keys.add("known"), keys.add("new")
@@ -104,7 +104,7 @@ async def spend_again(authenticator: Authenticator) -> None:
         pass
 
 
-async def test_good_keys_cost_no_try(authenticator: Authenticator, keys: Keys) -> None:
+async def test_valid_keys_are_not_counted(authenticator: Authenticator, keys: Keys) -> None:
     for number in range(3 * MOST):
         keys.add(f"good-{number}")
         await authenticator.authenticate(f"good-{number}", OFFICE)
@@ -114,7 +114,7 @@ async def test_good_keys_cost_no_try(authenticator: Authenticator, keys: Keys) -
 @pytest.mark.parametrize(
     "spent", [False, True], ids=["fresh address", "address that has spent its tries"]
 )
-async def test_a_hundred_requests_at_once_with_a_good_key_that_is_new_here_are_all_let_in(
+async def test_a_hundred_concurrent_requests_with_an_uncached_valid_key_are_accepted(
     authenticator: Authenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch, *, spent: bool
 ) -> None:
     good = keys.add("new")
@@ -129,7 +129,7 @@ async def test_a_hundred_requests_at_once_with_a_good_key_that_is_new_here_are_a
     assert keys.asked - before == 1
 
 
-async def test_a_try_that_nobody_could_judge_is_none(
+async def test_an_attempt_without_an_answer_from_the_database_is_not_counted(
     authenticator: Authenticator, keys: Keys
 ) -> None:
     keys.away = True
@@ -140,7 +140,7 @@ async def test_a_try_that_nobody_could_judge_is_none(
     await spend(authenticator)
 
 
-async def test_a_flood_of_wrong_keys_asks_the_database_one_question_at_a_time(
+async def test_many_invalid_keys_cause_one_database_query_at_a_time(
     authenticator: Authenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await spend(authenticator)
@@ -153,7 +153,7 @@ async def test_a_flood_of_wrong_keys_asks_the_database_one_question_at_a_time(
     assert keys.asked - before == 1
 
 
-async def test_a_flood_that_comes_all_at_once_is_counted_before_it_is_looked_up(
+async def test_concurrent_invalid_keys_are_counted_before_their_lookup(
     authenticator: Authenticator, keys: Keys
 ) -> None:
     keys.answers.clear()
@@ -164,7 +164,7 @@ async def test_a_flood_that_comes_all_at_once_is_counted_before_it_is_looked_up(
     assert sum(refusal.status == 401 for refusal in refusals) == MOST
 
 
-def test_memory_is_bounded(clock: Clock) -> None:
+def test_the_number_of_buckets_is_bounded(clock: Clock) -> None:
     buckets: TokenBuckets[int] = TokenBuckets(1, WINDOW, max_keys=100, clock=clock)
     for key in range(1000):
         buckets.try_acquire(key)
@@ -184,5 +184,5 @@ def test_memory_is_bounded(clock: Clock) -> None:
         ("x" * 1000, "x" * 64),
     ],
 )
-def test_who_is_counted_as_one(address: str, name: str) -> None:
+def test_addresses_of_one_network_are_counted_together(address: str, name: str) -> None:
     assert find_network(address) == name

@@ -24,7 +24,9 @@ def overloaded(retry_after: int = 1) -> Overloaded:
     return Overloaded(ErrorCode.OVERLOADED, "full", retry_after=retry_after)
 
 
-def test_a_server_that_is_away_is_waited_for_longer_each_time(policy: FailurePolicy) -> None:
+def test_the_backoff_for_an_unavailable_server_doubles_up_to_its_limit(
+    policy: FailurePolicy,
+) -> None:
     decisions = [policy.fail(DatabaseUnavailable("away")) for _ in range(8)]
     assert decisions == [
         RetryUnavailable(seconds, attempt)
@@ -32,22 +34,22 @@ def test_a_server_that_is_away_is_waited_for_longer_each_time(policy: FailurePol
     ]
 
 
-def test_invariant_9_an_outage_of_many_hours_is_waited_out_too(policy: FailurePolicy) -> None:
+def test_invariant_9_the_backoff_survives_an_outage_of_many_hours(policy: FailurePolicy) -> None:
     """2**1024 is no float: the retry itself would fail, and its batch be skipped."""
     decisions = [policy.fail(DatabaseUnavailable("away")) for _ in range(1100)]
     assert decisions[-1] == RetryUnavailable(MAX_BACKOFF_SECONDS, 1099)
 
 
-def test_a_bug_is_retried_and_told_from_a_server_that_is_away(policy: FailurePolicy) -> None:
+def test_a_bug_is_retried_as_an_unexpected_error(policy: FailurePolicy) -> None:
     assert policy.fail(RuntimeError("a bug")) == RetryUnexpected(0.1, 0)
 
 
-def test_an_older_postgres_has_positions_read_before_any_retry(policy: FailurePolicy) -> None:
+def test_positions_are_read_again_after_an_older_postgres_is_noticed(policy: FailurePolicy) -> None:
     assert policy.fail(PositionBehind("older")) == ReadPositionsAgain("older")
     assert policy.fail(DatabaseUnavailable("away")) == RetryUnavailable(0.1, 0)
 
 
-def test_waiting_for_capacity_is_no_failure_and_reported_once(policy: FailurePolicy) -> None:
+def test_waiting_for_capacity_is_no_failure_and_is_reported_once(policy: FailurePolicy) -> None:
     policy.fail(DatabaseUnavailable("away"))
     assert policy.fail(overloaded()) == WaitForCapacity(1, is_first=True)
     assert policy.fail(overloaded(60)) == WaitForCapacity(5, is_first=False)
@@ -56,7 +58,7 @@ def test_waiting_for_capacity_is_no_failure_and_reported_once(policy: FailurePol
     assert policy.fail(overloaded()) == WaitForCapacity(1, is_first=True)
 
 
-def test_one_failure_is_no_problem_yet_and_a_batch_that_succeeds_ends_it(
+def test_a_consumer_is_retrying_from_the_second_failure_until_a_success(
     policy: FailurePolicy,
 ) -> None:
     policy.fail(DatabaseUnavailable("away"))
@@ -67,13 +69,13 @@ def test_one_failure_is_no_problem_yet_and_a_batch_that_succeeds_ends_it(
     assert not policy.is_retrying
 
 
-def test_a_batch_with_one_good_record_ends_a_row_of_poison(policy: FailurePolicy) -> None:
+def test_a_batch_with_one_good_record_resets_the_poison_count(policy: FailurePolicy) -> None:
     policy.accept(policy.check_poison(records=4, poison=4))
     policy.accept(policy.check_poison(records=3, poison=2))
     assert policy.check_poison(records=5, poison=5) == 5
 
 
-def test_poison_beyond_the_limit_halts_however_it_is_cut_into_batches(
+def test_more_poison_than_the_limit_halts_across_batches(
     policy: FailurePolicy,
 ) -> None:
     policy.accept(policy.check_poison(records=3, poison=3))
@@ -83,7 +85,7 @@ def test_poison_beyond_the_limit_halts_however_it_is_cut_into_batches(
     assert policy.is_halted
 
 
-def test_a_batch_that_is_tried_again_counts_its_poison_once(policy: FailurePolicy) -> None:
+def test_a_retried_batch_counts_its_poison_once(policy: FailurePolicy) -> None:
     for _ in range(3):
         assert policy.check_poison(records=4, poison=4) == 4
 

@@ -15,7 +15,7 @@ def test_a_generated_file_is_up_to_date(path: Path) -> None:
     assert (ROOT / path).read_text(encoding="utf-8") == FILES[path]
 
 
-def test_every_endpoint_that_wants_a_key_says_what_it_answers_without_one() -> None:
+def test_every_endpoint_with_a_key_documents_401_and_403() -> None:
     operations = [
         operation for path in build_document()["paths"].values() for operation in path.values()
     ]
@@ -24,7 +24,7 @@ def test_every_endpoint_that_wants_a_key_says_what_it_answers_without_one() -> N
     assert all({"401", "403"} <= operation["responses"].keys() for operation in guarded)
 
 
-def test_no_schema_is_left_of_an_event_that_is_gone() -> None:
+def test_no_schema_of_a_removed_event_is_left() -> None:
     assert {
         path.relative_to(ROOT) for path in (ROOT / "docs/reference/events").glob("*.json")
     } <= set(FILES)

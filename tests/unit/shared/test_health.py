@@ -21,7 +21,7 @@ def saying(trouble: str | None) -> Check:
         ("no answer", "no answer", (False, "unavailable")),
     ],
 )
-async def test_only_what_is_needed_makes_it_unready(
+async def test_only_a_required_check_makes_the_process_unready(
     needed: str | None, wanted: str | None, expected: tuple[bool, str]
 ) -> None:
     health = Health()

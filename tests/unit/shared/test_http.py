@@ -32,7 +32,7 @@ def api() -> FastAPI:
     return app
 
 
-async def test_a_client_that_goes_away_while_it_sends_is_neither_answered_nor_an_error() -> None:
+async def test_a_client_that_disconnects_while_sending_gets_no_answer_and_logs_no_error() -> None:
     received: list[Message] = [
         {"type": "http.disconnect"},
         {"type": "http.request", "body": b"x", "more_body": True},
@@ -63,7 +63,7 @@ async def test_a_client_that_goes_away_while_it_sends_is_neither_answered_nor_an
     assert REGISTRY.get_sample_value("pinflow_http_seconds_count", labels) == 1
 
 
-async def test_more_requests_than_may_be_in_work_are_told_to_come_again() -> None:
+async def test_too_many_concurrent_requests_get_503_with_retry_after() -> None:
     app = api()
     here, go_on = asyncio.Event(), asyncio.Event()
 
@@ -91,7 +91,7 @@ async def test_more_requests_than_may_be_in_work_are_told_to_come_again() -> Non
         assert (await client.get("/slow")).status_code == 200
 
 
-async def test_a_405_names_all_that_the_address_takes_and_no_redirect_leads_elsewhere() -> None:
+async def test_a_405_lists_the_allowed_methods_and_nothing_is_redirected() -> None:
     app = api()
 
     @app.get("/taken")

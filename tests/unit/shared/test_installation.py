@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from shared.http.installation import HEADER, InstallationHeader
 
 
-async def test_readiness_alone_tells_the_installation() -> None:
+async def test_only_readiness_returns_the_installation_id() -> None:
     app = FastAPI()
     app.add_middleware(InstallationHeader, installation="a-1")
     for path in ("/readyz", "/v1/pins"):

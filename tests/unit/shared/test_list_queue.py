@@ -43,7 +43,7 @@ class Lists:
             await self._ends[name].wait()
 
 
-async def test_a_workspace_leaves_one_slot_to_others_however_much_it_asks() -> None:
+async def test_a_workspace_always_leaves_one_slot_to_others() -> None:
     lists = Lists(at_once=2)
     await lists.ask(A, "a0", "a1", "a2")
     await lists.ask(B, "b0")
@@ -52,9 +52,7 @@ async def test_a_workspace_leaves_one_slot_to_others_however_much_it_asks() -> N
     await asyncio.gather(*lists.tasks)
 
 
-async def test_where_there_is_one_slot_another_workspace_waits_for_one_list_and_not_for_all() -> (
-    None
-):
+async def test_with_one_slot_workspaces_take_turns() -> None:
     lists = Lists(at_once=1)
     await lists.ask(A, "a0", "a1", "a2")
     await lists.ask(B, "b0", "b1")
@@ -66,7 +64,7 @@ async def test_where_there_is_one_slot_another_workspace_waits_for_one_list_and_
     assert lists.begun == order
 
 
-async def test_more_than_may_wait_are_refused_at_once_and_another_workspaces_are_not() -> None:
+async def test_too_many_waiting_lists_of_one_workspace_are_refused_at_once() -> None:
     lists = Lists(at_once=2)
     names = [f"a{number}" for number in range(MAX_PER_WORKSPACE)]
     await lists.ask(A, *names)
@@ -83,7 +81,7 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspaces_are
     await asyncio.gather(*lists.tasks)
 
 
-async def test_a_list_that_waits_too_long_is_the_databases_silence_and_no_slot_is_lost(
+async def test_a_wait_timeout_raises_database_unavailable_and_loses_no_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.02)
@@ -100,7 +98,7 @@ async def test_a_list_that_waits_too_long_is_the_databases_silence_and_no_slot_i
         pass
 
 
-async def test_nothing_is_kept_of_workspaces_that_ask_no_more() -> None:
+async def test_no_state_is_kept_for_idle_workspaces() -> None:
     lists = Lists(at_once=1)
     await lists.ask(A, "a0", "a1")
     await lists.end("a0", "a1")

@@ -34,7 +34,7 @@ def record(message: str, *arguments: object, name: str = "aiokafka") -> logging.
     return logging.LogRecord(name, logging.ERROR, __file__, 1, message, arguments, None)
 
 
-def test_a_library_says_one_thing_once_in_a_while(clock: Clock) -> None:
+def test_a_librarys_repeated_message_is_logged_once_per_period(clock: Clock) -> None:
     log_filter = RateLimitedLogFilter()
     assert [
         log_filter.filter(record("Unable connect to node with id %s", node)) for node in (1, 1, 2)
@@ -45,7 +45,7 @@ def test_a_library_says_one_thing_once_in_a_while(clock: Clock) -> None:
     assert log_filter.filter(record("Unable connect to node with id %s", 1))
 
 
-def test_what_is_meant_to_be_so_is_not_said() -> None:
+def test_ignored_messages_are_not_logged() -> None:
     assert not any(
         RateLimitedLogFilter().filter(record(f"{known}. Make sure the topics exist."))
         for known in IGNORED_MESSAGES
@@ -57,7 +57,7 @@ def fail(message: str) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_no_line_holds_a_key_or_a_password_whoever_let_it_in(
+def test_no_log_line_contains_an_api_key_or_a_password(
     log_format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = structlog.get_config(), logging.getLogger().handlers[:], logging.getLogger().level

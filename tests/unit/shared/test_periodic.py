@@ -43,7 +43,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), BrokerUnavailable("away")])
-async def test_a_sweep_that_always_fails_is_told(error: Exception) -> None:
+async def test_a_task_that_always_fails_is_reported(error: Exception) -> None:
     work = Work(error)
     async with running(work) as periodic_task:
         await eventually(lambda: periodic_task.problem() is not None)
@@ -53,7 +53,7 @@ async def test_a_sweep_that_always_fails_is_told(error: Exception) -> None:
         await eventually(lambda: periodic_task.problem() is None)
 
 
-async def test_a_sweep_that_succeeds_is_no_trouble() -> None:
+async def test_a_task_that_succeeds_reports_no_problem() -> None:
     work = Work(None)
     async with running(work) as periodic_task:
         await eventually(lambda: work.tries > MAX_FAILURES)

@@ -59,11 +59,11 @@ def faults(**fields: Any) -> list[tuple[str | None, str]]:
         ("run_at", "2027-13-01T10:00:00Z", "datetime_from_date_parsing"),
     ],
 )
-def test_a_field_that_breaks_its_rule_is_named(field: str, value: object, code: str) -> None:
+def test_an_invalid_field_is_reported_with_its_code(field: str, value: object, code: str) -> None:
     assert faults(**{field: value}) == [(field, code)]
 
 
-def test_a_related_term_is_named_by_its_place_among_those_sent_blank_ones_too() -> None:
+def test_a_related_terms_index_counts_blank_terms_too() -> None:
     assert faults(related_terms=["ok", " ", "t" * 101]) == [("related_terms.2", "string_too_long")]
     assert faults(related_terms="ok,," + "t" * 101) == [("related_terms.2", "string_too_long")]
 
@@ -83,7 +83,7 @@ def test_a_million_related_terms_are_one_fault() -> None:
     assert faults(related_terms=[5] * 1_000_000) == [("related_terms", "too_long")]
 
 
-def test_every_fault_of_a_row_is_told_at_once_those_of_the_whole_last() -> None:
+def test_all_faults_of_a_row_are_reported_together() -> None:
     assert faults(
         title=" ",
         image_url=None,
@@ -99,11 +99,11 @@ def test_every_fault_of_a_row_is_told_at_once_those_of_the_whole_last() -> None:
     ]
 
 
-def test_a_source_that_is_wrong_is_not_told_as_missing_too() -> None:
+def test_an_invalid_media_source_is_not_also_reported_as_missing() -> None:
     assert faults(image_url="no url") == [("image_url", "url_scheme")]
 
 
-def test_a_strict_row_is_told_unknown_fields_and_faults_of_the_whole() -> None:
+def test_a_strict_row_reports_unknown_fields_and_faults_of_the_whole_row() -> None:
     with pytest.raises(ValidationError) as caught:
         StrictPinSubmission.model_validate(submitted(colour="blue", image_url=None))
     assert [fault.code for fault in read_faults(caught.value)] == [
@@ -112,7 +112,7 @@ def test_a_strict_row_is_told_unknown_fields_and_faults_of_the_whole() -> None:
     ]
 
 
-def test_every_field_with_a_control_character_is_named() -> None:
+def test_every_field_with_a_control_character_is_reported() -> None:
     texts = ["board_id", "title", "description", "alt_text", "link_url", "image_url"]
     texts += ["cover_image_url", "idempotency_key"]
     values = submitted()
@@ -124,7 +124,7 @@ def test_every_field_with_a_control_character_is_named() -> None:
 
 @pytest.mark.parametrize("field", sorted(PinSubmission.model_fields))
 @pytest.mark.parametrize("character", ["\0", "\x08", "\x0b", "\x0c", "\x0e", "\x1f"])
-def test_no_field_takes_a_control_character(field: str, character: str) -> None:
+def test_every_field_refuses_control_characters(field: str, character: str) -> None:
     """Each field alone, because the check of valid rows has to find it.
 
     Ids, colors and instants have rules of their own that refuse it.
@@ -150,7 +150,7 @@ def test_a_fault_says_which_characters_a_text_must_not_contain() -> None:
 @pytest.mark.parametrize(
     "text", ["a\tb", "a\nb", "a\r\nb", "a\x7fb", "a\x85b", "a\u2028b", "\\b\\f\\u00"]
 )
-def test_a_text_takes_tabs_and_line_breaks_and_what_lies_beyond_c0(text: str) -> None:
+def test_a_text_may_contain_tabs_line_breaks_and_characters_after_c0(text: str) -> None:
     pin = PinSubmission.model_validate(submitted(title=text, related_terms=[text]))
     assert (pin.title, pin.related_terms) == (text, [text])
 
@@ -159,7 +159,7 @@ def test_a_text_takes_tabs_and_line_breaks_and_what_lies_beyond_c0(text: str) ->
 @pytest.mark.parametrize(
     "field", ["title", "board_id", "idempotency_key", "link_url", "related_terms"]
 )
-def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refuses(
+def test_the_fast_path_accepts_no_control_character_that_the_model_refuses(
     field: str, code: int
 ) -> None:
     """shared/contract/import_limits.py computes the size of an import's batch from this rule."""
@@ -184,13 +184,13 @@ def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refu
         ),
     ],
 )
-def test_exactly_one_source_of_the_image(fields: dict[str, Any], message: str) -> None:
+def test_a_pin_needs_exactly_one_media_source(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(**fields))
     assert describe_first_fault(read_faults(caught.value))[1] == message
 
 
-def test_the_first_fault_is_told_with_its_field() -> None:
+def test_the_first_fault_is_described_with_its_field() -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(board_id=None, title=None))
     assert describe_first_fault(read_faults(caught.value)) == (
@@ -199,7 +199,7 @@ def test_the_first_fault_is_told_with_its_field() -> None:
     )
 
 
-def test_a_rejected_value_is_cut_at_200_characters_and_made_encodable() -> None:
+def test_a_rejected_value_is_truncated_to_200_characters_and_encodable() -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(title="\ud800\0" + "x" * 1000))
     value = read_faults(caught.value)[0].value
@@ -209,13 +209,13 @@ def test_a_rejected_value_is_cut_at_200_characters_and_made_encodable() -> None:
     assert "\0" not in value
 
 
-def test_no_row_tells_of_more_than_twenty_faults() -> None:
+def test_a_row_reports_at_most_twenty_faults() -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(related_terms=[5] * 50))
     assert len(read_faults(caught.value)) == MAX_ROW_FAULTS
 
 
-def test_keys_and_ids_lose_surrounding_space_and_texts_keep_it() -> None:
+def test_keys_and_ids_are_stripped_and_texts_are_not() -> None:
     pin = PinSubmission.model_validate(
         submitted(idempotency_key=" k ", board_id="\tb ", title=" Lamps ")
     )
@@ -233,13 +233,13 @@ def test_run_at_becomes_utc() -> None:
     assert pin.run_at == datetime(2026, 12, 31, 23, tzinfo=UTC)
 
 
-def test_related_terms_may_be_text_with_commas() -> None:
+def test_related_terms_may_be_a_comma_separated_text() -> None:
     assert PinSubmission.model_validate(
         submitted(related_terms=" lamps, ,light ")
     ).related_terms == ["lamps", "light"]
 
 
-def test_the_hash_of_a_color_is_optional_and_letters_become_upper_case() -> None:
+def test_the_number_sign_of_a_color_is_optional_and_letters_become_upper_case() -> None:
     assert (
         PinSubmission.model_validate(submitted(dominant_color="6e7874")).dominant_color == "#6E7874"
     )
@@ -250,7 +250,7 @@ def test_a_url_is_kept_as_it_was_sent() -> None:
     assert PinSubmission.model_validate(submitted(link_url=sent)).link_url == sent
 
 
-def test_null_is_absent() -> None:
+def test_null_counts_as_absent() -> None:
     assert (
         PinSubmission.model_validate({**submitted(), "description": None, "run_at": None}).run_at
         is None
@@ -271,18 +271,18 @@ def of(**fields: Any) -> Any:
     return compute_fingerprint(PinSubmission.model_validate(submitted(**fields)))
 
 
-def test_the_fingerprint_compares_content_and_not_the_key() -> None:
+def test_the_fingerprint_depends_on_content_and_not_on_the_key() -> None:
     assert of(idempotency_key="a") == of(idempotency_key="b")
     assert of(title="Lamps") != of(title="Lights")
     assert of(run_at="2027-01-01T01:00:00+02:00") == of(run_at="2026-12-31T23:00:00Z")
 
 
-def test_the_fingerprint_compares_urls_as_browsers_would() -> None:
+def test_the_fingerprint_normalizes_urls_as_browsers_do() -> None:
     assert of(link_url="HTTPS://Shop.Example:443/a") == of(link_url="https://shop.example/a")
     assert of(link_url="https://shop.example/a") != of(link_url="https://shop.example/A")
 
 
-def test_the_fingerprint_is_the_same_for_what_travels() -> None:
+def test_the_fingerprint_of_the_sent_content_is_the_same() -> None:
     submission = PinSubmission.model_validate(
         submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b")
     )
@@ -306,7 +306,7 @@ def test_the_fingerprint_is_the_same_for_what_travels() -> None:
         ),
     ],
 )
-def test_a_fingerprint_stays_what_it_was_when_it_was_stored(
+def test_fingerprints_of_earlier_releases_stay_the_same(
     fields: dict[str, Any], digits: str
 ) -> None:
     """Or every repeated row would say that its content has changed, from an upgrade on."""

@@ -102,7 +102,7 @@ async def test_members_of_one_group_join_together_and_leave_even_if_they_never_g
     assert left == ["pinflow.pair-0", "pinflow.pair.1-0"]
 
 
-async def test_what_never_began_to_join_has_nothing_to_leave(left: list[str]) -> None:
+async def test_a_consumer_that_never_joined_does_not_leave(left: list[str]) -> None:
     await runtime_of("idle").stop()
     assert not left
 
@@ -128,7 +128,7 @@ process.serve(app, ServiceSettings(port=0))
 """
 
 
-def test_a_process_that_has_lost_a_part_ends_even_if_it_can_not_stop() -> None:
+def test_a_process_that_lost_a_component_ends_even_if_it_cannot_stop() -> None:
     """What was lost may be what stopping waits for."""
     ended = subprocess.run(
         [sys.executable, "-c", LOSES_A_PART_AND_HANGS],
@@ -164,7 +164,7 @@ process.serve(app, ServiceSettings(port=0))
 """
 
 
-def test_a_service_collects_garbage_but_not_in_what_it_has_imported() -> None:
+def test_the_garbage_collector_is_enabled_and_ignores_imported_modules() -> None:
     """Its __main__ switches the collector off before it imports anything."""
     ended = subprocess.run(
         [sys.executable, "-c", SHOWS_THE_COLLECTOR],
@@ -177,7 +177,7 @@ def test_a_service_collects_garbage_but_not_in_what_it_has_imported() -> None:
     assert "collects True spares True" in ended.stdout, ended.stderr
 
 
-async def test_a_part_that_was_cancelled_by_nobody_here_is_lost_too() -> None:
+async def test_a_component_canceled_by_a_library_is_lost_too() -> None:
     runtime = runtime_of("quiet")
     lost = asyncio.Event()
     runtime.on_lost = lost.set

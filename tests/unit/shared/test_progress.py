@@ -56,13 +56,13 @@ async def test_a_partition_is_processed_up_to_its_position() -> None:
 @pytest.mark.parametrize(
     "consumer", [None, Consumer(is_assigned=False)], ids=["not-started", "another-replicas"]
 )
-async def test_of_a_partition_that_is_not_ours_nothing_is_said(consumer: Any) -> None:
+async def test_an_unassigned_partition_has_no_progress(consumer: Any) -> None:
     seen = progress(consumer)
     assert await seen.processed_offsets() == {}
     assert await seen.read_partitions() == {}
 
 
-async def test_what_waits_behind_an_open_transaction_is_held() -> None:
+async def test_a_partition_behind_an_open_transaction_is_recognized() -> None:
     consumer = Consumer()
     consumer.stable = 10  # all up to it is processed, and the end is 12
     assert (await progress(consumer).read_partitions())[PARTITION].is_behind_transaction
@@ -70,14 +70,14 @@ async def test_what_waits_behind_an_open_transaction_is_held() -> None:
     assert not (await progress(consumer).read_partitions())[PARTITION].is_behind_transaction
 
 
-async def test_a_partition_whose_records_are_fetched_already_is_told_apart() -> None:
+async def test_a_partition_with_fetched_records_is_recognized() -> None:
     consumer = Consumer()
     assert not (await progress(consumer).read_partitions())[PARTITION].is_fetched
     consumer._fetcher._records[PARTITION] = object()
     assert (await progress(consumer).read_partitions())[PARTITION].is_fetched
 
 
-async def test_records_in_hand_are_not_processed_although_the_position_is_behind_them() -> None:
+async def test_records_of_the_batch_in_flight_are_not_processed_yet() -> None:
     seen = progress(Consumer())
     seen.start([_record("imports", 3, 8), _record("imports", 3, 9)])
     assert await seen.processed_offsets() == {PARTITION: 8}
@@ -85,7 +85,7 @@ async def test_records_in_hand_are_not_processed_although_the_position_is_behind
     assert await seen.processed_offsets() == {PARTITION: 10}
 
 
-async def test_a_reading_has_what_is_processed_and_the_end_and_the_answer() -> None:
+async def test_a_partitions_progress_has_processed_offset_end_and_answer_time() -> None:
     seen = progress(Consumer())
     seen.start([_record("imports", 3, 9)])
     assert await seen.read_partitions() == {PARTITION: PartitionProgress(9, 12, 1_700_000_000_000)}
@@ -95,7 +95,7 @@ async def test_a_paused_partition_is_not_read() -> None:
     assert await progress(Consumer(is_paused=True)).read_partitions() == {}
 
 
-async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(
+async def test_an_unknown_position_in_a_rebalance_is_awaited_only_briefly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(progress_module, "POSITION_TIMEOUT_SECONDS", 0.05)

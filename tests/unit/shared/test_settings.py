@@ -25,7 +25,7 @@ QUOTED = "postgres://u:p%40ss%2Fword@db.example"  # pragma: allowlist secret
         f"host=h password={SECRET}",
     ],
 )
-def test_a_database_url_that_would_be_read_in_two_ways_is_refused_without_being_shown(
+def test_an_ambiguous_database_url_is_refused_without_being_shown(
     url: str,
 ) -> None:
     with pytest.raises(ValidationError) as error:
@@ -45,11 +45,11 @@ def test_a_database_url_that_would_be_read_in_two_ways_is_refused_without_being_
         "postgresql://u:p@h",
     ],
 )
-def test_a_database_url_that_both_readers_understand_is_taken(url: str) -> None:
+def test_an_unambiguous_database_url_is_accepted(url: str) -> None:
     assert DatabaseSettings(database_url=SecretStr(url)).database_url.get_secret_value() == url
 
 
-def test_what_is_wrong_with_one_setting_does_not_show_the_others(
+def test_an_error_in_one_setting_does_not_show_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PINFLOW_KAFKA_SASL_PASSWORD", SECRET)

@@ -35,7 +35,7 @@ def watch() -> Watch:
     return Watch()
 
 
-def test_a_partition_whose_records_wait_and_that_does_not_move_stands_still(watch: Watch) -> None:
+def test_a_partition_with_waiting_records_and_no_progress_is_stalled(watch: Watch) -> None:
     for answer in range(76):
         watch.observe(one=PartitionProgress(5, 9, answer), other=PartitionProgress(9, 9, answer))
     assert watch.seconds == 75
@@ -44,7 +44,7 @@ def test_a_partition_whose_records_wait_and_that_does_not_move_stands_still(watc
     assert str(watch.stalls.longest()) == expected
 
 
-def test_a_stall_is_told_from_a_minute_on(watch: Watch) -> None:
+def test_a_stall_is_reported_after_one_minute(watch: Watch) -> None:
     for answer in range(60):
         watch.observe(one=PartitionProgress(5, 9, answer))
     assert watch.seconds == STALLED_AFTER_SECONDS - 1
@@ -53,19 +53,19 @@ def test_a_stall_is_told_from_a_minute_on(watch: Watch) -> None:
     assert watch.stalls.longest() == Stall(ONE, STALLED_AFTER_SECONDS, is_silent=False)
 
 
-def test_a_partition_that_moves_stands_not_still_however_much_waits(watch: Watch) -> None:
+def test_a_partition_with_progress_is_not_stalled_even_with_a_long_backlog(watch: Watch) -> None:
     for number in range(200):
         watch.observe(one=PartitionProgress(number, 1_000_000, number))
     assert watch.seconds == 0
 
 
-def test_an_idle_partition_does_not_stand_still(watch: Watch) -> None:
+def test_an_idle_partition_is_not_stalled(watch: Watch) -> None:
     for answer in range(200):
         watch.observe(one=PartitionProgress(9, 9, answer))
     assert watch.seconds == 0
 
 
-def test_time_counts_from_when_nothing_waited(watch: Watch) -> None:
+def test_a_stall_is_measured_from_the_arrival_of_waiting_records(watch: Watch) -> None:
     for answer in range(200):
         watch.observe(one=PartitionProgress(9, 9, answer))
     for answer in range(200, 210):
@@ -73,7 +73,7 @@ def test_time_counts_from_when_nothing_waited(watch: Watch) -> None:
     assert watch.seconds == 10
 
 
-def test_a_stall_ends_when_the_partition_moves(watch: Watch) -> None:
+def test_progress_ends_a_stall(watch: Watch) -> None:
     for answer in range(100):
         watch.observe(one=PartitionProgress(5, 9, answer))
     watch.observe(one=PartitionProgress(6, 9, 100))
@@ -85,7 +85,7 @@ def test_a_stall_ends_when_the_partition_moves(watch: Watch) -> None:
     "reading",
     [PartitionProgress(9, 9, 7), PartitionProgress(5, 9, 7), PartitionProgress(None, None, None)],
 )
-def test_a_leader_that_does_not_answer_although_others_do_is_a_stall(
+def test_a_silent_leader_is_a_stall_if_other_leaders_answer(
     watch: Watch,
     reading: PartitionProgress,
 ) -> None:
@@ -97,20 +97,20 @@ def test_a_leader_that_does_not_answer_although_others_do_is_a_stall(
     assert longest.partition == ONE
 
 
-def test_a_silent_leader_is_named_as_such(watch: Watch) -> None:
+def test_a_stall_names_a_silent_leader_as_its_reason(watch: Watch) -> None:
     for answer in range(71):
         watch.observe(one=PartitionProgress(9, 9, 7), other=PartitionProgress(9, 9, answer))
     expected = "pinflow.imports.v2/3 has had no answer to a fetch for 70 s although others have"
     assert str(watch.stalls.longest()) == expected
 
 
-def test_while_kafka_answers_nobody_an_idle_partition_does_not_stand_still(watch: Watch) -> None:
+def test_an_idle_partition_is_not_stalled_while_kafka_is_unavailable(watch: Watch) -> None:
     for _ in range(200):
         watch.observe(one=PartitionProgress(9, 9, 7), other=PartitionProgress(9, 9, 7))
     assert watch.seconds == 0
 
 
-def test_a_partition_just_assigned_does_not_stand_still(watch: Watch) -> None:
+def test_a_newly_assigned_partition_is_not_stalled(watch: Watch) -> None:
     for answer in range(100):
         watch.observe(other=PartitionProgress(5, 9, answer))
     watch.observe(one=PartitionProgress(5, 9, 100), other=PartitionProgress(5, 9, 100))
@@ -118,7 +118,7 @@ def test_a_partition_just_assigned_does_not_stand_still(watch: Watch) -> None:
     assert watch.stalls.seconds(OTHER) == 100
 
 
-def test_a_partition_that_went_away_and_came_back_begins_anew(watch: Watch) -> None:
+def test_a_partition_that_is_assigned_again_starts_from_zero(watch: Watch) -> None:
     for answer in range(100):
         watch.observe(one=PartitionProgress(5, 9, answer))
     watch.observe()
@@ -127,7 +127,7 @@ def test_a_partition_that_went_away_and_came_back_begins_anew(watch: Watch) -> N
     assert watch.seconds == 0
 
 
-def test_a_rebalance_that_leaves_a_partition_moves_nothing(watch: Watch) -> None:
+def test_a_rebalance_does_not_count_as_progress(watch: Watch) -> None:
     """Its position is unknown for a moment; what holds it up is there as before."""
     for answer in range(50):
         watch.observe(one=PartitionProgress(5, 9, answer))
@@ -137,7 +137,7 @@ def test_a_rebalance_that_leaves_a_partition_moves_nothing(watch: Watch) -> None
     assert watch.seconds == 60
 
 
-def test_a_consumer_that_waits_of_its_own_will_is_excused(watch: Watch) -> None:
+def test_a_consumer_that_waits_for_capacity_is_not_stalled(watch: Watch) -> None:
     for answer in range(100):
         watch.observe(one=PartitionProgress(5, 9, answer))
     watch.stalls.reset()
@@ -146,7 +146,7 @@ def test_a_consumer_that_waits_of_its_own_will_is_excused(watch: Watch) -> None:
     assert watch.seconds == 0
 
 
-def test_an_open_transaction_is_before_the_end_and_so_holds_the_partition_up(watch: Watch) -> None:
+def test_an_open_transaction_stalls_its_partition(watch: Watch) -> None:
     """Read committed, a position stops at the last stable offset: here 5, with the end at 6."""
     for answer in range(61):
         watch.observe(one=PartitionProgress(5, 6, answer))
@@ -161,7 +161,7 @@ def test_a_jump_of_the_wall_clock_is_no_stall(watch: Watch) -> None:
     assert watch.seconds == 0
 
 
-def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_this_process(
+def test_a_partition_behind_an_open_transaction_is_measured_but_not_reported(
     watch: Watch,
 ) -> None:
     for answer in range(100):
@@ -170,7 +170,9 @@ def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_thi
     assert watch.stalls.longest() is None
 
 
-def test_a_held_partition_whose_leader_does_not_answer_is_trouble(watch: Watch) -> None:
+def test_a_partition_behind_an_open_transaction_with_a_silent_leader_is_reported(
+    watch: Watch,
+) -> None:
     for answer in range(400):
         watch.observe(
             one=PartitionProgress(5, 9, 1, is_behind_transaction=True),
@@ -179,7 +181,7 @@ def test_a_held_partition_whose_leader_does_not_answer_is_trouble(watch: Watch) 
     assert watch.stalls.longest() is not None
 
 
-def test_a_partition_whose_records_are_fetched_waits_for_its_turn_while_others_move(
+def test_a_partition_with_fetched_records_is_not_stalled_while_others_progress(
     watch: Watch,
 ) -> None:
     for number in range(200):

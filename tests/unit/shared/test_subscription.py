@@ -32,20 +32,20 @@ FITTING: dict[str, Any] = {
         ),
     ],
 )
-def test_guarantees_that_do_not_fit_are_refused(changed: dict[str, Any], message: str) -> None:
+def test_contradicting_guarantees_are_refused(changed: dict[str, Any], message: str) -> None:
     Subscription(**FITTING)
     with pytest.raises(ValueError, match=message):
         Subscription(**FITTING | changed)
 
 
-def test_a_consumer_has_a_store_for_its_positions_if_they_are_in_postgres() -> None:
+def test_a_consumer_with_positions_in_postgres_needs_a_position_store() -> None:
     with pytest.raises(ValueError, match="position_with_work"):
         BatchConsumer(
             subscription_of(has_positions=True), ServiceSettings(), Handler(), MemorySender()
         )
 
 
-def test_a_fetch_takes_of_a_partition_what_it_is_told_or_its_topics_largest_record() -> None:
+def test_partition_bytes_default_to_the_topics_largest_record() -> None:
     both = (TopicName.OUTCOMES, TopicName.IMPORT_REQUESTS)
     largest = subscription_of("unit", TopicName.IMPORT_REQUESTS).partition_bytes
     assert subscription_of("unit", *both).partition_bytes == largest

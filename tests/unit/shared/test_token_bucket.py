@@ -33,7 +33,7 @@ async def acquire(bucket: AsyncLimiter, count: int) -> None:
         await bucket.acquire()
 
 
-async def test_a_few_after_a_rest_do_not_wait(clock: Clock) -> None:
+async def test_a_burst_after_a_pause_does_not_wait(clock: Clock) -> None:
     bucket = token_bucket(per_second=10, burst=3)
     for _ in range(2):
         before = clock.now
@@ -46,7 +46,7 @@ async def test_a_few_after_a_rest_do_not_wait(clock: Clock) -> None:
     assert clock.now - before == pytest.approx(0.1)
 
 
-async def test_a_stream_goes_at_its_rate(clock: Clock) -> None:
+async def test_a_steady_stream_is_limited_to_the_rate(clock: Clock) -> None:
     bucket = token_bucket(per_second=10, burst=3)
     await acquire(bucket, 3)
     before = clock.now
@@ -54,7 +54,7 @@ async def test_a_stream_goes_at_its_rate(clock: Clock) -> None:
     assert clock.now - before == pytest.approx(2.0)
 
 
-async def test_work_between_two_tokens_counts(clock: Clock) -> None:
+async def test_time_between_two_tokens_counts(clock: Clock) -> None:
     bucket = token_bucket(per_second=10, burst=1)
     await bucket.acquire()
     clock.now += 0.06
@@ -63,7 +63,7 @@ async def test_work_between_two_tokens_counts(clock: Clock) -> None:
     assert clock.now - before == pytest.approx(0.04)
 
 
-async def test_it_waits_by_the_real_clock() -> None:
+async def test_the_bucket_waits_by_the_real_clock() -> None:
     bucket = token_bucket(per_second=50, burst=1)
     loop = asyncio.get_running_loop()
     started = loop.time()

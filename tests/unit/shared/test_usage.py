@@ -38,7 +38,7 @@ class Clock:
         return self.now
 
 
-async def test_many_uses_of_many_keys_are_one_statement_a_minute() -> None:
+async def test_many_uses_of_many_keys_become_one_report_per_minute() -> None:
     written, clock = Written(), Clock()
     usage = KeyUsageRecorder(written, clock)
     for key in (A, B, A):
@@ -56,7 +56,7 @@ async def test_many_uses_of_many_keys_are_one_statement_a_minute() -> None:
 @pytest.mark.parametrize(
     "fault", [AccessUnavailable("away"), DatabaseUnavailable("away"), RuntimeError("no such right")]
 )
-async def test_what_could_not_be_reported_is_reported_with_the_next_report(
+async def test_a_failed_report_is_repeated_with_the_next_one(
     fault: Exception,
 ) -> None:
     written = Written()
@@ -116,7 +116,7 @@ class Replica:
 AWAY = "http://127.0.0.1:9"
 
 
-async def test_a_report_goes_to_the_first_replica_that_takes_it() -> None:
+async def test_a_report_goes_to_the_first_replica_that_accepts_it() -> None:
     broken, works, spare = Replica("503 Service Unavailable"), Replica(), Replica()
     async with broken.listening() as one, works.listening() as two, spare.listening() as three:
         client = KeyUsageClient(f"{AWAY},{one},{two},{three}")
@@ -125,7 +125,7 @@ async def test_a_report_goes_to_the_first_replica_that_takes_it() -> None:
     assert (broken.reports, works.reports, spare.reports) == ([[A]], [[A]], [])
 
 
-async def test_many_keys_are_reported_in_bounded_portions() -> None:
+async def test_many_keys_are_reported_in_bounded_chunks() -> None:
     access = Replica()
     ids = [uuid4() for _ in range(2 * MAX_REPORTED_KEYS + 1)]
     async with access.listening() as url:
@@ -136,7 +136,7 @@ async def test_many_keys_are_reported_in_bounded_portions() -> None:
     assert [key_id for report in access.reports for key_id in report] == ids
 
 
-async def test_without_a_replica_it_is_said_what_is_wrong_with_each() -> None:
+async def test_the_error_lists_what_is_wrong_with_each_replica() -> None:
     async with Replica("503 Service Unavailable").listening() as broken:
         client = KeyUsageClient(f"{AWAY},{broken}")
         with pytest.raises(AccessUnavailable) as unavailable:

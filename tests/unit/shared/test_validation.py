@@ -14,23 +14,23 @@ def error_of(document: object) -> ValidationError:
     return caught.value
 
 
-def test_every_fault_is_told_with_its_field() -> None:
+def test_every_fault_is_described_with_its_field() -> None:
     told = describe_validation_error(error_of({"request_id": 7}))
     assert told == "request_id: Input should be a valid string; workspace_id: Field required"
 
 
-def test_a_fault_of_the_whole_has_no_field() -> None:
+def test_a_fault_of_the_whole_record_has_no_field() -> None:
     assert describe_validation_error(error_of(7)).startswith("Input should be a valid dictionary")
 
 
-def test_a_description_holds_nothing_of_the_payload() -> None:
+def test_a_description_contains_nothing_of_the_payload() -> None:
     secret = "s3cret" * 100  # pragma: allowlist secret
     assert "s3cret" not in describe_validation_error(
         error_of({"request_id": secret, "workspace_id": [secret], "rows": secret})
     )
 
 
-def test_a_description_is_bounded_however_long_the_payload_is() -> None:
+def test_the_length_of_a_description_is_bounded() -> None:
     error = ValidationError.from_exception_data(
         "Some",
         [{"type": "missing", "loc": ("name" * 100, index), "input": None} for index in range(1000)],

@@ -29,7 +29,9 @@ def consumer_of(replica: int, member: int) -> BatchConsumer:
 @pytest.mark.parametrize("partitions", [6, 10, 12, 16])
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4, 12])
 @pytest.mark.parametrize("members", [1, 2, 3])
-def test_processes_and_members_share_evenly(replicas: int, members: int, partitions: int) -> None:
+def test_partitions_are_shared_evenly_by_processes_and_members(
+    replicas: int, members: int, partitions: int
+) -> None:
     consumers = {
         consumer_of(replica, member).group_instance_id: replica
         for replica in range(replicas)
@@ -57,7 +59,7 @@ def assigned(names: list[str], partitions: int) -> dict[str, int]:
     return {name: len(given[one].partitions()) for one, name in ids.items()}
 
 
-def test_it_is_this_assignor_that_deals_them_out() -> None:
+def test_consumers_use_the_round_robin_assignor() -> None:
     consumer = consumer_of(0, 0)
     strategy = consumer._member._subscriber._connection_args["partition_assignment_strategy"]
     assert tuple(strategy) == (RoundRobinPartitionAssignor,)

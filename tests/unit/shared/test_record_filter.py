@@ -83,7 +83,7 @@ class Asked:
 
 
 @pytest.mark.parametrize("codec", [NO_CODEC, SNAPPY])
-def test_each_reader_gets_what_it_owns_in_order_and_as_it_was_sent(codec: int) -> None:
+def test_each_filter_returns_its_records_in_order_and_unchanged(codec: int) -> None:
     sent = an_import()
     batch = batch_of(sent, base=40, codec=codec)
     assert values(unpack(batch, STATUS, position=40)) == sent[:3]
@@ -94,14 +94,14 @@ def test_each_reader_gets_what_it_owns_in_order_and_as_it_was_sent(codec: int) -
     assert [record.offset for record in found] == [43, 44, 45, 46, 47]
 
 
-def test_a_position_passes_what_is_skipped() -> None:
+def test_the_position_moves_past_skipped_records() -> None:
     batches = batch_of(an_import(beside=())) + batch_of([kind_prefix(RecordKind.ROW)] * 4, base=6)
     records = unpack(batches, STATUS)
     assert len(values(records)) == 1
     assert records.next_fetch_offset == 10
 
 
-def test_a_position_passes_a_batch_of_which_nothing_is_wanted() -> None:
+def test_the_position_moves_past_a_batch_without_wanted_records() -> None:
     records = unpack(batch_of([kind_prefix(RecordKind.ROW)] * 4, base=9), STATUS, position=9)
     assert values(records) == []
     assert records.next_fetch_offset == 13
@@ -119,7 +119,7 @@ def test_reading_resumes_in_the_middle_of_a_batch(wanted: RecordFilter, position
 
 @pytest.mark.parametrize("portion", [1, 2, 3, 100])
 @pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
-def test_what_is_taken_in_portions_is_all_there_and_the_position_is_never_past_the_rest(
+def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_records(
     wanted: RecordFilter,
     portion: int,
 ) -> None:
@@ -144,13 +144,13 @@ def test_what_is_taken_in_portions_is_all_there_and_the_position_is_never_past_t
     assert state.position == len(sent)
 
 
-def test_of_a_whole_import_status_looks_at_one_row_only() -> None:
+def test_status_reads_a_complete_import_only_up_to_its_first_row() -> None:
     asked, sent = Asked(STATUS), an_import(rows=400)
     assert values(unpack(batch_of(sent), asked.filter)) == sent[:3]
     assert asked.values == sent[:4]
 
 
-def test_of_two_imports_in_one_batch_all_is_read() -> None:
+def test_two_imports_in_one_batch_are_both_read() -> None:
     """A mirrored cluster may put them together."""
     one, other = an_import(), an_import(rows=2)
     asked = Asked(STATUS)
@@ -160,27 +160,27 @@ def test_of_two_imports_in_one_batch_all_is_read() -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
-def test_of_an_import_in_two_batches_all_is_read(cut: int) -> None:
+def test_an_import_in_two_batches_is_read_completely(cut: int) -> None:
     sent, other = an_import(), an_import(rows=1)
     batches = batch_of(sent[:cut]) + batch_of([*sent[cut:], *other], base=cut)
     assert values(unpack(batches, STATUS)) == [*sent[:3], *other[:3]]
     assert values(unpack(batches, PUBLISHER)) == [*sent[3:], *other[3:]]
 
 
-def test_of_a_batch_that_begins_with_no_import_all_is_read() -> None:
+def test_a_batch_that_does_not_begin_with_an_import_is_read_completely() -> None:
     """Such as a replayed row, with whatever was sent after it."""
     row, sent = kind_prefix(RecordKind.ROW) + b"}", an_import()
     assert values(unpack(batch_of([row, *sent]), STATUS)) == sent[:3]
 
 
-def test_a_value_without_a_kind_and_none_at_all_are_the_publishers() -> None:
+def test_values_without_a_kind_go_to_the_publisher() -> None:
     batch = batch_of([None, b"", b"{}", kind_prefix(RecordKind.RESULTS)])
     assert values(unpack(batch, PUBLISHER)) == [None, b"", b"{}"]
     assert values(unpack(batch, STATUS)) == [kind_prefix(RecordKind.RESULTS)]
 
 
 @pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
-def test_a_damaged_batch_is_an_error_and_the_position_stays_before_it(
+def test_a_corrupt_batch_raises_an_error_and_the_position_stays_before_it(
     wanted: RecordFilter,
 ) -> None:
     good, damaged = batch_of(an_import()), bytearray(batch_of(an_import(), base=8))
@@ -204,7 +204,7 @@ def test_another_topic_of_the_same_consumer_is_not_filtered() -> None:
     ids=lambda gone: "-".join(map(str, gone)),
 )
 @pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
-def test_a_compacted_batch_is_read_and_passed(wanted: RecordFilter, gone: tuple[int, ...]) -> None:
+def test_a_compacted_batch_is_read_completely(wanted: RecordFilter, gone: tuple[int, ...]) -> None:
     sent, after = an_import(), an_import(rows=1)
     kept = [value for place, value in enumerate(sent) if place not in gone]
     batches = batch_of(sent, base=10, gone=gone) + batch_of(after, base=18)
@@ -213,14 +213,14 @@ def test_a_compacted_batch_is_read_and_passed(wanted: RecordFilter, gone: tuple[
     assert records.next_fetch_offset == 22
 
 
-def test_a_marker_of_a_transaction_is_passed() -> None:
+def test_the_position_moves_past_a_transaction_marker() -> None:
     marker = batch_of([b"\0\0\0\0\0\0"], base=8, is_control=True)
     records = unpack(batch_of(an_import()) + marker, PUBLISHER)
     assert len(values(records)) == 5
     assert records.next_fetch_offset == 9
 
 
-def test_a_filter_goes_with_no_topic_that_is_read_committed() -> None:
+def test_a_filter_is_refused_for_read_committed_topics() -> None:
     topics = [TopicName.IMPORT_REQUESTS, TopicName.IMPORTS]
     with pytest.raises(ValueError, match="needs isolation='read_uncommitted'"):
         subscription_of("unit", *topics, record_filter=STATUS)

@@ -55,7 +55,7 @@ async def told(reader: LagReader) -> GroupOffsets | None:
         return None
 
 
-async def test_a_group_that_committed_nothing_has_everything_before_it(
+async def test_without_a_commit_the_lag_is_the_whole_log(
     settings: ServiceSettings, topic: str, producer: RecordProducer
 ) -> None:
     async with reading(settings, topic, f"group-{uuid4()}") as reader:
@@ -67,7 +67,7 @@ async def test_a_group_that_committed_nothing_has_everything_before_it(
         assert after.committed == before.committed == dict.fromkeys(range(6), 0)
 
 
-async def test_what_the_group_commits_is_read_and_the_reader_joins_no_group(
+async def test_committed_offsets_are_read_without_joining_the_group(
     settings: ServiceSettings, topic: str, producer: RecordProducer
 ) -> None:
     group = f"group-{uuid4()}"
@@ -111,7 +111,7 @@ async def nothing_waits(reader: LagReader) -> bool:
     return offsets is not None and offsets.committed == offsets.ends
 
 
-async def test_invariant_9_requests_of_aborted_transactions_wait_for_nobody(
+async def test_invariant_9_aborted_transactions_leave_no_lag(
     settings: ServiceSettings,
     producer: RecordProducer,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,7 +133,7 @@ async def test_invariant_9_requests_of_aborted_transactions_wait_for_nobody(
         watching.cancel()
 
 
-async def test_invariant_9_records_that_a_filter_skips_wait_for_nobody(
+async def test_invariant_9_filtered_records_leave_no_lag(
     settings: ServiceSettings,
     topic: str,
     producer: RecordProducer,
@@ -158,7 +158,7 @@ async def test_invariant_9_records_that_a_filter_skips_wait_for_nobody(
         watching.cancel()
 
 
-async def test_a_member_whose_partitions_have_all_gone_to_others_lives_on(
+async def test_a_member_that_lost_all_partitions_continues(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has nothing to commit any more, and aiokafka takes no commit of nothing."""
@@ -179,7 +179,7 @@ async def test_a_member_whose_partitions_have_all_gone_to_others_lives_on(
         watching.cancel()
 
 
-async def test_a_broker_or_a_topic_that_is_not_there_is_unavailable_in_time(
+async def test_a_missing_broker_or_topic_raises_unavailable_within_the_timeout(
     settings: ServiceSettings, topic: str
 ) -> None:
     nobody = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})

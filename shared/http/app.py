@@ -1,4 +1,4 @@
-"""Builds each service's FastAPI application, and the endpoints that every process has."""
+"""Builds a service's FastAPI application and the endpoints of every process."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -21,10 +21,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 def create_api(
     service: str, *, summary: str, lifespan: Lifespan, health: Health, concurrency: int
 ) -> FastAPI:
-    """Builds a FastAPI application with Pinflow's errors, request ids and metrics. The caller adds
-    its routers.
+    """Builds a FastAPI application with Pinflow's errors, request ids and metrics.
 
-    `concurrency`: requests in work at once; more are answered 503.
+    The caller adds its routers. Beyond `concurrency` concurrent requests, it answers 503.
     """
     api = FastAPI(
         title=f"Pinflow {service}",
@@ -34,7 +33,7 @@ def create_api(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        # The address it redirects to is made of whatever the client sent as Host
+        # A redirect's address would contain the Host that the client sent
         redirect_slashes=False,
         responses=error_responses(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
     )
@@ -47,8 +46,9 @@ def create_api(
 
 
 def add_process_endpoints(api: FastAPI) -> None:
-    """Adds /healthz, /readyz and /metrics of one process, for its supervisor and its monitoring;
-    not for the gateway.
+    """Adds /healthz, /readyz and /metrics for the process's supervisor and monitoring.
+
+    The gateway does not expose them.
     """
 
     @api.get("/healthz", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""Reads bodies, never more of one than its limit."""
+"""Reads request bodies within limits on size, time and memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,43 +11,44 @@ from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode
 from shared.runtime.limits.reservations import ByteBudget, Reservation, WaitTimeout
 
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
-"""What is read, and thrown away, of a body that is too large.
-
-As much as the gateway lets through.
-"""
+"""Most bytes that are read and discarded of a body that is too large: the gateway's limit."""
 SMALL_BODY_BYTES = 256 * 1024
-"""Bytes of a body that is charged for as it comes. 500 usual rows are 160 kB."""
+"""Bytes that a body may have before it must reserve memory for the rest.
+
+500 usual rows are 160 kB.
+"""
 WAIT_SECONDS = 2.0
-"""How long a body waits for memory. A full budget is worked off in about 0.2 s."""
+"""Longest wait of a body for memory. A full budget is processed in about 0.2 s."""
 
 
 def require_content_type(request: Request, *accepted: str) -> None:
-    """Raises ApiError (415).
+    """Raises ApiError (415) for another content type or any content encoding.
 
-    A request without one is taken at its word: it is parsed, and refused if it isn't what it should
-    be.
+    A request without a content type passes: parsing rejects a body of another format.
     """
-    given = request.headers.get("content-type", accepted[0]).partition(";")[0].strip().lower()
-    if given not in accepted:
-        raise _unsupported(f"Send {' or '.join(accepted)}, not {given or 'nothing'}.")
+    content_type = request.headers.get("content-type", accepted[0])
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type not in accepted:
+        found = media_type or "empty"
+        raise _unsupported(f"The content type is {found}. Send {' or '.join(accepted)}.")
     # Never decompressed: a few kilobytes can become gigabytes
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise _unsupported("Send the body as it is: no Content-Encoding is supported.")
+        raise _unsupported("The body has a Content-Encoding. Send it without compression.")
 
 
 class BodyReader:
-    """How a service reads bodies: up to a size, in a time, and no more of them at once than its
-    memory allows.
+    """Reads bodies up to a size and within a timeout, with a memory budget for all of them.
 
-    A body is charged for as it comes, up to SMALL_BODY_BYTES (more than 500 usual rows). What is
-    larger waits for room for all the rest of it before it is read on. So a client that sends slowly
-    holds only what it has sent, and one that is let go on always can.
+    Up to SMALL_BODY_BYTES a body reserves memory as its chunks arrive. A larger body must then
+    reserve memory for its whole rest before more is read. So a slow client holds only the memory
+    of what it has sent, and a body that has its reservation can always be read to its end.
     """
 
     def __init__(self, *, limit_bytes: int, timeout_seconds: float, total_bytes: int) -> None:
-        """`total_bytes`: of all bodies together, half of it for first parts; at least twice
-        `limit_bytes`.
+        """Reserves at most `total_bytes` for all bodies, half of it for their first parts.
+
+        `total_bytes` must be at least twice `limit_bytes`.
         """
         self._limit_bytes = limit_bytes
         self._timeout_seconds = timeout_seconds
@@ -56,35 +57,32 @@ class BodyReader:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body, never more than the limit in memory; its room is held until the block
-        ends.
+        """Yields the whole body and holds its memory reservation until the block ends.
 
-        Raises ApiError: 413 for a larger one, 408 for a slow one, 503 when too much is being
-        read.
+        Raises ApiError: 413 if it is larger than the limit, 408 if it is too slow, 503 if no memory
+        becomes free in time.
         """
-        held: list[Reservation] = []
+        reservations: list[Reservation] = []
         try:
-            yield await self._read(request, held)
+            yield await self._read(request, reservations)
         finally:
-            for reservation in held:
+            for reservation in reservations:
                 reservation.release()
 
     async def discard(self, request: Request) -> None:
-        """Of a request that is refused before its body is read: nothing of it is kept, and it takes
-        no longer than a body may.
-        """
+        """Discards the body of a request that was rejected before reading, within the timeout."""
         await discard(request, self._timeout_seconds)
 
-    async def _read(self, request: Request, held: list[Reservation]) -> bytes:
+    async def _read(self, request: Request, reservations: list[Reservation]) -> bytes:
         chunks = request.stream()
-        announced = request.headers.get("content-length", "")
-        expected = int(announced) if announced.isdigit() else self._limit_bytes
+        content_length = request.headers.get("content-length", "")
+        expected = int(content_length) if content_length.isdigit() else self._limit_bytes
         too_large = expected > self._limit_bytes
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 if (
                     not too_large
-                    and (body := await self._collect(chunks, expected, held)) is not None
+                    and (body := await self._collect(chunks, expected, reservations)) is not None
                 ):
                     return bytes(body)
                 too_large = True
@@ -97,30 +95,31 @@ class BodyReader:
         raise _too_large(self._limit_bytes)
 
     async def _collect(
-        self, chunks: AsyncGenerator[bytes, None], expected: int, held: list[Reservation]
+        self, chunks: AsyncGenerator[bytes, None], expected: int, reservations: list[Reservation]
     ) -> bytearray | None:
-        """None when it is more than the limit."""
+        """Collects the body. Returns None if it is larger than the limit."""
         body = bytearray()
-        paid = 0
+        reserved = 0
         async for chunk in chunks:
             size = len(body) + len(chunk)
             if size > self._limit_bytes:
                 return None
-            if size > paid:
-                budget, more = (
+            if size > reserved:
+                budget, missing = (
                     (self._first_parts, len(chunk))
                     if size <= SMALL_BODY_BYTES
-                    else (self._rests, max(expected, size) - paid)
+                    else (self._rests, max(expected, size) - reserved)
                 )
-                held.append(await budget.acquire(more))
-                paid += more
+                reservations.append(await budget.acquire(missing))
+                reserved += missing
             body += chunk
         return body
 
 
 async def discard(request: Request, seconds: float) -> None:
-    """Read the body and keep nothing of it, for so long at most: a client that is still sending
-    would not get its answer.
+    """Reads and discards the body for at most `seconds`.
+
+    A client that is still sending would not get its response.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -128,12 +127,11 @@ async def discard(request: Request, seconds: float) -> None:
 
 
 async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:
-    # Answered while the client still sends, the refusal would be lost: TCP resets a connection that
-    # is closed with unread data
-    seen = 0
+    # TCP resets a connection that is closed with unread data, and the client loses the response
+    discarded = 0
     async for chunk in chunks:
-        seen += len(chunk)
-        if seen > MAX_DISCARDED_BYTES:
+        discarded += len(chunk)
+        if discarded > MAX_DISCARDED_BYTES:
             return
 
 
@@ -142,14 +140,14 @@ def _unsupported(message: str) -> ApiError:
 
 
 def _too_slow(seconds: float) -> ApiError:
-    # The connection stays open, and what still comes is thrown away: closed, the answer would be
-    # lost to a gateway that is sending
+    # The connection stays open and the rest is discarded: a gateway that is still sending would
+    # lose the response if it were closed
     message = f"The body did not arrive within {seconds:g} seconds."
     return ApiError(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
 
 
 def _too_busy() -> ApiError:
-    message = "Too many large requests are being read right now; nothing was accepted, try again."
+    message = "Too many large requests are being read right now. Nothing was accepted. Try again."
     return ApiError(
         ErrorCode.TOO_BUSY, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER
     )
@@ -158,7 +156,7 @@ def _too_busy() -> ApiError:
 def _too_large(limit_bytes: int) -> ApiError:
     message = f"The body is larger than {limit_bytes} bytes."
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    # Of what is far too large the rest is not read: the connection can't be used again
+    # A body that is far too large is not read to its end, so the connection can't be reused
     return ApiError(
         ErrorCode.PAYLOAD_TOO_LARGE,
         message,

@@ -1,4 +1,4 @@
-"""Makes the HTTP client with which services call each other's internal routes."""
+"""The HTTP client for internal routes of other services."""
 
 import httpcore
 
@@ -12,9 +12,9 @@ REQUEST_FAILURES = (
 
 
 def create_http_pool() -> httpcore.AsyncConnectionPool:
-    """Makes a pool of connections; its user closes it with `aclose`.
+    """Builds a connection pool. The caller closes it with `aclose`.
 
-    httpx, which is made of httpcore, reads all certificate authorities at once and imports its
-    command line: 0.1 s of CPU, 4 MB.
+    Not httpx, which is based on httpcore: it loads all certificate authorities and imports its
+    command line, which costs 0.1 s of CPU and 4 MB.
     """
     return httpcore.AsyncConnectionPool(keepalive_expiry=IDLE_SECONDS)

@@ -1,9 +1,9 @@
-"""Limits how many requests one process works on at once."""
+"""Limits the concurrent requests of one process."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.contract.errors import ErrorCode
-from shared.http.errors import answer, unavailable
+from shared.http.errors import build_response, unavailable
 from shared.http.middleware import QUIET_ROUTES
 from shared.runtime.limits.reservations import ConcurrencyLimit, LimitReached
 
@@ -11,10 +11,10 @@ UNLIMITED_PATHS = {*QUIET_ROUTES, "/internal/readyz"}
 
 
 class LimitConcurrency:
-    """Answers 503 when `limit` requests are in work, so that no flood takes a process's memory; its
-    supervisor is always answered.
+    """Answers 503 while `limit` requests are in progress, so that a flood can't fill the memory.
 
-    uvicorn's own limit counts idle connections too, and answers without a code.
+    Health checks and metrics are always answered. uvicorn's own limit also counts idle connections,
+    and its response has no error code.
     """
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
@@ -28,11 +28,11 @@ class LimitConcurrency:
         try:
             reservation = self._limit.acquire()
         except LimitReached:
-            refusal = unavailable(
+            error = unavailable(
                 ErrorCode.TOO_BUSY,
-                "Too many requests are in work; nothing was accepted, try again.",
+                "Too many requests are in progress. Nothing was accepted. Try again.",
             )
-            await answer(refusal)(scope, receive, send)
+            await build_response(error)(scope, receive, send)
             return
         with reservation:
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Gives endpoints the dependencies of their service, typed."""
+"""Provides endpoints with their service's dependencies, typed."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,14 +11,16 @@ T = TypeVar("T")
 def typed_dependencies(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
     """Returns a FastAPI dependency that provides the service's dependencies.
 
-    `Service.create_app` puts them into the application's state. The dependency is async because
-    FastAPI hands any other to a thread.
+    `Service.create_app` stores them in the application's state. The dependency is async because
+    FastAPI runs synchronous ones in a thread.
     """
 
     async def provide(request: Request) -> T:
         dependencies = request.app.state.dependencies
         if not isinstance(dependencies, kind):
-            raise TypeError(f"this application has {type(dependencies).__name__}")
+            raise TypeError(
+                f"expected {kind.__name__}, but this application has {type(dependencies).__name__}"
+            )
         return dependencies
 
     return provide

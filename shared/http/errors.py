@@ -1,4 +1,4 @@
-"""Answers errors in one shape: a code and a sentence, whatever went wrong."""
+"""Answers every error in one format: a code and a message."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -23,11 +23,11 @@ from shared.contract.errors import (
 log = structlog.get_logger()
 
 MAX_FAULTS = 20
-"""The faults of one request that are told."""
+"""Faults of one request that the response lists."""
 
 
 class ErrorDetail(BaseModel, extra="allow"):
-    """Names a code and says what is wrong; some codes add fields."""
+    """Code and message of an error. Some codes add fields."""
 
     code: ErrorCode
     message: str
@@ -38,7 +38,7 @@ class ErrorResponse(BaseModel):
 
 
 def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """Describes, for OpenAPI, the errors that an endpoint answers beside those of all endpoints."""
+    """Describes an endpoint's error responses for OpenAPI, beyond those of all endpoints."""
     return {status: {"model": ErrorResponse} for status in statuses}
 
 
@@ -48,7 +48,7 @@ CONFLICT = error_responses(HTTPStatus.CONFLICT)
 ACCESS_ERRORS = error_responses(
     HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS
 )
-"""Of every endpoint that wants a key."""
+"""Responses of every endpoint that requires an API key."""
 
 BODY_ERRORS = error_responses(
     HTTPStatus.BAD_REQUEST,
@@ -56,39 +56,37 @@ BODY_ERRORS = error_responses(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
-"""Of every endpoint that reads a body."""
+"""Responses of every endpoint that reads a body."""
 
-_PAUSE = {
-    "description": "Seconds after which to try again.",
+_RETRY_AFTER = {
+    "description": "Seconds to wait before the next try.",
     "schema": {"type": "integer", "minimum": 1},
 }
 OVERLOADED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.TOO_MANY_REQUESTS: {
         "model": ErrorResponse,
         "description": (
-            "Too much is waiting: of this workspace (`too_many_unsettled_rows`; its lists: "
-            "`overloaded`), or of "
-            "all (`overloaded`); `limit` and `current` have the figures. Or too many wrong keys "
-            "(`too_many_attempts`). Nothing was done."
+            "A limit is reached: `too_many_unsettled_rows` for the workspace's backlog, "
+            "`overloaded` for its lists or for the backlog of all workspaces, `too_many_attempts` "
+            "for wrong API keys. `limit` and `current` have the figures. Nothing was done."
         ),
-        "headers": {"Retry-After": _PAUSE},
+        "headers": {"Retry-After": _RETRY_AFTER},
     }
 }
-"""Of every endpoint that refuses what it has no room for."""
+"""Response of every endpoint that limits its load."""
 
 
 def add_error_handlers(api: FastAPI) -> None:
-    """Answers every exception that is a request's fault, or a server's that is away."""
-    api.add_exception_handler(ApiError, _refused)
+    """Registers handlers for invalid requests and unavailable servers."""
+    api.add_exception_handler(ApiError, _api_error)
     api.add_exception_handler(DatabaseUnavailable, _database_unavailable)
     api.add_exception_handler(BrokerUnavailable, _broker_unavailable)
-    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(HTTPException, _http_error)
 
 
-def answer(refusal: ApiError) -> JSONResponse:
-    """Builds the response."""
-    return JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)
+def build_response(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body(), error.status, headers=error.headers)
 
 
 def unavailable(code: ErrorCode, message: str) -> ApiError:
@@ -97,12 +95,12 @@ def unavailable(code: ErrorCode, message: str) -> ApiError:
 
 
 def internal_error(request_id: str) -> JSONResponse:
-    """Builds a 500 that tells nothing of the inside."""
+    """Builds a 500 response without internal details."""
     message = (
-        "Something broke on our side. Nothing of it is your request's fault; the request_id finds "
-        "it in the log."
+        "An internal error occurred. Your request is not the cause. Report the request_id: it "
+        "identifies the error in the log."
     )
-    return answer(
+    return build_response(
         ApiError(
             ErrorCode.INTERNAL_ERROR,
             message,
@@ -112,13 +110,13 @@ def internal_error(request_id: str) -> JSONResponse:
     )
 
 
-async def _refused(_request: Request, error: Any) -> JSONResponse:
-    return answer(error)
+async def _api_error(_request: Request, error: Any) -> JSONResponse:
+    return build_response(error)
 
 
 async def _database_unavailable(_request: Request, error: Any) -> JSONResponse:
     log.warning("database_unavailable", error=str(error))
-    return answer(
+    return build_response(
         unavailable(
             ErrorCode.DATABASE_UNAVAILABLE, "The database is not available right now; try again."
         )
@@ -127,16 +125,19 @@ async def _database_unavailable(_request: Request, error: Any) -> JSONResponse:
 
 async def _broker_unavailable(_request: Request, error: Any) -> JSONResponse:
     log.warning("broker_unavailable", error=str(error))
-    return answer(
+    return build_response(
         unavailable(
             ErrorCode.BROKER_UNAVAILABLE,
-            "Kafka is not available right now; nothing was accepted, try again.",
+            "Kafka is not available right now. Nothing was accepted. Try again.",
         )
     )
 
 
-async def _invalid(_request: Request, error: Any) -> JSONResponse:
-    """Answers what FastAPI found. `detail` is never a list: the SDK would lose code and message."""
+async def _validation_error(_request: Request, error: Any) -> JSONResponse:
+    """Answers FastAPI's validation errors.
+
+    `detail` is never a list, because the SDK would lose code and message.
+    """
     faults = [
         {
             "field": ".".join(str(part) for part in fault["loc"][1:]) or None,
@@ -146,35 +147,35 @@ async def _invalid(_request: Request, error: Any) -> JSONResponse:
         for fault in error.errors()[:MAX_FAULTS]
     ]
     in_body = any(fault["loc"][:1] == ("body",) for fault in error.errors())
-    if any(fault["code"] == "json_invalid" for fault in faults):
+    if any(fault["code"] == "json_validation_error" for fault in faults):
         code = ErrorCode.INVALID_JSON
     else:
         code = ErrorCode.INVALID_PAYLOAD if in_body else ErrorCode.INVALID_PARAMETER
     first = faults[0]
     message = f"{first['field']}: {first['message']}" if first["field"] else str(first["message"])
-    return answer(ApiError(code, message, errors=faults))
+    return build_response(ApiError(code, message, errors=faults))
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
     codes = {
-        HTTPStatus.NOT_FOUND: (ErrorCode.NOT_FOUND, "There is nothing at this address."),
+        HTTPStatus.NOT_FOUND: (ErrorCode.NOT_FOUND, "This address does not exist. Check the path."),
         HTTPStatus.METHOD_NOT_ALLOWED: (
             ErrorCode.METHOD_NOT_ALLOWED,
-            "This address does not take that method.",
+            "This address does not support the method. Use one of the header Allow.",
         ),
     }
     code, message = codes.get(error.status_code, (ErrorCode.INVALID_PAYLOAD, str(error.detail)))
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(sorted(set(_methods(request))))}
-    return answer(ApiError(code, message, HTTPStatus(error.status_code), headers=headers))
+    return build_response(ApiError(code, message, HTTPStatus(error.status_code), headers=headers))
 
 
 def _methods(request: Request) -> Iterator[str]:
-    """Yields all methods that this address takes; HEAD wherever GET is.
+    """Yields all methods of this address, with HEAD wherever GET is supported.
 
-    Starlette names those of the first route that fits, and FastAPI makes each method a route.
-    /v1/pins/batch is an address of its own, though /v1/pins/{pin_id} would fit, too.
+    Starlette names only the methods of the first matching route, and FastAPI creates a route for
+    each method. /v1/pins/batch is a separate address, though /v1/pins/{pin_id} also matches it.
     """
     path = getattr(request.scope.get("route"), "path", None)
     for route in iter_route_contexts(request.app.router.routes):

@@ -1,13 +1,11 @@
-"""Whether a process does its work: its parts say what troubles them, the endpoints tell whoever
-asks.
-"""
+"""Readiness: the checks of one process, reported by its endpoints."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns None when all is well, else a few words on what is not.
+"""Returns None if all is well, else a short description of the problem.
 
 Must answer quickly and never raise.
 """
@@ -17,7 +15,7 @@ OK = "ok"
 
 class Readiness(NamedTuple):
     checks: dict[str, str]
-    """`ok` or the trouble, for each check."""
+    """`ok` or the problem, for each check."""
     is_ready: bool
 
     @property
@@ -32,18 +30,18 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
-        self._needed: set[str] = set()
+        self._required: set[str] = set()
 
     def add(self, name: str, check: Check, *, required: bool = True) -> None:
-        """`needed`: without it the process can't do its work.
+        """Adds a check. If it is `required`, the process is not ready while it fails.
 
-        The trouble of what is not needed is told, and that is all.
+        A problem of another check is only reported.
         """
         self._checks[name] = check
         if required:
-            self._needed.add(name)
+            self._required.add(name)
 
     async def report(self) -> Readiness:
         answers = await asyncio.gather(*(check() for check in self._checks.values()))
-        checks = {name: trouble or OK for name, trouble in zip(self._checks, answers, strict=True)}
-        return Readiness(checks, all(checks[name] == OK for name in self._needed))
+        checks = {name: problem or OK for name, problem in zip(self._checks, answers, strict=True)}
+        return Readiness(checks, all(checks[name] == OK for name in self._required))

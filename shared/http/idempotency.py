@@ -1,4 +1,4 @@
-"""The header that makes a request safe to send again."""
+"""The header Idempotency-Key."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from shared.contract.pins import KeyText
 
 
 def _utf8(value: str) -> str:
-    # Starlette reads headers as latin-1: the key would be another than the same text in a body
+    # Starlette decodes headers as latin-1, so the same text in a body would be another key
     try:
         return value.encode("latin-1").decode()
     except UnicodeDecodeError:
@@ -19,6 +19,6 @@ def _utf8(value: str) -> str:
 
 IdempotencyKey = Annotated[
     Annotated[KeyText, BeforeValidator(_utf8)] | None,
-    Header(description="What makes the request safe to send again. UTF-8."),
+    Header(description="Makes it safe to send the request again. UTF-8."),
 ]
-"""As the same key would be read in a body."""
+"""The same key as the same text in a body."""

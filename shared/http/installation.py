@@ -1,4 +1,4 @@
-"""Tells in the answer of /readyz which installation a process belongs to."""
+"""Names a process's installation in the response of /readyz."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -7,7 +7,7 @@ PATH = "/readyz"
 
 
 class InstallationHeader:
-    """Adds the installation's id to readiness, so that whoever asks notices a foreign process."""
+    """Adds the installation's id to /readyz, so that a caller notices a foreign process."""
 
     def __init__(self, app: ASGIApp, *, installation: str) -> None:
         self._app = app

@@ -15,26 +15,27 @@ class JsonReader:
     """Reads JSON bodies. Raises ApiError."""
 
     def __init__(self, bodies: BodyReader, writes: WriteLimit | None = None) -> None:
-        """`writes` admits a limited number of requests to what is done with their bodies.
+        """Limits the requests that process their bodies at once by `writes`, if it is not None.
 
-        It raises Overloaded at once if there is no room. None admits all.
+        Beyond the limit, reading raises Overloaded at once.
         """
         self._bodies = bodies
         self._writes = writes
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[Any]:
-        async with self._reading(request) as body:
+        """Yields the parsed body."""
+        async with self._read_bytes(request) as body:
             yield parse_json(body)
 
     @asynccontextmanager
     async def read_optional(self, request: Request) -> AsyncIterator[Any]:
         """Yields None for an empty body."""
-        async with self._reading(request) as body:
+        async with self._read_bytes(request) as body:
             yield parse_json(body) if body.strip() else None
 
     @asynccontextmanager
-    async def _reading(self, request: Request) -> AsyncIterator[bytes]:
+    async def _read_bytes(self, request: Request) -> AsyncIterator[bytes]:
         require_content_type(request, "application/json")
         async with self._bodies.read(request) as body:
             with self._writes.acquire() if self._writes else nullcontext():

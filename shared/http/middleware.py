@@ -1,4 +1,4 @@
-"""Gives requests what all of them have: an id, a log line, a metric, and HEAD wherever GET is."""
+"""Middleware of every service: request ids, log lines, metrics, and HEAD wherever GET exists."""
 
 import re
 import time
@@ -15,16 +15,15 @@ log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 CLIENT_GONE = 499
-"""Logged for a client that went away before its answer, as nginx does. Sent to nobody."""
+"""Logged for a client that disconnected before its response, as nginx does. Never sent."""
 QUIET_ROUTES = {"/healthz", "/readyz", "/metrics"}
 
 
 class RequestContext:
-    """Gives each request its id, its log line, its metric, and a 500 without a trace when something
-    broke.
+    """Gives each request an id, a log line and a metric, and answers 500 after an exception.
 
-    Plain ASGI: Starlette's BaseHTTPMiddleware runs the application in a task of its own, and hides
-    its cancellation.
+    Plain ASGI, because Starlette's BaseHTTPMiddleware runs the application in a separate task and
+    hides its cancellation.
     """
 
     def __init__(self, app: ASGIApp, *, service: str) -> None:
@@ -35,7 +34,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given_request_id(scope) or uuid4().hex
+        request_id = _read_request_id(scope) or uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status: int | None = None
         started = time.perf_counter()
@@ -56,16 +55,15 @@ class RequestContext:
             except ClientDisconnect:
                 status = status or CLIENT_GONE
             except Exception:
-                log.exception(
-                    "request_failed", method=scope["method"], route=_route_of(scope)
-                )  # a path may hold what is not for logs
+                # The route, not the path: a path may contain secrets
+                log.exception("request_failed", method=scope["method"], route=_find_route(scope))
                 if status is None:
                     await internal_error(request_id)(scope, receive, send_with_id)
             finally:
                 self._observe(scope, status, time.perf_counter() - started)
 
     def _observe(self, scope: Scope, status: int | None, seconds: float) -> None:
-        route = _route_of(scope)
+        route = _find_route(scope)
         metrics.HTTP_SECONDS.labels(self._service, scope["method"], route, str(status)).observe(
             seconds
         )
@@ -82,8 +80,8 @@ class RequestContext:
 class HeadAsGet:
     """Answers HEAD as GET would be answered, without the body (RFC 9110, 9.3.2).
 
-    FastAPI routes GET alone. The routes don't know of HEAD: access rules, errors and headers are
-    GET's, and the OpenAPI document is unchanged.
+    FastAPI routes only GET. Routes never see HEAD, so access rules, errors and headers are those of
+    GET, and the OpenAPI document is unchanged.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -99,7 +97,7 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        # A copy: uvicorn looks at the method in its own to allow Content-Length without a body
+        # A copy: uvicorn reads the method of its own scope to allow Content-Length without a body
         as_get = {**scope, "method": "GET"}
         try:
             await self._app(as_get, receive, send_without_body)
@@ -108,12 +106,12 @@ class HeadAsGet:
                 scope["route"] = as_get["route"]
 
 
-def _route_of(scope: Scope) -> str:
+def _find_route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "unmatched")
 
 
-def _given_request_id(scope: Scope) -> str | None:
-    """Returns the caller's X-Request-ID if it is fit for a log and a header."""
+def _read_request_id(scope: Scope) -> str | None:
+    """Returns the caller's X-Request-ID if it is safe for logs and headers."""
     value = next(
         (value for name, value in scope["headers"] if name == b"x-request-id"), b""
     ).decode("latin-1")

@@ -1,4 +1,4 @@
-"""Reads ids, and JSON objects that FastAPI does not parse; describes these in OpenAPI."""
+"""Parses ids and JSON objects that FastAPI does not parse, and describes them for OpenAPI."""
 
 from typing import Any, TypeVar
 from uuid import UUID
@@ -14,7 +14,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def uuid_or_404(text: str, what: str) -> UUID:
-    """Parses an id. One that is no UUID is answered like one that does not exist."""
+    """Parses an id. Raises 404 for a text that is not a UUID, as for an unknown id."""
     try:
         return UUID(text)
     except ValueError:
@@ -22,7 +22,7 @@ def uuid_or_404(text: str, what: str) -> UUID:
 
 
 def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """Returns the OpenAPI extra of an endpoint that reads its body itself."""
+    """Returns the OpenAPI description of a body that the endpoint itself reads."""
     return {
         "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
     }
@@ -31,12 +31,12 @@ def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any
 def require_object(document: object) -> dict[str, Any]:
     """Returns the document if it is an object. Raises ApiError (422)."""
     if not isinstance(document, dict):
-        raise ApiError(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
+        raise ApiError(ErrorCode.INVALID_PAYLOAD, "The body is not a JSON object. Send one object.")
     return document
 
 
 def parse_model(model: type[M], document: object) -> M:
-    """Validates an object. Raises ApiError (422) with every fault that the model finds."""
+    """Validates an object. Raises ApiError (422) with every fault."""
     try:
         return model.model_validate(require_object(document))
     except ValidationError as error:
@@ -44,6 +44,6 @@ def parse_model(model: type[M], document: object) -> M:
 
 
 def validation_error(faults: list[Fault]) -> ApiError:
-    """Builds the answer for faulty fields: the first one's code, and all of them as `errors`."""
+    """Builds the error for invalid fields: the first fault's code, and all faults as `errors`."""
     code, message = describe_first_fault(faults)
     return ApiError(code, message, errors=[asdict(fault) for fault in faults])

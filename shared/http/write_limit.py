@@ -1,27 +1,27 @@
-"""Bounds the requests that write: each holds, or waits for, one of few database connections."""
+"""Limits concurrent requests that write. Each needs one of few database connections."""
 
 from shared.contract.errors import ErrorCode, Overloaded
 from shared.runtime.limits.reservations import ConcurrencyLimit, LimitReached, Reservation
 
 
 class WriteLimit:
-    """Lets a number of writing requests in at once, and refuses more (429)."""
+    """Limits concurrent writing requests. Further ones are answered 429."""
 
     def __init__(self, limit: int, *, activity: str) -> None:
-        """`activity`: what the error text says is being written, as "pins are being published"."""
+        """Puts `activity` into the error message, such as "pins are being published"."""
         self._writes = ConcurrencyLimit(limit)
         self._activity = activity
 
     def acquire(self) -> Reservation:
-        """Lets a request in for as long as the reservation is held.
+        """Counts a request until its reservation is released.
 
-        Raises Overloaded at once if there is no room.
+        Raises Overloaded at once if the limit is reached.
         """
         try:
             return self._writes.acquire()
         except LimitReached as reached:
             message = (
-                f"{reached.current} {self._activity}, as many as may be at once. Nothing was done."
+                f"{reached.current} {self._activity}, the maximum. Nothing was done. Try again."
             )
             raise Overloaded(
                 ErrorCode.OVERLOADED,

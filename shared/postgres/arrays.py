@@ -1,10 +1,8 @@
-"""A batch's columns as Postgres' binary arrays, for `unnest`: written for the kinds that the hot
-statements use.
+"""Encodes a batch's columns as binary Postgres arrays for `unnest`.
 
-psycopg's own lists look for their type in every value and ask a dumper for each: 3.6 instead of 1.8
-µs for a row of the keyed store. And the type that they find changes with the values (int2[] or
-int4[], text for nothing but nulls), so that one statement would be prepared again and again; here
-it is as the statement says.
+psycopg's own lists inspect the type of every value and call a dumper for each: 3.6 instead of 1.8
+µs for a row of the publisher. Their array type also depends on the values (int2[] or int4[], text[]
+for nulls only), so Postgres would prepare one statement many times. Here each type is declared.
 """
 
 import struct
@@ -17,19 +15,19 @@ from psycopg.abc import DumperKey
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 
-Table = Sequence[tuple[str, str]]
-"""Names and kinds of the columns, in order."""
+ColumnTypes = Sequence[tuple[str, str]]
+"""Names and Postgres types of columns, in order."""
 
 _NULL = b"\xff\xff\xff\xff"
 _SIZES = [size.to_bytes(4) for size in range(17)]
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-"""Postgres' own."""
+"""The epoch of Postgres' binary timestamps."""
 _MICROSECOND = timedelta(microseconds=1)
 _array_head = struct.Struct("!5i").pack
 _empty_array = struct.Struct("!3i").pack
 
 
-# Written out for each kind: a function called for each value would cost as much as what it does
+# One loop for each type: calling a function for each value would double the cost
 
 
 def _uuids(values: Sequence[Any]) -> list[bytes]:
@@ -70,9 +68,10 @@ def _integers(size: int) -> Callable[[Sequence[Any]], list[bytes]]:
     ]
 
 
-class _Kind(NamedTuple):
-    """A type's number and that of its arrays, as in Postgres' pg_type.dat, and how values are
-    written, each behind its length.
+class _ArrayType(NamedTuple):
+    """Encodes values of a type. The oids are those of Postgres' pg_type.dat.
+
+    `write` returns each value with its length before it.
     """
 
     oid: int
@@ -80,78 +79,71 @@ class _Kind(NamedTuple):
     write: Callable[[Sequence[Any]], list[bytes]]
 
 
-_KINDS = {
-    "bool": _Kind(16, 1000, _booleans),
-    "bytea": _Kind(17, 1001, _bytes),
-    "int2": _Kind(21, 1005, _integers(2)),
-    "int4": _Kind(23, 1007, _integers(4)),
-    "int8": _Kind(20, 1016, _integers(8)),
-    "text": _Kind(25, 1009, _texts),
-    "timestamptz": _Kind(1184, 1185, _times),
-    "uuid": _Kind(2950, 2951, _uuids),
+_TYPES = {
+    "bool": _ArrayType(16, 1000, _booleans),
+    "bytea": _ArrayType(17, 1001, _bytes),
+    "int2": _ArrayType(21, 1005, _integers(2)),
+    "int4": _ArrayType(23, 1007, _integers(4)),
+    "int8": _ArrayType(20, 1016, _integers(8)),
+    "text": _ArrayType(25, 1009, _texts),
+    "timestamptz": _ArrayType(1184, 1185, _times),
+    "uuid": _ArrayType(2950, 2951, _uuids),
 }
 
 
 class Column(NamedTuple):
-    """Values of one kind; any may be None.
+    """Holds values of one Postgres type. Values may be None.
 
-    One of nothing but nulls is sent empty: `unnest` makes up what a shorter array lacks.
+    A column of nulls only is sent as an empty array: `unnest` fills shorter arrays with nulls.
     """
 
-    kind: str
+    type_name: str
     values: Sequence[Any]
 
 
-def to_columns(table: Table, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
-    """Rows, turned into the columns of `table`.
+def to_columns(table: ColumnTypes, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
+    """Transposes rows to columns. Each row must have a value in at least one column."""
+    transposed = list(zip(*rows, strict=True)) or [()] * len(table)
+    return [
+        Column(type_name, values) for (_, type_name), values in zip(table, transposed, strict=True)
+    ]
 
-    Each of its rows has a value in at least one of them.
-    """
-    turned = list(zip(*rows, strict=True)) or [()] * len(table)
-    return [Column(kind, values) for (_, kind), values in zip(table, turned, strict=True)]
 
-
-def column_names(table: Table) -> str:
+def column_names(table: ColumnTypes) -> str:
     return ", ".join(name for name, _ in table)
 
 
-def unnest(table: Table) -> str:
-    """The call that takes `to_columns(table, …)`, in SQL."""
-    return f"unnest({', '.join(f'%b::{kind}[]' for _, kind in table)})"
+def unnest(table: ColumnTypes) -> str:
+    """Builds the SQL call whose parameters are `to_columns(table, …)`."""
+    return f"unnest({', '.join(f'%b::{type_name}[]' for _, type_name in table)})"
 
 
 class ColumnDumper(Dumper):
-    """What psycopg writes a Column with.
-
-    A value that its kind can't hold is a DataError, as it would be from Postgres.
-    """
+    """Encodes a Column for psycopg. Raises DataError for a value that its type can't hold."""
 
     format = Format.BINARY
-    _kind: _Kind
+    _type: _ArrayType
 
     # The names are psycopg's
     def get_key(self, obj: Column, format: PyFormat) -> DumperKey:  # noqa: A002, ARG002
-        return cast(
-            "DumperKey", (self.cls, obj.kind)
-        )  # it asks for types only to find dumpers by; any hashable does
+        # psycopg uses the key only to find a dumper: any hashable value works
+        return cast("DumperKey", (self.cls, obj.type_name))
 
     def upgrade(self, obj: Column, format: PyFormat) -> "ColumnDumper":  # noqa: A002, ARG002
         dumper = ColumnDumper(self.cls)
-        dumper._kind = _KINDS[obj.kind]
-        dumper.oid = dumper._kind.array_oid
+        dumper._type = _TYPES[obj.type_name]
+        dumper.oid = dumper._type.array_oid
         return dumper
 
     def dump(self, obj: Column) -> bytes:
-        kind = self._kind
-        if tuple(obj.values) == (None,) * len(
-            obj.values
-        ):  # many are; one that holds anything else differs at once
-            return _empty_array(0, 0, kind.oid)
+        array_type = self._type
+        # Many columns hold only nulls. The comparison ends at the first other value
+        if tuple(obj.values) == (None,) * len(obj.values):
+            return _empty_array(0, 0, array_type.oid)
         try:
-            elements = kind.write(obj.values)
+            elements = array_type.write(obj.values)
         except (OverflowError, UnicodeEncodeError) as error:
             raise psycopg.DataError(str(error)) from error
-        has_nulls = (
-            _NULL in elements
-        )  # of these, not of the values: UUIDs compare themselves in Python
-        return _array_head(1, has_nulls, kind.oid, len(elements), 1) + b"".join(elements)
+        # Searches the elements, not the values: comparing UUIDs runs Python code
+        has_nulls = _NULL in elements
+        return _array_head(1, has_nulls, array_type.oid, len(elements), 1) + b"".join(elements)

@@ -1,4 +1,4 @@
-"""Postgres: the engine, transactions, and what a driver's error means."""
+"""Postgres engines and transactions, and the classification of driver errors."""
 
 import asyncio
 import time
@@ -34,19 +34,21 @@ TRANSIENT_STATES = (
     "25P04",
     "55P03",
 )
-"""SQLSTATE prefixes of faults that pass: connection, resources, shutdown, a cancelled statement,
-input and output, serialization, deadlock, a read-only standby, a session ended as it was idle in a
-transaction, or as that took too long, a lock not had in time.
+"""SQLSTATE prefixes of transient errors.
+
+In order: connection, resources, shutdown, canceled statement, input and output, serialization,
+deadlock, read-only standby, idle-in-transaction timeout, transaction timeout, lock timeout.
 """
 
 REJECTED_VALUE_ERRORS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
-"""What is about a value.
+"""Errors about a value.
 
-A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits.
+A violated constraint is no such error: it is a bug or an old version with a newer schema, and the
+batch is retried.
 """
 
 POSITION_BEHIND = "PF001"
-"""The SQLSTATE that the function hold_positions raises (revision 0012)."""
+"""SQLSTATE that the SQL function hold_positions raises (migration 0012)."""
 
 SESSION_OPTIONS = {
     "timezone": "UTC",
@@ -55,33 +57,37 @@ SESSION_OPTIONS = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-"""Times are UTC whatever the server's zone. A process that freezes in a transaction holds its locks
-for a minute, not for ever; one whose machine is lost too, and not for the two hours of the server's
-own keep-alive.
+"""Times are UTC, whatever the server's time zone.
+
+A process that freezes in a transaction holds its locks for at most a minute. So does a lost
+machine, instead of the two hours of the server's own keep-alive.
 """
 
 FROZEN_SECONDS = 60
-"""A transaction may take so much longer than anyone here waits for it. In the middle of a pipeline
-it is not idle to Postgres: the session's other limit never begins.
+"""Time that Postgres allows a transaction beyond this process's own timeout.
+
+In the middle of a pipeline a frozen process is not idle to Postgres, so
+idle_in_transaction_session_timeout does not apply.
 """
 
-ALIVE = {
+KEEPALIVE_OPTIONS = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""libpq's: what waits for a server whose machine is gone, a rollback without a deadline too, waits
-20 s and not a quarter of an hour.
+"""libpq options: waiting for a lost server ends after 20 s, not after a quarter of an hour.
+
+This also ends a rollback, which has no timeout.
 """
 
 
 def create_engine(
     settings: DatabaseSettings, *, application: str, connections: int | None = None
 ) -> AsyncEngine:
-    """An engine for one service; `application` is what pg_stat_activity shows.
+    """Builds an engine for one service. `application` is its name in pg_stat_activity.
 
-    `connections`: not all of the pool's, but so many.
+    `connections` replaces the pool size of the settings.
     """
     url = make_url(sqlalchemy_url(settings.database_url.get_secret_value()))
     engine = create_async_engine(
@@ -89,43 +95,44 @@ def create_engine(
         pool_size=connections or settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_timeout_seconds,
-        # A pooled connection that did not survive a restart is replaced, not handed out
+        # Replaces connections that did not survive a restart of Postgres
         pool_pre_ping=True,
-        hide_parameters=True,  # they are payload: not for logs
+        hide_parameters=True,  # parameters are payload, which must not be logged
         connect_args={
             **connection_options(settings),
             "application_name": application,
             "prepare_threshold": 1,
         },
     )
-    event.listen(engine.sync_engine, "connect", _adapt)
+    event.listen(engine.sync_engine, "connect", _register_dumpers)
     return engine
 
 
 def connection_options(settings: DatabaseSettings) -> dict[str, Any]:
-    """libpq's parameters of every connection, beside those that an operator has written into the
-    URL.
-    """
-    given = conninfo_to_dict(settings.database_url.get_secret_value())
-    longest = settings.database_timeout_seconds + FROZEN_SECONDS
-    session = SESSION_OPTIONS | {"transaction_timeout": f"{longest:.0f}s"}
+    """Returns libpq's parameters of every connection. Those in the operator's URL win."""
+    url_options = conninfo_to_dict(settings.database_url.get_secret_value())
+    max_seconds = settings.database_timeout_seconds + FROZEN_SECONDS
+    session = SESSION_OPTIONS | {"transaction_timeout": f"{max_seconds:.0f}s"}
     options = " ".join(
-        [str(given.get("options", "")), *(f"-c {name}={value}" for name, value in session.items())]
+        [
+            str(url_options.get("options", "")),
+            *(f"-c {name}={value}" for name, value in session.items()),
+        ]
     )
     return {
         "connect_timeout": 5,
         "options": options.strip(),
-        **{name: value for name, value in ALIVE.items() if name not in given},
+        **{name: value for name, value in KEEPALIVE_OPTIONS.items() if name not in url_options},
     }
 
 
 def sqlalchemy_url(url: str) -> str:
-    """libpq's URL, as operators write it, with SQLAlchemy's driver name."""
+    """Adds SQLAlchemy's driver name to a libpq URL."""
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg{separator}{rest}" if scheme in {"postgresql", "postgres"} else url
 
 
-def _adapt(dbapi_connection: Any, _record: object) -> None:
+def _register_dumpers(dbapi_connection: Any, _record: object) -> None:
     adapters = dbapi_connection.driver_connection.adapters
     adapters.register_dumper(Column, ColumnDumper)
     # psycopg sends a list as text by default: 4 times slower, 10 times the CPU,
@@ -134,21 +141,21 @@ def _adapt(dbapi_connection: Any, _record: object) -> None:
 
 
 class Database:
-    """The transactions of one service. Raises DatabaseUnavailable for every fault that passes."""
+    """The transactions of one service. Raises DatabaseUnavailable for every transient error."""
 
     def __init__(self, engine: AsyncEngine, timeout_seconds: float) -> None:
         self.engine = engine
         self._timeout_seconds = timeout_seconds
-        self._made: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
-        self._warming = asyncio.Lock()  # two calls at once would wait for each other's connections
-        event.listen(engine.sync_engine, "connect", self._note)
+        self._connected: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
+        self._warming = asyncio.Lock()  # concurrent calls would wait for each other's connections
+        event.listen(engine.sync_engine, "connect", self._record_time)
 
-    def _note(self, dbapi_connection: Any, _record: object) -> None:
-        self._made[dbapi_connection.driver_connection] = time.monotonic()
+    def _record_time(self, dbapi_connection: Any, _record: object) -> None:
+        self._connected[dbapi_connection.driver_connection] = time.monotonic()
 
     def connected_at(self, driver: DriverConnection) -> float:
-        """Returns the time when a connection of the pool was made, by the monotonic clock."""
-        return self._made[driver]
+        """Returns when a pooled connection was opened, by the monotonic clock."""
+        return self._connected[driver]
 
     async def warm(self) -> None:
         """Opens all connections of the pool that are not open yet. Raises DatabaseUnavailable."""
@@ -170,10 +177,9 @@ class Database:
     async def transaction(
         self, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[AsyncConnection]:
-        """One transaction under READ COMMITTED: committed at the end, rolled back when anything is
-        raised.
+        """Opens a READ COMMITTED transaction. Commits at the end, rolls back on an exception.
 
-        `extra_timeout_seconds`: how long something else than the database may take in between.
+        `extra_timeout_seconds` extends the timeout for work outside the database in the block.
         """
         seconds = self._timeout_seconds + extra_timeout_seconds
         try:
@@ -188,10 +194,10 @@ class Database:
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[DriverConnection]:
-        """A transaction whose statements travel together: psycopg's connection in pipeline mode.
+        """Opens a transaction in psycopg's pipeline mode, which sends statements together.
 
-        For the hot path: SQLAlchemy's own execution costs more than the statement. `fetchall()`
-        waits for the answers so far. Raises ValueRejected when Postgres would not take a value.
+        For the hot path, where SQLAlchemy's execution costs more than the statement. `fetchall()`
+        waits for the results so far. Raises ValueRejected if Postgres rejects a value.
         """
         async with self.transaction() as connection:
             driver = await driver_connection(connection)
@@ -206,13 +212,13 @@ class Database:
                 raise
 
     async def fetch_first(self, statement: Executable) -> Row | None:
-        """One statement in a transaction of its own; its first row."""
+        """Executes a statement in its own transaction. Returns the first row, if any."""
         async with self.transaction() as connection:
             row = (await connection.execute(statement)).mappings().first()
         return None if row is None else dict(row)
 
     async def fetch_all(self, statement: Executable) -> list[Row]:
-        """One statement in a transaction of its own; its rows."""
+        """Executes a statement in its own transaction. Returns all rows."""
         async with self.transaction() as connection:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
@@ -221,20 +227,20 @@ class Database:
 
 
 async def driver_connection(connection: AsyncConnection) -> DriverConnection:
-    """The psycopg connection below SQLAlchemy's, inside the same transaction."""
+    """Returns the psycopg connection of SQLAlchemy's, in the same transaction."""
     raw = await connection.get_raw_connection()
     return cast("DriverConnection", raw.driver_connection)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether waiting can mend it: the server is away or busy, not the statement wrong."""
-    if isinstance(error, exc.TimeoutError):  # the pool had no connection in time
+    """Returns whether a retry can succeed: the server is away or busy, the statement is valid."""
+    if isinstance(error, exc.TimeoutError):  # no pooled connection became free in time
         return True
     if isinstance(error, exc.DBAPIError):
         return error.connection_invalidated or (error.orig is not None and is_transient(error.orig))
     if isinstance(error, psycopg.Error):
         state = error.sqlstate
-        if state is None:  # no server said it: the connection failed or broke
+        if state is None:  # not from the server: connecting failed or the connection broke
             return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return state.startswith(TRANSIENT_STATES)
     return False

@@ -1,8 +1,9 @@
-"""The lease on a replica's name: a second process under it is refused.
+"""Leases a replica's name, so that no second process runs under it.
 
-Two consumers under one group_instance_id both consume everything (measured). A session-level
-advisory lock of Postgres is the lease: it ends with the connection, so a killed process leaves none
-behind, and no clock is involved. It needs a real session: not a pooler in transaction mode.
+Two consumers with one group_instance_id both consume everything (measured). The lease is a
+session-level advisory lock of Postgres. It ends with the connection, so a killed process leaves no
+lease behind, and no clock is involved. It needs a real session: a pooler in transaction mode does
+not work.
 """
 
 import asyncio
@@ -18,22 +19,24 @@ from shared.runtime.settings import ServiceSettings
 log = structlog.get_logger()
 
 TAKEOVER_SECONDS = 10.0
-"""How long to wait for the name: a predecessor that was just killed may still be known to Postgres.
-"""
+"""Longest wait for the name: Postgres may still hold the lease of a killed process."""
 RETRY_SECONDS = 0.2
 CHECK_SECONDS = 2.0
 ATTEMPT_SECONDS = 10.0
-"""A Postgres that takes connections and says no more is asked anew: a lost machine closes none."""
+"""Timeout of one attempt to acquire the lease.
+
+A Postgres on a lost machine neither answers nor closes its connections.
+"""
 
 
 class ReplicaNameTaken(PinflowError):
-    """Another process runs under this service's replica name."""
+    """Another process runs under the same replica name."""
 
 
 class ReplicaLease:
-    """Held from acquire() to release().
+    """A lease on a replica's name, held from acquire() to release().
 
-    While Postgres is away it can neither be kept nor taken by anyone else.
+    While Postgres is away, nobody can keep or acquire it.
     """
 
     def __init__(self, service: str, settings: ServiceSettings) -> None:
@@ -43,20 +46,21 @@ class ReplicaLease:
         self._connection: psycopg.AsyncConnection[tuple[bool]] | None = None
 
     async def acquire(self) -> None:
-        """Wait for Postgres as long as it takes.
+        """Acquires the lease. Waits for Postgres as long as it takes.
 
-        Raises ReplicaNameTaken if the name is not free within TAKEOVER_SECONDS of its answers.
+        Raises ReplicaNameTaken if another process still holds the name after TAKEOVER_SECONDS
+        without an outage of Postgres.
         """
         loop = asyncio.get_running_loop()
         deadline: float | None = None
         while True:
             try:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
-                    if await self._try():
+                    if await self._try_lock():
                         return
                 deadline = deadline or loop.time() + TAKEOVER_SECONDS
             except (psycopg.Error, TimeoutError) as error:
-                await self._drop()
+                await self._disconnect()
                 if isinstance(error, psycopg.Error) and not is_transient(error):
                     raise
                 log.warning(
@@ -66,16 +70,16 @@ class ReplicaLease:
                 )
                 deadline = None
             if deadline is not None and loop.time() > deadline:
-                await self._drop()
+                await self._disconnect()
                 raise ReplicaNameTaken(
-                    f"another process runs as {self.name}: set PINFLOW_REPLICA to a name of its own"
+                    f"another process runs as {self.name}: set PINFLOW_REPLICA to a unique name"
                 )
             await asyncio.sleep(RETRY_SECONDS)
 
     async def keep(self) -> None:
-        """Watch over the lease for ever, taking it anew after an outage.
+        """Checks the lease forever, and acquires it again after an outage.
 
-        Raises ReplicaNameTaken when it was lost to another.
+        Raises ReplicaNameTaken if another process has acquired it meanwhile.
         """
         while True:
             await asyncio.sleep(CHECK_SECONDS)
@@ -85,13 +89,13 @@ class ReplicaLease:
                 async with asyncio.timeout(CHECK_SECONDS):
                     await self._connection.execute("select 1")
             except (psycopg.Error, TimeoutError):
-                await self._drop()
+                await self._disconnect()
                 await self.acquire()
 
     async def release(self) -> None:
-        await self._drop()
+        await self._disconnect()
 
-    async def _try(self) -> bool:
+    async def _try_lock(self) -> bool:
         if self._connection is None:
             self._connection = await psycopg.AsyncConnection.connect(
                 self._url,
@@ -105,7 +109,7 @@ class ReplicaLease:
         row = await cursor.fetchone()
         return bool(row and row[0])
 
-    async def _drop(self) -> None:
+    async def _disconnect(self) -> None:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None

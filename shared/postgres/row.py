@@ -1,4 +1,4 @@
-"""Names the type of a query's row, for rules that read rows and do no I/O."""
+"""The type of a query's row, for rules that do no I/O."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias

@@ -48,7 +48,7 @@ class WebhookSender:
         ca_file: str | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`timeout_seconds` covers one request, from name resolution to the end of the response.
+        """Limits a request to `timeout_seconds`, from name resolution to the end of the response.
 
         Raises OSError if `ca_file` can't be read.
         """

@@ -1,4 +1,4 @@
-"""Shares a service's connections for lists fairly among workspaces."""
+"""Shares a service's connections for lists fairly between workspaces."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,33 +8,36 @@ from shared.contract.errors import DatabaseUnavailable, ErrorCode, Overloaded
 from shared.runtime.limits.reservations import FairQueue, WaitTimeout
 
 WAIT_SECONDS = 10.0
-"""As long as others wait for a connection of the pool."""
+"""Longest wait for a slot: the same as for a connection of the pool."""
 MAX_PER_WORKSPACE = 32
-"""Lists of one workspace, in work or waiting.
+"""Most lists of one workspace that run or wait.
 
-Searches as wide as may be take 0.14 s: the last waits half of WAIT_SECONDS.
+A list with the most scanned rows takes 0.14 s, so the last one waits half of WAIT_SECONDS.
 """
 
 
 class ListQueue:
-    """Lets `at_once` lists be looked up, and one fewer of one workspace if there are two slots."""
+    """Runs at most `concurrency` lists at once.
 
-    def __init__(self, at_once: int) -> None:
+    If there are at least two slots, one workspace gets at most one fewer.
+    """
+
+    def __init__(self, concurrency: int) -> None:
         self._queue: FairQueue[UUID] = FairQueue(
-            at_once, slots_per_key=max(1, at_once - 1), timeout_seconds=WAIT_SECONDS
+            concurrency, slots_per_key=max(1, concurrency - 1), timeout_seconds=WAIT_SECONDS
         )
 
     @asynccontextmanager
     async def slot(self, workspace_id: UUID) -> AsyncIterator[None]:
-        """Waits for a slot and holds it for as long as the body runs.
+        """Waits for a slot and holds it while the block runs.
 
-        Raises Overloaded at once if too many of the workspace's lists wait; DatabaseUnavailable if
-        no slot became free.
+        Raises Overloaded at once if too many of the workspace's lists wait, and DatabaseUnavailable
+        if no slot becomes free in time.
         """
         current = self._queue.held(workspace_id) + self._queue.waiting(workspace_id)
         if current >= MAX_PER_WORKSPACE:
             message = (
-                f"{current} lists of this workspace are being looked up, as many as may be at once."
+                f"{current} lists of this workspace are running or waiting, the maximum. Try again."
             )
             raise Overloaded(
                 ErrorCode.OVERLOADED,
@@ -47,7 +50,7 @@ class ListQueue:
             reservation = await self._queue.acquire(workspace_id)
         except WaitTimeout as error:
             raise DatabaseUnavailable(
-                f"lists took all their connections for {WAIT_SECONDS:g} s"
+                f"no connection for lists became free in {WAIT_SECONDS:g} s"
             ) from error
         with reservation:
             yield

@@ -127,9 +127,9 @@ async def test_invariant_9_a_silent_postgres_is_asked_again_after_a_timeout(
         if silent:
             silent.clear()
             await asyncio.Event().wait()
-        return await ReplicaLease._try(lease)
+        return await ReplicaLease._try_lock(lease)
 
-    monkeypatch.setattr(lease, "_try", attempt)
+    monkeypatch.setattr(lease, "_try_lock", attempt)
     async with asyncio.timeout(10):
         await lease.acquire()
     await lease.release()

@@ -230,7 +230,7 @@ async def test_a_workspace_stays_within_its_limit_with_many_webhooks(
 async def test_the_workspace_with_the_fewest_requests_in_flight_goes_first(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """By age alone, slow receivers with large backlogs would take every slot that they free."""
+    """Otherwise slow receivers with large backlogs would take every slot that they free."""
     slow = uuid4()
     for _ in range(5):
         await enqueue(database, store, 9, workspace_id=slow)

@@ -1,6 +1,4 @@
-"""`pinflow dead-letters` on the real broker: what it finds, what it replays, and that it loses
-nothing.
-"""
+"""`pinflow dead-letters` on a real broker: it lists, shows and replays, and loses nothing."""
 
 import asyncio
 import json
@@ -38,26 +36,28 @@ from tests.support.letters import Operator, compact, operator
 __all__ = ["operator"]
 
 KILLS = 1
-SEEN = 2 * MAX_CHUNK_LETTERS
-"""Records of a replay after which it is killed: one chunk is marked, and another is likely to be
-on its way."""
+RECORDS_BEFORE_KILL = 2 * MAX_CHUNK_LETTERS
+"""A replay is killed after so many records: one chunk has its markers, another is probably being
+sent."""
 PINFLOW = str(Path(sys.executable).with_name("pinflow"))
 
 
-def of(operator: Operator, topic: TopicName) -> list["ConsumerRecord[bytes, bytes]"]:
+def read_topic(operator: Operator, topic: TopicName) -> list["ConsumerRecord[bytes, bytes]"]:
     return asyncio.run(
         records_of(operator.settings.kafka_bootstrap_servers, operator.settings.topic_prefix, topic)
     )
 
 
-def standing(
+def read_with_prefix(
     operator: Operator, topic: TopicName, prefix: bytes
 ) -> list["ConsumerRecord[bytes, bytes]"]:
-    """The topics are shared by the module's tests: only those of one."""
-    return [record for record in of(operator, topic) if (record.value or b"").startswith(prefix)]
+    """Reads the records of one test: all tests of the module share the topics."""
+    return [
+        record for record in read_topic(operator, topic) if (record.value or b"").startswith(prefix)
+    ]
 
 
-def test_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
+def test_dead_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
     job, workspace = uuid4(), uuid4()
     named = compact(
         {"kind": "r", "job_id": str(job), "workspace_id": str(workspace), "row_number": 0}
@@ -71,8 +71,8 @@ def test_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
         service="ingest",
         code=ErrorCode.WORKSPACE_NOT_FOUND,
     )
-    mine = operator.told("list", "--job", str(job))
-    assert [letter["topic"] for letter in mine] == ["outcomes", "imports"]  # newest first
+    listed = operator.told("list", "--job", str(job))
+    assert [letter["topic"] for letter in listed] == ["outcomes", "imports"]  # newest first
     assert [
         letter["topic"]
         for letter in operator.told("list", "--job", str(job), "--oldest", "--limit", "1")
@@ -98,10 +98,10 @@ def test_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
     )
     table = operator.run("list", "--job", str(job))
     assert "2 dead letters: 2 invalid_record." in table.output
-    assert mine[0]["name"] in table.output
+    assert listed[0]["name"] in table.output
 
 
-def test_a_letter_is_shown_with_its_bytes(operator: Operator) -> None:
+def test_a_dead_letter_is_shown_with_its_bytes(operator: Operator) -> None:
     text_value = b"shown text \x1b[2J" + b"x" * 5000
     operator.give_up(
         TopicName.OUTCOMES,
@@ -131,14 +131,16 @@ def test_a_letter_is_shown_with_its_bytes(operator: Operator) -> None:
         (("list", "--since", "yesterday"), ExitCode.REFUSED, "neither"),
     ],
 )
-def test_what_does_not_exist_says_so(
+def test_a_wrong_name_or_filter_is_refused_with_the_reason(
     operator: Operator, arguments: tuple[str, ...], code: ExitCode, message: str
 ) -> None:
     done = operator.run(*arguments)
     assert (done.exit_code, message in done.output) == (code, True), done.output
 
 
-def test_a_kafka_that_is_away_or_has_no_such_topic_says_what_to_do(operator: Operator) -> None:
+def test_an_unavailable_kafka_or_a_missing_topic_is_reported_with_the_next_step(
+    operator: Operator,
+) -> None:
     away = operator.run("list", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     assert (away.exit_code, "Kafka does not answer" in away.output) == (ExitCode.UNAVAILABLE, True)
     empty = operator.run("list", PINFLOW_TOPIC_PREFIX="never-made")
@@ -147,7 +149,9 @@ def test_a_kafka_that_is_away_or_has_no_such_topic_says_what_to_do(operator: Ope
     )
 
 
-def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator) -> None:
+def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
+    operator: Operator,
+) -> None:
     operator.give_up(
         TopicName.OUTCOMES,
         b"back \xff",
@@ -166,9 +170,9 @@ def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator)
         {"back to outcomes": 1},
         "invalid_record",
     )
-    assert standing(operator, TopicName.OUTCOMES, b"back") == []
+    assert read_with_prefix(operator, TopicName.OUTCOMES, b"back") == []
     assert operator.run("replay", name, "--yes").exit_code == ExitCode.DONE
-    (record,) = standing(operator, TopicName.OUTCOMES, b"back")
+    (record,) = read_with_prefix(operator, TopicName.OUTCOMES, b"back")
     headers = dict(record.headers)
     assert (record.key, record.value, headers["trace"], headers["pinflow-replay-count"]) == (
         b"its key",
@@ -182,13 +186,13 @@ def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator)
         again.exit_code,
         "1 dead letter(s) were left out: they were replayed before" in again.output,
     ) == (ExitCode.DONE, True)
-    assert len(standing(operator, TopicName.OUTCOMES, b"back")) == 1
+    assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"back")) == 1
     assert name not in {letter["name"] for letter in operator.told("list")}
     (shown,) = (letter for letter in operator.told("list", "--replayed") if letter["name"] == name)
     assert shown["replayed_as"] == "outcomes"
 
 
-def test_what_was_replayed_too_often_stays_unless_forced(operator: Operator) -> None:
+def test_a_dead_letter_that_was_replayed_too_often_needs_force(operator: Operator) -> None:
     operator.give_up(
         TopicName.IMPORTS,
         b"quarantined",
@@ -204,15 +208,15 @@ def test_what_was_replayed_too_often_stays_unless_forced(operator: Operator) -> 
     ), some.output
     none = operator.run(*filters)
     assert (none.exit_code, "--force" in none.output) == (ExitCode.REFUSED, True), none.output
-    assert standing(operator, TopicName.IMPORTS, b"quarantined") == []
+    assert read_with_prefix(operator, TopicName.IMPORTS, b"quarantined") == []
     assert operator.run(*filters, "--max-replays", "4").exit_code == ExitCode.DONE
-    (record,) = standing(operator, TopicName.IMPORTS, b"quarantined")
+    (record,) = read_with_prefix(operator, TopicName.IMPORTS, b"quarantined")
     assert dict(record.headers)["pinflow-replay-count"] == b"4"
     operator.give_up(
         TopicName.IMPORTS, b"forced", service="status", headers=[("pinflow-replay-count", b"9")]
     )
     assert operator.run(*filters, "--force").exit_code == ExitCode.DONE
-    assert len(standing(operator, TopicName.IMPORTS, b"forced")) == 1
+    assert len(read_with_prefix(operator, TopicName.IMPORTS, b"forced")) == 1
 
 
 def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
@@ -228,10 +232,10 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
         compact(without_content),
     ]
     operator.give_up(TopicName.IMPORTS, *values, code=ErrorCode.RECORD_REFUSED)
-    # Delivered again before its offset was committed
+    # The same record again, delivered before its offset was committed
     operator.give_up(TopicName.IMPORTS, values[0], code=ErrorCode.RECORD_REFUSED)
     done = operator.told("replay", "--code", "record_refused", "--topic", "imports", "--yes")
-    assert [(one["replay_as"], one["stays"]) for one in done["letters"]] == [
+    assert [(letter["replay_as"], letter["stays"]) for letter in done["letters"]] == [
         ("new-import", None),
         ("imports", None),
         (None, "no_content"),
@@ -239,14 +243,14 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
     ]
     rows = [
         record
-        for record in standing(operator, TopicName.IMPORTS, kind_prefix(RecordKind.ROW))
+        for record in read_with_prefix(operator, TopicName.IMPORTS, kind_prefix(RecordKind.ROW))
         if record.value in values
     ]
     assert [record.value for record in rows] == [values[1]]
-    requests = of(operator, TopicName.IMPORT_REQUESTS)
+    requests = read_topic(operator, TopicName.IMPORT_REQUESTS)
     assert (
         len({record.value for record in requests}) == 1
-    )  # one name, one body: ingest makes one job of them
+    )  # one request id and one body: ingest accepts one job
     request, headers = json.loads(requests[0].value or b""), dict(requests[0].headers)
     assert requests[0].key == str(settled.workspace_id).encode()
     assert (request["workspace_id"], request["rows"]) == (
@@ -271,14 +275,14 @@ def record_failure(database_url: str, job_id: Any, row_number: int) -> None:
     engine.dispose()
 
 
-def test_at_most_so_many_are_replayed_oldest_first(operator: Operator) -> None:
+def test_max_limits_a_replay_to_the_oldest_dead_letters(operator: Operator) -> None:
     operator.give_up(
         TopicName.OUTCOMES, *(b"most-%d" % number for number in range(5)), message="most"
     )
     before = ("replay", "--topic", "outcomes", "--since", "1m", "--yes")
     waiting = {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}
     done = operator.told(*before, "--max", "3")
-    assert sum(one["replay_as"] is not None for one in done["letters"]) == 3
+    assert sum(letter["replay_as"] is not None for letter in done["letters"]) == 3
     assert (
         len(waiting - {letter["name"] for letter in operator.told("list", "--topic", "outcomes")})
         == 3
@@ -286,25 +290,25 @@ def test_at_most_so_many_are_replayed_oldest_first(operator: Operator) -> None:
 
 
 def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -> None:
-    """Kills it with SIGKILL in the middle of a chunk; then another comes to its end."""
+    """Kills a replay with SIGKILL in the middle of a chunk, then runs another to its end."""
     total = 2000
     values = [b"killed-%04d" % number for number in range(total)]
     operator.give_up(TopicName.OUTCOMES, *values, code=ErrorCode.REQUEST_ID_REUSED)
     filters = ("replay", "--code", "request_id_reused", "--topic", "outcomes", "--yes")
     command = [PINFLOW, "dead-letters", *filters]
-    kills = [asyncio.run(killed_in_the_middle(operator, command)) for _ in range(KILLS)]
-    assert all(kills), "it was done before it could be killed"
+    kills = [asyncio.run(run_and_kill(operator, command)) for _ in range(KILLS)]
+    assert all(kills), "a replay ended before it was killed"
     rest = operator.told(*filters)["letters"]
     assert 0 < len(rest) < total
     replayed = [
-        record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"killed-")
+        record.value or b"" for record in read_with_prefix(operator, TopicName.OUTCOMES, b"killed-")
     ]
     assert sorted(set(replayed)) == values
-    assert len(replayed) <= total + KILLS * MAX_CHUNK_LETTERS  # a chunk, at most, is replayed twice
+    assert len(replayed) <= total + KILLS * MAX_CHUNK_LETTERS  # at most one chunk is replayed twice
     assert operator.told("list", "--code", "request_id_reused", "--topic", "outcomes") == []
 
 
-def plan_of(operator: Operator, job: UUID) -> tuple[SelectedLetters, list[PlannedAction]]:
+def find_and_plan(operator: Operator, job: UUID) -> tuple[SelectedLetters, list[PlannedAction]]:
     """Finds the job's letters and plans to replay all of them."""
     found = asyncio.run(find(operator.settings, DeadLetterFilter(job_id=job)))
     return found, plan_replay(
@@ -312,14 +316,14 @@ def plan_of(operator: Operator, job: UUID) -> tuple[SelectedLetters, list[Planne
     )
 
 
-def replay_until_it_breaks(operator: Operator, job: UUID) -> None:
-    found, planned = plan_of(operator, job)
+def replay_until_interrupted(operator: Operator, job: UUID) -> None:
+    found, planned = find_and_plan(operator, job)
     with pytest.raises(Interruption):
         asyncio.run(replay(operator.settings, planned, found, lambda _: None))
 
 
 class Interruption(Exception):
-    """Ends a replay as ^C, a crash or a broker that went away does."""
+    """Ends a replay as Ctrl+C, a crash or an unavailable broker does."""
 
 
 def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(
@@ -337,15 +341,17 @@ def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Replayer, "replay", send_only)
-        replay_until_it_breaks(operator, job)
-    assert len(standing(operator, TopicName.OUTCOMES, b"unmarked-")) == 3
-    assert operator.told("list", "--job", str(job)) == before  # without a marker it still waits
+        replay_until_interrupted(operator, job)
+    assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"unmarked-")) == 3
+    assert (
+        operator.told("list", "--job", str(job)) == before
+    )  # without a marker they are not replayed yet
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
-    assert len(standing(operator, TopicName.OUTCOMES, b"unmarked-")) == 6
+    assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"unmarked-")) == 6
     assert operator.told("list", "--job", str(job)) == []
 
 
-def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(
+def test_invariant_8_a_replay_that_ends_within_a_chunk_loses_nothing(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = uuid4()
@@ -353,7 +359,7 @@ def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(
     operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
     chunks = 0
 
-    async def break_off(self: Replayer, replays: Sequence[Replay]) -> None:
+    async def send_part(self: Replayer, replays: Sequence[Replay]) -> None:
         nonlocal chunks
         chunks += 1
         if chunks == 1:
@@ -363,34 +369,36 @@ def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(
 
     original = Replayer.replay
     with monkeypatch.context() as patch:
-        patch.setattr(Replayer, "replay", break_off)
-        replay_until_it_breaks(operator, job)
+        patch.setattr(Replayer, "replay", send_part)
+        replay_until_interrupted(operator, job)
     rest = operator.told("replay", "--job", str(job), "--yes")["letters"]
     assert len(rest) == 10  # the first chunk has its markers
     replayed = [
-        record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"within-")
+        record.value or b"" for record in read_with_prefix(operator, TopicName.OUTCOMES, b"within-")
     ]
     assert sorted(set(replayed)) == values
     assert len(replayed) == len(values) + 5
 
 
-def test_two_replays_at_once_lose_nothing(operator: Operator) -> None:
+def test_two_replays_at_the_same_time_lose_nothing(operator: Operator) -> None:
     job = uuid4()
     values = [b"both-%02d" % number for number in range(10)]
     operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
-    found, planned = plan_of(operator, job)
+    found, planned = find_and_plan(operator, job)
 
     async def both() -> None:
         replays = (replay(operator.settings, planned, found, lambda _: None) for _ in range(2))
         await asyncio.gather(*replays)
 
     asyncio.run(both())
-    replayed = [record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"both-")]
+    replayed = [
+        record.value or b"" for record in read_with_prefix(operator, TopicName.OUTCOMES, b"both-")
+    ]
     assert sorted(set(replayed)) == values
     assert operator.told("list", "--job", str(job)) == []
 
 
-def test_invariant_8_replayed_rows_never_hide_what_status_reads(operator: Operator) -> None:
+def test_invariant_8_replayed_rows_hide_no_record_that_status_reads(operator: Operator) -> None:
     """Status stops at the first row of a batch that looks like one whole import."""
     job = uuid4()
     imported = compact(event_document(import_accepted(job_id=job, batch_records=3)))
@@ -401,13 +409,13 @@ def test_invariant_8_replayed_rows_never_hide_what_status_reads(operator: Operat
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
     found = [
         record.value
-        for record in of(operator, TopicName.IMPORTS)
+        for record in read_topic(operator, TopicName.IMPORTS)
         if record.key == str(job).encode()
     ]
     assert found == [imported, results, row]
 
 
-def test_the_largest_letter_is_replayed(operator: Operator) -> None:
+def test_the_largest_dead_letter_is_replayed(operator: Operator) -> None:
     value = b"largest" + b"x" * (MAX_VALUE_BYTES - 7)
     headers = [("h", b"x" * 100 * 1024)]
     job = uuid4()
@@ -415,7 +423,7 @@ def test_the_largest_letter_is_replayed(operator: Operator) -> None:
         TopicName.IMPORTS, value, key=str(job).encode(), headers=headers, service="status"
     )
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
-    (record,) = standing(operator, TopicName.IMPORTS, b"largest")
+    (record,) = read_with_prefix(operator, TopicName.IMPORTS, b"largest")
     assert (record.value, dict(record.headers)["h"]) == (value, headers[0][1])
 
 
@@ -426,8 +434,8 @@ def environment(operator: Operator) -> dict[str, str]:
     return {**inherited, **operator.environment}
 
 
-async def killed_in_the_middle(operator: Operator, command: list[str]) -> bool:
-    """False when it was done before it could be killed."""
+async def run_and_kill(operator: Operator, command: list[str]) -> bool:
+    """Runs a command and kills it. Returns False if it ended before."""
     topic = operator.names[TopicName.OUTCOMES]
     async with reader(operator.settings.kafka_bootstrap_servers, topic) as consumer:
         await consumer.seek_to_end()
@@ -437,7 +445,7 @@ async def killed_in_the_middle(operator: Operator, command: list[str]) -> bool:
             *command, env=environment(operator), stdout=DEVNULL, stderr=DEVNULL
         )
         seen = 0
-        while process.returncode is None and seen <= SEEN:
+        while process.returncode is None and seen <= RECORDS_BEFORE_KILL:
             seen += sum(map(len, (await consumer.getmany(timeout_ms=20)).values()))
         if process.returncode is None:
             process.kill()

@@ -1,4 +1,4 @@
-"""`pinflow recover` on real servers: what it shows, what it accepts, and how lost rows settle."""
+"""`pinflow recover` on real servers: it compares positions, accepts losses and settles rows."""
 
 import asyncio
 import json
@@ -66,8 +66,8 @@ class Installation:
         }
         return CliRunner().invoke(app, ["recover", *arguments], env={**environment, **variables})
 
-    def told(self, *arguments: str, code: ExitCode = ExitCode.DONE) -> Any:
-        """Returns the JSON that it prints."""
+    def run_json(self, *arguments: str, code: ExitCode = ExitCode.DONE) -> Any:
+        """Returns the JSON that the command prints."""
         done = self.run(*arguments, "--json")
         assert done.exit_code == code, done.output
         return json.loads(done.stdout)
@@ -77,12 +77,12 @@ class Installation:
     ) -> dict[tuple[str, str, int], Any]:
         """Returns the state and the number of records of each partition that is not ok."""
         return {
-            (one["service"], self.short(one["topic"]), one["partition"]): (
-                one["state"],
-                one["records"],
+            (row["service"], self.short(row["topic"]), row["partition"]): (
+                row["state"],
+                row["records"],
             )
-            for one in self.told(*arguments, code=code)["partitions"]
-            if one["state"] != "ok"
+            for row in self.run_json(*arguments, code=code)["partitions"]
+            if row["state"] != "ok"
         }
 
     def short(self, topic: str) -> str:
@@ -97,7 +97,7 @@ class Installation:
         rows = self.execute(f"select * from {service}.positions")
         return {(self.short(row["topic"]), row["partition"]): row for row in rows}
 
-    def place(
+    def store_position(
         self,
         service: PositionOwner,
         topic: TopicName,
@@ -105,7 +105,7 @@ class Installation:
         offset: int,
         **fields: Any,
     ) -> None:
-        """Stores a position, in the place of the one that may be there."""
+        """Stores a position, or replaces the stored one."""
         values = {"cluster_id": self.cluster_id, "replay_until": None, "refused": None, **fields}
         self.execute(
             f"""
@@ -141,8 +141,8 @@ class Installation:
 
         async def delete() -> None:
             async with admin_client(self.settings) as admin:
-                place = TopicPartition(self.names[topic], partition)
-                await admin.delete_records({place: RecordsToDelete(offset)})
+                key = TopicPartition(self.names[topic], partition)
+                await admin.delete_records({key: RecordsToDelete(offset)})
 
         asyncio.run(delete())
 
@@ -157,20 +157,22 @@ class Installation:
         """Commits offsets for a service's group."""
 
         async def commit() -> None:
-            async with member(self, service) as consumer:
+            async with create_consumer(self, service) as consumer:
                 name = self.names[topic]
-                places = {TopicPartition(name, one): offset for one, offset in offsets.items()}
-                consumer.assign(list(places))
-                await consumer.commit(places)
+                positions = {
+                    TopicPartition(name, partition): offset for partition, offset in offsets.items()
+                }
+                consumer.assign(list(positions))
+                await consumer.commit(positions)
 
         asyncio.run(commit())
 
     def process_all(self, ends: dict[TopicName, int]) -> None:
-        """Stores and commits all positions at these ends: 0 if a topic is not named."""
+        """Stores and commits all positions at these ends, or at 0 for other topics."""
         for service, topics in POSITION_TOPICS.items():
             for topic in topics:
                 for partition in range(PARTITIONS):
-                    self.place(service, topic, partition, ends.get(topic, 0))
+                    self.store_position(service, topic, partition, ends.get(topic, 0))
                 if (service, topic) not in WITHOUT_GROUP:
                     self.commit(
                         service,
@@ -178,13 +180,15 @@ class Installation:
                         dict.fromkeys(range(PARTITIONS), ends.get(topic, 0)),
                     )
 
-    def settled(self) -> list[RowsSettled]:
-        """Returns what `--fail-lost` has sent to `outcomes`."""
+    def read_sent_results(self) -> list[RowsSettled]:
+        """Reads the events that `--fail-lost` has sent to `outcomes`."""
         settings = self.settings
-        found = asyncio.run(
+        records = asyncio.run(
             records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES),
         )
-        return [parse_event(RowsSettled, one.value) for one in found if one.value != b"{}"]
+        return [
+            parse_event(RowsSettled, record.value) for record in records if record.value != b"{}"
+        ]
 
     def add_job(
         self,
@@ -194,7 +198,7 @@ class Installation:
         job_id: UUID | None = None,
         age: timedelta = LONG_AGO,
     ) -> dict[str, Any]:
-        """Adds an unfinished job; `settled` has a 1 for each of its first rows that was created."""
+        """Adds an unfinished job. `settled` has a 1 for each of its first rows that was created."""
         (job,) = self.execute(
             """
             insert into status.jobs
@@ -231,7 +235,7 @@ class Installation:
         return pin_id
 
     def fold_outcomes(self) -> None:
-        """Does with `outcomes` what status does."""
+        """Folds the events in `outcomes`, as status does."""
 
         async def fold_all() -> None:
             settings = DatabaseSettings(database_url=SecretStr(self.database_url))
@@ -240,7 +244,7 @@ class Installation:
                 await JobRepository(database).fold(fold([event]), Advance(), moves=False)
             await database.dispose()
 
-        events = self.settled()
+        events = self.read_sent_results()
         asyncio.run(fold_all())
 
 
@@ -256,7 +260,7 @@ WAITING = """
 """
 
 
-def member(installation: Installation, service: PositionOwner) -> AIOKafkaConsumer:
+def create_consumer(installation: Installation, service: PositionOwner) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         bootstrap_servers=installation.settings.kafka_bootstrap_servers,
         group_id=installation.names.group(service),
@@ -265,7 +269,7 @@ def member(installation: Installation, service: PositionOwner) -> AIOKafkaConsum
     )
 
 
-async def cluster_of(settings: KafkaSettings) -> str:
+async def read_cluster_id(settings: KafkaSettings) -> str:
     async with admin_client(settings) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
@@ -278,12 +282,12 @@ def installation(stack: Servers) -> Iterator[Installation]:
         fresh_database(stack.database_url) as url,
     ):
         settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix)
-        yield Installation(settings, url, asyncio.run(cluster_of(settings)))
+        yield Installation(settings, url, asyncio.run(read_cluster_id(settings)))
 
 
 @pytest.fixture
-def worked(installation: Installation) -> Installation:
-    """An installation whose services have processed everything: 10 records a partition."""
+def processed(installation: Installation) -> Installation:
+    """An installation whose services have processed all records: 10 in each partition."""
     for topic in (TopicName.IMPORTS, TopicName.OUTCOMES, TopicName.PIN_EVENTS):
         installation.fill(topic, 10)
     ends = dict.fromkeys((TopicName.IMPORTS, TopicName.OUTCOMES, TopicName.PIN_EVENTS), 10)
@@ -300,14 +304,14 @@ def test_an_empty_installation_has_nothing_to_recover(installation: Installation
     assert installation.run("--accept").exit_code == ExitCode.DONE
 
 
-def test_an_installation_without_fault_needs_nothing(worked: Installation) -> None:
-    done = worked.run()
+def test_an_installation_without_loss_needs_nothing(processed: Installation) -> None:
+    done = processed.run()
     assert (done.exit_code, done.output) == (
         ExitCode.DONE,
         "12 partitions compared. No loss must be accepted.\n",
     )
-    assert worked.run("--all").output.count(" ok") == 12
-    assert worked.told()["counts"] == {
+    assert processed.run("--all").output.count(" ok") == 12
+    assert processed.run_json()["counts"] == {
         "ok": 12,
         "behind": 0,
         "lost": 0,
@@ -317,19 +321,21 @@ def test_an_installation_without_fault_needs_nothing(worked: Installation) -> No
     }
 
 
-def test_each_partition_that_is_not_ok_is_shown_with_its_records(worked: Installation) -> None:
-    worked.place(PositionOwner.PUBLISHER, TopicName.IMPORTS, 0, 4)
-    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 15)
-    worked.place(PositionOwner.STATUS, TopicName.OUTCOMES, 1, 10, cluster_id="another")
-    worked.place(PositionOwner.WEBHOOKS, TopicName.PIN_EVENTS, 0, 2)
-    worked.execute(
+def test_each_partition_that_is_not_ok_is_shown_with_its_number_of_records(
+    processed: Installation,
+) -> None:
+    processed.store_position(PositionOwner.PUBLISHER, TopicName.IMPORTS, 0, 4)
+    processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, 0, 15)
+    processed.store_position(PositionOwner.STATUS, TopicName.OUTCOMES, 1, 10, cluster_id="another")
+    processed.store_position(PositionOwner.WEBHOOKS, TopicName.PIN_EVENTS, 0, 2)
+    processed.execute(
         "delete from webhooks.positions where topic = %s",
-        worked.names[TopicName.JOB_EVENTS],
+        processed.names[TopicName.JOB_EVENTS],
     )
-    worked.place(PositionOwner.PUBLISHER, TopicName.OUTCOMES, 0, 3)
-    worked.delete_before(TopicName.PIN_EVENTS, 0, 7)
-    worked.delete_before(TopicName.OUTCOMES, 0, 5)
-    assert worked.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
+    processed.store_position(PositionOwner.PUBLISHER, TopicName.OUTCOMES, 0, 3)
+    processed.delete_before(TopicName.PIN_EVENTS, 0, 7)
+    processed.delete_before(TopicName.OUTCOMES, 0, 5)
+    assert processed.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
         ("publisher", "imports", 0): ("behind", 6),
         ("publisher", "outcomes", 0): ("lost", 2),
         ("status", "imports", 0): ("ahead", 5),
@@ -338,49 +344,51 @@ def test_each_partition_that_is_not_ok_is_shown_with_its_records(worked: Install
         ("webhooks", "job-events", 0): ("new", 0),
         ("webhooks", "job-events", 1): ("new", 0),
     }
-    table = worked.run().output
-    assert table.count(worked.names[TopicName.PIN_EVENTS]) == 2  # one line, one sentence
+    table = processed.run().output
+    assert (
+        table.count(processed.names[TopicName.PIN_EVENTS]) == 2
+    )  # in one line of the table and one sentence
     assert "publisher: Postgres is older than Kafka. 6 records of" in table
     assert "pinflow recover --accept" in table
 
 
-def test_a_replay_that_has_begun_is_behind_until_its_end(worked: Installation) -> None:
-    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 4, replay_until=9)
-    worked.commit(PositionOwner.STATUS, TopicName.IMPORTS, {0: 4})
-    assert worked.states() == {("status", "imports", 0): ("behind", 5)}
+def test_a_replay_that_has_begun_is_behind_until_its_end(processed: Installation) -> None:
+    processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, 0, 4, replay_until=9)
+    processed.commit(PositionOwner.STATUS, TopicName.IMPORTS, {0: 4})
+    assert processed.states() == {("status", "imports", 0): ("behind", 5)}
 
 
-def test_a_stored_refusal_stays_though_the_log_has_grown_past_the_position(
-    worked: Installation,
+def test_a_stored_refusal_stays_after_the_log_has_grown_past_the_position(
+    processed: Installation,
 ) -> None:
-    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 8, refused="beyond_end")
-    assert worked.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
+    processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, 0, 8, refused="beyond_end")
+    assert processed.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
         ("status", "imports", 0): ("ahead", None)
     }
 
 
-def test_more_partitions_than_positions_are_new(worked: Installation) -> None:
-    worked.add_partitions(TopicName.IMPORTS, PARTITIONS + 1)
-    assert worked.states() == {
+def test_a_partition_without_a_position_is_new(processed: Installation) -> None:
+    processed.add_partitions(TopicName.IMPORTS, PARTITIONS + 1)
+    assert processed.states() == {
         ("publisher", "imports", 2): ("new", 0),
         ("status", "imports", 2): ("new", 0),
     }
 
 
-def test_a_group_whose_offsets_are_gone_is_ok(worked: Installation) -> None:
-    worked.place(PositionOwner.WEBHOOKS, TopicName.JOB_EVENTS, 0, 0)
-    worked.execute("delete from status.positions")
-    worked.execute("insert into status.position_seed default values")
-    told = worked.told()
-    assert told["counts"]["new"] == 4
-    assert "will start at the offsets that its group has committed" in told["summary"][0]
+def test_a_position_without_a_committed_offset_is_ok(processed: Installation) -> None:
+    processed.store_position(PositionOwner.WEBHOOKS, TopicName.JOB_EVENTS, 0, 0)
+    processed.execute("delete from status.positions")
+    processed.execute("insert into status.position_seed default values")
+    report = processed.run_json()
+    assert report["counts"]["new"] == 4
+    assert "will start at the offsets that its group has committed" in report["summary"][0]
 
 
-def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installation) -> None:
-    worked.place(
+def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(processed: Installation) -> None:
+    processed.store_position(
         PositionOwner.PUBLISHER, TopicName.IMPORTS, 0, 2, refused="before_begin", replay_until=9
     )
-    worked.place(
+    processed.store_position(
         PositionOwner.STATUS,
         TopicName.IMPORTS,
         1,
@@ -388,40 +396,40 @@ def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installat
         cluster_id="another",
         refused="other_cluster",
     )
-    worked.delete_before(TopicName.IMPORTS, 0, 5)
-    before = worked.positions(PositionOwner.STATUS)
-    told = worked.told("--accept", "--yes")
+    processed.delete_before(TopicName.IMPORTS, 0, 5)
+    before = processed.positions(PositionOwner.STATUS)
+    report = processed.run_json("--accept", "--yes")
     names = ("service", "partition", "was", "now")
-    assert [tuple(one[name] for name in names) for one in told["accepted"]] == [
+    assert [tuple(loss[name] for name in names) for loss in report["accepted"]] == [
         ("publisher", 0, 2, 5),
         ("status", 1, 10, 0),
     ]
-    now = worked.positions(PositionOwner.PUBLISHER)["imports", 0]
+    now = processed.positions(PositionOwner.PUBLISHER)["imports", 0]
     assert (now["next_offset"], now["refused"], now["replay_until"]) == (5, None, None)
-    moved = worked.positions(PositionOwner.STATUS)["imports", 1]
+    moved = processed.positions(PositionOwner.STATUS)["imports", 1]
     assert (moved["next_offset"], moved["refused"], moved["cluster_id"]) == (
         0,
         None,
-        worked.cluster_id,
+        processed.cluster_id,
     )
-    # What was ok is untouched
+    # Positions that were ok are not changed
     untouched = {place: row for place, row in before.items() if place != ("imports", 1)}
-    after = worked.positions(PositionOwner.STATUS)
+    after = processed.positions(PositionOwner.STATUS)
     assert {place: after[place] for place in untouched} == untouched
-    # The group was further in Kafka: rows are processed again
-    assert worked.states() == {
+    # The group's committed offset is higher: rows are processed again
+    assert processed.states() == {
         ("publisher", "imports", 0): ("behind", 5),
         ("status", "imports", 1): ("behind", 10),
     }
 
 
-def test_only_the_partitions_that_options_name_are_accepted(worked: Installation) -> None:
+def test_only_losses_that_the_options_select_are_accepted(processed: Installation) -> None:
     for partition in range(PARTITIONS):
-        worked.place(PositionOwner.STATUS, TopicName.IMPORTS, partition, 12)
-        worked.place(PositionOwner.PUBLISHER, TopicName.IMPORTS, partition, 12)
+        processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, partition, 12)
+        processed.store_position(PositionOwner.PUBLISHER, TopicName.IMPORTS, partition, 12)
     narrow = ("--service", "status", "--topic", "imports", "--partition", "1")
-    assert len(worked.states(*narrow, code=ExitCode.LOSS_NOT_ACCEPTED)) == 1
-    done = worked.run("--accept", "--yes", *narrow)
+    assert len(processed.states(*narrow, code=ExitCode.LOSS_NOT_ACCEPTED)) == 1
+    done = processed.run("--accept", "--yes", *narrow)
     assert (done.exit_code, "status" in done.output, "12 → 0" in done.output) == (
         ExitCode.DONE,
         True,
@@ -429,7 +437,8 @@ def test_only_the_partitions_that_options_name_are_accepted(worked: Installation
     )
     assert "A loss must be accepted in 3 partitions that your options leave out." in done.output
     assert {
-        place: state for place, (state, _) in worked.states(code=ExitCode.LOSS_NOT_ACCEPTED).items()
+        place: state
+        for place, (state, _) in processed.states(code=ExitCode.LOSS_NOT_ACCEPTED).items()
     } == {
         ("status", "imports", 0): "ahead",
         ("status", "imports", 1): "behind",
@@ -438,60 +447,62 @@ def test_only_the_partitions_that_options_name_are_accepted(worked: Installation
     }
 
 
-def test_nothing_is_accepted_without_a_word_of_the_operator(worked: Installation) -> None:
-    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 12)
-    before = worked.positions(PositionOwner.STATUS)
+def test_nothing_is_accepted_without_the_operators_confirmation(processed: Installation) -> None:
+    processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, 0, 12)
+    before = processed.positions(PositionOwner.STATUS)
     for arguments in ((), ("--json",), ("--accept",), ("--accept", "--json")):
-        done = worked.run(*arguments)
+        done = processed.run(*arguments)
         assert done.exit_code == (
             ExitCode.REFUSED if "--accept" in arguments else ExitCode.LOSS_NOT_ACCEPTED
         )
     assert "Nothing was changed" in done.output
-    assert worked.positions(PositionOwner.STATUS) == before
+    assert processed.positions(PositionOwner.STATUS) == before
 
 
-def test_positions_in_partitions_that_kafka_no_longer_has_are_deleted(worked: Installation) -> None:
-    worked.place(PositionOwner.STATUS, TopicName.OUTCOMES, 5, 44)
-    assert worked.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
+def test_positions_in_partitions_that_kafka_no_longer_has_are_deleted(
+    processed: Installation,
+) -> None:
+    processed.store_position(PositionOwner.STATUS, TopicName.OUTCOMES, 5, 44)
+    assert processed.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
         ("status", "outcomes", 5): ("ahead", 44)
     }
-    done = worked.run("--accept", "--yes")
+    done = processed.run("--accept", "--yes")
     assert "position was deleted" in done.output
-    assert ("outcomes", 5) not in worked.positions(PositionOwner.STATUS)
-    assert worked.states() == {}
+    assert ("outcomes", 5) not in processed.positions(PositionOwner.STATUS)
+    assert processed.states() == {}
 
 
-def test_a_committed_offset_beyond_the_end_tells_of_records_that_nobody_has(
-    worked: Installation,
+def test_a_committed_offset_beyond_the_end_shows_that_records_are_lost(
+    processed: Installation,
 ) -> None:
-    worked.commit(PositionOwner.STATUS, TopicName.IMPORTS, {0: 25})
-    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 7)
-    told = worked.told()
-    assert "Kafka lost at least 15 of the last records" in told["summary"][1]
-    assert worked.states() == {("status", "imports", 0): ("behind", 3)}
+    processed.commit(PositionOwner.STATUS, TopicName.IMPORTS, {0: 25})
+    processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, 0, 7)
+    report = processed.run_json()
+    assert "Kafka lost at least 15 of the last records" in report["summary"][1]
+    assert processed.states() == {("status", "imports", 0): ("behind", 3)}
 
 
-def test_unfinished_jobs_are_named_if_something_must_be_accepted(worked: Installation) -> None:
-    jobs = [worked.add_job("1", age=LONG_AGO * (20 - number)) for number in range(12)]
-    worked.execute(
+def test_unfinished_jobs_are_listed_if_a_loss_must_be_accepted(processed: Installation) -> None:
+    jobs = [processed.add_job("1", age=LONG_AGO * (20 - number)) for number in range(12)]
+    processed.execute(
         "insert into status.jobs (job_id, workspace_id) values (%s, %s)",
         uuid4(),
         uuid4(),
     )
-    assert worked.told()["unfinished"] is None
-    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 12)
-    assert worked.told(code=ExitCode.LOSS_NOT_ACCEPTED)["unfinished"] == {
+    assert processed.run_json()["unfinished"] is None
+    processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, 0, 12)
+    assert processed.run_json(code=ExitCode.LOSS_NOT_ACCEPTED)["unfinished"] == {
         "jobs": 12,
         "rows": 24,
         "without_import": 1,
         "job_ids": [str(job["job_id"]) for job in jobs],
     }
-    shown = worked.run().output
+    shown = processed.run().output
     assert "12 unfinished job(s) with 24 row(s)" in shown
     assert [str(job["job_id"]) in shown for job in jobs] == [True] * 10 + [False] * 2
 
 
-def test_what_is_away_or_missing_says_what_to_do(
+def test_an_unavailable_server_or_a_missing_table_is_reported_with_the_next_step(
     installation: Installation,
     stack: Servers,
 ) -> None:
@@ -510,19 +521,19 @@ def test_what_is_away_or_missing_says_what_to_do(
     assert (old.exit_code, "pinflow migrate" in old.output) == (ExitCode.REFUSED, True), old.output
 
 
-def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(worked: Installation) -> None:
-    job = worked.add_job("1", total_rows=6)
-    published = worked.add_pin(job, 2)
-    scheduled = worked.add_pin(job, 3, run_at=datetime.now(UTC) + timedelta(days=9))
+def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(processed: Installation) -> None:
+    job = processed.add_job("1", total_rows=6)
+    published = processed.add_pin(job, 2)
+    scheduled = processed.add_pin(job, 3, run_at=datetime.now(UTC) + timedelta(days=9))
     other = uuid4()
-    record(worked, job, 4, "existing", pin_id=other, payload_matches=True)
-    record(worked, job, 5, "failed", error_code="board_not_found", error_message="board_id: no")
-    told = worked.told("--fail-lost", "--yes")
-    assert (told["jobs"], told["rows"]) == (1, 5)
-    assert told["settled"] == {"created": 2, "existing": 1, "failed": 2}
-    (event,) = worked.settled()
+    record(processed, job, 4, "existing", pin_id=other, payload_matches=True)
+    record(processed, job, 5, "failed", error_code="board_not_found", error_message="board_id: no")
+    report = processed.run_json("--fail-lost", "--yes")
+    assert (report["jobs"], report["rows"]) == (1, 5)
+    assert report["settled"] == {"created": 2, "existing": 1, "failed": 2}
+    (event,) = processed.read_sent_results()
     assert (event.job_id, event.workspace_id) == (job["job_id"], job["workspace_id"])
-    results = {one.row_number: one for one in event.results}
+    results = {result.row_number: result for result in event.results}
     assert (results[2].status, results[2].pin_id, results[2].idempotency_key) == (
         "created",
         published,
@@ -535,46 +546,54 @@ def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(worked: Installati
     assert (results[5].status, results[5].error_code) == ("failed", "board_not_found")
     assert (results[6].status, results[6].error_code) == ("failed", "row_lost")
     # RecordedOutcome, so that the row stays failed if it turns up after all
-    (lost,) = worked.execute("select * from publisher.row_outcomes where error_code = 'row_lost'")
+    (lost,) = processed.execute(
+        "select * from publisher.row_outcomes where error_code = 'row_lost'"
+    )
     assert (lost["job_id"], lost["row_number"], lost["status"]) == (job["job_id"], 6, "failed")
-    worked.fold_outcomes()
-    (ended,) = worked.execute("select * from status.jobs")
+    processed.fold_outcomes()
+    (ended,) = processed.execute("select * from status.jobs")
     assert ended["completed_at"] is not None
     assert (ended["created_rows"], ended["existing_rows"], ended["failed_rows"]) == (3, 1, 2)
 
 
-def test_invariant_4_failing_lost_rows_twice_reports_the_same_results(worked: Installation) -> None:
-    job = worked.add_job(total_rows=2)
-    worked.add_pin(job, 1)
-    assert worked.told("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
-    done = worked.run("--fail-lost", "--yes", "--wait", "0")
+def test_invariant_4_failing_lost_rows_twice_reports_the_same_results(
+    processed: Installation,
+) -> None:
+    job = processed.add_job(total_rows=2)
+    processed.add_pin(job, 1)
+    assert processed.run_json("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
+    done = processed.run("--fail-lost", "--yes", "--wait", "0")
     assert done.exit_code == ExitCode.UNAVAILABLE  # status has not read it
-    first = worked.settled()
+    first = processed.read_sent_results()
     for partition in range(PARTITIONS):
-        process_to_end(worked, partition)
-    assert worked.told("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
-    assert worked.settled() == first * 2
-    worked.fold_outcomes()
-    (ended,) = worked.execute("select * from status.jobs")
+        process_to_end(processed, partition)
+    assert processed.run_json("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
+    assert processed.read_sent_results() == first * 2
+    processed.fold_outcomes()
+    (ended,) = processed.execute("select * from status.jobs")
     assert (ended["created_rows"], ended["failed_rows"], ended["total_rows"]) == (1, 1, 2)
 
 
-def test_keys_that_are_kept_for_rows_which_kafka_lost_are_freed(worked: Installation) -> None:
-    job = worked.add_job(total_rows=2)
-    record(worked, job, 1, "created", pin_id=(gone := uuid4()), promised_pin_id=gone)
-    kept = worked.add_pin(job, 2)
-    record(worked, job, 2, "created", pin_id=kept, promised_pin_id=kept)
-    told = worked.told("--fail-lost", "--yes")
-    assert (told["promised_keys"], told["freed_keys"]) == (1, 1)
-    assert told["settled"] == {"created": 2}
-    rows = worked.execute("select promised_pin_id from publisher.row_outcomes order by row_number")
+def test_keys_that_are_reserved_for_lost_rows_are_freed(processed: Installation) -> None:
+    job = processed.add_job(total_rows=2)
+    record(processed, job, 1, "created", pin_id=(gone := uuid4()), promised_pin_id=gone)
+    kept = processed.add_pin(job, 2)
+    record(processed, job, 2, "created", pin_id=kept, promised_pin_id=kept)
+    report = processed.run_json("--fail-lost", "--yes")
+    assert (report["promised_keys"], report["freed_keys"]) == (1, 1)
+    assert report["settled"] == {"created": 2}
+    rows = processed.execute(
+        "select promised_pin_id from publisher.row_outcomes order by row_number"
+    )
     assert [row["promised_pin_id"] for row in rows] == [None, kept]
 
 
-def test_young_imports_and_finished_jobs_are_left(worked: Installation) -> None:
-    worked.add_job(age=timedelta(minutes=5))
-    assert worked.told("--fail-lost", "--yes")["rows"] == 0
-    assert worked.told("--fail-lost", "--yes", "--older-than", "3")["settled"] == {"failed": 3}
+def test_young_imports_are_not_settled(processed: Installation) -> None:
+    processed.add_job(age=timedelta(minutes=5))
+    assert processed.run_json("--fail-lost", "--yes")["rows"] == 0
+    assert processed.run_json("--fail-lost", "--yes", "--older-than", "3")["settled"] == {
+        "failed": 3
+    }
 
 
 @pytest.mark.parametrize(
@@ -592,68 +611,68 @@ def test_young_imports_and_finished_jobs_are_left(worked: Installation) -> None:
         (PositionOwner.PUBLISHER, TopicName.OUTCOMES, 9, {}, "records wait in publisher"),
     ],
 )
-def test_lost_rows_are_not_failed_while_rows_may_settle_by_themselves(
-    worked: Installation,
+def test_lost_rows_are_not_failed_while_services_have_records_to_read(
+    processed: Installation,
     service: PositionOwner,
     topic: TopicName,
     offset: int,
     fields: Any,
     message: str,
 ) -> None:
-    worked.add_job()
-    worked.place(service, topic, 0, offset, **fields)
-    done = worked.run("--fail-lost", "--yes", "--wait", "0")
+    processed.add_job()
+    processed.store_position(service, topic, 0, offset, **fields)
+    done = processed.run("--fail-lost", "--yes", "--wait", "0")
     assert (done.exit_code, message in done.output) == (ExitCode.UNAVAILABLE, True), done.output
-    assert worked.settled() == []
+    assert processed.read_sent_results() == []
 
 
-def test_outcomes_that_were_not_sent_yet_are_waited_for(worked: Installation) -> None:
-    """The publisher commits its offset behind the outcomes; its position stands before them."""
-    worked.commit(PositionOwner.PUBLISHER, TopicName.IMPORTS, {0: 9})
-    worked.add_job()
-    done = worked.run("--fail-lost", "--yes", "--wait", "0")
+def test_lost_rows_are_not_failed_while_outcomes_are_not_sent(processed: Installation) -> None:
+    """The publisher stores its position before it sends outcomes, and commits its offset after."""
+    processed.commit(PositionOwner.PUBLISHER, TopicName.IMPORTS, {0: 9})
+    processed.add_job()
+    done = processed.run("--fail-lost", "--yes", "--wait", "0")
     assert (done.exit_code, "records wait in publisher" in done.output) == (
         ExitCode.UNAVAILABLE,
         True,
     )
 
 
-def test_fail_lost_asks_first_and_takes_no_options_that_narrow(worked: Installation) -> None:
-    worked.add_job()
-    done = worked.run("--fail-lost")
+def test_fail_lost_asks_first_and_refuses_filters(processed: Installation) -> None:
+    processed.add_job()
+    done = processed.run("--fail-lost")
     assert (done.exit_code, "add --yes" in done.output) == (ExitCode.REFUSED, True)
     assert "have 3 row(s) without a result" in done.output
-    assert worked.run("--fail-lost", "--accept").exit_code == ExitCode.REFUSED
-    assert worked.run("--fail-lost", "--service", "status").exit_code == ExitCode.REFUSED
-    assert worked.settled() == []
+    assert processed.run("--fail-lost", "--accept").exit_code == ExitCode.REFUSED
+    assert processed.run("--fail-lost", "--service", "status").exit_code == ExitCode.REFUSED
+    assert processed.read_sent_results() == []
 
 
-def test_invariant_3_a_row_that_is_published_meanwhile_was_created(worked: Installation) -> None:
-    """A batch holds the publisher's positions. Failing lost rows waits for its end."""
-    job = worked.add_job(total_rows=1)
+def test_invariant_3_a_row_that_is_published_meanwhile_is_created(processed: Installation) -> None:
+    """A batch locks the publisher's positions. Settling lost rows waits for its end."""
+    job = processed.add_job(total_rows=1)
     results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(worked.run("--fail-lost", "--yes")))
-    with psycopg.connect(worked.database_url) as batch:
+    thread = threading.Thread(target=lambda: results.append(processed.run("--fail-lost", "--yes")))
+    with psycopg.connect(processed.database_url) as batch:
         batch.execute("select from publisher.positions order by topic, partition for update")
         thread.start()
-        until(lambda: results or worked.execute(WAITING))
+        until(lambda: results or processed.execute(WAITING))
         assert not results, results[0].output
-        pin_id = worked.add_pin(job, 1)
+        pin_id = processed.add_pin(job, 1)
     thread.join(timeout=30)
     assert results[0].exit_code == ExitCode.DONE, results[0].output
     ((event,), recorded) = (
-        worked.settled(),
-        worked.execute("select job_id from publisher.row_outcomes"),
+        processed.read_sent_results(),
+        processed.execute("select job_id from publisher.row_outcomes"),
     )
-    assert [(one.status, one.pin_id) for one in event.results] == [("created", pin_id)]
+    assert [(result.status, result.pin_id) for result in event.results] == [("created", pin_id)]
     assert recorded == []
 
 
-def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
-    worked: Installation,
+def test_invariant_3_a_lost_row_that_kafka_has_again_is_not_published(
+    processed: Installation,
 ) -> None:
     async def settle_late() -> list[Outcome]:
-        settings = DatabaseSettings(database_url=SecretStr(worked.database_url))
+        settings = DatabaseSettings(database_url=SecretStr(processed.database_url))
         database = Database.from_settings(settings, application="tests")
         workspace = await make_workspace(database)
         row = row_accepted(
@@ -666,12 +685,16 @@ def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
         await database.dispose()
         return settlement.outcomes
 
-    job = worked.add_job(total_rows=1)
-    assert worked.told("--fail-lost", "--yes")["settled"] == {"failed": 1}
+    job = processed.add_job(total_rows=1)
+    assert processed.run_json("--fail-lost", "--yes")["settled"] == {"failed": 1}
     (outcome,) = asyncio.run(settle_late())
-    (event,) = (parse_event(RowsSettled, one.value) for one in build_outcome_records([outcome]))
-    assert [(one.status, one.error_code) for one in event.results] == [("failed", "row_lost")]
-    assert worked.execute("select pin_id from publisher.pins") == []
+    (event,) = (
+        parse_event(RowsSettled, record.value) for record in build_outcome_records([outcome])
+    )
+    assert [(result.status, result.error_code) for result in event.results] == [
+        ("failed", "row_lost")
+    ]
+    assert processed.execute("select pin_id from publisher.pins") == []
 
 
 def record(
@@ -683,17 +706,21 @@ def record(
 ) -> None:
     """Records an outcome as the publisher does."""
     values = {"job_id": job["job_id"], "row_number": row, "status": status, **fields}
-    names, places = ", ".join(values), ", ".join(["%s"] * len(values))
+    columns, placeholders = ", ".join(values), ", ".join(["%s"] * len(values))
     installation.execute(
-        f"insert into publisher.row_outcomes ({names}) values ({places})",
+        f"insert into publisher.row_outcomes ({columns}) values ({placeholders})",
         *values.values(),
     )
 
 
 def process_to_end(installation: Installation, partition: int) -> None:
-    """Moves what reads `outcomes` to its end."""
+    """Moves the positions of status and the publisher in `outcomes` to its end."""
     narrow = ("--topic", "outcomes", "--service", "status", "--partition", str(partition))
-    (one,) = installation.told("--all", *narrow)["partitions"]
-    installation.place(PositionOwner.STATUS, TopicName.OUTCOMES, partition, one["end"])
-    installation.place(PositionOwner.PUBLISHER, TopicName.OUTCOMES, partition, one["end"])
-    installation.commit(PositionOwner.STATUS, TopicName.OUTCOMES, {partition: one["end"]})
+    (position,) = installation.run_json("--all", *narrow)["partitions"]
+    installation.store_position(
+        PositionOwner.STATUS, TopicName.OUTCOMES, partition, position["end"]
+    )
+    installation.store_position(
+        PositionOwner.PUBLISHER, TopicName.OUTCOMES, partition, position["end"]
+    )
+    installation.commit(PositionOwner.STATUS, TopicName.OUTCOMES, {partition: position["end"]})

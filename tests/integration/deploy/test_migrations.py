@@ -1,4 +1,4 @@
-"""Revisions keep what the database already holds."""
+"""Migrations keep the data that the database has."""
 
 from uuid import UUID, uuid4
 
@@ -27,17 +27,17 @@ JOB = """
 """
 
 
-async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_and_go_on(
+async def test_results_of_a_version_with_a_table_row_per_result_are_kept_and_continued(
     stack: Servers,
 ) -> None:
-    half_done, untouched, deleted, made_up = (
+    half_done, untouched, without_results, with_extra_result = (
         import_accepted(total_rows=total) for total in (4, 1, 500, 4)
     )
     pin_id = uuid4()
     with copied_database(stack.database_url) as url:
         migrate_to(url, BEFORE_RESULTS_AS_JSON)
         _fill(url, half_done.job_id, half_done.workspace_id, pin_id)
-        _fill_oddly(url, deleted, made_up)
+        _fill_inconsistently(url, without_results, with_extra_result)
         migrate(url)
         database = Database.from_settings(
             DatabaseSettings(database_url=SecretStr(url)), application="tests"
@@ -53,16 +53,26 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
         )
         after = await store.find_job(half_done.workspace_id, half_done.job_id)
         await store.fold(
-            fold([rows_settled(deleted, created(7)), rows_settled(made_up, created(1))]),
+            fold(
+                [
+                    rows_settled(without_results, created(7)),
+                    rows_settled(with_extra_result, created(1)),
+                ]
+            ),
             Advance(),
             moves=False,
         )
-        odd = [await store.find_job(job.workspace_id, job.job_id) for job in (deleted, made_up)]
+        inconsistent = [
+            await store.find_job(job.workspace_id, job.job_id)
+            for job in (without_results, with_extra_result)
+        ]
         await database.dispose()
     assert not isinstance(before, Missing)
     assert not isinstance(after, Missing)
     results = orjson.loads(before["results"])
-    assert [(one["row_number"], one["status"], one["payload_matches"]) for one in results] == [
+    assert [
+        (result["row_number"], result["status"], result["payload_matches"]) for result in results
+    ] == [
         (2, "existing", False),
         (3, "failed", None),
     ]
@@ -76,12 +86,14 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
     assert (after["created_rows"], after["existing_rows"], after["failed_rows"]) == (2, 1, 1)
     assert after["completed_at"] is not None
     assert [
-        (job["created_rows"], job["results"][:2]) for job in odd if not isinstance(job, Missing)
+        (job["created_rows"], job["results"][:2])
+        for job in inconsistent
+        if not isinstance(job, Missing)
     ] == [(500, b"[]"), (1, b"[{")]
 
 
 def _fill(url: str, job_id: UUID, workspace_id: UUID, pin_id: UUID) -> None:
-    """A job of four rows, of which 2 and 3 have settled."""
+    """Adds a job of four rows, of which 2 and 3 have settled."""
     results = (
         "insert into status.row_results (job_id, row_number, status, payload_matches, pin_id, "
         "idempotency_key, error_code, errors) "
@@ -97,16 +109,40 @@ def _fill(url: str, job_id: UUID, workspace_id: UUID, pin_id: UUID) -> None:
         )
 
 
-def _fill_oddly(url: str, deleted: ImportAccepted, made_up: ImportAccepted) -> None:
+def _fill_inconsistently(
+    url: str, without_results: ImportAccepted, with_extra_result: ImportAccepted
+) -> None:
     """Adds an ended job without its results, and a result of a row that its job does not have."""
     with psycopg.connect(url) as connection:
         connection.execute(
-            JOB, (deleted.job_id, deleted.workspace_id, NOON, 500, 500, 0, 0, "completed", NOON)
+            JOB,
+            (
+                without_results.job_id,
+                without_results.workspace_id,
+                NOON,
+                500,
+                500,
+                0,
+                0,
+                "completed",
+                NOON,
+            ),
         )
         connection.execute(
-            JOB, (made_up.job_id, made_up.workspace_id, NOON, 4, 1, 0, 0, "processing", None)
+            JOB,
+            (
+                with_extra_result.job_id,
+                with_extra_result.workspace_id,
+                NOON,
+                4,
+                1,
+                0,
+                0,
+                "processing",
+                None,
+            ),
         )
         connection.execute(
             "insert into status.row_results (job_id, row_number, status) values (%s, 501, 1)",
-            (made_up.job_id,),
+            (with_extra_result.job_id,),
         )

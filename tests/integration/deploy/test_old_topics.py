@@ -1,4 +1,4 @@
-"""An upgrade asks for topics of the version before that are drained, on the real broker."""
+"""An upgrade requires that the previous version's topics are drained, on a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,8 +22,8 @@ from tests.support.waiting import eventually
 PARTITIONS = 2
 
 
-class Before:
-    """An installation of the version before, with what its ingest and its readers did."""
+class PreviousVersion:
+    """An installation of the previous version, with its topics, its ingest and its groups."""
 
     def __init__(self, kafka: str) -> None:
         self.settings = KafkaSettings(
@@ -69,8 +69,8 @@ class Before:
         for _ in range(rows):
             await producer.send_and_wait(self.rows, b"row", partition=1)
 
-    async def settle(self) -> None:
-        """Commits the readers' groups up to the end of all that they can see."""
+    async def commit_ends(self) -> None:
+        """Commits the groups' offsets at the ends that a consumer can read."""
         for topic, group in ((self.imports, self.status), (self.rows, self.publisher)):
             servers = self.settings.kafka_bootstrap_servers
             consumer = AIOKafkaConsumer(
@@ -81,17 +81,17 @@ class Before:
                 consumer.assign(partitions)
                 await consumer.commit(await consumer.end_offsets(partitions))
 
-    async def settle_up_to(self, topic: str, group: str, partition: int, offset: int) -> None:
+    async def commit(self, topic: str, group: str, partition: int, offset: int) -> None:
         servers = self.settings.kafka_bootstrap_servers
         consumer = AIOKafkaConsumer(
             bootstrap_servers=servers, group_id=group, enable_auto_commit=False
         )
         async with consumer:
-            place = TopicPartition(topic, partition)
-            consumer.assign([place])
-            await consumer.commit({place: offset})
+            topic_partition = TopicPartition(topic, partition)
+            consumer.assign([topic_partition])
+            await consumer.commit({topic_partition: offset})
 
-    async def undrained(self) -> tuple[TopicBacklog, ...]:
+    async def find_backlogs(self) -> tuple[TopicBacklog, ...]:
         try:
             await require_drained(self.settings)
         except NotDrained as error:
@@ -106,10 +106,10 @@ class Before:
         await self.wait_until_transactions_end()
 
     async def wait_until_transactions_end(self) -> None:
-        """Waits for the markers: a commit is answered before they are written."""
+        """Waits for the transaction markers: Kafka acknowledges a commit before it writes them."""
 
         async def have_ended() -> bool:
-            return not any(one.open_partitions for one in await self.undrained())
+            return not any(backlog.open_partitions for backlog in await self.find_backlogs())
 
         await eventually(have_ended)
 
@@ -119,113 +119,123 @@ class Before:
 
 
 @pytest.fixture
-async def before(kafka: str) -> AsyncIterator[Before]:
-    installation = Before(kafka)
+async def previous(kafka: str) -> AsyncIterator[PreviousVersion]:
+    installation = PreviousVersion(kafka)
     yield installation
     await installation.delete()
 
 
-async def test_a_new_installation_has_no_old_topics(before: Before) -> None:
-    created = await create_topics(before.settings)
+async def test_a_new_installation_has_no_old_topics(previous: PreviousVersion) -> None:
+    created = await create_topics(previous.settings)
     assert created.drained == []
-    assert len(created.topics.names) == len(await before.topics())
+    assert len(created.topics.names) == len(await previous.topics())
 
 
-async def test_drained_topics_let_an_upgrade_go_on_and_are_named(before: Before) -> None:
-    await before.accept_one()
-    await before.settle()
-    created = await create_topics(before.settings)
-    assert created.drained == [before.imports, before.rows]
+async def test_drained_topics_allow_an_upgrade_and_are_named(previous: PreviousVersion) -> None:
+    await previous.accept_one()
+    await previous.commit_ends()
+    created = await create_topics(previous.settings)
+    assert created.drained == [previous.imports, previous.rows]
     assert created.topics.names
-    assert (await create_topics(before.settings)).drained == created.drained  # as at each make up
+    assert (
+        await create_topics(previous.settings)
+    ).drained == created.drained  # the same at each make up
 
 
-async def test_old_topics_that_were_never_written_to_are_drained(before: Before) -> None:
-    await before.create()
-    assert await require_drained(before.settings) == [before.imports, before.rows]
+async def test_old_topics_that_were_never_written_to_are_drained(previous: PreviousVersion) -> None:
+    await previous.create()
+    assert await require_drained(previous.settings) == [previous.imports, previous.rows]
 
 
-async def test_waiting_records_refuse_an_upgrade_and_nothing_is_created(before: Before) -> None:
-    await before.accept_one()
-    there = await before.topics()
+async def test_waiting_records_refuse_an_upgrade_and_nothing_is_created(
+    previous: PreviousVersion,
+) -> None:
+    await previous.accept_one()
+    topics = await previous.topics()
     with pytest.raises(NotDrained) as refusal:
-        await create_topics(before.settings)
+        await create_topics(previous.settings)
     assert refusal.value.backlogs == (
-        TopicBacklog(before.imports, before.status, 1, 0),
-        TopicBacklog(before.rows, before.publisher, 3, 0),
+        TopicBacklog(previous.imports, previous.status, 1, 0),
+        TopicBacklog(previous.rows, previous.publisher, 3, 0),
     )
-    assert await before.topics() == there
+    assert await previous.topics() == topics
 
 
-async def test_only_what_its_group_has_not_committed_waits(before: Before) -> None:
-    await before.create()
-    async with before.ingest() as ingest:
-        await before.accept(ingest)
-        await before.wait_until_transactions_end()
-        await before.settle()
-        await before.accept(ingest, rows=2)
-    await before.wait_until_transactions_end()
-    await before.settle_up_to(before.imports, before.status, 0, 4)
-    assert await before.undrained() == (TopicBacklog(before.rows, before.publisher, 2, 0),)
+async def test_only_records_that_their_group_has_not_committed_wait(
+    previous: PreviousVersion,
+) -> None:
+    await previous.create()
+    async with previous.ingest() as ingest:
+        await previous.accept(ingest)
+        await previous.wait_until_transactions_end()
+        await previous.commit_ends()
+        await previous.accept(ingest, rows=2)
+    await previous.wait_until_transactions_end()
+    await previous.commit(previous.imports, previous.status, 0, 4)
+    assert await previous.find_backlogs() == (
+        TopicBacklog(previous.rows, previous.publisher, 2, 0),
+    )
 
 
 async def test_markers_and_aborted_records_behind_the_committed_offset_do_not_wait(
-    before: Before,
+    previous: PreviousVersion,
 ) -> None:
-    await before.create()
-    async with before.ingest() as ingest:
-        await before.accept(ingest)
-        await before.wait_until_transactions_end()
-        # A consumer commits the offset behind the last record; then comes the marker
-        await before.settle_up_to(before.imports, before.status, 0, 1)
-        await before.settle_up_to(before.rows, before.publisher, 1, 3)
-        assert await require_drained(before.settings) == [before.imports, before.rows]
+    await previous.create()
+    async with previous.ingest() as ingest:
+        await previous.accept(ingest)
+        await previous.wait_until_transactions_end()
+        # A consumer commits the offset behind the last record. The transaction marker follows it
+        await previous.commit(previous.imports, previous.status, 0, 1)
+        await previous.commit(previous.rows, previous.publisher, 1, 3)
+        assert await require_drained(previous.settings) == [previous.imports, previous.rows]
         await ingest.begin_transaction()
-        await before.write(ingest)
+        await previous.write(ingest)
         await ingest.abort_transaction()
-    await before.wait_until_transactions_end()
-    assert await require_drained(before.settings) == [before.imports, before.rows]
+    await previous.wait_until_transactions_end()
+    assert await require_drained(previous.settings) == [previous.imports, previous.rows]
 
 
-async def test_an_open_transaction_refuses_an_upgrade(before: Before) -> None:
-    await before.create()
-    async with before.ingest() as ingest:
+async def test_an_open_transaction_refuses_an_upgrade(previous: PreviousVersion) -> None:
+    await previous.create()
+    async with previous.ingest() as ingest:
         await ingest.begin_transaction()
-        await before.write(ingest)
-        assert await before.undrained() == (
-            TopicBacklog(before.imports, before.status, 0, 1),
-            TopicBacklog(before.rows, before.publisher, 0, 1),
+        await previous.write(ingest)
+        assert await previous.find_backlogs() == (
+            TopicBacklog(previous.imports, previous.status, 0, 1),
+            TopicBacklog(previous.rows, previous.publisher, 0, 1),
         )
         with pytest.raises(NotDrained, match=r"kafka-transactions\.sh"):
-            await create_topics(before.settings)
+            await create_topics(previous.settings)
         await ingest.abort_transaction()
-    await before.wait_until_transactions_end()
-    assert await before.undrained() == ()
+    await previous.wait_until_transactions_end()
+    assert await previous.find_backlogs() == ()
 
 
-async def test_offsets_that_the_topic_cannot_have_had_count_as_none(before: Before) -> None:
-    await before.accept_one()
-    await before.settle_up_to(before.imports, before.status, 0, 1000)
-    await before.settle_up_to(before.rows, before.publisher, 1, 1000)
-    assert [one.records for one in await before.undrained()] == [1, 3]
+async def test_committed_offsets_beyond_the_end_count_as_missing(previous: PreviousVersion) -> None:
+    await previous.accept_one()
+    await previous.commit(previous.imports, previous.status, 0, 1000)
+    await previous.commit(previous.rows, previous.publisher, 1, 1000)
+    assert [backlog.records for backlog in await previous.find_backlogs()] == [1, 3]
 
 
-async def test_counting_ends_at_a_bound_and_says_so(
-    before: Before, monkeypatch: pytest.MonkeyPatch
+async def test_counting_ends_at_a_limit_and_the_message_says_at_least(
+    previous: PreviousVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(old_topics, "MAX_COUNTED", 2)
-    await before.accept_one()
+    await previous.accept_one()
     with pytest.raises(
         NotDrained, match=r"rows\.v1 \(group .*\.publisher\): at least 2 records wait"
     ):
-        await require_drained(before.settings)
+        await require_drained(previous.settings)
 
 
-async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Before) -> None:
-    await before.accept_one()
+async def test_the_command_refuses_with_the_waiting_records_and_the_next_step(
+    previous: PreviousVersion,
+) -> None:
+    await previous.accept_one()
     environment = {
-        "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": before.settings.kafka_bootstrap_servers,
-        "PINFLOW_TOPIC_PREFIX": before.settings.topic_prefix,
+        "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": previous.settings.kafka_bootstrap_servers,
+        "PINFLOW_TOPIC_PREFIX": previous.settings.topic_prefix,
     }
 
     def create() -> tuple[int, str]:
@@ -235,39 +245,38 @@ async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Bef
     code, output = await asyncio.to_thread(create)
     assert code == ExitCode.REFUSED, output
     for part in (
-        f"{before.imports} (group {before.status}): 1 record waits",
-        f"{before.rows} (group {before.publisher}): 3 records wait",
+        f"{previous.imports} (group {previous.status}): 1 record waits",
+        f"{previous.rows} (group {previous.publisher}): 3 records wait",
         "Nothing was created",
         "Start the previous version, stop its ingest",
     ):
         assert part in output
-    await before.settle()
+    await previous.commit_ends()
     code, output = await asyncio.to_thread(create)
     assert code == ExitCode.DONE, output
-    assert f"{before.rows} is drained" in output
+    assert f"{previous.rows} is drained" in output
 
 
-async def test_waiting_outcomes_refuse_an_upgrade_and_are_nobodys_business_after_it(
-    before: Before,
+async def test_waiting_outcomes_refuse_an_upgrade_but_not_a_later_start(
+    previous: PreviousVersion,
 ) -> None:
-    """Ingest wrote them in transactions, at whose ends the new version does not look."""
-    outcomes = before._named("outcomes.v1")
-    await before.create()
-    async with admin_client(before.settings) as admin:
+    """The previous ingest wrote outcomes in transactions, which the new version ignores."""
+    outcomes = previous._named("outcomes.v1")
+    await previous.create()
+    async with admin_client(previous.settings) as admin:
         await admin.create_topics([NewTopic(outcomes, PARTITIONS, 1)])
-    async with before.ingest() as ingest, ingest.transaction():
+    async with previous.ingest() as ingest, ingest.transaction():
         await eventually(lambda: _sent(ingest, outcomes))
-    await before.wait_until_transactions_end()
-    assert [(one.topic, one.group, one.records) for one in await before.undrained()] == [
-        (outcomes, before.status, 1)
-    ]
-    await before.settle_up_to(outcomes, before.status, 0, 1)
-    created = await create_topics(before.settings)
-    assert created.drained == [before.imports, before.rows]
-    await before.settle_up_to(
-        outcomes, before.status, 0, 0
-    )  # status is behind, as it may be at any time
-    assert (await create_topics(before.settings)).drained == created.drained
+    await previous.wait_until_transactions_end()
+    assert [
+        (backlog.topic, backlog.group, backlog.records)
+        for backlog in await previous.find_backlogs()
+    ] == [(outcomes, previous.status, 1)]
+    await previous.commit(outcomes, previous.status, 0, 1)
+    created = await create_topics(previous.settings)
+    assert created.drained == [previous.imports, previous.rows]
+    await previous.commit(outcomes, previous.status, 0, 0)  # status may have a lag at any time
+    assert (await create_topics(previous.settings)).drained == created.drained
 
 
 async def _sent(producer: AIOKafkaProducer, topic: str) -> bool:

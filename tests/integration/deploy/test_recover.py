@@ -545,7 +545,7 @@ def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(processed: Install
     assert (results[4].status, results[4].pin_id) == ("existing", other)
     assert (results[5].status, results[5].error_code) == ("failed", "board_not_found")
     assert (results[6].status, results[6].error_code) == ("failed", "row_lost")
-    # RecordedOutcome, so that the row stays failed if it turns up after all
+    # Recorded, so that the row stays failed even if Kafka has it again later
     (lost,) = processed.execute(
         "select * from publisher.row_outcomes where error_code = 'row_lost'"
     )

@@ -1,4 +1,4 @@
-"""`make audit` never calls what it could not look up fine."""
+"""`make audit` never reports a package as safe that it could not look up."""
 
 from typing import Any, TypeAlias
 
@@ -30,58 +30,65 @@ SKIPPED: Report = {
         {"name": "b", "version": "2", "vulns": []},
     ]
 }
-NOTHING: Report = {
+ALL_SKIPPED: Report = {
     "dependencies": [
         {"name": "a", "skip_reason": "not found"},
         {"name": "b", "skip_reason": "not found"},
     ]
 }
-FAULT = {"id": "PYSEC-1", "fix_versions": ["2.1"], "aliases": []}
+VULNERABILITY = {"id": "PYSEC-1", "fix_versions": ["2.1"], "aliases": []}
 VULNERABLE: Report = {
     "dependencies": [
-        {"name": "a", "version": "1", "vulns": [FAULT]},
+        {"name": "a", "version": "1", "vulns": [VULNERABILITY]},
         {"name": "b", "version": "2", "vulns": []},
     ]
 }
-SILENT = AdvisoryReport((), frozenset(), frozenset(), "name or service not known")
+UNREACHABLE = AdvisoryReport((), frozenset(), frozenset(), "name or service not known")
 
 
-def verdict(*answers: Report | AdvisoryReport) -> AuditResult:
+def check(*answers: Report | AdvisoryReport) -> AuditResult:
     return check_advisories(
         answer if isinstance(answer, AdvisoryReport) else parse_report(answer) for answer in answers
     )
 
 
-def test_a_service_that_knows_all_is_enough() -> None:
-    assert verdict(CLEAN, SILENT) is AuditResult.CLEAN
+def test_one_advisory_service_that_answers_for_all_packages_is_enough() -> None:
+    assert check(CLEAN, UNREACHABLE) is AuditResult.CLEAN
 
 
-def test_what_one_service_does_not_know_another_may() -> None:
-    assert verdict(SKIPPED, CLEAN) is AuditResult.CLEAN
-    assert verdict(SILENT, CLEAN) is AuditResult.CLEAN
+def test_a_package_is_checked_if_one_of_the_services_knows_it() -> None:
+    assert check(SKIPPED, CLEAN) is AuditResult.CLEAN
+    assert check(UNREACHABLE, CLEAN) is AuditResult.CLEAN
 
 
-def test_what_nobody_told_is_not_fine(capsys: pytest.CaptureFixture[str]) -> None:
-    for answers in ((NOTHING, SILENT), (SKIPPED, SILENT), (SILENT, SILENT), (SILENT, SKIPPED)):
-        assert verdict(*answers) is AuditResult.UNKNOWN
-        said = capsys.readouterr().out
-        assert "NOT CHECKED" in said
-        assert "none for" not in said
+def test_a_package_that_no_service_knows_is_reported_as_not_checked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for answers in (
+        (ALL_SKIPPED, UNREACHABLE),
+        (SKIPPED, UNREACHABLE),
+        (UNREACHABLE, UNREACHABLE),
+        (UNREACHABLE, SKIPPED),
+    ):
+        assert check(*answers) is AuditResult.UNKNOWN
+        printed = capsys.readouterr().out
+        assert "NOT CHECKED" in printed
+        assert "none for" not in printed
 
 
-def test_a_lock_file_that_could_not_be_looked_up_is_not_covered_by_the_others() -> None:
+def test_a_lock_file_without_an_answer_is_not_covered_by_other_lock_files() -> None:
     assert (
-        check_advisories([merge_reports([parse_report(CLEAN), SILENT]), SILENT])
+        check_advisories([merge_reports([parse_report(CLEAN), UNREACHABLE]), UNREACHABLE])
         is AuditResult.UNKNOWN
     )
 
 
-def test_a_known_vulnerability_is_named_with_what_mends_it(
+def test_a_known_vulnerability_is_named_with_the_version_that_fixes_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert verdict(VULNERABLE) is AuditResult.FOUND
+    assert check(VULNERABLE) is AuditResult.FOUND
     assert "a 1: PYSEC-1, fixed in 2.1" in capsys.readouterr().out
-    assert verdict(SILENT, VULNERABLE) is AuditResult.FOUND
+    assert check(UNREACHABLE, VULNERABLE) is AuditResult.FOUND
 
 
 def test_no_api_key_is_in_the_repository() -> None:
@@ -89,7 +96,7 @@ def test_no_api_key_is_in_the_repository() -> None:
     assert audit.KEY.search(f"PINFLOW_API_KEY={new_api_key().plain}")
 
 
-def test_every_lock_file_is_asked_about() -> None:
+def test_every_lock_file_is_checked() -> None:
     locks = {
         name
         for name in tracked_files()

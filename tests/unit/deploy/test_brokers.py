@@ -1,5 +1,5 @@
-"""One broker or three in the local stack: what each is told, and that their number never changes
-under their data.
+"""One broker or three in the local stack: their settings, and their number, which is fixed while
+the data lives.
 """
 
 import json
@@ -19,18 +19,19 @@ def cluster(brokers: int, directory: Path = Path("/somewhere")) -> KafkaCluster:
 
 def test_three_brokers_know_each_other_and_share_nothing() -> None:
     nodes = cluster(3).nodes
-    every = [node.properties() for node in nodes]
+    brokers = [node.properties() for node in nodes]
     assert [node.name for node in nodes] == ["kafka-1", "kafka-2", "kafka-3"]
-    assert [one["node.id"] for one in every] == ["1", "2", "3"]
-    assert {one["controller.quorum.voters"] for one in every} == {
+    assert [broker["node.id"] for broker in brokers] == ["1", "2", "3"]
+    assert {broker["controller.quorum.voters"] for broker in brokers} == {
         "1@127.0.0.1:9093,2@127.0.0.1:9095,3@127.0.0.1:9097"
     }
-    assert len({one["log.dirs"] for one in every}) == len({one["listeners"] for one in every}) == 3
+    assert len({broker["log.dirs"] for broker in brokers}) == 3
+    assert len({broker["listeners"] for broker in brokers}) == 3
     assert cluster(3).bootstrap_servers == "127.0.0.1:9092,127.0.0.1:9094,127.0.0.1:9096"
 
 
 @pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, "1", "1"), (3, "3", "2")])
-def test_what_kafka_itself_remembers_survives_the_loss_of_one_of_three(
+def test_kafkas_internal_topics_survive_the_loss_of_one_broker_of_three(
     brokers: int, replicas: str, in_sync: str
 ) -> None:
     for node in cluster(brokers).nodes:
@@ -45,7 +46,7 @@ def test_what_kafka_itself_remembers_survives_the_loss_of_one_of_three(
         } == {in_sync}
 
 
-def test_a_lone_broker_has_the_name_folder_and_ports_it_always_had() -> None:
+def test_a_single_broker_keeps_its_name_folder_and_ports_of_earlier_versions() -> None:
     (node,) = cluster(1).nodes
     assert (node.name, node.directory, node.ports) == (
         "kafka",
@@ -54,7 +55,7 @@ def test_a_lone_broker_has_the_name_folder_and_ports_it_always_had() -> None:
     )
 
 
-def test_whoever_asks_at_the_proxied_listener_is_told_the_proxys_port() -> None:
+def test_the_proxied_listener_advertises_the_proxys_port() -> None:
     (node,) = with_proxies(cluster(1), [3], [4]).nodes
     properties = node.properties()
     assert (
@@ -65,35 +66,35 @@ def test_whoever_asks_at_the_proxied_listener_is_told_the_proxys_port() -> None:
     assert properties["inter.broker.listener.name"] == "PLAINTEXT"
 
 
-def saved(directory: Path, state: StackState) -> Path:
+def save(directory: Path, state: StackState) -> Path:
     file = directory / "state.json"
     state.save(file)
     return file
 
 
 def test_the_number_of_brokers_is_kept_with_the_data(tmp_path: Path) -> None:
-    made = StackState.load(tmp_path / "state.json", 3)
-    file = saved(tmp_path, made)
-    assert StackState.load(file) == StackState.load(file, 3) == made
-    assert {"kafka-1", "kafka-2_controller"} <= set(made.ports)
+    state = StackState.load(tmp_path / "state.json", 3)
+    file = save(tmp_path, state)
+    assert StackState.load(file) == StackState.load(file, 3) == state
+    assert {"kafka-1", "kafka-2_controller"} <= set(state.ports)
 
 
-@pytest.mark.parametrize(("made", "asked"), [(1, 3), (3, 1)])
-def test_another_number_than_the_datas_is_refused_with_the_next_step(
-    tmp_path: Path, made: int, asked: int
+@pytest.mark.parametrize(("stored", "requested"), [(1, 3), (3, 1)])
+def test_a_number_that_differs_from_the_datas_is_refused_with_the_next_step(
+    tmp_path: Path, stored: int, requested: int
 ) -> None:
-    file = saved(tmp_path, StackState(made))
+    file = save(tmp_path, StackState(stored))
     with pytest.raises(LocalError, match="make clean"):
-        StackState.load(file, asked)
+        StackState.load(file, requested)
 
 
-@pytest.mark.parametrize("asked", [-1, 0, 2, 4])
-def test_no_other_number_of_brokers_can_be_had(tmp_path: Path, asked: int) -> None:
+@pytest.mark.parametrize("requested", [-1, 0, 2, 4])
+def test_another_number_of_brokers_is_refused(tmp_path: Path, requested: int) -> None:
     with pytest.raises(LocalError, match="1 or 3"):
-        StackState.load(tmp_path / "state.json", asked)
+        StackState.load(tmp_path / "state.json", requested)
 
 
-def test_data_of_before_there_could_be_three_has_one(tmp_path: Path) -> None:
+def test_data_of_a_version_without_three_brokers_has_one(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     file.write_text(
         json.dumps({"ports": {"kafka": 9192, "gateway": 8180}, "passwords": {"owner": "secret"}}),

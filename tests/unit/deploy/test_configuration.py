@@ -10,30 +10,30 @@ from deploy.local.layout import CHECKOUT
 from shared.runtime.settings import ServiceSettings
 
 TEXT = settings.build_page()
-READ = (
+FILES_WITH_VARIABLES = (
     "deploy/gateway/Caddyfile",
     "docker-compose.yml",
     "deploy/docker/*.yml",
     "deploy/cli/*.py",
     "deploy/local/*.py",
 )
-"""What names variables that are no field of a service's settings."""
+"""Files with variables that are no field of a service's settings."""
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.title)
-def test_every_setting_says_what_it_does(group: Group) -> None:
+def test_every_setting_has_a_description(group: Group) -> None:
     assert set(list_own_fields(group.settings)) - read_docstrings(group.settings).keys() == set()
 
 
-def test_every_setting_stands_in_one_group() -> None:
+def test_every_setting_is_in_one_group() -> None:
     services = [group.settings for group in GROUPS if issubclass(group.settings, ServiceSettings)]
     declared = [name for group in GROUPS for name in list_own_fields(group.settings)]
     assert {name for settings in services for name in settings.model_fields} == set(declared)
     assert all(f"`PINFLOW_{name.upper()}`" in TEXT for name in declared)
 
 
-def test_every_variable_of_the_gateway_the_containers_and_the_commands_is_there() -> None:
-    files = [file for pattern in READ for file in CHECKOUT.glob(pattern)]
+def test_every_variable_of_the_gateway_the_containers_and_the_commands_is_documented() -> None:
+    files = [file for pattern in FILES_WITH_VARIABLES for file in CHECKOUT.glob(pattern)]
     named = {
         name
         for file in files
@@ -43,7 +43,7 @@ def test_every_variable_of_the_gateway_the_containers_and_the_commands_is_there(
     assert {name for name in named if f"`{name}`" not in TEXT} == set()
 
 
-def test_no_default_of_a_secret_is_shown() -> None:
+def test_no_default_of_a_secret_is_documented() -> None:
     secrets = [
         line
         for line in TEXT.splitlines()
@@ -53,7 +53,7 @@ def test_no_default_of_a_secret_is_shown() -> None:
     assert all("@127.0.0.1" not in line and "**" not in line for line in secrets)
 
 
-def test_bounds_and_defaults_are_told() -> None:
+def test_bounds_and_defaults_are_documented() -> None:
     assert "| `PINFLOW_STOP_TIMEOUT_SECONDS` | number > 0, ≤ 300 | 15 |" in TEXT
     assert (
         "| `PINFLOW_IMPORT_BODY_LIMIT` | integer ≥ 1024, ≤ 5242880 (5 MiB) | 5242880 (5 MiB) |"

@@ -1,6 +1,6 @@
-"""The container files agree with the table of services, and what they name exists in the code.
+"""The container files agree with the table of services, and the names in them exist in the code.
 
-No engine is asked: images can't be pulled where the tests run.
+The tests use no container engine, because images can't be pulled where they run.
 """
 
 import re
@@ -35,7 +35,7 @@ SETTINGS = {name: find_settings(name) for name in SERVICES}
 OURS = [name for name, service in CONTAINERS.items() if service["image"] == "pinflow"]
 
 
-def variables_of(name: str) -> dict[str, str]:
+def read_variables(name: str) -> dict[str, str]:
     return {key: str(value) for key, value in CONTAINERS[name]["environment"].items()}
 
 
@@ -54,19 +54,21 @@ def test_a_command_exists(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {f"PINFLOW_{field.upper()}" for field in SETTINGS[name].model_fields}
-    assert set(variables_of(name)) - {"PGPASSWORD"} <= fields
-    for variable, value in variables_of(name).items():
+    assert set(read_variables(name)) - {"PGPASSWORD"} <= fields
+    for variable, value in read_variables(name).items():
         monkeypatch.setenv(variable, value)
     SETTINGS[name]()
 
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
-def test_a_service_runs_as_the_table_says(service: ServiceDescription) -> None:
+def test_a_service_runs_with_the_command_memory_and_role_of_the_table(
+    service: ServiceDescription,
+) -> None:
     container = CONTAINERS[service.name]
     assert container["command"] == ["python", "-m", f"services.{service.name}"]
     assert mebibytes(container["mem_limit"]) == service.memory_mib
     url = f"postgresql://{service.role}@postgres:5432/pinflow"
-    assert variables_of(service.name)["PINFLOW_DATABASE_URL"] == url
+    assert read_variables(service.name)["PINFLOW_DATABASE_URL"] == url
 
 
 def mebibytes(limit: str) -> int:
@@ -78,42 +80,42 @@ def test_there_is_a_container_for_each_service_and_no_other() -> None:
 
 
 def test_a_service_logs_in_with_the_password_that_migrate_gives_its_role() -> None:
-    given = variables_of("migrate")
+    variables = read_variables("migrate")
     passwords = {service.password_variable for service in SERVICES.values()}
-    assert {name for name in given if name.endswith("_PASSWORD")} == passwords
+    assert {name for name in variables if name.endswith("_PASSWORD")} == passwords
     for name, service in SERVICES.items():
-        assert variables_of(name)["PGPASSWORD"] == given[service.password_variable]
+        assert read_variables(name)["PGPASSWORD"] == variables[service.password_variable]
 
 
 def test_every_variable_of_the_caddyfile_is_set_and_no_other() -> None:
     named = {name for text in CADDYFILES for name in re.findall(r"\{\$(\w+)\}", text)}
-    assert named == set(variables_of("gateway"))
+    assert named == set(read_variables("gateway"))
 
 
-def test_the_gateway_and_the_status_service_know_where_the_services_listen() -> None:
-    gateway, status = variables_of("gateway"), variables_of(DEFAULT_SERVICE.name)
+def test_the_gateway_and_the_status_service_have_the_services_addresses() -> None:
+    gateway, status = read_variables("gateway"), read_variables(DEFAULT_SERVICE.name)
     for name, service in SERVICES.items():
-        address = f"{name}:{variables_of(name)['PINFLOW_PORT']}"
+        address = f"{name}:{read_variables(name)['PINFLOW_PORT']}"
         assert gateway[service.upstream_variable] == address
         assert status.get(service.url_variable) == (
             f"http://{address}" if name in CHECKED_SERVICES else None
         )
 
 
-def test_the_gateway_is_where_clients_are_told() -> None:
+def test_the_gateway_listens_at_the_address_that_clients_get() -> None:
     assert "PINFLOW_HOST=0.0.0.0" in DOCKERFILE
     published = CONTAINERS["gateway"]["ports"][0].split(":")[-1]
-    assert variables_of("gateway")["PINFLOW_GATEWAY_PORT"] == published
-    assert variables_of("ingest")["PINFLOW_BASE_URL"].endswith(f":{published}")
+    assert read_variables("gateway")["PINFLOW_GATEWAY_PORT"] == published
+    assert read_variables("ingest")["PINFLOW_BASE_URL"].endswith(f":{published}")
 
 
-def test_services_start_after_what_they_need_and_say_when_they_live() -> None:
-    # which may refuse an upgrade
+def test_services_start_after_their_dependencies_and_have_health_checks() -> None:
+    # `topics` refuses an upgrade if old topics are not drained
     assert set(CONTAINERS["migrate"]["depends_on"]) == {"postgres", "topics"}
     assert set(CONTAINERS["topics"]["depends_on"]) == {"kafka"}
     for name in SETTINGS:
         assert CONTAINERS[name]["depends_on"] == {
-            one: {"condition": "service_completed_successfully"} for one in ("migrate", "topics")
+            name: {"condition": "service_completed_successfully"} for name in ("migrate", "topics")
         }
         assert "/healthz" in CONTAINERS[name]["healthcheck"]["test"][-1]
     assert CONTAINERS["gateway"]["depends_on"] == {
@@ -121,37 +123,38 @@ def test_services_start_after_what_they_need_and_say_when_they_live() -> None:
     }
 
 
-def test_kafka_is_set_up_as_the_local_stacks() -> None:
+def test_kafka_has_the_settings_of_the_local_stacks() -> None:
     local = broker_settings(brokers=1)
-    compose = variables_of("kafka")
+    compose = read_variables("kafka")
     same = set(local) & set(compose)
     assert {name: compose[name].lower() for name in same} == {
         name: local[name].lower() for name in same
     }
-    assert {name for name in local if decides_what_is_lost(name)} <= set(compose)
+    assert {name for name in local if affects_durability(name)} <= set(compose)
 
 
 def broker_settings(brokers: int) -> dict[str, str]:
-    """As the image's variables: what is the same on every node of every cluster of that size,
-    wherever it runs.
+    """Returns the settings that all nodes of all clusters of a size have, as the image's variables.
+
+    Settings that depend on a node or its ports are left out.
     """
     clusters = [
         KafkaCluster.from_ports(
-            Path(f"/data-{place}"),
-            [NodePorts(place + number, place + number + 10) for number in range(brokers)],
+            Path(f"/data-{first_port}"),
+            [NodePorts(first_port + number, first_port + number + 10) for number in range(brokers)],
         )
-        for place in (9000, 9500)
+        for first_port in (9000, 9500)
     ]
     first, *others = [node.properties() for cluster in clusters for node in cluster.nodes]
     names = [name for name in first if all(other[name] == first[name] for other in others)]
     return {f"KAFKA_{name.upper().replace('.', '_')}": first[name] for name in names}
 
 
-def decides_what_is_lost(name: str) -> bool:
+def affects_durability(name: str) -> bool:
     return any(part in name for part in ("REPLICATION", "MIN_ISR", "MIN_INSYNC", "AUTO_CREATE"))
 
 
-def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:
+def test_copied_and_mounted_files_exist_and_are_not_ignored() -> None:
     sources = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     paths = [path for line in sources for path in line.split()]
     paths += [
@@ -170,13 +173,13 @@ def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:
     assert copied == kept
 
 
-def test_one_service_builds_the_image_and_the_others_take_it() -> None:
+def test_one_container_builds_the_image_and_the_others_use_it() -> None:
     assert [name for name in OURS if "build" in CONTAINERS[name]] == ["migrate"]
     assert all(CONTAINERS[name]["pull_policy"] == "never" for name in OURS if name != "migrate")
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_a_container_runs_as_a_user_without_rights(name: str) -> None:
+def test_a_container_runs_as_an_unprivileged_user(name: str) -> None:
     service = CONTAINERS[name]
     user = str(service["user"]).partition(":")[0]
     assert user not in {"", "0", "root"}
@@ -188,29 +191,30 @@ def test_a_container_runs_as_a_user_without_rights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OURS, "gateway"])
-def test_what_keeps_nothing_can_write_nothing(name: str) -> None:
+def test_a_container_without_data_has_a_read_only_file_system(name: str) -> None:
     service = CONTAINERS[name]
     assert service["read_only"] is True
     assert {"/tmp"} <= set(service["tmpfs"])  # noqa: S108 - the container's
     assert all(volume.endswith(":ro") for volume in service.get("volumes", ()))
 
 
-def test_only_the_gateway_is_reachable_and_from_this_machine_alone() -> None:
+def test_only_the_gateway_is_reachable_and_only_from_this_machine() -> None:
     assert {
         name: service["ports"] for name, service in CONTAINERS.items() if "ports" in service
     } == {"gateway": ["127.0.0.1:8080:8080"]}
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
+def test_the_image_runs_as_an_unprivileged_user() -> None:
     (user,) = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
     (uid,) = re.findall(r"^RUN useradd .*--uid (\d+) ", DOCKERFILE, re.MULTILINE)
     assert user == f"{uid}:{uid}" == CONTAINERS["ingest"]["user"]
     assert "--require-hashes -r requirements.lock" in DOCKERFILE
 
 
-def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
-    """Built from what the Dockerfile copies and .dockerignore leaves: without the local stack, of
-    which nothing is imported.
+def test_the_package_that_the_image_installs_is_complete(tmp_path: Path) -> None:
+    """Builds it from the files that the Dockerfile copies and .dockerignore leaves.
+
+    The local stack is not among them, so no module of the package may import it.
     """
     source = tmp_path / "source"
     for path in ("shared", "services", "deploy"):

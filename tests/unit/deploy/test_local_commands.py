@@ -1,4 +1,4 @@
-"""`make demo` stops what it started, however it ends."""
+"""`make demo` stops the processes that it started, also after an interruption."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from deploy.local import commands
 
 
 class Stack:
-    """Comes up, but for what the test wants in between."""
+    """Stands in for the local stack. `interrupted` ends its start with Ctrl+C."""
 
     def __init__(self, *_: object) -> None:
         self.running = dict.fromkeys(self.before, "RUNNING")
@@ -39,7 +39,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(commands, "run_demo", lambda *_, **__: 0)
 
 
-def test_interrupted_while_it_starts_the_demo_leaves_nothing_running(
+def test_a_demo_that_is_interrupted_while_it_starts_leaves_nothing_running(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Stack, "interrupted", True)
@@ -49,14 +49,14 @@ def test_interrupted_while_it_starts_the_demo_leaves_nothing_running(
     assert "Nothing is running." in ended.output
 
 
-def test_what_ran_before_the_demo_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_ran_before_the_demo_keep_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stack, "before", ("kafka", "ingest"))
     ended = CliRunner().invoke(commands.app, ["demo"])
     assert ended.exit_code == 0
     assert "stopping" not in ended.output
 
 
-def test_an_interrupted_start_says_how_to_stop_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_start_says_how_to_stop_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stack, "interrupted", True)
     ended = CliRunner().invoke(commands.app, ["up"])
     assert ended.exit_code == 130

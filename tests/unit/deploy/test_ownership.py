@@ -1,3 +1,5 @@
+"""A stack finds out whether the process at an address belongs to it."""
+
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from deploy.local.ownership import ForeignServer, find_service_problem
 
 
 @contextmanager
-def answering(status: int, **headers: str) -> Iterator[int]:
+def serve(status: int, **headers: str) -> Iterator[int]:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -27,8 +29,8 @@ def answering(status: int, **headers: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("status", [200, 503])
-def test_a_process_of_this_installation_is_known_by_its_id(status: int) -> None:
-    with answering(status, X_Pinflow_Installation="ours") as port:
+def test_a_process_of_this_installation_is_recognized_by_its_id(status: int) -> None:
+    with serve(status, X_Pinflow_Installation="ours") as port:
         assert find_service_problem("ingest", port, "ours") is None
 
 
@@ -39,12 +41,12 @@ def test_a_process_of_this_installation_is_known_by_its_id(status: int) -> None:
         ({}, "Another program"),
     ],
 )
-def test_another_server_at_the_address_is_told(headers: dict[str, str], other: str) -> None:
-    with answering(200, **headers) as port, pytest.raises(ForeignServer, match=f"^{other} answers"):
+def test_another_server_at_the_address_is_named(headers: dict[str, str], other: str) -> None:
+    with serve(200, **headers) as port, pytest.raises(ForeignServer, match=f"^{other} answers"):
         find_service_problem("ingest", port, "ours")
 
 
-def test_a_service_that_the_gateway_does_not_reach_is_waited_for() -> None:
-    with answering(503) as port:
+def test_a_service_that_the_gateway_does_not_reach_is_a_problem_to_wait_for() -> None:
+    with serve(503) as port:
         assert "no answer from gateway" in (find_service_problem("gateway", port, "ours") or "")
     assert "no answer from gateway" in (find_service_problem("gateway", port, "ours") or "")

@@ -1,3 +1,5 @@
+"""Reservations of ports on this machine: exclusive, and released when the process ends."""
+
 import os
 import signal
 import stat
@@ -50,7 +52,7 @@ def held_by_another_process(file: Path, port: int) -> Iterator["subprocess.Popen
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_port_that_another_process_reserved_is_stepped_around(file: Path) -> None:
+def test_a_port_that_another_process_reserved_is_skipped(file: Path) -> None:
     with held_by_another_process(file, PORT), PortReservations.open(file) as reservations:
         assert not reservations.acquire(PORT)
         assert choose({"gateway": PORT}, reservations.acquire) == {"gateway": PORT + 1}
@@ -73,7 +75,9 @@ def test_every_user_may_reserve(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_link_in_the_files_place_is_refused_with_advice(file: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_instead_of_the_file_is_refused_with_advice(
+    file: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "someone's"
     target.write_text("kept", encoding="utf-8")
     file.symlink_to(target)

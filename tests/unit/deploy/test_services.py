@@ -23,8 +23,8 @@ PATHS = sorted(
 )
 
 
-def routed_to(path: str) -> str:
-    """Returns the service that the gateway sends a path to. The first that matches gets it."""
+def find_service(path: str) -> str:
+    """Returns the service that the gateway sends a path to: the first that matches."""
     return next(
         (
             name
@@ -39,13 +39,13 @@ def matches(path: str, route: str) -> bool:
     """Matches as Caddy does: `*` at the end stands for anything, elsewhere for one segment."""
     if route.endswith("*"):
         return path.startswith(route[:-1])
-    parts, wanted = path.split("/"), route.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+    parts, patterns = path.split("/"), route.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 @pytest.mark.parametrize(("name", "path"), PATHS)
 def test_the_gateway_sends_every_endpoints_requests_to_its_service(name: str, path: str) -> None:
-    assert routed_to(re.sub(r"\{\w+\}", "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21", path)) == name
+    assert find_service(re.sub(r"\{\w+\}", "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21", path)) == name
 
 
 def test_no_route_is_without_an_endpoint() -> None:
@@ -59,7 +59,7 @@ def test_no_route_is_without_an_endpoint() -> None:
     assert unused == set()
 
 
-def test_the_readiness_of_the_whole_asks_the_others_as_the_table_says() -> None:
+def test_the_readiness_of_pinflow_checks_the_services_of_the_table() -> None:
     watched = StatusSettings().watched_services
     assert {service.name: service.is_required for service in watched} == {
         name: SERVICES[name].is_required for name in CHECKED_SERVICES

@@ -1,4 +1,4 @@
-"""The servers' software is fetched once, however many want it at the same time."""
+"""The servers' software is fetched once, even if several processes need it at the same time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,13 @@ import pytest
 from deploy.local import software
 from tests.support.waiting import until
 
-WANT_IT = 3
+WORKERS = 3
 
 
-def test_of_several_that_want_kafka_at_the_same_time_one_fetches_it(
+def test_several_workers_that_need_kafka_at_the_same_time_fetch_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two workers in a fresh home would each write over the other's half-fetched jars."""
+    """Otherwise two workers would overwrite each other's incomplete jars in a new home."""
     fetching: list[Path] = []
     may_end = threading.Event()
 
@@ -27,9 +27,9 @@ def test_of_several_that_want_kafka_at_the_same_time_one_fetches_it(
     monkeypatch.setattr(software, "SOFTWARE", tmp_path / "software")
     monkeypatch.setattr(software, "_fetch", fetch)
     monkeypatch.setattr(software, "_verify", lambda *_: None)
-    with ThreadPoolExecutor(WANT_IT) as pool:
-        wanted = [pool.submit(software.fetch_kafka) for _ in range(WANT_IT)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        results = [pool.submit(software.fetch_kafka) for _ in range(WORKERS)]
         until(lambda: fetching)
         may_end.set()
-        assert len({one.result(30) for one in wanted}) == 1
+        assert len({result.result(30) for result in results}) == 1
     assert len(fetching) == 1

@@ -1,4 +1,4 @@
-"""What operators are told of topics that differ from the setting."""
+"""Output of `pinflow topics create`: created topics, and remarks on the others."""
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +11,7 @@ from shared.runtime.settings import KafkaSettings
 
 
 @pytest.mark.parametrize(
-    ("created", "said"),
+    ("created", "expected"),
     [
         (
             TopicCreation(CreatedTopics(["outcomes", "imports"], {}), []),
@@ -37,8 +37,8 @@ from shared.runtime.settings import KafkaSettings
         ),
     ],
 )
-def test_what_was_made_and_what_was_left_is_said(
-    monkeypatch: pytest.MonkeyPatch, created: TopicCreation, said: list[str]
+def test_created_topics_and_remarks_are_printed(
+    monkeypatch: pytest.MonkeyPatch, created: TopicCreation, expected: list[str]
 ) -> None:
     async def create(_settings: KafkaSettings) -> TopicCreation:
         return created
@@ -47,7 +47,7 @@ def test_what_was_made_and_what_was_left_is_said(
     result = CliRunner().invoke(app, ["topics", "create"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert len(lines) == len(said)
-    assert all(line.startswith(beginning) for line, beginning in zip(lines, said, strict=True)), (
-        lines
-    )
+    assert len(lines) == len(expected)
+    assert all(
+        line.startswith(beginning) for line, beginning in zip(lines, expected, strict=True)
+    ), lines

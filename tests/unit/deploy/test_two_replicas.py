@@ -1,6 +1,6 @@
 """docker-compose.yml with the overlay of two replicas, merged as compose merges them.
 
-No engine is asked.
+The tests use no container engine.
 """
 
 from typing import Any
@@ -16,26 +16,28 @@ from tests.unit.deploy.test_three_brokers import merged
 OVERLAY: dict[str, Any] = yaml.safe_load(
     (CHECKOUT / "deploy/docker/two-replicas.yml").read_text(encoding="utf-8")
 )
-WHOLE: dict[str, Any] = merged(COMPOSE, OVERLAY)["services"]
+SERVICES_OF_BOTH: dict[str, Any] = merged(COMPOSE, OVERLAY)["services"]
 
 
 def test_a_second_replica_of_each_service_is_added_and_nothing_else() -> None:
-    assert set(WHOLE) - set(CONTAINERS) == {f"{name}-2" for name in SERVICES}
+    assert set(SERVICES_OF_BOTH) - set(CONTAINERS) == {f"{name}-2" for name in SERVICES}
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_replicas_differ_in_their_name_and_in_nothing_else(name: str) -> None:
-    first, second = WHOLE[name], WHOLE[f"{name}-2"]
+    first, second = SERVICES_OF_BOTH[name], SERVICES_OF_BOTH[f"{name}-2"]
     assert {**second, "environment": None} == {**first, "environment": None}
     assert second["environment"] == {**first["environment"], "PINFLOW_REPLICA": "1"}
     assert first["environment"]["PINFLOW_REPLICA"] == "0"
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_the_gateway_and_readiness_know_both(name: str) -> None:
+def test_the_gateway_and_readiness_have_both_replicas(name: str) -> None:
     both = [f"{name}:8000", f"{name}-2:8000"]
-    assert WHOLE["gateway"]["environment"][SERVICES[name].upstream_variable].split() == both
+    assert (
+        SERVICES_OF_BOTH["gateway"]["environment"][SERVICES[name].upstream_variable].split() == both
+    )
     if name in CHECKED_SERVICES:
-        assert WHOLE["status"]["environment"][SERVICES[name].url_variable] == ",".join(
-            f"http://{one}" for one in both
+        assert SERVICES_OF_BOTH["status"]["environment"][SERVICES[name].url_variable] == ",".join(
+            f"http://{address}" for address in both
         )

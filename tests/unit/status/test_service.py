@@ -88,8 +88,8 @@ async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
         {"Retry-After": "2"},
     )
     assert refused.message == (
-        "This job is not known yet. Its import may still be on its way. Ask again: the answer is "
-        "final 5 minutes after the import."
+        "The job is not available yet. Its import may still arrive. Try again: the answer is final "
+        "5 minutes after the import."
     )
 
 

@@ -441,7 +441,7 @@ ERRORS: dict[int, dict[str, Any]] = {
     ),
     HTTPStatus.FORBIDDEN: _build_error(
         "insufficient_scope",
-        "This API key lacks the scope write. Use a key that has it.",
+        "Your API key lacks the scope write. Use a key that has it.",
         required_scope="write",
     ),
     HTTPStatus.NOT_FOUND: _build_error("not_found", "Pin not found"),

@@ -17,9 +17,9 @@ from shared.http.write_limit import WriteLimit
 from shared.runtime.service import Service
 
 MAX_REPORT_BYTES = 64 * 1024
-"""Bytes of a report of used keys. One of MAX_REPORTED_KEYS has 20 kB."""
-BODIES_AT_ONCE = 64 * MEBIBYTE
-"""Bytes. As many bodies at their limit as there may be requests at once."""
+"""Size of a report of used keys. A report with MAX_REPORTED_KEYS keys has 20 kB."""
+MAX_BUFFERED_BYTES = 64 * MEBIBYTE
+"""Size of all bodies in memory: the body limit times the number of concurrent requests."""
 
 
 def create_app(settings: AccessSettings) -> FastAPI:
@@ -32,7 +32,8 @@ def create_app(settings: AccessSettings) -> FastAPI:
             keys=KeyService(key_repository, settings.max_api_keys),
             boards=BoardService(BoardRepository(service.database), settings.max_boards_per_account),
             reader=_reader(settings),
-            # Clients that fill the reader's limits hold up no report
+            # With limits of its own, so that clients which use up the reader's limits do not delay
+            # reports
             reports=BodyReader(
                 limit_bytes=MAX_REPORT_BYTES,
                 timeout_seconds=settings.body_seconds,
@@ -49,7 +50,7 @@ def _reader(settings: AccessSettings) -> JsonReader:
     bodies = BodyReader(
         limit_bytes=limit,
         timeout_seconds=settings.body_seconds,
-        total_bytes=max(BODIES_AT_ONCE, 2 * limit),
+        total_bytes=max(MAX_BUFFERED_BYTES, 2 * limit),
     )
     writes = WriteLimit(settings.max_access_changes, activity="keys or boards are being changed")
     return JsonReader(bodies, writes)

@@ -19,7 +19,7 @@ def unauthorized(message: str) -> ApiError:
 def require_scope(principal: Principal, scope: Scope) -> Principal:
     """Returns the principal. Raises ApiError (403) if its key lacks the scope."""
     if scope not in principal.scopes:
-        message = f"This API key lacks the scope {scope}. Use a key that has it."
+        message = f"Your API key lacks the scope {scope}. Use a key that has it."
         raise ApiError(
             ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope
         )

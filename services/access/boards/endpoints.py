@@ -1,4 +1,4 @@
-"""HTTP of what the workspace publishes to: accounts and their boards."""
+"""HTTP endpoints of accounts and their boards."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, 
 from shared.http.idempotency import IdempotencyKey
 from shared.http.requests import json_body, parse_model, uuid_or_404
 
-Fresh = Annotated[bool, Query(description="Changes nothing: every answer is fresh.")]
+Fresh = Annotated[bool, Query(description="Ignored: every answer is fresh.")]
 
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
@@ -27,7 +27,7 @@ _REPLAYED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
         "headers": {
             "Idempotent-Replayed": {
-                "description": "`true`: the board was there already.",
+                "description": "`true` if the board existed before.",
                 "schema": {"type": "string"},
             }
         }
@@ -37,20 +37,23 @@ _REPLAYED: dict[int | str, dict[str, Any]] = {
 
 @router.get("/v1/pinterest/accounts")
 async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
-    """The workspace's accounts, revoked ones too; of a key with a list of accounts, those on it."""
-    return [AccountResponse.of(row) for row in await access.boards.list_accounts(principal)]
+    """List the workspace's accounts, including revoked ones.
+
+    A key with a list of accounts sees only the accounts on its list.
+    """
+    return [AccountResponse.from_row(row) for row in await access.boards.list_accounts(principal)]
 
 
 @router.delete(
     "/v1/pinterest/accounts/{account_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND
 )
 async def revoke_account(account_id: str, principal: DestructiveAccess, access: Access) -> None:
-    """Revoke an account: nothing is published to it any more. It stays in the list, its boards and
-    pins stay as they are. Idempotent.
+    """Revoke an account, so that nothing is published to it any more. Idempotent.
 
-    For up to 30 seconds rows of imports and single pins may still be published: where to publish is
-    remembered so long. After that they fail with `account_not_found`. So does what is scheduled,
-    each pin when it is due. Only an operator can restore an account.
+    The account stays in the list. Its boards and pins do not change. For up to 30 seconds, rows of
+    imports and single pins may still be published, because accounts are cached. After that they
+    fail with `account_not_found`. Scheduled pins fail in the same way when they are due. Only an
+    operator can restore an account.
     """
     await access.boards.revoke_account(principal, uuid_or_404(account_id, "Account"))
 
@@ -59,9 +62,9 @@ async def revoke_account(account_id: str, principal: DestructiveAccess, access: 
 async def list_boards(
     account_id: str, principal: ReadAccess, access: Access
 ) -> list[BoardResponse]:
-    """An account's boards, in the order of their ids."""
+    """List the boards of an account, ordered by id."""
     rows = await access.boards.list_boards(principal, uuid_or_404(account_id, "Account"))
-    return [BoardResponse.of(row) for row in rows]
+    return [BoardResponse.from_row(row) for row in rows]
 
 
 @router.post(
@@ -77,23 +80,25 @@ async def create_board(
     access: Access,
     idempotency_key: IdempotencyKey = None,
 ) -> BoardResponse:
-    """Make a board that rows and pins can name at once. Its id is Pinflow's, in the form of
-    Pinterest's.
+    """Create a board. Rows and pins can use it at once.
 
-    Idempotent with an `Idempotency-Key`: the same key on the same account answers the board that it
-    made, as it is now and whatever is sent with it (if that has been deleted, it is made again,
-    under the same id). Without one, each call makes another board. A revoked account is 409
-    `token_revoked`; so is one with as many boards as it may have, 2000 by default:
-    `too_many_boards`.
+    Pinflow generates the board's id in the format of Pinterest's ids.
+
+    With an `Idempotency-Key` the request is idempotent. The same key on the same account returns
+    the board that it created, as it is now, and ignores the body. If that board has been deleted,
+    it is created again with the same id. Without a key, each request creates another board.
+
+    A revoked account answers 409 `token_revoked`. An account with too many boards (the limit is
+    2000 by default) answers 409 `too_many_boards`.
     """
     async with access.reader.read(request) as document:
-        asked = parse_model(BoardCreate, document)
-        row, made = await access.boards.create_board(
-            principal, asked.account_id, asked.values(), idempotency_key
+        board = parse_model(BoardCreate, document)
+        row, created = await access.boards.create_board(
+            principal, board.account_id, board.values(), idempotency_key
         )
-    if not made:
+    if not created:
         response.headers["Idempotent-Replayed"] = "true"
-    return BoardResponse.of(row)
+    return BoardResponse.from_row(row)
 
 
 @router.patch(
@@ -104,16 +109,16 @@ async def create_board(
 async def update_board(
     board_id: str, request: Request, principal: WriteAccess, access: Access
 ) -> BoardResponse:
-    """Change a board's name, description or privacy; what is absent or null stays.
+    """Change a board's name, description or privacy. Idempotent.
 
-    Idempotent. Unknown: 404 `board_not_found`.
+    Fields that are absent or null do not change. An unknown board answers 404 `board_not_found`.
     """
     async with access.reader.read(request) as document:
-        asked = parse_model(BoardUpdate, document)
+        board = parse_model(BoardUpdate, document)
         row = await access.boards.update_board(
-            principal, asked.account_id, board_id, asked.changes()
+            principal, board.account_id, board_id, board.changes()
         )
-    return BoardResponse.of(row)
+    return BoardResponse.from_row(row)
 
 
 @router.delete(
@@ -122,12 +127,11 @@ async def update_board(
 async def delete_board(
     board_id: str, account_id: str, principal: DestructiveAccess, access: Access
 ) -> None:
-    """Delete a board. Pins that were published to it stay, and go on naming it; what is scheduled
-    to it fails when due.
+    """Delete a board. Idempotent, but a second request answers 404 `board_not_found`.
 
-    For up to 30 seconds rows of imports and single pins may still be published to it: where to
-    publish is remembered so long. Idempotent in its effect; the second answer is 404
-    `board_not_found`, as nothing is left that it could speak of.
+    Published pins stay and keep the board's id. Scheduled pins fail when they are due. For up to 30
+    seconds, rows of imports and single pins may still be published to the board, because boards are
+    cached.
     """
     await access.boards.delete_board(principal, uuid_or_404(account_id, "Account"), board_id)
 
@@ -139,15 +143,15 @@ async def check_board_access(
     principal: ReadAccess,
     access: Access,
     *,
-    # PinBridge's clients send it
+    # Clients of PinBridge send it
     fresh: Fresh = False,  # noqa: ARG001
 ) -> BoardAccessResponse:
-    """Whether the account can publish to the board, and if not, why: `board_not_found`, or
-    `token_revoked` for a revoked account.
+    """Check whether pins can be published to the board.
 
-    It is the store that is asked (`source`), not Pinterest.
+    If not, `code` is `board_not_found`, or `token_revoked` for a revoked account. Pinflow checks
+    its own database (`source` is `store`), not Pinterest.
     """
-    account, board = await access.boards.find(
+    account, board = await access.boards.find_account_and_board(
         principal, uuid_or_404(account_id, "Account"), board_id
     )
-    return BoardAccessResponse.of(board_id, account, board)
+    return BoardAccessResponse.from_rows(board_id, account, board)

@@ -19,15 +19,15 @@ class UnknownAccount(PinflowError):
 
 
 class AccountRevoked(PinflowError):
-    """Nothing can be added to the account any more."""
+    """The account is revoked, so nothing can be added to it."""
 
 
 class TooManyBoards(PinflowError):
-    """The account has as many boards as it may."""
+    """The account has the maximum number of boards."""
 
 
 class BoardRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Reads and writes accounts and boards. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,7 +36,7 @@ class BoardRepository:
         return await self._database.fetch_all(select_accounts(workspace_id))
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
-        """Returns None for an unknown account."""
+        """Lists the boards of an account. Returns None if the account is unknown."""
         query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
         if await self._database.fetch_first(query) is None:
             return None
@@ -51,13 +51,13 @@ class BoardRepository:
         *,
         limit: int,
     ) -> tuple[Row, bool]:
-        """Returns the board under that id, and whether this call made it.
+        """Creates a board, if its id is new. Returns the board and whether this call created it.
 
-        Raises UnknownAccount, AccountRevoked, and TooManyBoards beyond `limit`.
+        Raises UnknownAccount, AccountRevoked, and TooManyBoards above `limit`.
         """
-        # Held, so that two at once don't both find room, and none is added to an account that is
-        # being revoked
-        holding = (
+        # The row lock prevents that two concurrent requests both get below the limit, and that a
+        # board is added to an account that is being revoked
+        lock_account = (
             select(accounts.c.revoked_at)
             .where(matches_account(workspace_id, account_id))
             .with_for_update(key_share=True)
@@ -66,67 +66,67 @@ class BoardRepository:
             workspace_id=workspace_id, account_id=account_id, board_id=board_id, **values
         )
         async with self._database.transaction() as connection:
-            account = (await connection.execute(holding)).mappings().first()
+            account = (await connection.execute(lock_account)).mappings().first()
             if account is None:
-                raise UnknownAccount(f"no account {account_id}")
+                raise UnknownAccount(f"The workspace has no account {account_id}.")
             if account["revoked_at"] is not None:
-                raise AccountRevoked(f"account {account_id}")
-            made = (
+                raise AccountRevoked(f"The account {account_id} is revoked.")
+            created = (
                 (await connection.execute(new.on_conflict_do_nothing().returning(boards)))
                 .mappings()
                 .first()
             )
-            if made is None:
-                stands = await connection.execute(
-                    select(boards).where(_board(workspace_id, account_id, board_id))
+            if created is None:
+                existing = await connection.execute(
+                    select(boards).where(_matches_board(workspace_id, account_id, board_id))
                 )
-                return dict(stands.mappings().one()), False
+                return dict(existing.mappings().one()), False
             count = (
                 await connection.execute(
                     select(func.count()).where(boards.c.account_id == account_id)
                 )
             ).scalar_one()
             if count > limit:
-                raise TooManyBoards(f"{limit}")
-            return dict(made), True
+                raise TooManyBoards(f"The account has {limit} boards, which is its limit.")
+            return dict(created), True
 
     async def update_board(
         self, workspace_id: UUID, account_id: UUID, board_id: str, changes: Mapping[str, Any]
     ) -> Row | None:
-        """Returns None for an unknown board or account."""
+        """Changes a board. Returns None if the board or account is unknown."""
         statement = (
             update(boards)
-            .where(_board(workspace_id, account_id, board_id))
+            .where(_matches_board(workspace_id, account_id, board_id))
             .values(**changes)
             .returning(boards)
         )
         return await self._database.fetch_first(statement)
 
     async def delete_board(self, workspace_id: UUID, account_id: UUID, board_id: str) -> bool:
-        """Returns False if there was none."""
+        """Deletes a board. Returns False if it did not exist."""
         statement = (
             delete(boards)
-            .where(_board(workspace_id, account_id, board_id))
+            .where(_matches_board(workspace_id, account_id, board_id))
             .returning(boards.c.board_id)
         )
         return await self._database.fetch_first(statement) is not None
 
-    async def find(
+    async def find_account_and_board(
         self, workspace_id: UUID, account_id: UUID, board_id: str
     ) -> tuple[Row | None, Row | None]:
-        """Returns an account and a board of it, each None if there is none."""
+        """Returns an account and one of its boards. Each is None if it does not exist."""
         async with self._database.transaction() as connection:
             account = await connection.execute(
                 select(accounts).where(matches_account(workspace_id, account_id))
             )
             board = await connection.execute(
-                select(boards).where(_board(workspace_id, account_id, board_id))
+                select(boards).where(_matches_board(workspace_id, account_id, board_id))
             )
-            return _one(account), _one(board)
+            return _first_row(account), _first_row(board)
 
     async def revoke_account(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Returns False for an unknown account. Revoking again keeps the first time."""
-        # Both from the row as it was before
+        """Revokes an account. Returns False if it is unknown. A repetition keeps the first time."""
+        # Both expressions read the row as it was before the update
         changes = {
             "revoked_at": func.coalesce(accounts.c.revoked_at, func.now()),
             "updated_at": case(
@@ -142,13 +142,13 @@ class BoardRepository:
         return await self._database.fetch_first(statement) is not None
 
 
-def _one(found: CursorResult[Any]) -> Row | None:
-    row = found.mappings().first()
+def _first_row(result: CursorResult[Any]) -> Row | None:
+    row = result.mappings().first()
     return None if row is None else dict(row)
 
 
-def _board(workspace_id: UUID, account_id: UUID, board_id: str) -> ColumnElement[bool]:
-    if "\0" in board_id:  # Postgres' text holds none, and would refuse the question
+def _matches_board(workspace_id: UUID, account_id: UUID, board_id: str) -> ColumnElement[bool]:
+    if "\0" in board_id:  # Postgres can't store NUL and would reject the query
         return false()
     return and_(
         boards.c.workspace_id == workspace_id,

@@ -15,15 +15,23 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.access.texts import NAMED, STORABLE, given, require_storable, require_text
+from services.access.text_fields import (
+    NOT_BLANK,
+    WITHOUT_NUL,
+    require_any_of,
+    require_storable,
+    require_text,
+)
 from shared.contract.errors import ErrorCode
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]
-BoardName = Annotated[str, StringConstraints(max_length=180), AfterValidator(require_text), NAMED]
-Description = Annotated[
-    str, StringConstraints(max_length=500), AfterValidator(require_storable), STORABLE
+BoardName = Annotated[
+    str, StringConstraints(max_length=180), AfterValidator(require_text), NOT_BLANK
 ]
-"""At most as long as Pinterest's."""
+Description = Annotated[
+    str, StringConstraints(max_length=500), AfterValidator(require_storable), WITHOUT_NUL
+]
+"""Text of a board's description. Pinterest has the same maximum length."""
 
 
 class AccountResponse(BaseModel):
@@ -44,7 +52,7 @@ class AccountResponse(BaseModel):
     missing_scopes: list[str] = []
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "AccountResponse":
+    def from_row(cls, row: Mapping[str, Any]) -> "AccountResponse":
         revoked = row["revoked_at"] is not None
         return cls(
             **row,
@@ -61,7 +69,7 @@ class BoardResponse(BaseModel):
     privacy: str | None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "BoardResponse":
+    def from_row(cls, row: Mapping[str, Any]) -> "BoardResponse":
         return cls(
             id=row["board_id"],
             name=row["name"],
@@ -85,9 +93,9 @@ class BoardCreate(BaseModel):
 
 
 class BoardUpdate(BaseModel):
-    """What is absent or null stays as it is. An empty description takes it away."""
+    """Fields that are absent or null do not change. An empty description removes it."""
 
-    model_config = ConfigDict(json_schema_extra=given("name", "description", "privacy"))
+    model_config = ConfigDict(json_schema_extra=require_any_of("name", "description", "privacy"))
 
     account_id: UUID
     name: BoardName | None = None
@@ -103,8 +111,8 @@ class BoardUpdate(BaseModel):
         return self
 
     def changes(self) -> dict[str, Any]:
-        given = {"name": self.name, "description": self.description, "privacy": self.privacy}
-        return {name: value or None for name, value in given.items() if value is not None}
+        fields = {"name": self.name, "description": self.description, "privacy": self.privacy}
+        return {name: value or None for name, value in fields.items() if value is not None}
 
 
 class AccountHealth(BaseModel):
@@ -129,10 +137,10 @@ class BoardAccessResponse(BaseModel):
     retry_after_seconds: int | None = None
 
     @classmethod
-    def of(
+    def from_rows(
         cls, board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
     ) -> "BoardAccessResponse":
-        code, message, remediation = _verdict(board_id, account, board)
+        code, message, remediation = _check_access(board_id, account, board)
         return cls(
             account_id=account["id"],
             board_id=board_id,
@@ -142,26 +150,29 @@ class BoardAccessResponse(BaseModel):
             message=message,
             remediation=remediation,
             checked_at=datetime.now(UTC),
-            board=None if board is None else BoardResponse.of(board),
+            board=None if board is None else BoardResponse.from_row(board),
             account_health=AccountHealth.model_validate(
-                AccountResponse.of(account).model_dump(include=set(AccountHealth.model_fields))
+                AccountResponse.from_row(account).model_dump(
+                    include=set(AccountHealth.model_fields)
+                )
             ),
         )
 
 
-def _verdict(
+def _check_access(
     board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
 ) -> tuple[ErrorCode | None, str, str | None]:
-    """Code, message and remediation, in the order in which publishing would find it out."""
+    """Returns code, message and remediation. The checks have the same order as in publishing."""
     if account["revoked_at"] is not None:
         return (
             ErrorCode.ACCOUNT_REVOKED,
             "The account is revoked.",
-            "Use another account, or have the operator restore this one.",
+            "Use another account, or ask the operator to restore this one.",
         )
     if board is None:
         advice = (
-            f"Look for it in GET /v1/pinterest/boards?account_id={account['id']}, or create it."
+            f"Choose a board from GET /v1/pinterest/boards?account_id={account['id']}, or create "
+            "this one."
         )
         return ErrorCode.BOARD_NOT_FOUND, f"The account has no board {board_id}.", advice
     return None, "The account can publish to this board.", None

@@ -1,6 +1,6 @@
-"""Lists and revokes accounts; lists, makes, changes and deletes boards.
+"""Lists and revokes accounts; lists, creates, changes and deletes boards.
 
-They are changed in the store only: this version makes no call to Pinterest.
+All changes are made in Pinflow's database only. This version makes no requests to Pinterest.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from shared.postgres.row import Row
 
 
 class BoardService:
-    """Treats an account that is not on the key's list as if it did not exist.
+    """The use cases of accounts and boards. Raises ApiError.
 
-    Raises ApiError.
+    An account that is not on the key's list is handled as if it did not exist.
     """
 
     def __init__(self, repository: BoardRepository, max_boards: int) -> None:
@@ -48,9 +48,9 @@ class BoardService:
         values: Mapping[str, Any],
         idempotency_key: str | None,
     ) -> tuple[Row, bool]:
-        """Returns the board, and whether this call made it.
+        """Creates a board. Returns it, and whether this call created it.
 
-        The same `idempotency_key` on the same account names the same board.
+        The same `idempotency_key` on the same account always gives the same board.
         """
         _require_permitted(principal, account_id)
         board_id = (
@@ -65,10 +65,16 @@ class BoardService:
         except UnknownAccount:
             raise not_found("Account") from None
         except AccountRevoked:
-            message = "This account is revoked: it takes no boards and no pins."
+            message = (
+                "The account is revoked, so no boards can be added to it. Use another account, or "
+                "ask the operator to restore this one."
+            )
             raise ApiError(ErrorCode.ACCOUNT_REVOKED, message, HTTPStatus.CONFLICT) from None
         except TooManyBoards:
-            message = f"This account has {self._max_boards} boards, as many as it may have."
+            message = (
+                f"The account has {self._max_boards} boards, which is its limit. Delete a board "
+                "that is not needed."
+            )
             raise ApiError(
                 ErrorCode.TOO_MANY_BOARDS, message, HTTPStatus.CONFLICT, limit=self._max_boards
             ) from None
@@ -92,12 +98,14 @@ class BoardService:
         ):
             raise _board_not_found()
 
-    async def find(
+    async def find_account_and_board(
         self, principal: Principal, account_id: UUID, board_id: str
     ) -> tuple[Row, Row | None]:
-        """Returns the account, and the board if the account has it."""
+        """Returns the account, and the board or None if the account does not have it."""
         _require_permitted(principal, account_id)
-        account, board = await self._repository.find(principal.workspace_id, account_id, board_id)
+        account, board = await self._repository.find_account_and_board(
+            principal.workspace_id, account_id, board_id
+        )
         if account is None:
             raise not_found("Account")
         return account, board

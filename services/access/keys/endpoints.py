@@ -1,4 +1,4 @@
-"""HTTP of API keys, and the internal route by which services report which keys were used."""
+"""HTTP endpoints of API keys, and the internal one to which services report used keys."""
 
 from http import HTTPStatus
 
@@ -26,14 +26,14 @@ _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (ApiKeyCre
 
 @router.get("/v1/api-keys")
 async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyResponse]:
-    """The workspace's keys, the newest last; never the keys themselves, but their first characters
-    as `prefix`.
+    """List the workspace's keys, newest last.
 
-    Those that were revoked in the last 30 days stand among them, the latest 200. A key with a list
-    of accounts sees only keys whose lists lie within its own. `last_used_at` is right to a minute
-    or two.
+    The list never contains a whole key, only its first characters as `prefix`. It includes the keys
+    that were revoked in the last 30 days, at most the latest 200. A key with a list of accounts
+    sees only keys whose accounts are all on its own list. `last_used_at` is accurate to a minute or
+    two.
     """
-    return [ApiKeyResponse.of(row) for row in await access.keys.list_visible(principal)]
+    return [ApiKeyResponse.from_row(row) for row in await access.keys.list_visible(principal)]
 
 
 @router.post(
@@ -45,22 +45,25 @@ async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyRes
 async def create_api_key(
     request: Request, response: Response, principal: WriteAccess, access: Access
 ) -> ApiKeyCreateResponse:
-    """Make a key. `api_key` is told this once and stands nowhere: only its hash is kept.
+    """Create an API key. Only this answer contains it (`api_key`): Pinflow stores only its hash.
 
-    A key gives no more than it has: a scope or an account that the asking key lacks is 403. Without
-    `scopes` the new key reads and writes. A workspace may have 100 keys that are not revoked, if
-    the operator has not set another limit (`too_many_api_keys`).
+    The new key cannot have a scope or an account that your key lacks: the answer is then 403.
+    Without `scopes` the new key has the scopes `read` and `write`. A workspace can have 100 keys
+    that are not revoked, unless the operator sets another limit (409 `too_many_api_keys`).
 
-    Not idempotent, as no key can be told twice: if the answer is lost, revoke what stands in the
-    list under the name, and ask again.
+    The request is not idempotent, because a key cannot be returned twice. If the answer is lost,
+    find the new key by its name in the list, revoke it, and create another one.
     """
     async with access.reader.read(request) as document:
-        asked = parse_model(ApiKeyCreate, document)
+        new_key = parse_model(ApiKeyCreate, document)
         row, plain = await access.keys.create(
-            principal, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids
+            principal,
+            name=new_key.name,
+            scopes=new_key.scopes,
+            account_ids=new_key.pinterest_account_ids,
         )
     response.headers["Cache-Control"] = "no-store"
-    return ApiKeyCreateResponse.of(row, plain)
+    return ApiKeyCreateResponse.from_row(row, plain)
 
 
 @router.patch(
@@ -71,35 +74,37 @@ async def create_api_key(
 async def update_api_key(
     key_id: str, request: Request, principal: WriteAccess, access: Access
 ) -> ApiKeyResponse:
-    """Change a key's name, scopes or accounts. Services act on it within 10 seconds. Idempotent.
+    """Change a key's name, scopes or accounts. Idempotent.
 
-    Only what is given changes; `"pinterest_account_ids": null` opens the key to all accounts.
-    (PinBridge's models leave null out: send a mapping instead.) A key can't change one that may do
-    more than itself, nor make it so: 403. A revoked key is 409 `api_key_revoked`.
+    All services apply the change within 10 seconds. Absent fields do not change;
+    `"pinterest_account_ids": null` allows all accounts. (The models of PinBridge's client omit
+    null: pass a mapping instead.)
+
+    Your key cannot change a key that has more rights than itself, and cannot grant more than it
+    has: the answer is then 403. A revoked key answers 409 `api_key_revoked`.
     """
     key = uuid_or_404(key_id, "API key")
     async with access.reader.read(request) as document:
         row = await access.keys.change(
             principal, key, parse_model(ApiKeyUpdate, document).changes()
         )
-    return ApiKeyResponse.of(row)
+    return ApiKeyResponse.from_row(row)
 
 
 @router.delete("/v1/api-keys/{key_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
 async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Access) -> None:
-    """Revoke a key, for good: within 10 seconds nothing takes it any more. It stays in the list for
-    30 days.
+    """Revoke a key permanently. Idempotent.
 
-    Idempotent: a key that is revoked already answers 204 too, and keeps its time. A key may revoke
-    itself.
+    Within 10 seconds all services reject it. It stays in the list for 30 days. A second request
+    answers 204 too and keeps the first time. A key can revoke itself.
     """
     await access.keys.revoke(principal, uuid_or_404(key_id, "API key"))
 
 
 @internal_router.post("/key-usage", status_code=HTTPStatus.NO_CONTENT)
-async def note_key_usage(request: Request, access: Access) -> None:
-    """Notes uses that other services report. The gateway has no such route. Idempotent."""
+async def record_key_usage(request: Request, access: Access) -> None:
+    """Record uses that other services report. The gateway does not have this route. Idempotent."""
     require_content_type(request, "application/json")
     async with access.reports.read(request) as body:
         report = parse_model(KeyUsageReport, parse_json(body))
-    await access.keys.note_usage(report.key_ids)
+    await access.keys.record_usage(report.key_ids)

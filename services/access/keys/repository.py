@@ -1,4 +1,4 @@
-"""Holds the SQL of API keys, always by workspace. A key is locked while it is decided on."""
+"""Holds the SQL of API keys, always by workspace. A key is locked while a change is decided."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -28,19 +28,21 @@ from shared.access.tables import api_keys
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
-# The keys of one workspace are made one after the other, or two at once would both find room
-_LOCK = text("select pg_advisory_xact_lock(:lock, hashtext(:workspace))")
-LOCK = 7_103_549
-"""The class of these locks."""
+# Keys of one workspace are created one after the other, or two concurrent requests could both get
+# below the limit
+_LOCK_WORKSPACE = text("select pg_advisory_xact_lock(:lock_class, hashtext(:workspace))")
+LOCK_CLASS = 7_103_549
+"""The class (first number) of these advisory locks."""
 
-REVOKED_FOR = timedelta(days=30)
+REVOKED_LISTED_FOR = timedelta(days=30)
 MAX_REVOKED = 200
-"""How long, and how many, revoked keys are listed: they stay in the table for ever, and lists of
-keys have no pages.
+"""Limits of revoked keys in a list.
+
+Revoked keys stay in the table for ever, and the list has no pages.
 """
 
-# In order of ids, as every process reports the same keys. What another has just written stands: one
-# write a minute is meant
+# In the order of the ids, because all processes report the same keys and could deadlock. A time
+# that another process wrote in the last 30 seconds is kept: one write a minute is enough
 _MARK_USED = text("""
     with used as materialized (
         select id from access.api_keys
@@ -54,25 +56,27 @@ _MARK_USED = text("""
 
 @dataclass(frozen=True)
 class LockedKeys:
-    """One transaction on a workspace's keys. It is committed when the block ends."""
+    """A transaction on the keys of a workspace. It is committed when the block ends."""
 
     workspace_id: UUID
     key: Row | None
-    """The key to be changed; None if the workspace has none of that id, or none was named."""
-    asking: Principal | None
-    """The asking key as it is now; None if it is revoked, or was not named."""
+    """The key to change. None if the workspace has no key with that id, or no id was passed."""
+    caller: Principal | None
+    """The caller's key as it is now. None if it is revoked, or was not passed."""
     _connection: AsyncConnection
 
-    async def known_accounts(self, account_ids: Collection[UUID]) -> set[UUID]:
-        """Returns those of the ids that are accounts of the workspace."""
-        found = await self._connection.execute(
+    async def find_accounts(self, account_ids: Collection[UUID]) -> set[UUID]:
+        """Returns the ids that are accounts of the workspace."""
+        rows = await self._connection.execute(
             select_existing_accounts(self.workspace_id, account_ids)
         )
-        return set(found.scalars())
+        return set(rows.scalars())
 
     async def count_active_keys(self) -> int:
-        """Counts the keys that are not revoked. No other key is made until the block ends."""
-        await self._connection.execute(_LOCK, {"lock": LOCK, "workspace": str(self.workspace_id)})
+        """Counts the keys that are not revoked. No other key is created until the block ends."""
+        await self._connection.execute(
+            _LOCK_WORKSPACE, {"lock_class": LOCK_CLASS, "workspace": str(self.workspace_id)}
+        )
         active = (
             select(func.count())
             .select_from(api_keys)
@@ -95,19 +99,19 @@ class LockedKeys:
         return dict((await self._connection.execute(statement)).mappings().one())
 
     async def update(self, key_id: UUID, changes: Mapping[str, Any]) -> Row:
-        """Changes columns of a locked key, and returns it as it is then."""
-        its = (api_keys.c.workspace_id == self.workspace_id) & (api_keys.c.id == key_id)
-        changed = await self._connection.execute(
-            update(api_keys).where(its).values(**changes).returning(*KEY_COLUMNS)
+        """Changes columns of a locked key. Returns the changed key."""
+        is_key = (api_keys.c.workspace_id == self.workspace_id) & (api_keys.c.id == key_id)
+        updated = await self._connection.execute(
+            update(api_keys).where(is_key).values(**changes).returning(*KEY_COLUMNS)
         )
-        return dict(changed.mappings().one())
+        return dict(updated.mappings().one())
 
     async def revoke(self, key_id: UUID) -> None:
         await self.update(key_id, {"revoked_at": func.now()})
 
 
 class KeyRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Reads and writes keys. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -115,31 +119,33 @@ class KeyRepository:
     async def list_keys(
         self, workspace_id: UUID, *, within: Collection[UUID] | None = None
     ) -> list[Row]:
-        """Returns the active keys and those that were revoked lately, the newest last.
+        """Returns the active and the recently revoked keys, newest last.
 
-        `within`: only keys whose accounts lie within these.
+        `within` selects the keys whose accounts are all among these.
         """
-        its = (api_keys.c.workspace_id == workspace_id) & _lies_within(within)
-        active = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at.is_(None))
-        revoked = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at > func.now() - REVOKED_FOR)
+        is_visible = (api_keys.c.workspace_id == workspace_id) & _has_accounts_within(within)
+        active = select(*KEY_COLUMNS).where(is_visible, api_keys.c.revoked_at.is_(None))
+        revoked = select(*KEY_COLUMNS).where(
+            is_visible, api_keys.c.revoked_at > func.now() - REVOKED_LISTED_FOR
+        )
         revoked = revoked.order_by(api_keys.c.revoked_at.desc(), api_keys.c.id).limit(MAX_REVOKED)
-        found = union_all(active, select(revoked.subquery())).subquery()
+        listed = union_all(active, select(revoked.subquery())).subquery()
         return await self._database.fetch_all(
-            select(found).order_by(found.c.created_at, found.c.id)
+            select(listed).order_by(listed.c.created_at, listed.c.id)
         )
 
     @asynccontextmanager
-    async def locked(
-        self, workspace_id: UUID, key_id: UUID | None = None, *, by: UUID | None = None
+    async def lock(
+        self, workspace_id: UUID, key_id: UUID | None = None, *, caller_id: UUID | None = None
     ) -> AsyncIterator[LockedKeys]:
-        """Locks the key `key_id` and the asking key `by` until the block ends.
+        """Locks the key `key_id` and the caller's key `caller_id` until the block ends.
 
-        So the asking key is neither revoked nor narrowed between the decision and the write.
+        So the caller's key cannot be revoked or restricted between the decision and the write.
         """
         async with self._database.transaction() as connection:
-            keys = await _lock(connection, workspace_id, {key_id, by} - {None})
+            keys = await _lock(connection, workspace_id, {key_id, caller_id} - {None})
             yield LockedKeys(
-                workspace_id, keys.get(key_id), _principal_of(keys.get(by)), connection
+                workspace_id, keys.get(key_id), _build_principal(keys.get(caller_id)), connection
             )
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None:
@@ -147,7 +153,7 @@ class KeyRepository:
             await connection.execute(_MARK_USED, {"ids": list(key_ids)})
 
 
-def _lies_within(account_ids: Collection[UUID] | None) -> ColumnElement[bool]:
+def _has_accounts_within(account_ids: Collection[UUID] | None) -> ColumnElement[bool]:
     if account_ids is None:
         return true()
     return api_keys.c.account_ids.bool_op("<@")(cast(list(account_ids), ARRAY(Uuid)))
@@ -156,13 +162,13 @@ def _lies_within(account_ids: Collection[UUID] | None) -> ColumnElement[bool]:
 async def _lock(
     connection: AsyncConnection, workspace_id: UUID, key_ids: Collection[UUID | None]
 ) -> dict[UUID | None, Row]:
-    # In order of ids, or two keys that change each other deadlock
-    its = (api_keys.c.workspace_id == workspace_id) & api_keys.c.id.in_(key_ids)
+    # In the order of the ids, or two keys that change each other would deadlock
+    is_key = (api_keys.c.workspace_id == workspace_id) & api_keys.c.id.in_(key_ids)
     rows = await connection.execute(
-        select(*KEY_COLUMNS).where(its).order_by(api_keys.c.id).with_for_update(key_share=True)
+        select(*KEY_COLUMNS).where(is_key).order_by(api_keys.c.id).with_for_update(key_share=True)
     )
     return {row["id"]: dict(row) for row in rows.mappings()}
 
 
-def _principal_of(key: Row | None) -> Principal | None:
+def _build_principal(key: Row | None) -> Principal | None:
     return None if key is None or key["revoked_at"] is not None else Principal.from_key(key)

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.access.texts import NAMED, given, require_text
+from services.access.text_fields import NOT_BLANK, require_any_of, require_text
 from shared.access.keys import Scope
 from shared.access.usage import MAX_REPORTED_KEYS
 
@@ -33,30 +33,32 @@ _Scope = Annotated[
     Scope, WithJsonSchema({"type": "string", "enum": [scope.value for scope in Scope]})
 ]
 
-Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(require_text), NAMED]
+Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(require_text), NOT_BLANK]
 Scopes = Annotated[list[_Scope], Field(min_length=1), AfterValidator(_in_order)]
 AccountIds = Annotated[list[UUID], Field(min_length=1), AfterValidator(_distinct)]
-"""Not empty: whether that stands for all accounts or for none would be anyone's guess."""
+"""A list with at least one account. An empty list could mean all accounts or none."""
 
 
 class ApiKeyCreate(BaseModel):
-    # A list of accounts whose name is misspelt must not make a key for all of them
+    # A misspelled pinterest_account_ids must not create a key for all accounts
     model_config = ConfigDict(extra="forbid")
 
     name: Name
     scopes: Scopes | None = Field(None, description="Default: read and write.")
     pinterest_account_ids: AccountIds | None = Field(
-        None, description="The accounts that the key may see and publish to. Default: all."
+        None, description="The accounts that the key may read and publish to. Default: all."
     )
 
 
 class ApiKeyUpdate(BaseModel):
-    """What is absent stays as it is; so does what is null, but for `pinterest_account_ids`, where
-    null stands for all accounts.
+    """Fields that are absent or null do not change.
+
+    The exception is `pinterest_account_ids`: null allows all accounts.
     """
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra=given("name", "scopes", or_null="pinterest_account_ids")
+        extra="forbid",
+        json_schema_extra=require_any_of("name", "scopes", or_null="pinterest_account_ids"),
     )
 
     name: Name | None = None
@@ -72,7 +74,7 @@ class ApiKeyUpdate(BaseModel):
         return self
 
     def changes(self) -> dict[str, Any]:
-        """By column."""
+        """Returns the changed columns and their values."""
         changes: dict[str, Any] = {"name": self.name} if self.name is not None else {}
         if self.scopes is not None:
             changes["scopes"] = [scope.value for scope in self.scopes]
@@ -96,7 +98,7 @@ class ApiKeyResponse(BaseModel):
     prefix: str
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "ApiKeyResponse":
+    def from_row(cls, row: Mapping[str, Any]) -> "ApiKeyResponse":
         return cls(**row, pinterest_account_ids=row["account_ids"])
 
 
@@ -111,7 +113,7 @@ class ApiKeyCreateResponse(BaseModel):
     prefix: str
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], plain: str) -> "ApiKeyCreateResponse":
+    def from_row(cls, row: Mapping[str, Any], plain: str) -> "ApiKeyCreateResponse":
         return cls(**row, pinterest_account_ids=row["account_ids"], api_key=plain)
 
 

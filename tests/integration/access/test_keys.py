@@ -504,7 +504,7 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
     key = await key_of(workspace)
     remembered = await access.find_principal(hash_api_key(key.plain))
     assert remembered is not None
-    async with repository.locked(workspace.id, key.id) as locked:
+    async with repository.lock(workspace.id, key.id) as locked:
         await locked.update(key.id, {"scopes": ["read"]})
     for attempt in (
         keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None),

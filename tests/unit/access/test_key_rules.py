@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.access.keys.rules import require_no_more
+from services.access.keys.rules import require_no_more_rights
 from shared.access.keys import Scope
 from shared.access.model import Principal
 from shared.contract.errors import ApiError
@@ -21,7 +21,7 @@ def key(*scopes: Scope, accounts: Collection[UUID] | None = None) -> Principal:
 
 
 @pytest.mark.parametrize(
-    ("who", "scopes", "account_ids"),
+    ("principal", "scopes", "account_ids"),
     [
         (key(*Scope), list(Scope), None),
         (key(*Scope), [READ], [A, B]),
@@ -30,13 +30,13 @@ def key(*scopes: Scope, accounts: Collection[UUID] | None = None) -> Principal:
     ],
 )
 def test_what_a_key_has_it_gives(
-    who: Principal, scopes: list[str], account_ids: list[UUID] | None
+    principal: Principal, scopes: list[str], account_ids: list[UUID] | None
 ) -> None:
-    require_no_more(who, scopes, account_ids)
+    require_no_more_rights(principal, scopes, account_ids)
 
 
 @pytest.mark.parametrize(
-    ("who", "scopes", "account_ids", "code", "details"),
+    ("principal", "scopes", "account_ids", "code", "details"),
     [
         (key(WRITE), [READ, WRITE], None, "insufficient_scope", {"required_scope": "read"}),
         (
@@ -57,12 +57,12 @@ def test_what_a_key_has_it_gives(
     ],
 )
 def test_what_a_key_lacks_it_does_not_give(
-    who: Principal,
+    principal: Principal,
     scopes: list[str],
     account_ids: list[UUID] | None,
     code: str,
     details: dict[str, object],
 ) -> None:
     with pytest.raises(ApiError) as refused:
-        require_no_more(who, scopes, account_ids)
+        require_no_more_rights(principal, scopes, account_ids)
     assert (refused.value.status, refused.value.code, refused.value.details) == (403, code, details)

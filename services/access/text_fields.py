@@ -1,18 +1,19 @@
-"""Texts that people write into names and descriptions."""
+"""Validates the text fields of keys and boards, and describes the rules in JSON Schema."""
 
 from typing import Any
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-NAMED = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
-"""What `require_text` checks, as far as a schema can say it."""
-STORABLE = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+NOT_BLANK = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
+"""The rule of `require_text`, as far as JSON Schema can express it."""
+WITHOUT_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
 
 
-def given(*names: str, or_null: str | None = None) -> dict[str, Any]:
-    """What a schema says of an update that must change something: one of these, and not null but
-    for `or_null`.
+def require_any_of(*names: str, or_null: str | None = None) -> dict[str, Any]:
+    """Builds the JSON Schema of an update, which must have at least one of the fields.
+
+    A field counts only if it is not null. The field `or_null` counts with null too.
     """
     changes = [
         {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names

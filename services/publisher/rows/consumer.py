@@ -39,8 +39,8 @@ DecodedRow: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
 class RowsHandler:
     """Settles the rows of a batch.
 
-    An unreadable record is a dead letter. Its row also settles as failed if its job and row number
-    can be read (invariant 8).
+    An unreadable record goes to the dead letters. Its row also settles as failed if its job and row
+    number can be read (invariant 8).
     """
 
     def __init__(self, rows: RowService, producer: RecordSender, names: TopicNames) -> None:

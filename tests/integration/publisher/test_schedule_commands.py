@@ -289,14 +289,14 @@ async def test_a_done_or_failed_schedule_cannot_be_canceled(client: Client) -> N
 async def test_a_canceled_schedule_is_retried_at_its_run_at(client: Client) -> None:
     schedule = await client.create_schedule()
     await client.post(f"/v1/schedules/{schedule['id']}/cancel")
-    revived = await client.post(f"/v1/schedules/{schedule['id']}/retry")
-    assert (revived.status_code, revived.json()["status"], revived.json()["run_at"]) == (
+    retried = await client.post(f"/v1/schedules/{schedule['id']}/retry")
+    assert (retried.status_code, retried.json()["status"], retried.json()["run_at"]) == (
         200,
         "scheduled",
         schedule["run_at"],
     )
     again = await client.post(f"/v1/schedules/{schedule['id']}/retry")
-    assert (again.status_code, again.json()) == (200, revived.json())
+    assert (again.status_code, again.json()) == (200, retried.json())
     assert await client.events(find_pin_id(schedule)) == ["scheduled", "scheduled"]
 
 
@@ -311,8 +311,8 @@ async def test_a_retried_schedule_with_a_past_run_at_is_due_at_once(client: Clie
 async def test_a_failed_schedule_is_corrected_as_a_pin_and_retried(client: Client) -> None:
     schedule = await client.create_failed_schedule()
     await client.patch(f"/v1/pins/{find_pin_id(schedule)}", {"board_id": BOARD})
-    revived = (await client.post(f"/v1/schedules/{schedule['id']}/retry")).json()
-    assert (revived["status"], revived["last_error"]) == ("queued", None)
+    retried = (await client.post(f"/v1/schedules/{schedule['id']}/retry")).json()
+    assert (retried["status"], retried["last_error"]) == ("queued", None)
     await client.publish_due()
     assert (await read_schedule(client, schedule))["status"] == "done"
     assert await client.events(find_pin_id(schedule)) == [

@@ -144,7 +144,7 @@ class KeyedStore:
 
 
 STATES = {"scheduled", "published", "failed", "cancelled"}
-COMMANDS = ("cancel", "revive", "delete schedule", "delete pin")
+COMMANDS = ("cancel", "retry", "delete schedule", "delete pin")
 
 
 def _find_result(name: str, pin: Pin, now: datetime) -> str:
@@ -159,7 +159,7 @@ def _find_result(name: str, pin: Pin, now: datetime) -> str:
         return "cancelled" if pin.state in {"scheduled", "cancelled"} else "schedule_not_pending"
     if pin.state == "published" and name != "delete pin":
         return "schedule_already_published"
-    if name == "revive":
+    if name == "retry":
         return "scheduled"
     return "cancelled" if pin.state == "scheduled" else pin.state
 

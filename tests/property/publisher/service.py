@@ -103,7 +103,7 @@ class Publisher:
         pins, schedules = self._pins(), self._schedules()
         commands = {
             "cancel": schedules.cancel,
-            "revive": schedules.retry,
+            "retry": schedules.retry,
             "delete schedule": schedules.delete,
             "delete pin": pins.delete,
         }

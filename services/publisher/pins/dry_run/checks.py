@@ -34,7 +34,7 @@ class Snapshot(NamedTuple):
 
 
 def check_pin(principal: Principal, request: PartialRequest, snapshot: Snapshot) -> Report:
-    run_at_check = request.failed_check(CheckName.RUN_AT)
+    run_at_check = request.find_failed_check(CheckName.RUN_AT)
     checks = [
         _check_fields(request),
         _check_account(principal, request, snapshot.board),
@@ -75,7 +75,7 @@ def check_schedule(
 
 
 def _check_fields(request: PartialRequest) -> Check:
-    if (failed_check := request.failed_check(CheckName.FIELDS)) is not None:
+    if (failed_check := request.find_failed_check(CheckName.FIELDS)) is not None:
         return failed_check
     if unknown := request.unknown_names[:MAX_ROW_FAULTS]:
         message = f"Unknown fields are ignored: {', '.join(unknown)}."
@@ -84,7 +84,7 @@ def _check_fields(request: PartialRequest) -> Check:
 
 
 def _check_media(request: PartialRequest) -> Check:
-    if (failed_check := request.failed_check(CheckName.MEDIA)) is not None:
+    if (failed_check := request.find_failed_check(CheckName.MEDIA)) is not None:
         return failed_check
     if request.read_value("asset_id") is not None:
         return warned(
@@ -96,7 +96,7 @@ def _check_media(request: PartialRequest) -> Check:
 
 
 def _check_run_at(request: PartialRequest, now: datetime) -> Check:
-    if (failed_check := request.failed_check(CheckName.RUN_AT)) is not None:
+    if (failed_check := request.find_failed_check(CheckName.RUN_AT)) is not None:
         return failed_check
     try:
         require_future(request.read_value("run_at"), now)
@@ -108,9 +108,9 @@ def _check_run_at(request: PartialRequest, now: datetime) -> Check:
 def _check_account(
     principal: Principal, request: PartialRequest, board: BoardCheck | None
 ) -> Check:
-    if (failed_check := request.failed_check(CheckName.ACCOUNT)) is not None:
+    if (failed_check := request.find_failed_check(CheckName.ACCOUNT)) is not None:
         return failed_check
-    if (destination := request.destination(principal)) is None:
+    if (destination := request.find_destination(principal)) is None:
         message = "This API key may not publish to this account."
         return failed(CheckName.ACCOUNT, ErrorCode.ACCOUNT_NOT_PERMITTED, message)
     if board is BoardCheck.NO_ACCOUNT:
@@ -119,9 +119,9 @@ def _check_account(
 
 
 def _check_board(principal: Principal, request: PartialRequest, board: BoardCheck | None) -> Check:
-    if (failed_check := request.failed_check(CheckName.BOARD)) is not None:
+    if (failed_check := request.find_failed_check(CheckName.BOARD)) is not None:
         return failed_check
-    destination = request.destination(principal)
+    destination = request.find_destination(principal)
     if destination is None or board is None:
         return skipped(CheckName.BOARD, _ACCOUNT_FAILED)
     match board:
@@ -161,9 +161,9 @@ def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Ro
 
 def _check_free_key(principal: Principal, request: PartialRequest) -> Check:
     """Checks a key that has no owner or whose owner was not looked up."""
-    if (failed_check := request.failed_check(CheckName.KEY)) is not None:
+    if (failed_check := request.find_failed_check(CheckName.KEY)) is not None:
         return failed_check
-    if request.pin_id(principal) is None:
+    if request.find_pin_id(principal) is None:
         return skipped(CheckName.KEY, _ACCOUNT_FAILED)
     return passed(CheckName.KEY, "The key is free.")
 

@@ -43,7 +43,7 @@ class PartialRequest:
         except ValidationError as error:
             self._faults = read_faults(error)
 
-    def failed_check(self, name: CheckName) -> Check | None:
+    def find_failed_check(self, name: CheckName) -> Check | None:
         """Builds the failed check if one of the faults belongs to it."""
         faults = [fault for fault in self._faults if _find_check_name(fault) is name]
         if not faults:
@@ -62,20 +62,22 @@ class PartialRequest:
         except ValidationError:
             return None
 
-    def destination(self, principal: Principal) -> Destination | None:
+    def find_destination(self, principal: Principal) -> Destination | None:
         """Returns the destination to look up. None if the account is invalid or not permitted."""
         account_id = self.read_value("account_id")
-        if self.failed_check(CheckName.ACCOUNT) is not None or not principal.permits(account_id):
+        if self.find_failed_check(CheckName.ACCOUNT) is not None or not principal.permits(
+            account_id
+        ):
             return None
         return Destination(principal.workspace_id, account_id, self.read_value("board_id") or "")
 
-    def pin_id(self, principal: Principal) -> UUID | None:
+    def find_pin_id(self, principal: Principal) -> UUID | None:
         """Returns the pin id to look up. None if the key is invalid or the account not permitted.
 
         Without that rule, `payload_matches` would confirm a guess of another account's content.
         """
         is_permitted = principal.permits(self.read_value("account_id"))
-        if self.failed_check(CheckName.KEY) is not None or not is_permitted:
+        if self.find_failed_check(CheckName.KEY) is not None or not is_permitted:
             return None
         return compute_pin_id(principal.workspace_id, self.read_value("idempotency_key"))
 

@@ -54,11 +54,11 @@ class DryRunService:
     async def _check_board(
         self, principal: Principal, request: PartialRequest
     ) -> BoardCheck | None:
-        if (destination := request.destination(principal)) is None:
+        if (destination := request.find_destination(principal)) is None:
             return None
         return (await self._access.check_boards([destination]))[destination]
 
     async def _find_owner(self, principal: Principal, request: PartialRequest) -> Row | None:
-        if (pin_id := request.pin_id(principal)) is None:
+        if (pin_id := request.find_pin_id(principal)) is None:
             return None
         return await self._pins.find(principal.workspace_id, pin_id)

@@ -9,45 +9,59 @@ from tests.acceptance.hostile.framing import SMUGGLING
 
 DOCUMENT = ROOT / "docs" / "explanation" / "hostile-input.md"
 INTRODUCTION = """\
-# Hostile input and its answers
+# Hostile input
 
-Made from the catalogue in tests/acceptance/hostile by
-`python -m tests.acceptance.hostile.document`; a test compares. Each line is tried at every
-`make test`, through the gateway and directly at the service (test_requests.py), and after all of
-it: no process has died or grown, nothing was accepted but what the table says, no log has a trace,
-or a line that a client began. `-` is the same answer.
+After this page you can look up what each kind of hostile request gets as an answer, and you know
+which protections are the gateway's and which are the services' own.
 
-An answer without a code is the HTTP parser's own, in plain text, before any of Pinflow's code has
-run: Caddy's at the gateway, uvicorn's in a service. Two of Caddy's are 5xx, 501 and 505, as HTTP
-has no other for what they say. *row created* and *row failed* are what became of the import's row:
-what is wrong with a row fails that row. Services trust the network between them and the gateway:
-headers of any size, requests without a Host and slow headers are the gateway's to refuse. Let
-nothing else reach them.
+The page is generated from the catalogue in tests/acceptance/hostile by
+`python -m tests.acceptance.hostile.document`. A test compares it with the catalogue.
+
+## How it is tested
+
+Each line is tried through the gateway and directly at the service (test_requests.py). Afterwards no
+process has died or grown, and nothing was accepted but what the table says. No log has a stack
+trace, or a line that a client could begin.
+
+## How to read the tables
+
+- `-` means: the same answer as through the gateway.
+- An answer without a code is that of the HTTP parser, in plain text, before Pinflow's code runs:
+  Caddy's at the gateway, uvicorn's in a service. Two of Caddy's answers are 5xx, namely 501 and
+  505, because HTTP has no others for these cases.
+- *row created* and *row failed* say what became of the import's row. An error in a row fails that
+  row alone.
+
+## What only the gateway refuses
+
+Services trust the network between them and the gateway. Only the gateway refuses huge headers,
+requests without a Host, and slow headers. So let nothing else reach the services.
 """
 SLOW = """\
-## Slow and large, at once
+## Many slow or large requests at once
 
-test_floods.py does each of these with 200 to 250 clients, while another imports and queries.
+test_floods.py does each of these with 200 to 250 clients, while another client imports and
+queries.
 
 | tried | what happens |
 |---|---|
 | headers, a byte at a time | the gateway closes the connection after `read_header`, 10 s |
 | bodies, a byte at a time | 408 `request_timeout` after `PINFLOW_BODY_SECONDS`, 20 s; \
 the gateway's `read_body` is 30 s |
-| readers of a large job that do not read | the gateway closes after `write`, 60 s, \
-or `idle`, 75 s |
-| 200 imports of 5 MB at the same moment | read as far as \
-`PINFLOW_IMPORT_BODIES_AT_ONCE`, 64 MiB, allows; others wait 2 s: 503 `too_busy` |
+| clients that request a large job and do not read the answer | the gateway closes after `write`, \
+60 s, or `idle`, 75 s |
+| 200 imports of 5 MB at the same moment | they are read as far as \
+`PINFLOW_IMPORT_BODIES_AT_ONCE`, 64 MiB, allows; others wait 2 s, then 503 `too_busy` |
 | more requests than `PINFLOW_HTTP_CONCURRENCY`, 1000 | 503 `too_busy` \
 with Retry-After (test_http.py) |
 """
-
-
 HIDDEN = """\
-## A request hidden in another
+## A request hidden in another (request smuggling)
 
-No service ever sees one that the gateway did not take for a request of its own, answered on the
-same connection, and whoever comes next gets what is theirs (test_smuggling.py): """
+No service sees a request that the gateway did not treat as a request of its own and answer on the
+same connection. The next client on a connection gets its own answer. test_smuggling.py tries:
+
+"""
 
 
 def text() -> str:
@@ -65,7 +79,7 @@ def text() -> str:
             )
             + "\n"
         )
-    return "\n".join([*parts, SLOW, HIDDEN + "; ".join(one.name for one in SMUGGLING) + ".\n"])
+    return "\n".join([*parts, SLOW, HIDDEN + "".join(f"- {hidden.name}\n" for hidden in SMUGGLING)])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ PUBLISHER = "publisher"
 SAMPLE_SECONDS = 0.25
 """Seconds between two samples. At 20 000 rows a second, 5000 rows arrive in between."""
 MAX_IDLE_SECONDS = 2.0
+"""Further seconds between two samples while offsets do not change and no import arrives."""
 RETRY_SECONDS = 1.0
 
 
@@ -62,6 +63,7 @@ class BacklogMonitor:
         await self._reader.close()
 
     def problem(self) -> str | None:
+        """Returns None, because imports are also accepted without samples."""
         return None
 
     async def _run(self) -> None:

@@ -63,7 +63,7 @@ class ImportQueue:
         self._max_waiting = max_waiting
         self._timeout_seconds = timeout_seconds
         self._unconfirmed = ConcurrencyLimit(max_waiting)
-        self._written = 0
+        self._written_imports = 0
 
     @classmethod
     def from_settings(cls, settings: IngestSettings) -> "ImportQueue":
@@ -96,18 +96,18 @@ class ImportQueue:
         slot = ImportSlot(await self._acquire(workspace_id), self._unconfirmed)
         try:
             yield slot
-            self._written += 1
+            self._written_imports += 1
         finally:
             slot.release()
 
     async def _acquire(self, workspace_id: UUID) -> Reservation:
         self.require_queue_capacity(workspace_id)
-        written_before = self._written
+        written_before = self._written_imports
         try:
             return await self._queue.acquire(workspace_id)
         except WaitTimeout:
             seconds = f"{self._timeout_seconds:g}"
-            if self._written == written_before:
+            if self._written_imports == written_before:
                 raise BrokerUnavailable(f"No import could be written for {seconds} s") from None
             raise _overloaded(
                 f"This import waited {seconds} s and could not begin.",

@@ -73,7 +73,8 @@ def parse_csv(data: bytes) -> CsvTable:
 def _warn_of_unknown_columns(names: Sequence[str]) -> list[Notice]:
     """Returns a warning about unknown columns, if there are any.
 
-    Without it, a client would not notice a misspelled column before its rows are published.
+    Without it, a client would notice a misspelled column only after its rows are published and
+    their idempotency keys are used up.
     """
     unknown = [make_printable(name, 100) for name in names if name and name not in KNOWN_COLUMNS]
     if not unknown:
@@ -87,7 +88,7 @@ def _warn_of_unknown_columns(names: Sequence[str]) -> list[Notice]:
 
 
 def _decode(data: bytes) -> tuple[str, list[Notice]]:
-    """Decodes UTF-8, UTF-16 with BOM or, as the last resort, Windows-1252. Returns warnings too."""
+    """Decodes UTF-8, UTF-16 with BOM or, as the last resort, Windows-1252, with a warning."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16"), []
@@ -133,11 +134,11 @@ def _detect_delimiter(source: io.StringIO) -> str:
     beginning = source.read(MAX_DETECTION_CHARACTERS)
     source.seek(start)
 
-    def known_names(delimiter: str) -> int:
+    def count_known_names(delimiter: str) -> int:
         header = next(csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter), [])
         return len(KNOWN_COLUMNS.intersection(_normalize(header)))
 
-    return max(DELIMITERS, key=known_names)
+    return max(DELIMITERS, key=count_known_names)
 
 
 def _read_records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[list[str]]:
@@ -206,5 +207,8 @@ def _check_header(header: Sequence[str]) -> list[str]:
 
 def _build_row(names: Sequence[str], cells: Sequence[str]) -> RawRow:
     if len(cells) != len(names):
-        return WrongCellCount(f"expected {len(names)} cells, found {len(cells)}")
+        return WrongCellCount(
+            f"The row has {len(cells)} cells; the header has {len(names)}. "
+            "Quote cells that contain the delimiter."
+        )
     return {name: cell for name, cell in zip(names, cells, strict=True) if cell}

@@ -60,7 +60,7 @@ class MemoryLedger:
         for key in keys:
             self.entries[key] = self.entries[key]._replace(is_committed=True, decision=None)
 
-    def committed(self) -> set[str]:
+    def committed_request_ids(self) -> set[str]:
         return {key.request_id for key, entry in self.entries.items() if entry.is_committed}
 
 
@@ -69,7 +69,7 @@ class EveryWorkspace:
         return True
 
 
-class ImportLog:
+class FakeImportLog:
     """Appends while `gate` is open and fails for the requests in `failing`."""
 
     def __init__(self) -> None:
@@ -102,12 +102,12 @@ def ledger() -> MemoryLedger:
 
 
 @pytest.fixture
-async def log() -> ImportLog:
-    return ImportLog()
+async def log() -> FakeImportLog:
+    return FakeImportLog()
 
 
 @pytest.fixture
-def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestHandler:
+def handler(ledger: MemoryLedger, log: FakeImportLog) -> ImportRequestHandler:
     settings = IngestSettings(imports_at_once=2, consumer_poison_limit=3)
     return ImportRequestHandler(
         RequestedImportService(
@@ -116,8 +116,8 @@ def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestHandler:
     )
 
 
-def request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
-    return record(
+def build_request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
+    return build_record(
         json.dumps(
             {
                 "request_id": name,
@@ -129,11 +129,11 @@ def request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
     )
 
 
-def record(value: bytes, *more: tuple[str, bytes]) -> "ConsumerRecord[bytes, bytes]":
-    about = build_headers(
+def build_record(value: bytes, *more_headers: tuple[str, bytes]) -> "ConsumerRecord[bytes, bytes]":
+    headers = build_headers(
         EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC)
     )
-    return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, (*about, *more))
+    return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, (*headers, *more_headers))
 
 
 async def handle(
@@ -147,44 +147,46 @@ async def handle(
     ]
 
 
-def counted(outcome: str) -> float:
+def read_counter(outcome: str) -> float:
     return float(metrics.IMPORTS.labels("topic", outcome)._value.get())
 
 
 async def test_a_failed_append_neither_undoes_nor_repeats_the_others(
-    handler: ImportRequestHandler, ledger: MemoryLedger, log: ImportLog
+    handler: ImportRequestHandler, ledger: MemoryLedger, log: FakeImportLog
 ) -> None:
-    batch = [request("a"), request("b"), request("c")]
+    batch = [build_request("a"), build_request("b"), build_request("c")]
     log.failing = {"a": BrokerUnavailable("away")}
     with pytest.raises(BrokerUnavailable, match="away"):
         await handle(handler, *batch)
-    assert ledger.committed() == {"b", "c"}
+    assert ledger.committed_request_ids() == {"b", "c"}
     log.failing = {}
     await handle(handler, *batch)
     assert sorted(log.ended) == ["a", "b", "c"]
 
 
 async def test_no_append_is_still_running_when_a_batch_fails(
-    handler: ImportRequestHandler, ledger: MemoryLedger, log: ImportLog
+    handler: ImportRequestHandler, ledger: MemoryLedger, log: FakeImportLog
 ) -> None:
     """A running append would race with the retry, which uses the same job ids."""
     log.failing = {"a": BrokerUnavailable("away")}
     log.gate.clear()
-    handling = asyncio.create_task(handle(handler, request("a"), request("b")))
+    handling = asyncio.create_task(handle(handler, build_request("a"), build_request("b")))
     await eventually(lambda: sorted(log.begun) == ["a", "b"])
     assert not handling.done()
     log.gate.set()
     with pytest.raises(BrokerUnavailable):
         await handling
-    assert ledger.committed() == {"b"}
+    assert ledger.committed_request_ids() == {"b"}
 
 
 async def test_concurrent_appends_are_limited_by_imports_at_once(
-    handler: ImportRequestHandler, log: ImportLog
+    handler: ImportRequestHandler, log: FakeImportLog
 ) -> None:
     """More appends would wait while their deadline runs."""
     log.gate.clear()
-    handling = asyncio.create_task(handle(handler, *(request(str(number)) for number in range(8))))
+    handling = asyncio.create_task(
+        handle(handler, *(build_request(str(number)) for number in range(8)))
+    )
     await eventually(lambda: len(log.begun) == 2)
     for _ in range(100):
         await asyncio.sleep(0)
@@ -195,22 +197,22 @@ async def test_concurrent_appends_are_limited_by_imports_at_once(
 
 
 async def test_an_import_is_counted_once_after_its_append(
-    handler: ImportRequestHandler, log: ImportLog
+    handler: ImportRequestHandler, log: FakeImportLog
 ) -> None:
     accepted, rejected, rows = (
-        counted("accepted"),
-        counted("rejected"),
+        read_counter("accepted"),
+        read_counter("rejected"),
         metrics.ROWS_SETTLED.labels("ingest", "failed")._value.get(),
     )
-    batch = [request("a"), request("b", rows=[])]
+    batch = [build_request("a"), build_request("b", rows=[])]
     log.failing = {"a": BrokerUnavailable("away"), "b": BrokerUnavailable("away")}
     with pytest.raises(BrokerUnavailable):
         await handle(handler, *batch)
-    assert (counted("accepted"), counted("rejected")) == (accepted, rejected)
+    assert (read_counter("accepted"), read_counter("rejected")) == (accepted, rejected)
     log.failing = {}
     for _ in range(2):
         await handle(handler, *batch)
-    assert (counted("accepted"), counted("rejected")) == (accepted + 1, rejected + 1)
+    assert (read_counter("accepted"), read_counter("rejected")) == (accepted + 1, rejected + 1)
     assert metrics.ROWS_SETTLED.labels("ingest", "failed")._value.get() == rows + 1
 
 
@@ -218,7 +220,7 @@ async def test_an_import_is_counted_once_after_its_append(
 async def test_a_dead_letters_message_names_the_fault_without_the_payload(
     handler: ImportRequestHandler, field: str
 ) -> None:
-    (message,) = await handle(handler, request("a", **{field: ["s3cret"]}))
+    (message,) = await handle(handler, build_request("a", **{field: ["s3cret"]}))
     assert message.startswith(f"{field}: ")
     assert "s3cret" not in message
 
@@ -233,24 +235,26 @@ async def test_bodies_are_parsed_off_the_event_loop(
         return parse_json(body)
 
     monkeypatch.setattr(requests, "parse_json", watched)
-    await handle(handler, request("a"), request("b"))
+    await handle(handler, build_request("a"), build_request("b"))
     assert threads
     assert threading.get_ident() not in threads
 
 
 async def test_invariant_8_the_rows_of_a_replayed_request_carry_its_replay_count(
-    handler: ImportRequestHandler, log: ImportLog
+    handler: ImportRequestHandler, log: FakeImportLog
 ) -> None:
-    again = record(request("again").value or b"", ("pinflow-replay-count", b"2"), ("trace", b"x"))
-    assert await handle(handler, request("first"), again) == []
+    again = build_record(
+        build_request("again").value or b"", ("pinflow-replay-count", b"2"), ("trace", b"x")
+    )
+    assert await handle(handler, build_request("first"), again) == []
     assert sorted(log.headers) == [[], [("pinflow-replay-count", b"2")]]
 
 
 async def test_invariant_4_a_redelivered_request_is_not_decided_again(
-    handler: ImportRequestHandler, log: ImportLog, monkeypatch: pytest.MonkeyPatch
+    handler: ImportRequestHandler, log: FakeImportLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kafka may have the first batch, and a newer version may have other rules."""
-    request_record = request("a")
+    request_record = build_request("a")
     log.failing = {"a": AcceptanceUnknown("silent")}
     with pytest.raises(AcceptanceUnknown):
         await handle(handler, request_record)
@@ -269,7 +273,7 @@ async def test_invariant_4_a_redelivered_request_is_not_decided_again(
 async def test_a_request_that_another_replica_has_committed_is_not_sent_again(
     handler: ImportRequestHandler,
     ledger: MemoryLedger,
-    log: ImportLog,
+    log: FakeImportLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store_decision = ledger.store_decision
@@ -279,5 +283,5 @@ async def test_a_request_that_another_replica_has_committed_is_not_sent_again(
         return await store_decision(key, job_id, decision)
 
     monkeypatch.setattr(ledger, "store_decision", late)
-    assert await handle(handler, request("a")) == []
+    assert await handle(handler, build_request("a")) == []
     assert log.batches == []

@@ -77,8 +77,12 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
 
 
 def test_a_row_with_a_wrong_cell_count_fails_alone() -> None:
-    rows: list[Any] = [submitted(), WrongCellCount("expected 9 cells, found 10"), submitted()]
+    rows: list[Any] = [
+        submitted(),
+        WrongCellCount("The row has 10 cells; the header has 9."),
+        submitted(),
+    ]
     parsed = validate(rows)
     assert [row.row_number for row in parsed.valid] == [1, 3]
-    assert parsed.failed[0].error_message == "expected 9 cells, found 10"
+    assert parsed.failed[0].error_message == "The row has 10 cells; the header has 9."
     assert parsed.total == 3

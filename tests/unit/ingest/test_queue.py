@@ -39,7 +39,7 @@ def new_scene(*, at_once: int = 1, max_waiting: int = 100, timeout_seconds: floa
     )
 
 
-async def settle() -> None:
+async def run_ready_tasks() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -47,7 +47,7 @@ async def settle() -> None:
 async def test_imports_beyond_the_limit_wait() -> None:
     scene = new_scene(at_once=2)
     tasks = [scene.begin(f"a{number}", A) for number in range(5)]
-    await settle()
+    await run_ready_tasks()
     assert scene.begun == ["a0", "a1"]
     for number in range(5):
         await has_begun(scene, f"a{number}")
@@ -58,9 +58,9 @@ async def test_imports_beyond_the_limit_wait() -> None:
 async def test_an_import_of_another_workspace_waits_for_only_one_import_of_a_flood() -> None:
     scene = new_scene()
     tasks = [scene.begin(f"a{number}", A) for number in range(5)]
-    await settle()
+    await run_ready_tasks()
     tasks += [scene.begin("b0", B), scene.begin("b1", B)]
-    await settle()
+    await run_ready_tasks()
     order = ["a0", "a1", "b0", "a2", "b1", "a3", "a4"]
     for name in order:
         await has_begun(scene, name)
@@ -72,7 +72,7 @@ async def test_an_import_of_another_workspace_waits_for_only_one_import_of_a_flo
 async def test_a_full_queue_refuses_at_once_and_has_a_reserve_for_another_workspace() -> None:
     scene = new_scene(max_waiting=10)
     tasks = [scene.begin(f"a{number}", A) for number in range(11)]
-    await settle()
+    await run_ready_tasks()
     with pytest.raises(Overloaded) as refusal:
         async with scene.queue.slot(A):
             raise AssertionError("not reached")
@@ -82,7 +82,7 @@ async def test_a_full_queue_refuses_at_once_and_has_a_reserve_for_another_worksp
         refusal.value.details["current"],
     ) == (429, 10, 10)
     tasks.append(scene.begin("b", B))
-    await settle()
+    await run_ready_tasks()
     scene.end("a0")
     for name in ["a1", "b", *(f"a{number}" for number in range(2, 11))]:
         scene.end(name)
@@ -93,9 +93,9 @@ async def test_a_full_queue_refuses_at_once_and_has_a_reserve_for_another_worksp
 async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_written() -> None:
     scene = new_scene(at_once=2, timeout_seconds=0.05)
     tasks = [scene.begin("a0", A), scene.begin("a1", A)]
-    await settle()
+    await run_ready_tasks()
     first, second = scene.begin("a2", A), scene.begin("a3", A)
-    await settle()
+    await run_ready_tasks()
     scene.end("a0")
     await has_begun(scene, "a2")
     with pytest.raises(Overloaded):
@@ -108,7 +108,7 @@ async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_writ
 async def test_a_wait_that_is_too_long_is_a_broker_outage_if_no_import_was_written() -> None:
     scene = new_scene(timeout_seconds=0.05)
     task = scene.begin("a0", A)
-    await settle()
+    await run_ready_tasks()
     with pytest.raises(BrokerUnavailable):
         async with scene.queue.slot(A):
             raise AssertionError("not reached")
@@ -123,9 +123,9 @@ async def has_begun(scene: Scene, name: str) -> None:
 async def test_no_slot_is_lost_when_waiting_clients_disconnect() -> None:
     scene = new_scene()
     holding = scene.begin("a0", A)
-    await settle()
+    await run_ready_tasks()
     waiting = [scene.begin(f"a{number}", A) for number in range(1, 20)]
-    await settle()
+    await run_ready_tasks()
     for task in waiting[::2]:
         task.cancel()
     scene.end("a0")  # before the canceled tasks have run

@@ -86,7 +86,7 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
         {},
         submitted(image_url=None),
         submitted(asset_id=str(uuid4())),
-        WrongCellCount("expected 9 cells, found 10"),
+        WrongCellCount("The row has 10 cells; the header has 9."),
         submitted(title="a\0b"),
         submitted(related_terms=[1]),
     ]

@@ -1,4 +1,4 @@
-"""The private parts of aiokafka that Pinflow uses exist in the version that is installed."""
+"""The installed aiokafka has all private parts that Pinflow uses."""
 
 import inspect
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from shared.kafka import aiokafka_internals, connection
 
 
 def test_the_installed_aiokafka_is_the_version_that_was_checked() -> None:
-    """Read aiokafka's changes, then raise the version here and in the module's docstring."""
+    """Before an update, read aiokafka's changelog. Then change both versions below."""
     assert version("aiokafka").startswith("0.14.")
     assert "0.14.0" in (aiokafka_internals.__doc__ or "")
 
@@ -38,7 +38,7 @@ def test_the_installed_aiokafka_is_the_version_that_was_checked() -> None:
 )
 def test_the_private_attributes_exist(owner: type, names: list[str]) -> None:
     source = "".join(
-        inspect.getsource(one) for one in owner.__mro__ if one.__module__.startswith("aiokafka")
+        inspect.getsource(base) for base in owner.__mro__ if base.__module__.startswith("aiokafka")
     )
     missing = [
         name for name in names if f"self.{name}" not in source and f"def {name}" not in source

@@ -1,4 +1,4 @@
-"""How long a key is believed: fresh, revoked, and while the database is away."""
+"""The cache of API keys: how long a key stays valid, also while the database is down."""
 
 import asyncio
 from uuid import uuid4
@@ -15,20 +15,20 @@ from tests.support.waiting import eventually
 
 
 class Keys:
-    """A table of keys that can be away."""
+    """A table of API keys that can be unavailable or silent."""
 
     def __init__(self) -> None:
         self.principals: dict[bytes, Principal] = {}
-        self.away = False
-        self.asked = 0
+        self.is_down = False
+        self.lookups = 0
         self.answers = asyncio.Event()
         self.answers.set()
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
-        self.asked += 1
+        self.lookups += 1
         await self.answers.wait()
-        if self.away:
-            raise DatabaseUnavailable("away")
+        if self.is_down:
+            raise DatabaseUnavailable("down")
         return self.principals.get(key_hash)
 
     def add(self, plain: str) -> Principal:
@@ -61,7 +61,7 @@ def authenticator(keys: Keys, clock: Clock) -> Authenticator:
     )
 
 
-async def refused(authenticator: Authenticator, key: str | None) -> str:
+async def read_refusal(authenticator: Authenticator, key: str | None) -> str:
     with pytest.raises(ApiError) as error:
         await authenticator.authenticate(key)
     assert error.value.headers["WWW-Authenticate"].startswith("Bearer")
@@ -72,7 +72,7 @@ async def refused(authenticator: Authenticator, key: str | None) -> str:
 async def test_a_missing_or_unknown_key_is_refused(
     authenticator: Authenticator, key: str | None
 ) -> None:
-    assert await refused(authenticator, key) == "unauthorized"
+    assert await read_refusal(authenticator, key) == "unauthorized"
 
 
 async def test_a_cached_key_is_not_looked_up_again(
@@ -81,10 +81,10 @@ async def test_a_cached_key_is_not_looked_up_again(
     principal = keys.add("k")
     for _ in range(3):
         assert await authenticator.authenticate("k") == principal
-    assert keys.asked == 1
+    assert keys.lookups == 1
     clock.now += 5
     await authenticator.authenticate("k")
-    assert keys.asked == 2
+    assert keys.lookups == 2
 
 
 async def test_a_cached_key_does_not_wait_for_a_silent_database(
@@ -98,7 +98,7 @@ async def test_a_cached_key_does_not_wait_for_a_silent_database(
     assert await authenticator.authenticate("k") == principal
     clock.now += 1
     assert await authenticator.authenticate("k") == principal
-    assert keys.asked == 2  # the question still stands; nobody asks again
+    assert keys.lookups == 2  # the first lookup still waits; no second one is started
     keys.principals.clear()
     keys.answers.set()
 
@@ -120,13 +120,13 @@ async def test_a_revocation_takes_effect_when_the_cache_entry_expires(
     keys.principals.clear()
     await authenticator.authenticate("k")
     clock.now += 5
-    assert await refused(authenticator, "k") == "unauthorized"
+    assert await read_refusal(authenticator, "k") == "unauthorized"
 
 
 async def test_a_new_key_is_accepted_although_it_was_refused_before(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    await refused(authenticator, "k")
+    await read_refusal(authenticator, "k")
     keys.add("k")
     clock.now += 5
     await authenticator.authenticate("k")
@@ -137,7 +137,7 @@ async def test_while_the_database_is_down_a_cached_key_is_accepted_and_another_g
 ) -> None:
     principal = keys.add("k")
     await authenticator.authenticate("k")
-    keys.away = True
+    keys.is_down = True
     clock.now += 200
     assert await authenticator.authenticate("k") == principal
     with pytest.raises(DatabaseUnavailable):
@@ -155,35 +155,35 @@ async def test_many_invalid_keys_evict_no_valid_key_from_the_cache(
     for number in range(11_000):
         with pytest.raises(ApiError):
             await authenticator.authenticate(f"wrong-{number}")
-    asked = keys.asked
+    before = keys.lookups
     await authenticator.authenticate("k")
-    assert keys.asked == asked
+    assert keys.lookups == before
 
 
 def test_keys_are_random_and_only_their_hash_is_stored() -> None:
-    one, other = new_api_key(), new_api_key()
-    assert one.plain != other.plain
-    assert one.hashed == hash_api_key(one.plain)
-    assert one.plain.encode() not in one.hashed
-    assert len(one.prefix) < len(one.plain) / 3
+    first, second = new_api_key(), new_api_key()
+    assert first.plain != second.plain
+    assert first.hashed == hash_api_key(first.plain)
+    assert first.plain.encode() not in first.hashed
+    assert len(first.prefix) < len(first.plain) / 3
 
 
 async def test_a_cache_entry_expires_counted_from_the_start_of_its_lookup(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    """Or a key revoked while a slow database was asked would be believed for longer than the
-    cache's seconds.
+    """Otherwise a key revoked during a slow lookup would stay valid for longer than
+    access_cache_seconds.
     """
     keys.add("k")
     keys.answers.clear()
-    asking = asyncio.create_task(authenticator.authenticate("k"))
-    await eventually(lambda: keys.asked == 1)
+    lookup = asyncio.create_task(authenticator.authenticate("k"))
+    await eventually(lambda: keys.lookups == 1)
     clock.now += 4
     keys.answers.set()
-    await asking
+    await lookup
     keys.principals.clear()
     clock.now += 1
-    assert await refused(authenticator, "k") == "unauthorized"
+    assert await read_refusal(authenticator, "k") == "unauthorized"
 
 
 async def test_a_revoked_key_is_not_accepted_again_while_the_database_is_down(
@@ -193,8 +193,8 @@ async def test_a_revoked_key_is_not_accepted_again_while_the_database_is_down(
     await authenticator.authenticate("k")
     keys.principals.clear()
     clock.now += 5
-    await refused(authenticator, "k")
-    keys.away = True
+    await read_refusal(authenticator, "k")
+    keys.is_down = True
     clock.now += 10
     with pytest.raises(DatabaseUnavailable):
         await authenticator.authenticate("k")

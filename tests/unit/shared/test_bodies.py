@@ -1,4 +1,4 @@
-"""What of a body is read, how much of it at once, and what is said of one that is not."""
+"""Reading request bodies: the limits on size, time and memory, and the refusals."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,17 +16,20 @@ LIMIT = 4 * SMALL_BODY_BYTES
 
 
 def request(*chunks: bytes, **headers: str) -> Request:
-    """One whose body comes in these chunks, and then no further."""
+    """Builds a request whose body arrives in these chunks.
 
-    async def come() -> AsyncIterator[Message]:
+    With headers that announce a longer body, the rest never arrives.
+    """
+
+    async def arrive() -> AsyncIterator[Message]:
         for chunk in chunks:
             yield {"type": "http.request", "body": chunk, "more_body": True}
 
-    coming = come()
+    arriving = arrive()
     ends = "content-length" not in {name.replace("_", "-") for name in headers}
 
     async def receive() -> Message:
-        message = await anext(coming, None)
+        message = await anext(arriving, None)
         if message is None and not ends:
             await asyncio.Event().wait()
         return message or {"type": "http.request", "body": b"", "more_body": False}
@@ -35,30 +38,30 @@ def request(*chunks: bytes, **headers: str) -> Request:
     return Request({"type": "http", "method": "POST", "headers": named}, receive)
 
 
-def bodies(*, seconds: float = 10) -> BodyReader:
+def build_reader(*, seconds: float = 10) -> BodyReader:
     return BodyReader(limit_bytes=LIMIT, timeout_seconds=seconds, total_bytes=2 * LIMIT)
 
 
-async def refusal_of(reader: BodyReader, one: Request) -> tuple[HTTPStatus, ErrorCode]:
+async def read_refusal(reader: BodyReader, body: Request) -> tuple[HTTPStatus, ErrorCode]:
     with pytest.raises(ApiError) as refused:
-        async with reader.read(one):
+        async with reader.read(body):
             pass
     return refused.value.status, refused.value.code
 
 
 async def test_a_body_up_to_the_limit_is_read_completely() -> None:
-    async with bodies().read(request(b"x" * LIMIT)) as body:
+    async with build_reader().read(request(b"x" * LIMIT)) as body:
         assert len(body) == LIMIT
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_length": str(LIMIT + 1)}])
 async def test_a_body_over_the_limit_is_refused(headers: dict[str, str]) -> None:
-    answer = await refusal_of(bodies(seconds=0.1), request(b"x" * LIMIT, b"x", **headers))
+    answer = await read_refusal(build_reader(seconds=0.1), request(b"x" * LIMIT, b"x", **headers))
     assert answer == (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE)
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_refused() -> None:
-    answer = await refusal_of(bodies(seconds=0.05), request(b"x", content_length="2"))
+    answer = await read_refusal(build_reader(seconds=0.05), request(b"x", content_length="2"))
     assert answer == (HTTPStatus.REQUEST_TIMEOUT, ErrorCode.REQUEST_TIMEOUT)
 
 
@@ -66,23 +69,23 @@ async def test_large_bodies_wait_for_memory_and_are_refused_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shared.http.bodies.WAIT_SECONDS", 0.05)
-    reader = bodies()
+    reader = build_reader()
     large = [b"x" * SMALL_BODY_BYTES] * 4
     async with reader.read(request(*large)):
-        assert await refusal_of(reader, request(*large)) == (
+        assert await read_refusal(reader, request(*large)) == (
             HTTPStatus.SERVICE_UNAVAILABLE,
             ErrorCode.TOO_BUSY,
         )
         async with reader.read(request(b"[]")) as small:
-            assert small == b"[]"  # what is small has room of its own
+            assert small == b"[]"  # small bodies need no reservation
     async with reader.read(request(*large)):
         pass
 
 
 async def test_a_slow_body_reserves_memory_only_for_received_bytes() -> None:
-    reader = bodies()
+    reader = build_reader()
     slow = [
-        asyncio.create_task(refusal_of(reader, request(b"x", content_length=str(LIMIT))))
+        asyncio.create_task(read_refusal(reader, request(b"x", content_length=str(LIMIT))))
         for _ in range(100)
     ]
     await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Bytes are reserved in the order in which they were asked for, and none is ever lost."""
+"""ByteBudget grants bytes in the order of the requests, and never loses any."""
 
 import asyncio
 import random
@@ -14,15 +14,15 @@ async def test_released_bytes_go_to_the_longest_waiting_request() -> None:
     held = [await budget.acquire(size) for size in (4, 4, 2)]
     served: list[str] = []
 
-    async def ask(name: str, size: int) -> None:
+    async def reserve(name: str, size: int) -> None:
         await budget.acquire(size)
         served.append(name)
 
-    waiting = [asyncio.create_task(ask("large", 8)), asyncio.create_task(ask("small", 2))]
+    waiting = [asyncio.create_task(reserve("large", 8)), asyncio.create_task(reserve("small", 2))]
     await asyncio.sleep(0)
     held[0].release()
     await asyncio.sleep(0)
-    assert not served  # small would fit, but is not let past
+    assert not served  # the small request would fit, but must not overtake
     held[1].release()
     await eventually(lambda: served == ["large"])
     held[2].release()
@@ -49,21 +49,21 @@ async def test_a_request_that_waits_too_long_is_refused() -> None:
 
 
 async def test_no_byte_is_lost_when_requests_give_up() -> None:
-    chance = random.Random(4)
+    generator = random.Random(4)
     budget = ByteBudget(100, timeout_seconds=0.002)
 
     async def use() -> None:
         try:
-            reservation = await budget.acquire(chance.randint(1, 100))
+            reservation = await budget.acquire(generator.randint(1, 100))
         except WaitTimeout:
             return
         with reservation:
-            await asyncio.sleep(chance.random() / 500)
+            await asyncio.sleep(generator.random() / 500)
 
     for _ in range(20):
         users = [asyncio.create_task(use()) for _ in range(50)]
         await asyncio.sleep(0.001)
-        for user in chance.sample(users, 10):
+        for user in generator.sample(users, 10):
             user.cancel()
         results = await asyncio.gather(*users, return_exceptions=True)
         assert all(

@@ -1,4 +1,4 @@
-"""What is cut up stays whole and in order."""
+"""Chunks contain all items in their order."""
 
 import pytest
 

@@ -1,5 +1,6 @@
-"""How a consumer shares the loop while it decodes, and when it gives its process up; the rest wants
-a broker (tests/integration).
+"""A consumer's use of the event loop while it decodes, and the ends of its process.
+
+Tests that need a broker are in tests/integration.
 """
 
 import asyncio
@@ -27,10 +28,10 @@ from tests.support.waiting import eventually
 
 class Handler:
     def __init__(self) -> None:
-        self.portions: list[int] = []
+        self.chunk_sizes: list[int] = []
 
     def decode(self, records: Batch) -> tuple[list[Any], list[DeadLetter]]:
-        self.portions.append(len(records))
+        self.chunk_sizes.append(len(records))
         return list(records), []
 
     async def process(
@@ -40,14 +41,14 @@ class Handler:
 
 
 class Kafka:
-    """What the watch asks; counts how often."""
+    """Replaces the check whether Kafka answers, and counts its calls."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.asked = 0
+        self.checks = 0
         self._error = error
 
     async def __call__(self, _settings: ServiceSettings) -> None:
-        self.asked += 1
+        self.checks += 1
         if self._error is not None:
             raise self._error
 
@@ -59,7 +60,7 @@ def handler() -> Handler:
 
 @pytest.fixture
 def consumer(handler: Handler) -> BatchConsumer:
-    """Never started: without partitions, and without a poll."""
+    """A consumer that was never started: it has no partitions and fetches nothing."""
     return BatchConsumer(subscription_of(), ServiceSettings(), handler, MemorySender())
 
 
@@ -71,27 +72,27 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Kafka:
-    return _installed(monkeypatch, Kafka())
+    return _install(monkeypatch, Kafka())
 
 
-def _installed(monkeypatch: pytest.MonkeyPatch, kafka: Kafka) -> Kafka:
+def _install(monkeypatch: pytest.MonkeyPatch, kafka: Kafka) -> Kafka:
     monkeypatch.setattr(health_module, "require_topics", kafka)
     return kafka
 
 
-async def fetching(consumer: BatchConsumer, fetch: Callable[[], Awaitable[Batch]]) -> Batch:
-    """Has a consumer fetch, with `fetch` in aiokafka's place."""
+async def fetch_with(consumer: BatchConsumer, fetch: Callable[[], Awaitable[Batch]]) -> Batch:
+    """Fetches a batch with `fetch` in place of aiokafka's."""
     consumer._member.fetch = fetch  # type: ignore[method-assign, assignment]
     return await consumer._fetcher.fetch()
 
 
-async def _lost(consumer: BatchConsumer) -> None:
+async def _expect_lost(consumer: BatchConsumer) -> None:
     with pytest.raises(ConsumerLost, match="got no answer to fetches although Kafka answers"):
         await asyncio.wait_for(consumer.watch(), 10)
     assert (consumer.problem() or "").startswith("lost")
 
 
-async def _goes_on(
+async def _expect_running(
     consumer: BatchConsumer, seen: Callable[[], bool] | Callable[[], Awaitable[bool]]
 ) -> None:
     watch = asyncio.create_task(consumer.watch())
@@ -107,19 +108,19 @@ async def test_a_consumer_without_answers_is_lost_if_kafka_answers_other_clients
     consumer: BatchConsumer, answering: Kafka
 ) -> None:
     await consumer.rebalance_listener.on_partitions_assigned(set())
-    await _lost(consumer)
-    assert answering.asked == health_module.MAX_SILENCES
+    await _expect_lost(consumer)
+    assert answering.checks == health_module.MAX_SILENCES
 
 
 async def test_a_consumer_that_never_gets_partitions_is_lost(
     consumer: BatchConsumer, answering: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A consumer without partitions counts as polled a moment ago: that is so while it has been
-    given none, not before.
+    """A member counts as answered while its group assigned it no partitions, but not before an
+    assignment.
     """
     monkeypatch.setattr(consumer.progress, "last_polled_at", lambda: float("inf"))
-    await _lost(consumer)
-    assert answering.asked == health_module.MAX_SILENCES
+    await _expect_lost(consumer)
+    assert answering.checks == health_module.MAX_SILENCES
 
 
 @pytest.mark.parametrize(
@@ -128,9 +129,9 @@ async def test_a_consumer_that_never_gets_partitions_is_lost(
 async def test_invariant_9_a_consumer_waits_while_kafka_is_unavailable(
     consumer: BatchConsumer, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kafka = _installed(monkeypatch, Kafka(error))
+    kafka = _install(monkeypatch, Kafka(error))
     await consumer.rebalance_listener.on_partitions_assigned(set())
-    await _goes_on(consumer, lambda: kafka.asked > 3 * health_module.MAX_SILENCES)
+    await _expect_running(consumer, lambda: kafka.checks > 3 * health_module.MAX_SILENCES)
     assert consumer.problem() == "no answer to fetches"
 
 
@@ -138,16 +139,16 @@ async def test_a_consumer_that_processes_a_batch_is_not_silent(
     consumer: BatchConsumer, answering: Kafka
 ) -> None:
     await consumer.rebalance_listener.on_partitions_assigned(set())
-    looked = 0
+    idle_checks = 0
 
-    def looks() -> bool:
-        nonlocal looked
-        looked += 1
+    def count_check() -> bool:
+        nonlocal idle_checks
+        idle_checks += 1
         return False
 
-    consumer._idle.is_set = looks  # type: ignore[method-assign]
-    await _goes_on(consumer, lambda: looked > 10)
-    assert answering.asked == 0
+    consumer._idle.is_set = count_check  # type: ignore[method-assign]
+    await _expect_running(consumer, lambda: idle_checks > 10)
+    assert answering.checks == 0
 
 
 @pytest.mark.parametrize(
@@ -156,13 +157,13 @@ async def test_a_consumer_that_processes_a_batch_is_not_silent(
 async def test_any_unexpected_error_of_a_fetch_ends_the_process(
     consumer: BatchConsumer, error: Exception
 ) -> None:
-    """FastStream would begin its loop anew, behind the records that were dropped."""
+    """FastStream's own loop would continue after the dropped records."""
 
     async def fails() -> Batch:
         raise error
 
     with pytest.raises(ConsumerStoppedError):
-        await fetching(consumer, fails)
+        await fetch_with(consumer, fails)
     with pytest.raises(ConsumerLost, match=str(error)):
         await consumer.watch()
 
@@ -172,14 +173,14 @@ async def test_a_stopped_consumer_is_not_lost(consumer: BatchConsumer) -> None:
         raise ConsumerStoppedError
 
     with pytest.raises(ConsumerStoppedError):
-        await fetching(consumer, stopped)
+        await fetch_with(consumer, stopped)
     assert consumer.problem() == "no partitions assigned yet"
 
 
 async def test_a_batch_that_cannot_be_rewound_ends_the_process(
     consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going on would commit past it."""
+    """Otherwise the next commit would skip it."""
 
     async def fetch() -> Batch:
         return (_record(b"", 0),)
@@ -204,7 +205,7 @@ async def test_the_rate_limit_applies_only_after_a_batch_that_was_not_full(
             turns += int(amount)
 
     rate_limit = Counting(1)
-    paced = BatchConsumer(
+    limited = BatchConsumer(
         subscription_of(max_records=3),
         ServiceSettings(),
         handler,
@@ -218,7 +219,7 @@ async def test_the_rate_limit_applies_only_after_a_batch_that_was_not_full(
         return tuple(_record(b"", offset) for offset in range(next(sizes)))
 
     for count in expected:
-        await fetching(paced, fetch)
+        await fetch_with(limited, fetch)
         assert turns == count
 
 
@@ -229,7 +230,7 @@ async def test_other_tasks_run_between_the_chunks_of_a_large_batch(
 
     async def another() -> None:
         while True:
-            turns.append(len(handler.portions))
+            turns.append(len(handler.chunk_sizes))
             await asyncio.sleep(0)
 
     task = asyncio.create_task(another())
@@ -237,7 +238,7 @@ async def test_other_tasks_run_between_the_chunks_of_a_large_batch(
     decoded, _ = await decode_in_chunks(handler, records)
     task.cancel()
     assert decoded == records
-    assert handler.portions == [2, 2, 2]
+    assert handler.chunk_sizes == [2, 2, 2]
     assert {1, 2} <= set(turns)
 
 

@@ -1,4 +1,4 @@
-"""Cursors come back as they went out; nothing else is taken for one."""
+"""Cursors are read as they were written. Anything else is refused."""
 
 import json
 from base64 import urlsafe_b64encode
@@ -20,10 +20,10 @@ from shared.http.pagination.cursors import (
 
 ID = UUID(int=7)
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
-WRITTEN = {"version": 1, "order": "pins.created_at_desc", "value": NOON.isoformat(), "id": str(ID)}
+DOCUMENT = {"version": 1, "order": "pins.created_at_desc", "value": NOON.isoformat(), "id": str(ID)}
 
 
-def encoded(document: object) -> str:
+def encode(document: object) -> str:
     return urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
 
@@ -45,9 +45,9 @@ def test_a_cursor_with_a_text_is_read_as_it_was_written_and_is_short(value: str)
 
 
 def test_a_cursor_of_an_earlier_release_can_be_read() -> None:
-    """Clients hold on to them: the format is changed by a new version only."""
+    """Clients keep cursors, so a changed format needs a new version number."""
     cursor = Cursor("pins.created_at_desc", NOON, ID)
-    assert read_cursor(encoded(WRITTEN), cursor.order, is_time=True) == cursor
+    assert read_cursor(encode(DOCUMENT), cursor.order, is_time=True) == cursor
 
 
 @pytest.mark.parametrize(
@@ -58,16 +58,16 @@ def test_a_cursor_of_an_earlier_release_can_be_read() -> None:
         "ä",
         "====",
         "not base64!",
-        encoded([]),
-        encoded("x"),
-        encoded({}),
-        encoded(WRITTEN | {"version": 2}),
-        encoded(WRITTEN | {"more": 1}),
-        encoded(WRITTEN | {"id": "7"}),
-        encoded(WRITTEN | {"value": "noon"}),
-        encoded(WRITTEN | {"value": 7}),
-        encoded(WRITTEN | {"value": "infinity"}),
-        encoded(WRITTEN | {"value": "0001-01-01T00:00:00+14:00"}),
+        encode([]),
+        encode("x"),
+        encode({}),
+        encode(DOCUMENT | {"version": 2}),
+        encode(DOCUMENT | {"more": 1}),
+        encode(DOCUMENT | {"id": "7"}),
+        encode(DOCUMENT | {"value": "noon"}),
+        encode(DOCUMENT | {"value": 7}),
+        encode(DOCUMENT | {"value": "infinity"}),
+        encode(DOCUMENT | {"value": "0001-01-01T00:00:00+14:00"}),
         urlsafe_b64encode(b'{"version":1,"order":"\xff"}').decode(),
     ],
 )
@@ -79,7 +79,7 @@ def test_an_invalid_cursor_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("value", [None, "a\0b", "\ud800"])
 def test_a_cursor_with_an_impossible_text_is_refused(value: Any) -> None:
-    written = encoded({**WRITTEN, "order": "pins.title_asc", "value": value})
+    written = encode({**DOCUMENT, "order": "pins.title_asc", "value": value})
     with pytest.raises(ApiError):
         read_cursor(written, "pins.title_asc", is_time=False)
 

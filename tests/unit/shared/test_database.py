@@ -1,4 +1,4 @@
-"""What a driver's error means: a fault that passes is waited for, whatever Postgres calls it."""
+"""The classification of Postgres errors: transient, about a value, or a bug."""
 
 import psycopg
 import pytest
@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from shared.postgres.database import REJECTED_VALUE_ERRORS, Database, is_transient
 from shared.runtime.settings import DatabaseSettings
 
-PASSING = [
+TRANSIENT = [
     errors.ConnectionFailure,
     errors.TooManyConnections,
     errors.AdminShutdown,
@@ -27,7 +27,7 @@ INTEGRITY = [
     errors.UniqueViolation,
     errors.ForeignKeyViolation,
 ]
-ABOUT_A_VALUE = [
+VALUE_ERRORS = [
     psycopg.DataError,
     errors.DatetimeFieldOverflow,
     errors.StringDataRightTruncation,
@@ -35,7 +35,7 @@ ABOUT_A_VALUE = [
 ]
 
 
-@pytest.mark.parametrize("error", PASSING)
+@pytest.mark.parametrize("error", TRANSIENT)
 def test_invariant_9_a_temporary_error_is_transient(error: type[psycopg.Error]) -> None:
     assert is_transient(error())
     assert not issubclass(error, REJECTED_VALUE_ERRORS)
@@ -49,7 +49,7 @@ def test_invariant_9_a_constraint_violation_is_neither_transient_nor_a_rejected_
     assert not issubclass(error, REJECTED_VALUE_ERRORS)
 
 
-@pytest.mark.parametrize("error", ABOUT_A_VALUE)
+@pytest.mark.parametrize("error", VALUE_ERRORS)
 def test_an_error_about_a_value_rejects_the_value(error: type[psycopg.Error]) -> None:
     assert not is_transient(error())
     assert issubclass(error, REJECTED_VALUE_ERRORS)

@@ -1,4 +1,4 @@
-"""Invariant 8: a poison record never vanishes; what is kept of it says where it was and why."""
+"""Invariant 8: poison is never lost. Its dead letter contains the record, origin and reason."""
 
 from aiokafka import ConsumerRecord
 
@@ -80,7 +80,10 @@ def test_a_value_too_large_for_the_topic_is_truncated_and_marked() -> None:
 
 
 def test_too_large_headers_are_dropped_and_the_dead_letter_is_marked() -> None:
-    """Kafka would refuse the letter, and its record would be tried again for ever."""
+    """Kafka would refuse the dead letter, and its record would be retried for ever.
+
+    Headers can be this large if their producer had compressed them.
+    """
     given = [("trace", b"kept"), ("large", b"x" * 8 * MEBIBYTE), ("after", b"y")]
     record = to_record(
         DeadLetter(consumed(*given, value=b"v" * MAX_VALUE_BYTES), REASON), service="status"

@@ -1,4 +1,4 @@
-"""What a failure means for a batch: decided without a broker."""
+"""The decisions after a failed batch, without a broker."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def overloaded(retry_after: int = 1) -> Overloaded:
 def test_the_backoff_for_an_unavailable_server_doubles_up_to_its_limit(
     policy: FailurePolicy,
 ) -> None:
-    decisions = [policy.fail(DatabaseUnavailable("away")) for _ in range(8)]
+    decisions = [policy.fail(DatabaseUnavailable("down")) for _ in range(8)]
     assert decisions == [
         RetryUnavailable(seconds, attempt)
         for attempt, seconds in enumerate([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, MAX_BACKOFF_SECONDS])
@@ -35,8 +35,8 @@ def test_the_backoff_for_an_unavailable_server_doubles_up_to_its_limit(
 
 
 def test_invariant_9_the_backoff_survives_an_outage_of_many_hours(policy: FailurePolicy) -> None:
-    """2**1024 is no float: the retry itself would fail, and its batch be skipped."""
-    decisions = [policy.fail(DatabaseUnavailable("away")) for _ in range(1100)]
+    """2**1024 does not fit a float: the retry itself would raise OverflowError."""
+    decisions = [policy.fail(DatabaseUnavailable("down")) for _ in range(1100)]
     assert decisions[-1] == RetryUnavailable(MAX_BACKOFF_SECONDS, 1099)
 
 
@@ -46,11 +46,11 @@ def test_a_bug_is_retried_as_an_unexpected_error(policy: FailurePolicy) -> None:
 
 def test_positions_are_read_again_after_an_older_postgres_is_noticed(policy: FailurePolicy) -> None:
     assert policy.fail(PositionBehind("older")) == ReadPositionsAgain("older")
-    assert policy.fail(DatabaseUnavailable("away")) == RetryUnavailable(0.1, 0)
+    assert policy.fail(DatabaseUnavailable("down")) == RetryUnavailable(0.1, 0)
 
 
 def test_waiting_for_capacity_is_no_failure_and_is_reported_once(policy: FailurePolicy) -> None:
-    policy.fail(DatabaseUnavailable("away"))
+    policy.fail(DatabaseUnavailable("down"))
     assert policy.fail(overloaded()) == WaitForCapacity(1, is_first=True)
     assert policy.fail(overloaded(60)) == WaitForCapacity(5, is_first=False)
     assert not policy.is_retrying
@@ -61,9 +61,9 @@ def test_waiting_for_capacity_is_no_failure_and_is_reported_once(policy: Failure
 def test_a_consumer_is_retrying_from_the_second_failure_until_a_success(
     policy: FailurePolicy,
 ) -> None:
-    policy.fail(DatabaseUnavailable("away"))
+    policy.fail(DatabaseUnavailable("down"))
     assert not policy.is_retrying
-    policy.fail(DatabaseUnavailable("away"))
+    policy.fail(DatabaseUnavailable("down"))
     assert policy.is_retrying
     policy.succeed()
     assert not policy.is_retrying

@@ -1,19 +1,19 @@
-"""Whether a process is ready, by what its checks say."""
+"""Readiness as the result of several checks."""
 
 import pytest
 
 from shared.http.health import Check, Health
 
 
-def saying(trouble: str | None) -> Check:
+def checking(problem: str | None) -> Check:
     async def check() -> str | None:
-        return trouble
+        return problem
 
     return check
 
 
 @pytest.mark.parametrize(
-    ("needed", "wanted", "expected"),
+    ("required", "optional", "expected"),
     [
         (None, None, (True, "ok")),
         (None, "no answer", (True, "degraded")),
@@ -22,11 +22,11 @@ def saying(trouble: str | None) -> Check:
     ],
 )
 async def test_only_a_required_check_makes_the_process_unready(
-    needed: str | None, wanted: str | None, expected: tuple[bool, str]
+    required: str | None, optional: str | None, expected: tuple[bool, str]
 ) -> None:
     health = Health()
-    health.add("needed", saying(needed))
-    health.add("wanted", saying(wanted), required=False)
+    health.add("required", checking(required))
+    health.add("optional", checking(optional), required=False)
     report = await health.report()
     assert (report.is_ready, report.status) == expected
-    assert report.checks == {"needed": needed or "ok", "wanted": wanted or "ok"}
+    assert report.checks == {"required": required or "ok", "optional": optional or "ok"}

@@ -1,4 +1,4 @@
-"""What every HTTP answer has in common, and what becomes of one that nobody waits for."""
+"""Rules for every HTTP answer, and clients that disconnect."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ def api() -> FastAPI:
     app = create_api("testing", summary="", lifespan=lifespan, health=Health(), concurrency=10)
     bodies = BodyReader(limit_bytes=100, timeout_seconds=10, total_bytes=1000)
 
-    @app.post("/taken")
-    async def take(request: Request) -> int:
+    @app.post("/bodies")
+    async def receive_body(request: Request) -> int:
         async with bodies.read(request) as body:
             return len(body)
 
@@ -48,10 +48,10 @@ async def test_a_client_that_disconnects_while_sending_gets_no_answer_and_logs_n
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/taken",
+        "path": "/bodies",
         "headers": [],
         "query_string": b"",
-        "raw_path": b"/taken",
+        "raw_path": b"/bodies",
     }
     with capture_logs() as logs:
         await api()(scope, receive, send)
@@ -59,18 +59,18 @@ async def test_a_client_that_disconnects_while_sending_gets_no_answer_and_logs_n
     assert [(line["event"], line["log_level"], line["status"]) for line in logs] == [
         ("request", "info", 499)
     ]
-    labels = {"service": "testing", "method": "POST", "route": "/taken", "status": "499"}
+    labels = {"service": "testing", "method": "POST", "route": "/bodies", "status": "499"}
     assert REGISTRY.get_sample_value("pinflow_http_seconds_count", labels) == 1
 
 
 async def test_too_many_concurrent_requests_get_503_with_retry_after() -> None:
     app = api()
-    here, go_on = asyncio.Event(), asyncio.Event()
+    started, finish = asyncio.Event(), asyncio.Event()
 
     @app.get("/slow")
     async def slow() -> None:
-        here.set()
-        await go_on.wait()
+        started.set()
+        await finish.wait()
 
     @app.get("/healthz")
     async def healthz() -> str:
@@ -79,23 +79,23 @@ async def test_too_many_concurrent_requests_get_503_with_retry_after() -> None:
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://pinflow.test"
     ) as client:
-        in_work = [asyncio.create_task(client.get("/slow")) for _ in range(10)]
-        await here.wait()
+        in_progress = [asyncio.create_task(client.get("/slow")) for _ in range(10)]
+        await started.wait()
         await asyncio.sleep(0)
         refused = await client.get("/slow")
         assert (refused.status_code, refused.json()["detail"]["code"]) == (503, "too_busy")
         assert refused.headers["retry-after"]
         assert (await client.get("/healthz")).status_code == 200
-        go_on.set()
-        assert {answer.status_code for answer in await asyncio.gather(*in_work)} == {200}
+        finish.set()
+        assert {answer.status_code for answer in await asyncio.gather(*in_progress)} == {200}
         assert (await client.get("/slow")).status_code == 200
 
 
 async def test_a_405_lists_the_allowed_methods_and_nothing_is_redirected() -> None:
     app = api()
 
-    @app.get("/taken")
-    async def look() -> None: ...
+    @app.get("/bodies")
+    async def read() -> None: ...
 
     @app.patch("/{other}")
     async def change(other: str) -> None: ...
@@ -103,9 +103,9 @@ async def test_a_405_lists_the_allowed_methods_and_nothing_is_redirected() -> No
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://evil.example"
     ) as client:
-        refused = await client.delete("/taken")
+        refused = await client.delete("/bodies")
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
-        assert (await client.options("/taken")).headers[
+        assert (await client.options("/bodies")).headers[
             "allow"
-        ] == "GET, HEAD, POST"  # not what /{other} takes
-        assert (await client.get("/taken/")).status_code == 404
+        ] == "GET, HEAD, POST"  # not the methods of /{other}
+        assert (await client.get("/bodies/")).status_code == 404

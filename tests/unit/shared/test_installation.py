@@ -1,3 +1,5 @@
+"""The header that identifies an installation."""
+
 import httpx
 from fastapi import FastAPI
 

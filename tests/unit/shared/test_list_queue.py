@@ -1,4 +1,4 @@
-"""Lists share connections: one workspace's searches keep nobody else's waiting."""
+"""Lists share database connections fairly between workspaces."""
 
 import asyncio
 from functools import partial
@@ -15,68 +15,68 @@ A, B, C = uuid4(), uuid4(), uuid4()
 
 
 class Lists:
-    """Each is looked up until it is let go."""
+    """Runs lists through the queue. Each holds its slot until `end`."""
 
-    def __init__(self, at_once: int) -> None:
-        self.queue = ListQueue(at_once)
-        self.begun: list[str] = []
+    def __init__(self, slots: int) -> None:
+        self.queue = ListQueue(slots)
+        self.started: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def ask(self, workspace: UUID, *names: str) -> None:
-        """They have begun, or stand in line."""
+    async def start(self, workspace: UUID, *names: str) -> None:
+        """Starts lists. When it returns, each holds a slot or waits for one."""
         for name in names:
             self._ends[name] = asyncio.Event()
-            self.tasks.append(asyncio.create_task(self._look(name, workspace)))
+            self.tasks.append(asyncio.create_task(self._hold_slot(name, workspace)))
         for _ in range(10):
             await asyncio.sleep(0)
 
     async def end(self, *names: str) -> None:
-        """Each when it has begun."""
+        """Ends each list, after it got its slot."""
         for name in names:
-            await eventually(partial(self.begun.count, name))
+            await eventually(partial(self.started.count, name))
             self._ends[name].set()
 
-    async def _look(self, name: str, workspace: UUID) -> None:
+    async def _hold_slot(self, name: str, workspace: UUID) -> None:
         async with self.queue.slot(workspace):
-            self.begun.append(name)
+            self.started.append(name)
             await self._ends[name].wait()
 
 
 async def test_a_workspace_always_leaves_one_slot_to_others() -> None:
-    lists = Lists(at_once=2)
-    await lists.ask(A, "a0", "a1", "a2")
-    await lists.ask(B, "b0")
-    assert lists.begun == ["a0", "b0"]
+    lists = Lists(slots=2)
+    await lists.start(A, "a0", "a1", "a2")
+    await lists.start(B, "b0")
+    assert lists.started == ["a0", "b0"]
     await lists.end("a0", "b0", "a1", "a2")
     await asyncio.gather(*lists.tasks)
 
 
 async def test_with_one_slot_workspaces_take_turns() -> None:
-    lists = Lists(at_once=1)
-    await lists.ask(A, "a0", "a1", "a2")
-    await lists.ask(B, "b0", "b1")
-    await lists.ask(C, "c0")
+    lists = Lists(slots=1)
+    await lists.start(A, "a0", "a1", "a2")
+    await lists.start(B, "b0", "b1")
+    await lists.start(C, "c0")
     order = ["a0", "b0", "c0", "a1", "b1", "a2"]
     for name in order:
         await lists.end(name)
     await asyncio.gather(*lists.tasks)
-    assert lists.begun == order
+    assert lists.started == order
 
 
 async def test_too_many_waiting_lists_of_one_workspace_are_refused_at_once() -> None:
-    lists = Lists(at_once=2)
+    lists = Lists(slots=2)
     names = [f"a{number}" for number in range(MAX_PER_WORKSPACE)]
-    await lists.ask(A, *names)
+    await lists.start(A, *names)
     with pytest.raises(Overloaded) as refusal:
         async with lists.queue.slot(A):
-            pytest.fail("there was room")
+            pytest.fail("the list got a slot")
     assert (refusal.value.status, refusal.value.details) == (
         429,
         {"limit": MAX_PER_WORKSPACE, "current": MAX_PER_WORKSPACE},
     )
-    await lists.ask(B, "b0")
-    assert lists.begun == ["a0", "b0"]
+    await lists.start(B, "b0")
+    assert lists.started == ["a0", "b0"]
     await lists.end("b0", *names)
     await asyncio.gather(*lists.tasks)
 
@@ -85,12 +85,12 @@ async def test_a_wait_timeout_raises_database_unavailable_and_loses_no_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.02)
-    lists = Lists(at_once=1)
-    await lists.ask(A, "a0")
-    await lists.ask(B, "b0", "b1")
+    lists = Lists(slots=1)
+    await lists.start(A, "a0")
+    await lists.start(B, "b0", "b1")
     refused = await asyncio.gather(*lists.tasks[1:], return_exceptions=True)
-    assert [type(one) for one in refused] == [DatabaseUnavailable] * 2
-    await lists.ask(B, "b2")
+    assert [type(error) for error in refused] == [DatabaseUnavailable] * 2
+    await lists.start(B, "b2")
     lists.tasks[-1].cancel()
     await lists.end("a0")
     await asyncio.gather(*lists.tasks, return_exceptions=True)
@@ -99,8 +99,8 @@ async def test_a_wait_timeout_raises_database_unavailable_and_loses_no_slot(
 
 
 async def test_no_state_is_kept_for_idle_workspaces() -> None:
-    lists = Lists(at_once=1)
-    await lists.ask(A, "a0", "a1")
+    lists = Lists(slots=1)
+    await lists.start(A, "a0", "a1")
     await lists.end("a0", "a1")
     await asyncio.gather(*lists.tasks)
     queue = lists.queue._queue

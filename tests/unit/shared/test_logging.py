@@ -1,4 +1,4 @@
-"""What of the libraries' own logging is let through."""
+"""Filters for the logs of libraries, and for secrets in all logs."""
 
 import logging
 
@@ -47,8 +47,8 @@ def test_a_librarys_repeated_message_is_logged_once_per_period(clock: Clock) -> 
 
 def test_ignored_messages_are_not_logged() -> None:
     assert not any(
-        RateLimitedLogFilter().filter(record(f"{known}. Make sure the topics exist."))
-        for known in IGNORED_MESSAGES
+        RateLimitedLogFilter().filter(record(f"{message}. Make sure the topics exist."))
+        for message in IGNORED_MESSAGES
     )
 
 
@@ -76,9 +76,9 @@ def test_no_log_line_contains_an_api_key_or_a_password(
         structlog.contextvars.clear_contextvars()
         structlog.configure(**before[0])
         logging.basicConfig(handlers=before[1], level=before[2], force=True)
-    said = capsys.readouterr().out
-    assert key not in said
-    assert key[:SHOWN_CHARACTERS] in said  # enough to tell whose it is
-    assert "hunter2" not in said
-    assert said.count(payload) == 0
-    assert "postgresql://pinflow:…@db:5432/pinflow" in said
+    output = capsys.readouterr().out
+    assert key not in output
+    assert key[:SHOWN_CHARACTERS] in output  # enough to identify the key
+    assert "hunter2" not in output
+    assert output.count(payload) == 0
+    assert "postgresql://pinflow:…@db:5432/pinflow" in output

@@ -1,4 +1,4 @@
-"""Work that is found goes on after failures, and says when it does not get done."""
+"""A periodic task continues after failures, and reports repeated ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,14 +13,14 @@ from tests.support.waiting import eventually
 
 
 class Work:
-    """Fails with `error` as long as there is one."""
+    """Raises `error` while it is set."""
 
     def __init__(self, error: Exception | None) -> None:
         self.error = error
-        self.tries = 0
+        self.attempts = 0
 
     async def run(self) -> int:
-        self.tries += 1
+        self.attempts += 1
         if self.error is not None:
             raise self.error
         return 0
@@ -42,12 +42,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic_module, "MAX_BACKOFF_SECONDS", 0.01)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), BrokerUnavailable("away")])
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), BrokerUnavailable("down")])
 async def test_a_task_that_always_fails_is_reported(error: Exception) -> None:
     work = Work(error)
     async with running(work) as periodic_task:
         await eventually(lambda: periodic_task.problem() is not None)
-        assert work.tries > MAX_FAILURES
+        assert work.attempts > MAX_FAILURES
         assert (periodic_task.problem() or "").startswith("outbox: failed")
         work.error = None
         await eventually(lambda: periodic_task.problem() is None)
@@ -56,5 +56,5 @@ async def test_a_task_that_always_fails_is_reported(error: Exception) -> None:
 async def test_a_task_that_succeeds_reports_no_problem() -> None:
     work = Work(None)
     async with running(work) as periodic_task:
-        await eventually(lambda: work.tries > MAX_FAILURES)
+        await eventually(lambda: work.attempts > MAX_FAILURES)
         assert periodic_task.problem() is None

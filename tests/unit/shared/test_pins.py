@@ -125,10 +125,7 @@ def test_every_field_with_a_control_character_is_reported() -> None:
 @pytest.mark.parametrize("field", sorted(PinSubmission.model_fields))
 @pytest.mark.parametrize("character", ["\0", "\x08", "\x0b", "\x0c", "\x0e", "\x1f"])
 def test_every_field_refuses_control_characters(field: str, character: str) -> None:
-    """Each field alone, because the check of valid rows has to find it.
-
-    Ids, colors and instants have rules of their own that refuse it.
-    """
+    """Checks each field alone. Ids, colors and times refuse the characters by their own rules."""
     values: dict[str, Any] = {
         "asset_id": str(ACCOUNT),
         "dominant_color": "#aabbcc",
@@ -267,19 +264,25 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
     ]
 
 
-def of(**fields: Any) -> Any:
+def fingerprint(**fields: Any) -> Any:
     return compute_fingerprint(PinSubmission.model_validate(submitted(**fields)))
 
 
 def test_the_fingerprint_depends_on_content_and_not_on_the_key() -> None:
-    assert of(idempotency_key="a") == of(idempotency_key="b")
-    assert of(title="Lamps") != of(title="Lights")
-    assert of(run_at="2027-01-01T01:00:00+02:00") == of(run_at="2026-12-31T23:00:00Z")
+    assert fingerprint(idempotency_key="a") == fingerprint(idempotency_key="b")
+    assert fingerprint(title="Lamps") != fingerprint(title="Lights")
+    assert fingerprint(run_at="2027-01-01T01:00:00+02:00") == fingerprint(
+        run_at="2026-12-31T23:00:00Z"
+    )
 
 
 def test_the_fingerprint_normalizes_urls_as_browsers_do() -> None:
-    assert of(link_url="HTTPS://Shop.Example:443/a") == of(link_url="https://shop.example/a")
-    assert of(link_url="https://shop.example/a") != of(link_url="https://shop.example/A")
+    assert fingerprint(link_url="HTTPS://Shop.Example:443/a") == fingerprint(
+        link_url="https://shop.example/a"
+    )
+    assert fingerprint(link_url="https://shop.example/a") != fingerprint(
+        link_url="https://shop.example/A"
+    )
 
 
 def test_the_fingerprint_of_the_sent_content_is_the_same() -> None:
@@ -309,7 +312,7 @@ def test_the_fingerprint_of_the_sent_content_is_the_same() -> None:
 def test_fingerprints_of_earlier_releases_stay_the_same(
     fields: dict[str, Any], digits: str
 ) -> None:
-    """Or every repeated row would say that its content has changed, from an upgrade on."""
+    """Otherwise, after an upgrade, every repeated row would be reported as changed."""
     row = submitted(**fields)
     assert compute_fingerprint(PinSubmission.model_validate(row)).hex == digits
     assert validate_fast(row, strict=True)[1] == digits.encode()

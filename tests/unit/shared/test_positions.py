@@ -1,4 +1,4 @@
-"""Where a consumer starts, decided from the stored position and from what Kafka says."""
+"""The start of a partition, from the stored position and the offsets in Kafka."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_committed_offset_whose_records_are_gone_counts_as_the_beginning() -> 
 
 
 def test_a_committed_offset_beyond_the_end_counts_as_the_end() -> None:
-    """Both are older: what Kafka lost, this Postgres does not know either."""
+    """Both were restored: Postgres does not have the records that Kafka lost either."""
     assert compare(40, 200) == PartitionStart(40, replay_until=100)
     assert compare(100, 200) == PartitionStart(100, None)
 

@@ -1,4 +1,4 @@
-"""A process ends when a part of it is lost, even one that never came to life."""
+"""A process ends when a component is lost, even one that never finished its start."""
 
 import asyncio
 import subprocess
@@ -19,21 +19,21 @@ from tests.support.waiting import eventually
 
 class Lease:
     def __init__(self, *_: object) -> None:
-        """Always had."""
+        """Accepts any arguments. The lease is always free."""
 
     async def acquire(self) -> None:
-        """At once."""
+        """Returns at once."""
 
     async def keep(self) -> None:
         await asyncio.Event().wait()
 
     async def release(self) -> None:
-        """At once."""
+        """Returns at once."""
 
 
 class Consumer(BatchConsumer):
     starting = 0
-    """How many have begun to start."""
+    """The number of consumers that have begun to start."""
 
     async def start(self) -> None:
         """Never gets partitions."""
@@ -41,7 +41,7 @@ class Consumer(BatchConsumer):
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        """At once."""
+        """Returns at once."""
 
     async def watch(self) -> None:
         if self.group.endswith("lost"):
@@ -49,13 +49,13 @@ class Consumer(BatchConsumer):
         await asyncio.Event().wait()
 
 
-async def _there(_settings: object) -> None:
-    """All topics are."""
+async def _topics_exist(_settings: object) -> None:
+    """Finds all topics."""
 
 
 @pytest.fixture
 def left() -> list[str]:
-    """Who has been removed from its group."""
+    """The members that have been removed from their group."""
     return []
 
 
@@ -65,12 +65,12 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, left: list[str]) -> None:
         left.append(member)
 
     monkeypatch.setattr(components, "ReplicaLease", Lease)
-    monkeypatch.setattr(components, "require_topics", _there)
+    monkeypatch.setattr(components, "require_topics", _topics_exist)
     monkeypatch.setattr(components, "leave_group", leave)
     monkeypatch.setattr(Consumer, "starting", 0)
 
 
-def runtime_of(name: str, members: int = 1) -> ServiceRuntime:
+def build_runtime(name: str, members: int = 1) -> ServiceRuntime:
     settings = ServiceSettings()
     consumers = [
         Consumer(subscription_of(name), settings, Handler(), MemorySender(), member=member)
@@ -80,7 +80,7 @@ def runtime_of(name: str, members: int = 1) -> ServiceRuntime:
 
 
 async def test_a_consumer_that_never_gets_partitions_is_watched_too() -> None:
-    runtime = runtime_of("lost")
+    runtime = build_runtime("lost")
     lost = asyncio.Event()
     runtime.on_lost = lost.set
     runtime.start()
@@ -91,10 +91,10 @@ async def test_a_consumer_that_never_gets_partitions_is_watched_too() -> None:
 async def test_members_of_one_group_join_together_and_leave_even_if_they_never_got_partitions(
     left: list[str],
 ) -> None:
-    """One that waited for the other would find the group rebalanced; one that did not leave would
-    keep its place for a session.
+    """If they joined one after the other, each join would start a rebalance. A member that does not
+    leave keeps its partitions until its session times out.
     """
-    runtime = runtime_of("pair", members=2)
+    runtime = build_runtime("pair", members=2)
     runtime.start()
     await eventually(lambda: Consumer.starting == 2)
     assert not runtime.started
@@ -103,11 +103,11 @@ async def test_members_of_one_group_join_together_and_leave_even_if_they_never_g
 
 
 async def test_a_consumer_that_never_joined_does_not_leave(left: list[str]) -> None:
-    await runtime_of("idle").stop()
+    await build_runtime("idle").stop()
     assert not left
 
 
-LOSES_A_PART_AND_HANGS = """
+LOSES_A_COMPONENT_AND_HANGS = """
 import asyncio
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -129,9 +129,9 @@ process.serve(app, ServiceSettings(port=0))
 
 
 def test_a_process_that_lost_a_component_ends_even_if_it_cannot_stop() -> None:
-    """What was lost may be what stopping waits for."""
+    """Stopping may wait for the lost component."""
     ended = subprocess.run(
-        [sys.executable, "-c", LOSES_A_PART_AND_HANGS],
+        [sys.executable, "-c", LOSES_A_COMPONENT_AND_HANGS],
         cwd=CHECKOUT,
         timeout=60,
         check=False,
@@ -142,7 +142,7 @@ def test_a_process_that_lost_a_component_ends_even_if_it_cannot_stop() -> None:
     assert "stop_timed_out" in ended.stdout
 
 
-SHOWS_THE_COLLECTOR = """
+SHOWS_THE_GARBAGE_COLLECTOR = """
 import asyncio, gc
 gc.disable()
 from contextlib import asynccontextmanager
@@ -154,7 +154,7 @@ from shared.runtime.settings import ServiceSettings
 
 @asynccontextmanager
 async def lifespan(app):
-    print("collects", gc.isenabled(), "spares", gc.get_freeze_count() > 100_000)
+    print("enabled", gc.isenabled(), "frozen", gc.get_freeze_count() > 100_000)
     asyncio.get_running_loop().call_later(0.2, lambda: app.state.runtime.on_lost())
     yield
 
@@ -165,20 +165,20 @@ process.serve(app, ServiceSettings(port=0))
 
 
 def test_the_garbage_collector_is_enabled_and_ignores_imported_modules() -> None:
-    """Its __main__ switches the collector off before it imports anything."""
+    """The service's __main__ disables the collector before its imports."""
     ended = subprocess.run(
-        [sys.executable, "-c", SHOWS_THE_COLLECTOR],
+        [sys.executable, "-c", SHOWS_THE_GARBAGE_COLLECTOR],
         cwd=CHECKOUT,
         timeout=60,
         check=False,
         capture_output=True,
         text=True,
     )
-    assert "collects True spares True" in ended.stdout, ended.stderr
+    assert "enabled True frozen True" in ended.stdout, ended.stderr
 
 
 async def test_a_component_canceled_by_a_library_is_lost_too() -> None:
-    runtime = runtime_of("quiet")
+    runtime = build_runtime("quiet")
     lost = asyncio.Event()
     runtime.on_lost = lost.set
     runtime.start()

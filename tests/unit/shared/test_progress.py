@@ -1,4 +1,4 @@
-"""How far a partition has been processed: never said too early."""
+"""The progress of a partition. Records never count as processed too early."""
 
 import asyncio
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ class Consumer:
         self._is_paused = is_paused
         self._fetcher = SimpleNamespace(_records={})
         self.stable = -1
-        """As of a consumer that reads uncommitted."""
+        """The value for a consumer that reads uncommitted."""
 
     def assignment(self) -> set[TopicPartition]:
         return self._partitions
@@ -129,8 +129,8 @@ async def test_an_unknown_position_in_a_rebalance_is_awaited_only_briefly(
 def test_first_offsets_are_the_lowest_of_each_partition(
     records: list[tuple[str, int, int]], first: dict[tuple[str, int], int]
 ) -> None:
-    """A batch is put back to them: one too high would skip records."""
-    assert find_first_offsets([_record(*one) for one in records]) == {
+    """A failed batch is rewound to them: a too high offset would skip records."""
+    assert find_first_offsets([_record(*record) for record in records]) == {
         TopicPartition(*key): offset for key, offset in first.items()
     }
 

@@ -1,4 +1,4 @@
-"""A filter gives a consumer the records it owns, loses none, and its position passes the others."""
+"""A filter returns the wanted records, loses none, and moves the position past the others."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -36,7 +36,7 @@ def an_import(
     rows: int = 5,
     beside: Sequence[RecordKind] = (RecordKind.RESULTS, RecordKind.UPLOAD),
 ) -> list[bytes]:
-    """The values of one import's batch, in their order."""
+    """Returns the values of one import's batch, in order."""
     accepted = import_accepted(batch_records=1 + len(beside) + rows)
     others = [*beside, *[RecordKind.ROW] * rows]
     return [
@@ -52,7 +52,7 @@ def unpack(
     position: int = 0,
     topic: str = TOPIC,
 ) -> fetcher.PartitionRecords:
-    """What the fetcher makes of the records of a partition, which it fetched from `position` on."""
+    """Returns the fetcher's records of a partition that was fetched from `position` on."""
     return fetcher.PartitionRecords(
         TopicPartition(topic, 3),
         MemoryRecords(data),
@@ -69,17 +69,17 @@ def values(records: fetcher.PartitionRecords) -> list[bytes | None]:
     return [record.value for record in records]
 
 
-class Asked:
-    """A filter that remembers which values it was asked about."""
+class RecordingFilter:
+    """Wraps a filter, and records the values that it was called with."""
 
-    def __init__(self, of: RecordFilter) -> None:
+    def __init__(self, wrapped: RecordFilter) -> None:
         self.values: list[bytes | None] = []
-        self._of = of
-        self.filter = RecordFilter(of.topic, self._wants, of.ends_early)
+        self._wrapped = wrapped
+        self.filter = RecordFilter(wrapped.topic, self._wants, wrapped.ends_early)
 
     def _wants(self, value: bytes | None) -> bool:
         self.values.append(value)
-        return self._of.wants(value)
+        return self._wrapped.wants(value)
 
 
 @pytest.mark.parametrize("codec", [NO_CODEC, SNAPPY])
@@ -89,8 +89,8 @@ def test_each_filter_returns_its_records_in_order_and_unchanged(codec: int) -> N
     assert values(unpack(batch, STATUS, position=40)) == sent[:3]
     assert values(unpack(batch, PUBLISHER, position=40)) == sent[3:]
     found: list[ConsumerRecord[bytes, bytes]] = list(unpack(batch, PUBLISHER, position=40))
-    (plain,) = islice(unpack(batch, None, position=43), 1)
-    assert found[0] == plain
+    (unfiltered,) = islice(unpack(batch, None, position=43), 1)
+    assert found[0] == unfiltered
     assert [record.offset for record in found] == [43, 44, 45, 46, 47]
 
 
@@ -110,18 +110,18 @@ def test_the_position_moves_past_a_batch_without_wanted_records() -> None:
 @pytest.mark.parametrize("position", range(9))
 @pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
 def test_reading_resumes_in_the_middle_of_a_batch(wanted: RecordFilter, position: int) -> None:
-    """Kafka returns the whole batch to whoever fetches from an offset within it."""
+    """For an offset within a batch, Kafka returns the whole batch."""
     sent = an_import()
     records = unpack(batch_of(sent), wanted, position=position)
     assert values(records) == [value for value in sent[position:] if wanted.wants(value)]
     assert records.next_fetch_offset == max(position, len(sent))
 
 
-@pytest.mark.parametrize("portion", [1, 2, 3, 100])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 @pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
 def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_records(
     wanted: RecordFilter,
-    portion: int,
+    chunk: int,
 ) -> None:
     sent = [*an_import(), *an_import(rows=2), *an_import(rows=0), b"no kind", *an_import(rows=1)]
     ranges = [(0, 8), (8, 16), (16, len(sent))]
@@ -137,7 +137,7 @@ def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_re
     )
     taken: list[bytes | None] = []
     while result.has_more():
-        found = result.getall(portion)
+        found = result.getall(chunk)
         taken += [record.value for record in found]
         left = [value for value in sent[state.position :] if wanted.wants(value)]
         assert taken + left == [value for value in sent if wanted.wants(value)]
@@ -145,18 +145,21 @@ def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_re
 
 
 def test_status_reads_a_complete_import_only_up_to_its_first_row() -> None:
-    asked, sent = Asked(STATUS), an_import(rows=400)
-    assert values(unpack(batch_of(sent), asked.filter)) == sent[:3]
-    assert asked.values == sent[:4]
+    recording, sent = RecordingFilter(STATUS), an_import(rows=400)
+    assert values(unpack(batch_of(sent), recording.filter)) == sent[:3]
+    assert recording.values == sent[:4]
 
 
 def test_two_imports_in_one_batch_are_both_read() -> None:
-    """A mirrored cluster may put them together."""
-    one, other = an_import(), an_import(rows=2)
-    asked = Asked(STATUS)
-    assert values(unpack(batch_of([*one, *other]), asked.filter)) == [*one[:3], *other[:3]]
-    assert asked.values == [*one, *other]
-    assert values(unpack(batch_of([*one, *other]), PUBLISHER)) == [*one[3:], *other[3:]]
+    """Replication between clusters may combine them."""
+    first, second = an_import(), an_import(rows=2)
+    recording = RecordingFilter(STATUS)
+    assert values(unpack(batch_of([*first, *second]), recording.filter)) == [
+        *first[:3],
+        *second[:3],
+    ]
+    assert recording.values == [*first, *second]
+    assert values(unpack(batch_of([*first, *second]), PUBLISHER)) == [*first[3:], *second[3:]]
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
@@ -168,7 +171,7 @@ def test_an_import_in_two_batches_is_read_completely(cut: int) -> None:
 
 
 def test_a_batch_that_does_not_begin_with_an_import_is_read_completely() -> None:
-    """Such as a replayed row, with whatever was sent after it."""
+    """For example a replayed row and the records after it."""
     row, sent = kind_prefix(RecordKind.ROW) + b"}", an_import()
     assert values(unpack(batch_of([row, *sent]), STATUS)) == sent[:3]
 
@@ -199,15 +202,17 @@ def test_another_topic_of_the_same_consumer_is_not_filtered() -> None:
 
 
 @pytest.mark.parametrize(
-    "gone",
+    "removed",
     [(0,), (1, 2), (3, 4), (7,), (0, 3, 7), tuple(range(8))],
-    ids=lambda gone: "-".join(map(str, gone)),
+    ids=lambda removed: "-".join(map(str, removed)),
 )
 @pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
-def test_a_compacted_batch_is_read_completely(wanted: RecordFilter, gone: tuple[int, ...]) -> None:
+def test_a_compacted_batch_is_read_completely(
+    wanted: RecordFilter, removed: tuple[int, ...]
+) -> None:
     sent, after = an_import(), an_import(rows=1)
-    kept = [value for place, value in enumerate(sent) if place not in gone]
-    batches = batch_of(sent, base=10, gone=gone) + batch_of(after, base=18)
+    kept = [value for place, value in enumerate(sent) if place not in removed]
+    batches = batch_of(sent, base=10, gone=removed) + batch_of(after, base=18)
     records = unpack(batches, wanted, position=10)
     assert values(records) == [value for value in [*kept, *after] if wanted.wants(value)]
     assert records.next_fetch_offset == 22

@@ -1,4 +1,4 @@
-"""Ids of schedules: published once, they name the same schedule for ever."""
+"""Ids of schedules never change, because clients have stored them."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""What is wrong is said by its name, and no secret with it."""
+"""Errors in settings name the setting, and contain no secret."""
 
 from pathlib import Path
 

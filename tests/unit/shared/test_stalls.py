@@ -1,4 +1,4 @@
-"""When a partition stands still, and when it only looks so. By a clock that the tests set."""
+"""Stalled partitions, and healthy ones that must not look stalled. The tests set the clock."""
 
 import pytest
 from aiokafka import TopicPartition
@@ -14,16 +14,16 @@ ONE, OTHER = TopicPartition("pinflow.imports.v2", 3), TopicPartition("pinflow.im
 
 
 class Watch:
-    """StallDetector with a clock that moves a second before each look."""
+    """A StallDetector with a clock that moves by one second before each `observe`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.stalls = StallDetector(clock=lambda: self.now)
 
-    def observe(self, **readings: PartitionProgress) -> None:
+    def observe(self, **states: PartitionProgress) -> None:
         self.now += 1
         partitions = {"one": ONE, "other": OTHER}
-        self.stalls.observe({partitions[name]: reading for name, reading in readings.items()})
+        self.stalls.observe({partitions[name]: state for name, state in states.items()})
 
     @property
     def seconds(self) -> float:
@@ -82,15 +82,15 @@ def test_progress_ends_a_stall(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize(
-    "reading",
+    "state",
     [PartitionProgress(9, 9, 7), PartitionProgress(5, 9, 7), PartitionProgress(None, None, None)],
 )
 def test_a_silent_leader_is_a_stall_if_other_leaders_answer(
     watch: Watch,
-    reading: PartitionProgress,
+    state: PartitionProgress,
 ) -> None:
     for answer in range(71):
-        watch.observe(one=reading, other=PartitionProgress(9, 9, answer))
+        watch.observe(one=state, other=PartitionProgress(9, 9, answer))
     assert watch.seconds == 70
     longest = watch.stalls.longest()
     assert longest is not None
@@ -128,7 +128,7 @@ def test_a_partition_that_is_assigned_again_starts_from_zero(watch: Watch) -> No
 
 
 def test_a_rebalance_does_not_count_as_progress(watch: Watch) -> None:
-    """Its position is unknown for a moment; what holds it up is there as before."""
+    """The position is unknown for a moment, but the partition is still stalled."""
     for answer in range(50):
         watch.observe(one=PartitionProgress(5, 9, answer))
     watch.observe(one=PartitionProgress(None, None, None))
@@ -147,7 +147,7 @@ def test_a_consumer_that_waits_for_capacity_is_not_stalled(watch: Watch) -> None
 
 
 def test_an_open_transaction_stalls_its_partition(watch: Watch) -> None:
-    """Read committed, a position stops at the last stable offset: here 5, with the end at 6."""
+    """A read_committed position stops at the last stable offset: here 5, with the end at 6."""
     for answer in range(61):
         watch.observe(one=PartitionProgress(5, 6, answer))
     assert watch.stalls.longest() is not None
@@ -190,7 +190,7 @@ def test_a_partition_with_fetched_records_is_not_stalled_while_others_progress(
             other=PartitionProgress(number, 900, 1),
         )
     assert watch.seconds == 0
-    for _ in range(61):  # nobody moves any more
+    for _ in range(61):  # no partition makes progress any more
         watch.observe(
             one=PartitionProgress(5, 900, 1, is_fetched=True), other=PartitionProgress(200, 900, 1)
         )

@@ -1,4 +1,4 @@
-"""A subscription's guarantees fit together, or it can't be made."""
+"""A subscription with contradicting guarantees can't be created."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, subscription_of
 from tests.support.fakes import MemorySender
 
-FITTING: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "name": "unit",
     "topics": (TopicName.OUTCOMES,),
     "isolation": "read_uncommitted",
@@ -33,9 +33,9 @@ FITTING: dict[str, Any] = {
     ],
 )
 def test_contradicting_guarantees_are_refused(changed: dict[str, Any], message: str) -> None:
-    Subscription(**FITTING)
+    Subscription(**VALID)
     with pytest.raises(ValueError, match=message):
-        Subscription(**FITTING | changed)
+        Subscription(**VALID | changed)
 
 
 def test_a_consumer_with_positions_in_postgres_needs_a_position_store() -> None:
@@ -50,4 +50,4 @@ def test_partition_bytes_default_to_the_topics_largest_record() -> None:
     largest = subscription_of("unit", TopicName.IMPORT_REQUESTS).partition_bytes
     assert subscription_of("unit", *both).partition_bytes == largest
     fetch = FetchSettings(partition_bytes=7)
-    assert Subscription(**FITTING | {"fetch": fetch}).partition_bytes == 7
+    assert Subscription(**VALID | {"fetch": fetch}).partition_bytes == 7

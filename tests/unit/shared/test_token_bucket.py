@@ -1,4 +1,4 @@
-"""A consumer's batches begin at a rate, the first few of them at once."""
+"""A token bucket limits a consumer's batches to a rate, and allows a burst."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from shared.runtime.limits.token_buckets import token_bucket
 
 
 class Clock:
-    """Moves the event loop's clock on without a wait whenever a timer is all that is left."""
+    """Moves the event loop's clock to each timer at once, so that no test waits."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = loop.time()
@@ -18,7 +18,7 @@ class Clock:
         self._loop = loop
 
     def _call_at(self, when: float, callback: object, *args: object) -> asyncio.Handle:
-        # A little later: to the float exactly at `when`, a sum may be a rounding error too small
+        # Slightly later than `when`, because sums of floats have rounding errors
         self.now = max(self.now, when) + 1e-9
         return self._loop.call_soon(callback, *args)  # type: ignore[arg-type]
 
@@ -39,7 +39,7 @@ async def test_a_burst_after_a_pause_does_not_wait(clock: Clock) -> None:
         before = clock.now
         await acquire(bucket, 3)
         assert clock.now == before
-        clock.now += 60  # longer than it takes to be full: no more than three are saved
+        clock.now += 60  # the bucket is full long before: it never holds more than three
     await acquire(bucket, 3)
     before = clock.now
     await acquire(bucket, 1)

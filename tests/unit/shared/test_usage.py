@@ -1,4 +1,4 @@
-"""Uses of keys are gathered, reported once a minute, and reported again if that failed."""
+"""Uses of API keys are collected and reported once per minute. Failed reports are repeated."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -20,14 +20,14 @@ from shared.contract.errors import DatabaseUnavailable
 A, B = uuid4(), uuid4()
 
 
-class Written:
+class ReceivedReports:
     def __init__(self) -> None:
         self.statements: list[set[UUID]] = []
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None:
-        if self.fault is not None:
-            raise self.fault
+        if self.error is not None:
+            raise self.error
         self.statements.append(set(key_ids))
 
 
@@ -39,54 +39,54 @@ class Clock:
 
 
 async def test_many_uses_of_many_keys_become_one_report_per_minute() -> None:
-    written, clock = Written(), Clock()
-    usage = KeyUsageRecorder(written, clock)
+    received, clock = ReceivedReports(), Clock()
+    usage = KeyUsageRecorder(received, clock)
     for key in (A, B, A):
         usage.record(key)
     await usage.report()
     usage.record(A)
     await usage.report()
-    assert written.statements == [{A, B}]
+    assert received.statements == [{A, B}]
     clock.now += REPORT_INTERVAL_SECONDS
     usage.record(A)
     await usage.report()
-    assert written.statements == [{A, B}, {A}]
+    assert received.statements == [{A, B}, {A}]
 
 
 @pytest.mark.parametrize(
-    "fault", [AccessUnavailable("away"), DatabaseUnavailable("away"), RuntimeError("no such right")]
+    "error", [AccessUnavailable("away"), DatabaseUnavailable("away"), RuntimeError("no such right")]
 )
 async def test_a_failed_report_is_repeated_with_the_next_one(
-    fault: Exception,
+    error: Exception,
 ) -> None:
-    written = Written()
-    usage = KeyUsageRecorder(written, Clock())
+    received = ReceivedReports()
+    usage = KeyUsageRecorder(received, Clock())
     usage.record(A)
-    written.fault = fault
+    received.error = error
     assert await usage.report() == 0
     usage.record(B)
-    written.fault = None
+    received.error = None
     await usage.report()
     await usage.report()
-    assert written.statements == [{A, B}]
+    assert received.statements == [{A, B}]
 
 
 async def test_a_long_outage_keeps_a_bounded_number_of_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shared.access.usage.MAX_UNREPORTED_KEYS", 1)
-    written, clock = Written(), Clock()
-    usage = KeyUsageRecorder(written, clock)
+    received, clock = ReceivedReports(), Clock()
+    usage = KeyUsageRecorder(received, clock)
     usage.record(A)
     usage.record(B)
     await usage.report()
     usage.record(B)
     await usage.report()
-    assert written.statements == [{A}, {B}]
+    assert received.statements == [{A}, {B}]
 
 
 class Replica:
-    """A replica of the access service: it answers with `status` and keeps what it was told."""
+    """A replica of the access service that answers with `status` and stores the reports."""
 
     def __init__(self, status: str = "204 No Content") -> None:
         self._status = status
@@ -113,13 +113,13 @@ class Replica:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-AWAY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 
 
 async def test_a_report_goes_to_the_first_replica_that_accepts_it() -> None:
     broken, works, spare = Replica("503 Service Unavailable"), Replica(), Replica()
-    async with broken.listening() as one, works.listening() as two, spare.listening() as three:
-        client = KeyUsageClient(f"{AWAY},{one},{two},{three}")
+    async with broken.listening() as first, works.listening() as second, spare.listening() as third:
+        client = KeyUsageClient(f"{UNREACHABLE},{first},{second},{third}")
         await client.mark_used({A})
         await client.close()
     assert (broken.reports, works.reports, spare.reports) == ([[A]], [[A]], [])
@@ -138,8 +138,8 @@ async def test_many_keys_are_reported_in_bounded_chunks() -> None:
 
 async def test_the_error_lists_what_is_wrong_with_each_replica() -> None:
     async with Replica("503 Service Unavailable").listening() as broken:
-        client = KeyUsageClient(f"{AWAY},{broken}")
+        client = KeyUsageClient(f"{UNREACHABLE},{broken}")
         with pytest.raises(AccessUnavailable) as unavailable:
             await client.mark_used([A])
         await client.close()
-    assert str(unavailable.value) == f"{AWAY}: no answer; {broken}: status 503"
+    assert str(unavailable.value) == f"{UNREACHABLE}: no answer; {broken}: status 503"

@@ -1,4 +1,4 @@
-"""What is told of a record that does not fit its model."""
+"""Descriptions of records that do not fit their model."""
 
 import pytest
 from pydantic import ValidationError
@@ -8,25 +8,25 @@ from shared.contract.validation import MAX_DESCRIPTION, describe_validation_erro
 from shared.contract.wire import decoder
 
 
-def error_of(document: object) -> ValidationError:
+def read_error(document: object) -> ValidationError:
     with pytest.raises(ValidationError) as caught:
         decoder(ImportRequested).from_document(document)
     return caught.value
 
 
 def test_every_fault_is_described_with_its_field() -> None:
-    told = describe_validation_error(error_of({"request_id": 7}))
-    assert told == "request_id: Input should be a valid string; workspace_id: Field required"
+    description = describe_validation_error(read_error({"request_id": 7}))
+    assert description == "request_id: Input should be a valid string; workspace_id: Field required"
 
 
 def test_a_fault_of_the_whole_record_has_no_field() -> None:
-    assert describe_validation_error(error_of(7)).startswith("Input should be a valid dictionary")
+    assert describe_validation_error(read_error(7)).startswith("Input should be a valid dictionary")
 
 
 def test_a_description_contains_nothing_of_the_payload() -> None:
     secret = "s3cret" * 100  # pragma: allowlist secret
     assert "s3cret" not in describe_validation_error(
-        error_of({"request_id": secret, "workspace_id": [secret], "rows": secret})
+        read_error({"request_id": secret, "workspace_id": [secret], "rows": secret})
     )
 
 

@@ -1,6 +1,4 @@
-"""What property tests work on: they are not asynchronous, as hypothesis calls them, but the product
-is.
-"""
+"""Fixtures that let property tests, which hypothesis calls synchronously, use async code."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,14 +15,14 @@ Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """Runs a coroutine to its end, all of a module's on one event loop."""
+    """Provides a function that runs a coroutine. All of a module run on one event loop."""
     with asyncio.Runner() as runner:
         yield runner.run
 
 
 @pytest.fixture(scope="module")
 def pool(database_url: str, run: Run) -> Iterator[Database]:
-    """The owner's connections to the module's own database, on the loop of `run`."""
+    """Provides connections to the module's own database, as its owner, on the loop of `run`."""
     database = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url)), application="test-properties"
     )

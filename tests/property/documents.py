@@ -1,6 +1,4 @@
-"""What clients send, good and hostile: rows, the documents they are written as, and what becomes of
-these on a bad day.
-"""
+"""Strategies for what clients send: valid and hostile rows, documents, and damaged documents."""
 
 import json
 from datetime import timedelta, timezone
@@ -14,15 +12,15 @@ FIELDS = tuple(PinSubmission.model_fields)
 REQUIRED = ("account_id", "board_id", "title", "idempotency_key")
 
 encodable = st.characters(exclude_categories=["Cs"])
-"""Lone surrogates have no bytes in any encoding."""
+"""All characters but lone surrogates, which no encoding can represent."""
 CONTROL = "".join(chr(code) for code in range(0x20) if chr(code) not in "\t\n\r")
-"""Characters that no text of a row may contain (shared/contract/pins.py)."""
-storable = st.characters(exclude_categories=["Cs"], exclude_characters=CONTROL)
+"""Characters that a row's texts must not contain (shared/contract/pins.py)."""
+storable_characters = st.characters(exclude_categories=["Cs"], exclude_characters=CONTROL)
 awkward = st.sampled_from(list(",;\t\"'\r\n =+-@\\|\x00\x1a\x85\xa0\u2028\ufeff\ufffdäß€名🎈İ"))
 cells = st.text(encodable | awkward, min_size=1, max_size=12)
 
 ids = st.uuids().map(str)
-keys = st.text(storable, min_size=1, max_size=255).filter(lambda key: bool(key.strip()))
+keys = st.text(storable_characters, min_size=1, max_size=255).filter(lambda key: bool(key.strip()))
 _hosts = st.sampled_from(
     [
         "cdn.example",
@@ -34,19 +32,22 @@ _hosts = st.sampled_from(
         "user:pw@x.example",
     ]
 )
-_paths = st.text(storable, max_size=30)
+_paths = st.text(storable_characters, max_size=30)
 urls = st.builds(
     lambda scheme, host, path: f"{scheme}://{host}/{path}",
     st.sampled_from(["http", "https", "HTTPS"]),
     _hosts,
     _paths,
 )
-texts = st.text(storable, min_size=1, max_size=40)
-terms = st.lists(st.text(storable.filter(lambda one: one != ","), max_size=20), max_size=50)
+texts = st.text(storable_characters, min_size=1, max_size=40)
+terms = st.lists(
+    st.text(storable_characters.filter(lambda term: term != ","), max_size=20), max_size=50
+)
 colors = st.from_regex(r"#?[0-9a-fA-F]{6}", fullmatch=True)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-"""Not the zones of places: when clocks are put back, a time there is equal to none, not even to
-itself in UTC.
+"""Fixed offsets, not named zones.
+
+In a zone's repeated hour a time is not even equal to the same time in UTC.
 """
 instants = st.datetimes(timezones=offsets | st.none()).map(
     lambda moment: moment.isoformat() + ("" if moment.tzinfo else "Z")
@@ -54,8 +55,8 @@ instants = st.datetimes(timezones=offsets | st.none()).map(
 
 
 @st.composite
-def good_rows(draw: st.DrawFn) -> dict[str, Any]:
-    """A row that PinSubmission most likely takes."""
+def valid_rows(draw: st.DrawFn) -> dict[str, Any]:
+    """Draws a row that PinSubmission probably accepts."""
     row = {
         "account_id": draw(ids),
         "board_id": draw(keys),
@@ -90,7 +91,9 @@ scalars = (
     | st.integers()
     | st.integers(min_value=-(10**400), max_value=10**400)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(), max_size=12)  # lone surrogates too: JSON can spell them
+    | st.text(
+        st.characters(), max_size=12
+    )  # includes lone surrogates: JSON escapes can express them
 )
 values = st.recursive(
     scalars,
@@ -99,14 +102,14 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-wrong_rows = st.dictionaries(
+arbitrary_rows = st.dictionaries(
     st.sampled_from(FIELDS) | st.text(st.characters(), max_size=8),
     values | urls | keys | texts | instants,
     max_size=16,
 )
-"""Rows in which fields have values of any kind."""
+"""Rows whose fields have values of any type."""
 
-NASTY = (
+HOSTILE_BYTES = (
     b"\0", b'"', b'""', b"\r", b"\n", b",", b";", b"\\u0000", b"\\ud800", b"\xff", b"\xfe\xff",
     b"\xef\xbb\xbf", b"\xed\xa0\x80", b"NaN", b"1e999", b"-0", b"9" * 5000, b"[" * 2000,
     b'{"a":' * 2000, b"]" * 50, b"null", b"\xc0\x80", b"x" * 70_000, b"," * 3000,
@@ -116,7 +119,7 @@ NASTY = (
 
 @st.composite
 def mutated(draw: st.DrawFn, documents: st.SearchStrategy[bytes]) -> bytes:
-    """A document after some accidents: bytes flipped, cut out, doubled, put in, or its end lost."""
+    """Damages a document: flips, cuts, repeats or inserts bytes, or truncates it."""
     data = bytearray(draw(documents))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
@@ -133,9 +136,9 @@ def mutated(draw: st.DrawFn, documents: st.SearchStrategy[bytes]) -> bytes:
             case "double":
                 data[begin:begin] = data[begin:end] * draw(st.integers(1, 50))
             case "insert":
-                data[begin:begin] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
+                data[begin:begin] = draw(st.sampled_from(HOSTILE_BYTES) | st.binary(max_size=8))
             case "replace":
-                data[begin:end] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
+                data[begin:end] = draw(st.sampled_from(HOSTILE_BYTES) | st.binary(max_size=8))
             case "truncate":
                 del data[begin:]
             case _:
@@ -143,12 +146,13 @@ def mutated(draw: st.DrawFn, documents: st.SearchStrategy[bytes]) -> bytes:
     return bytes(data)
 
 
-json_imports = st.lists(good_rows() | wrong_rows, max_size=4).map(
+json_imports = st.lists(valid_rows() | arbitrary_rows, max_size=4).map(
     lambda rows: json.dumps(rows, ensure_ascii=False).encode(errors="replace")
 )
-"""With repeated names in an object too, once mutated; escapes for what can't be encoded come from
-the mutations.
+"""JSON imports.
+
+`mutated` adds repeated names in an object, and escapes of characters that can't be encoded.
 """
 json_documents = st.tuples(values, st.booleans()).map(
-    lambda made: json.dumps(made[0], ensure_ascii=made[1]).encode(errors="replace")
+    lambda drawn: json.dumps(drawn[0], ensure_ascii=drawn[1]).encode(errors="replace")
 )

@@ -1,5 +1,6 @@
-"""Ids for one example on a database that all examples share: never used before, and in an order
-that is the same when it is run again.
+"""Unique ids for each example, because all examples share one database.
+
+Their order is the same when an example is run again.
 """
 
 import secrets

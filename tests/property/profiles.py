@@ -1,6 +1,4 @@
-"""How hard the property tests look: the same small sample each time in `make test`, a long random
-one in `make fuzz`.
-"""
+"""Numbers of examples: a small fixed sample in `make test`, a large random one in `make fuzz`."""
 
 import os
 from pathlib import Path
@@ -9,12 +7,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 FUZZING = "PINFLOW_FUZZING"
-"""Set by tests/property/__main__.py."""
-MORE = 8
-"""Times as many examples when fuzzing, in one round."""
+"""Environment variable that tests/property/__main__.py sets."""
+FUZZING_FACTOR = 8
+"""Multiplies the examples of one round when fuzzing."""
 
-# Hypothesis keeps tables of characters and constants there, even without a database of examples.
-# Not into the checkout
+# Hypothesis stores tables of characters and constants there, even without a database of examples.
+# They don't belong in the checkout
 set_hypothesis_home_dir(Path(__file__).parents[2] / ".pytest_cache" / "hypothesis")
 
 _SMALL = settings(
@@ -29,9 +27,8 @@ _LONG = settings(_SMALL, derandomize=False, stateful_step_count=40)
 
 
 def examples(count: int) -> settings:
-    """`count` examples, or many times as many of another seed when fuzzing."""
+    """Returns settings for `count` examples, or for many more with a random seed when fuzzing."""
     if os.environ.get(FUZZING):
-        return settings(_LONG, max_examples=count * MORE)
-    # Making a failure small takes minutes where Postgres takes part; whoever wants that runs `make
-    # fuzz`
+        return settings(_LONG, max_examples=count * FUZZING_FACTOR)
+    # Without shrinking, which takes minutes for tests with Postgres. `make fuzz` shrinks
     return settings(_SMALL, max_examples=count, phases=[Phase.explicit, Phase.generate])

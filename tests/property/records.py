@@ -1,4 +1,4 @@
-"""Records as a consumer gets them, made without a broker."""
+"""Builds a consumer's records without a broker."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from shared.kafka.records import Record
 NAMES = TopicNames()
 
 
-def received(
+def build_consumer_record(
     topic: TopicName,
     value: bytes | None,
     *,
@@ -20,10 +20,10 @@ def received(
     return ConsumerRecord(NAMES[topic], partition, 0, 0, 0, b"k", value, None, 0, 0, tuple(headers))
 
 
-def received_all(
+def build_consumer_records(
     topic: TopicName, records: Sequence[Record], *, partition: int = 0
 ) -> list["ConsumerRecord[bytes, bytes]"]:
     return [
-        received(topic, record.value, partition=partition, headers=record.headers)
+        build_consumer_record(topic, record.value, partition=partition, headers=record.headers)
         for record in records
     ]

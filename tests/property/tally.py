@@ -1,6 +1,4 @@
-"""A plugin of pytest for `make fuzz`: how many examples each test ran, and how long that took, in a
-file.
-"""
+"""Pytest plugin of `make fuzz`: writes each test's number of examples and seconds to a file."""
 
 import json
 import os
@@ -19,18 +17,22 @@ EXAMPLES = re.compile(r"- (\d+) passing, (\d+) failing")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    told: list[str] = []
+    descriptions: list[str] = []
     started = time.monotonic()
-    # Of a state machine hypothesis' own plugin knows nothing: pytest sees a function that runs one
-    # Typed as if it could only be None
-    note: Any = lambda statistics: told.append(describe_statistics(statistics))  # noqa: E731
-    with collector.with_value(note):
+    # Hypothesis' own plugin has no statistics of state machines, because for pytest they are plain
+    # functions. `Any`, because hypothesis types the collector as None
+    collect: Any = lambda statistics: descriptions.append(  # noqa: E731
+        describe_statistics(statistics)
+    )
+    with collector.with_value(collect):
         try:
             return (yield)
         finally:
-            told.append(getattr(item, "hypothesis_statistics", ""))
+            descriptions.append(getattr(item, "hypothesis_statistics", ""))
             count = sum(
-                int(number) for match in EXAMPLES.findall("\n".join(told)) for number in match
+                int(number)
+                for match in EXAMPLES.findall("\n".join(descriptions))
+                for number in match
             )
             with Path(os.environ[FILE]).open("a", encoding="utf-8") as file:
                 file.write(json.dumps([item.name, count, time.monotonic() - started]) + "\n")

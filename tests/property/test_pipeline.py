@@ -1,6 +1,4 @@
-"""Ingest, publisher and status without Kafka: whatever a client sends, once it is accepted every
-row of it settles, and nothing is given up.
-"""
+"""Ingest, publisher and status without Kafka: every row of an accepted import settles."""
 
 import json
 from collections.abc import Sequence
@@ -35,17 +33,14 @@ from shared.postgres.database import Database
 from shared.postgres.row import Row
 from shared.runtime.periodic import PeriodicTask
 from tests.property.conftest import Run
-from tests.property.documents import good_rows, mutated, wrong_rows
+from tests.property.documents import arbitrary_rows, mutated, valid_rows
 from tests.property.profiles import examples
-from tests.property.records import NAMES, received_all
+from tests.property.records import NAMES, build_consumer_records
 from tests.support.fakes import MemorySender
 
 
 class Pipeline:
-    """Each topic is read once, in the order in which it was written.
-
-    What became a dead letter is an error here.
-    """
+    """Reads each topic once, in the order of its records. Fails on a dead letter."""
 
     def __init__(self, pool: Database) -> None:
         self._pool = pool
@@ -59,16 +54,16 @@ class Pipeline:
         announcer = PeriodicTask("announcer", _nothing, interval_seconds=1)
         self._status = FoldHandler(FoldService(self._jobs, announcer), NAMES)
 
-    async def workspace(self) -> tuple[UUID, UUID]:
-        """A new one, and its account."""
+    async def create_workspace(self) -> tuple[UUID, UUID]:
+        """Creates a workspace and an account, and returns their ids."""
         operator = OperatorRepository(self._pool)
         workspace_id = await operator.create_workspace("Test")
         account_id = await operator.add_account(workspace_id, name="Test")
-        await operator.add_board(workspace_id, account_id, "there", name="There")
+        await operator.add_board(workspace_id, account_id, "board", name="Board")
         return workspace_id, account_id
 
     async def run(self, workspace_id: UUID, document: bytes) -> Row | None:
-        """The job as it ended, or None for a request that was refused."""
+        """Returns the ended job, or None if the import was rejected."""
         self._outcomes.topics.clear()
         try:
             settings = IngestSettings()
@@ -83,10 +78,10 @@ class Pipeline:
         return job
 
     async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
-        """What follows the append, all of it before the 202 is sent."""
+        """Lets publisher and status process the whole import before the 202 is sent."""
         rows = [record for record in batch.records if is_for_publisher(record.value)]
         await self._consume(self._publisher, TopicName.IMPORTS, rows)
-        told = [
+        outcomes = [
             record
             for partition in self._outcomes.topics.get(NAMES[TopicName.OUTCOMES], [])
             for record in partition
@@ -96,10 +91,10 @@ class Pipeline:
             TopicName.IMPORTS,
             [record for record in batch.records if is_for_status(record.value)],
         )
-        await self._consume(self._status, TopicName.OUTCOMES, told)
+        await self._consume(self._status, TopicName.OUTCOMES, outcomes)
 
     async def _consume(self, handler: Any, topic: TopicName, records: Sequence[Record]) -> None:
-        decoded, poison = handler.decode(received_all(topic, records))
+        decoded, poison = handler.decode(build_consumer_records(topic, records))
         assert not [*poison, *await handler.process(decoded, poison, Advance())]
 
 
@@ -107,7 +102,7 @@ async def _nothing() -> int:
     return 0
 
 
-imports = st.lists(good_rows() | wrong_rows, min_size=1, max_size=5)
+imports = st.lists(valid_rows() | arbitrary_rows, min_size=1, max_size=5)
 
 
 @examples(25)
@@ -117,32 +112,32 @@ def test_invariants_2_and_5_every_row_of_an_accepted_import_settles(
     run: Run,
     rows: list[dict[str, Any]],
     ascii_only: bool,
-    at_home: list[bool],
+    has_board: list[bool],
 ) -> None:
     pipeline = Pipeline(pool)
-    workspace_id, account_id = run(pipeline.workspace())
-    for row, is_here in zip(rows, at_home, strict=False):
-        if is_here:
-            row |= {"account_id": str(account_id), "board_id": "there"}
+    workspace_id, account_id = run(pipeline.create_workspace())
+    for row, is_known in zip(rows, has_board, strict=False):
+        if is_known:
+            row |= {"account_id": str(account_id), "board_id": "board"}
     document = json.dumps(rows, ensure_ascii=ascii_only).encode(errors="replace")
     job = run(pipeline.run(workspace_id, document))
     assert job is not None
-    check(job, total=len(rows))
+    check_job(job, total=len(rows))
 
 
 @examples(25)
 @given(mutated(imports.map(lambda rows: json.dumps(rows).encode())))
-def test_invariants_2_and_5_a_damaged_import_is_refused_or_settles(
+def test_invariants_2_and_5_a_damaged_import_is_rejected_or_settles(
     pool: Database, run: Run, document: bytes
 ) -> None:
     pipeline = Pipeline(pool)
-    workspace_id, _ = run(pipeline.workspace())
+    workspace_id, _ = run(pipeline.create_workspace())
     job = run(pipeline.run(workspace_id, document))
     if job is not None:
-        check(job, total=job["total_rows"])
+        check_job(job, total=job["total_rows"])
 
 
-def check(job: Row, *, total: int) -> None:
+def check_job(job: Row, *, total: int) -> None:
     results = orjson.loads(job["results"])
     assert [result["row_number"] for result in results] == list(range(1, total + 1))
     assert (

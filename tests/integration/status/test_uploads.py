@@ -27,7 +27,7 @@ from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 from shared.runtime.periodic import PeriodicTask
-from tests.property.records import NAMES, received
+from tests.property.records import NAMES, build_consumer_record
 from tests.support.factories import NOON, failed
 
 CSV = b"title,board_id\r\nL\xe4mp\0,1\n"
@@ -49,7 +49,7 @@ class Status:
         why.
         """
         decoded, poison = self._handler.decode(
-            [received(TopicName.IMPORTS, value) for value in values]
+            [build_consumer_record(TopicName.IMPORTS, value) for value in values]
         )
         letters = [*poison, *await self._handler.process(decoded, poison, Advance())]
         return [(letter.record.value, letter.reason.code) for letter in letters]

@@ -9,10 +9,10 @@ from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
 from services.ingest.parsing.rows import WrongCellCount, validate
 from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROWS
-from tests.property.documents import FIELDS, good_rows, mutated
+from tests.property.api_errors import check_error
+from tests.property.documents import FIELDS, mutated, valid_rows
 from tests.property.ingest.csv_files import Dialect, dialects, tables
 from tests.property.profiles import examples
-from tests.property.refusals import check
 
 REFUSALS = {
     "empty_file",
@@ -56,7 +56,7 @@ def test_a_windows_1252_file_is_read_with_a_warning(
 
 
 @examples(40)
-@given(st.lists(good_rows(), min_size=1, max_size=3), dialects, st.permutations(FIELDS))
+@given(st.lists(valid_rows(), min_size=1, max_size=3), dialects, st.permutations(FIELDS))
 def test_a_csv_and_a_json_of_the_same_rows_are_the_same_import(
     rows: list[dict[str, str]], dialect: Dialect, names: Sequence[str]
 ) -> None:
@@ -69,7 +69,7 @@ def check_read_or_refused(data: bytes) -> None:
     try:
         table = parse_csv(data)
     except ApiError as refusal:
-        check(refusal, REFUSALS)
+        check_error(refusal, REFUSALS)
         return
     assert 1 <= len(table.rows) <= MAX_ROWS
     for row in table.rows:

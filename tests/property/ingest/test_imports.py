@@ -18,7 +18,7 @@ from shared.contract.import_limits import MAX_IMPORT_BYTES
 from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.wire import decoder
 from tests.property.conftest import Run
-from tests.property.documents import good_rows, json_imports, mutated, wrong_rows
+from tests.property.documents import arbitrary_rows, json_imports, mutated, valid_rows
 from tests.property.ingest.csv_files import dialects, tables
 from tests.property.profiles import examples
 from tests.support.import_batches import import_of, of_kind, results_of, rows_of
@@ -76,7 +76,7 @@ def check_batch(batch: ImportBatch | None) -> list[RowAccepted]:
 
 @examples(40)
 @given(
-    st.lists(good_rows() | wrong_rows, min_size=1, max_size=4).map(
+    st.lists(valid_rows() | arbitrary_rows, min_size=1, max_size=4).map(
         lambda rows: json.dumps(rows).encode()
     )
     | mutated(json_imports)
@@ -114,7 +114,7 @@ def test_a_csv_import_is_refused_or_accepted_completely(
 
 
 @examples(25)
-@given(st.lists(good_rows(), min_size=1, max_size=4))
+@given(st.lists(valid_rows(), min_size=1, max_size=4))
 def test_the_publisher_reads_the_row_that_was_sent(run: Run, rows: list[dict[str, Any]]) -> None:
     log = MemoryLog()
     run(new_imports(log).accept_json(WORKSPACE, json.dumps(rows).encode(), strict=False))

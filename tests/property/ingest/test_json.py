@@ -21,16 +21,16 @@ from shared.contract.pins import (
 )
 from shared.contract.strict_json import parse_json
 from shared.contract.wire import encode
+from tests.property.api_errors import check_error
 from tests.property.documents import (
-    good_rows,
+    arbitrary_rows,
     json_documents,
     json_imports,
     mutated,
+    valid_rows,
     values,
-    wrong_rows,
 )
 from tests.property.profiles import examples
-from tests.property.refusals import check
 from tests.support.events import parse_event
 from tests.support.factories import submitted
 
@@ -69,7 +69,7 @@ def check_read_or_refused(data: bytes) -> None:
     try:
         rows = require_rows(parse_json(data))
     except ApiError as refusal:
-        check(refusal, REFUSALS)
+        check_error(refusal, REFUSALS)
         return
     for strict in (False, True):
         parsed = validate(rows, strict=strict)
@@ -101,7 +101,7 @@ def test_a_damaged_document_is_read_or_refused(data: bytes) -> None:
 
 
 @examples(40)
-@given(st.lists(good_rows() | wrong_rows, min_size=1, max_size=5))
+@given(st.lists(valid_rows() | arbitrary_rows, min_size=1, max_size=5))
 def test_rows_are_validated_independently(rows: list[dict[str, Any]]) -> None:
     together = validate(rows)
     alone = [validate([row]) for row in rows]
@@ -119,7 +119,9 @@ def test_rows_are_validated_independently(rows: list[dict[str, Any]]) -> None:
 
 @examples(100)
 @given(
-    good_rows() | wrong_rows | st.builds(lambda good, wrong: good | wrong, good_rows(), wrong_rows)
+    valid_rows()
+    | arbitrary_rows
+    | st.builds(lambda good, wrong: good | wrong, valid_rows(), arbitrary_rows)
 )
 @example({**submitted(), "idempotency_key": "\x1f", "title": "\x85"})
 @example({**submitted(), "title": "a\0b"})
@@ -169,7 +171,7 @@ def test_usual_rows_of_a_campaign_pass_the_fast_path() -> None:
 
 
 @examples(40)
-@given(good_rows())
+@given(valid_rows())
 def test_generated_good_rows_fail_only_for_urls_and_times(row: dict[str, Any]) -> None:
     """If they did not, the properties above would not test valid rows.
 

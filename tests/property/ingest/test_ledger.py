@@ -33,7 +33,7 @@ from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
-from tests.property.records import received
+from tests.property.records import build_consumer_record
 from tests.support.factories import submitted
 from tests.support.import_batches import import_of
 
@@ -146,7 +146,8 @@ class RequestMachine(RuleBasedStateMachine):
     def _process(self, batch: Sequence[tuple[tuple[UUID, str], bytes]]) -> list[bytes] | None:
         """Returns the values of the dead letters, or None if the batch must be retried."""
         records = [
-            received(TopicName.IMPORT_REQUESTS, value, headers=HEADERS) for _, value in batch
+            build_consumer_record(TopicName.IMPORT_REQUESTS, value, headers=HEADERS)
+            for _, value in batch
         ]
         try:
             decoded, poison = self._handler.decode(records)

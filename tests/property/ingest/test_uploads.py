@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from services.ingest.parsing.multipart import UploadedFile
 from shared.contract.errors import ApiError
+from tests.property.api_errors import check_error
 from tests.property.conftest import Run
 from tests.property.documents import mutated
 from tests.property.profiles import examples
-from tests.property.refusals import check
 from tests.support.uploads import read_upload
 
 # Starlette does not close the file of an incomplete body. The garbage collector frees its memory,
@@ -61,7 +61,7 @@ def read_or_refused(run: Run, body: bytes, content_type: bytes) -> UploadedFile 
     try:
         upload: UploadedFile = run(read_upload(build_request(body, content_type), LIMIT_BYTES))
     except ApiError as refusal:
-        check(refusal, REFUSALS)
+        check_error(refusal, REFUSALS)
         return None
     return upload
 

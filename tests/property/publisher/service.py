@@ -27,7 +27,7 @@ from shared.kafka.positions.advance import Advance
 from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.property.publisher.keyed_store import Pin, PinKey, RowId, RowReport, SentRow
-from tests.property.records import NAMES, received
+from tests.property.records import NAMES, build_consumer_record
 from tests.support.events import parse_event
 from tests.support.fakes import MemorySender
 
@@ -70,7 +70,7 @@ class Publisher:
         sender = MemorySender()
         handler = RowsHandler(RowService(self.store, BoardCache(self.access)), sender, NAMES)
         records = [
-            received(
+            build_consumer_record(
                 TopicName.IMPORTS, row if isinstance(row, bytes) else row.value, partition=partition
             )
             for partition, row in batch

@@ -20,7 +20,7 @@ from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.publisher.keyed_store import RowId, RowReport, SentRow
 from tests.property.publisher.service import Publisher
-from tests.property.records import received_all
+from tests.property.records import build_consumer_records
 from tests.support.factories import row_accepted
 
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -133,7 +133,7 @@ class Simulation:
         """Restores Postgres, and records the outcomes that were sent after the backup."""
         self.run(self._write(backup))
         self.positions = list(backup.positions)
-        records = received_all(TopicName.OUTCOMES, self.outcomes[backup.outcomes :])
+        records = build_consumer_records(TopicName.OUTCOMES, self.outcomes[backup.outcomes :])
         self.run(self.publisher.store.record_outcomes(parse_outcomes(records), Advance()))
 
     async def _read(self, name: str, column: str) -> str:

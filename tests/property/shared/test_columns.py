@@ -1,6 +1,4 @@
-"""Columns: any value comes back from Postgres as it was, or is refused; never another, never a
-fault of ours.
-"""
+"""Columns: Postgres returns every value unchanged, or the value is rejected."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +19,7 @@ _times = st.datetimes(
     max_value=datetime(9999, 12, 30),  # noqa: DTZ001
     timezones=offsets,
 )
-_kinds = {
+_types = {
     "uuid": st.uuids(),
     "text": st.text(st.characters(), max_size=30),
     "int2": st.integers(-(2**15), 2**15 - 1),
@@ -31,31 +29,31 @@ _kinds = {
     "timestamptz": _times,
     "bytea": st.binary(max_size=30),
 }
-_beyond = {"int2": st.integers(), "int4": st.integers(), "int8": st.integers()}
+_out_of_range = {"int2": st.integers(), "int4": st.integers(), "int8": st.integers()}
 
 
-def rows(kinds: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[list[tuple[Any, ...]]]:
-    # A row of nothing but nulls at the end is one that unnest can't see: a table's row has a value
-    # somewhere
+def rows(types: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    # unnest drops rows of nulls at the end, so each row has an id
     return st.lists(
-        st.tuples(st.uuids(), *(st.none() | kinds[kind] for _, kind in TABLE[1:])), max_size=5
+        st.tuples(st.uuids(), *(st.none() | types[type_name] for _, type_name in TABLE[1:])),
+        max_size=5,
     )
 
 
-def storable(row: tuple[Any, ...]) -> bool:
+def is_storable(row: tuple[Any, ...]) -> bool:
     text, small, number, large = row[1:5]
     bounded = ((small, 15), (number, 31), (large, 63))
-    return (text is None or _is_text(text)) and all(
+    return (text is None or _is_storable_text(text)) and all(
         value is None or -(2**bits) <= value < 2**bits for value, bits in bounded
     )
 
 
-def _is_text(text: str) -> bool:
-    return "\0" not in text and not any(0xD800 <= ord(sign) < 0xE000 for sign in text)
+def _is_storable_text(text: str) -> bool:
+    return "\0" not in text and not any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 async def read_back(pool: Database, values: list[tuple[Any, ...]]) -> list[tuple[Any, ...]] | None:
-    """None when it is refused."""
+    """Returns the rows that Postgres returns, or None if a value is rejected."""
     try:
         async with pool.pipeline() as driver:
             cursor = await driver.execute(STATEMENT, to_columns(TABLE, values), binary=True)
@@ -65,9 +63,9 @@ async def read_back(pool: Database, values: list[tuple[Any, ...]]) -> list[tuple
 
 
 @examples(50)
-@given(rows(_kinds | _beyond) | rows(_kinds))
-def test_any_value_comes_back_as_it_was_or_is_refused(
+@given(rows(_types | _out_of_range) | rows(_types))
+def test_every_value_is_returned_unchanged_or_rejected(
     pool: Database, run: Run, values: list[tuple[Any, ...]]
 ) -> None:
-    found = run(read_back(pool, values))
-    assert found == (values if all(map(storable, values)) else None)
+    returned = run(read_back(pool, values))
+    assert returned == (values if all(map(is_storable, values)) else None)

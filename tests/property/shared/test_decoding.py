@@ -1,6 +1,4 @@
-"""Events: whatever stands on a topic, a consumer takes it or gives it up; nothing else ever comes
-out of `decode`.
-"""
+"""Decoding: every record is either decoded or becomes a dead letter."""
 
 import json
 from datetime import UTC, datetime
@@ -36,13 +34,13 @@ from tests.contract import pydantic_events
 from tests.contract.wire import PAIRS, Pair, pair, require_same
 from tests.property.documents import json_documents, mutated, offsets
 from tests.property.profiles import examples
-from tests.property.records import NAMES, received
+from tests.property.records import NAMES, build_consumer_record
 from tests.support.factories import created, failed, import_accepted, row_accepted, rows_settled
 from tests.support.fakes import MemorySender
 
 JOB = import_accepted()
 UNKNOWN = encode(row_accepted()).replace(b'"version"', b'"of_a_newer_version":"\xff","version"')
-"""Which msgspec takes and pydantic does not."""
+"""An unknown field with invalid UTF-8. msgspec accepts it, pydantic does not."""
 DEEP = b'{"of_a_newer_version":' + b"[" * 100_000
 events = st.sampled_from(
     [
@@ -72,13 +70,12 @@ _names = st.sampled_from(
 
 @st.composite
 def altered(draw: st.DrawFn) -> bytes:
-    """An event with another value in one place, still JSON."""
+    """Draws an event whose one value is replaced. It stays valid JSON."""
     document: dict[str, Any] = json.loads(draw(events))
     value = json.loads(draw(json_documents))
-    place = draw(
-        st.sampled_from([document, *(one for one in document.values() if isinstance(one, dict))])
-    )
-    place[draw(st.sampled_from(sorted(place)) | _names)] = value
+    objects = [document, *(field for field in document.values() if isinstance(field, dict))]
+    target = draw(st.sampled_from(objects))
+    target[draw(st.sampled_from(sorted(target)) | _names)] = value
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -90,7 +87,7 @@ hostile = altered() | mutated(events) | mutated(altered()) | st.binary(max_size=
 @example(pair(RowAccepted), DEEP)
 @example(pair(RowsSettled), DEEP)
 @example(pair(RowAccepted), UNKNOWN)
-def test_an_event_is_taken_or_refused_as_when_it_was_a_pydantic_model(
+def test_an_event_is_accepted_or_rejected_like_the_former_pydantic_model(
     same: Pair, value: bytes
 ) -> None:
     require_same(same.decode, same.model.model_validate_json, value)
@@ -98,12 +95,12 @@ def test_an_event_is_taken_or_refused_as_when_it_was_a_pydantic_model(
 
 @examples(60)
 @given(hostile)
-def test_an_import_is_taken_or_refused_as_when_it_was_a_pydantic_model(value: bytes) -> None:
+def test_an_import_is_accepted_or_rejected_like_the_former_pydantic_model(value: bytes) -> None:
     require_same(decode_import, pydantic_events.IMPORT_EVENT.validate_json, value)
 
 
 class Reader(StrEnum):
-    """Names a consumer and what it reads: the topic `imports` has two readers."""
+    """A consumer and its topic. The topic `imports` has two consumers."""
 
     ROWS = "publisher, imports"
     IMPORTS = "status, imports"
@@ -111,7 +108,7 @@ class Reader(StrEnum):
     REQUESTS = "ingest, import-requests"
 
 
-TOPIC_OF = {
+TOPICS = {
     Reader.ROWS: TopicName.IMPORTS,
     Reader.IMPORTS: TopicName.IMPORTS,
     Reader.OUTCOMES: TopicName.OUTCOMES,
@@ -119,8 +116,8 @@ TOPIC_OF = {
 }
 
 
-def handlers() -> dict[Reader, Any]:
-    """Makes the handler of each reader. Decoding needs nothing of what they work with."""
+def build_handlers() -> dict[Reader, Any]:
+    """Builds each consumer's handler. Decoding needs none of their dependencies."""
     status = FoldHandler(cast("Any", None), NAMES)
     settings = IngestSettings()
     requests = ImportRequestHandler(
@@ -140,7 +137,7 @@ def handlers() -> dict[Reader, Any]:
     }
 
 
-HANDLERS = handlers()
+HANDLERS = build_handlers()
 _headers = st.lists(
     st.tuples(
         st.sampled_from(["ce_type", "ce_id", "pinflow-replay-count", ""]) | st.text(max_size=4),
@@ -151,10 +148,10 @@ _headers = st.lists(
 )
 
 
-def decoded(reader: Reader, batch: Batch) -> list[DeadLetter]:
-    good, letters = HANDLERS[reader].decode(batch)
-    assert len(good) + len(letters) == len(batch)
-    return list(letters)
+def find_dead_letters(reader: Reader, batch: Batch) -> list[DeadLetter]:
+    events, dead_letters = HANDLERS[reader].decode(batch)
+    assert len(events) + len(dead_letters) == len(batch)
+    return list(dead_letters)
 
 
 @examples(80)
@@ -164,13 +161,13 @@ def decoded(reader: Reader, batch: Batch) -> list[DeadLetter]:
 @example(Reader.ROWS, [DEEP, None], [])
 @example(Reader.OUTCOMES, [DEEP], [])
 @example(Reader.IMPORTS, [DEEP], [])
-def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_be_sent(
-    reader: Reader, values: list[bytes | None], about: list[tuple[str, bytes]]
+def test_invariant_8_every_record_is_decoded_or_becomes_a_dead_letter_that_can_be_sent(
+    reader: Reader, values: list[bytes | None], headers: list[tuple[str, bytes]]
 ) -> None:
-    batch = [received(TOPIC_OF[reader], value, headers=about) for value in values]
-    for letter in decoded(reader, batch):
-        record = to_record(letter, service="test")
-        assert record.value == (letter.record.value or b"")
+    batch = [build_consumer_record(TOPICS[reader], value, headers=headers) for value in values]
+    for dead_letter in find_dead_letters(reader, batch):
+        record = to_record(dead_letter, service="test")
+        assert record.value == (dead_letter.record.value or b"")
         assert len(record.value) < MAX_RECORD_BYTES
         assert all(
             name.encode() is not None and isinstance(value, bytes) for name, value in record.headers
@@ -180,11 +177,11 @@ def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_
 @examples(50)
 @given(st.lists(hostile, min_size=1, max_size=4))
 @example([UNKNOWN, b""])
-def test_invariant_8_one_record_says_nothing_of_another(values: list[bytes]) -> None:
+def test_invariant_8_each_record_is_decoded_independently(values: list[bytes]) -> None:
     for reader in (Reader.ROWS, Reader.OUTCOMES, Reader.IMPORTS):
-        batch = [received(TOPIC_OF[reader], value) for value in values]
-        together = {id(letter.record) for letter in decoded(reader, batch)}
-        assert together == {id(record) for record in batch if decoded(reader, [record])}
+        batch = [build_consumer_record(TOPICS[reader], value) for value in values]
+        together = {id(dead_letter.record) for dead_letter in find_dead_letters(reader, batch)}
+        assert together == {id(record) for record in batch if find_dead_letters(reader, [record])}
 
 
 @examples(80)
@@ -192,11 +189,11 @@ def test_invariant_8_one_record_says_nothing_of_another(values: list[bytes]) -> 
 @example(b'{"kind":"r"}')
 @example(b'{"kind": "i"}')
 @example(b'{"kind":"new"}')
-def test_invariant_8_every_record_of_the_imports_has_exactly_one_owner(value: bytes | None) -> None:
+def test_invariant_8_exactly_one_service_owns_each_record_of_imports(value: bytes | None) -> None:
     assert is_for_publisher(value) is not is_for_status(value)
 
 
-def test_every_event_of_the_imports_goes_to_the_owner_of_its_kind() -> None:
+def test_every_event_of_imports_belongs_to_the_owner_of_its_kind() -> None:
     row, settled = row_accepted(), rows_settled(JOB, failed(2))
     upload = FileUploaded(
         job_id=JOB.job_id, workspace_id=JOB.workspace_id, format=UploadFormat.CSV, size=0
@@ -214,17 +211,21 @@ def test_every_event_of_the_imports_goes_to_the_owner_of_its_kind() -> None:
 def test_headers_of_a_cloud_event_can_be_read_back(
     event_id: str, time: datetime, kind: EventType
 ) -> None:
-    if not _in_utc(time):
+    if not _fits_in_utc(time):
         return
-    about = {
+    attributes = {
         name: value.decode()
         for name, value in build_headers(kind, event_id=event_id, source="/x", time=time)
     }
-    assert (about["ce_id"], about["ce_type"], about["ce_specversion"]) == (event_id, kind, "1.0")
-    assert datetime.fromisoformat(about["ce_time"]) == time
+    assert (attributes["ce_id"], attributes["ce_type"], attributes["ce_specversion"]) == (
+        event_id,
+        kind,
+        "1.0",
+    )
+    assert datetime.fromisoformat(attributes["ce_time"]) == time
 
 
-def _in_utc(time: datetime) -> bool:
+def _fits_in_utc(time: datetime) -> bool:
     try:
         time.astimezone(UTC)
     except OverflowError:

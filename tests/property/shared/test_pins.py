@@ -1,7 +1,4 @@
-"""The row's rules: settled means settled.
-
-What was validated validates again, and keeps its fingerprint.
-"""
+"""Row validation is stable: a valid row stays valid and keeps its fingerprint."""
 
 from typing import Any
 from uuid import UUID, uuid5
@@ -21,7 +18,7 @@ from shared.contract.pins import (
 )
 from shared.contract.schedule_ids import derive_pin_id, derive_schedule_id
 from shared.contract.wire import encode
-from tests.property.documents import good_rows, storable, urls, values
+from tests.property.documents import storable_characters, urls, valid_rows, values
 from tests.property.profiles import examples
 from tests.support.events import parse_event
 from tests.support.factories import submitted
@@ -31,29 +28,29 @@ def accepted(row: dict[str, Any]) -> PinSubmission:
     try:
         return PinSubmission.model_validate(row)
     except ValidationError:
-        assume(False)  # noqa: FBT003 - hypothesis' way to say: another one, please
+        assume(False)  # noqa: FBT003 - tells hypothesis to draw another row
         raise
 
 
 @examples(50)
-@given(good_rows())
-def test_what_was_accepted_is_accepted_again_as_the_same(row: dict[str, Any]) -> None:
-    once = accepted(row)
-    plain = {
+@given(valid_rows())
+def test_an_accepted_row_is_accepted_again_unchanged(row: dict[str, Any]) -> None:
+    first = accepted(row)
+    document = {
         name: str(value) if isinstance(value, UUID) else value
-        for name, value in once.model_dump(exclude={"run_at"}).items()
+        for name, value in first.model_dump(exclude={"run_at"}).items()
     }
-    if once.run_at is not None:
-        plain["run_at"] = once.run_at.isoformat()
-    again = StrictPinSubmission.model_validate(plain)
-    assert again.model_dump() == once.model_dump()
-    content = parse_event(PinContent, encode(once.to_content()))
-    assert compute_fingerprint(once) == compute_fingerprint(again) == compute_fingerprint(content)
+    if first.run_at is not None:
+        document["run_at"] = first.run_at.isoformat()
+    again = StrictPinSubmission.model_validate(document)
+    assert again.model_dump() == first.model_dump()
+    content = parse_event(PinContent, encode(first.to_content()))
+    assert compute_fingerprint(first) == compute_fingerprint(again) == compute_fingerprint(content)
 
 
 @examples(60)
-@given(good_rows(), st.text(min_size=1, max_size=20).filter(str.strip), st.data())
-def test_the_fingerprint_is_of_all_but_the_key(
+@given(valid_rows(), st.text(min_size=1, max_size=20).filter(str.strip), st.data())
+def test_the_fingerprint_covers_all_fields_but_the_key(
     row: dict[str, Any], key: str, data: st.DataObject
 ) -> None:
     pin = accepted(row)
@@ -71,7 +68,7 @@ def test_the_fingerprint_is_of_all_but_the_key(
 @given(urls)
 @example("http://a.example")
 @example("HTTPS://A.example:443/%7e/../b?#")
-def test_a_url_compares_as_its_normal_form_does(url: str) -> None:
+def test_a_url_has_the_fingerprint_of_its_normal_form(url: str) -> None:
     pin = accepted(submitted(link_url=url))
     assert pin.link_url == url
     normal = str(Url(url))
@@ -82,8 +79,12 @@ def test_a_url_compares_as_its_normal_form_does(url: str) -> None:
 
 
 @examples(60)
-@given(st.lists(st.text(storable.filter(lambda one: one != ","), max_size=20), max_size=50))
-def test_terms_are_the_same_as_a_list_or_as_text(terms: list[str]) -> None:
+@given(
+    st.lists(
+        st.text(storable_characters.filter(lambda term: term != ","), max_size=20), max_size=50
+    )
+)
+def test_terms_are_equal_as_a_list_or_as_text(terms: list[str]) -> None:
     as_list, as_text = (
         accepted(submitted(related_terms=terms)),
         accepted(submitted(related_terms=",".join(terms))),
@@ -97,13 +98,11 @@ def test_terms_are_the_same_as_a_list_or_as_text(terms: list[str]) -> None:
 @example("\ud800" * 300, 200)
 @example([[[[[["deep"]]]]]], 200)
 @example(10**4000, 200)
-def test_whatever_is_repeated_to_a_client_is_short_and_can_be_sent_and_stored(
-    value: Any, most: int
-) -> None:
-    told = make_printable(value, most)
-    assert len(told) <= max(most, MAX_REJECTED_VALUE_LENGTH)
-    assert "\0" not in told
-    assert told.encode().decode() == told
+def test_a_value_in_an_error_is_short_and_can_be_sent_and_stored(value: Any, limit: int) -> None:
+    text = make_printable(value, limit)
+    assert len(text) <= max(limit, MAX_REJECTED_VALUE_LENGTH)
+    assert "\0" not in text
+    assert text.encode().decode() == text
 
 
 @examples(60)

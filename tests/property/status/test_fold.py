@@ -44,7 +44,7 @@ from shared.runtime.periodic import PeriodicTask
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
-from tests.property.records import NAMES, received
+from tests.property.records import NAMES, build_consumer_record
 from tests.property.status.jobs import Import, Job, JobEvent
 from tests.support.factories import NOON, import_accepted
 from tests.support.listing import listed
@@ -133,9 +133,11 @@ async def _nothing() -> int:
 
 def _received(event: Produced) -> Any:
     if isinstance(event, CompressedUpload):
-        return received(TopicName.IMPORTS, encode(event.header) + b"\n" + event.content)
+        return build_consumer_record(
+            TopicName.IMPORTS, encode(event.header) + b"\n" + event.content
+        )
     topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
-    return received(topic, event if isinstance(event, bytes) else encode(event))
+    return build_consumer_record(topic, event if isinstance(event, bytes) else encode(event))
 
 
 class Folding(RuleBasedStateMachine):

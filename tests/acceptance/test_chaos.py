@@ -9,7 +9,7 @@ import uvloop
 from tests.tools.chaos.__main__ import run
 from tests.tools.chaos.arena import arena
 from tests.tools.chaos.history import History, RequestOutcome
-from tests.tools.chaos.report import SHOWN
+from tests.tools.chaos.report import MAX_SHOWN
 
 SEED = 4
 SECONDS = 20
@@ -29,7 +29,7 @@ def test_nothing_is_lost_or_doubled_while_things_break(tmp_path: Path) -> None:
     history = History(SEED)
     with arena(tmp_path, brokers=1) as running:
         violations = uvloop.run(run(running, history, SECONDS, DECK, at_least=FAULTS))
-        assert not violations, "\n".join(str(violation) for violation in violations[:SHOWN])
+        assert not violations, "\n".join(str(violation) for violation in violations[:MAX_SHOWN])
     assert (
         sum(submission.outcome is RequestOutcome.ACCEPTED for submission in history.submissions)
         > 10

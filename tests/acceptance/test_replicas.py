@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 from tests.tools.chaos.checker import check
 from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.observer import Observer
-from tests.tools.chaos.report import SHOWN
+from tests.tools.chaos.report import MAX_SHOWN
 from tests.tools.chaos.workload import Clients
 
 MOST = 4
@@ -85,7 +85,7 @@ def test_invariants_2_3_and_5_hold_while_four_replicas_become_three_and_two_and_
         await groups.require_even(2)
         await observer.wait_until_settled(accepted(history))
         violations = check(history, await observer.read_final_state())
-        assert not violations, "\n".join(str(violation) for violation in violations[:SHOWN])
+        assert not violations, "\n".join(str(violation) for violation in violations[:MAX_SHOWN])
 
     uvloop.run(scenario())
 

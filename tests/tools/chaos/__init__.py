@@ -1,10 +1,13 @@
-"""Nothing lost, nothing doubled, whatever is killed: a seeded fault run on real processes (make
-chaos).
+"""A fault run on real processes (`make chaos`): no import may be lost or published twice.
 
-workload   what clients do, and what they were told        ─┐ nemesis    the faults, one after the
-other, sometimes two   ├─▶ history ─┐ probe      how long after each the pipeline works again    ─┘
-├─▶ checker ─▶ violations, or none world      what stands at the end: API, database, topics
-────────────────┘ arena      the processes, servers, and a network between them that can be cut
-(network.py) restoring  one of the faults: Postgres is replaced by an older copy; what that must
-lose is noted
+The random choices follow from a seed. The modules:
+
+- workload: the clients; api_client: their requests. Both record in the history.
+- nemesis: the faults, one after the other, sometimes two at once. restores: the fault that replaces
+  Postgres by an older copy.
+- probe: measures after each fault how long the pipeline needs to recover.
+- arena: the processes and servers; network: the proxies between them, which can be cut.
+- history: what clients sent and which answers they got.
+- observer: reads the final state from the API, the database and the topics (final_state).
+- checker: compares the history with the final state and returns violations.
 """

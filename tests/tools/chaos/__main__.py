@@ -1,6 +1,6 @@
-"""python -m tests.tools.chaos [--minutes N] [--seed N] [--brokers 1|3] [--restores] [--only FAULT]
+"""Inflicts faults on a running Pinflow and checks that nothing was lost or duplicated.
 
-Inflicts faults on a running Pinflow and checks what was lost and what doubled.
+python -m tests.tools.chaos [--minutes N] [--seed N] [--brokers 1|3] [--restores] [--only FAULT]
 """
 
 import argparse
@@ -36,21 +36,20 @@ RESULTS = CHECKOUT / ".pinflow" / "chaos"
 async def run(
     arena: Arena, history: History, seconds: float, kinds: Sequence[str], *, at_least: int = 0
 ) -> list[Violation]:
-    """Clients and nemesis together for so long, and so many faults; then, when all has settled, the
-    verdict.
+    """Runs clients and faults together, waits until everything has settled, and checks the result.
+
+    The faults end after `seconds`, but not before `at_least` faults.
     """
     base_url = arena.deployment.base_url
     clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
-    supervising, working = (
-        asyncio.create_task(arena.supervise()),
-        asyncio.create_task(clients.run()),
-    )
+    supervisor_task = asyncio.create_task(arena.supervise())
+    clients_task = asyncio.create_task(clients.run())
     async with open_client(base_url, arena.workspaces[0], history) as api:
         probe = Probe(clients, api, history)
-        await probe.seconds_until_recovered()  # the first imports, which warm everything up
+        await probe.seconds_until_recovered()  # warms everything up
         await Nemesis(arena, probe, history, kinds).run(seconds, at_least)
     clients.stop()
-    await working
+    await clients_task
     stranded = {name for restore in history.restores for name in restore.stranded_requests}
     observer = Observer(
         base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces, stranded
@@ -61,21 +60,27 @@ async def run(
     violations = check(history, await observer.read_final_state())
     if violations:
         print(await build_diagnosis(arena))
-    supervising.cancel()
+    supervisor_task.cancel()
     with suppress(asyncio.CancelledError):
-        await supervising
+        await supervisor_task
     return violations
 
 
 def select_faults(only: str, *, restores: bool) -> list[str]:
-    """Returns the faults whose name contains `only`. Restores must be asked for, or named there."""
-    everything = (*FAULTS, *RESTORES) if restores or "restore" in only else FAULTS
-    return [kind for kind in everything if only in kind]
+    """Returns the faults whose name contains `only`.
+
+    Restores are included only with `restores`, or if `only` names them.
+    """
+    candidates = (*FAULTS, *RESTORES) if restores or "restore" in only else FAULTS
+    return [kind for kind in candidates if only in kind]
 
 
-def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], again: str) -> int:
-    """Returns the exit code: 0 only if nothing was lost, doubled or otherwise wrong."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every attempt
+def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], options: str) -> int:
+    """Returns the exit code: 0 only if nothing was lost, duplicated or otherwise wrong.
+
+    `options` are further options of make chaos, for the command that repeats the run.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs every failed connection
     history = History(seed)
     directory = Path(tempfile.mkdtemp(prefix="pinflow-chaos-"))
     started = time.monotonic()
@@ -95,7 +100,7 @@ def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], again: s
     print(format_report(report))
     if violations:
         print(f"logs: {directory}; all violations: {file.relative_to(CHECKOUT)}")
-        print(f"again: make chaos MINUTES={minutes:g} SEED={seed} BROKERS={brokers}{again}")
+        print(f"repeat: make chaos MINUTES={minutes:g} SEED={seed} BROKERS={brokers}{options}")
         return 1
     shutil.rmtree(directory, ignore_errors=True)
     return 0
@@ -105,26 +110,29 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument(
-        "--seed", type=int, default=None, help="repeats a run's choices; without it one is drawn"
+        "--seed",
+        type=int,
+        default=None,
+        help="repeats the choices of an earlier run; default: a random seed",
     )
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
     parser.add_argument(
-        "--only", default="", help="faults whose name contains this, for a closer look at one kind"
+        "--only", default="", help="inflicts only faults whose name contains this text"
     )
     parser.add_argument(
         "--restores",
         action="store_true",
-        help="replaces Postgres by an older copy of itself now and then",
+        help="sometimes replaces Postgres by an older copy of itself",
     )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     kinds = select_faults(options.only, restores=options.restores)
     if not kinds:
         parser.error(
-            f"--only {options.only!r} names no fault. Use a part of one of these names: "
+            f"--only {options.only!r} matches no fault. Use a part of one of these names: "
             f"{', '.join((*FAULTS, *RESTORES))}."
         )
-    again = (" RESTORES=1" if options.restores else "") + (
+    make_options = (" RESTORES=1" if options.restores else "") + (
         f' ONLY="{options.only}"' if options.only else ""
     )
-    sys.exit(main(options.minutes, seed, options.brokers, kinds, again))
+    sys.exit(main(options.minutes, seed, options.brokers, kinds, make_options))

@@ -1,4 +1,4 @@
-"""One client's requests: each is written into the history with what its answer promises."""
+"""Sends one client's requests and records each in the history with its outcome."""
 
 import asyncio
 import csv
@@ -38,18 +38,18 @@ COLUMNS = (
     "run_at",
 )
 REFUSAL_CODES = frozenset({"broker_unavailable", "database_unavailable", "too_busy"})
-"""Codes of 503 after which nothing of an import may ever be seen; nothing may after any 429."""
+"""Error codes of 503 that promise that the import was not accepted. Every 429 promises it too."""
 
 
 class ApiClient:
-    """Speaks to the gateway for one workspace."""
+    """Calls the API of the gateway for one workspace."""
 
     def __init__(self, http: httpx.AsyncClient, history: History) -> None:
         self._http = http
         self._history = history
 
     async def import_rows(self, submission: Submission, documents: list[Document]) -> None:
-        """One POST, as JSON or CSV. The submission knows afterwards what it was told."""
+        """Sends an import as JSON or CSV and records the outcome in the submission."""
         self._history.submissions.append(submission)
         if submission.channel is Channel.JSON:
             answer = await self._post("/v1/pins/imports/json", json=documents)
@@ -71,14 +71,15 @@ class ApiClient:
             )
 
     async def publish(self, pin: SinglePin, document: Document) -> None:
+        """Sends POST /v1/pins and records the outcome in `pin`."""
         clock = asyncio.get_running_loop().time
         pin.sent_at = clock()
         self._history.pins.append(pin)
         answer = await self._post("/v1/pins", json=document)
         pin.answered_at = clock()
-        pin.outcome = self._classify(
-            answer, HTTPStatus.CREATED, frozenset()
-        )  # a database that fell silent may have committed
+        # No 503 promises that nothing was stored: a database that stopped answering may have
+        # committed
+        pin.outcome = self._classify(answer, HTTPStatus.CREATED, frozenset())
         if answer is not None and pin.outcome is RequestOutcome.ACCEPTED:
             pin.pin_id, pin.was_created = (
                 answer.json()["id"],
@@ -86,7 +87,7 @@ class ApiClient:
             )
 
     async def poll(self, job_id: str, *, seconds: float, every: float) -> bool:
-        """Look at an accepted job until it has ended, or for so long. Returns whether it has."""
+        """Polls an accepted job until it ends, for at most `seconds`. Returns whether it ended."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while loop.time() < deadline:
@@ -98,22 +99,22 @@ class ApiClient:
     async def poll_once(self, job_id: str) -> bool:
         """Polls an accepted job once. Returns whether it has ended."""
         clock = asyncio.get_running_loop().time
-        asked = clock()
+        sent_at = clock()
         try:
             answer = await self._http.get(f"/v1/pins/imports/{job_id}")
         except httpx.TransportError:
             return False
         if answer.status_code == HTTPStatus.OK:
             job = answer.json()
-            if self._history.record_poll(job_id, parse_counters(job), asked, clock()):
+            if self._history.record_poll(job_id, parse_counters(job), sent_at, clock()):
                 self._history.record_results(job_id, map(parse_result, job["results"]))
             return job["completed_at"] is not None
-        told = f"{answer.status_code} {answer.text[:300]}"
+        error = f"{answer.status_code} {answer.text[:300]}"
         if answer.status_code == HTTPStatus.NOT_FOUND:
-            self._history.absences.append(Absence(job_id, told, asked, clock()))
+            self._history.absences.append(Absence(job_id, error, sent_at, clock()))
         elif answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
             self._history.unexpected_answers.append(
-                f"job {job_id} was accepted, then answered {told}"
+                f"job {job_id} was accepted, but a later poll got {error}"
             )
         return False
 
@@ -124,11 +125,11 @@ class ApiClient:
             return None
 
     def _classify(
-        self, answer: httpx.Response | None, good: HTTPStatus, nothing: frozenset[str]
+        self, answer: httpx.Response | None, success: HTTPStatus, refusal_codes: frozenset[str]
     ) -> RequestOutcome:
         if answer is None:
             return RequestOutcome.UNKNOWN
-        if answer.status_code == good:
+        if answer.status_code == success:
             return RequestOutcome.ACCEPTED
         code = read_error_code(answer)
         if answer.status_code in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
@@ -136,8 +137,8 @@ class ApiClient:
                 self._history.unexpected_answers.append(
                     f"{answer.status_code} {code} without Retry-After"
                 )
-            is_nothing = code in nothing or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
-            return RequestOutcome.REFUSED if is_nothing else RequestOutcome.UNKNOWN
+            is_refused = code in refusal_codes or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+            return RequestOutcome.REFUSED if is_refused else RequestOutcome.UNKNOWN
         self._history.unexpected_answers.append(
             f"{answer.request.url.path} answered {answer.status_code} {answer.text[:300]}"
         )

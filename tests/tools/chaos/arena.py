@@ -1,5 +1,6 @@
-"""The system under test: servers of its own, services that reach them through a network which can
-be cut, and a supervisor.
+"""The system under test: its own servers, the services, and a supervisor.
+
+The services reach the servers through proxies, which can cut the connections.
 """
 
 import asyncio
@@ -28,7 +29,10 @@ WATCH_SECONDS = 0.2
 
 
 class Arena:
-    """`kafka` and `database_url` are the servers' addresses. Services come through the proxies."""
+    """The system under test.
+
+    `kafka` and `database_url` are the servers' own addresses. Services connect through the proxies.
+    """
 
     def __init__(
         self,
@@ -52,15 +56,15 @@ class Arena:
         self.database_url = ""
         self.workspaces: list[NewWorkspace] = []
         self.held_down: set[str] = set()
-        """Programs that the nemesis has killed and will start again itself."""
+        """Programs that a fault has stopped. The fault also starts them again."""
         self.died: list[str] = []
-        """Programs that ended on their own and were started again."""
+        """Programs that ended without a fault and were restarted."""
 
     def program(self, name: str) -> RunningProgram:
         return self.deployment.programs[name]
 
     async def supervise(self) -> None:
-        """For ever: start again what ended on its own, as any supervisor would."""
+        """Restarts programs that ended without a fault. Runs until it is canceled."""
         while True:
             for program in (*self.deployment.programs.values(), *self.brokers, self.postgres):
                 name = program.program.name
@@ -70,12 +74,12 @@ class Arena:
             await asyncio.sleep(WATCH_SECONDS)
 
     def another(self, name: str) -> RunningProgram:
-        """A second replica of a service, not started."""
+        """Returns a second replica of a service, not started."""
         (port,) = choose({name: self.deployment.ports[name] + 50}).values()
         return RunningProgram(another(self.program(name).program, 1, port), self.directory)
 
     def set_clock(self, name: str, seconds: float) -> None:
-        """Of the service, from its next start on."""
+        """Sets a service's clock off by so many seconds, from its next start."""
         running = self.program(name)
         command = (
             (sys.executable, "-m", "tests.tools.chaos.skewed_clock", name)
@@ -88,6 +92,7 @@ class Arena:
 
 @contextmanager
 def arena(directory: Path, brokers: int) -> Iterator[Arena]:
+    """Starts servers, proxies and services, and stops them at the end."""
     network = Network()
     chosen = choose({f"proxy {number}": ports.PROXIES for number in range(brokers + 1)})
     *kafka_ports, postgres_port = chosen.values()
@@ -108,13 +113,13 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
         postgres_proxy = network.proxy(postgres.port, postgres_port)
         addresses = {
             "kafka": ",".join(f"{HOST}:{port}" for port in kafka_ports),
-            "database_url": at_port(url, postgres_port),
+            "database_url": replace_port(url, postgres_port),
             "topic_prefix": settings.topic_prefix,
         }
         with deployed(
             directory, **addresses, access_cache_seconds="1", database_timeout_seconds="3"
         ) as deployment:
-            made = Arena(
+            new_arena = Arena(
                 directory,
                 deployment,
                 broker_programs,
@@ -123,18 +128,16 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
                 kafka_proxies,
                 postgres_proxy,
             )
-            made.kafka, made.topic_prefix, made.database_url = (
-                kafka.bootstrap_servers,
-                settings.topic_prefix,
-                url,
-            )
-            made.workspaces = [
+            new_arena.kafka = kafka.bootstrap_servers
+            new_arena.topic_prefix = settings.topic_prefix
+            new_arena.database_url = url
+            new_arena.workspaces = [
                 new_workspace(url, f"Chaos {number}") for number in range(WORKSPACES)
             ]
-            yield made
+            yield new_arena
     network.close()
 
 
-def at_port(url: str, port: int) -> str:
+def replace_port(url: str, port: int) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@{HOST}:{port}"))

@@ -1,6 +1,6 @@
-"""Does what stands agree with what clients were told?
+"""Compares the history of a run with its final state and returns violations.
 
-Pure: a history and a world in, violations out; doctored ones test it.
+It does no I/O, so unit tests run it on constructed histories.
 """
 
 import math
@@ -29,12 +29,12 @@ TERMINAL = {"completed", "completed_with_errors", "failed"}
 
 class Effect(StrEnum):
     LOST = "lost"
-    DOUBLED = "doubled"
+    DUPLICATED = "duplicated"
     WRONG = "wrong"
 
 
 class Violation(NamedTuple):
-    """`rule` is an invariant of docs/explanation/architecture.md, or names another promise."""
+    """A broken promise. `rule` is an invariant of docs/explanation/architecture.md or a keyword."""
 
     rule: str
     what: str
@@ -48,7 +48,7 @@ Violations = Iterator[Violation]
 
 
 class Evidence:
-    """The history and the final state, with what several checks look up."""
+    """The history and the final state, with indexes for the checks."""
 
     def __init__(self, history: History, final_state: FinalState) -> None:
         self.history = history
@@ -57,35 +57,33 @@ class Evidence:
         self.forgotten_pins = {
             key for restore in history.restores for key in restore.forgotten_pins
         }
-        """Keys of which a restore has lost a direct pin: what depended on it stands without it."""
+        """Keys whose direct pin a restore has lost. Rows that are `existing` because of it stay so."""
         self.times_forgotten = Counter(
             key for restore in history.restores for key in restore.forgotten_requests
         )
-        """By request id."""
+        """The number of restores that lost a request id, by request id."""
 
     def find_jobs(self, submission: Submission) -> list[str]:
         return self.jobs_by_marker.get((submission.workspace, submission.marker), [])
 
     def submitted_jobs(self) -> Iterator[tuple[Submission, str, Job]]:
-        """Every submission that has become a job."""
+        """Yields each submission with its job; several times if it has several jobs."""
         for submission in self.history.submissions:
             for job_id in self.find_jobs(submission):
                 yield submission, job_id, self.final_state.jobs[job_id]
 
     def find_rows(self, submission: Submission, job: Job) -> list[Row]:
-        """Returns the rows of which the job was made: those of the other body, or all."""
+        """Returns the rows of the job: all, or only the first if the job is of the second body."""
         return submission.rows[:1] if self.is_reuse(submission, job) else submission.rows
 
     def is_reuse(self, submission: Submission, job: Job) -> bool:
-        """Tells whether the job is plainly that of the other body under the submission's request
-        id.
-        """
+        """Returns whether the job is certainly that of the second body with the same request id."""
         return (
             submission.reused is not None and job.counters.total == 1 and len(submission.rows) > 1
         )
 
     def may_be_lost(self, pin: SinglePin) -> bool:
-        """Tells whether a restore may have lost what the direct call has made."""
+        """Returns whether a restore may have lost the pin of a direct call."""
         return any(restore.may_have_lost(pin) for restore in self.history.restores)
 
 
@@ -95,10 +93,10 @@ def check(history: History, final_state: FinalState) -> list[Violation]:
 
 
 def accepted_means_durable(evidence: Evidence) -> Violations:
-    """An accepted import is one complete job. A refused import is none. If the outcome is
-    unknown, it is none or one complete job.
+    """An accepted import is one complete job, and a refused import is none.
 
-    Each time that a restore forgets a request id there may be one job more.
+    With an unknown outcome it is either. Each restore that loses the request id allows one more
+    job.
     """
     for submission in evidence.history.submissions:
         jobs = evidence.find_jobs(submission)
@@ -107,64 +105,68 @@ def accepted_means_durable(evidence: Evidence) -> Violations:
             evidence.is_reuse(submission, evidence.final_state.jobs[job_id]) for job_id in jobs
         )
         name = (
-            f"{submission.channel} import {submission.marker}, told {submission.outcome} "
+            f"{submission.channel} import {submission.marker}, {submission.outcome} "
             f"({submission.answer})"
         )
         if len(jobs) > allowed or reuses > allowed - 1:
-            yield Violation("invariant 1", f"{name}: stands as {jobs}", Effect.DOUBLED)
+            yield Violation("invariant 1", f"{name}: there are {jobs}", Effect.DUPLICATED)
         elif jobs and submission.outcome is RequestOutcome.REFUSED:
-            yield Violation("invariant 1", f"{name}: stands as {jobs[0]}")
+            yield Violation("invariant 1", f"{name}: there is {jobs[0]}")
         elif len(jobs) == reuses and submission.outcome is RequestOutcome.ACCEPTED:
-            yield Violation("invariant 1", f"{name}: stands nowhere", Effect.LOST)
+            yield Violation("invariant 1", f"{name}: there is no job", Effect.LOST)
         elif jobs and submission.job_id and jobs != [submission.job_id]:
             yield Violation(
-                "invariant 1", f"{name}: named {submission.job_id}, stands as {jobs[0]}"
+                "invariant 1", f"{name}: the answer names {submission.job_id}, there is {jobs[0]}"
             )
     for _, job_id, job in evidence.submitted_jobs():
         if not job.completed or job.counters.status not in TERMINAL:
-            yield Violation("invariant 2", f"job {job_id} never ends: {job.counters}", Effect.LOST)
+            yield Violation("invariant 2", f"job {job_id} never ended: {job.counters}", Effect.LOST)
 
 
 def a_forgotten_request_is_not_published_twice(evidence: Evidence) -> Violations:
-    """A request that had become a job with all its results may become another one, whose good rows
-    are all `existing`. Only the keys of forgotten direct pins may be created.
+    """A lost request whose job had ended may become a second job with `existing` rows only.
+
+    Exception: keys of lost direct pins may be created.
     """
-    submissions = {(one.workspace, one.marker): one for one in evidence.history.submissions}
-    earlier: dict[Key, set[str]] = defaultdict(set)
+    submissions = {
+        (submission.workspace, submission.marker): submission
+        for submission in evidence.history.submissions
+    }
+    earlier_jobs: dict[Key, set[str]] = defaultdict(set)
     for restore in evidence.history.restores:
-        for key, (first, has_ended) in restore.forgotten_requests.items():
-            earlier[key].add(first)
+        for key, (first_job, has_ended) in restore.forgotten_requests.items():
+            earlier_jobs[key].add(first_job)
             if not has_ended or (submission := submissions.get(key)) is None:
                 continue
-            if first not in evidence.final_state.jobs:
+            if first_job not in evidence.final_state.jobs:
                 yield Violation(
                     "invariant 1",
-                    f"job {first} had ended before a restore, and is gone",
+                    f"job {first_job} had ended before a restore, and is gone",
                     Effect.LOST,
                 )
-            for job_id in set(evidence.find_jobs(submission)) - earlier[key]:
+            for job_id in set(evidence.find_jobs(submission)) - earlier_jobs[key]:
                 for result in evidence.final_state.jobs[job_id].results:
                     if (
                         result.status == "created"
                         and (submission.workspace, str(result.key)) not in evidence.forgotten_pins
                     ):
                         what = (
-                            f"row {result.row_number} of job {job_id} was created, job {first} is "
-                            "the same import"
+                            f"row {result.row_number} of job {job_id} was created, although job "
+                            f"{first_job} is the same import"
                         )
-                        yield Violation("invariant 3", what, Effect.DOUBLED)
+                        yield Violation("invariant 3", what, Effect.DUPLICATED)
 
 
 def every_job_has_a_submission(evidence: Evidence) -> Violations:
-    """No job without a submission: a part of an import, or another's."""
-    known = {job_id for _, job_id, _ in evidence.submitted_jobs()}
-    for job_id in evidence.final_state.jobs.keys() - known:
+    """Each job belongs to a submission."""
+    submitted = {job_id for _, job_id, _ in evidence.submitted_jobs()}
+    for job_id in evidence.final_state.jobs.keys() - submitted:
         yield Violation(
             "invariant 1",
-            f"job {job_id} is no submission's: {evidence.final_state.jobs[job_id].counters}",
+            f"job {job_id} has no submission: {evidence.final_state.jobs[job_id].counters}",
         )
     for job_id in evidence.final_state.stored_jobs.keys() - evidence.final_state.jobs.keys():
-        yield Violation("invariant 1", f"the database has a job that the API does not: {job_id}")
+        yield Violation("invariant 1", f"job {job_id} is in the database, but not in the API")
 
 
 def each_row_settles_once(evidence: Evidence) -> Violations:
@@ -176,65 +178,64 @@ def each_row_settles_once(evidence: Evidence) -> Violations:
         if numbers != list(range(1, len(rows) + 1)):
             yield Violation(
                 "invariant 2",
-                f"job {job_id} of {len(rows)} rows has results {_shortened(numbers)}",
+                f"job {job_id} has {len(rows)} rows, but results for {_shorten(numbers)}",
                 Effect.LOST,
             )
             continue
         for row, result in zip(rows, job.results, strict=True):
-            yield from _settled_as_expected(job_id, row, result)
+            yield from _check_result(job_id, row, result)
 
 
-def _settled_as_expected(job_id: str, row: Row, result: Result) -> Violations:
+def _check_result(job_id: str, row: Row, result: Result) -> Violations:
     name = f"row {result.row_number} of job {job_id}"
     if result.key != row.key:
-        yield Violation("invariant 7", f"{name} has the key {result.key}, sent was {row.key}")
+        yield Violation("invariant 7", f"{name} has the key {result.key}, but {row.key} was sent")
     if row.expected is Expected.PUBLISHED:
         if result.status not in {"created", "existing"}:
-            yield Violation(
-                "invariant 9", f"{name} failed ({result.error_code}): nothing is wrong with it"
-            )
+            yield Violation("invariant 9", f"{name} failed ({result.error_code}), but it is valid")
     elif (result.status, result.error_code) != ("failed", row.expected.value):
         yield Violation(
             "invariant 2",
-            f"{name} is {result.status} ({result.error_code}), expected was {row.expected.value}",
+            f"{name} is {result.status} ({result.error_code}), not {row.expected.value}",
         )
 
 
 def each_key_is_published_once(evidence: Evidence) -> Violations:
-    """One row in the store for whatever was created, and one that says so. Besides it only direct
-    calls whose pins a restore has lost.
+    """Each created key has one pin, and one row or call that created it.
+
+    Further calls may have created it only if a restore lost their pins.
     """
     rows, calls = _creating_rows(evidence), _creating_calls(evidence)
     for key in rows.keys() | calls.keys():
         lasting = [call for call in calls[key] if not evidence.may_be_lost(call)]
-        makers = [*rows[key], *("a direct call" for _ in lasting)]
-        if len(makers) > 1:
+        creators = [*rows[key], *("a direct call" for _ in lasting)]
+        if len(creators) > 1:
             yield Violation(
-                "invariant 3", f"{key} was created {len(makers)} times: {makers}", Effect.DOUBLED
+                "invariant 3",
+                f"{key} was created {len(creators)} times: {creators}",
+                Effect.DUPLICATED,
             )
         for earlier, later in pairwise(calls[key]):
             if not any(
-                one.may_have_lost(earlier) and one.replaced < later.answered_at
-                for one in evidence.history.restores
+                restore.may_have_lost(earlier) and restore.replaced_at < later.answered_at
+                for restore in evidence.history.restores
             ):
                 yield Violation(
                     "invariant 3",
-                    f"{key} was created by two direct calls, and no restore lay between",
-                    Effect.DOUBLED,
+                    f"{key} was created by two direct calls without a restore between them",
+                    Effect.DUPLICATED,
                 )
-        if makers and key not in evidence.final_state.pins:
+        if creators and key not in evidence.final_state.pins:
             yield Violation(
-                "invariant 3", f"{key} was created and is not in the store", Effect.LOST
+                "invariant 3", f"{key} was created, but is not in the database", Effect.LOST
             )
     for key, pins in evidence.final_state.pins.items():
         if len(pins) > 1:
-            yield Violation(
-                "invariant 3", f"{key} is published {len(pins)} times: {pins}", Effect.DOUBLED
-            )
+            yield Violation("invariant 3", f"{key} has {len(pins)} pins: {pins}", Effect.DUPLICATED)
 
 
 def _creating_rows(evidence: Evidence) -> dict[Key, list[str]]:
-    """Finds the rows that say to have created what is published under a key."""
+    """Finds the rows with the result `created`, by key."""
     rows: dict[Key, list[str]] = defaultdict(list)
     for submission, job_id, job in evidence.submitted_jobs():
         for result in job.results:
@@ -244,7 +245,7 @@ def _creating_rows(evidence: Evidence) -> dict[Key, list[str]]:
 
 
 def _creating_calls(evidence: Evidence) -> dict[Key, list[SinglePin]]:
-    """Finds the direct calls that were told to have created a key, the earliest first."""
+    """Finds the direct calls whose answer says that they created a pin, by key, in their order."""
     calls: dict[Key, list[SinglePin]] = defaultdict(list)
     for pin in sorted(evidence.history.pins, key=lambda pin: pin.sent_at):
         if pin.was_created:
@@ -253,10 +254,9 @@ def _creating_calls(evidence: Evidence) -> dict[Key, list[SinglePin]]:
 
 
 def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
-    """`created` is said by the row that the store has as the pin's origin, by all others
-    `existing`; both name the pin that is there.
+    """The row that is the origin of a pin is `created`, and all other rows of the key `existing`.
 
-    A row stays `existing` although the direct pin that was before it is lost.
+    Both name the pin. A row stays `existing` if a restore lost the direct pin before it.
     """
     for submission, job_id, job in evidence.submitted_jobs():
         for result in job.results:
@@ -270,74 +270,73 @@ def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
             if pin is None:
                 yield Violation(
                     "invariant 3",
-                    f"{name} is {result.status}, but its key {result.key} is not in the store",
+                    f"{name} is {result.status}, but its key {result.key} is not in the database",
                     Effect.LOST,
                 )
             elif result.pin != pin.pin_id:
                 yield Violation(
-                    "invariant 4", f"{name} names the pin {result.pin}, the store {pin.pin_id}"
+                    "invariant 4",
+                    f"{name} names the pin {result.pin}, but the database has {pin.pin_id}",
                 )
             elif (result.status == "created") != (
                 (pin.job_id, pin.row_number) == (job_id, result.row_number)
             ):
                 yield Violation(
                     "invariant 4",
-                    f"{name} is {result.status}, the store has as origin "
+                    f"{name} is {result.status}, but the pin's origin is "
                     f"{pin.job_id}/{pin.row_number}",
                 )
 
 
 def direct_pins_are_stored(evidence: Evidence) -> Violations:
-    """Each under the id that was answered.
-
-    One that was made between copy and restore may be gone.
-    """
+    """Each direct pin is stored with the id in the answer, unless a restore may have lost it."""
     for single in evidence.history.pins:
-        there = {
+        stored = {
             pin.pin_id for pin in evidence.final_state.pins.get((single.workspace, single.key), ())
         }
-        if not there and evidence.may_be_lost(single):
+        if not stored and evidence.may_be_lost(single):
             continue
-        if single.outcome is RequestOutcome.ACCEPTED and single.pin_id not in there:
+        if single.outcome is RequestOutcome.ACCEPTED and single.pin_id not in stored:
             yield Violation(
                 "invariant 3",
-                f"the pin {single.pin_id} was answered for {single.key} and is not in the store",
+                f"the answer for {single.key} names pin {single.pin_id}, which is not stored",
                 Effect.LOST,
             )
 
 
 def every_pin_has_an_origin(evidence: Evidence) -> Violations:
-    """Each pin in the store has an origin that a client knows of."""
-    made = {
+    """Each stored pin comes from a row or a call of a client."""
+    created = {
         (job_id, result.row_number)
         for _, job_id, job in evidence.submitted_jobs()
         for result in job.results
         if result.status == "created"
     }
-    asked = {
+    called = {
         (pin.workspace, pin.key)
         for pin in evidence.history.pins
         if pin.outcome is not RequestOutcome.REFUSED
     }
     for key, pins in evidence.final_state.pins.items():
         for pin in pins:
-            if pin.job_id is None and key not in asked:
-                yield Violation("invariant 3", f"{key} was made by a direct call that nobody made")
-            elif pin.job_id is not None and (pin.job_id, pin.row_number) not in made:
+            if pin.job_id is None and key not in called:
+                yield Violation("invariant 3", f"{key} comes from a direct call that nobody sent")
+            elif pin.job_id is not None and (pin.job_id, pin.row_number) not in created:
                 yield Violation(
                     "invariant 4",
-                    f"{key} has as origin {pin.job_id}/{pin.row_number}, which does not say so",
+                    f"{key} has the origin {pin.job_id}/{pin.row_number}, which is not `created`",
                 )
 
 
 def counters_equal_results(evidence: Evidence) -> Violations:
     for job_id, job in evidence.final_state.jobs.items():
-        counted = _count(job)
+        counted = _count_results(job)
         if job.counters[1:] != counted:
             yield Violation(
-                "invariant 5", f"job {job_id} says {job.counters[1:]}, its results {counted}"
+                "invariant 5",
+                f"job {job_id} has the counters {job.counters[1:]}, its results give {counted}",
             )
-        if job.completed and job.counters.status != _status_of(job.counters):
+        if job.completed and job.counters.status != _expected_status(job.counters):
             yield Violation(
                 "invariant 5", f"job {job_id} is {job.counters.status} with {job.counters}"
             )
@@ -354,12 +353,15 @@ def counters_equal_results(evidence: Evidence) -> Violations:
 
 
 def counters_only_grow(evidence: Evidence) -> Violations:
-    """From a restore until its recovery ends a poll may see less; at the end nothing is less."""
+    """Counters never fall, except while a restore's recovery is not finished.
+
+    The final counters are not below those of any poll.
+    """
     for job_id, polls in evidence.history.polls.items():
         job = evidence.final_state.jobs.get(job_id)
         last = [Poll(job.counters, sent_at=math.inf, answered_at=math.inf)] if job else []
         for earlier, later in combinations([*polls, *last], 2):
-            if _went_back(earlier.counters, later.counters) and not _is_recovering(
+            if _has_fallen(earlier.counters, later.counters) and not _is_recovering(
                 evidence, earlier, later
             ):
                 yield Violation(
@@ -369,54 +371,56 @@ def counters_only_grow(evidence: Evidence) -> Violations:
             if poll.processed != poll.created + poll.existing + poll.failed or (
                 poll.status in TERMINAL
             ) != (poll.processed == poll.total):
-                yield Violation("invariant 5", f"job {job_id} was seen as {poll}")
+                yield Violation("invariant 5", f"a poll of job {job_id} got {poll}")
 
 
-def _went_back(before: Counters, after: Counters) -> bool:
+def _has_fallen(before: Counters, after: Counters) -> bool:
     fell = any(new < old for old, new in zip(before[2:], after[2:], strict=True))
     return fell or after.total != before.total or (before.status in TERMINAL and after != before)
 
 
 def _is_recovering(evidence: Evidence, earlier: Poll, later: Poll) -> bool:
-    """Tells whether the second poll may have seen an older Postgres than the first."""
+    """Returns whether the second poll may have got an answer from an older Postgres."""
     return any(
-        earlier.sent_at < restore.replaced < later.answered_at and later.sent_at < restore.recovered
+        earlier.sent_at < restore.replaced_at < later.answered_at
+        and later.sent_at < restore.recovered_at
         for restore in evidence.history.restores
     )
 
 
 def accepted_jobs_are_found(evidence: Evidence) -> Violations:
-    """Between a restore and the end of its recovery they may be missing."""
+    """No poll of an accepted job gets 404, except while a restore's recovery is not finished."""
     for absence in evidence.history.absences:
         if not any(
-            one.replaced < absence.answered_at and absence.sent_at < one.recovered
-            for one in evidence.history.restores
+            restore.replaced_at < absence.answered_at and absence.sent_at < restore.recovered_at
+            for restore in evidence.history.restores
         ):
             yield Violation(
                 "answers",
-                f"job {absence.job_id} was accepted, then answered {absence.answer}",
+                f"job {absence.job_id} was accepted, but a later poll got {absence.answer}",
                 Effect.LOST,
             )
 
 
 def outcomes_are_stable(evidence: Evidence) -> Violations:
-    """What a poll has seen of a row is what all later ones see, and the end."""
+    """A row's result never changes between polls, nor until the end."""
     for job_id, earlier, later in evidence.history.contradictions:
         yield Violation("invariant 4", f"a row of job {job_id} went from {earlier} to {later}")
-    for job_id, seen in evidence.history.results.items():
+    for job_id, results in evidence.history.results.items():
         job = evidence.final_state.jobs.get(job_id)
         final = {result.row_number: result for result in job.results} if job else {}
-        for number, result in seen.items():
+        for number, result in results.items():
             if final.get(number) != result:
                 yield Violation(
                     "invariant 4",
-                    f"a row of job {job_id} was seen as {result}, and is {final.get(number)}",
+                    f"a row of job {job_id} was {result} in a poll, but is {final.get(number)}",
                 )
 
 
 def rows_keep_their_order(evidence: Evidence) -> Violations:
-    """Of equal keys in one job none but the first is `created`; unless that one became `existing`
-    by a direct pin that a restore has lost.
+    """Only the first of a job's rows with equal keys can be `created`.
+
+    Exception: the first became `existing` because of a direct pin that a restore has lost.
     """
     for submission, job_id, job in evidence.submitted_jobs():
         first: dict[str, int] = {}
@@ -429,17 +433,17 @@ def rows_keep_their_order(evidence: Evidence) -> Violations:
             if result.status == "created" and first.get(str(result.key)) != result.row_number:
                 yield Violation(
                     "invariant 7",
-                    f"job {job_id}: row {result.row_number} was created before row "
-                    f"{first.get(str(result.key))}",
+                    f"job {job_id}: row {result.row_number} was created instead of row "
+                    f"{first.get(str(result.key))} with the same key",
                 )
 
 
 def everything_is_announced(evidence: Evidence) -> Violations:
-    """At least once each; a job with the counters that it ended with."""
+    """Each pin and each job's end is announced at least once, a job with its final counters."""
     final_state = evidence.final_state
     for key, pins in final_state.pins.items():
         for pin in pins:
-            yield from _announced(key, pin, final_state)
+            yield from _check_announced(key, pin, final_state)
     for job_id, job in final_state.jobs.items():
         announced = final_state.job_events.get(job_id, [])
         if not announced:
@@ -448,41 +452,48 @@ def everything_is_announced(evidence: Evidence) -> Violations:
             )
         elif any(event != job.counters for event in announced):
             yield Violation(
-                "announcements", f"job {job_id} was announced as {announced}, it is {job.counters}"
+                "announcements",
+                f"job {job_id} was announced as {announced}, but is {job.counters}",
             )
     for event_id, announcements in final_state.announcements.items():
-        yield from _announced_alike(event_id, announcements, evidence)
+        yield from _check_repeated_event(event_id, announcements, evidence)
 
 
-def _announced_alike(
+def _check_repeated_event(
     event_id: str, announcements: list[Announcement], evidence: Evidence
 ) -> Violations:
-    """An event may come again, as it was. Under a key whose direct pin was lost another one may
-    have been announced; the store has the origin of one of them.
+    """A repeated event is equal to the first.
+
+    Exception: if a restore lost the direct pin of a key, a second pin may have been announced. The
+    stored pin has the origin of one of the events.
     """
     key = announcements[0].key
     if len(announcements) > 1 and key not in evidence.forgotten_pins:
         yield Violation(
-            "announcements", f"the event {event_id} says different things: {announcements}"
+            "announcements", f"the event {event_id} has different contents: {announcements}"
         )
     if key is None:
         return
     pins = evidence.final_state.pins.get(key, [])
     if not pins and key not in evidence.forgotten_pins:
-        yield Violation("announcements", f"{event_id}: {key} was announced and is not in the store")
+        yield Violation("announcements", f"{event_id}: {key} was announced, but has no pin")
     if pins and not any(
-        (pin.job_id, pin.row_number) == one.origin for pin in pins for one in announcements
+        (pin.job_id, pin.row_number) == announcement.origin
+        for pin in pins
+        for announcement in announcements
     ):
         yield Violation(
             "announcements",
-            f"{event_id} was announced with other origins than the store has: {announcements}, "
-            f"{pins}",
+            f"{event_id} was announced with other origins than those of the stored pins: "
+            f"{announcements}, {pins}",
         )
 
 
-def _announced(key: Key, pin: Pin, final_state: FinalState) -> Violations:
+def _check_announced(key: Key, pin: Pin, final_state: FinalState) -> Violations:
     if pin.state != "published":
-        yield Violation("invariant 2", f"{key} is {pin.state} long after it was due", Effect.LOST)
+        yield Violation(
+            "invariant 2", f"{key} is still {pin.state}, although it was due", Effect.LOST
+        )
     elif not final_state.published[pin.pin_id]:
         yield Violation(
             "announcements",
@@ -498,25 +509,25 @@ def _announced(key: Key, pin: Pin, final_state: FinalState) -> Violations:
 
 
 def dead_letters_are_expected(evidence: Evidence) -> Violations:
-    """A request id that was reused, unless a restore had forgotten it and the other body became a
-    job.
+    """There are dead letters only for reused request ids.
+
+    There is none if a restore had lost the request id and the second body became a job.
     """
-    letters = dict(evidence.final_state.dead_letters)
-    told = letters.pop("request_id_reused", 0)
+    dead_letters = dict(evidence.final_state.dead_letters)
+    reported = dead_letters.pop("request_id_reused", 0)
     reused = [
         submission
         for submission in evidence.history.submissions
         if submission.reused is RequestOutcome.ACCEPTED
     ]
     refused = sum(not _was_reuse_accepted(evidence, submission) for submission in reused)
-    if told < refused:
+    if reported < refused:
         yield Violation(
-            "invariant 8", f"{refused} request ids were reused, dead letters tell of {told}"
+            "invariant 8",
+            f"{refused} request ids were reused, but only {reported} are dead letters",
         )
-    for code, count in letters.items():
-        yield Violation(
-            "invariant 8", f"{count} dead letters with {code}: nothing of this run deserves it"
-        )
+    for code, count in dead_letters.items():
+        yield Violation("invariant 8", f"{count} unexpected dead letters with the code {code}")
 
 
 def _was_reuse_accepted(evidence: Evidence, submission: Submission) -> bool:
@@ -529,8 +540,8 @@ def _was_reuse_accepted(evidence: Evidence, submission: Submission) -> bool:
 
 
 def no_unexpected_answers(evidence: Evidence) -> Violations:
-    for surprise in evidence.history.unexpected_answers:
-        yield Violation("answers", surprise)
+    for answer in evidence.history.unexpected_answers:
+        yield Violation("answers", answer)
 
 
 RULES: tuple[Callable[[Evidence], Violations], ...] = (
@@ -554,27 +565,27 @@ RULES: tuple[Callable[[Evidence], Violations], ...] = (
 
 
 def _group_jobs_by_marker(final_state: FinalState) -> dict[Key, list[str]]:
-    """Jobs by the key of their first row: it names the submission."""
-    found: dict[Key, list[str]] = defaultdict(list)
+    """Groups jobs by the key of their first row, which identifies the submission."""
+    jobs: dict[Key, list[str]] = defaultdict(list)
     for job_id, job in final_state.jobs.items():
         if job.results:
-            found[job.workspace, str(job.results[0].key)].append(job_id)
-    return found
+            jobs[job.workspace, str(job.results[0].key)].append(job_id)
+    return jobs
 
 
-def _count(job: Job) -> tuple[int, int, int, int, int]:
-    each = [
+def _count_results(job: Job) -> tuple[int, int, int, int, int]:
+    created, existing, failed = (
         sum(result.status == status for result in job.results)
         for status in ("created", "existing", "failed")
-    ]
-    return job.counters.total, sum(each), each[0], each[1], each[2]
+    )
+    return job.counters.total, created + existing + failed, created, existing, failed
 
 
-def _status_of(counters: Counters) -> str:
+def _expected_status(counters: Counters) -> str:
     if not counters.failed:
         return "completed"
     return "failed" if counters.failed == counters.total else "completed_with_errors"
 
 
-def _shortened(numbers: list[int]) -> str:
+def _shorten(numbers: list[int]) -> str:
     return f"{numbers[:5]}…{numbers[-3:]} ({len(numbers)})" if len(numbers) > 10 else str(numbers)

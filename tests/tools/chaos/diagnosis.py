@@ -1,6 +1,6 @@
-"""What stands still, and where: read when a run has gone wrong, while its servers are still there.
+"""Shows where the system is stuck. It is read after a failed run, while the servers still run.
 
-The end is what a long log keeps.
+The most important part comes last, because long output is often cut at its beginning.
 """
 
 import json
@@ -33,11 +33,11 @@ OPEN_JOBS = (
     "select job_id, status, total_rows, created_rows + existing_rows + failed_rows from "
     "status.jobs where completed_at is null limit 10"
 )
-LINES = 12
+MAX_LINES = 12
 
 
 async def build_diagnosis(arena: Arena) -> str:
-    """Never raises: what can't be read, says so."""
+    """Describes all parts of the system. Never raises: it shows the error of an unreadable part."""
     parts: dict[str, Callable[[Arena], AsyncIterator[str]]] = {
         "logs": _logs,
         "database": _database,
@@ -49,7 +49,7 @@ async def build_diagnosis(arena: Arena) -> str:
         lines.append(f"== {title}")
         try:
             lines += [line async for line in read(arena)]
-        except Exception as error:  # noqa: BLE001 - the system is broken: that is why this is asked
+        except Exception as error:  # noqa: BLE001 - parts of a broken system may fail in any way
             lines.append(f"unreadable: {error!r}")
     return "\n".join(lines)
 
@@ -72,7 +72,7 @@ async def _or_error(answer: Awaitable[str]) -> str:
 
 
 async def _topics(arena: Arena) -> AsyncIterator[str]:
-    """A committed offset that stays behind the end is a consumer that stands still."""
+    """Lists partitions whose committed offset is behind the end: their consumer may be stuck."""
     names = TopicNames(arena.topic_prefix)
     settings = KafkaSettings(kafka_bootstrap_servers=arena.kafka, topic_prefix=arena.topic_prefix)
     for topic, service in READ_BY:
@@ -95,21 +95,21 @@ async def _database(arena: Arena) -> AsyncIterator[str]:
 
 async def _logs(arena: Arena) -> AsyncIterator[str]:
     for name in SERVICES:
-        told = [
+        lines = [
             line
             for line in arena.program(name).log.read_text(encoding="utf-8").splitlines()
             if '"event": "request"' not in line
         ]
-        for line in told[-LINES:]:
-            yield _shortened(line)
+        for line in lines[-MAX_LINES:]:
+            yield _shorten(line)
 
 
-def _shortened(line: str) -> str:
+def _shorten(line: str) -> str:
     try:
-        told = json.loads(line)
+        entry = json.loads(line)
     except ValueError:
         return line
     return " ".join(
-        f"{name}={str(told[name])[-300:]}"
-        for name in sorted(told, key=lambda name: name != "timestamp")
+        f"{name}={str(entry[name])[-300:]}"
+        for name in sorted(entry, key=lambda name: name != "timestamp")
     )

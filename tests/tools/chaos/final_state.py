@@ -1,6 +1,4 @@
-"""What stands when all is over, as the checker sees it. observer.py fills it from the API, the
-database and the topics.
-"""
+"""The final state of a run. observer.py reads it from the API, the database and the topics."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -10,6 +8,8 @@ from tests.tools.chaos.history import Counters, Key, Result, Workspace
 
 
 class Job(NamedTuple):
+    """A job and its results in the API."""
+
     workspace: Workspace
     counters: Counters
     completed: bool
@@ -17,9 +17,9 @@ class Job(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """One row of the keyed store.
+    """A pin in the database.
 
-    `job_id` and `row_number` name the row that made it; a direct call has neither.
+    `job_id` and `row_number` name the row that created it. Both are None for a direct call.
     """
 
     pin_id: str
@@ -30,36 +30,36 @@ class Pin(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """What an event says but for the time at which it happened.
-
-    A job's has neither key nor origin.
-    """
+    """An event on a topic, without its time. A job's event has neither key nor origin."""
 
     content: bytes
-    """A hash of it."""
+    """The hash of the event without its time."""
     key: Key | None = None
     origin: tuple[str | None, int | None] = (None, None)
 
 
 @dataclass
 class FinalState:
+    """The jobs in the API, the rows in the database and the events on the topics."""
+
     jobs: dict[str, Job] = field(default_factory=dict)
     stored_jobs: dict[str, Counters] = field(default_factory=dict)
-    """The jobs' counters in the database, those of invisible jobs too."""
+    """The counters in the database by job id, also of jobs that the API does not show."""
     stored_results: dict[str, Counter[str]] = field(default_factory=dict)
-    """By job: how many results the database has of each status."""
+    """The number of results in the database by job id and status."""
     pins: dict[Key, list[Pin]] = field(default_factory=lambda: defaultdict(list))
     published: Counter[str] = field(default_factory=Counter)
-    """PinPublished events by pin id."""
+    """The number of PinPublished events by pin id."""
     scheduled: Counter[str] = field(default_factory=Counter)
+    """The number of events of scheduled pins by pin id."""
     job_events: dict[str, list[Counters]] = field(default_factory=lambda: defaultdict(list))
     announcements: dict[str, list[Announcement]] = field(default_factory=dict)
-    """By the event's id: the different ones that bear it. One, as a rule."""
+    """The distinct events by event id. Usually an id has one."""
     dead_letters: Counter[str] = field(default_factory=Counter)
-    """By code."""
+    """The number of dead letters by error code."""
 
     def announce(self, event_id: str, announcement: Announcement) -> None:
-        """Adds an event that stands on a topic, unless an equal one is known."""
-        known = self.announcements.setdefault(event_id, [])
-        if announcement not in known:
-            known.append(announcement)
+        """Adds an event of a topic, unless an equal one was added before."""
+        announcements = self.announcements.setdefault(event_id, [])
+        if announcement not in announcements:
+            announcements.append(announcement)

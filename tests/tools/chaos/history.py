@@ -1,4 +1,4 @@
-"""What clients did and what they were told. The checker knows nothing else of the run."""
+"""The history of a run: the clients' requests and the answers. The checker has no other source."""
 
 import math
 from collections import defaultdict
@@ -8,13 +8,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 Workspace = int
-"""Its place in the list of workspaces."""
+"""A workspace's index in the list of workspaces."""
 Key = tuple[Workspace, str]
 """An idempotency key, or a request id, of a workspace."""
 
 
 class Expected(StrEnum):
-    """What a row must become, whatever happens: a fault that passes fails no row."""
+    """The result that a row must get, whatever happens. A temporary fault must not fail a row."""
 
     PUBLISHED = "created or existing"
     INVALID = "validation_error"
@@ -29,14 +29,15 @@ class Row(NamedTuple):
 
 
 class RequestOutcome(StrEnum):
-    """What a client may believe after its request."""
+    """The client's knowledge after its request."""
 
     ACCEPTED = "accepted"
-    """202, 201, or a record that Kafka acknowledged: it will be, for ever."""
+    """202, 201, or a record that Kafka acknowledged. The request must never be lost."""
     REFUSED = "refused"
-    """Refused, with a code that says so: nothing of it may ever be seen."""
+    """An error code that promises that nothing was accepted. Nothing of it may ever appear."""
     UNKNOWN = "unknown"
-    """No answer, or one that says it can't be known: nothing, or the whole, once."""
+    """No answer, or an error code that leaves it open. The request must have no effect, or its
+    complete effect once."""
 
 
 class Channel(StrEnum):
@@ -47,9 +48,9 @@ class Channel(StrEnum):
 
 @dataclass(slots=True)
 class Submission:
-    """One import as it was sent, once or (a topic request) several times.
+    """One import. A request on the topic may be sent several times.
 
-    Its first row's key is no other submission's.
+    The key of its first row is unique among all submissions.
     """
 
     workspace: Workspace
@@ -59,8 +60,8 @@ class Submission:
     job_id: str | None = None
     answer: str = ""
     reused: RequestOutcome | None = None
-    """Whether another body, of the first row alone, was sent under the same request id, and whether
-    Kafka acknowledged it."""
+    """The outcome of a second body with the same request id, which has only the first row. None if
+    there was none."""
 
     @property
     def marker(self) -> str:
@@ -71,7 +72,8 @@ class Submission:
 class SinglePin:
     """One POST /v1/pins.
 
-    `pin_id` is what the answer named, `made` whether it said that this request made it.
+    The answer has the pin's id, and says whether this request created the pin. All times are on the
+    run's clock.
     """
 
     workspace: Workspace
@@ -81,11 +83,10 @@ class SinglePin:
     was_created: bool = False
     sent_at: float = 0.0
     answered_at: float = 0.0
-    """By the clock of the run, as all times are that the checker compares."""
 
 
 class Counters(NamedTuple):
-    """A job as one poll saw it."""
+    """The status and the counters of a job in one answer."""
 
     status: str
     total: int
@@ -96,8 +97,10 @@ class Counters(NamedTuple):
 
 
 class Poll(NamedTuple):
-    """Consecutive polls of a job that saw the same. Times are those of the last request and of the
-    first answer."""
+    """Consecutive polls of a job with equal answers.
+
+    `sent_at` is the time of the last request, `answered_at` that of the first answer.
+    """
 
     counters: Counters
     sent_at: float = 0.0
@@ -105,7 +108,7 @@ class Poll(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """A poll of an accepted job that found none."""
+    """A poll of an accepted job that was answered with 404."""
 
     job_id: str
     answer: str
@@ -114,9 +117,9 @@ class Absence(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One row of a job, as the API has it.
+    """One row's result in the API.
 
-    `pin` is the pin's id; where only the schedule has one, the pin that it will publish.
+    `pin` is the pin's id. For a row with only a schedule it is the pin that it will publish.
     """
 
     row_number: int
@@ -127,7 +130,7 @@ class Result(NamedTuple):
 
 
 class Contradiction(NamedTuple):
-    """A row that two polls of a job saw with different results."""
+    """A row that had different results in two polls of a job."""
 
     job_id: str
     earlier: Result
@@ -135,7 +138,10 @@ class Contradiction(NamedTuple):
 
 
 class ForgottenRequest(NamedTuple):
-    """What a request id had become. `ended`: the job had a result for each row."""
+    """The job of a request id that a restore has lost.
+
+    `ended` is true if the job had a result for each row.
+    """
 
     job_id: str
     ended: bool
@@ -143,37 +149,39 @@ class ForgottenRequest(NamedTuple):
 
 @dataclass(slots=True)
 class Restore:
-    """Postgres was replaced by an older copy of itself.
+    """A replacement of Postgres by an older copy of itself.
 
-    What the copy lacks is known from the server: the harness reads it before and after, while no
-    service is connected.
+    The lost data is read from the server before and after, while no service is connected.
     """
 
-    snapshot_began: float
-    replaced: float
-    """When the older server lost its last client. No answer to a later request comes from it."""
+    copied_at: float
+    """The start of the copy."""
+    replaced_at: float
+    """The time when all clients were disconnected from the replaced server. Later requests are not
+    answered from its data."""
     forgotten_pins: set[Key]
-    """Keys of direct pins that the copy lacks."""
+    """Keys of direct pins that are not in the copy."""
     forgotten_requests: dict[Key, ForgottenRequest]
-    """Request ids that the copy lacks."""
+    """Request ids that are not in the copy."""
     stranded_requests: set[str] = field(default_factory=set)
-    """Request ids that were done with, and are half done in the copy. Nobody sends them again."""
-    recovered: float = math.inf
-    """When every consumer had processed what it had processed before."""
+    """Request ids that were committed, but are pending in the copy. Nobody sends them again."""
+    recovered_at: float = math.inf
+    """The time when every consumer had reached its position before the restore again."""
 
     def may_have_lost(self, pin: SinglePin) -> bool:
-        """Tells whether the pin was made after the copy, by the client's clock and the server's."""
-        in_time = pin.sent_at < self.replaced and pin.answered_at > self.snapshot_began
+        """Returns whether the pin may have been created between the copy and the restore."""
+        in_time = pin.sent_at < self.replaced_at and pin.answered_at > self.copied_at
         return in_time and (pin.workspace, pin.key) in self.forgotten_pins
 
 
 class Fault(NamedTuple):
-    """`recovered`: seconds after the fault's end until the pipeline did all its work again."""
+    """One fault. Its times are in seconds since the nemesis started."""
 
     kind: str
     began: float
     ended: float
-    recovered: float
+    recovery_seconds: float
+    """Seconds from the fault's end until the whole pipeline worked again."""
 
 
 @dataclass
@@ -182,35 +190,35 @@ class History:
     submissions: list[Submission] = field(default_factory=list)
     pins: list[SinglePin] = field(default_factory=list)
     polls: dict[str, list[Poll]] = field(default_factory=lambda: defaultdict(list))
-    """By job, in the order they were made; one that saw nothing new only moves its time."""
+    """The polls of each job, in their order. Consecutive equal answers are one entry."""
     absences: list[Absence] = field(default_factory=list)
     results: dict[str, dict[int, Result]] = field(default_factory=lambda: defaultdict(dict))
-    """By job and row number: the first result that a poll saw."""
+    """The first known result of each row, by job id and row number."""
     contradictions: list[Contradiction] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     restores: list[Restore] = field(default_factory=list)
     unexpected_answers: list[str] = field(default_factory=list)
-    """Answers that no client should ever get, an error 500 for instance."""
+    """Answers that no client should ever get, for instance a status 500."""
 
     @property
     def rows(self) -> int:
         return sum(len(submission.rows) for submission in self.submissions)
 
     def record_poll(
-        self, job_id: str, counters: Counters, asked: float = 0.0, answered: float = 0.0
+        self, job_id: str, counters: Counters, sent_at: float = 0.0, answered_at: float = 0.0
     ) -> bool:
-        """Notes what a poll saw. Returns whether it is new."""
-        seen = self.polls[job_id]
-        if seen and seen[-1].counters == counters:
-            seen[-1] = seen[-1]._replace(sent_at=asked)
+        """Records a poll. Returns whether its answer differs from the previous one."""
+        polls = self.polls[job_id]
+        if polls and polls[-1].counters == counters:
+            polls[-1] = polls[-1]._replace(sent_at=sent_at)
             return False
-        seen.append(Poll(counters, asked, answered))
+        polls.append(Poll(counters, sent_at, answered_at))
         return True
 
     def record_results(self, job_id: str, results: Iterable[Result]) -> None:
-        """Notes the results that a poll saw, and those that an earlier one saw differently."""
-        known = self.results[job_id]
+        """Records the results of a poll, and contradictions to earlier polls."""
+        first_results = self.results[job_id]
         for result in results:
-            earlier = known.setdefault(result.row_number, result)
+            earlier = first_results.setdefault(result.row_number, result)
             if earlier != result:
                 self.contradictions.append(Contradiction(job_id, earlier, result))

@@ -1,7 +1,6 @@
-"""The faults.
+"""The faults, and the nemesis that inflicts them one after the other.
 
-Each begins, lasts a while and ends; how long it then takes to recover is measured before the next
-one.
+After each fault the nemesis measures how long the pipeline needs to recover.
 """
 
 import asyncio
@@ -24,22 +23,22 @@ from tests.tools.chaos.probe import Probe
 from tests.tools.chaos.restores import VICTIMS, Restorer
 
 Inflict = Callable[[Arena, random.Random], Coroutine[Any, Any, None]]
-"""Returns when the fault has ended: what was killed has been started again, what was cut is whole.
-"""
+"""Inflicts a fault and ends it: restarts killed programs and restores cut connections."""
 
 DOWN_SECONDS = (0.0, 1.5)
 FROZEN_SECONDS = (1.0, 6.0)
 CUT_SECONDS = (0.5, 5.0)
 SLOW_SECONDS = (0.05, 0.3)
-GUEST_SECONDS = (3.0, 7.0)
-CLOCK_OFF_SECONDS = 240
-"""Below the five minutes within which the status service takes an id for young."""
+SECOND_REPLICA_SECONDS = (3.0, 7.0)
+MAX_CLOCK_OFFSET_SECONDS = 240
+"""Less than the five minutes for which the status service regards a job id as recent."""
 GAP_SECONDS = (0.2, 1.5)
 TWO_AT_ONCE = 0.2
+"""The share of faults that come with a second one."""
 
 
 async def kill(arena: Arena, program: RunningProgram, rng: random.Random) -> None:
-    """SIGKILL, a moment of absence, and a new start."""
+    """Kills a program with SIGKILL and starts it again after a moment."""
     name = program.program.name
     arena.held_down.add(name)
     await asyncio.to_thread(program.kill)
@@ -63,17 +62,17 @@ def _freeze_service(name: str) -> Inflict:
 
 
 async def kill_broker(arena: Arena, rng: random.Random) -> None:
-    await _in_sync(arena)
+    await _wait_until_in_sync(arena)
     await kill(arena, rng.choice(arena.brokers), rng)
 
 
 async def freeze_broker(arena: Arena, rng: random.Random) -> None:
-    await _in_sync(arena)
+    await _wait_until_in_sync(arena)
     await freeze(rng.choice(arena.brokers), rng)
 
 
-async def _in_sync(arena: Arena) -> None:
-    """One at a time: with two of three behind, nothing is accepted, as promised."""
+async def _wait_until_in_sync(arena: Arena) -> None:
+    """Waits for all brokers: Kafka accepts no records if two of three are behind."""
     with suppress(AssertionError):
         await eventually(lambda: all_in_sync(arena.kafka), seconds=30, every=0.5)
 
@@ -90,7 +89,7 @@ async def drop_connections(arena: Arena, _rng: random.Random) -> None:
 
 
 async def read_only_database(arena: Arena, rng: random.Random) -> None:
-    """As a failover or a full disk leaves it: it answers, and takes nothing."""
+    """Makes Postgres reject writes, as it may after a failover or with a full disk."""
     await _administer(
         arena, "alter system set default_transaction_read_only = on", "select pg_reload_conf()"
     )
@@ -104,7 +103,7 @@ def _through(
     choose: Callable[[Arena, random.Random], list[Proxy]],
     fault: Callable[[Proxy, random.Random], Coroutine[Any, Any, None]],
 ) -> Inflict:
-    """A fault of the network between services and a server."""
+    """Builds a fault of the network between the services and a server."""
 
     async def inflict(arena: Arena, rng: random.Random) -> None:
         proxies = choose(arena, rng)
@@ -118,7 +117,7 @@ def _through(
 
 
 def _to_kafka(arena: Arena, rng: random.Random) -> list[Proxy]:
-    """To all brokers, or to one of three."""
+    """Chooses the proxies of all brokers or of a single one."""
     return arena.kafka_proxies if rng.random() < 0.5 else [rng.choice(arena.kafka_proxies)]
 
 
@@ -138,37 +137,39 @@ def _slow(proxy: Proxy, rng: random.Random) -> Coroutine[Any, Any, None]:
     return proxy.slow(rng.uniform(*SLOW_SECONDS))
 
 
-def _guest(name: str) -> Inflict:
-    """A second replica comes, takes its partitions, and goes: asked to, or killed, back again, and
-    then asked to.
+def _second_replica(name: str) -> Inflict:
+    """Builds a fault that starts a second replica, which gets some partitions, and stops it.
+
+    In half of the cases the replica is first killed and started again.
     """
 
     async def inflict(arena: Arena, rng: random.Random) -> None:
-        guest = arena.another(name)
-        guest.start()
-        await asyncio.sleep(rng.uniform(*GUEST_SECONDS))
+        replica = arena.another(name)
+        replica.start()
+        await asyncio.sleep(rng.uniform(*SECOND_REPLICA_SECONDS))
         if rng.random() < 0.5:
-            await asyncio.to_thread(guest.kill)
-            guest.start()
-            await asyncio.sleep(rng.uniform(*GUEST_SECONDS))
-        await asyncio.to_thread(guest.close)
+            await asyncio.to_thread(replica.kill)
+            replica.start()
+            await asyncio.sleep(rng.uniform(*SECOND_REPLICA_SECONDS))
+        await asyncio.to_thread(replica.close)
 
     return inflict
 
 
-def _clock(name: str) -> Inflict:
-    """The service's clock is off by minutes for a while."""
+def _clock_offset(name: str) -> Inflict:
+    """Builds a fault that sets a service's clock off by minutes for a while."""
 
     async def inflict(arena: Arena, rng: random.Random) -> None:
         program = arena.program(name)
-        for seconds in (rng.uniform(-CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS), 0.0):
+        offset = rng.uniform(-MAX_CLOCK_OFFSET_SECONDS, MAX_CLOCK_OFFSET_SECONDS)
+        for seconds in (offset, 0.0):
             arena.held_down.add(name)
             await asyncio.to_thread(program.terminate)
             arena.set_clock(name, seconds)
             program.start()
             arena.held_down.discard(name)
             if seconds:
-                await asyncio.sleep(rng.uniform(*GUEST_SECONDS))
+                await asyncio.sleep(rng.uniform(*SECOND_REPLICA_SECONDS))
 
     return inflict
 
@@ -187,8 +188,8 @@ FAULTS: dict[str, Inflict] = {
     "cut postgres off": _through(_to_postgres, _cut),
     "silence postgres": _through(_to_postgres, _silence),
     "slow postgres": _through(_to_postgres, _slow),
-    **{f"second {name} comes and goes": _guest(name) for name in SERVICES},
-    **{f"clock of {name} is off": _clock(name) for name in SERVICES},
+    **{f"second {name} comes and goes": _second_replica(name) for name in SERVICES},
+    **{f"clock of {name} is off": _clock_offset(name) for name in SERVICES},
 }
 
 
@@ -196,7 +197,7 @@ RESTORE = "restore postgres"
 RESTORE_AMID_KILLS = "restore postgres amid kills"
 RESTORES = (RESTORE, RESTORE_AMID_KILLS)
 RESTORE_EVERY = 5
-"""Other faults come between two restores."""
+"""The number of other faults between two restores."""
 
 TARGETS = {
     **{name: name for name in (*SERVICES, "gateway")},
@@ -206,9 +207,10 @@ TARGETS = {
 
 
 class Nemesis:
-    """Inflicts them in an order that follows from the seed: every kind once before any comes again.
+    """Inflicts the faults in a random order that follows from the seed.
 
-    Restores, if any are asked for, come at a fixed rate among the others.
+    Every kind comes once before any kind comes again. Restores come after every RESTORE_EVERY other
+    faults.
     """
 
     def __init__(
@@ -228,8 +230,9 @@ class Nemesis:
         self._rng = random.Random(f"{history.seed}/nemesis")
 
     async def run(self, seconds: float, at_least: int = 0) -> None:
-        """Until that time has passed and so many faults were felt; the one that has begun is ended,
-        and recovered from.
+        """Inflicts faults for `seconds`, and at least so many.
+
+        The last fault is ended too, and the recovery awaited.
         """
         loop = asyncio.get_running_loop()
         started, kinds = loop.time(), self._kinds()
@@ -243,20 +246,20 @@ class Nemesis:
             self._history.faults.append(fault)
             print(
                 f"  {began:7.1f} s  {fault.kind:50} lasted {ended - began:4.1f} s, recovered in "
-                f"{fault.recovered:4.1f} s",
+                f"{fault.recovery_seconds:4.1f} s",
                 flush=True,
             )
             if set(RESTORES) & set(chosen):
                 await self._restorer.wait_until_caught_up(self._arena)
-                await self._probe.poll_older_jobs(before=self._history.restores[-1].replaced)
+                await self._probe.poll_older_jobs(before=self._history.restores[-1].replaced_at)
             await asyncio.sleep(self._rng.uniform(*GAP_SECONDS))
 
     async def _inflict(self, kinds: Iterator[str]) -> list[str]:
-        """One fault, or two at the same time. Returns which."""
+        """Inflicts one fault, or two at the same time. Returns their kinds."""
         chosen = [next(kinds)]
         if self._rng.random() < TWO_AT_ONCE:
             chosen += [kind for kind in [next(kinds)] if not _targets(kind) & _targets(chosen[0])]
-        # Each has its own generator: what one draws must not depend on when the other does
+        # Each has its own generator, so that its choices do not depend on the other's timing
         await asyncio.gather(
             *(self._faults[kind](self._arena, random.Random(self._rng.random())) for kind in chosen)
         )
@@ -281,7 +284,7 @@ async def _kill_named(arena: Arena, name: str, rng: random.Random) -> None:
 
 
 def _targets(kind: str) -> set[str]:
-    """Two faults of one thing would undo each other."""
+    """Returns the programs that a fault affects. Two faults of one program would interfere."""
     return (
         {"postgres", *VICTIMS}
         if kind in RESTORES

@@ -1,5 +1,6 @@
-"""A network that can be cut, silenced and slowed: a TCP proxy for each server, in a thread of their
-own.
+"""TCP proxies in front of the servers, which can cut, silence and slow the connections.
+
+All proxies run in one thread of their own.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ T = TypeVar("T")
 
 
 class Proxy:
-    """Passes on what comes to `port` to `upstream`.
+    """Forwards connections from `port` to `upstream`.
 
-    Its faults are set from any thread, through the Network.
+    Run its methods in the network's thread: `Network.do`.
     """
 
     def __init__(self, port: int, upstream: int) -> None:
@@ -39,20 +40,21 @@ class Proxy:
         await self.cut()
 
     async def cut(self) -> None:
-        """Every connection is reset, every new one too."""
+        """Resets all connections, and all new ones until `mend`."""
         self._is_cut = True
         for writer in list(self._writers):
             _reset(writer)
 
     async def silence(self) -> None:
-        """Connections stand, and new ones are taken; nothing comes through, and nobody is told."""
+        """Holds all data back until `mend`. Connections stay open, and new ones are accepted."""
         self._flowing.clear()
 
     async def slow(self, seconds: float) -> None:
-        """Each chunk, either way, takes so much longer."""
+        """Delays each chunk by so many seconds, in both directions."""
         self._delay = seconds
 
     async def mend(self) -> None:
+        """Ends all faults."""
         self._is_cut, self._delay = False, 0.0
         self._flowing.set()
 
@@ -63,7 +65,7 @@ class Proxy:
         self._writers.add(writer)
         try:
             upstream_reader, upstream_writer = await asyncio.open_connection(HOST, self._upstream)
-        except OSError:  # the server is away: so it looks to the client as well
+        except OSError:  # the server is down, and the client should see that
             _reset(writer)
             self._writers.discard(writer)
             return
@@ -89,9 +91,9 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    # Lingering for no time makes it a reset; closed without it looks as if the server had said
-    # good-bye
-    with suppress(OSError):  # it is closed already
+    # With a linger time of 0 the close sends a reset. Otherwise it looks like a normal end of the
+    # connection
+    with suppress(OSError):  # the socket is closed already
         writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
@@ -99,7 +101,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 class Network:
-    """Runs proxies in a thread, so that whoever waits for a process does not stop the traffic."""
+    """Runs the proxies in a thread. The traffic continues while the main thread is blocked."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -117,7 +119,7 @@ class Network:
         return self._proxies[-1]
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """From another thread: run it there and wait for its end."""
+        """Runs a coroutine in the network's thread and waits for its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def close(self) -> None:
@@ -129,7 +131,8 @@ class Network:
     async def _end(self) -> None:
         for proxy in self._proxies:
             await proxy.close()
-        # Reset, connections end by themselves. Cancelled, asyncio's streams would log it
+        # The tasks end because their connections were reset. If they were canceled, asyncio's
+        # streams would log it
         await asyncio.gather(
             *asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True
         )

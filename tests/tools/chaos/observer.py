@@ -1,4 +1,4 @@
-"""Reads what stands at the end: by the public API first, then in SQL, then on the topics."""
+"""Reads the final state from the public API, then from the database, then from the topics."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,7 @@ from tests.tools.chaos.final_state import Announcement, FinalState, Job, Pin
 from tests.tools.chaos.history import Counters, Key, Workspace
 
 PAGE = 200
-AT_ONCE = 8
+CONCURRENT_REQUESTS = 8
 SETTLED_SECONDS = 120.0
 READ_SECONDS = 600.0
 TIMEOUT_SECONDS = 120.0
@@ -34,11 +34,14 @@ COUNTERS = (
 
 
 TIMES = ("published_at", "failed_at", "completed_at")
-"""Fields that say when the event happened. After a restore it happens again, later."""
+"""The fields with an event's time. After a restore the same event is sent with a later time."""
 
 
 class Observer:
-    """`kafka` and `database_url` are the servers' own addresses, not the network's that is cut."""
+    """Reads the final state of a run.
+
+    `kafka` and `database_url` are the servers' own addresses, not those of the proxies.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class Observer:
         workspaces: list[NewWorkspace],
         stranded: Collection[str] = (),
     ) -> None:
-        """`stranded`: request ids that a restore left half done."""
+        """`stranded` are request ids that are pending forever because of a restore."""
         self._base_url = base_url
         self._kafka = kafka
         self._topic_prefix = topic_prefix
@@ -58,10 +61,10 @@ class Observer:
         self._stranded = list(stranded)
 
     async def wait_until_settled(self, promised: int, seconds: float = SETTLED_SECONDS) -> None:
-        """Until nothing changes any more: `promised` jobs, none of them open, no schedule, nothing
-        to announce.
+        """Waits until nothing changes any more.
 
-        Returns after `seconds` in any case: what is still missing then is for the checker.
+        Then `promised` jobs exist and have ended, no pin is scheduled, all events are sent. After
+        `seconds` it returns in any case, and the checker reports what is missing.
         """
         with suppress(AssertionError):
             await eventually(lambda: self._is_quiet(promised), seconds=seconds, every=0.5)
@@ -99,15 +102,13 @@ class Observer:
             trust_env=False,
         ) as client:
             listed: list[str] = []
-            while page := await _patiently(
-                client, "/v1/pins/imports", limit=PAGE, offset=len(listed)
-            ):
+            while page := await _get(client, "/v1/pins/imports", limit=PAGE, offset=len(listed)):
                 listed += [job["id"] for job in page]
-            turns = asyncio.Semaphore(AT_ONCE)
+            slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
 
             async def read(job_id: str) -> None:
-                async with turns:
-                    job = await _patiently(client, f"/v1/pins/imports/{job_id}")
+                async with slots:
+                    job = await _get(client, f"/v1/pins/imports/{job_id}")
                 results = [parse_result(result) for result in job["results"]]
                 final_state.jobs[job_id] = Job(
                     number, parse_counters(job), job["completed_at"] is not None, results
@@ -118,7 +119,7 @@ class Observer:
     async def _read_database(self, final_state: FinalState) -> None:
         numbers = {workspace.id: number for number, workspace in enumerate(self._workspaces)}
         async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
-            for job_id, *counters in await _all(
+            for job_id, *counters in await _fetch_all(
                 connection, f"select job_id, {COUNTERS} from status.jobs"
             ):
                 final_state.stored_jobs[str(job_id)] = Counters(*counters)
@@ -126,13 +127,13 @@ class Observer:
                 "select job_id, r->>'status', count(*) from status.results, "
                 "json_array_elements(results::json) r group by 1, 2"
             )
-            for job_id, status, count in await _all(connection, counts):
+            for job_id, status, count in await _fetch_all(connection, counts):
                 final_state.stored_results.setdefault(str(job_id), Counter())[status] = count
             pins = (
                 "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, "
                 "run_at is not null from publisher.pins"
             )
-            for workspace_id, key, pin_id, job_id, row, state, scheduled in await _all(
+            for workspace_id, key, pin_id, job_id, row, state, scheduled in await _fetch_all(
                 connection, pins
             ):
                 final_state.pins[numbers[workspace_id], key].append(
@@ -142,15 +143,15 @@ class Observer:
     async def _read_topics(self, final_state: FinalState) -> None:
         numbers = {str(workspace.id): number for number, workspace in enumerate(self._workspaces)}
         async for record in self._records(TopicName.PIN_EVENTS):
-            about, event = dict(record.headers), orjson.loads(record.value or b"")
-            announced = (
+            headers, event = dict(record.headers), orjson.loads(record.value or b"")
+            counts = (
                 final_state.published
-                if about["ce_type"].decode() == EventType.PIN_PUBLISHED
+                if headers["ce_type"].decode() == EventType.PIN_PUBLISHED
                 else final_state.scheduled
             )
-            announced[event["pin_id"]] += 1
+            counts[event["pin_id"]] += 1
             key = numbers[event["workspace_id"]], event["idempotency_key"]
-            final_state.announce(about["ce_id"].decode(), _announcement(event, key))
+            final_state.announce(headers["ce_id"].decode(), _announcement(event, key))
         async for record in self._records(TopicName.JOB_EVENTS):
             event = orjson.loads(record.value or b"")
             final_state.job_events[event["job_id"]].append(parse_counters(event))
@@ -162,27 +163,28 @@ class Observer:
         return stream_of(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
 
 
-async def _patiently(client: httpx.AsyncClient, path: str, **query: int) -> Any:
-    """What it answers. As any client, it comes again after a 503: the machine may be busy still."""
+async def _get(client: httpx.AsyncClient, path: str, **query: int) -> Any:
+    """Returns the answer to a GET. Like any client it retries after a 503."""
 
-    async def answered() -> httpx.Response | None:
+    async def try_once() -> httpx.Response | None:
         answer = await client.get(path, params=query)
         return None if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE else answer
 
-    answer = await eventually(answered, seconds=TIMEOUT_SECONDS, every=1.0)
+    answer = await eventually(try_once, seconds=TIMEOUT_SECONDS, every=1.0)
     assert answer.status_code == HTTPStatus.OK, answer.text
     return answer.json()
 
 
-async def _all(
+async def _fetch_all(
     connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str
 ) -> list[tuple[Any, ...]]:
     return await (await connection.execute(query.encode())).fetchall()
 
 
 def _announcement(event: dict[str, Any], key: Key | None = None) -> Announcement:
-    lasting = {name: value for name, value in event.items() if name not in TIMES}
-    content = blake2b(orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    without_times = {name: value for name, value in event.items() if name not in TIMES}
+    text = orjson.dumps(without_times, option=orjson.OPT_SORT_KEYS)
+    content = blake2b(text, digest_size=16).digest()
     return Announcement(
         content, key, (event.get("job_id"), event.get("row_number")) if key else (None, None)
     )

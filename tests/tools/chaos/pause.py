@@ -1,9 +1,8 @@
-"""python -m tests.tools.chaos.pause: how long imports of one ingest wait when another one is
-killed.
+"""Measures how long imports of one ingest replica wait when the other replica is killed.
 
-Two replicas of ingest, on real servers. One takes a flood of imports and is killed with SIGKILL,
-again and again; the other accepts small imports one after the other. Printed is how long those took
-to settle around each kill, against how long they take otherwise.
+python -m tests.tools.chaos.pause runs two replicas of ingest on real servers. One gets a flood of
+imports and is killed repeatedly with SIGKILL. The other accepts small imports one after the other.
+It prints how long these took to settle around each kill and otherwise.
 """
 
 import argparse
@@ -27,23 +26,23 @@ from tests.support.deployment import Deployment, deployed, is_ready
 from tests.support.infrastructure import fresh_database, fresh_topics, servers
 
 FLOOD = 6
-"""Clients that flood the replica that is killed."""
+"""The number of clients that flood the killed replica."""
 AFTER_SECONDS = 14
-"""How long imports are watched after a kill."""
+"""The seconds for which imports are measured after a kill."""
 TIMEOUT_SECONDS = 30
 
 
-class Watched:
-    """Small imports through the replica that lives, and how long each took to settle."""
+class SmallImports:
+    """Sends small imports through the surviving replica and measures their time to settle."""
 
     def __init__(self, pinflow: Deployment, workspace: NewWorkspace) -> None:
         self._pinflow = pinflow
         self._workspace = workspace
         self.settled: list[tuple[float, float]] = []
-        """When each was submitted, and the seconds until it had settled."""
+        """The time at which each was sent, and the seconds until it had settled."""
 
     async def run(self) -> None:
-        """Imports until it is cancelled."""
+        """Sends imports until it is canceled."""
         headers = {"X-API-Key": self._workspace.api_key}
         async with (
             httpx.AsyncClient(headers=headers, timeout=40, trust_env=False) as client,
@@ -62,17 +61,15 @@ class Watched:
         answer.raise_for_status()
         job = f"{self._pinflow.base_url}/v1/pins/imports/{answer.json()['id']}"
         while time.monotonic() - started < TIMEOUT_SECONDS:
-            found = await client.get(job, headers={"Prefer": "wait=30"})
-            if found.status_code == HTTPStatus.OK and found.json()["completed_at"]:
+            poll = await client.get(job, headers={"Prefer": "wait=30"})
+            if poll.status_code == HTTPStatus.OK and poll.json()["completed_at"]:
                 break
         self.settled.append((started, time.monotonic() - started))
 
 
 @asynccontextmanager
 async def flooding(pinflow: Deployment, workspace: NewWorkspace) -> AsyncIterator[None]:
-    """Clients that import into the first replica as fast as it takes them, whatever becomes of
-    that.
-    """
+    """Floods the first replica with imports, whose results do not matter."""
 
     async def flood(client: httpx.AsyncClient) -> None:
         while True:
@@ -97,35 +94,39 @@ async def flooding(pinflow: Deployment, workspace: NewWorkspace) -> AsyncIterato
 
 
 async def measure(pinflow: Deployment, database_url: str, kills: int, random: Random) -> None:
-    """Kills the first replica so often, and prints the pauses that the other's imports had."""
-    watched = Watched(pinflow, await asyncio.to_thread(new_workspace, database_url, "Watched"))
-    loud = await asyncio.to_thread(new_workspace, database_url, "Loud")
-    watching = asyncio.create_task(watched.run())
+    """Kills the first replica `kills` times and prints how long the other's imports took."""
+    small_imports = SmallImports(
+        pinflow, await asyncio.to_thread(new_workspace, database_url, "Small imports")
+    )
+    flooding_workspace = await asyncio.to_thread(new_workspace, database_url, "Flood")
+    measuring = asyncio.create_task(small_imports.run())
     pauses: list[float] = []
     usual: list[float] = []
     for number in range(1, kills + 1):
-        async with flooding(pinflow, loud):
+        async with flooding(pinflow, flooding_workspace):
             await asyncio.sleep(1 + random.random())
             killed = time.monotonic()
             pinflow.programs["ingest"].kill()
         await asyncio.sleep(AFTER_SECONDS)
         usual += [
-            seconds for started, seconds in watched.settled if started > killed + AFTER_SECONDS - 3
+            seconds
+            for started, seconds in small_imports.settled
+            if started > killed + AFTER_SECONDS - 3
         ]
         around = [
             seconds
-            for started, seconds in watched.settled
+            for started, seconds in small_imports.settled
             if killed - 1 < started < killed + AFTER_SECONDS - 3
         ]
         pauses.append(max(around))
         print(f"kill {number}: longest {pauses[-1]:.2f} s of {len(around)} imports", flush=True)
-        watched.settled.clear()
+        small_imports.settled.clear()
         pinflow.restart("ingest")
         await asyncio.to_thread(
             pinflow.programs["ingest"].wait_until, lambda: is_ready(pinflow.service_url("ingest"))
         )
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
+    measuring.cancel()
+    await asyncio.gather(measuring, return_exceptions=True)
     print(
         f"longest of each kill: median {statistics.median(pauses):.2f} s, longest "
         f"{max(pauses):.2f} s"
@@ -137,7 +138,7 @@ async def measure(pinflow: Deployment, database_url: str, kills: int, random: Ra
 
 
 def main(kills: int, seed: int) -> None:
-    """Starts servers and services of its own."""
+    """Starts its own servers and services and runs the measurement."""
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-pause-") as directory,
         servers(Path(directory)) as own,
@@ -157,6 +158,6 @@ def main(kills: int, seed: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random times of the kills")
     arguments = parser.parse_args()
     main(arguments.kills, arguments.seed)

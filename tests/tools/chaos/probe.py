@@ -1,4 +1,4 @@
-"""How long after a fault's end the pipeline does its whole work again."""
+"""Measures how long the pipeline needs to recover after a fault."""
 
 import asyncio
 
@@ -7,50 +7,53 @@ from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.workload import Clients
 
 PROBES = 8
-"""Imports at the same time: on most of the partitions, for all members of each group."""
+"""The number of concurrent imports. They reach most partitions and all members of each group."""
 WORKSPACE = 0
-"""Whose imports they are."""
+"""The workspace that sends them."""
 MAX_JOBS_POLLED_AGAIN = 60
 TIMEOUT_SECONDS = 90.0
 RETRY_SECONDS = 0.05
 
 
 class Probe:
+    """Sends small imports until they work again."""
+
     def __init__(self, clients: Clients, api: ApiClient, history: History) -> None:
         self._clients = clients
         self._api = api
         self._history = history
 
     async def seconds_until_recovered(self) -> float:
-        """Until imports sent from now on have been accepted and have ended; one that was refused is
-        sent again.
+        """Sends imports and returns the seconds until all are accepted and have ended.
+
+        Refused imports are sent again.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                await asyncio.gather(*(self._one() for _ in range(PROBES)))
+                await asyncio.gather(*(self._import_until_it_ends() for _ in range(PROBES)))
         except TimeoutError:
             self._history.unexpected_answers.append(
-                f"not recovered within {TIMEOUT_SECONDS:g} s of a fault's end"
+                f"the pipeline did not recover within {TIMEOUT_SECONDS:g} s after a fault"
             )
         return loop.time() - started
 
     async def poll_older_jobs(self, before: float) -> None:
-        """Polls jobs that were last polled before that time: none may have lost anything."""
-        seen = {
+        """Polls jobs whose last poll was before that time. The checker compares the answers."""
+        older = {
             job_id for job_id, polls in self._history.polls.items() if polls[-1].sent_at < before
         } - self._clients.followed
         jobs = [
-            one.job_id
-            for one in self._history.submissions
-            if one.workspace == WORKSPACE and one.job_id in seen
+            submission.job_id
+            for submission in self._history.submissions
+            if submission.workspace == WORKSPACE and submission.job_id in older
         ]
         for job_id in jobs[-MAX_JOBS_POLLED_AGAIN:]:
             if job_id:
                 await self._api.poll_once(job_id)
 
-    async def _one(self) -> None:
+    async def _import_until_it_ends(self) -> None:
         while True:
             submission, documents = self._clients.probe(WORKSPACE)
             await self._api.import_rows(submission, documents)

@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""Summarizes a run, as JSON and as text."""
 
 from collections import Counter, defaultdict
 from statistics import median
@@ -7,16 +7,18 @@ from typing import Any
 from tests.tools.chaos.checker import Effect, Violation
 from tests.tools.chaos.history import History, RequestOutcome
 
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 def build_summary(
     history: History, violations: list[Violation], *, brokers: int, seconds: float, died: list[str]
 ) -> dict[str, Any]:
     outcomes = Counter(submission.outcome for submission in history.submissions)
-    recovered = defaultdict(list)
+    recovery_seconds = defaultdict(list)
     for fault in history.faults:
-        recovered[fault.kind if " + " not in fault.kind else "two at once"].append(fault.recovered)
+        recovery_seconds[fault.kind if " + " not in fault.kind else "two at once"].append(
+            fault.recovery_seconds
+        )
     return {
         "seed": history.seed,
         "brokers": brokers,
@@ -33,15 +35,15 @@ def build_summary(
         "rows_seen": sum(len(rows) for rows in history.results.values()),
         "recovery_seconds": {
             kind: {
-                "times": len(found),
-                "median": round(median(found), 1),
-                "max": round(max(found), 1),
+                "times": len(seconds),
+                "median": round(median(seconds), 1),
+                "max": round(max(seconds), 1),
             }
-            for kind, found in sorted(recovered.items())
+            for kind, seconds in sorted(recovery_seconds.items())
         },
         "ended_on_their_own": Counter(died),
         "lost": sum(violation.effect is Effect.LOST for violation in violations),
-        "doubled": sum(violation.effect is Effect.DOUBLED for violation in violations),
+        "duplicated": sum(violation.effect is Effect.DUPLICATED for violation in violations),
         "otherwise_wrong": sum(violation.effect is Effect.WRONG for violation in violations),
         "violations": [str(violation) for violation in violations],
     }
@@ -54,25 +56,25 @@ def format_report(report: dict[str, Any]) -> str:
             f"{report['imports']} imports of {report['rows']} rows ({outcomes}), "
             f"{report['single_pins']} single pins, {report['faults']} faults"
         ),
-        "  recovered after its end, in seconds          times  median   max",
+        "  seconds from the fault's end to recovery     times  median   max",
         *(
-            f"  {kind:45} {found['times']:4}  {found['median']:6}  {found['max']:4}"
-            for kind, found in report["recovery_seconds"].items()
+            f"  {kind:45} {seconds['times']:4}  {seconds['median']:6}  {seconds['max']:4}"
+            for kind, seconds in report["recovery_seconds"].items()
         ),
     ]
     if report["ended_on_their_own"]:
         ended = ", ".join(
             f"{name} {count} times" for name, count in report["ended_on_their_own"].items()
         )
-        lines.append(f"  ended on their own and were started again: {ended}")
+        lines.append(f"  ended without a fault and were restarted: {ended}")
     if report["restores"]:
         forgotten = (
             f"{report['forgotten_pins']} direct pins and {report['forgotten_requests']} request ids"
         )
-        lines.append(f"  {report['restores']} restores of Postgres, which forgot {forgotten}")
-    lines += [f"  {violation}" for violation in report["violations"][:SHOWN]]
+        lines.append(f"  {report['restores']} restores of Postgres, which lost {forgotten}")
+    lines += [f"  {violation}" for violation in report["violations"][:MAX_SHOWN]]
     lines.append(
-        f"{report['lost']} lost, {report['doubled']} doubled, {report['otherwise_wrong']} "
+        f"{report['lost']} lost, {report['duplicated']} duplicated, {report['otherwise_wrong']} "
         f"otherwise wrong (seed {report['seed']})"
     )
     return "\n".join(lines)

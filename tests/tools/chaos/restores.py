@@ -14,10 +14,10 @@ from tests.support.waiting import eventually
 from tests.tools.chaos.arena import Arena
 from tests.tools.chaos.history import ForgottenRequest, History, Key, Restore
 
-LATER_SECONDS = (1.0, 12.0)
-"""From the copy to the restore."""
+RESTORE_DELAY_SECONDS = (1.0, 12.0)
+"""The time from the copy to the restore."""
 RECOVERY_SECONDS = 25.0
-"""A publisher that notices an older Postgres waits 20 s before it replays."""
+"""Longer than the 20 s that the publisher waits before a replay."""
 VICTIMS = ("publisher", "status")
 SERVER_SECONDS = 60.0
 CAUGHT_UP_SECONDS = 90.0
@@ -37,12 +37,12 @@ CLIENTS = "select count(*) from pg_stat_activity where usename like 'pinflow\\_%
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What a Postgres holds that Kafka can't bring back, and how far its consumers are."""
+class DatabaseState:
+    """The data of a Postgres that Kafka can't restore, and its consumers' positions."""
 
     direct_pins: set[Key]
     requests: dict[Key, tuple[str, str, bool]]
-    """By request id: the job, the state, and whether the job has ended."""
+    """The job, the state, and whether the job has ended, by request id."""
     positions: dict[tuple[str, str, int], int]
 
 
@@ -50,7 +50,7 @@ Kill = Callable[[Arena, str, random.Random], Coroutine[Any, Any, None]]
 
 
 class Restorer:
-    """Inflicts restores and notes in the history what each has lost."""
+    """Inflicts restores and records in the history which data each has lost."""
 
     def __init__(self, history: History, kill: Kill) -> None:
         self._history = history
@@ -58,11 +58,11 @@ class Restorer:
         self._reached: dict[tuple[str, str, int], int] = {}
 
     async def restore(self, arena: Arena, rng: random.Random) -> None:
-        """Copies Postgres, lets the clients go on for a while, and puts the copy in its place."""
+        """Copies Postgres, and after a while replaces it by the copy. The clients keep working."""
         await self._restore(arena, rng)
 
     async def restore_amid_kills(self, arena: Arena, rng: random.Random) -> None:
-        """Kills a service besides: right before the restore, or in the middle of the recovery."""
+        """Restores and kills a service right before the restore or during the recovery."""
         victim = rng.choice(VICTIMS)
         if rng.random() < 0.5:
             await self._restore(arena, rng, victim)
@@ -72,7 +72,7 @@ class Restorer:
             await self._kill(arena, victim, rng)
 
     async def wait_until_caught_up(self, arena: Arena) -> None:
-        """Waits until the consumers are where they were before the latest restore."""
+        """Waits until the consumers have reached their positions before the latest restore."""
         latest = self._history.restores[-1]
         try:
             await eventually(
@@ -80,31 +80,33 @@ class Restorer:
             )
         except AssertionError:
             self._history.unexpected_answers.append(
-                f"positions are behind {CAUGHT_UP_SECONDS:g} s after a restore"
+                f"positions are still behind {CAUGHT_UP_SECONDS:g} s after a restore"
             )
-        latest.recovered = asyncio.get_running_loop().time()
+        latest.recovered_at = asyncio.get_running_loop().time()
 
     async def _restore(self, arena: Arena, rng: random.Random, victim: str | None = None) -> None:
         clock, server = asyncio.get_running_loop().time, arena.postgres
-        began = clock()
+        copied_at = clock()
         copy = await asyncio.to_thread(snapshot, server)
-        await asyncio.sleep(rng.uniform(*LATER_SECONDS))
+        await asyncio.sleep(rng.uniform(*RESTORE_DELAY_SECONDS))
         killing = asyncio.create_task(self._kill(arena, victim, rng)) if victim else None
-        # Nobody is connected while both states are read: what they say is exact
+        # No client is connected while both states are read, so their difference is exact
         arena.held_down.add(server.program.name)
         await asyncio.to_thread(arena.network.do, arena.postgres_proxy.cut())
-        replaced = clock()
+        replaced_at = clock()
         before = await _read(arena)
         await asyncio.to_thread(restore, server, copy)
         arena.held_down.discard(server.program.name)
         after = await _read(arena)
-        self._note(began, replaced, before, after)
+        self._record(copied_at, replaced_at, before, after)
         await asyncio.to_thread(arena.network.do, arena.postgres_proxy.mend())
         await asyncio.to_thread(shutil.rmtree, copy)
         if killing:
             await killing
 
-    def _note(self, began: float, replaced: float, before: State, after: State) -> None:
+    def _record(
+        self, copied_at: float, replaced_at: float, before: DatabaseState, after: DatabaseState
+    ) -> None:
         requests = {
             key: ForgottenRequest(job_id, ended)
             for key, (job_id, _, ended) in before.requests.items()
@@ -116,7 +118,7 @@ class Restorer:
             if state != COMMITTED and before.requests[key][1] == COMMITTED
         }
         pins = before.direct_pins - after.direct_pins
-        self._history.restores.append(Restore(began, replaced, pins, requests, stranded))
+        self._history.restores.append(Restore(copied_at, replaced_at, pins, requests, stranded))
         self._reached = before.positions
 
     async def _is_caught_up(self, arena: Arena) -> bool:
@@ -127,41 +129,42 @@ class Restorer:
         }
         is_replaying = any(until is not None and offset < until for *_, offset, until in rows)
         return not is_replaying and all(
-            reached.get(place, 0) >= offset for place, offset in self._reached.items()
+            reached.get(partition, 0) >= offset for partition, offset in self._reached.items()
         )
 
 
-async def _read(arena: Arena) -> State:
-    """Reads the state once the server answers and all services have left it."""
-    return await eventually(lambda: _read_alone(arena), seconds=SERVER_SECONDS, every=0.05)
+async def _read(arena: Arena) -> DatabaseState:
+    """Reads the state as soon as the server answers and no service is connected."""
+    return await eventually(lambda: _try_to_read(arena), seconds=SERVER_SECONDS, every=0.05)
 
 
-async def _read_alone(arena: Arena) -> State | None:
+async def _try_to_read(arena: Arena) -> DatabaseState | None:
     numbers = {workspace.id: number for number, workspace in enumerate(arena.workspaces)}
     try:
         async with await psycopg.AsyncConnection.connect(
             arena.database_url, connect_timeout=2
         ) as connection:
-            ((clients,),) = await _all(connection, CLIENTS)
+            ((clients,),) = await _fetch_all(connection, CLIENTS)
             if clients:
                 return None
             pins = {
-                (numbers[workspace], key) for workspace, key in await _all(connection, DIRECT_PINS)
+                (numbers[workspace], key)
+                for workspace, key in await _fetch_all(connection, DIRECT_PINS)
             }
             requests = {
                 (numbers[workspace], name): (str(job_id), state, ended)
-                for workspace, name, job_id, state, ended in await _all(connection, REQUESTS)
+                for workspace, name, job_id, state, ended in await _fetch_all(connection, REQUESTS)
             }
             positions = {
                 (service, topic, partition): offset
-                for service, topic, partition, offset, _ in await _all(connection, POSITIONS)
+                for service, topic, partition, offset, _ in await _fetch_all(connection, POSITIONS)
             }
-    except psycopg.OperationalError:  # it starts, or recovers
+    except psycopg.OperationalError:  # the server starts or recovers
         return None
-    return State(pins, requests, positions)
+    return DatabaseState(pins, requests, positions)
 
 
-async def _all(
+async def _fetch_all(
     connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str
 ) -> Sequence[tuple[Any, ...]]:
     return await (await connection.execute(query.encode())).fetchall()

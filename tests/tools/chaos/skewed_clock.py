@@ -1,7 +1,7 @@
-"""python -m tests.tools.chaos.skewed_clock SERVICE: the service, run by a clock that is
-CHAOS_CLOCK_OFFSET seconds off.
+"""Runs a service with a wrong clock: python -m tests.tools.chaos.skewed_clock SERVICE.
 
-Only what services read is changed: time.time and datetime.now. Monotonic clocks go on as ever.
+The clock is off by CHAOS_CLOCK_OFFSET seconds. Only time.time and datetime.now change, which the
+services read. Monotonic clocks stay correct.
 """
 
 import importlib
@@ -13,13 +13,13 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 OFFSET_VARIABLE = "CHAOS_CLOCK_OFFSET"
-OURS = ("services.", "shared.")
+PRODUCT_MODULES = ("services.", "shared.")
 
 
 def skew(seconds: float) -> None:
-    """In every module of ours that has been imported.
+    """Replaces `datetime` in all imported modules of Pinflow, and time.time.
 
-    Not the class itself: C code compares types by identity.
+    The class `datetime` itself stays, because C code compares types by identity.
     """
     true_time = time.time
     offset = timedelta(seconds=seconds)
@@ -35,7 +35,7 @@ def skew(seconds: float) -> None:
 
     time.time = lambda: true_time() + seconds
     for name, module in list(sys.modules.items()):
-        if name.startswith(OURS) and getattr(module, "datetime", None) is datetime:
+        if name.startswith(PRODUCT_MODULES) and getattr(module, "datetime", None) is datetime:
             module.datetime = Skewed  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""What clients do while the nemesis is at work."""
+"""Runs the clients: they import rows and publish pins during the faults."""
 
 import asyncio
 import random
@@ -31,30 +31,31 @@ from tests.tools.chaos.history import (
 
 SIZES = (1, 2, 10, 60, 150, 300, 500)
 PAUSE_SECONDS = (0.5, 2.0)
-"""Several hundred rows a second: what starts again needs the processor, too, or all that is
-measured is how long Python imports.
+"""The pause between two requests of a client: together several hundred rows a second. With more,
+restarted processes would lack CPU time, and the run would measure only how long Python imports.
 """
 IMPORTERS = (Channel.JSON, Channel.JSON, Channel.CSV, Channel.JSON, Channel.TOPIC, Channel.CSV)
-"""The clients of each workspace, and what each sends; one more publishes single pins."""
+"""The channels of each workspace's importing clients. One more client publishes single pins."""
 SHARED_KEYS = 40
-"""Keys that all clients of a workspace use for a while: they overlap on purpose, between imports
-and within them.
+"""The number of keys that all clients of a workspace share for a while. They collide on purpose,
+in different imports and in the same one.
 """
 KEYS_CHANGE_EVERY = 10
-"""Submissions, so that there are races for a key at any time."""
-FOLLOWED = 0.7
+"""The number of submissions after which the shared keys change, so that new races occur."""
+FOLLOWED_SHARE = 0.7
+"""The share of accepted imports that are polled."""
 FOLLOWED_SECONDS = 8
 POLL_SECONDS = 0.4
-SENT_TWICE = 0.3
-REUSED = 0.1
-KINDS = {"good": 75, "shared": 10, "scheduled": 5, "invalid": 4, "account": 3, "board": 3}
-"""Of 100 rows."""
+SENT_TWICE_SHARE = 0.3
+REUSED_SHARE = 0.1
+ROW_KINDS = {"valid": 75, "shared": 10, "scheduled": 5, "invalid": 4, "account": 3, "board": 3}
+"""The kinds of 100 rows."""
 
 
 class Clients:
     """The clients of all workspaces.
 
-    What they choose follows from the history's seed; when they come to it, from the run.
+    Their choices follow from the history's seed, but their timing from the run.
     """
 
     def __init__(
@@ -73,19 +74,19 @@ class Clients:
         self._stopping = asyncio.Event()
         self._followers: set[asyncio.Task[None]] = set()
         self.followed: set[str] = set()
-        """Jobs that are polled right now."""
+        """The ids of jobs that are polled right now."""
         self._numbers = iter(range(10**9))
 
     async def run(self) -> None:
-        """Until stop(); then until each has been answered."""
+        """Runs all clients until `stop`, and then until all requests are answered."""
         async with AsyncExitStack() as stack:
             clients: list[Coroutine[Any, Any, None]] = []
             for number, workspace in enumerate(self._workspaces):
                 api = await stack.enter_async_context(
                     open_client(self._base_url, workspace, self._history)
                 )
-                for place, channel in enumerate(IMPORTERS):
-                    rng = random.Random(f"{self._history.seed}/{number}/{place}")
+                for index, channel in enumerate(IMPORTERS):
+                    rng = random.Random(f"{self._history.seed}/{number}/{index}")
                     if channel is Channel.TOPIC:
                         clients.append(self._import_by_topic(number, rng))
                     else:
@@ -100,7 +101,7 @@ class Clients:
         self._stopping.set()
 
     def probe(self, workspace: int) -> tuple[Submission, list[Document]]:
-        """An import of one good row."""
+        """Builds an import of one valid row."""
         documents = rows_for(
             self._workspaces[workspace],
             1,
@@ -119,7 +120,7 @@ class Clients:
             if (
                 submission.outcome is RequestOutcome.ACCEPTED
                 and submission.job_id
-                and rng.random() < FOLLOWED
+                and rng.random() < FOLLOWED_SHARE
             ):
                 follower = asyncio.create_task(self._follow(api, submission.job_id))
                 self._followers.add(follower)
@@ -133,9 +134,8 @@ class Clients:
 
     async def _import_by_topic(self, workspace: int, rng: random.Random) -> None:
         while not self._stopping.is_set():
-            with suppress(
-                KafkaError
-            ):  # a producer that has failed counts wrongly from then on: another takes its place
+            # A new producer after an error: the sequence numbers of the failed one may be wrong
+            with suppress(KafkaError):
                 async with _producer(self._kafka) as producer:
                     while not self._stopping.is_set():
                         await self._request_by_topic(workspace, producer, rng)
@@ -144,8 +144,10 @@ class Clients:
     async def _request_by_topic(
         self, workspace: int, producer: AIOKafkaProducer, rng: random.Random
     ) -> None:
-        """Sometimes twice; sometimes another body under the same request id, which becomes a dead
-        letter. Raises KafkaError.
+        """Sends an import on the topic, sometimes twice. Raises KafkaError.
+
+        Sometimes it also sends a different body with the same request id, which becomes a dead
+        letter.
         """
         key = str(self._workspaces[workspace].id)
         submission, documents = self._new_import(workspace, Channel.TOPIC, rng)
@@ -158,9 +160,9 @@ class Clients:
         }
         await self._produce(producer, key, request)
         submission.outcome = RequestOutcome.ACCEPTED
-        if rng.random() < SENT_TWICE:
+        if rng.random() < SENT_TWICE_SHARE:
             await self._produce(producer, key, request)
-        if rng.random() < REUSED:
+        if rng.random() < REUSED_SHARE:
             submission.reused = RequestOutcome.UNKNOWN
             await self._produce(
                 producer, key, {**request, "rows": documents[:1], "source": "another body"}
@@ -185,13 +187,13 @@ class Clients:
         documents = rows_for(self._workspaces[workspace], rng.choice(SIZES), prefix=f"row-{name}")
         documents[0]["idempotency_key"] = f"first-{name}"
         rows = [Row(documents[0]["idempotency_key"], Expected.PUBLISHED)]
-        rows += [self._spoiled(document, rng) for document in documents[1:]]
+        rows += [self._vary(document, rng) for document in documents[1:]]
         return Submission(workspace, channel, rows), documents
 
-    def _spoiled(self, document: Document, rng: random.Random) -> Row:
-        """Most rows stay as they are."""
+    def _vary(self, document: Document, rng: random.Random) -> Row:
+        """Changes some rows: a shared key, a later time, an invalid value. Returns the row."""
         expected, scheduled = Expected.PUBLISHED, False
-        match rng.choices(list(KINDS), list(KINDS.values()))[0]:
+        match rng.choices(list(ROW_KINDS), list(ROW_KINDS.values()))[0]:
             case "shared":
                 document["idempotency_key"] = self._shared_key(rng)
             case "scheduled":
@@ -212,14 +214,14 @@ class Clients:
         return f"shared-{self._history.seed}-{epoch}-{rng.randrange(SHARED_KEYS)}"
 
     async def _produce(self, producer: AIOKafkaProducer, key: str, request: dict[str, Any]) -> None:
-        about = build_headers(
+        event_headers = build_headers(
             EventType.IMPORT_REQUESTED,
             event_id=str(uuid4()),
             source="/chaos",
             time=datetime.now(UTC),
         )
         await producer.send_and_wait(
-            self._topic, orjson.dumps(request), key=key.encode(), headers=about
+            self._topic, orjson.dumps(request), key=key.encode(), headers=event_headers
         )
 
     async def _pause(self, rng: random.Random) -> None:

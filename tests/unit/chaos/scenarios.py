@@ -133,7 +133,7 @@ def consistent_run_after_a_restore() -> Scenario:
         (0, "first-3"): ForgottenRequest(REUSED, ended=False),
     }
     restore = Restore(SNAPSHOT, REPLACED, {(0, GONE), (0, REMADE)}, requests)
-    restore.recovered = RECOVERED
+    restore.recovered_at = RECOVERED
     history.restores.append(restore)
     copied = [
         existing(1, "pin-o", "first-2"),

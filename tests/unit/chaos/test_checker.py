@@ -245,7 +245,7 @@ LOSSES = [
     announce_no_schedule,
     announce_no_job,
 ]
-DOUBLINGS = [double_an_import, double_a_pin, create_a_key_twice, create_what_a_direct_call_created]
+DUPLICATES = [double_an_import, double_a_pin, create_a_key_twice, create_what_a_direct_call_created]
 OTHERS = [
     keep_what_was_refused,
     keep_a_part,
@@ -294,9 +294,9 @@ def test_a_loss_is_found(corrupt: Corruption) -> None:
     assert Effect.LOST in effects_of(corrupt)
 
 
-@pytest.mark.parametrize("corrupt", DOUBLINGS)
+@pytest.mark.parametrize("corrupt", DUPLICATES)
 def test_a_doubling_is_found(corrupt: Corruption) -> None:
-    assert Effect.DOUBLED in effects_of(corrupt)
+    assert Effect.DUPLICATED in effects_of(corrupt)
 
 
 @pytest.mark.parametrize("corrupt", OTHERS)

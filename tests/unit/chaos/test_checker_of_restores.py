@@ -179,7 +179,7 @@ LOSSES = [
     lose_a_job_for_ever,
     lose_a_job_before_the_restore,
 ]
-DOUBLINGS = [
+DUPLICATES = [
     create_a_key_by_two_calls,
     create_by_a_row_what_a_lasting_call_created,
     create_by_a_copy,
@@ -223,9 +223,9 @@ def test_a_loss_is_found(corrupt: Corruption) -> None:
     assert Effect.LOST in {violation.effect for violation in violations_of(corrupt)}
 
 
-@pytest.mark.parametrize("corrupt", DOUBLINGS)
+@pytest.mark.parametrize("corrupt", DUPLICATES)
 def test_a_doubling_is_found(corrupt: Corruption) -> None:
-    assert Effect.DOUBLED in {violation.effect for violation in violations_of(corrupt)}
+    assert Effect.DUPLICATED in {violation.effect for violation in violations_of(corrupt)}
 
 
 @pytest.mark.parametrize("corrupt", OTHERS)

@@ -73,7 +73,7 @@ def test_an_import_that_stands_twice_is_doubled(factory: ImportFactory) -> None:
     made = sent(ledger, factory)
     read(ledger, *made)
     read(ledger, *made)
-    assert len(ledger.check().doubled) == 1
+    assert len(ledger.check().duplicated) == 1
 
 
 def test_an_import_that_stands_again_after_a_later_kill_is_doubled(factory: ImportFactory) -> None:
@@ -82,7 +82,7 @@ def test_an_import_that_stands_again_after_a_later_kill_is_doubled(factory: Impo
     read(ledger, *made)
     assert ledger.check() == NOTHING
     read(ledger, *made)
-    assert len(ledger.check().doubled) == 1
+    assert len(ledger.check().duplicated) == 1
 
 
 def test_an_import_of_unknown_outcome_may_arrive_later_or_never(factory: ImportFactory) -> None:

@@ -57,7 +57,7 @@ class Findings:
     """Some of its records stand, or others than were sent."""
     lost: list[str] = field(default_factory=list)
     """Acknowledged, and not there."""
-    doubled: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     """Refused and there all the same, or sent by nobody; a log that became shorter; errors that
     nobody foresaw."""
@@ -67,7 +67,7 @@ class Findings:
 
     def details(self) -> list[str]:
         """Returns the first findings of each sort."""
-        each = (self.partial, self.lost, self.doubled, self.unexpected)
+        each = (self.partial, self.lost, self.duplicated, self.unexpected)
         return [finding for findings in each for finding in findings[:SHOWN]]
 
 
@@ -126,7 +126,7 @@ class Ledger:
             return
         name = f"job {job_id} ({sent.outcome}): {found.records} of {sent.content.records} records"
         if sent.is_stored or found.records > sent.content.records:
-            findings.doubled.append(f"{name}{' more' if sent.is_stored else ''}")
+            findings.duplicated.append(f"{name}{' more' if sent.is_stored else ''}")
         elif found != sent.content:
             findings.partial.append(name)
         elif sent.outcome is AppendOutcome.REFUSED:

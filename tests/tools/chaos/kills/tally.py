@@ -38,7 +38,7 @@ class Kill:
     refused: int = 0
     partial: int = 0
     lost: int = 0
-    doubled: int = 0
+    duplicated: int = 0
     unexpected: int = 0
     stalled: int = 0
     seconds_until_accepting: float | None = None
@@ -48,14 +48,14 @@ class Kill:
     @property
     def failed(self) -> bool:
         """Whether anything is wrong."""
-        return any((self.partial, self.lost, self.doubled, self.unexpected, self.stalled))
+        return any((self.partial, self.lost, self.duplicated, self.unexpected, self.stalled))
 
     def add_findings(self, findings: Findings, stalled: set[int]) -> None:
         """Adds what a check found."""
         self.partial += len(findings.partial)
         self.lost += len(findings.lost)
         self.unknown_stored += findings.unknown_stored
-        self.doubled += len(findings.doubled)
+        self.duplicated += len(findings.duplicated)
         self.unexpected += len(findings.unexpected)
         self.stalled += len(stalled)
         self.details += findings.details()
@@ -91,7 +91,7 @@ SUMMED = (
     "refused",
     "partial",
     "lost",
-    "doubled",
+    "duplicated",
     "unexpected",
     "stalled",
 )

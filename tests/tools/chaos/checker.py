@@ -57,7 +57,7 @@ class Evidence:
         self.forgotten_pins = {
             key for restore in history.restores for key in restore.forgotten_pins
         }
-        """Keys whose direct pin a restore has lost. Rows that are `existing` because of it stay so."""
+        """Keys whose direct pin a restore has lost. Rows stay `existing` because of such a pin."""
         self.times_forgotten = Counter(
             key for restore in history.restores for key in restore.forgotten_requests
         )

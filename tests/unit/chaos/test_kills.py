@@ -47,7 +47,7 @@ def test_an_acknowledged_import_that_is_not_there_is_lost_and_told_once(
 ) -> None:
     ledger = Ledger()
     job_id, _ = sent(ledger, factory)
-    assert ledger.check().lost == [f"job {job_id} was acknowledged and is not there"]
+    assert ledger.check().lost == [f"job {job_id} was acknowledged, but is not on the topic"]
     assert ledger.check() == NOTHING
 
 
@@ -111,9 +111,9 @@ def test_a_second_reading_of_the_whole_topic_judges_every_import_anew(
     read(ledger, *first)
     read(ledger, *second)
     assert ledger.check() == NOTHING
-    again = ledger.read_again()
+    again = ledger.copy_unread()
     read(again, *first)
-    assert again.check().lost == [f"job {second[0]} was acknowledged and is not there"]
+    assert again.check().lost == [f"job {second[0]} was acknowledged, but is not on the topic"]
 
 
 def test_a_tally_goes_on_where_it_ended_and_reports_what_failed(tmp_path: Path) -> None:
@@ -127,4 +127,4 @@ def test_a_tally_goes_on_where_it_ended_and_reports_what_failed(tmp_path: Path) 
     assert [kill.number for kill in Tally(file, Kind.LONE).kills] == [1, 2]
     assert Tally(file, Kind.THREE).kills == []
     assert [kill.failed for kill in load([file])] == [False, True]
-    assert "lone 2 (seed 7): partitions [5] stand still" in report(load([file]))
+    assert "lone 2 (seed 7): partitions [5] are stalled" in report(load([file]))

@@ -1,3 +1,1 @@
-"""Kills of brokers and producers, one after the other, each followed by a check of the topic
-`imports`.
-"""
+"""Kills brokers and producers one after the other, and checks the topic `imports` after each."""

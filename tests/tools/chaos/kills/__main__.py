@@ -1,8 +1,8 @@
-"""python -m tests.tools.chaos.kills --kind KIND --count N: kills brokers or producers, and checks
-that no import suffers.
+"""Kills brokers or producers and checks that no import is damaged.
 
-Goes on where a run with the same tally ended. Exit code 1 if an import was accepted in part, lost
-or doubled, or a partition stood still.
+python -m tests.tools.chaos.kills --kind KIND --count N continues an earlier run with the same
+tally. The exit code is 1 if an import was stored in part, lost or duplicated, or if a partition
+was stalled.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from tests.tools.chaos.kills.runner import NODES, kill_repeatedly
 from tests.tools.chaos.kills.tally import Kill, Kind, Tally, load, report
 
 TALLIES = CHECKOUT / ".pinflow" / "kills"
-KILLS_OF_AN_INSTALLATION = {Kind.LONE: 50, Kind.THREE: 50, Kind.PRODUCER: 200, Kind.DISK: 10}
-"""After so many, brokers without data begin: so neither the disk nor what a run remembers grows
-with its length."""
+KILLS_PER_INSTALLATION = {Kind.LONE: 50, Kind.THREE: 50, Kind.PRODUCER: 200, Kind.DISK: 10}
+"""The number of kills after which the run starts new, empty brokers. This limits its disk and
+memory."""
 
 
 def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
-    """Kills until the tally has so many kills."""
+    """Kills until the tally has `count` kills."""
 
-    def note(kill: Kill) -> None:
+    def record(kill: Kill) -> None:
         tally.add(kill)
         print(
             f"{kill.kind} {kill.number}: "
@@ -38,7 +38,7 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
         )
 
     while (done := max((kill.number for kill in tally.kills), default=0)) < count:
-        numbers = range(done + 1, 1 + min(count, done + KILLS_OF_AN_INSTALLATION[kind]))
+        numbers = range(done + 1, 1 + min(count, done + KILLS_PER_INSTALLATION[kind]))
         with ExitStack() as stack:
             if kind is Kind.DISK:
                 brokers, disk = stack.enter_context(start_broker_on_small_disk())
@@ -47,14 +47,14 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
                     stack.enter_context(start_brokers(NODES if kind is Kind.THREE else 1)),
                     None,
                 )
-            uvloop.run(kill_repeatedly(kind, brokers, disk, numbers, seed, note))
+            uvloop.run(kill_repeatedly(kind, brokers, disk, numbers, seed, record))
 
 
 def main(kind: Kind, count: int, file: Path, seed: int) -> int:
     """Returns the exit code: 0 only if no kill of the tally failed."""
     silence_logs()
-    sys.setswitchinterval(0.001)  # a kill waits in a thread for its moment
-    # Not SIGTERM's usual end: brokers would go on running
+    sys.setswitchinterval(0.001)  # the thread that sends kills must run at the right time
+    # The default action of SIGTERM would leave the brokers running
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     tally = Tally(file, kind)
     print(f"{kind}: {len(tally.kills)} of {count} kills in {file}, seed {seed}", flush=True)
@@ -64,7 +64,7 @@ def main(kind: Kind, count: int, file: Path, seed: int) -> int:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    """Runs what the command line asks for."""
+    """Runs the kills, or prints the report."""
     if arguments.report:
         kills = load(arguments.report)
         print(report(kills))
@@ -77,20 +77,22 @@ def run_command(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", choices=list(map(str, Kind)), default=str(Kind.LONE))
-    parser.add_argument("--count", type=int, default=10, help="kills that the tally has in the end")
+    parser.add_argument(
+        "--count", type=int, default=10, help="number of kills in the tally at the end"
+    )
     parser.add_argument(
         "--tally",
         type=Path,
-        help="the file with one line for each kill; default: .pinflow/kills/KIND.jsonl",
+        help="file with one line for each kill; default: .pinflow/kills/KIND.jsonl",
     )
     parser.add_argument(
-        "--seed", type=int, default=int(time.time()), help="of the delays and the imports"
+        "--seed", type=int, default=int(time.time()), help="seed of the delays and the imports"
     )
     parser.add_argument(
         "--report",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="only print the totals of these tallies",
+        help="only prints the totals of these tallies",
     )
     sys.exit(run_command(parser.parse_args()))

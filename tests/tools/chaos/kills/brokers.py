@@ -1,4 +1,4 @@
-"""Starts the brokers that are killed, and starts them again."""
+"""Starts, kills and restarts brokers."""
 
 import asyncio
 import os
@@ -23,13 +23,13 @@ from tests.support.infrastructure import QUICK_START, kafka_cluster
 from tests.support.processes import RunningProgram
 
 SHORT_SESSION = "\nbroker.session.timeout.ms=1200\nbroker.heartbeat.interval.ms=300\n"
-"""A lone broker that was killed waits until its own old session has ended: 9 s by default."""
+"""A restarted single broker waits until its session from before the kill ends: 9 s by default."""
 ARCHIVE = CHECKOUT / ".pinflow" / "kills" / "kafka.jsa"
-"""Kafka's classes as the JVM wants them: with it a start takes half the CPU (1.6 s instead of
-3)."""
+"""The JVM's class data archive with Kafka's classes. It halves the CPU time of a start: 1.6 s
+instead of 3 s."""
 DISK_MEGABYTES = 64
-MORE_MEGABYTES = 24
-"""By which a full disk is enlarged."""
+ADDED_MEGABYTES = 24
+"""The size that is added to a full disk."""
 
 
 class CommandFailed(Exception):
@@ -38,13 +38,13 @@ class CommandFailed(Exception):
 
 @dataclass(slots=True)
 class Brokers:
-    """One broker or three, under a run's control."""
+    """The one or three brokers of a run."""
 
     kafka: KafkaCluster
     programs: list[RunningProgram]
 
     def is_alive(self, node_id: int) -> bool:
-        """Tells whether the broker's process runs."""
+        """Returns whether the broker's process runs."""
         return self.programs[node_id - 1].is_alive
 
     async def kill(self, node_id: int) -> None:
@@ -54,24 +54,25 @@ class Brokers:
         await asyncio.to_thread(program.process.wait)
 
     def start(self, node_id: int, *, short_session: bool = False) -> None:
-        """Starts a broker that was killed; with a short session if it is alone and need not wait
-        for the usual one.
+        """Restarts a killed broker.
+
+        With `short_session` a single broker starts earlier, because its old session ends earlier.
         """
         node = self.kafka.nodes[node_id - 1]
         properties = "".join(f"{name}={value}\n" for name, value in node.properties().items())
-        _properties_of(node).write_text(
+        _properties_file(node).write_text(
             properties + (SHORT_SESSION if short_session else ""), encoding="utf-8"
         )
         self.programs[node_id - 1].start()
 
 
-def _properties_of(node: KafkaNode) -> Path:
+def _properties_file(node: KafkaNode) -> Path:
     return node.directory / "server.properties"
 
 
 @contextmanager
 def start_brokers(number: int) -> Iterator[Brokers]:
-    """Gives so many brokers, ready, whose data is gone afterwards."""
+    """Starts `number` brokers. At the end they are stopped and their data is deleted."""
     with (
         _directory() as directory,
         kafka_cluster(directory, brokers=number, jvm_options=_jvm_options()) as (kafka, programs),
@@ -81,10 +82,7 @@ def start_brokers(number: int) -> Iterator[Brokers]:
 
 @contextmanager
 def start_broker_on_small_disk() -> Iterator[tuple[Brokers, "SmallDisk"]]:
-    """Gives a lone broker whose data lies on a small file system of its own.
-
-    Raises CommandFailed.
-    """
+    """Starts a single broker whose data is on a small file system. Raises CommandFailed."""
     with _directory() as directory:
         disk = SmallDisk(directory / "kafka" / "data")
         disk.mount()
@@ -99,23 +97,23 @@ def start_broker_on_small_disk() -> Iterator[tuple[Brokers, "SmallDisk"]]:
 
 
 def _jvm_options() -> tuple[str, ...]:
-    """Returns the options of a quick start; the class archive is made the first time."""
+    """Returns the JVM's options for a fast start. Creates the class archive if it is missing."""
     base = ARCHIVE.with_name("java.jsa")
     if not ARCHIVE.exists():
         ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
         _run(find_java(), "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={base}")
-        made = ARCHIVE.with_suffix(f".{os.getpid()}")  # another run may be making it
+        temporary = ARCHIVE.with_suffix(f".{os.getpid()}")  # another run may create it now
         options = (
             *QUICK_START,
             f"-XX:SharedArchiveFile={base}",
-            f"-XX:ArchiveClassesAtExit={made}",
+            f"-XX:ArchiveClassesAtExit={temporary}",
         )
         with (
             _directory() as directory,
             kafka_cluster(directory, brokers=1, jvm_options=options) as (_, (program,)),
         ):
             program.terminate()
-        made.replace(ARCHIVE)
+        temporary.replace(ARCHIVE)
     return (*QUICK_START, f"-XX:SharedArchiveFile={base}:{ARCHIVE}")
 
 
@@ -131,23 +129,25 @@ def _directory() -> Iterator[Path]:
 class SmallDisk:
     """A tmpfs that can be enlarged."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._megabytes = DISK_MEGABYTES
 
     def mount(self) -> None:
         """Mounts the file system, empty."""
-        self._place.mkdir(parents=True)
-        _run("mount", "-t", "tmpfs", "-o", f"size={self._megabytes}m", "tmpfs", str(self._place))
+        self._directory.mkdir(parents=True)
+        _run(
+            "mount", "-t", "tmpfs", "-o", f"size={self._megabytes}m", "tmpfs", str(self._directory)
+        )
 
     def enlarge(self) -> None:
-        """Adds room while the files stay."""
-        self._megabytes += MORE_MEGABYTES
-        _run("mount", "-o", f"remount,size={self._megabytes}m", str(self._place))
+        """Adds free space. The files stay."""
+        self._megabytes += ADDED_MEGABYTES
+        _run("mount", "-o", f"remount,size={self._megabytes}m", str(self._directory))
 
     def unmount(self) -> None:
         """Removes the file system and all files on it."""
-        _run("umount", str(self._place))
+        _run("umount", str(self._directory))
 
 
 def _run(*command: str) -> None:
@@ -157,7 +157,7 @@ def _run(*command: str) -> None:
 
 
 async def find_leader(settings: IngestSettings, topic: str, partition: int) -> int:
-    """Returns the node that leads the partition now."""
+    """Returns the node that is the partition's leader now."""
     client = AIOKafkaClient(**client_options(settings, client_id="kills"))
     try:
         await client.bootstrap()

@@ -1,6 +1,4 @@
-"""Ingest's acceptance as the kills use it: several instances that append imports, and probes of
-each partition.
-"""
+"""Appends imports like several replicas of ingest, and probes each partition."""
 
 import asyncio
 from collections import deque
@@ -21,61 +19,60 @@ from tests.tools.chaos.kills.ledger import AppendOutcome, Ledger, summarize_batc
 
 INSTANCES = 3
 IMPORTS_AT_ONCE = 3
-"""Of each instance."""
+"""The number of concurrent imports of each instance."""
 PROBE_ROWS = 2
 PROBE_SECONDS = 90
-"""Within which every partition must accept an import after a kill."""
+"""The time within which every partition must accept an import after a kill."""
 RETRY_SECONDS = 0.05
 
 
 class Answer(NamedTuple):
-    """The outcome of one import, and where it went."""
+    """The outcome of one import, and its partition."""
 
     outcome: AppendOutcome
     partition: int
 
 
 class Clients:
-    """Appends imports through several acceptances and notes them in the ledger."""
+    """Appends imports through several import logs and records them in the ledger."""
 
     def __init__(
-        self, acceptances: list[KafkaImportLog], factory: ImportFactory, ledger: Ledger
+        self, import_logs: list[KafkaImportLog], factory: ImportFactory, ledger: Ledger
     ) -> None:
-        self._acceptances = acceptances
+        self._import_logs = import_logs
         self._factory = factory
         self._ledger = ledger
         self._prepared: deque[tuple[UUID, ImportBatch]] = deque()
 
     def prepare(self, imports: int) -> None:
-        """Builds imports beforehand: building one takes some milliseconds, for which a kill would
-        be late.
-        """
+        """Builds imports in advance, because building one would delay a kill by milliseconds."""
         while len(self._prepared) < imports:
             self._prepared.append(self._factory.build())
 
-    async def work(self, goes_on: Callable[[Answer], bool]) -> None:
-        """Appends imports with all instances; each task ends when `goes_on` says so of its last
-        answer.
+    async def append_while(self, should_continue: Callable[[Answer], bool]) -> None:
+        """Appends imports with all instances.
+
+        Each task ends when `should_continue` returns False for its last answer.
         """
 
-        async def work(acceptance: KafkaImportLog) -> None:
-            goes = True
-            while goes:
-                made = self._prepared.popleft() if self._prepared else self._factory.build()
-                goes = goes_on(await self._append(acceptance, *made))
+        async def work(import_log: KafkaImportLog) -> None:
+            continues = True
+            while continues:
+                built = self._prepared.popleft() if self._prepared else self._factory.build()
+                continues = should_continue(await self._append(import_log, *built))
 
         await asyncio.gather(
-            *(work(acceptance) for acceptance in self._acceptances * IMPORTS_AT_ONCE)
+            *(work(import_log) for import_log in self._import_logs * IMPORTS_AT_ONCE)
         )
 
     async def probe(self) -> set[int]:
         """Waits until every partition accepts an import. Returns those that did not in time."""
 
         async def probe(partition: int) -> None:
-            acceptance = self._acceptances[partition % len(self._acceptances)]
+            import_log = self._import_logs[partition % len(self._import_logs)]
             while True:
-                made = self._factory.build(rows=PROBE_ROWS, partition=(partition, PARTITIONS))
-                if (await self._append(acceptance, *made)).outcome is AppendOutcome.ACKNOWLEDGED:
+                built = self._factory.build(rows=PROBE_ROWS, partition=(partition, PARTITIONS))
+                if (await self._append(import_log, *built)).outcome is AppendOutcome.ACKNOWLEDGED:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -91,10 +88,10 @@ class Clients:
                 task.result()
         return {partition for partition, task in probes.items() if task in late}
 
-    async def _append(self, acceptance: KafkaImportLog, job_id: UUID, batch: ImportBatch) -> Answer:
+    async def _append(self, import_log: KafkaImportLog, job_id: UUID, batch: ImportBatch) -> Answer:
         self._ledger.send(job_id, summarize_batch(batch))
         try:
-            await acceptance.append(batch)
+            await import_log.append(batch)
         except AcceptanceUnknown:
             outcome = AppendOutcome.UNKNOWN
         except BrokerUnavailable:
@@ -109,10 +106,12 @@ class Clients:
 async def open_clients(
     settings: IngestSettings, factory: ImportFactory, ledger: Ledger, instances: int = INSTANCES
 ) -> AsyncIterator[Clients]:
-    """Gives clients with so many acceptances, connected."""
+    """Connects `instances` import logs and yields their clients."""
     async with AsyncExitStack() as stack:
         replicas = [
             settings.model_copy(update={"replica": str(number)}) for number in range(instances)
         ]
-        acceptances = [await stack.enter_async_context(acceptance_of(one)) for one in replicas]
-        yield Clients(acceptances, factory, ledger)
+        import_logs = [
+            await stack.enter_async_context(acceptance_of(replica)) for replica in replicas
+        ]
+        yield Clients(import_logs, factory, ledger)

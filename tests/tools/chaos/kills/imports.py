@@ -1,4 +1,4 @@
-"""Builds imports as ingest does, with values that do not compress."""
+"""Builds imports like ingest, with values that do not compress."""
 
 import base64
 from datetime import UTC, datetime
@@ -13,16 +13,16 @@ from shared.kafka.producer import choose_partition
 
 ROWS = (300, 495)
 FAILED_ROWS = 5
-USUAL_ROW = (300, 900)
-"""Bytes of noise in a row: with them an import is about 200 kB."""
+USUAL_ROW_BYTES = (300, 900)
+"""The random bytes in a row. An import then has about 200 kB."""
 UPLOAD_BYTES = 20_000
 NOISE_BYTES = 3 << 20
 
 
 class ImportFactory:
-    """Builds imports of random size. The same generator builds the same ones, but for their ids."""
+    """Builds imports of random size. Equal generators build equal imports, except for the ids."""
 
-    def __init__(self, random: Random, row_bytes: tuple[int, int] = USUAL_ROW) -> None:
+    def __init__(self, random: Random, row_bytes: tuple[int, int] = USUAL_ROW_BYTES) -> None:
         self._random = random
         self._row_bytes = row_bytes
         self._noise = base64.b64encode(random.randbytes(NOISE_BYTES))
@@ -31,7 +31,7 @@ class ImportFactory:
     def build(
         self, *, rows: int | None = None, partition: tuple[int, int] | None = None
     ) -> tuple[UUID, ImportBatch]:
-        """Builds an import; `partition` is where it must go, and of how many."""
+        """Builds an import. `partition` is its partition and the number of partitions."""
         now = datetime.now(UTC)
         job_id = new_job_id(now)
         while (

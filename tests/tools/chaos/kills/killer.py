@@ -1,7 +1,7 @@
-"""Sends SIGKILL at the right moment, from a process that the scheduler prefers.
+"""Sends SIGKILL at a given time, from a process with a high scheduling priority.
 
-On a busy machine the process that appends imports waits for its turn: kills that it sent itself
-came up to 400 ms late.
+On a busy machine the process that appends imports has to wait for the CPU. Kills that it sent
+itself were up to 400 ms late.
 """
 
 import os
@@ -16,33 +16,33 @@ from deploy.local.layout import CHECKOUT
 
 
 class Killer:
-    """Asks the process for kills, one after the other."""
+    """Sends kills to the process, one after the other."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
 
     def kill_at(self, pid: int, moment: float) -> None:
-        """Returns at once; the process is killed at that moment of the monotonic clock."""
+        """Schedules a kill at a time of the monotonic clock. Returns at once."""
         assert self._process.stdin is not None
         os.write(self._process.stdin.fileno(), f"{pid} {moment}\n".encode())
 
     def wait(self) -> float:
-        """Waits until the process was killed, and returns when that was."""
+        """Waits until the process is killed, and returns the time of the kill."""
         assert self._process.stdout is not None
         return float(self._process.stdout.readline())
 
 
 @contextmanager
 def killer() -> Iterator[Killer]:
-    """Gives a killer whose process ends afterwards."""
+    """Starts a killer. Its process ends with the context."""
     command = (sys.executable, "-m", "tests.tools.chaos.kills.killer")
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT)
     with process:
-        with suppress(
-            PermissionError
-        ):  # not root: then kills are later. Niceness counts only within a session
+        # Only root may do this; without it kills are later. Niceness would not help, because it
+        # counts only within a session
+        with suppress(PermissionError):
             os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
-        yield Killer(process)  # then its input ends, and so does it
+        yield Killer(process)  # afterwards its input is closed, and it ends
 
 
 def _main() -> None:

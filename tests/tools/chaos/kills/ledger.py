@@ -1,6 +1,6 @@
-"""Compares the imports that were sent with the records that were read.
+"""Compares the sent imports with the records on the topic.
 
-Pure: doctored ones test it.
+It does no I/O, so unit tests run it on constructed records.
 """
 
 import zlib
@@ -10,12 +10,12 @@ from uuid import UUID
 
 from services.ingest.records import ImportBatch
 
-SHOWN = 5
-"""Findings of one sort that are written out."""
+MAX_SHOWN = 5
+"""The number of findings of each kind that are printed."""
 
 
 class AppendOutcome(StrEnum):
-    """What whoever sent an import was told."""
+    """The outcome of an import as its sender knows it."""
 
     ACKNOWLEDGED = "acknowledged"
     UNKNOWN = "unknown"
@@ -24,7 +24,7 @@ class AppendOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """How many records an import has, and the CRC-32 of all their values in order."""
+    """The number of an import's records, and the CRC-32 of all their values in order."""
 
     records: int = 0
     checksum: int = 0
@@ -35,7 +35,7 @@ class Content:
 
 
 def summarize_batch(batch: ImportBatch) -> Content:
-    """Returns what a reader must find of the batch."""
+    """Returns the content that a reader must find for the batch."""
     content = Content()
     for record in batch.records:
         content = content.followed_by(record.value)
@@ -51,86 +51,83 @@ class _Sent:
 
 @dataclass(slots=True)
 class Findings:
-    """Jobs by what is wrong with them, in words. All lists are empty if nothing is."""
+    """Descriptions of wrong imports by the kind of error. Without errors all lists are empty."""
 
     partial: list[str] = field(default_factory=list)
-    """Some of its records stand, or others than were sent."""
+    """Only some of the records are on the topic, or other records than were sent."""
     lost: list[str] = field(default_factory=list)
-    """Acknowledged, and not there."""
+    """Acknowledged, but not on the topic."""
     duplicated: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    """Refused and there all the same, or sent by nobody; a log that became shorter; errors that
-    nobody foresaw."""
+    """Refused but on the topic, or sent by nobody. Also a log that became shorter."""
 
     unknown_stored: int = 0
-    """Imports whose sender did not learn their outcome, and which stand whole."""
+    """The number of complete imports on the topic whose sender does not know the outcome."""
 
     def details(self) -> list[str]:
-        """Returns the first findings of each sort."""
+        """Returns the first findings of each kind."""
         each = (self.partial, self.lost, self.duplicated, self.unexpected)
-        return [finding for findings in each for finding in findings[:SHOWN]]
+        return [finding for findings in each for finding in findings[:MAX_SHOWN]]
 
 
 class Ledger:
-    """Remembers every import that was sent to one topic, and what has been read of it since the
-    last check.
-    """
+    """Stores all imports that were sent to one topic, and the records read since the last check."""
 
     def __init__(self) -> None:
         self._sent: dict[UUID, _Sent] = {}
-        self._found: dict[UUID, Content] = {}
+        self._read: dict[UUID, Content] = {}
 
     def send(self, job_id: UUID, content: Content) -> None:
-        """Notes that an import is about to be sent."""
+        """Records an import before it is sent."""
         self._sent[job_id] = _Sent(content)
 
     def settle(self, job_id: UUID, outcome: AppendOutcome) -> None:
-        """Notes what the sender was told of an import."""
+        """Records the outcome of an import."""
         self._sent[job_id].outcome = outcome
 
     def read(self, job_id: UUID, value: bytes) -> None:
-        """Notes a record that stands on the topic; records of one job come in their order."""
-        self._found[job_id] = self._found.get(job_id, Content()).followed_by(value)
+        """Records a value from the topic. Call it in the order of the job's records."""
+        self._read[job_id] = self._read.get(job_id, Content()).followed_by(value)
 
     def count(self, outcome: AppendOutcome | None) -> int:
-        """Counts the imports with this outcome; None: those that nothing was told of."""
+        """Counts the imports with this outcome. None counts those without an answer."""
         return sum(sent.outcome is outcome for sent in self._sent.values())
 
-    def read_again(self) -> "Ledger":
-        """Returns a ledger of the same imports of which nothing has been read."""
-        again = Ledger()
-        again._sent = {
+    def copy_unread(self) -> "Ledger":
+        """Returns a ledger with the same sent imports and without any records."""
+        copy = Ledger()
+        copy._sent = {
             job_id: _Sent(sent.content, sent.outcome) for job_id, sent in self._sent.items()
         }
-        return again
+        return copy
 
     def check(self) -> Findings:
-        """Judges what was read since the last check.
+        """Checks the records that were read since the last check.
 
-        An import that may still arrive is judged when it does.
+        An import with an unknown outcome is checked when its records arrive.
         """
         findings = Findings()
-        for job_id, found in self._found.items():
-            self._check_found(job_id, found, findings)
-        self._found.clear()
+        for job_id, content in self._read.items():
+            self._check_content(job_id, content, findings)
+        self._read.clear()
         for job_id, sent in self._sent.items():
             if sent.outcome is AppendOutcome.ACKNOWLEDGED and not sent.is_stored:
-                findings.lost.append(f"job {job_id} was acknowledged and is not there")
-                sent.is_stored = True  # told once
+                findings.lost.append(f"job {job_id} was acknowledged, but is not on the topic")
+                sent.is_stored = True  # so that it is reported only once
         return findings
 
-    def _check_found(self, job_id: UUID, found: Content, findings: Findings) -> None:
+    def _check_content(self, job_id: UUID, content: Content, findings: Findings) -> None:
         sent = self._sent.get(job_id)
         if sent is None:
             findings.unexpected.append(f"job {job_id} was sent by nobody")
             return
-        name = f"job {job_id} ({sent.outcome}): {found.records} of {sent.content.records} records"
-        if sent.is_stored or found.records > sent.content.records:
+        name = f"job {job_id} ({sent.outcome}): {content.records} of {sent.content.records} records"
+        if sent.is_stored or content.records > sent.content.records:
             findings.duplicated.append(f"{name}{' more' if sent.is_stored else ''}")
-        elif found != sent.content:
+        elif content != sent.content:
             findings.partial.append(name)
         elif sent.outcome is AppendOutcome.REFUSED:
-            findings.unexpected.append(f"job {job_id} was refused and stands")
+            findings.unexpected.append(f"job {job_id} was refused, but is on the topic")
         elif sent.outcome is not AppendOutcome.ACKNOWLEDGED:
             findings.unknown_stored += 1
         sent.is_stored = True

@@ -1,4 +1,4 @@
-"""Silences the log: every kill makes clients tell of each attempt."""
+"""Silences the logs: after a kill clients log every failed attempt."""
 
 import logging
 
@@ -6,6 +6,6 @@ import structlog
 
 
 def silence_logs() -> None:
-    """Lets only critical events through, aiokafka's too."""
+    """Allows only critical events, also for aiokafka."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

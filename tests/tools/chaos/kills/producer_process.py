@@ -1,8 +1,7 @@
-"""python -m tests.tools.chaos.kills.producer_process KAFKA PREFIX SEED: appends imports until it is
-killed, and says what it does.
+"""Appends imports until it is killed.
 
-Prints `sending JOB RECORDS CHECKSUM` before it appends an import and `OUTCOME JOB` when it was
-answered.
+python -m tests.tools.chaos.kills.producer_process KAFKA PREFIX SEED prints `sending JOB RECORDS
+CHECKSUM` before it appends an import, and `OUTCOME JOB` after the answer.
 """
 
 import asyncio
@@ -19,35 +18,35 @@ from tests.tools.chaos.kills.ledger import AppendOutcome, summarize_batch
 from tests.tools.chaos.kills.logs import silence_logs
 
 TASKS = 2
-LARGE_ROW = (300, 5000)
-"""Bytes of noise in a row: a batch of about 1 MB takes several writes to its socket."""
+LARGE_ROW_BYTES = (300, 5000)
+"""The random bytes in a row. A batch of about 1 MB takes several writes to the socket."""
 
 
 async def main(kafka: str, prefix: str, seed: int) -> None:
     """Appends imports with two tasks until the process ends."""
     settings = IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix)
-    factory = ImportFactory(Random(seed), LARGE_ROW)
-    async with acceptance_of(settings) as acceptance:
-        await asyncio.gather(*(_work(acceptance, factory) for _ in range(TASKS)))
+    factory = ImportFactory(Random(seed), LARGE_ROW_BYTES)
+    async with acceptance_of(settings) as import_log:
+        await asyncio.gather(*(_work(import_log, factory) for _ in range(TASKS)))
 
 
-async def _work(acceptance: KafkaImportLog, factory: ImportFactory) -> None:
+async def _work(import_log: KafkaImportLog, factory: ImportFactory) -> None:
     while True:
         job_id, batch = factory.build()
         content = summarize_batch(batch)
-        _say(f"sending {job_id} {content.records} {content.checksum}")
+        _print(f"sending {job_id} {content.records} {content.checksum}")
         try:
-            await acceptance.append(batch)
+            await import_log.append(batch)
         except AcceptanceUnknown:
-            _say(f"{AppendOutcome.UNKNOWN} {job_id}")
+            _print(f"{AppendOutcome.UNKNOWN} {job_id}")
         except BrokerUnavailable:
-            _say(f"{AppendOutcome.REFUSED} {job_id}")
+            _print(f"{AppendOutcome.REFUSED} {job_id}")
         else:
-            _say(f"{AppendOutcome.ACKNOWLEDGED} {job_id}")
+            _print(f"{AppendOutcome.ACKNOWLEDGED} {job_id}")
 
 
-def _say(line: str) -> None:
-    # one write: never half a line when it is killed
+def _print(line: str) -> None:
+    # A single write, so that a kill never leaves half a line
     os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 

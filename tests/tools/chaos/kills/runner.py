@@ -1,6 +1,4 @@
-"""Kills a broker or a producing process, waits until all works again, and checks the topic; once
-for each kill.
-"""
+"""Kills a broker or a producer, waits for the recovery and checks the topic, for each kill."""
 
 import asyncio
 import os
@@ -27,28 +25,27 @@ from tests.tools.chaos.kills.tally import Kill, Kind
 from tests.tools.chaos.kills.topic_reader import TopicReader
 
 MAX_KILL_DELAY_SECONDS = 0.029
-"""After the acknowledgement of an import: 30 ms with the time that the kill itself takes."""
+"""The longest time from an import's acknowledgement to the kill, which itself takes about 1 ms."""
 MAX_IMPORTS_BEFORE_KILL = 12
-"""Acknowledged imports before the one that the kill follows."""
-PREPARED = 40
-"""Imports that are built before the first is sent."""
+"""The most imports that are acknowledged before a kill."""
+PREPARED_IMPORTS = 40
+"""The number of imports that are built before the first is sent."""
 NODES = 3
 IN_SYNC_SECONDS = 120
-USUAL_SESSION_EVERY = 5
-"""So often a lone broker is started with the session timeout that is Kafka's default."""
+DEFAULT_SESSION_EVERY = 5
+"""A single broker is restarted with Kafka's default session timeout after every fifth kill."""
 
 MAX_PRODUCER_KILL_DELAY_SECONDS = 0.02
-"""After an import was about to be sent."""
-PRODUCERS = 3
-"""Producing processes at once."""
-PRODUCERS_A_CHECK = 10
+"""The longest time from the start of a send to the kill of a producer."""
+CONCURRENT_PRODUCERS = 3
+PRODUCERS_PER_CHECK = 10
 PRODUCER_SECONDS = 60
-"""For a producing process to start and send."""
+"""The timeout for a producer to start and send."""
 
 
 @dataclass(slots=True)
 class Run:
-    """What the kills of one installation share."""
+    """The installation that several kills share."""
 
     settings: IngestSettings
     topic: str
@@ -59,7 +56,7 @@ class Run:
     killer: Killer
 
     def count(self, kill: Kill, *, sign: int = 1) -> None:
-        """Adds the outcomes of all imports so far to the kill's, or takes them away."""
+        """Adds the outcomes of all imports so far to the kill's counters, or subtracts them."""
         kill.acknowledged += sign * self.ledger.count(AppendOutcome.ACKNOWLEDGED)
         kill.unknown += sign * (self.ledger.count(AppendOutcome.UNKNOWN) + self.ledger.count(None))
         kill.refused += sign * self.ledger.count(AppendOutcome.REFUSED)
@@ -73,7 +70,7 @@ async def kill_repeatedly(
     seed: int,
     report: Callable[[Kill], None],
 ) -> None:
-    """Kills for each of the numbers and reports it; in the end reads the whole topic again."""
+    """Makes and reports a kill for each number. At the end it reads the whole topic again."""
     settings = IngestSettings(
         kafka_bootstrap_servers=brokers.kafka.bootstrap_servers, topic_prefix=f"k-{uuid4().hex[:8]}"
     )
@@ -83,7 +80,7 @@ async def kill_repeatedly(
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     ledger = Ledger()
     factory = ImportFactory(Random(f"{seed} {numbers.start}"))
-    with killer() as preferred:
+    with killer() as kill_sender:
         async with open_clients(settings, factory, ledger) as clients:
             run = Run(
                 settings,
@@ -92,17 +89,17 @@ async def kill_repeatedly(
                 ledger,
                 TopicReader(settings.kafka_bootstrap_servers, topic),
                 clients,
-                preferred,
+                kill_sender,
             )
             await _kill_all(run, kind, disk, numbers, seed, report)
             again = Kill(kind, numbers[-1], seed)
             again.add_findings(
                 *await TopicReader(settings.kafka_bootstrap_servers, topic).check(
-                    ledger.read_again()
+                    ledger.copy_unread()
                 )
             )
     if again.failed:
-        again.details.insert(0, "when the whole topic was read again")
+        again.details.insert(0, "found when the whole topic was read again")
         report(again)
 
 
@@ -116,9 +113,9 @@ async def _kill_all(
 ) -> None:
     await run.clients.probe()
     if kind is Kind.PRODUCER:
-        for start in range(0, len(numbers), PRODUCERS_A_CHECK):
+        for start in range(0, len(numbers), PRODUCERS_PER_CHECK):
             for kill in await _kill_producers(
-                run, numbers[start : start + PRODUCERS_A_CHECK], seed
+                run, numbers[start : start + PRODUCERS_PER_CHECK], seed
             ):
                 report(kill)
     else:
@@ -137,13 +134,13 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
     else:
         victim = 1
         await _fill(run)
-        kill.victim = "alive" if run.brokers.is_alive(victim) else "stopped by itself"
+        kill.victim = "alive" if run.brokers.is_alive(victim) else "ended because of the full disk"
         if run.brokers.is_alive(victim):
             await run.brokers.kill(victim)
         disk.enlarge()
         killed, working = time.monotonic(), None
-    usual_session = kill.kind is Kind.THREE or kill.number % USUAL_SESSION_EVERY == 0
-    run.brokers.start(victim, short_session=not usual_session)
+    has_default_session = kill.kind is Kind.THREE or kill.number % DEFAULT_SESSION_EVERY == 0
+    run.brokers.start(victim, short_session=not has_default_session)
     stuck = await run.clients.probe()
     kill.seconds_until_accepting = round(time.monotonic() - killed, 2)
     if working is not None:
@@ -157,31 +154,34 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
 async def _kill_after_acknowledgement(
     run: Run, kill: Kill, random: Random
 ) -> tuple[int, float, "asyncio.Task[None]"]:
-    """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are
-    still under way.
+    """Kills a broker after an acknowledgement.
+
+    Returns the broker, the time of the kill, and the task of the imports in progress.
     """
     delay, remaining = (
         random.uniform(0, MAX_KILL_DELAY_SECONDS),
         random.randint(1, MAX_IMPORTS_BEFORE_KILL),
     )
-    leaders = await _leaders(run) if kill.kind is Kind.THREE else {}
-    chosen: list[tuple[int, float]] = []
+    leaders = await _find_leaders(run) if kill.kind is Kind.THREE else {}
+    sent_kills: list[tuple[int, float]] = []
     is_over = False
 
-    def goes_on(answer: Answer) -> bool:
+    def should_continue(answer: Answer) -> bool:
         nonlocal remaining
         remaining -= answer.outcome is AppendOutcome.ACKNOWLEDGED
-        if remaining <= 0 and not chosen:
+        if remaining <= 0 and not sent_kills:
             acknowledged, leader = time.monotonic(), leaders.get(answer.partition, 1)
             victim = leader % NODES + 1 if kill.kind is Kind.THREE and kill.number % 2 else leader
             run.killer.kill_at(run.brokers.programs[victim - 1].process.pid, acknowledged + delay)
-            chosen.append((victim, acknowledged))
+            sent_kills.append((victim, acknowledged))
             kill.victim = f"node {victim}{', leader' if victim == leader else ''}"
         return not is_over
 
-    run.clients.prepare(PREPARED)
-    working = asyncio.create_task(run.clients.work(goes_on))
-    ((victim, acknowledged),) = await eventually(lambda: chosen, seconds=PROBE_SECONDS, every=0.001)
+    run.clients.prepare(PREPARED_IMPORTS)
+    working = asyncio.create_task(run.clients.append_while(should_continue))
+    ((victim, acknowledged),) = await eventually(
+        lambda: sent_kills, seconds=PROBE_SECONDS, every=0.001
+    )
     killed = await asyncio.to_thread(run.killer.wait)
     is_over = True
     kill.ms_after_acknowledgement = round((killed - acknowledged) * 1000, 1)
@@ -189,7 +189,7 @@ async def _kill_after_acknowledgement(
     return victim, killed, working
 
 
-async def _leaders(run: Run) -> dict[int, int]:
+async def _find_leaders(run: Run) -> dict[int, int]:
     return {
         partition: await find_leader(run.settings, run.topic, partition)
         for partition in range(run.settings.topic_partitions)
@@ -198,15 +198,15 @@ async def _leaders(run: Run) -> dict[int, int]:
 
 async def _fill(run: Run) -> None:
     """Appends imports until the broker accepts no more."""
-    await run.clients.work(lambda answer: answer.outcome is AppendOutcome.ACKNOWLEDGED)
+    await run.clients.append_while(lambda answer: answer.outcome is AppendOutcome.ACKNOWLEDGED)
 
 
 async def _kill_producers(run: Run, numbers: range, seed: int) -> list[Kill]:
-    """Kills so many producing processes, some at the same time, and checks after all of them."""
-    at_once = asyncio.Semaphore(PRODUCERS)
+    """Kills one producer for each number, some at the same time, and then checks the topic once."""
+    slots = asyncio.Semaphore(CONCURRENT_PRODUCERS)
 
     async def kill_one(number: int) -> Kill:
-        async with at_once:
+        async with slots:
             return await _kill_producer(run, Kill(Kind.PRODUCER, number, seed))
 
     kills = list(await asyncio.gather(*map(kill_one, numbers)))
@@ -244,7 +244,7 @@ async def _kill_producer(run: Run, kill: Kill) -> Kill:
 
 
 async def _listen(run: Run, kill: Kill, process: Process, until_sending: int = 0) -> None:
-    """Notes what the process says: up to the import with this number, or all."""
+    """Records the output of a producer, up to an import of this number, or to its end."""
     assert process.stdout is not None
     async for line in process.stdout:
         word, job, *content = line.decode().split()
@@ -261,4 +261,4 @@ async def _listen(run: Run, kill: Kill, process: Process, until_sending: int = 0
         kill.acknowledged += outcome is AppendOutcome.ACKNOWLEDGED
         kill.refused += outcome is AppendOutcome.REFUSED
     if until_sending > 0:
-        raise AssertionError("a producing process ended by itself")
+        raise AssertionError("a producer ended before it was killed")

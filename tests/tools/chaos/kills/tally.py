@@ -1,6 +1,4 @@
-"""Keeps a tally of kills in a file, one JSON line each, so that a run can go on where another
-ended.
-"""
+"""Stores the kills in a file, one JSON line each, so that a later run can continue."""
 
 import json
 from collections import defaultdict
@@ -13,7 +11,7 @@ from tests.tools.chaos.kills.ledger import Findings
 
 
 class Kind(StrEnum):
-    """What is killed."""
+    """The victims: a single broker, one of three, a producer, or a broker with a full disk."""
 
     LONE = "lone"
     THREE = "three"
@@ -23,18 +21,18 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Kill:
-    """One kill and what the check after it found."""
+    """One kill and the findings of the check after it."""
 
     kind: Kind
     number: int
     seed: int
     ms_after_acknowledgement: float | None = None
-    """For producers: after the import was about to be sent."""
+    """For producers: milliseconds after an import was about to be sent."""
     victim: str = ""
     acknowledged: int = 0
     unknown: int = 0
     unknown_stored: int = 0
-    """Of the unknown ones those that stand whole."""
+    """The number of imports with an unknown outcome that are complete on the topic."""
     refused: int = 0
     partial: int = 0
     lost: int = 0
@@ -42,16 +40,16 @@ class Kill:
     unexpected: int = 0
     stalled: int = 0
     seconds_until_accepting: float | None = None
-    """Until every partition has accepted an import again."""
+    """Seconds until every partition has accepted an import again."""
     details: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
-        """Whether anything is wrong."""
+        """True if the check kills_of_kind an error."""
         return any((self.partial, self.lost, self.duplicated, self.unexpected, self.stalled))
 
     def add_findings(self, findings: Findings, stalled: set[int]) -> None:
-        """Adds what a check found."""
+        """Adds the findings and the stalled partitions of a check."""
         self.partial += len(findings.partial)
         self.lost += len(findings.lost)
         self.unknown_stored += findings.unknown_stored
@@ -60,7 +58,7 @@ class Kill:
         self.stalled += len(stalled)
         self.details += findings.details()
         if stalled:
-            self.details.append(f"partitions {sorted(stalled)} stand still")
+            self.details.append(f"partitions {sorted(stalled)} are stalled")
 
 
 class Tally:
@@ -84,7 +82,7 @@ def load(files: Iterable[Path]) -> list[Kill]:
     return [Kill(**(fields | {"kind": Kind(fields["kind"])})) for fields in map(json.loads, lines)]
 
 
-SUMMED = (
+COUNTERS = (
     "acknowledged",
     "unknown",
     "unknown_stored",
@@ -96,39 +94,40 @@ SUMMED = (
     "stalled",
 )
 
-SOON_MS = 30
-"""A busy machine makes some kills later than they should be."""
+MAX_DELAY_MS = 30
+"""The kills within this time are counted, because a busy machine delays some of them."""
 
 
 def report(kills: Iterable[Kill]) -> str:
-    """Writes the totals by kind as a table, and the details of every failure below it."""
+    """Returns a table of the totals by kind, followed by the details of all failures."""
     by_kind: dict[Kind, list[Kill]] = defaultdict(list)
     for kill in kills:
         by_kind[kill.kind].append(kill)
     lines = [
         f"{'kind':10}{'kills':>7}"
-        + "".join(f"{name:>17}" for name in SUMMED)
-        + f"  within {SOON_MS} ms; s until accepting: median, longest"
+        + "".join(f"{name:>17}" for name in COUNTERS)
+        + f"  within {MAX_DELAY_MS} ms; s until accepting: median, longest"
     ]
-    for kind, found in by_kind.items():
-        sums = [sum(getattr(kill, name) for kill in found) for name in SUMMED]
+    for kind, kills_of_kind in by_kind.items():
+        sums = [sum(getattr(kill, name) for kill in kills_of_kind) for name in COUNTERS]
         pauses = sorted(
             kill.seconds_until_accepting
-            for kill in found
+            for kill in kills_of_kind
             if kill.seconds_until_accepting is not None
         )
-        soon = sum(
-            kill.ms_after_acknowledgement is not None and kill.ms_after_acknowledgement <= SOON_MS
-            for kill in found
+        within_delay = sum(
+            kill.ms_after_acknowledgement is not None
+            and kill.ms_after_acknowledgement <= MAX_DELAY_MS
+            for kill in kills_of_kind
         )
         pause = f"; {pauses[len(pauses) // 2]:.1f}, {pauses[-1]:.1f}" if pauses else ""
         lines.append(
-            f"{kind:10}{len(found):>7}"
+            f"{kind:10}{len(kills_of_kind):>7}"
             + "".join(f"{count:>17}" for count in sums)
-            + f"  {soon}{pause}"
+            + f"  {within_delay}{pause}"
         )
-    for found in by_kind.values():
-        for kill in found:
+    for kills_of_kind in by_kind.values():
+        for kill in kills_of_kind:
             if kill.failed:
                 lines += [
                     f"{kill.kind} {kill.number} (seed {kill.seed}): {detail}"

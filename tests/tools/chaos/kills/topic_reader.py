@@ -1,4 +1,4 @@
-"""Reads the topic `imports` on from where the last check ended."""
+"""Reads the topic `imports` from the end of the last check."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,18 +12,16 @@ from tests.support.kafka import reader
 from tests.tools.chaos.kills.ledger import Findings, Ledger
 
 ATTEMPT_SECONDS = 15
-"""For a consumer to start: of one that meets a broker just started aiokafka may never hear
-again."""
+"""The timeout for the start of a consumer. aiokafka may hang if the broker has just started."""
 DEADLINE_SECONDS = 60
-"""Without one new record, by either isolation level. Two hundred megabytes take a busy machine
-longer than a minute: only standing still counts.
+"""The time without a new record after which a partition counts as stalled.
+
+Reading everything may take longer: a busy machine needs over a minute for two hundred megabytes.
 """
 
 
 class TopicReader:
-    """Reads what is new, read uncommitted and then read committed, and tells partitions that stand
-    still.
-    """
+    """Reads new records, uncommitted ones and then committed ones; finds stalled partitions."""
 
     def __init__(self, kafka: str, topic: str) -> None:
         self._kafka = kafka
@@ -31,35 +29,37 @@ class TopicReader:
         self._positions: dict[TopicPartition, int] = {}
 
     async def check(self, ledger: Ledger) -> tuple[Findings, set[int]]:
-        """Reads to the end and judges; the partitions that could not be read to their end come
-        beside.
+        """Reads to the end and checks the ledger.
+
+        Also returns the partitions that could not be read to their end.
         """
         shortened: list[str] = []
         starts = dict(self._positions)
         counts: dict[str, int] = {}
         async with self._consumer("read_uncommitted", starts) as consumer:
             ends = await consumer.end_offsets(consumer.assignment())
-            for place, start in starts.items():
-                if ends[place] < start:
+            for partition, start in starts.items():
+                if ends[partition] < start:
                     shortened.append(
-                        f"partition {place.partition} ended at {start} and now ends at "
-                        f"{ends[place]}"
+                        f"partition {partition.partition} ended at {start} and now ends at "
+                        f"{ends[partition]}"
                     )
             behind = await _read(consumer, ends, counts, "uncommitted", ledger)
         async with self._consumer("read_committed", starts) as consumer:
             behind |= await _read(consumer, ends, counts, "committed")
-        findings = ledger.check() if not behind else Findings()  # nothing is lost that was not read
+        # Without all records an import only seems to be lost
+        findings = ledger.check() if not behind else Findings()
         if not behind and counts["committed"] != counts["uncommitted"]:
-            findings.unexpected.append(f"read committed finds another number of records: {counts}")
+            findings.unexpected.append(f"the isolation levels find different counts: {counts}")
         findings.unexpected += shortened
         self._positions = ends
-        return findings, {place.partition for place in behind}
+        return findings, {partition.partition for partition in behind}
 
     @asynccontextmanager
     async def _consumer(
         self, isolation_level: str, starts: dict[TopicPartition, int]
     ) -> AsyncIterator[AIOKafkaConsumer]:
-        """Gives a new consumer at these positions, or at the beginning."""
+        """Starts a consumer at these positions, or at the beginning."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 opened = reader(self._kafka, self._topic, isolation_level=isolation_level)
@@ -70,8 +70,8 @@ class TopicReader:
                 except (KafkaError, TimeoutError):
                     await asyncio.sleep(0.1)
         try:
-            for place, start in starts.items():
-                consumer.seek(place, start)
+            for partition, start in starts.items():
+                consumer.seek(partition, start)
             yield consumer
         finally:
             await opened.__aexit__(None, None, None)
@@ -84,20 +84,20 @@ async def _read(
     name: str,
     ledger: Ledger | None = None,
 ) -> set[TopicPartition]:
-    """Reads to `ends`, counts the records under `name`, and returns the partitions that stand still
-    before their end.
-    """
+    """Reads to `ends` and counts the records as `counts[name]`. Returns the stalled partitions."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     counts[name] = 0
     while True:
-        behind = {place for place, end in ends.items() if await consumer.position(place) < end}
+        behind = {
+            partition for partition, end in ends.items() if await consumer.position(partition) < end
+        }
         if not behind or asyncio.get_running_loop().time() > deadline:
             return behind
-        # what comes behind the end is for the next check
+        # Records after the end are left for the next check
         consumer.pause(*(ends.keys() - behind - consumer.paused()))
-        for place, records in (await consumer.getmany(timeout_ms=200)).items():
+        for partition, records in (await consumer.getmany(timeout_ms=200)).items():
             for record in records:
-                if record.offset >= ends[place]:
+                if record.offset >= ends[partition]:
                     break
                 counts[name] += 1
                 deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS

@@ -111,12 +111,12 @@ def test_a_dead_letter_is_shown_with_its_bytes(operator: Operator) -> None:
         service="status",
     )
     texts, binary = (letter["name"] for letter in operator.told("list", "--topic", "outcomes")[:2])
-    shown = operator.run("show", binary)
-    assert "7368 6f77 6e20 ff00" in shown.output
-    assert "0xfe" in shown.output
-    shown = operator.run("show", texts)
-    assert r"shown text \u001b[2J" in shown.output
-    assert "1015 bytes more" in shown.output
+    result = operator.run("show", binary)
+    assert "7368 6f77 6e20 ff00" in result.output
+    assert "0xfe" in result.output
+    result = operator.run("show", texts)
+    assert r"shown text \u001b[2J" in result.output
+    assert "1015 bytes more" in result.output
     assert operator.run("show", texts, "--raw").stdout_bytes == text_value
 
 
@@ -134,19 +134,23 @@ def test_a_dead_letter_is_shown_with_its_bytes(operator: Operator) -> None:
 def test_a_wrong_name_or_filter_is_refused_with_the_reason(
     operator: Operator, arguments: tuple[str, ...], code: ExitCode, message: str
 ) -> None:
-    done = operator.run(*arguments)
-    assert (done.exit_code, message in done.output) == (code, True), done.output
+    result = operator.run(*arguments)
+    assert (result.exit_code, message in result.output) == (code, True), result.output
 
 
 def test_an_unavailable_kafka_or_a_missing_topic_is_reported_with_the_next_step(
     operator: Operator,
 ) -> None:
-    away = operator.run("list", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
-    assert (away.exit_code, "Kafka does not answer" in away.output) == (ExitCode.UNAVAILABLE, True)
-    empty = operator.run("list", PINFLOW_TOPIC_PREFIX="never-made")
-    assert (empty.exit_code, "pinflow topics create" in empty.output) == (ExitCode.REFUSED, True), (
-        empty.output
+    unavailable = operator.run("list", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    assert (unavailable.exit_code, "Kafka does not answer" in unavailable.output) == (
+        ExitCode.UNAVAILABLE,
+        True,
     )
+    missing = operator.run("list", PINFLOW_TOPIC_PREFIX="never-made")
+    assert (missing.exit_code, "pinflow topics create" in missing.output) == (
+        ExitCode.REFUSED,
+        True,
+    ), missing.output
 
 
 def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
@@ -181,10 +185,10 @@ def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
         b"2",
     )
     assert set(headers) == {"trace", "pinflow-replay-count", "pinflow-first-seen"}
-    again = operator.run("replay", name, "--yes")
+    second = operator.run("replay", name, "--yes")
     assert (
-        again.exit_code,
-        "1 dead letter(s) were left out: they were replayed before" in again.output,
+        second.exit_code,
+        "1 dead letter(s) were left out: they were replayed before" in second.output,
     ) == (ExitCode.DONE, True)
     assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"back")) == 1
     assert name not in {letter["name"] for letter in operator.told("list")}
@@ -201,13 +205,15 @@ def test_a_dead_letter_that_was_replayed_too_often_needs_force(operator: Operato
     )
     operator.give_up(TopicName.IMPORTS, b"first try", service="status")
     filters = ("replay", "--topic", "imports", "--since", "1m", "--yes")
-    some = operator.run(*filters)
-    assert (some.exit_code, "quarantined" in some.output) == (
+    partial = operator.run(*filters)
+    assert (partial.exit_code, "quarantined" in partial.output) == (
         ExitCode.LETTERS_NOT_REPLAYED,
         True,
-    ), some.output
-    none = operator.run(*filters)
-    assert (none.exit_code, "--force" in none.output) == (ExitCode.REFUSED, True), none.output
+    ), partial.output
+    refused = operator.run(*filters)
+    assert (refused.exit_code, "--force" in refused.output) == (ExitCode.REFUSED, True), (
+        refused.output
+    )
     assert read_with_prefix(operator, TopicName.IMPORTS, b"quarantined") == []
     assert operator.run(*filters, "--max-replays", "4").exit_code == ExitCode.DONE
     (record,) = read_with_prefix(operator, TopicName.IMPORTS, b"quarantined")
@@ -234,8 +240,8 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
     operator.give_up(TopicName.IMPORTS, *values, code=ErrorCode.RECORD_REFUSED)
     # The same record again, delivered before its offset was committed
     operator.give_up(TopicName.IMPORTS, values[0], code=ErrorCode.RECORD_REFUSED)
-    done = operator.told("replay", "--code", "record_refused", "--topic", "imports", "--yes")
-    assert [(letter["replay_as"], letter["stays"]) for letter in done["letters"]] == [
+    result = operator.told("replay", "--code", "record_refused", "--topic", "imports", "--yes")
+    assert [(letter["replay_as"], letter["stays"]) for letter in result["letters"]] == [
         ("new-import", None),
         ("imports", None),
         (None, "no_content"),
@@ -279,10 +285,10 @@ def test_max_limits_a_replay_to_the_oldest_dead_letters(operator: Operator) -> N
     operator.give_up(
         TopicName.OUTCOMES, *(b"most-%d" % number for number in range(5)), message="most"
     )
-    before = ("replay", "--topic", "outcomes", "--since", "1m", "--yes")
+    command = ("replay", "--topic", "outcomes", "--since", "1m", "--yes")
     waiting = {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}
-    done = operator.told(*before, "--max", "3")
-    assert sum(letter["replay_as"] is not None for letter in done["letters"]) == 3
+    result = operator.told(*command, "--max", "3")
+    assert sum(letter["replay_as"] is not None for letter in result["letters"]) == 3
     assert (
         len(waiting - {letter["name"] for letter in operator.told("list", "--topic", "outcomes")})
         == 3
@@ -310,16 +316,16 @@ def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -
 
 def find_and_plan(operator: Operator, job: UUID) -> tuple[SelectedLetters, list[PlannedAction]]:
     """Finds the job's letters and plans to replay all of them."""
-    found = asyncio.run(find(operator.settings, DeadLetterFilter(job_id=job)))
-    return found, plan_replay(
-        found.not_replayed(), set(), max_replays=MAX_REPLAYS, force=False, limit=None
+    selected = asyncio.run(find(operator.settings, DeadLetterFilter(job_id=job)))
+    return selected, plan_replay(
+        selected.not_replayed(), set(), max_replays=MAX_REPLAYS, force=False, limit=None
     )
 
 
 def replay_until_interrupted(operator: Operator, job: UUID) -> None:
-    found, planned = find_and_plan(operator, job)
+    selected, plan = find_and_plan(operator, job)
     with pytest.raises(Interruption):
-        asyncio.run(replay(operator.settings, planned, found, lambda _: None))
+        asyncio.run(replay(operator.settings, plan, selected, lambda _: None))
 
 
 class Interruption(Exception):
@@ -384,10 +390,10 @@ def test_two_replays_at_the_same_time_lose_nothing(operator: Operator) -> None:
     job = uuid4()
     values = [b"both-%02d" % number for number in range(10)]
     operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
-    found, planned = find_and_plan(operator, job)
+    selected, plan = find_and_plan(operator, job)
 
     async def both() -> None:
-        replays = (replay(operator.settings, planned, found, lambda _: None) for _ in range(2))
+        replays = (replay(operator.settings, plan, selected, lambda _: None) for _ in range(2))
         await asyncio.gather(*replays)
 
     asyncio.run(both())
@@ -407,12 +413,12 @@ def test_invariant_8_replayed_rows_hide_no_record_that_status_reads(operator: Op
     assert is_whole_import(imported, 3)
     operator.give_up(TopicName.IMPORTS, imported, row, results, key=str(job).encode())
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
-    found = [
+    values = [
         record.value
         for record in read_topic(operator, TopicName.IMPORTS)
         if record.key == str(job).encode()
     ]
-    assert found == [imported, results, row]
+    assert values == [imported, results, row]
 
 
 def test_the_largest_dead_letter_is_replayed(operator: Operator) -> None:

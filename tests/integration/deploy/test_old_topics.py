@@ -48,8 +48,8 @@ class PreviousVersion:
 
     async def topics(self) -> set[str]:
         async with admin_client(self.settings) as admin:
-            every = await admin.list_topics()
-        return {name for name in every if name.startswith(self.settings.topic_prefix)}
+            topics = await admin.list_topics()
+        return {name for name in topics if name.startswith(self.settings.topic_prefix)}
 
     @asynccontextmanager
     async def ingest(self) -> AsyncIterator[AIOKafkaProducer]:
@@ -152,9 +152,9 @@ async def test_waiting_records_refuse_an_upgrade_and_nothing_is_created(
 ) -> None:
     await previous.accept_one()
     topics = await previous.topics()
-    with pytest.raises(NotDrained) as refusal:
+    with pytest.raises(NotDrained) as error:
         await create_topics(previous.settings)
-    assert refusal.value.backlogs == (
+    assert error.value.backlogs == (
         TopicBacklog(previous.imports, previous.status, 1, 0),
         TopicBacklog(previous.rows, previous.publisher, 3, 0),
     )
@@ -239,8 +239,8 @@ async def test_the_command_refuses_with_the_waiting_records_and_the_next_step(
     }
 
     def create() -> tuple[int, str]:
-        done = CliRunner().invoke(app, ["topics", "create"], env=environment)
-        return done.exit_code, done.output
+        result = CliRunner().invoke(app, ["topics", "create"], env=environment)
+        return result.exit_code, result.output
 
     code, output = await asyncio.to_thread(create)
     assert code == ExitCode.REFUSED, output

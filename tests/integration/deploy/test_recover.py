@@ -68,9 +68,9 @@ class Installation:
 
     def run_json(self, *arguments: str, code: ExitCode = ExitCode.DONE) -> Any:
         """Returns the JSON that the command prints."""
-        done = self.run(*arguments, "--json")
-        assert done.exit_code == code, done.output
-        return json.loads(done.stdout)
+        result = self.run(*arguments, "--json")
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
 
     def states(
         self, *arguments: str, code: ExitCode = ExitCode.DONE
@@ -296,8 +296,8 @@ def processed(installation: Installation) -> Installation:
 
 
 def test_an_empty_installation_has_nothing_to_recover(installation: Installation) -> None:
-    done = installation.run()
-    assert (done.exit_code, done.output) == (
+    result = installation.run()
+    assert (result.exit_code, result.output) == (
         ExitCode.DONE,
         "There is nothing to recover: no service has stored a position yet.\n",
     )
@@ -305,8 +305,8 @@ def test_an_empty_installation_has_nothing_to_recover(installation: Installation
 
 
 def test_an_installation_without_loss_needs_nothing(processed: Installation) -> None:
-    done = processed.run()
-    assert (done.exit_code, done.output) == (
+    result = processed.run()
+    assert (result.exit_code, result.output) == (
         ExitCode.DONE,
         "12 partitions compared. No loss must be accepted.\n",
     )
@@ -427,15 +427,15 @@ def test_only_losses_that_the_options_select_are_accepted(processed: Installatio
     for partition in range(PARTITIONS):
         processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, partition, 12)
         processed.store_position(PositionOwner.PUBLISHER, TopicName.IMPORTS, partition, 12)
-    narrow = ("--service", "status", "--topic", "imports", "--partition", "1")
-    assert len(processed.states(*narrow, code=ExitCode.LOSS_NOT_ACCEPTED)) == 1
-    done = processed.run("--accept", "--yes", *narrow)
-    assert (done.exit_code, "status" in done.output, "12 → 0" in done.output) == (
+    filters = ("--service", "status", "--topic", "imports", "--partition", "1")
+    assert len(processed.states(*filters, code=ExitCode.LOSS_NOT_ACCEPTED)) == 1
+    result = processed.run("--accept", "--yes", *filters)
+    assert (result.exit_code, "status" in result.output, "12 → 0" in result.output) == (
         ExitCode.DONE,
         True,
         True,
     )
-    assert "A loss must be accepted in 3 partitions that your options leave out." in done.output
+    assert "A loss must be accepted in 3 partitions that your options leave out." in result.output
     assert {
         place: state
         for place, (state, _) in processed.states(code=ExitCode.LOSS_NOT_ACCEPTED).items()
@@ -451,11 +451,11 @@ def test_nothing_is_accepted_without_the_operators_confirmation(processed: Insta
     processed.store_position(PositionOwner.STATUS, TopicName.IMPORTS, 0, 12)
     before = processed.positions(PositionOwner.STATUS)
     for arguments in ((), ("--json",), ("--accept",), ("--accept", "--json")):
-        done = processed.run(*arguments)
-        assert done.exit_code == (
+        result = processed.run(*arguments)
+        assert result.exit_code == (
             ExitCode.REFUSED if "--accept" in arguments else ExitCode.LOSS_NOT_ACCEPTED
         )
-    assert "Nothing was changed" in done.output
+    assert "Nothing was changed" in result.output
     assert processed.positions(PositionOwner.STATUS) == before
 
 
@@ -466,8 +466,8 @@ def test_positions_in_partitions_that_kafka_no_longer_has_are_deleted(
     assert processed.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
         ("status", "outcomes", 5): ("ahead", 44)
     }
-    done = processed.run("--accept", "--yes")
-    assert "position was deleted" in done.output
+    result = processed.run("--accept", "--yes")
+    assert "position was deleted" in result.output
     assert ("outcomes", 5) not in processed.positions(PositionOwner.STATUS)
     assert processed.states() == {}
 
@@ -497,28 +497,33 @@ def test_unfinished_jobs_are_listed_if_a_loss_must_be_accepted(processed: Instal
         "without_import": 1,
         "job_ids": [str(job["job_id"]) for job in jobs],
     }
-    shown = processed.run().output
-    assert "12 unfinished job(s) with 24 row(s)" in shown
-    assert [str(job["job_id"]) in shown for job in jobs] == [True] * 10 + [False] * 2
+    output = processed.run().output
+    assert "12 unfinished job(s) with 24 row(s)" in output
+    assert [str(job["job_id"]) in output for job in jobs] == [True] * 10 + [False] * 2
 
 
 def test_an_unavailable_server_or_a_missing_table_is_reported_with_the_next_step(
     installation: Installation,
     stack: Servers,
 ) -> None:
-    away = installation.run(PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
-    assert away.exit_code == ExitCode.UNAVAILABLE
-    assert "Kafka does not answer" in away.output
-    lost = installation.run(PINFLOW_DATABASE_URL="postgresql://nobody@127.0.0.1:9/pinflow")
-    assert lost.exit_code == ExitCode.UNAVAILABLE
-    assert "Postgres does not answer" in lost.output
-    bare = installation.run(PINFLOW_TOPIC_PREFIX="never-made")
-    assert bare.exit_code == ExitCode.REFUSED
-    assert "pinflow topics create" in bare.output
-    assert "never-made.imports.v2" in bare.output
+    without_kafka = installation.run(PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    assert without_kafka.exit_code == ExitCode.UNAVAILABLE
+    assert "Kafka does not answer" in without_kafka.output
+    without_postgres = installation.run(
+        PINFLOW_DATABASE_URL="postgresql://nobody@127.0.0.1:9/pinflow"
+    )
+    assert without_postgres.exit_code == ExitCode.UNAVAILABLE
+    assert "Postgres does not answer" in without_postgres.output
+    without_topics = installation.run(PINFLOW_TOPIC_PREFIX="never-made")
+    assert without_topics.exit_code == ExitCode.REFUSED
+    assert "pinflow topics create" in without_topics.output
+    assert "never-made.imports.v2" in without_topics.output
     with copied_database(stack.database_url) as empty:
-        old = installation.run(PINFLOW_DATABASE_URL=empty)
-    assert (old.exit_code, "pinflow migrate" in old.output) == (ExitCode.REFUSED, True), old.output
+        not_migrated = installation.run(PINFLOW_DATABASE_URL=empty)
+    assert (not_migrated.exit_code, "pinflow migrate" in not_migrated.output) == (
+        ExitCode.REFUSED,
+        True,
+    ), not_migrated.output
 
 
 def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(processed: Installation) -> None:
@@ -562,8 +567,8 @@ def test_invariant_4_failing_lost_rows_twice_reports_the_same_results(
     job = processed.add_job(total_rows=2)
     processed.add_pin(job, 1)
     assert processed.run_json("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
-    done = processed.run("--fail-lost", "--yes", "--wait", "0")
-    assert done.exit_code == ExitCode.UNAVAILABLE  # status has not read it
+    result = processed.run("--fail-lost", "--yes", "--wait", "0")
+    assert result.exit_code == ExitCode.UNAVAILABLE  # status has not read it
     first = processed.read_sent_results()
     for partition in range(PARTITIONS):
         process_to_end(processed, partition)
@@ -621,8 +626,10 @@ def test_lost_rows_are_not_failed_while_services_have_records_to_read(
 ) -> None:
     processed.add_job()
     processed.store_position(service, topic, 0, offset, **fields)
-    done = processed.run("--fail-lost", "--yes", "--wait", "0")
-    assert (done.exit_code, message in done.output) == (ExitCode.UNAVAILABLE, True), done.output
+    result = processed.run("--fail-lost", "--yes", "--wait", "0")
+    assert (result.exit_code, message in result.output) == (ExitCode.UNAVAILABLE, True), (
+        result.output
+    )
     assert processed.read_sent_results() == []
 
 
@@ -630,8 +637,8 @@ def test_lost_rows_are_not_failed_while_outcomes_are_not_sent(processed: Install
     """The publisher stores its position before it sends outcomes, and commits its offset after."""
     processed.commit(PositionOwner.PUBLISHER, TopicName.IMPORTS, {0: 9})
     processed.add_job()
-    done = processed.run("--fail-lost", "--yes", "--wait", "0")
-    assert (done.exit_code, "records wait in publisher" in done.output) == (
+    result = processed.run("--fail-lost", "--yes", "--wait", "0")
+    assert (result.exit_code, "records wait in publisher" in result.output) == (
         ExitCode.UNAVAILABLE,
         True,
     )
@@ -639,9 +646,9 @@ def test_lost_rows_are_not_failed_while_outcomes_are_not_sent(processed: Install
 
 def test_fail_lost_asks_first_and_refuses_filters(processed: Installation) -> None:
     processed.add_job()
-    done = processed.run("--fail-lost")
-    assert (done.exit_code, "add --yes" in done.output) == (ExitCode.REFUSED, True)
-    assert "have 3 row(s) without a result" in done.output
+    result = processed.run("--fail-lost")
+    assert (result.exit_code, "add --yes" in result.output) == (ExitCode.REFUSED, True)
+    assert "have 3 row(s) without a result" in result.output
     assert processed.run("--fail-lost", "--accept").exit_code == ExitCode.REFUSED
     assert processed.run("--fail-lost", "--service", "status").exit_code == ExitCode.REFUSED
     assert processed.read_sent_results() == []
@@ -715,8 +722,8 @@ def record(
 
 def process_to_end(installation: Installation, partition: int) -> None:
     """Moves the positions of status and the publisher in `outcomes` to its end."""
-    narrow = ("--topic", "outcomes", "--service", "status", "--partition", str(partition))
-    (position,) = installation.run_json("--all", *narrow)["partitions"]
+    filters = ("--topic", "outcomes", "--service", "status", "--partition", str(partition))
+    (position,) = installation.run_json("--all", *filters)["partitions"]
     installation.store_position(
         PositionOwner.STATUS, TopicName.OUTCOMES, partition, position["end"]
     )

@@ -35,9 +35,9 @@ def test_an_import_of_unknown_acceptance_is_named_with_the_next_step(
     client = create_client(
         unavailable("acceptance_unknown", job_id=JOB), unavailable("status_behind")
     )
-    with pytest.raises(typer.Exit) as ended:
+    with pytest.raises(typer.Exit) as exit_error:
         client.submit_json(b"[]", strict=False)
-    assert ended.value.exit_code == ExitCode.UNAVAILABLE
+    assert exit_error.value.exit_code == ExitCode.UNAVAILABLE
     printed = capsys.readouterr().err
     assert f"pinflow imports show {JOB}" in printed
     assert "completely or not at all" in printed

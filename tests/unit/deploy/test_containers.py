@@ -164,13 +164,13 @@ def test_copied_and_mounted_files_exist_and_are_not_ignored() -> None:
         if volume.startswith("./")
     ]
     assert [path for path in paths if not (CHECKOUT / path).exists()] == []
-    kept = {
+    included = {
         line.removeprefix("!")
         for line in (CHECKOUT / ".dockerignore").read_text().splitlines()
         if line.startswith("!")
     }
     copied = {path for line in sources for path in line.split()}
-    assert copied == kept
+    assert copied == included
 
 
 def test_one_container_builds_the_image_and_the_others_use_it() -> None:
@@ -249,7 +249,7 @@ def test_the_package_that_the_image_installs_is_complete(tmp_path: Path) -> None
         f"import deploy.cli.main, {', '.join(f'services.{name}.app' for name in SETTINGS)}; "
         "print(deploy.__file__)"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=unpacked,
         capture_output=True,
@@ -257,5 +257,5 @@ def test_the_package_that_the_image_installs_is_complete(tmp_path: Path) -> None
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert str(unpacked) in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert str(unpacked) in result.stdout

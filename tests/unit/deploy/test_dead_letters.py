@@ -44,10 +44,10 @@ JOB, WORKSPACE = uuid4(), uuid4()
 
 
 def letter(
-    value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, about: Any = None, **original: Any
+    value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, reason: Any = None, **original: Any
 ) -> StoredDeadLetter:
     """Returns a dead letter as its consumer writes it and the command reads it."""
-    record = given_up(consumed(value, **original), **(about or {}))
+    record = given_up(consumed(value, **original), **(reason or {}))
     time = int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
     return parse_dead_letter(
         consumed(
@@ -69,8 +69,15 @@ def row_letter(row: dict[str, Any], **fields: Any) -> StoredDeadLetter:
 
 
 def test_a_dead_letter_has_its_source_its_error_and_its_row() -> None:
-    read = row_letter(row_document(version=2), partition=3, offset=41)
-    assert (read.name, read.topic, read.partition, read.offset, read.service, read.code) == (
+    parsed = row_letter(row_document(version=2), partition=3, offset=41)
+    assert (
+        parsed.name,
+        parsed.topic,
+        parsed.partition,
+        parsed.offset,
+        parsed.service,
+        parsed.code,
+    ) == (
         DeadLetterName(0, 41),
         "imports",
         "3",
@@ -78,13 +85,13 @@ def test_a_dead_letter_has_its_source_its_error_and_its_row() -> None:
         "publisher",
         "invalid_record",
     )
-    assert (read.job_id, read.workspace_id, read.row, read.replays) == (
+    assert (parsed.job_id, parsed.workspace_id, parsed.row, parsed.replays) == (
         JOB,
         WORKSPACE,
         RowId(JOB, 7),
         0,
     )
-    assert read.given_up_at == NOON
+    assert parsed.given_up_at == NOON
 
 
 @pytest.mark.parametrize(
@@ -99,14 +106,14 @@ def test_a_dead_letter_has_its_source_its_error_and_its_row() -> None:
 def test_the_key_identifies_the_job_or_workspace_of_an_unreadable_record(
     topic: TopicName, job_id: UUID | None, workspace_id: UUID | None
 ) -> None:
-    read = letter(b"\xff", topic=NAMES[topic], key=str(JOB).encode())
-    assert (read.job_id, read.workspace_id, read.row) == (job_id, workspace_id, None)
+    parsed = letter(b"\xff", topic=NAMES[topic], key=str(JOB).encode())
+    assert (parsed.job_id, parsed.workspace_id, parsed.row) == (job_id, workspace_id, None)
 
 
 def test_the_first_line_identifies_the_job_of_an_upload() -> None:
     upload = {"kind": "u", "job_id": str(JOB), "workspace_id": str(WORKSPACE), "row_number": 1}
-    read = letter(compact(upload) + b"\n\xff\x00")
-    assert (read.job_id, read.workspace_id, read.row) == (JOB, WORKSPACE, None)
+    parsed = letter(compact(upload) + b"\n\xff\x00")
+    assert (parsed.job_id, parsed.workspace_id, parsed.row) == (JOB, WORKSPACE, None)
 
 
 @pytest.mark.parametrize("kind", ["i", "s", "u", "x", ""])
@@ -116,13 +123,13 @@ def test_only_a_record_of_the_kind_row_is_a_row(kind: str) -> None:
 
 
 def test_a_record_that_no_service_wrote_is_read() -> None:
-    read = parse_dead_letter(
+    parsed = parse_dead_letter(
         consumed(
             None, key=None, headers=[("pinflow-replay-count", b"-1"), ("pinflow-topic", b"\xff")]
         ),
         NAMES,
     )
-    assert (read.topic, read.code, read.replays, choose_action(read, is_settled=False)) == (
+    assert (parsed.topic, parsed.code, parsed.replays, choose_action(parsed, is_settled=False)) == (
         None,
         "",
         0,
@@ -142,7 +149,7 @@ for _ in range(300):
 
 
 @pytest.mark.parametrize(
-    ("read", "settled", "action"),
+    ("parsed", "settled", "action"),
     [
         (row_letter(row_document()), True, ReplayAsImport()),
         (row_letter(row_document()), False, ReplayToTopic(TopicName.IMPORTS)),
@@ -197,9 +204,9 @@ for _ in range(300):
     ],
 )
 def test_invariant_8_each_dead_letter_has_one_replay_action(
-    read: StoredDeadLetter, settled: bool, action: ReplayAction
+    parsed: StoredDeadLetter, settled: bool, action: ReplayAction
 ) -> None:
-    assert choose_action(read, is_settled=settled) == action
+    assert choose_action(parsed, is_settled=settled) == action
 
 
 def test_force_replays_quarantined_dead_letters_and_no_others_that_are_skipped() -> None:
@@ -222,9 +229,9 @@ def test_a_plan_is_oldest_first_and_skipped_dead_letters_do_not_count() -> None:
 
 def test_a_new_import_has_the_rows_fields_and_the_same_request_id_each_time() -> None:
     row = row_document(version=2)
-    read = row_letter(row, partition=3, headers=[("pinflow-replay-count", b"1")])
+    parsed = row_letter(row, partition=3, headers=[("pinflow-replay-count", b"1")])
     first, second = (
-        build_import_request(read, WORKSPACE, row["row"], now)
+        build_import_request(parsed, WORKSPACE, row["row"], now)
         for now in (NOON, NOON + timedelta(days=1))
     )
     request = parse_event(ImportRequested, first.value)
@@ -237,7 +244,7 @@ def test_a_new_import_has_the_rows_fields_and_the_same_request_id_each_time() ->
     assert dict(first.headers)["pinflow-replay-count"] == b"2"
     (valid,) = validate(require_rows(request.rows)).valid
     assert UUID(valid.fingerprint.decode()) == UUID(row["fingerprint"])
-    other = build_import_request(read, WORKSPACE, {**row["row"], "title": "Another"}, NOON)
+    other = build_import_request(parsed, WORKSPACE, {**row["row"], "title": "Another"}, NOON)
     assert parse_event(ImportRequested, other.value).request_id != request.request_id
 
 
@@ -290,11 +297,11 @@ def test_another_text_for_since_is_refused(text: str) -> None:
 
 
 def test_a_histogram_counts_by_error_largest_first_with_the_latest_message() -> None:
-    letters = [letter(minutes=minute, about={"message": f"at {minute}"}) for minute in (2, 1)]
+    letters = [letter(minutes=minute, reason={"message": f"at {minute}"}) for minute in (2, 1)]
     letters.append(
         letter(
             topic=NAMES[TopicName.OUTCOMES],
-            about={"service": "status", "code": ErrorCode.RECORD_REFUSED},
+            reason={"service": "status", "code": ErrorCode.RECORD_REFUSED},
         )
     )
     first, second = build_histogram(letters)

@@ -12,9 +12,9 @@ class Stack:
     """Stands in for the local stack. `interrupted` ends its start with Ctrl+C."""
 
     def __init__(self, *_: object) -> None:
-        self.running = dict.fromkeys(self.before, "RUNNING")
+        self.running = dict.fromkeys(self.running_before, "RUNNING")
 
-    before: tuple[str, ...] = ()
+    running_before: tuple[str, ...] = ()
     interrupted = False
     base_url = "http://127.0.0.1:1"
 
@@ -43,21 +43,21 @@ def test_a_demo_that_is_interrupted_while_it_starts_leaves_nothing_running(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Stack, "interrupted", True)
-    ended = CliRunner().invoke(commands.app, ["demo"])
-    assert ended.exit_code == 130
-    assert "stopping" in ended.output
-    assert "Nothing is running." in ended.output
+    result = CliRunner().invoke(commands.app, ["demo"])
+    assert result.exit_code == 130
+    assert "stopping" in result.output
+    assert "Nothing is running." in result.output
 
 
 def test_processes_that_ran_before_the_demo_keep_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stack, "before", ("kafka", "ingest"))
-    ended = CliRunner().invoke(commands.app, ["demo"])
-    assert ended.exit_code == 0
-    assert "stopping" not in ended.output
+    monkeypatch.setattr(Stack, "running_before", ("kafka", "ingest"))
+    result = CliRunner().invoke(commands.app, ["demo"])
+    assert result.exit_code == 0
+    assert "stopping" not in result.output
 
 
 def test_an_interrupted_start_says_how_to_stop_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stack, "interrupted", True)
-    ended = CliRunner().invoke(commands.app, ["up"])
-    assert ended.exit_code == 130
-    assert "To stop the stack: make down." in ended.output
+    result = CliRunner().invoke(commands.app, ["up"])
+    assert result.exit_code == 130
+    assert "To stop the stack: make down." in result.output

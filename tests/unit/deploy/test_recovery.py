@@ -144,8 +144,10 @@ def test_only_a_loss_that_still_has_the_state_shown_is_accepted() -> None:
     ],
 )
 def test_options_select_partitions(partition_filter: PartitionFilter, count: int) -> None:
-    every = [(service, topic, 0) for service, topics in POSITION_TOPICS.items() for topic in topics]
-    assert sum(partition_filter.matches(*position) for position in every) == count
+    positions = [
+        (service, topic, 0) for service, topics in POSITION_TOPICS.items() for topic in topics
+    ]
+    assert sum(partition_filter.matches(*position) for position in positions) == count
 
 
 def test_an_empty_installation_has_nothing_to_recover() -> None:
@@ -201,8 +203,8 @@ def test_invariant_2_each_row_without_a_result_gets_one() -> None:
     unfinished = job("01")
     second, third = RowId(unfinished.job_id, 2), RowId(unfinished.job_id, 3)
     pin = CreatedPin(uuid4(), "key-2", None)
-    decision = decide_results(unfinished, {}, {second: pin})
-    created, lost = decision.results
+    job_results = decide_results(unfinished, {}, {second: pin})
+    created, lost = job_results.results
     assert (created.row_number, created.status, created.pin_id) == (
         2,
         RowStatus.CREATED,
@@ -216,8 +218,8 @@ def test_invariant_2_each_row_without_a_result_gets_one() -> None:
     )
     assert lost.errors is not None
     assert [(fault.code, fault.message) for fault in lost.errors] == [("row_lost", LOST_MESSAGE)]
-    assert decision.lost == [third]
-    assert decision.counts() == {"created": 1, "failed": 1}
+    assert job_results.lost == [third]
+    assert job_results.counts() == {"created": 1, "failed": 1}
 
 
 def test_a_lost_row_that_was_scheduled_is_created_with_its_schedule_id() -> None:
@@ -239,15 +241,15 @@ def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> 
             error_message="board_id: no",
         ),
     }
-    decision = decide_results(unfinished, recorded, {first: CreatedPin(uuid4(), "key", None)})
-    existing, failed = decision.results
+    job_results = decide_results(unfinished, recorded, {first: CreatedPin(uuid4(), "key", None)})
+    existing, failed = job_results.results
     assert (existing.status, existing.pin_id, existing.payload_matches) == (
         "existing",
         other,
         False,
     )
     assert (failed.status, failed.error_code) == ("failed", "board_not_found")
-    assert decision.lost == []
+    assert job_results.lost == []
 
 
 def test_results_are_sent_in_records_of_at_most_200_as_the_publisher_sends_them() -> None:

@@ -64,12 +64,12 @@ def test_a_broker_has_the_settings_of_the_local_stacks_three(name: str) -> None:
 
 
 def test_brokers_differ_in_id_address_and_volume_and_in_nothing_else() -> None:
-    own = {"KAFKA_NODE_ID", "KAFKA_ADVERTISED_LISTENERS"}
+    individual = {"KAFKA_NODE_ID", "KAFKA_ADVERTISED_LISTENERS"}
     brokers = [read_variables(name) for name in BROKERS]
     assert {
-        frozenset((key, value) for key, value in broker.items() if key not in own)
+        frozenset((key, value) for key, value in broker.items() if key not in individual)
         for broker in brokers
-    } == {frozenset((key, value) for key, value in brokers[0].items() if key not in own)}
+    } == {frozenset((key, value) for key, value in brokers[0].items() if key not in individual)}
     assert [broker["KAFKA_ADVERTISED_LISTENERS"] for broker in brokers] == [
         f"PLAINTEXT://{name}:9092" for name in BROKERS
     ]

@@ -46,7 +46,7 @@ GROUPS = (
 INTRODUCTION = """\
 # Settings
 
-All settings are environment variables. This page lists each of them. A service does not start if a
+After this page you can set every environment variable of Pinflow. A service does not start if a
 value is invalid, and its error names the setting. Unknown variables are ignored. Settings that
 depend on each other are explained in [Run in production](../how-to/run-in-production.md).
 `make schemas` generates this page from the code.

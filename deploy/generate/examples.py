@@ -446,7 +446,7 @@ ERRORS: dict[int, dict[str, Any]] = {
     ),
     HTTPStatus.NOT_FOUND: _build_error("not_found", "Pin not found"),
     HTTPStatus.REQUEST_TIMEOUT: _build_error(
-        "request_timeout", "The body did not arrive within 20 seconds."
+        "request_timeout", "The body did not arrive within 20 seconds. Send it faster or in parts."
     ),
     HTTPStatus.CONFLICT: _build_error(
         "pin_deleted",
@@ -454,7 +454,9 @@ ERRORS: dict[int, dict[str, Any]] = {
         pin_id=PIN,
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _build_error(
-        "payload_too_large", "The body is larger than 65536 bytes.", limit_bytes=65536
+        "payload_too_large",
+        "The body is larger than 65536 bytes. Send a smaller one.",
+        limit_bytes=65536,
     ),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _build_error(
         "unsupported_media_type", "Send application/json, not text/plain."
@@ -476,7 +478,7 @@ ERRORS: dict[int, dict[str, Any]] = {
         "continue to work.",
     ),
     HTTPStatus.SERVICE_UNAVAILABLE: _build_error(
-        "database_unavailable", "The database is not available right now; try again."
+        "database_unavailable", "The database is not available right now. Try again."
     ),
 }
 """One example for each status. Most statuses have several error codes."""

@@ -39,9 +39,9 @@ A single importing workspace causes 16 MB, or 28 000 events, a second.
 """
 
 UNUSED_CHECK_SECONDS = 1.0
-"""Interval at which a paused consumer checks for a first webhook. Its first event waits as long."""
-BODIES_AT_ONCE = 16 * MEBIBYTE
-"""Bytes of all bodies that are read at once: the body limit times the request limit."""
+"""Interval at which a paused consumer checks for webhooks. A first event waits as long."""
+BODY_BUDGET_BYTES = 16 * MEBIBYTE
+"""Memory for all bodies that are read at once: the body limit times the request limit."""
 
 
 def create_app(settings: WebhooksSettings) -> FastAPI:
@@ -117,7 +117,7 @@ def _build_reader(settings: WebhooksSettings) -> JsonReader:
     bodies = BodyReader(
         limit_bytes=limit,
         timeout_seconds=settings.body_seconds,
-        total_bytes=max(BODIES_AT_ONCE, 2 * limit),
+        total_bytes=max(BODY_BUDGET_BYTES, 2 * limit),
     )
     return JsonReader(bodies)
 

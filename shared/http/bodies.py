@@ -52,8 +52,8 @@ class BodyReader:
         """
         self._limit_bytes = limit_bytes
         self._timeout_seconds = timeout_seconds
-        self._first_parts = ByteBudget(total_bytes // 2, WAIT_SECONDS)
-        self._rests = ByteBudget(total_bytes // 2, WAIT_SECONDS)
+        self._start_budget = ByteBudget(total_bytes // 2, WAIT_SECONDS)
+        self._rest_budget = ByteBudget(total_bytes // 2, WAIT_SECONDS)
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
@@ -106,9 +106,9 @@ class BodyReader:
                 return None
             if size > reserved:
                 budget, missing = (
-                    (self._first_parts, len(chunk))
+                    (self._start_budget, len(chunk))
                     if size <= SMALL_BODY_BYTES
-                    else (self._rests, max(expected, size) - reserved)
+                    else (self._rest_budget, max(expected, size) - reserved)
                 )
                 reservations.append(await budget.acquire(missing))
                 reserved += missing
@@ -142,7 +142,7 @@ def _unsupported(message: str) -> ApiError:
 def _too_slow(seconds: float) -> ApiError:
     # The connection stays open and the rest is discarded: a gateway that is still sending would
     # lose the response if it were closed
-    message = f"The body did not arrive within {seconds:g} seconds."
+    message = f"The body did not arrive within {seconds:g} seconds. Send it faster or in parts."
     return ApiError(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
 
 
@@ -154,7 +154,7 @@ def _too_busy() -> ApiError:
 
 
 def _too_large(limit_bytes: int) -> ApiError:
-    message = f"The body is larger than {limit_bytes} bytes."
+    message = f"The body is larger than {limit_bytes} bytes. Send a smaller one."
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     # A body that is far too large is not read to its end, so the connection can't be reused
     return ApiError(

@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.contract.errors import ErrorCode
-from shared.http.errors import build_response, unavailable
+from shared.http.errors import build_response, build_unavailable_error
 from shared.http.middleware import QUIET_ROUTES
 from shared.runtime.limits.reservations import ConcurrencyLimit, LimitReached
 
@@ -28,7 +28,7 @@ class LimitConcurrency:
         try:
             reservation = self._limit.acquire()
         except LimitReached:
-            error = unavailable(
+            error = build_unavailable_error(
                 ErrorCode.TOO_BUSY,
                 "Too many requests are in progress. Nothing was accepted. Try again.",
             )

@@ -89,12 +89,12 @@ def build_response(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body(), error.status, headers=error.headers)
 
 
-def unavailable(code: ErrorCode, message: str) -> ApiError:
+def build_unavailable_error(code: ErrorCode, message: str) -> ApiError:
     """Builds a 503 that asks the client to try again."""
     return ApiError(code, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER)
 
 
-def internal_error(request_id: str) -> JSONResponse:
+def build_internal_error(request_id: str) -> JSONResponse:
     """Builds a 500 response without internal details."""
     message = (
         "An internal error occurred. Your request is not the cause. Report the request_id: it "
@@ -117,8 +117,8 @@ async def _api_error(_request: Request, error: Any) -> JSONResponse:
 async def _database_unavailable(_request: Request, error: Any) -> JSONResponse:
     log.warning("database_unavailable", error=str(error))
     return build_response(
-        unavailable(
-            ErrorCode.DATABASE_UNAVAILABLE, "The database is not available right now; try again."
+        build_unavailable_error(
+            ErrorCode.DATABASE_UNAVAILABLE, "The database is not available right now. Try again."
         )
     )
 
@@ -126,7 +126,7 @@ async def _database_unavailable(_request: Request, error: Any) -> JSONResponse:
 async def _broker_unavailable(_request: Request, error: Any) -> JSONResponse:
     log.warning("broker_unavailable", error=str(error))
     return build_response(
-        unavailable(
+        build_unavailable_error(
             ErrorCode.BROKER_UNAVAILABLE,
             "Kafka is not available right now. Nothing was accepted. Try again.",
         )
@@ -147,7 +147,7 @@ async def _validation_error(_request: Request, error: Any) -> JSONResponse:
         for fault in error.errors()[:MAX_FAULTS]
     ]
     in_body = any(fault["loc"][:1] == ("body",) for fault in error.errors())
-    if any(fault["code"] == "json_validation_error" for fault in faults):
+    if any(fault["code"] == "json_invalid" for fault in faults):
         code = ErrorCode.INVALID_JSON
     else:
         code = ErrorCode.INVALID_PAYLOAD if in_body else ErrorCode.INVALID_PARAMETER
@@ -167,11 +167,11 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
     code, message = codes.get(error.status_code, (ErrorCode.INVALID_PAYLOAD, str(error.detail)))
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers = {"Allow": ", ".join(sorted(set(_methods(request))))}
+        headers = {"Allow": ", ".join(sorted(set(_find_methods(request))))}
     return build_response(ApiError(code, message, HTTPStatus(error.status_code), headers=headers))
 
 
-def _methods(request: Request) -> Iterator[str]:
+def _find_methods(request: Request) -> Iterator[str]:
     """Yields all methods of this address, with HEAD wherever GET is supported.
 
     Starlette names only the methods of the first matching route, and FastAPI creates a route for

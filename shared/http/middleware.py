@@ -8,7 +8,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.http.errors import internal_error
+from shared.http.errors import build_internal_error
 from shared.runtime import metrics
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class RequestContext:
                 # The route, not the path: a path may contain secrets
                 log.exception("request_failed", method=scope["method"], route=_find_route(scope))
                 if status is None:
-                    await internal_error(request_id)(scope, receive, send_with_id)
+                    await build_internal_error(request_id)(scope, receive, send_with_id)
             finally:
                 self._observe(scope, status, time.perf_counter() - started)
 

@@ -227,7 +227,7 @@ class Database:
 
 
 async def driver_connection(connection: AsyncConnection) -> DriverConnection:
-    """Returns the psycopg connection of SQLAlchemy's, in the same transaction."""
+    """Returns the psycopg connection behind SQLAlchemy's, in the same transaction."""
     raw = await connection.get_raw_connection()
     return cast("DriverConnection", raw.driver_connection)
 

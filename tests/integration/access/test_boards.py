@@ -1,5 +1,6 @@
-"""Accounts and boards over HTTP, with the access service's database role: what clients may change,
-and what that does to publishing.
+"""Accounts and boards over HTTP, with the access service's database role.
+
+Clients change them, and publishing follows the changes.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from tests.support.infrastructure import with_role
 from tests.support.services import running
 from tests.support.waiting import eventually
 
-MOST_BOARDS = 4
+MAX_BOARDS = 4
 WAITING = text(
     "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type "
     "= 'Lock'"
@@ -43,7 +44,7 @@ Headers = dict[str, str]
 async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     settings = AccessSettings(
         database_url=with_role(database_url, "pinflow_access"),
-        max_boards_per_account=MOST_BOARDS,
+        max_boards_per_account=MAX_BOARDS,
     )
     async with running(create_app(settings)) as client:
         yield client
@@ -117,7 +118,7 @@ async def revoke(http: httpx.AsyncClient, headers: Headers, account_id: object) 
 
 async def accounts(http: httpx.AsyncClient, headers: Headers) -> list[PinterestAccountResponse]:
     answer = await http.get("/v1/pinterest/accounts", headers=headers)
-    return [PinterestAccountResponse.model_validate(one) for one in answer.json()]
+    return [PinterestAccountResponse.model_validate(account) for account in answer.json()]
 
 
 async def publish(
@@ -177,7 +178,7 @@ async def test_a_new_board_can_be_published_to_at_once(
     ],
     ids=str,
 )
-async def test_a_board_that_is_wrongly_asked_for_is_422(
+async def test_invalid_fields_of_a_new_board_are_422(
     http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
 ) -> None:
     body = {"account_id": str(workspace.account_id), "name": "Lamps", **fields}
@@ -187,7 +188,7 @@ async def test_a_board_that_is_wrongly_asked_for_is_422(
     assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == 1
 
 
-async def test_an_idempotency_key_makes_one_board_however_often_it_is_sent(
+async def test_repeated_requests_with_one_idempotency_key_create_one_board(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     answers = await asyncio.gather(
@@ -207,7 +208,7 @@ async def test_an_idempotency_key_makes_one_board_however_often_it_is_sent(
     )
 
 
-async def test_an_idempotency_key_is_read_as_utf8_without_the_space_around_it(
+async def test_an_idempotency_key_is_utf8_without_surrounding_space(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     first, again = [
@@ -217,7 +218,7 @@ async def test_an_idempotency_key_is_read_as_utf8_without_the_space_around_it(
     assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
 
 
-async def test_a_key_whose_board_was_deleted_makes_it_again(
+async def test_an_idempotency_key_creates_a_deleted_board_again(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     first = (await create_board(http, workspace.headers, workspace.account_id, "k")).json()
@@ -226,23 +227,26 @@ async def test_a_key_whose_board_was_deleted_makes_it_again(
     assert (again.json(), "idempotent-replayed" in again.headers) == (first, False)
 
 
-async def test_an_account_has_no_more_boards_than_it_may(
+async def test_the_number_of_boards_is_limited(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     answers = await asyncio.gather(
-        *(create_board(http, workspace.headers, workspace.account_id, str(one)) for one in range(8))
+        *(
+            create_board(http, workspace.headers, workspace.account_id, str(number))
+            for number in range(8)
+        )
     )
-    made = [number for number, answer in enumerate(answers) if answer.status_code == 201]
-    assert len(made) == MOST_BOARDS - 1
+    created = [number for number, answer in enumerate(answers) if answer.status_code == 201]
+    assert len(created) == MAX_BOARDS - 1
     assert {refusal(answer) for answer in answers if answer.status_code != 201} == {
         (409, "too_many_boards")
     }
-    assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == MOST_BOARDS
-    replayed = await create_board(http, workspace.headers, workspace.account_id, str(made[0]))
-    assert replayed.headers["idempotent-replayed"] == "true"  # it takes no room
+    assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == MAX_BOARDS
+    replayed = await create_board(http, workspace.headers, workspace.account_id, str(created[0]))
+    assert replayed.headers["idempotent-replayed"] == "true"  # it does not count again
 
 
-async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(
+async def test_boards_that_are_created_concurrently_do_not_exceed_the_limit(
     database: Database, workspace: Workspace
 ) -> None:
     repository = BoardRepository(database)
@@ -266,17 +270,17 @@ async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(
             return await database.fetch_first(WAITING) == {"count": len(making)}
 
         await eventually(all_wait)
-    assert sum(await asyncio.gather(*making)) == 1  # beside the one that is there
+    assert sum(await asyncio.gather(*making)) == 1  # besides the existing one
 
 
-async def test_a_board_is_changed_in_what_is_given(
+async def test_a_change_of_a_board_affects_only_the_fields_that_are_sent(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     board = (
         await create_board(http, workspace.headers, workspace.account_id, description="Warm")
     ).json()
     change = {"name": "Lights", "description": None, "privacy": None}
-    for _ in range(2):  # again, it is the same
+    for _ in range(2):  # a repetition has the same answer
         changed = (
             await update_board(http, workspace.headers, workspace.account_id, board["id"], **change)
         ).json()
@@ -309,7 +313,7 @@ async def test_a_board_is_changed_in_what_is_given(
     ],
     ids=str,
 )
-async def test_a_change_of_nothing_or_to_nonsense_is_422(
+async def test_an_empty_or_invalid_change_is_422(
     http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
 ) -> None:
     body = {"account_id": str(workspace.account_id), **fields}
@@ -317,7 +321,7 @@ async def test_a_change_of_nothing_or_to_nonsense_is_422(
     assert refusal(answer) == (422, "validation_error")
 
 
-async def test_a_deleted_board_takes_no_pins_and_those_that_stand_keep_it(
+async def test_a_deleted_board_accepts_no_pins_and_existing_pins_keep_it(
     http: httpx.AsyncClient, publisher: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     board_id = (await create_board(http, workspace.headers, workspace.account_id)).json()["id"]
@@ -336,14 +340,14 @@ async def test_a_deleted_board_takes_no_pins_and_those_that_stand_keep_it(
     assert refusal(await publish(publisher, workspace, unused)) == (
         422,
         "board_not_found",
-    )  # the other is remembered for half a minute
+    )  # the other is cached for 30 seconds
     assert [
         board["id"]
         for board in (await boards(http, workspace.headers, workspace.account_id)).json()
     ] == [BOARD]
 
 
-async def test_whether_a_board_can_be_published_to_is_told_with_the_reason(
+async def test_the_access_check_returns_the_reason(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     good = BoardAccessResponse.model_validate(
@@ -384,10 +388,10 @@ async def test_whether_a_board_can_be_published_to_is_told_with_the_reason(
     assert revoked.account_health["reconnect_required"] is True
 
 
-async def test_a_revoked_account_takes_nothing_more_and_stays_in_the_list(
+async def test_a_revoked_account_accepts_nothing_and_stays_in_the_list(
     http: httpx.AsyncClient, publisher: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
-    for _ in range(2):  # again, it changes nothing
+    for _ in range(2):  # a repetition changes nothing
         answer = await revoke(http, workspace.headers, workspace.account_id)
         assert (answer.status_code, answer.content) == (204, b"")
         (account,) = await accounts(http, workspace.headers)
@@ -443,9 +447,9 @@ async def test_invariant_10_another_workspaces_account_does_not_exist(
     )
     assert refusal(foreign) == expected
     assert foreign.json() == absent.json()
-    assert [(one.id, one.revoked_at) for one in await accounts(http, owner.headers)] == [
-        (owner.account_id, None)
-    ]
+    assert [
+        (account.id, account.revoked_at) for account in await accounts(http, owner.headers)
+    ] == [(owner.account_id, None)]
     (board,) = (await boards(http, owner.headers, owner.account_id)).json()
     assert (board["id"], board["name"]) == (BOARD, "Lamps")
 
@@ -468,7 +472,7 @@ async def test_an_account_that_is_not_on_a_keys_list_does_not_exist_for_it(
 
 
 @pytest.mark.parametrize("path", ["accounts/nothing", f"boards/{BOARD}?account_id=nothing"])
-async def test_an_account_id_that_is_none_is_404(
+async def test_an_invalid_account_id_is_404(
     http: httpx.AsyncClient, workspace: Workspace, path: str
 ) -> None:
     assert refusal(await http.delete(f"/v1/pinterest/{path}", headers=workspace.headers)) == (
@@ -487,7 +491,7 @@ async def test_an_account_id_that_is_none_is_404(
         ("access", {Scope.READ}),
     ],
 )
-async def test_each_wants_its_scope(
+async def test_each_operation_requires_its_scope(
     http: httpx.AsyncClient, workspace: Workspace, database: Database, name: str, scopes: set[Scope]
 ) -> None:
     attempt, _ = ATTEMPTS[name]

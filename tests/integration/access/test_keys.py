@@ -1,5 +1,6 @@
-"""API keys over HTTP, with the access service's database role: created, changed and revoked within
-what the asking key may do itself.
+"""API keys over HTTP, with the access service's database role.
+
+A key can create, change and revoke keys only within its own rights.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from tests.support.infrastructure import with_role
 from tests.support.services import running
 from tests.support.waiting import eventually
 
-MOST_KEYS = 6
+MAX_KEYS = 6
 CACHE_SECONDS = 1.0
 WAITING = text(
     "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -44,7 +45,7 @@ async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     settings = AccessSettings(
         database_url=with_role(database_url, "pinflow_access"),
         access_cache_seconds=CACHE_SECONDS,
-        max_api_keys=MOST_KEYS,
+        max_api_keys=MAX_KEYS,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usage, "FLUSH_INTERVAL_SECONDS", 0.1)
@@ -53,7 +54,7 @@ async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-# The older a key is, the later it was revoked
+# Older keys were revoked later
 REVOKED = text("""
     insert into access.api_keys (id, workspace_id, name, key_hash, prefix, scopes, account_ids,
         created_at, revoked_at)
@@ -95,26 +96,28 @@ async def key_of(
     return Key(row["id"], plain)
 
 
-async def create(http: httpx.AsyncClient, who: Workspace | Key, **fields: Any) -> httpx.Response:
+async def create(http: httpx.AsyncClient, caller: Workspace | Key, **fields: Any) -> httpx.Response:
     return await http.post(
         "/v1/api-keys",
         content=json.dumps(fields).encode(),
-        headers={**who.headers, "Content-Type": "application/json"},
+        headers={**caller.headers, "Content-Type": "application/json"},
     )
 
 
 async def change(
-    http: httpx.AsyncClient, who: Workspace | Key, key_id: object, **fields: Any
+    http: httpx.AsyncClient, caller: Workspace | Key, key_id: object, **fields: Any
 ) -> httpx.Response:
-    return await http.patch(f"/v1/api-keys/{key_id}", json=fields, headers=who.headers)
+    return await http.patch(f"/v1/api-keys/{key_id}", json=fields, headers=caller.headers)
 
 
-async def revoke(http: httpx.AsyncClient, who: Workspace | Key, key_id: object) -> httpx.Response:
-    return await http.delete(f"/v1/api-keys/{key_id}", headers=who.headers)
+async def revoke(
+    http: httpx.AsyncClient, caller: Workspace | Key, key_id: object
+) -> httpx.Response:
+    return await http.delete(f"/v1/api-keys/{key_id}", headers=caller.headers)
 
 
-async def listed(http: httpx.AsyncClient, who: Workspace | Key) -> list[dict[str, Any]]:
-    answer = await http.get("/v1/api-keys", headers=who.headers)
+async def listed(http: httpx.AsyncClient, caller: Workspace | Key) -> list[dict[str, Any]]:
+    answer = await http.get("/v1/api-keys", headers=caller.headers)
     assert answer.status_code == 200
     keys: list[dict[str, Any]] = answer.json()
     return keys
@@ -124,7 +127,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["detail"]["code"]
 
 
-async def test_a_new_key_works_at_once_and_is_told_only_once(
+async def test_a_new_key_works_at_once_and_is_shown_only_once(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     answer = await create(
@@ -135,19 +138,23 @@ async def test_a_new_key_works_at_once_and_is_told_only_once(
         pinterest_account_ids=[str(workspace.account_id)],
     )
     assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
-    made = APIKeyCreateResponse.model_validate(answer.json())
-    assert (made.workspace_id, made.name, made.scopes) == (workspace.id, "ci", ["read", "write"])
-    assert made.pinterest_account_ids == [workspace.account_id]
+    created = APIKeyCreateResponse.model_validate(answer.json())
+    assert (created.workspace_id, created.name, created.scopes) == (
+        workspace.id,
+        "ci",
+        ["read", "write"],
+    )
+    assert created.pinterest_account_ids == [workspace.account_id]
     assert (
-        await http.get("/v1/pinterest/accounts", headers={"X-API-Key": made.api_key})
+        await http.get("/v1/pinterest/accounts", headers={"X-API-Key": created.api_key})
     ).status_code == 200
     keys = await listed(http, workspace)
     assert [key["name"] for key in keys] == ["test", "ci"]  # the newest last
     shown = APIKeyResponse.model_validate(keys[-1])
     assert (shown.id, shown.scopes, shown.pinterest_account_ids) == (
-        made.id,
-        made.scopes,
-        made.pinterest_account_ids,
+        created.id,
+        created.scopes,
+        created.pinterest_account_ids,
     )
     assert (shown.source, shown.client_name, shown.authorized_by_email, shown.revoked_at) == (
         "manual",
@@ -155,16 +162,16 @@ async def test_a_new_key_works_at_once_and_is_told_only_once(
         None,
         None,
     )
-    assert made.api_key not in str(keys)
-    assert hash_api_key(made.api_key).hex() not in str(keys)
-    assert keys[-1]["prefix"] == made.api_key[: len(keys[-1]["prefix"])]
+    assert created.api_key not in str(keys)
+    assert hash_api_key(created.api_key).hex() not in str(keys)
+    assert keys[-1]["prefix"] == created.api_key[: len(keys[-1]["prefix"])]
 
 
-async def test_without_scopes_and_accounts_a_key_reads_and_writes_everywhere(
+async def test_a_key_without_scopes_and_accounts_reads_and_writes_everywhere(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    made = (await create(http, workspace, name="ci", scopes=None)).json()
-    assert (made["scopes"], made["pinterest_account_ids"]) == (["read", "write"], None)
+    created = (await create(http, workspace, name="ci", scopes=None)).json()
+    assert (created["scopes"], created["pinterest_account_ids"]) == (["read", "write"], None)
 
 
 @pytest.mark.parametrize(
@@ -186,11 +193,11 @@ async def test_without_scopes_and_accounts_a_key_reads_and_writes_everywhere(
         {
             "name": "x",
             "account_ids": ["not the field's name"],
-        },  # ignored, it would be a key for all accounts
+        },  # if it were ignored, the key would be for all accounts
     ],
     ids=str,
 )
-async def test_a_key_that_is_wrongly_asked_for_is_422(
+async def test_invalid_fields_of_a_new_key_are_422(
     http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
 ) -> None:
     answer = await create(http, workspace, **fields)
@@ -210,7 +217,7 @@ async def test_a_key_that_is_wrongly_asked_for_is_422(
     ],
     ids=["array", "broken", "nothing", "form", "large"],
 )
-async def test_a_body_that_is_no_object_is_refused(
+async def test_a_body_that_is_not_a_json_object_is_rejected(
     http: httpx.AsyncClient,
     workspace: Workspace,
     content: bytes,
@@ -221,14 +228,14 @@ async def test_a_body_that_is_no_object_is_refused(
     assert refusal(await http.post("/v1/api-keys", content=content, headers=headers)) == expected
 
 
-async def test_a_name_of_255_characters_is_kept_as_sent(
+async def test_a_name_of_255_characters_is_stored_as_sent(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     name = " " + "ü" * 254
     assert (await create(http, workspace, name=name)).json()["name"] == name
 
 
-async def test_invariant_10_another_workspaces_account_is_unknown_as_one_that_does_not_exist(
+async def test_invariant_10_another_workspaces_account_is_handled_like_an_unknown_one(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     foreign, absent = (await make_workspace(database)).account_id, uuid4()
@@ -244,22 +251,22 @@ async def test_invariant_10_another_workspaces_account_is_unknown_as_one_that_do
     assert len(await listed(http, workspace)) == 1
 
 
-async def test_a_workspace_has_no_more_keys_than_it_may_and_revoked_ones_do_not_count(
+async def test_the_number_of_keys_is_limited_and_revoked_keys_do_not_count(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     answers = await asyncio.gather(
-        *(create(http, workspace, name=str(number)) for number in range(2 * MOST_KEYS))
+        *(create(http, workspace, name=str(number)) for number in range(2 * MAX_KEYS))
     )
-    made = [answer.json()["id"] for answer in answers if answer.status_code == 201]
-    assert len(made) == MOST_KEYS - 1  # and the one that asks
+    created = [answer.json()["id"] for answer in answers if answer.status_code == 201]
+    assert len(created) == MAX_KEYS - 1  # and the caller's own key
     refused = next(answer for answer in answers if answer.status_code != 201)
     assert refusal(refused) == (409, "too_many_api_keys")
-    assert refused.json()["detail"]["limit"] == MOST_KEYS
-    assert (await revoke(http, workspace, made[0])).status_code == 204
+    assert refused.json()["detail"]["limit"] == MAX_KEYS
+    assert (await revoke(http, workspace, created[0])).status_code == 204
     assert (await create(http, workspace, name="another")).status_code == 201
 
 
-async def test_a_key_gives_no_scope_and_no_account_that_it_lacks(
+async def test_a_key_cannot_grant_a_scope_or_account_that_it_lacks(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     own, other = workspace.account_id, await workspace.add_account()
@@ -285,17 +292,17 @@ async def test_a_key_gives_no_scope_and_no_account_that_it_lacks(
     assert refusal(unknown) == (
         403,
         "account_not_permitted",
-    )  # nothing is told of whether it exists
+    )  # the answer does not reveal whether it exists
     assert (
         await create(http, narrow, name="x", pinterest_account_ids=[str(own)])
     ).status_code == 201
 
 
-async def test_a_change_changes_what_is_given_and_nothing_else(
+async def test_a_change_affects_only_the_fields_that_are_sent(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     key = await key_of(workspace, Scope.READ, account_ids=[workspace.account_id])
-    for _ in range(2):  # again, it is the same
+    for _ in range(2):  # a repetition has the same answer
         answer = await change(http, workspace, key.id, name="renamed")
         shown = APIKeyResponse.model_validate(answer.json())
         assert (shown.name, shown.scopes, shown.pinterest_account_ids) == (
@@ -331,7 +338,7 @@ async def test_a_change_changes_what_is_given_and_nothing_else(
     ],
     ids=str,
 )
-async def test_a_change_of_nothing_or_to_nonsense_is_422(
+async def test_an_empty_or_invalid_change_is_422(
     http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
 ) -> None:
     (before,) = await listed(http, workspace)
@@ -352,7 +359,7 @@ async def test_a_change_to_an_unknown_account_is_422(
     ) == (422, "account_not_found")
 
 
-async def test_a_change_holds_within_the_caches_seconds(
+async def test_a_change_takes_effect_within_the_cache_time(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     other = await workspace.add_account()
@@ -369,12 +376,12 @@ async def test_a_change_holds_within_the_caches_seconds(
     await eventually(is_narrowed, seconds=CACHE_SECONDS + 5)
 
 
-async def test_a_key_neither_changes_a_wider_one_nor_itself_into_one(
+async def test_a_key_cannot_change_a_key_with_more_rights_or_extend_its_own(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     wide = await key_of(workspace)
     plain = await key_of(workspace, Scope.READ, Scope.WRITE)
-    assert refusal(await change(http, plain, wide.id, name="mine now")) == (
+    assert refusal(await change(http, plain, wide.id, name="renamed")) == (
         403,
         "insufficient_scope",
     )
@@ -390,18 +397,18 @@ async def test_a_key_neither_changes_a_wider_one_nor_itself_into_one(
     assert (await change(http, plain, plain.id, name="myself", scopes=["read"])).status_code == 200
 
 
-async def test_a_key_with_a_list_sees_and_touches_only_keys_within_it(
+async def test_a_key_with_a_list_of_accounts_sees_and_changes_only_keys_within_it(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     own, other = workspace.account_id, await workspace.add_account()
     mine = await key_of(workspace, account_ids=[own], name="mine")
     within = await key_of(workspace, Scope.READ, account_ids=[own], name="within")
-    beyond = [
-        await key_of(workspace, account_ids=ids, name="beyond")
+    outside = [
+        await key_of(workspace, account_ids=ids, name="outside")
         for ids in (None, [other], [own, other])
     ]
     assert [key["name"] for key in await listed(http, mine)] == ["mine", "within"]
-    for key_id in (*(key.id for key in beyond), uuid4(), "nothing"):
+    for key_id in (*(key.id for key in outside), uuid4(), "nothing"):
         assert refusal(await change(http, mine, key_id, name="x")) == (404, "not_found")
         assert refusal(await revoke(http, mine, key_id)) == (404, "not_found")
     assert (await revoke(http, mine, within.id)).status_code == 204
@@ -412,16 +419,16 @@ async def test_invariant_10_another_workspaces_keys_do_not_exist(
 ) -> None:
     owner = await make_workspace(database)
     key = await key_of(owner)
-    assert [one["name"] for one in await listed(http, workspace)] == ["test"]
+    assert [key["name"] for key in await listed(http, workspace)] == ["test"]
     for attempt in (change(http, workspace, key.id, name="x"), revoke(http, workspace, key.id)):
         assert refusal(await attempt) == (404, "not_found")
-    assert [(one["name"], one["revoked_at"]) for one in await listed(http, owner)] == [
+    assert [(key["name"], key["revoked_at"]) for key in await listed(http, owner)] == [
         ("test", None),
         ("test", None),
     ]
 
 
-async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_in_the_list(
+async def test_a_revoked_key_stops_working_within_the_cache_time_and_stays_in_the_list(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     key = await key_of(workspace)
@@ -439,7 +446,7 @@ async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_i
     assert refusal(await change(http, workspace, key.id, name="x")) == (409, "api_key_revoked")
 
 
-async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
+async def test_the_latest_revoked_keys_are_listed_for_thirty_days(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     """A loop that creates and revokes keys must not make the list long."""
@@ -469,14 +476,14 @@ async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
     times = [key["revoked_at"] for key in await listed(http, mine)][:-1]
     assert times == sorted(
         times, reverse=True
-    )  # in the order in which they were made, the other way round
+    )  # newest first: the reverse of the order of creation
     assert datetime.fromisoformat(times[0]) - datetime.fromisoformat(times[-1]) == (
         MAX_REVOKED - 1
     ) * timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.WRITE])
-async def test_revoking_wants_the_destructive_scope(
+async def test_revoking_requires_the_destructive_scope(
     http: httpx.AsyncClient, workspace: Workspace, scope: Scope
 ) -> None:
     key = await key_of(workspace, scope)
@@ -484,7 +491,7 @@ async def test_revoking_wants_the_destructive_scope(
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.DESTRUCTIVE])
-async def test_making_and_changing_want_the_write_scope(
+async def test_creating_and_changing_require_the_write_scope(
     http: httpx.AsyncClient, workspace: Workspace, scope: Scope
 ) -> None:
     key = await key_of(workspace, scope)
@@ -495,27 +502,27 @@ async def test_making_and_changing_want_the_write_scope(
         assert refusal(await attempt) == (403, "insufficient_scope")
 
 
-async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
+async def test_a_key_that_was_just_revoked_or_restricted_creates_no_key(
     database: Database, workspace: Workspace, repository: KeyRepository
 ) -> None:
-    """Its check may be remembered for some seconds: what is made in them would last."""
+    """Services may accept the cached key for some seconds, but a key that it creates would last."""
     access = AccessRepository(database)
-    keys = KeyService(repository, MOST_KEYS)
+    keys = KeyService(repository, MAX_KEYS)
     key = await key_of(workspace)
-    remembered = await access.find_principal(hash_api_key(key.plain))
-    assert remembered is not None
+    cached = await access.find_principal(hash_api_key(key.plain))
+    assert cached is not None
     async with repository.lock(workspace.id, key.id) as locked:
         await locked.update(key.id, {"scopes": ["read"]})
     for attempt in (
-        keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None),
-        keys.change(remembered, key.id, {"scopes": ["read", "write"]}),
+        keys.create(cached, name="new", scopes=[Scope.READ], account_ids=None),
+        keys.change(cached, key.id, {"scopes": ["read", "write"]}),
     ):
         with pytest.raises(ApiError) as narrowed:
             await attempt
         assert narrowed.value.code == "insufficient_scope"
     await workspace.operator.revoke_key(key.id)
     with pytest.raises(ApiError) as revoked:
-        await keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None)
+        await keys.create(cached, name="new", scopes=[Scope.READ], account_ids=None)
     assert revoked.value.status == 401
     assert [row["name"] for row in await workspace.operator.list_keys(workspace.id)] == [
         "test",
@@ -524,25 +531,25 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
 
 
 @pytest.mark.parametrize("attempt", ["create", "change"])
-async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
+async def test_a_key_that_is_revoked_during_its_request_creates_no_key(
     database: Database, workspace: Workspace, repository: KeyRepository, attempt: str
 ) -> None:
     access = AccessRepository(database)
-    keys = KeyService(repository, MOST_KEYS)
+    keys = KeyService(repository, MAX_KEYS)
     key, other = (
         await key_of(workspace),
         await key_of(workspace, Scope.READ),
     )
-    who = await access.find_principal(hash_api_key(key.plain))
-    assert who is not None
+    caller = await access.find_principal(hash_api_key(key.plain))
+    assert caller is not None
     async with database.transaction() as connection:
         await connection.execute(
             text("update access.api_keys set revoked_at = now() where id = :id"), {"id": key.id}
         )
         trying = asyncio.create_task(
-            keys.create(who, name="heir", scopes=[Scope.READ], account_ids=None)
+            keys.create(caller, name="new", scopes=[Scope.READ], account_ids=None)
             if attempt == "create"
-            else keys.change(who, other.id, {"scopes": ["read", "write"]})
+            else keys.change(caller, other.id, {"scopes": ["read", "write"]})
         )
 
         async def is_waiting() -> bool:
@@ -557,21 +564,23 @@ async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
     ][2:] == [("test", ["read"])]
 
 
-async def test_keys_that_change_each_other_at_once_do_not_deadlock(
+async def test_keys_that_change_each_other_concurrently_do_not_deadlock(
     database: Database, workspace: Workspace, repository: KeyRepository
 ) -> None:
-    keys = KeyService(repository, MOST_KEYS)
-    made = [await key_of(workspace) for _ in range(2)]
-    one, other = (Principal(workspace.id, key.id, frozenset(Scope)) for key in made)
-    changes = [(one, other), (other, one)] * 10
-    await asyncio.gather(*(keys.change(who, whom.key_id, {"name": "x"}) for who, whom in changes))
+    keys = KeyService(repository, MAX_KEYS)
+    created = [await key_of(workspace) for _ in range(2)]
+    first, second = (Principal(workspace.id, key.id, frozenset(Scope)) for key in created)
+    changes = [(first, second), (second, first)] * 10
+    await asyncio.gather(
+        *(keys.change(caller, target.key_id, {"name": "x"}) for caller, target in changes)
+    )
     assert [row["name"] for row in (await workspace.operator.list_keys(workspace.id))[1:]] == [
         "x",
         "x",
     ]
 
 
-async def test_when_a_key_was_last_used_is_told(
+async def test_the_list_has_the_time_of_last_use(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     before = datetime.now(UTC)
@@ -580,20 +589,20 @@ async def test_when_a_key_was_last_used_is_told(
     async def used() -> dict[str, Any]:
         return {key["name"]: key["last_used_at"] for key in await listed(http, workspace)}
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         return (await used())["test"] is not None
 
-    await eventually(is_told)
-    told = await used()
-    assert told["idle"] is None
+    await eventually(is_reported)
+    times = await used()
+    assert times["idle"] is None
     assert (
         before - timedelta(minutes=1)
-        < datetime.fromisoformat(told["test"])
+        < datetime.fromisoformat(times["test"])
         < datetime.now(UTC) + timedelta(minutes=1)
     )
 
 
-async def test_a_use_is_written_once_a_minute_however_many_processes_write_it(
+async def test_many_processes_write_a_use_once_a_minute(
     workspace: Workspace, repository: KeyRepository
 ) -> None:
     async def last_used() -> datetime | None:
@@ -615,7 +624,7 @@ async def test_another_service_reports_used_keys(
     key = await key_of(workspace, name="elsewhere")
     answer = await http.post(
         "/internal/key-usage", json={"key_ids": [str(key.id), str(uuid4())]}
-    )  # one that there is not changes nothing
+    )  # an unknown id is ignored
     assert (answer.status_code, answer.content) == (204, b"")
     used = {key["name"]: key["last_used_at"] for key in await listed(http, workspace)}
     assert used["elsewhere"] is not None
@@ -632,5 +641,5 @@ async def test_another_service_reports_used_keys(
     ],
     ids=["nothing", "none", "no id", "too many", "array"],
 )
-async def test_a_wrong_report_is_422(http: httpx.AsyncClient, body: Any) -> None:
+async def test_an_invalid_report_is_422(http: httpx.AsyncClient, body: Any) -> None:
     assert (await http.post("/internal/key-usage", json=body)).status_code == 422

@@ -1,6 +1,4 @@
-"""What status gets of the record batches on the topic `imports`: all that is its own, and none of
-the rows.
-"""
+"""Status reads its own records of the batches on the topic `imports`, and none of the rows."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,22 +29,21 @@ from tests.support.infrastructure import fresh_topics
 from tests.support.waiting import eventually
 
 ROWS = 20
-OWN = 3
-"""Records of an import that are status' own: the import, the results of its failed row, the
-upload."""
+STATUS_RECORDS = 3
+"""Records of an import that status reads: the import, the results of its failed row, the upload."""
 
 
 @pytest.fixture
 def settings(environment: dict[str, Any], kafka: str) -> Iterator[ServiceSettings]:
-    """Topics of the test's own."""
+    """Settings with new topics for each test."""
     with fresh_topics(kafka) as prefix:
         yield ServiceSettings(**{**environment, "topic_prefix": prefix})
 
 
 class Reader:
-    """Remembers what status' consumer was given, and which values its filter has looked at.
+    """Records the batches of status' consumer and the values that its filter has examined.
 
-    With `dies_after`, it takes only so many batches and fails from then on.
+    With `dies_after`, it accepts only that number of batches, and then fails.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class Reader:
         self._settings = settings
         self._max_records = max_records
         self._dies_after = dies_after
-        self.looked_at: list[bytes | None] = []
+        self.examined: list[bytes | None] = []
         self.batches: list[list[bytes]] = []
         self.is_dead = False
 
@@ -75,8 +72,8 @@ class Reader:
         self.batches.append(decoded)
         return []
 
-    def _wants(self, value: bytes | None) -> bool:
-        self.looked_at.append(value)
+    def _examine(self, value: bytes | None) -> bool:
+        self.examined.append(value)
         return is_for_status(value)
 
     @asynccontextmanager
@@ -87,7 +84,7 @@ class Reader:
                 "status",
                 TopicName.IMPORTS,
                 max_records=self._max_records,
-                record_filter=RecordFilter(topic, self._wants, is_whole_import),
+                record_filter=RecordFilter(topic, self._examine, is_whole_import),
             ),
             self._settings,
             self,
@@ -101,7 +98,7 @@ class Reader:
             await leave_group(self._settings, consumer.group, consumer.group_instance_id)
 
 
-def imported() -> ImportBatch:
+def build_import() -> ImportBatch:
     rows = [submitted() for _ in range(ROWS)]
     rows[7]["title"] = ""
     return build_batch(
@@ -117,8 +114,8 @@ def imported() -> ImportBatch:
     )
 
 
-def own(*batches: ImportBatch) -> list[bytes]:
-    return [record.value for batch in batches for record in batch.records[:OWN]]
+def status_records(*batches: ImportBatch) -> list[bytes]:
+    return [record.value for batch in batches for record in batch.records[:STATUS_RECORDS]]
 
 
 async def append(settings: ServiceSettings, *batches: Sequence[Record]) -> None:
@@ -133,55 +130,57 @@ async def append(settings: ServiceSettings, *batches: Sequence[Record]) -> None:
             await (await producer.send_batch(batch, topic, partition=0))
 
 
-async def test_status_gets_its_own_records_of_an_import_and_looks_no_further(
+async def test_status_reads_its_records_of_an_import_and_skips_the_rows(
     settings: ServiceSettings,
 ) -> None:
-    first, second = imported(), imported()
+    first, second = build_import(), build_import()
     await append(settings, first.records, second.records)
     async with Reader(settings).reading() as reader:
-        await eventually(lambda: reader.values == own(first, second))
-    assert len(first.records) == OWN + ROWS - 1
-    up_to_the_first_row = [
-        record.value for one in (first, second) for record in one.records[: OWN + 1]
+        await eventually(lambda: reader.values == status_records(first, second))
+    assert len(first.records) == STATUS_RECORDS + ROWS - 1
+    values_up_to_first_row = [
+        record.value for batch in (first, second) for record in batch.records[: STATUS_RECORDS + 1]
     ]
-    assert reader.looked_at == up_to_the_first_row
+    assert reader.examined == values_up_to_first_row
 
 
-async def test_status_gets_its_own_records_of_two_imports_in_one_batch(
+async def test_status_reads_its_records_of_two_imports_in_one_batch(
     settings: ServiceSettings,
 ) -> None:
-    """As a cluster that mirrors topics may put them together."""
-    before, first, second, after = (imported() for _ in range(4))
+    """A cluster that mirrors topics may merge the batches."""
+    before, first, second, after = (build_import() for _ in range(4))
     await append(settings, before.records, [*first.records, *second.records], after.records)
     async with Reader(settings).reading() as reader:
-        await eventually(lambda: reader.values == own(before, first, second, after))
+        await eventually(lambda: reader.values == status_records(before, first, second, after))
 
 
-async def test_status_gets_its_own_records_of_an_import_that_stands_in_two_batches(
+async def test_status_reads_its_records_of_an_import_in_two_batches(
     settings: ServiceSettings,
 ) -> None:
-    """As a cluster that mirrors topics may cut them."""
-    first, second = imported(), imported()
-    cut = OWN - 1
+    """A cluster that mirrors topics may split a batch."""
+    first, second = build_import(), build_import()
+    cut = STATUS_RECORDS - 1
     await append(settings, first.records[:cut], [*first.records[cut:], *second.records])
     async with Reader(settings).reading() as reader:
-        await eventually(lambda: reader.values == own(first, second))
+        await eventually(lambda: reader.values == status_records(first, second))
 
 
-async def test_status_goes_on_in_the_middle_of_a_batch(settings: ServiceSettings) -> None:
-    first, second = imported(), imported()
+async def test_status_continues_in_the_middle_of_a_batch(settings: ServiceSettings) -> None:
+    first, second = build_import(), build_import()
     await append(settings, first.records, second.records)
     async with Reader(settings, max_records=1).reading() as reader:
-        await eventually(lambda: reader.batches == [[value] for value in own(first, second)])
+        await eventually(
+            lambda: reader.batches == [[value] for value in status_records(first, second)]
+        )
 
 
-async def test_status_goes_on_in_the_middle_of_a_batch_after_a_restart(
+async def test_status_continues_in_the_middle_of_a_batch_after_a_restart(
     settings: ServiceSettings,
 ) -> None:
-    first, second = imported(), imported()
+    first, second = build_import(), build_import()
     await append(settings, first.records, second.records)
     async with Reader(settings, max_records=1, dies_after=1).reading() as reader:
         await eventually(lambda: reader.is_dead)
-    assert reader.values == own(first)[:1]
+    assert reader.values == status_records(first)[:1]
     async with Reader(settings).reading() as restarted:
-        await eventually(lambda: restarted.values == own(first, second)[1:])
+        await eventually(lambda: restarted.values == status_records(first, second)[1:])

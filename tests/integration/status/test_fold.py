@@ -1,5 +1,5 @@
-"""The fold on the real Postgres: counters equal the results, whatever comes in which order and how
-often.
+"""Folds on the real Postgres: counters equal the results, however often records are delivered, and
+in whatever order.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ async def test_a_job_with_some_outcomes_is_processing(store: JobRepository) -> N
         ((failed(1), failed(2)), ("failed", 2, 0, 0, 2)),
     ],
 )
-async def test_invariant_5_a_job_ends_exactly_when_all_rows_have(
+async def test_invariant_5_a_job_ends_exactly_when_all_rows_have_settled(
     store: JobRepository, results: tuple[RowResult, ...], expected: tuple[object, ...]
 ) -> None:
     job = import_accepted(total_rows=2)
@@ -93,7 +93,7 @@ async def test_invariant_5_a_job_ends_exactly_when_all_rows_have(
     assert row["completed_at"] is not None
 
 
-async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobRepository) -> None:
+async def test_invariant_5_a_redelivered_batch_changes_no_counter(store: JobRepository) -> None:
     job = import_accepted(total_rows=3)
     batch = (job, rows_settled(job, created(1), failed(2)))
     await folded(store, *batch)
@@ -102,7 +102,7 @@ async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobReposi
     assert await job_of(store, job) == before
 
 
-async def test_outcomes_before_their_import_are_kept_and_invisible(
+async def test_outcomes_before_their_import_are_stored_but_not_visible(
     store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=1)
@@ -120,7 +120,7 @@ async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobRepository) ->
     assert counters(await job_of(store, job)) == ("failed", 1, 0, 0, 1)
 
 
-async def test_results_come_in_row_order_with_all_they_carry(store: JobRepository) -> None:
+async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepository) -> None:
     job = import_accepted(total_rows=3)
     existing = RowResult(
         row_number=2,
@@ -146,7 +146,7 @@ async def test_results_come_in_row_order_with_all_they_carry(store: JobRepositor
     assert results[2]["error_message"] == "title: Field required"
 
 
-async def test_what_is_folded_late_lies_between_others_in_row_order(store: JobRepository) -> None:
+async def test_late_results_are_sorted_into_row_order(store: JobRepository) -> None:
     job = import_accepted(total_rows=6)
     for rows in ((1, 3, 6), (2, 3, 4), (5, 6)):
         await folded(store, job, rows_settled(job, *map(created, rows)))
@@ -155,14 +155,14 @@ async def test_what_is_folded_late_lies_between_others_in_row_order(store: JobRe
     assert counters(row) == ("completed", 6, 6, 0, 0)
 
 
-async def test_results_are_kept_whatever_they_say(store: JobRepository) -> None:
+async def test_results_with_any_characters_are_stored(store: JobRepository) -> None:
     job = import_accepted(total_rows=1)
-    told = replace(failed(1), error_message='a\0"b\\ lämp \U0001f4cc')
-    await folded(store, job, rows_settled(job, told))
-    assert (await job_of(store, job))["results"][0]["error_message"] == told.error_message
+    result = replace(failed(1), error_message='a\0"b\\ lämp \U0001f4cc')
+    await folded(store, job, rows_settled(job, result))
+    assert (await job_of(store, job))["results"][0]["error_message"] == result.error_message
 
 
-async def test_invariant_5_the_database_itself_refuses_counters_that_are_not_its_rows(
+async def test_invariant_5_the_database_rejects_counters_that_differ_from_the_settled_rows(
     store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=3)
@@ -204,7 +204,7 @@ async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(
+async def test_invariant_5_batches_of_any_size_order_and_repetition_give_the_same_job(
     store: JobRepository, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -213,13 +213,13 @@ async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(
     events: list[Foldable] = [
         job,
         *(
-            RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=[one])
-            for one in results
+            RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=[result])
+            for result in results
         ),
     ]
     stream = events * 3
     rng.shuffle(stream)
-    seen = 0
+    last_processed = 0
     while stream:
         size = rng.randint(1, 5)
         await folded(store, *stream[:size])
@@ -228,14 +228,16 @@ async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(
         if row is not None:
             processed = row["created_rows"] + row["existing_rows"] + row["failed_rows"]
             assert processed == len(orjson.loads(row["results"]))
-            assert processed >= seen
+            assert processed >= last_processed
             assert (row["completed_at"] is not None) == (processed == 12)
-            seen = processed
+            last_processed = processed
     failures = sum(result.status is RowStatus.FAILED for result in results)
     assert counters(await job_of(store, job))[2:] == (12 - failures, 0, failures)
 
 
-async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobRepository) -> None:
+async def test_a_fold_of_maximum_size_takes_less_than_half_the_timeout(
+    store: JobRepository,
+) -> None:
     jobs = [import_accepted(total_rows=500) for _ in range(MAX_FOLDED_ROWS // 500)]
     settled = [
         rows_settled(job, *[created(row, idempotency_key=f"key-{row}") for row in range(1, 501)])
@@ -246,20 +248,20 @@ async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobReposit
     assert counters(await job_of(store, jobs[-1])) == ("completed", 500, 500, 0, 0)
 
 
-async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_for_postgres(
+async def test_a_slow_announcement_is_not_mistaken_for_a_silent_postgres(
     database: Database, store: JobRepository
 ) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job, rows_settled(job, created(1)))
     hasty = JobRepository(Database(database.engine, timeout_seconds=0.3))
-    claim_unannounced = hasty.claim_unannounced(10, extra_timeout_seconds=5)
-    await claim_unannounced.__aenter__()
-    await asyncio.sleep(0.4)  # longer than the database may take: that is the scenario
+    unannounced = hasty.claim_unannounced(10, extra_timeout_seconds=5)
+    await unannounced.__aenter__()
+    await asyncio.sleep(0.4)  # longer than the database's timeout
     silent = BrokerUnavailable("silent")
-    assert not await claim_unannounced.__aexit__(BrokerUnavailable, silent, None)
+    assert not await unannounced.__aexit__(BrokerUnavailable, silent, None)
 
 
-async def test_invariant_10_another_workspaces_outcome_neither_hides_the_job_nor_shows_it(
+async def test_invariant_10_another_workspaces_outcome_neither_hides_nor_reveals_the_job(
     store: JobRepository,
 ) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()
@@ -270,27 +272,27 @@ async def test_invariant_10_another_workspaces_outcome_neither_hides_the_job_nor
     assert await store.find_job(stranger, job.job_id) is Missing.FOREIGN
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-async def test_invariant_5_a_request_that_newer_rules_reject_stays_the_job_that_was_committed(
-    store: JobRepository, *, at_once: bool
+@pytest.mark.parametrize("in_one_batch", [True, False])
+async def test_invariant_5_a_committed_job_stays_if_newer_rules_reject_its_request(
+    store: JobRepository, *, in_one_batch: bool
 ) -> None:
     job = import_accepted(total_rows=1, source_filename="a.csv")
-    judged_again = ImportRejected(
+    rejected_later = ImportRejected(
         job_id=job.job_id,
         workspace_id=job.workspace_id,
         accepted_at=NOON,
         error_code="invalid_payload",
         error_message="stricter",
     )
-    events = (job, judged_again, rows_settled(job, created(1)))
-    for batch in [events] if at_once else [[event] for event in events]:
+    events = (job, rejected_later, rows_settled(job, created(1)))
+    for batch in [events] if in_one_batch else [[event] for event in events]:
         await folded(store, *batch)
     row = await job_of(store, job)
     assert counters(row) == ("completed", 1, 1, 0, 0)
     assert (row["source_filename"], row["error_message"]) == ("a.csv", None)
 
 
-async def test_invariant_8_an_outcome_of_more_rows_than_the_job_has_is_refused(
+async def test_invariant_8_results_of_more_rows_than_the_job_has_are_rejected(
     store: JobRepository,
 ) -> None:
     job = import_accepted(total_rows=1)

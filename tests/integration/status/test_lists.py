@@ -1,4 +1,4 @@
-"""The list of imports: filters, pages by cursor, and how far it goes."""
+"""Lists of imports: filters, pages by cursor, and the limits."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -24,12 +24,10 @@ from tests.support.listing import listed, principal
 MINUTE = timedelta(minutes=1)
 
 
-async def imported(
+async def store_imports(
     database: Database, count: int, workspace_id: UUID | None = None, at: datetime = NOON
 ) -> list[ImportAccepted]:
-    """So many imports, two of each minute; every third one's rows have settled, every second is
-    CSV.
-    """
+    """Stores imports, two for each minute. Every third has settled rows, every second is CSV."""
     workspace_id = workspace_id or uuid4()
     jobs = [
         import_accepted(
@@ -53,17 +51,17 @@ def newest_first(jobs: Sequence[ImportAccepted]) -> list[UUID]:
     ]
 
 
-async def all_pages(database: Database, workspace_id: UUID, **asked: Any) -> list[UUID]:
-    page = await listed(database, workspace_id, **asked)
+async def all_pages(database: Database, workspace_id: UUID, **query: Any) -> list[UUID]:
+    page = await listed(database, workspace_id, **query)
     ids = [row["job_id"] for row in page.rows]
     while page.next_cursor is not None:
-        page = await listed(database, workspace_id, **asked, cursor=write_cursor(page.next_cursor))
+        page = await listed(database, workspace_id, **query, cursor=write_cursor(page.next_cursor))
         ids += [row["job_id"] for row in page.rows]
     return ids
 
 
 @pytest.mark.parametrize(
-    ("asked", "picked"),
+    ("query", "expected_slice"),
     [
         ({}, slice(None)),
         ({"status": "completed"}, slice(0, None, 3)),
@@ -75,37 +73,37 @@ async def all_pages(database: Database, workspace_id: UUID, **asked: Any) -> lis
     ],
     ids=str,
 )
-async def test_imports_are_found_page_by_page(
-    database: Database, asked: dict[str, str], picked: slice
+async def test_imports_are_listed_and_filtered_page_by_page(
+    database: Database, query: dict[str, str], expected_slice: slice
 ) -> None:
-    jobs = await imported(database, 25)
-    await imported(database, 25)  # another workspace's
-    expected = newest_first(jobs[picked])
-    assert await all_pages(database, jobs[0].workspace_id, limit=4, **asked) == expected
-    page = await listed(database, jobs[0].workspace_id, limit=2, offset=3, **asked)
+    jobs = await store_imports(database, 25)
+    await store_imports(database, 25)  # another workspace's
+    expected = newest_first(jobs[expected_slice])
+    assert await all_pages(database, jobs[0].workspace_id, limit=4, **query) == expected
+    page = await listed(database, jobs[0].workspace_id, limit=2, offset=3, **query)
     assert ([row["job_id"] for row in page.rows], page.total) == (expected[3:5], len(expected))
 
 
-async def test_imports_that_come_in_move_no_page(database: Database) -> None:
-    jobs = await imported(database, 10)
+async def test_new_imports_do_not_shift_pages(database: Database) -> None:
+    jobs = await store_imports(database, 10)
     workspace_id = jobs[0].workspace_id
     first = await listed(database, workspace_id, limit=5)
     assert first.next_cursor is not None
-    await imported(database, 5, workspace_id, NOON + 100 * MINUTE)
+    await store_imports(database, 5, workspace_id, NOON + 100 * MINUTE)
     second = await listed(database, workspace_id, limit=5, cursor=write_cursor(first.next_cursor))
     assert [row["job_id"] for row in (*first.rows, *second.rows)] == newest_first(jobs)
     assert (second.next_cursor, second.total) == (None, None)
 
 
-async def test_a_page_looks_at_and_counts_no_more_than_it_may(database: Database) -> None:
-    jobs = await imported(database, 25)
-    who = principal(jobs[0].workspace_id)
+async def test_a_page_respects_the_scan_limit_and_the_count_limit(database: Database) -> None:
+    jobs = await store_imports(database, 25)
+    caller = principal(jobs[0].workspace_id)
     lists = ImportLists(Paginator(database, ListSettings(list_scan_limit=10, list_count_limit=5)))
-    assert (await lists.list_imports(who, ImportFilters(limit=3))).total is None
-    with pytest.raises(ApiError) as refused:
-        await lists.list_imports(who, ImportFilters(status="failed"))
-    assert refused.value.code is ErrorCode.SEARCH_TOO_WIDE
+    assert (await lists.list_imports(caller, ImportFilters(limit=3))).total is None
+    with pytest.raises(ApiError) as error:
+        await lists.list_imports(caller, ImportFilters(status="failed"))
+    assert error.value.code is ErrorCode.SEARCH_TOO_WIDE
     narrower = await lists.list_imports(
-        who, ImportFilters(status="failed", since=refused.value.details["reached"])
+        caller, ImportFilters(status="failed", since=error.value.details["reached"])
     )
     assert narrower.total == 0

@@ -1,6 +1,4 @@
-"""The status service as a whole: folds what stands on the topics, answers over HTTP, announces what
-ended.
-"""
+"""The whole status service: it folds records, answers over HTTP and announces completed jobs."""
 
 import asyncio
 import json
@@ -66,15 +64,15 @@ class Status:
     async def job(
         self, workspace: Workspace, job_id: UUID, prefer: str = "wait=10"
     ) -> dict[str, Any]:
-        """The job once it is there: its id need not be one that the service waits for."""
+        """Waits for the job and returns it. The service itself waits only for young ids."""
 
-        async def there() -> dict[str, Any] | None:
+        async def find() -> dict[str, Any] | None:
             answer = await self.http.get(
                 f"/v1/pins/imports/{job_id}", headers={**workspace.headers, "Prefer": prefer}
             )
             return dict(answer.json()) if answer.status_code == HTTPStatus.OK else None
 
-        return await eventually(there)
+        return await eventually(find)
 
     async def announced(self, job_id: UUID) -> list[dict[str, Any]]:
         records = await records_of(self._kafka, self._prefix, TopicName.JOB_EVENTS)
@@ -94,7 +92,7 @@ NOBODY = "http://127.0.0.1:1"
 @pytest.fixture(scope="module")
 def settings(kafka: str, topic_prefix: str, database_url: str) -> StatusSettings:
     return StatusSettings(
-        ingest_url=NOBODY,  # at the usual port a local stack may be listening
+        ingest_url=NOBODY,  # on the default port a local stack may be listening
         publisher_url=NOBODY,
         webhooks_url=NOBODY,
         access_url=NOBODY,
@@ -136,7 +134,7 @@ async def _processed(status: Status, workspace: Workspace, job_id: UUID, count: 
     return answer.status_code == 200 and answer.json()["processed_rows"] == count
 
 
-async def test_a_job_that_ended_is_announced_once_folded_again_or_not(
+async def test_a_completed_job_is_announced_once_even_if_it_is_folded_again(
     status: Status, workspace: Workspace
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1, request_id="req-1")
@@ -162,9 +160,9 @@ async def test_an_announcement_is_a_cloudevent_keyed_by_the_workspace(
     await status.deliver(job, rows_settled(job, failed(1)))
     await eventually(lambda: status.announced(job.job_id), every=0.1)
     (record,) = [
-        one
-        for one in await status.records(TopicName.JOB_EVENTS)
-        if str(job.job_id).encode() in (one.value or b"")
+        record
+        for record in await status.records(TopicName.JOB_EVENTS)
+        if str(job.job_id).encode() in (record.value or b"")
     ]
     headers = {name: value.decode() for name, value in record.headers}
     assert record.key == str(workspace.id).encode()
@@ -200,23 +198,23 @@ async def test_a_rejected_request_is_a_failed_job_and_announced(
     )
 
 
-async def test_invariant_8_what_cannot_be_folded_moves_aside_and_the_rest_counts(
+async def test_invariant_8_unfoldable_records_become_dead_letters_and_the_rest_counts(
     status: Status, workspace: Workspace
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=2)
-    refused = import_accepted(source_filename="a\0b")  # Postgres takes no NUL in a text
+    rejected = import_accepted(source_filename="a\0b")  # Postgres can't store NUL in a text
     await status.deliver_bytes(TopicName.OUTCOMES, b"garbage")
     await status.deliver_bytes(TopicName.IMPORTS, b'{"kind":"i","type":"unheard_of"}')
-    await status.deliver(refused)
+    await status.deliver(rejected)
     await status.deliver(job, rows_settled(job, created(1), created(2)))
     assert (await status.job(workspace, job.job_id))["created_rows"] == 2
 
-    async def given_up() -> bool:
+    async def has_letters() -> bool:
         letters = await status.records(TopicName.DEAD_LETTERS)
         codes = sorted(dict(letter.headers)["pinflow-error-code"] for letter in letters)
         return codes == [b"invalid_record", b"invalid_record", b"record_refused"]
 
-    await eventually(given_up, every=0.1)
+    await eventually(has_letters, every=0.1)
 
 
 async def test_jobs_are_listed_newest_first_and_filtered(
@@ -265,18 +263,18 @@ async def test_invariant_10_another_workspaces_job_is_not_found(
     assert (await status.http.get("/v1/pins/imports", headers=other.headers)).json() == []
 
 
-async def told(http: httpx.AsyncClient, workspace: Workspace, job_id: UUID) -> tuple[int, str]:
-    """How a GET of a job that is missing is answered."""
+async def get_missing(
+    http: httpx.AsyncClient, workspace: Workspace, job_id: UUID
+) -> tuple[int, str]:
+    """Gets a missing job. Returns the answer's status and code."""
     answer = await http.get(f"/v1/pins/imports/{job_id}", headers=workspace.headers)
     return answer.status_code, answer.json()["detail"]["code"]
 
 
-async def test_a_young_job_that_nobody_knows_is_never_said_to_be_absent(
+async def test_an_unknown_young_job_is_503_and_not_404(
     status: Status, workspace: Workspace
 ) -> None:
-    """Its import may have been answered `acceptance_unknown`, and stand in Kafka some minutes
-    later.
-    """
+    """Kafka may append its import minutes after the answer `acceptance_unknown`."""
     job = import_accepted(
         job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1
     )
@@ -288,26 +286,24 @@ async def test_a_young_job_that_nobody_knows_is_never_said_to_be_absent(
     assert (await status.job(workspace, job.job_id, "wait=0"))["total_rows"] == 1
 
 
-async def test_a_young_job_that_appears_while_it_is_asked_for_is_answered(
+async def test_a_young_job_that_is_folded_during_the_request_is_returned(
     status: Status, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # on a busy machine, a fold may take longer than 2 s
+    # On a busy machine a fold may take longer than 2 s
     monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 20)
     job = import_accepted(
         job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1
     )
-    asked = asyncio.create_task(
+    request = asyncio.create_task(
         status.http.get(f"/v1/pins/imports/{job.job_id}", headers=workspace.headers)
     )
     await status.deliver(job)
-    answer = await asked
+    answer = await request
     assert (answer.status_code, answer.json()["total_rows"]) == (200, 1)
 
 
-async def test_an_old_job_that_nobody_knows_is_not_found(
-    status: Status, workspace: Workspace
-) -> None:
-    assert await told(
+async def test_an_unknown_old_job_is_not_found(status: Status, workspace: Workspace) -> None:
+    assert await get_missing(
         status.http, workspace, new_job_id(datetime.now(UTC) - timedelta(minutes=6))
     ) == (404, "not_found")
 
@@ -320,11 +316,14 @@ async def test_invariant_10_another_workspaces_young_job_is_not_found_at_once(
     )
     await status.deliver(job)
     await status.job(workspace, job.job_id, "wait=0")
-    monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 3600)  # it is not waited for
-    assert await told(status.http, await make_workspace(database), job.job_id) == (404, "not_found")
+    monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 3600)  # the request must not wait
+    assert await get_missing(status.http, await make_workspace(database), job.job_id) == (
+        404,
+        "not_found",
+    )
 
 
-async def test_any_replica_answers_for_what_another_has_folded(
+async def test_any_replica_returns_jobs_that_another_has_folded(
     status: Status, workspace: Workspace, settings: StatusSettings
 ) -> None:
     async with running(create_app(settings.model_copy(update={"replica": "1"}))) as second:
@@ -338,24 +337,24 @@ async def test_any_replica_answers_for_what_another_has_folded(
         other = Status(
             second, status.producer, settings.kafka_bootstrap_servers, settings.topic_prefix
         )
-        for one in (status, other):
-            assert [(await one.job(workspace, job.job_id, "wait=0"))["id"] for job in jobs] == [
+        for replica in (status, other):
+            assert [(await replica.job(workspace, job.job_id, "wait=0"))["id"] for job in jobs] == [
                 str(job.job_id) for job in jobs
             ]
 
 
-async def test_an_upload_is_kept_beside_its_import(
+async def test_an_upload_is_stored_with_its_import(
     status: Status, workspace: Workspace, database: Database
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
-    about = FileUploaded(
+    header = FileUploaded(
         job_id=job.job_id, workspace_id=workspace.id, format=UploadFormat.CSV, size=5
     )
     content = bytes(cramjam.zstd.compress(b"title"))
     await status.deliver(job)
     await status.deliver_bytes(
         TopicName.IMPORTS,
-        encode(about) + b"\n" + content,
+        encode(header) + b"\n" + content,
         str(job.job_id).encode(),
     )
     kept = text("select workspace_id, content from status.uploads where job_id = :id").bindparams(
@@ -367,7 +366,7 @@ async def test_an_upload_is_kept_beside_its_import(
     }
 
 
-async def test_rows_and_unknown_kinds_are_not_for_status(
+async def test_status_skips_rows_and_records_of_unknown_kinds(
     status: Status, workspace: Workspace
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
@@ -381,9 +380,11 @@ async def test_rows_and_unknown_kinds_are_not_for_status(
     assert len(await status.records(TopicName.DEAD_LETTERS)) == letters
 
 
-async def test_readiness_names_who_is_away(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_readiness_names_the_services_without_an_answer(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def another_client(*_: object, **__: object) -> None:
-        raise AssertionError("a client for each check: with a TLS context of its own")
+        raise AssertionError("Each check created an HTTP client, with its own TLS context.")
 
     monkeypatch.setattr(httpx.AsyncClient, "__init__", another_client)
     answer = await status.http.get("/readyz")

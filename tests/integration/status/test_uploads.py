@@ -1,5 +1,5 @@
-"""Uploads on the real Postgres: kept as they came, once, under their workspace, for as long as they
-are to be.
+"""Uploads on the real Postgres: stored as sent, once, under their workspace, until their retention
+ends.
 """
 
 import itertools
@@ -36,7 +36,7 @@ AGE = text("update status.uploads set uploaded_at = now() - :age where job_id = 
 
 
 class Status:
-    """The service without Kafka."""
+    """The status service without Kafka."""
 
     def __init__(self, database: Database) -> None:
         self.store = JobRepository(database)
@@ -45,16 +45,14 @@ class Status:
         self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
 
     async def fold(self, values: Sequence[bytes]) -> list[tuple[bytes | None, str]]:
-        """Folds one batch of records of the topic `imports`; returns what became dead letters, and
-        why.
-        """
+        """Folds a batch of the topic `imports`. Returns the dead letters and their codes."""
         decoded, poison = self._handler.decode(
             [build_consumer_record(TopicName.IMPORTS, value) for value in values]
         )
         letters = [*poison, *await self._handler.process(decoded, poison, Advance())]
         return [(letter.record.value, letter.reason.code) for letter in letters]
 
-    async def kept(self, *job_ids: UUID) -> list[Row]:
+    async def stored_uploads(self, *job_ids: UUID) -> list[Row]:
         return await self.database.fetch_all(UPLOADS.bindparams(ids=list(job_ids)))
 
     async def age(self, age: timedelta, *job_ids: UUID) -> None:
@@ -74,8 +72,9 @@ def status(database: Database) -> Status:
 def imported(
     data: bytes = CSV, *, job_id: UUID | None = None, workspace_id: UUID | None = None
 ) -> tuple[UUID, UUID, list[bytes]]:
-    """An import of one failed row with its upload: job, workspace, and what status gets of its
-    batch.
+    """Builds an import of one failed row with its upload.
+
+    Returns the job's id, the workspace's id and the records that status reads.
     """
     job_id, workspace_id = job_id or uuid4(), workspace_id or uuid4()
     batch = build_batch(
@@ -92,7 +91,7 @@ def imported(
     return job_id, workspace_id, [record.value for record in batch.records]
 
 
-def unpacked(upload: Row) -> bytes:
+def decompress(upload: Row) -> bytes:
     return bytes(cramjam.zstd.decompress(upload["content"]))
 
 
@@ -100,11 +99,11 @@ def uploads_of(values: Sequence[bytes]) -> list[bytes]:
     return [value for value in values if is_upload(value)]
 
 
-async def test_an_upload_is_kept_byte_for_byte(status: Status) -> None:
+async def test_an_upload_is_stored_byte_for_byte(status: Status) -> None:
     job_id, workspace_id, values = imported()
     assert await status.fold(values) == []
-    (upload,) = await status.kept(job_id)
-    assert unpacked(upload) == CSV
+    (upload,) = await status.stored_uploads(job_id)
+    assert decompress(upload) == CSV
     assert (upload["workspace_id"], upload["format"], upload["size"]) == (
         workspace_id,
         "csv",
@@ -112,34 +111,34 @@ async def test_an_upload_is_kept_byte_for_byte(status: Status) -> None:
     )
 
 
-async def test_an_upload_that_is_delivered_twice_is_kept_once(status: Status) -> None:
+async def test_an_upload_that_is_delivered_twice_is_stored_once(status: Status) -> None:
     job_id, _, values = imported()
     for batch in (values, values, [*values, *values]):
         assert await status.fold(batch) == []
-    assert [unpacked(upload) for upload in await status.kept(job_id)] == [CSV]
+    assert [decompress(upload) for upload in await status.stored_uploads(job_id)] == [CSV]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-async def test_an_upload_is_kept_before_its_import_and_after_it(
+async def test_an_upload_can_be_folded_before_or_after_its_import(
     status: Status, order: tuple[int, ...]
 ) -> None:
     job_id, workspace_id, values = imported()
     for index in order:
         assert await status.fold([values[index]]) == []
-    assert [unpacked(upload) for upload in await status.kept(job_id)] == [CSV]
+    assert [decompress(upload) for upload in await status.stored_uploads(job_id)] == [CSV]
     job = await status.store.find_job(workspace_id, job_id)
     assert not isinstance(job, Missing)
     assert (job["total_rows"], job["failed_rows"], job["status"]) == (1, 1, "failed")
 
 
-async def test_an_upload_alone_is_no_job(status: Status) -> None:
+async def test_an_upload_without_its_import_is_not_a_job(status: Status) -> None:
     job_id, workspace_id, values = imported()
     await status.fold(uploads_of(values))
     assert await status.store.find_job(workspace_id, job_id) is Missing.UNKNOWN
 
 
 @pytest.mark.parametrize("stray_first", [True, False])
-async def test_invariant_10_an_upload_that_names_another_workspace_is_kept_under_that_one(
+async def test_invariant_10_an_upload_is_stored_under_the_workspace_that_it_names(
     status: Status, *, stray_first: bool
 ) -> None:
     job_id, owner, values = imported(b"the owner's")
@@ -147,32 +146,34 @@ async def test_invariant_10_an_upload_that_names_another_workspace_is_kept_under
     stray = uploads_of(others)
     for batch in (stray, values) if stray_first else (values, stray):
         assert await status.fold(batch) == []
-    found = {upload["workspace_id"]: unpacked(upload) for upload in await status.kept(job_id)}
-    assert found == {owner: b"the owner's", stranger: b"the stranger's"}
+    contents = {
+        upload["workspace_id"]: decompress(upload) for upload in await status.stored_uploads(job_id)
+    }
+    assert contents == {owner: b"the owner's", stranger: b"the stranger's"}
 
 
-async def test_the_largest_upload_is_kept(status: Status) -> None:
+async def test_an_upload_of_maximum_size_is_stored(status: Status) -> None:
     data = os.urandom(6 * MEBIBYTE)
     imports = [imported(data) for _ in range(4)]
     assert await status.fold([value for _, _, values in imports for value in values]) == []
     for job_id, _, _ in imports:
-        (upload,) = await status.kept(job_id)
-        assert unpacked(upload) == data
+        (upload,) = await status.stored_uploads(job_id)
+        assert decompress(upload) == data
 
 
-async def test_invariant_8_an_upload_that_postgres_refuses_is_given_up_alone(
+async def test_invariant_8_only_the_upload_that_postgres_rejects_becomes_a_dead_letter(
     status: Status,
 ) -> None:
     imports = [imported() for _ in range(5)]
     values = [value for _, _, values in imports for value in values]
     _, _, (*_, upload) = imported()
-    refused = upload.replace(b'"size":%d' % len(CSV), b'"size":%d' % 2**31)
-    assert await status.fold([*values[:7], refused, *values[7:]]) == [(refused, "record_refused")]
-    assert len(await status.kept(*(job_id for job_id, _, _ in imports))) == 5
+    rejected = upload.replace(b'"size":%d' % len(CSV), b'"size":%d' % 2**31)
+    assert await status.fold([*values[:7], rejected, *values[7:]]) == [(rejected, "record_refused")]
+    assert len(await status.stored_uploads(*(job_id for job_id, _, _ in imports))) == 5
 
 
-async def _clean(status: Status, kept: timedelta) -> list[int]:
-    cleaner, counts = UploadCleaner(status.store, kept), []
+async def _clean(status: Status, retention: timedelta) -> list[int]:
+    cleaner, counts = UploadCleaner(status.store, retention), []
     while count := await cleaner.delete_old_uploads():
         counts.append(count)
     return counts
@@ -184,12 +185,12 @@ async def test_only_old_uploads_are_deleted(status: Status) -> None:
     await status.age(timedelta(days=30, minutes=1), old)
     await status.age(timedelta(days=29, hours=23), recent)
     await _clean(status, timedelta(days=30))
-    assert await status.kept(old) == []
-    assert len(await status.kept(recent)) == 1
+    assert await status.stored_uploads(old) == []
+    assert len(await status.stored_uploads(recent)) == 1
     assert not isinstance(await status.store.find_job(workspace_id, recent), Missing)
 
 
-async def test_old_uploads_are_deleted_in_portions(status: Status) -> None:
+async def test_old_uploads_are_deleted_in_batches(status: Status) -> None:
     await _clean(status, timedelta(0))
     imports = [imported() for _ in range(2 * MAX_DELETED_UPLOADS + 1)]
     await status.fold([value for _, _, values in imports for value in values])
@@ -197,8 +198,8 @@ async def test_old_uploads_are_deleted_in_portions(status: Status) -> None:
     assert await _clean(status, timedelta(days=1)) == [MAX_DELETED_UPLOADS, MAX_DELETED_UPLOADS, 1]
 
 
-async def test_where_uploads_are_no_longer_kept_all_are_deleted(status: Status) -> None:
+async def test_all_uploads_are_deleted_if_the_retention_is_zero(status: Status) -> None:
     job_id, _, values = imported()
     await status.fold(values)
     await _clean(status, timedelta(0))
-    assert await status.kept(job_id) == []
+    assert await status.stored_uploads(job_id) == []

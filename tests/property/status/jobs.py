@@ -1,4 +1,4 @@
-"""What a job must be, whatever its events did on their way: the pure model of the fold."""
+"""A pure model of the fold: the expected state of a job for any delivery of its events."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,17 +19,18 @@ JobEvent = Import | RowsSettled
 
 @dataclass(slots=True)
 class Job:
-    """The first import that is folded is the job's; of each row the first result.
+    """The expected state of a job.
 
-    Which of those folded at once is first is free.
+    The first folded import event and the first folded result of each row count. Of concurrent
+    folds, any can be the first.
     """
 
     id: UUID
-    known: Import | None = None
+    import_event: Import | None = None
     settled: dict[int, RowResult] = field(default_factory=dict)
     imports: list[Import] = field(default_factory=list)
     results: dict[int, list[RowResult]] = field(default_factory=dict)
-    """Those of the folds under way, one of which may become what counts."""
+    """Results in the current folds, by row. One result of each row may be stored."""
     processed: int = 0
     completed_at: Any = None
 
@@ -40,43 +41,45 @@ class Job:
         for result in event.results:
             self.results.setdefault(result.row_number, []).append(result)
 
-    def resolve(self, kept: Sequence[Row]) -> None:
-        """Take what the table kept: of each row one of its candidates, and what it had before."""
-        found = {row["row_number"]: row["idempotency_key"] for row in kept}
+    def resolve(self, stored: Sequence[Row]) -> None:
+        """Settles rows by the stored results: each must be the earlier result or a candidate."""
+        stored_keys = {row["row_number"]: row["idempotency_key"] for row in stored}
         for number, results in self.results.items():
             if number not in self.settled:
                 self.settled[number] = next(
-                    one for one in results if one.idempotency_key == found[number]
+                    result for result in results if result.idempotency_key == stored_keys[number]
                 )
-        assert found == {number: result.idempotency_key for number, result in self.settled.items()}
+        assert stored_keys == {
+            number: result.idempotency_key for number, result in self.settled.items()
+        }
         self.results.clear()
 
     def check(self, row: Row) -> None:
-        """`row` is the job as its owner gets it."""
-        if self.known is None:
-            self.known = next(one for one in self.imports if _is_of(row, one))
+        """Checks `row`, the job as its workspace reads it."""
+        if self.import_event is None:
+            self.import_event = next(event for event in self.imports if _matches(row, event))
         self.imports.clear()
         counts: Counter[str] = Counter(result.status for result in self.settled.values())
         processed = len(self.settled)
-        assert _is_of(row, self.known)
+        assert _matches(row, self.import_event)
         assert (row["created_rows"], row["existing_rows"], row["failed_rows"]) == (
             counts["created"],
             counts["existing"],
             counts["failed"],
         )
-        assert row["status"] == _status(_total(self.known), processed, counts["failed"])
+        assert row["status"] == _status(_total(self.import_event), processed, counts["failed"])
         assert orjson.loads(row["results"]) == [
             _as_sent(self.settled[number]) for number in sorted(self.settled)
         ]
         assert (row["started_at"] is not None) == (processed > 0)
-        assert (row["completed_at"] is not None) == (processed == _total(self.known))
+        assert (row["completed_at"] is not None) == (processed == _total(self.import_event))
         assert processed >= self.processed
         assert self.completed_at in {None, row["completed_at"]}
         self.processed, self.completed_at = processed, row["completed_at"]
 
 
-def _is_of(row: Row, event: Import) -> bool:
-    told = (
+def _matches(row: Row, event: Import) -> bool:
+    values = (
         row["workspace_id"],
         row["accepted_at"],
         row["total_rows"],
@@ -85,7 +88,7 @@ def _is_of(row: Row, event: Import) -> bool:
         row["error_message"],
     )
     message = event.error_message if isinstance(event, ImportRejected) else None
-    return told == (
+    return values == (
         event.workspace_id,
         event.accepted_at,
         _total(event),

@@ -1,5 +1,6 @@
-"""The fold on the real Postgres against a model: imports, outcomes, uploads in any order, cut and
-repeated in any way, two at once.
+"""Folds on the real Postgres, compared with a model.
+
+Imports, outcomes and uploads come in any order, in any batches, repeated, and two batches at once.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ from tests.property.status.jobs import Import, Job, JobEvent
 from tests.support.factories import NOON, import_accepted
 from tests.support.listing import listed
 
-KEPT = text("""
+RESULTS = text("""
     select job_id, (r->>'row_number')::int as row_number, r->>'idempotency_key' as idempotency_key
     from status.results, json_array_elements(results::json) r where job_id = any(:ids)
 """)
@@ -60,24 +61,22 @@ Produced = JobEvent | CompressedUpload | bytes
 _results = st.lists(
     st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5
 )
-"""Of rows by number; those that the job has not are left out."""
+"""Results by row number. Rows that the job does not have are left out."""
 
 
 class Oddity(Enum):
     REJECTED = auto()
-    JUDGED_AGAIN = auto()
-    """Ingest committed and crashed; a newer version of it, with stricter rules, took the request up
-    again.
-    """
+    REJECTED_LATER = auto()
+    """Ingest committed and crashed. A newer version with stricter rules read the request again."""
     GARBAGE = auto()
     UPLOAD = auto()
     STRAY_UPLOAD = auto()
-    """It names a workspace that the job is not of."""
-    MORE_THAN_ALL = auto()
+    """An upload that names another workspace than the job's."""
+    TOO_MANY_ROWS = auto()
 
 
 class Status:
-    """The service without Kafka."""
+    """The status service without Kafka."""
 
     def __init__(self, pool: Database) -> None:
         self.store = JobRepository(pool)
@@ -86,12 +85,12 @@ class Status:
         self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
 
     async def fold(self, *batches: Sequence[Produced]) -> list[bytes | None]:
-        """Each batch by a consumer of its own, all at the same time.
+        """Folds all batches at the same time, each as if by its own consumer.
 
-        Returns what became dead letters.
+        Returns the values of the dead letters.
         """
         letters = await asyncio.gather(*(self._fold(batch) for batch in batches))
-        return [letter for some in letters for letter in some]
+        return [letter for batch_letters in letters for letter in batch_letters]
 
     async def _fold(self, batch: Sequence[Produced]) -> list[bytes | None]:
         decoded, poison = self._handler.decode([_received(event) for event in batch])
@@ -100,14 +99,14 @@ class Status:
             for letter in [*poison, *await self._handler.process(decoded, poison, Advance())]
         ]
 
-    async def kept(self, ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
+    async def results(self, ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
         rows: dict[UUID, list[Row]] = {job_id: [] for job_id in ids}
-        for row in await self._pool.fetch_all(KEPT.bindparams(ids=list(ids))):
+        for row in await self._pool.fetch_all(RESULTS.bindparams(ids=list(ids))):
             rows[row["job_id"]].append(row)
         return rows
 
     async def uploads(self, ids: Sequence[UUID]) -> dict[tuple[UUID, UUID], bytes]:
-        """The contents by job and workspace."""
+        """Returns the contents by job and workspace."""
         rows = await self._pool.fetch_all(UPLOADS.bindparams(ids=list(ids)))
         return {(row["job_id"], row["workspace_id"]): row["content"] for row in rows}
 
@@ -117,14 +116,14 @@ class Status:
         return [row["job_id"] for row in page.rows]
 
     async def announced(self, ids: set[UUID]) -> list[UUID]:
-        """Those of `ids` that a sweep announces; it announces whatever else has ended too."""
-        told: list[UUID] = []
+        """Announces all completed jobs. Returns those that are in `ids`."""
+        announced: list[UUID] = []
 
         while True:
             async with self.store.claim_unannounced(200) as jobs:
-                told.extend(job["job_id"] for job in jobs if job["job_id"] in ids)
+                announced.extend(job["job_id"] for job in jobs if job["job_id"] in ids)
             if not jobs:
-                return told
+                return announced
 
 
 async def _nothing() -> int:
@@ -141,7 +140,7 @@ def _received(event: Produced) -> Any:
 
 
 class Folding(RuleBasedStateMachine):
-    """`log` has all that was ever produced. A fold takes any of it, in any order, repeatedly."""
+    """Produces events into a log, and folds any of them, in any order, repeatedly."""
 
     jobs: Bundle[ImportAccepted] = Bundle("jobs")
 
@@ -163,10 +162,8 @@ class Folding(RuleBasedStateMachine):
 
     @initialize(target=jobs, results=st.lists(_results, min_size=2, max_size=4))
     def accept_some(self, results: list[list[tuple[int, RowStatus]]]) -> Any:
-        """So that there is something to fold from the first step on: outcomes, and behind them
-        their imports.
-        """
-        made = [
+        """Produces outcomes and then their imports, so that the first step can fold something."""
+        created = [
             import_accepted(
                 job_id=self._ids.new(),
                 workspace_id=self._workspaces[number % 2],
@@ -174,17 +171,17 @@ class Folding(RuleBasedStateMachine):
             )
             for number in range(len(results))
         ]
-        for job, rows in zip(made, results, strict=True):
+        for job, rows in zip(created, results, strict=True):
             self.settle(job, rows, stray=False)
-        for job in made:
+        for job in created:
             self._produce(job)
-        return multiple(*made)
+        return multiple(*created)
 
     @rule(
         target=jobs, workspace=st.integers(0, 1), total=st.integers(1, 4), count=st.integers(1, 2)
     )
     def accept(self, workspace: int, total: int, count: int) -> Any:
-        made = [
+        created = [
             import_accepted(
                 job_id=self._ids.new(),
                 workspace_id=self._workspaces[workspace],
@@ -193,17 +190,15 @@ class Folding(RuleBasedStateMachine):
             )
             for _ in range(count)
         ]
-        for job in made:
+        for job in created:
             self._produce(job)
-        return multiple(*made)
+        return multiple(*created)
 
     @rule(job=jobs, rows=_results, stray=st.booleans())
     def settle(
         self, job: ImportAccepted, rows: list[tuple[int, RowStatus]], *, stray: bool
     ) -> None:
-        """Results that may contradict others, and themselves; a stray record names the wrong
-        workspace.
-        """
+        """Produces results, which may be contradictory. A stray record names another workspace."""
         workspace_id = job.workspace_id
         if stray:
             (workspace_id,) = set(self._workspaces) - {workspace_id}
@@ -214,8 +209,8 @@ class Folding(RuleBasedStateMachine):
 
     @rule(job=jobs, oddity=st.sampled_from(Oddity))
     def produce_oddity(self, job: ImportAccepted, oddity: Oddity) -> None:
-        # One rule, not five: hypothesis gives each rule the same share, and folds are what matters
-        about: dict[str, Any] = {
+        # One rule, not six: hypothesis runs all rules equally often, and folds matter most
+        fields: dict[str, Any] = {
             "workspace_id": job.workspace_id,
             "accepted_at": NOON,
             "error_code": "too_many_rows",
@@ -224,10 +219,10 @@ class Folding(RuleBasedStateMachine):
         match oddity:
             case Oddity.REJECTED:
                 self._produce(
-                    ImportRejected(job_id=self._ids.new(), error_message="501 rows", **about)
+                    ImportRejected(job_id=self._ids.new(), error_message="501 rows", **fields)
                 )
-            case Oddity.JUDGED_AGAIN:
-                event = ImportRejected(job_id=job.job_id, error_message="stricter", **about)
+            case Oddity.REJECTED_LATER:
+                event = ImportRejected(job_id=job.job_id, error_message="stricter", **fields)
                 self._later[id(event)] = job
                 self._produce(event)
             case Oddity.GARBAGE:
@@ -236,11 +231,12 @@ class Folding(RuleBasedStateMachine):
                 self._upload(job.job_id, job.workspace_id)
             case Oddity.STRAY_UPLOAD:
                 self._upload(
-                    job.job_id, next(one for one in self._workspaces if one != job.workspace_id)
+                    job.job_id,
+                    next(other for other in self._workspaces if other != job.workspace_id),
                 )
-            case Oddity.MORE_THAN_ALL if (
-                self._model[job.job_id].known is not None
-            ):  # before, what is believed could only be guessed
+            case Oddity.TOO_MANY_ROWS if (
+                self._model[job.job_id].import_event is not None
+            ):  # before, the model does not know which import event counts
                 self._settle_in_vain(
                     job,
                     [
@@ -250,18 +246,18 @@ class Folding(RuleBasedStateMachine):
                 )
 
     def _upload(self, job_id: UUID, workspace_id: UUID) -> None:
-        """Several of one job differ, so that it is seen which of them is kept."""
-        about = FileUploaded(
+        """Produces an upload. Uploads of one job differ, so that the stored one is recognized."""
+        header = FileUploaded(
             job_id=job_id, workspace_id=workspace_id, format=UploadFormat.JSON, size=1
         )
-        self._log.append(CompressedUpload(about, ZSTD_MAGIC + self._ids.new().bytes))
+        self._log.append(CompressedUpload(header, ZSTD_MAGIC + self._ids.new().bytes))
 
     def _settle_in_vain(self, job: ImportAccepted, results: list[RowResult]) -> None:
         event = RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=results)
         self._log.append(encode(event))
 
     def _result(self, number: int, status: RowStatus) -> RowResult:
-        """With a key by which it is known again."""
+        """Builds a result with a unique key, by which it is recognized."""
         fault = Fault(code="c", field=None, message="m") if status is RowStatus.FAILED else None
         return RowResult(
             row_number=number,
@@ -283,10 +279,10 @@ class Folding(RuleBasedStateMachine):
         batch: list[Produced] = []
         for position in chosen:
             event = self._log[position]
-            # One partition, in order: what came later of a job's import is never seen alone
+            # A partition keeps the order, so the later import event of a job never comes first
             if (
                 id(event) in self._later
-                and self._model[self._later[id(event)].job_id].known is None
+                and self._model[self._later[id(event)].job_id].import_event is None
             ):
                 batch.append(self._later[id(event)])
             batch.append(event)
@@ -301,7 +297,7 @@ class Folding(RuleBasedStateMachine):
         self._fold(self._log)
 
     def _fold(self, *batches: list[Produced]) -> None:
-        """Two at once are of different partitions: never the imports of one job in both."""
+        """Folds batches of different partitions. Only one can have the import events of a job."""
         letters = self._run(self._status.fold(*batches))
         events = [event for batch in batches for event in batch]
         assert sorted(letters) == sorted(event for event in events if isinstance(event, bytes))
@@ -312,22 +308,24 @@ class Folding(RuleBasedStateMachine):
         self._check_uploads([event for event in events if isinstance(event, CompressedUpload)])
 
     def _check_uploads(self, offered: list[CompressedUpload]) -> None:
-        """The first one that is folded of a job and workspace is kept, and stays as it is."""
-        found = self._run(self._status.uploads(list(self._model)))
-        keys = {(one.job_id, one.header.workspace_id) for one in offered}
-        assert set(found) == set(self._uploads) | keys
+        """Checks that the first folded upload of a job and workspace is stored for good."""
+        stored = self._run(self._status.uploads(list(self._model)))
+        keys = {(upload.job_id, upload.header.workspace_id) for upload in offered}
+        assert set(stored) == set(self._uploads) | keys
         for key in keys - set(self._uploads):
-            assert found[key] in {
-                one.content for one in offered if (one.job_id, one.header.workspace_id) == key
+            assert stored[key] in {
+                upload.content
+                for upload in offered
+                if (upload.job_id, upload.header.workspace_id) == key
             }
-        assert found == found | self._uploads
-        self._uploads = found
+        assert stored == stored | self._uploads
+        self._uploads = stored
 
     def _check(self) -> None:
-        kept = self._run(self._status.kept(list(self._model)))
+        stored = self._run(self._status.results(list(self._model)))
         for job in self._model.values():
-            job.resolve(kept[job.id])
-            imported = job.known or next(iter(job.imports), None)
+            job.resolve(stored[job.id])
+            imported = job.import_event or next(iter(job.imports), None)
             for workspace_id in self._workspaces:
                 row = self._run(self._status.store.find_job(workspace_id, job.id))
                 if imported is not None and imported.workspace_id == workspace_id:
@@ -339,7 +337,7 @@ class Folding(RuleBasedStateMachine):
             own = {
                 job.id
                 for job in self._model.values()
-                if job.known is not None and job.known.workspace_id == workspace_id
+                if job.import_event is not None and job.import_event.workspace_id == workspace_id
             }
             assert set(self._run(self._status.listed(workspace_id))) == own
 
@@ -352,8 +350,8 @@ class Folding(RuleBasedStateMachine):
         self._announced = ended
 
 
-@pytest.mark.timeout(900)  # a failure is made small first
-def test_invariants_4_5_and_10_a_job_is_what_its_events_say_however_they_come(
+@pytest.mark.timeout(900)  # hypothesis minimizes a failure first
+def test_invariants_4_5_and_10_a_job_matches_its_events_in_any_order(
     pool: Database, run: Run
 ) -> None:
     status = Status(pool)

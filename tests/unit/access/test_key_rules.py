@@ -1,4 +1,4 @@
-"""No key gives, or changes, what is more than it has itself."""
+"""A key cannot grant or change more rights than it has."""
 
 from collections.abc import Collection
 from uuid import UUID, uuid4
@@ -29,7 +29,7 @@ def key(*scopes: Scope, accounts: Collection[UUID] | None = None) -> Principal:
         (key(READ, WRITE, accounts=[A, B]), ["read", "write"], [A]),
     ],
 )
-def test_what_a_key_has_it_gives(
+def test_a_key_can_grant_the_rights_that_it_has(
     principal: Principal, scopes: list[str], account_ids: list[UUID] | None
 ) -> None:
     require_no_more_rights(principal, scopes, account_ids)
@@ -56,13 +56,13 @@ def test_what_a_key_has_it_gives(
         ),
     ],
 )
-def test_what_a_key_lacks_it_does_not_give(
+def test_a_key_cannot_grant_rights_that_it_lacks(
     principal: Principal,
     scopes: list[str],
     account_ids: list[UUID] | None,
     code: str,
     details: dict[str, object],
 ) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ApiError) as error:
         require_no_more_rights(principal, scopes, account_ids)
-    assert (refused.value.status, refused.value.code, refused.value.details) == (403, code, details)
+    assert (error.value.status, error.value.code, error.value.details) == (403, code, details)

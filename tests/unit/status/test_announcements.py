@@ -1,4 +1,4 @@
-"""Announcing waits for Kafka no longer than the locks of the jobs may be held."""
+"""The announcer waits for Kafka no longer than the jobs may be locked."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ ENDED: Row = {
 
 
 class Sender:
-    """Remembers how much time it is given."""
+    """Records the timeout of its last call."""
 
     seconds = 0.0
 
@@ -35,12 +35,12 @@ class Sender:
 
 
 class Store(JobRepository):
-    """Has one job to announce; remembers how much time there is for it."""
+    """Has one job to announce. Records the extra time of the transaction."""
 
     extra_timeout_seconds = 0.0
 
     def __init__(self) -> None:
-        """Needs no database."""
+        """Creates the store without a database."""
 
     @asynccontextmanager
     async def claim_unannounced(
@@ -50,7 +50,7 @@ class Store(JobRepository):
         yield [ENDED]
 
 
-async def test_kafka_has_no_more_time_than_the_locks_of_the_jobs_may_be_held() -> None:
+async def test_the_send_timeout_equals_the_extra_time_of_the_transaction() -> None:
     store, sender = Store(), Sender()
     assert await JobAnnouncer(store, sender, "job-events", 1).announce() == 1
     assert sender.seconds == store.extra_timeout_seconds == announcements.SEND_TIMEOUT_SECONDS

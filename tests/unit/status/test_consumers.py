@@ -1,4 +1,4 @@
-"""A batch is folded in portions that end in time, each of which can be repeated."""
+"""A batch is folded in transactions of limited size, each of which can be repeated."""
 
 import json
 from uuid import uuid4
@@ -21,16 +21,16 @@ from tests.support.events import event_document
 from tests.support.factories import created, import_accepted, rows_settled
 
 NAMES = TopicNames()
-FAULTY = "9999-refused"
+FAULTY = "9999-rejected"
 
 
 class Store:
-    """Takes folds, but for those with a result of the key FAULTY."""
+    """Accepts all folds except those with a result of the key FAULTY."""
 
     def __init__(self) -> None:
         self.folds: list[Fold] = []
         self.moves: list[bool] = []
-        """For each transaction that was tried, whether it moves the positions."""
+        """For each attempted transaction, whether it moves the positions."""
 
     async def fold(self, batch: Fold, _advance: Advance, *, moves: bool) -> int:
         self.moves.append(moves)
@@ -60,19 +60,21 @@ def handler(store: Store, monkeypatch: pytest.MonkeyPatch) -> FoldHandler:
 
 
 def new_handler(store: Store, *, keep_uploads: bool = True) -> FoldHandler:
-    async def nothing() -> int:
+    async def find_nothing() -> int:
         return 0
 
-    announcer = PeriodicTask("announcer", nothing, interval_seconds=1)
+    announcer = PeriodicTask("announcer", find_nothing, interval_seconds=1)
     return FoldHandler(FoldService(store, announcer), NAMES, keep_uploads=keep_uploads)
 
 
-def delivered(event: ImportAccepted | RowsSettled) -> "ConsumerRecord[bytes, bytes]":
+def record_for(event: ImportAccepted | RowsSettled) -> "ConsumerRecord[bytes, bytes]":
     name = TopicName.IMPORTS if isinstance(event, ImportAccepted) else TopicName.OUTCOMES
-    return record_of(name, encode(event), str(event.job_id).encode())
+    return build_record(name, encode(event), str(event.job_id).encode())
 
 
-def record_of(name: TopicName, value: bytes, key: bytes = b"k") -> "ConsumerRecord[bytes, bytes]":
+def build_record(
+    name: TopicName, value: bytes, key: bytes = b"k"
+) -> "ConsumerRecord[bytes, bytes]":
     return ConsumerRecord(
         topic=NAMES[name],
         partition=0,
@@ -92,7 +94,7 @@ def settled(job: ImportAccepted, *rows: int) -> RowsSettled:
     return rows_settled(job, *[created(row) for row in rows])
 
 
-async def test_a_fold_is_bounded_in_results_not_in_records(
+async def test_a_fold_is_limited_by_results_and_not_by_records(
     handler: FoldHandler, store: Store
 ) -> None:
     job = import_accepted(job_id=uuid4(), total_rows=16)
@@ -100,7 +102,7 @@ async def test_a_fold_is_bounded_in_results_not_in_records(
         job,
         *(settled(job, *range(first, first + 4)) for first in (1, 5, 9, 13)),
     ]
-    decoded, poison = handler.decode([delivered(event) for event in events])
+    decoded, poison = handler.decode([record_for(event) for event in events])
     assert await handler.process(decoded, poison, Advance()) == []
     assert store.sizes == [8, 8]
     assert [
@@ -108,30 +110,30 @@ async def test_a_fold_is_bounded_in_results_not_in_records(
     ] == list(range(1, 17))
 
 
-async def test_a_record_larger_than_a_fold_may_be_is_folded_alone(
+async def test_a_record_above_the_limit_of_a_fold_is_folded_alone(
     handler: FoldHandler, store: Store
 ) -> None:
     job = import_accepted(total_rows=30)
     decoded, poison = handler.decode(
         [
-            delivered(settled(job, 1)),
-            delivered(settled(job, *range(2, 22))),
-            delivered(settled(job, 22)),
+            record_for(settled(job, 1)),
+            record_for(settled(job, *range(2, 22))),
+            record_for(settled(job, 22)),
         ]
     )
     await handler.process(decoded, poison, Advance())
     assert store.sizes == [1, 20, 1]
 
 
-async def test_invariant_8_what_is_refused_in_one_portion_leaves_the_others_alone(
+async def test_invariant_8_a_rejected_record_does_not_affect_the_others(
     handler: FoldHandler, store: Store
 ) -> None:
     job = import_accepted(total_rows=30)
     bad = rows_settled(job, created(9, idempotency_key=FAULTY))
     records = [
-        delivered(settled(job, *range(1, 9))),
-        delivered(bad),
-        delivered(settled(job, *range(10, 19))),
+        record_for(settled(job, *range(1, 9))),
+        record_for(bad),
+        record_for(settled(job, *range(10, 19))),
     ]
     decoded, poison = handler.decode(records)
     letters = await handler.process(decoded, poison, Advance())
@@ -139,25 +141,23 @@ async def test_invariant_8_what_is_refused_in_one_portion_leaves_the_others_alon
     assert sum(store.sizes) == 17
 
 
-async def test_nothing_to_fold_asks_nothing_of_the_store(
-    handler: FoldHandler, store: Store
-) -> None:
+async def test_an_empty_batch_does_not_use_the_store(handler: FoldHandler, store: Store) -> None:
     assert await handler.process([], [], Advance()) == []
     assert store.folds == []
 
 
 def test_invariant_8_an_import_whose_time_has_no_zone_is_poison(handler: FoldHandler) -> None:
-    record = delivered(import_accepted())
+    record = record_for(import_accepted())
     record.value = (record.value or b"").replace(b"Z", b"").replace(b"+00:00", b"")
     decoded, poison = handler.decode([record])
     assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
 
 
-def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(
+def test_invariant_8_an_import_with_an_unreadable_time_is_poison(
     handler: FoldHandler,
 ) -> None:
-    """Postgres would store it. Every list and announcement that reads it would then fail."""
-    record = delivered(import_accepted())
+    """Postgres would store it, but every list and announcement that reads it would fail."""
+    record = record_for(import_accepted())
     value = json.loads(record.value or b"")
     for time in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
         record.value = json.dumps({**value, "accepted_at": time}).encode()
@@ -165,30 +165,34 @@ def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(
         assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
 
 
-PACKED = bytes(cramjam.zstd.compress(b"title\nLamp\n"))
+COMPRESSED = bytes(cramjam.zstd.compress(b"title\nLamp\n"))
 
 
-def upload(content: bytes = PACKED, **fields: object) -> bytes:
-    about = FileUploaded(job_id=uuid4(), workspace_id=uuid4(), format=UploadFormat.CSV, size=11)
+def upload(content: bytes = COMPRESSED, **fields: object) -> bytes:
+    header = FileUploaded(job_id=uuid4(), workspace_id=uuid4(), format=UploadFormat.CSV, size=11)
     return (
-        json.dumps({**event_document(about), **fields}, separators=(",", ":")).encode()
+        json.dumps({**event_document(header), **fields}, separators=(",", ":")).encode()
         + b"\n"
         + content
     )
 
 
-async def test_an_upload_is_kept_as_it_came_packed(handler: FoldHandler, store: Store) -> None:
-    content = PACKED + b"\n\0{}\n"
-    decoded, poison = handler.decode([record_of(TopicName.IMPORTS, upload(content))])
+async def test_an_upload_is_stored_compressed_as_received(
+    handler: FoldHandler, store: Store
+) -> None:
+    content = COMPRESSED + b"\n\0{}\n"
+    decoded, poison = handler.decode([build_record(TopicName.IMPORTS, upload(content))])
     assert await handler.process(decoded, poison, Advance()) == []
     (((_, _, kind, size, kept),),) = [list(batch.uploads.values()) for batch in store.folds]
     assert (kind, size, kept) == ("csv", 11, content)
 
 
-async def test_a_fold_is_bounded_in_bytes_of_uploads(handler: FoldHandler, store: Store) -> None:
-    content = PACKED.ljust(4 * BYTES_PER_ROW, b"x")
+async def test_a_fold_is_limited_by_the_bytes_of_uploads(
+    handler: FoldHandler, store: Store
+) -> None:
+    content = COMPRESSED.ljust(4 * BYTES_PER_ROW, b"x")
     decoded, poison = handler.decode(
-        [record_of(TopicName.IMPORTS, upload(content)) for _ in range(5)]
+        [build_record(TopicName.IMPORTS, upload(content)) for _ in range(5)]
     )
     await handler.process(decoded, poison, Advance())
     assert [len(batch.uploads) for batch in store.folds] == [2, 2, 1]
@@ -200,7 +204,7 @@ async def test_a_fold_is_bounded_in_bytes_of_uploads(handler: FoldHandler, store
         upload().replace(b"\n", b"", 1),
         upload(b""),
         upload(b"title\nLamp\n"),
-        upload(b"\n" + PACKED),
+        upload(b"\n" + COMPRESSED),
         upload().replace(b'"size":', b'"size"', 1),
         upload(job_id="not-a-uuid"),
         upload(workspace_id=None),
@@ -226,27 +230,27 @@ async def test_a_fold_is_bounded_in_bytes_of_uploads(handler: FoldHandler, store
 def test_invariant_8_an_upload_that_cannot_be_read_is_poison(
     handler: FoldHandler, value: bytes
 ) -> None:
-    decoded, poison = handler.decode([record_of(TopicName.IMPORTS, value)])
+    decoded, poison = handler.decode([build_record(TopicName.IMPORTS, value)])
     assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
 
 
 def test_invariant_8_an_upload_on_another_topic_is_poison(handler: FoldHandler) -> None:
-    decoded, poison = handler.decode([record_of(TopicName.OUTCOMES, upload())])
+    decoded, poison = handler.decode([build_record(TopicName.OUTCOMES, upload())])
     assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
 
 
-async def test_where_uploads_are_not_kept_they_are_dropped(store: Store) -> None:
+async def test_uploads_are_dropped_without_keep_uploads(store: Store) -> None:
     handler, job = new_handler(store, keep_uploads=False), import_accepted()
-    decoded, poison = handler.decode([delivered(job), record_of(TopicName.IMPORTS, upload())])
+    decoded, poison = handler.decode([record_for(job), build_record(TopicName.IMPORTS, upload())])
     assert await handler.process(decoded, poison, Advance()) == []
     assert [(list(batch.jobs), batch.uploads) for batch in store.folds] == [([job.job_id], {})]
 
 
-async def test_results_of_failed_rows_come_on_the_topic_of_imports(
+async def test_results_of_failed_rows_are_read_from_the_topic_imports(
     handler: FoldHandler, store: Store
 ) -> None:
     job = import_accepted(total_rows=2)
-    failures = record_of(TopicName.IMPORTS, encode(settled(job, 1)))
-    decoded, poison = handler.decode([delivered(job), failures])
+    failures = build_record(TopicName.IMPORTS, encode(settled(job, 1)))
+    decoded, poison = handler.decode([record_for(job), failures])
     assert await handler.process(decoded, poison, Advance()) == []
     assert store.sizes == [1]

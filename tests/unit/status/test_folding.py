@@ -1,4 +1,4 @@
-"""What a batch adds to a job, decided without any I/O."""
+"""Counts of the results of a batch, and the JSON that is stored. No I/O."""
 
 import orjson
 from msgspec.structs import asdict, replace
@@ -15,12 +15,14 @@ def existing(number: int) -> RowResult:
     return RowResult(row_number=number, status=RowStatus.EXISTING, payload_matches=True)
 
 
-def test_the_first_result_of_a_row_counts_and_none_of_a_row_that_had_settled() -> None:
+def test_the_first_result_of_a_row_counts_and_settled_rows_are_ignored() -> None:
     settled = tally(NOTHING_SETTLED, [created(500)]).settled
     added = tally(settled, [failed(3), created(3), failed(500), created(1), existing(2)])
     assert (added.created, added.existing, added.failed, added.first_row) == (1, 1, 1, 1)
     assert [number for number, bit in enumerate(added.settled) if bit == "1"] == [1, 2, 3, 500]
-    assert [(one["row_number"], one["status"]) for one in orjson.loads(added.results or "")] == [
+    assert [
+        (result["row_number"], result["status"]) for result in orjson.loads(added.results or "")
+    ] == [
         (1, "created"),
         (2, "existing"),
         (3, "failed"),
@@ -33,13 +35,13 @@ def test_a_repetition_adds_nothing() -> None:
     assert tally(settled, []) == (0, 0, 0, settled, None, None)
 
 
-def test_results_of_one_job_come_together() -> None:
+def test_results_of_one_job_are_collected() -> None:
     job = import_accepted(total_rows=2)
     batch = fold([rows_settled(job, created(1)), job, rows_settled(job, failed(2))])
-    assert [one.row_number for one in batch.results[job.job_id]] == [1, 2]
+    assert [result.row_number for result in batch.results[job.job_id]] == [1, 2]
 
 
-def test_what_is_kept_is_answered_whole_with_what_is_null() -> None:
+def test_stored_results_are_returned_in_row_order_with_nulls() -> None:
     fault = replace(failed(2), errors=[Fault(code="c", message="m")])
     late, early = (
         tally(NOTHING_SETTLED, [fault]).results,

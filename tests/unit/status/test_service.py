@@ -1,6 +1,4 @@
-"""How a job is asked for: at once, right after the 202, when it has ended; and what is said of one
-that is missing.
-"""
+"""Reads of a job: at once, right after the 202, when it has ended, and of a missing job."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -19,11 +17,11 @@ NOW = datetime.now(UTC)
 
 
 class Jobs:
-    """Answers what stands in `answers`, one after the other; the last one for ever."""
+    """A JobReader that returns `answers` in order, and then always the last one."""
 
     def __init__(self, *answers: dict[str, Any] | Missing, replaying: bool = False) -> None:
         self.answers = list(answers)
-        self.asked = 0
+        self.reads = 0
         self._replaying = replaying
 
     async def is_replaying(self) -> bool:
@@ -36,7 +34,7 @@ class Jobs:
         *,
         with_results: bool = True,  # noqa: ARG002
     ) -> dict[str, Any] | Missing:
-        self.asked += 1
+        self.reads += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
@@ -49,76 +47,76 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 0.2)
 
 
-async def refusal(jobs: Jobs, job_id: UUID) -> ApiError:
-    with pytest.raises(ApiError) as refused:
-        await JobQueries(jobs, Sent()).get(WORKSPACE, job_id)
-    return refused.value
+async def get_error(jobs: Jobs, job_id: UUID) -> ApiError:
+    with pytest.raises(ApiError) as error:
+        await JobQueries(jobs, SentImports()).get(WORKSPACE, job_id)
+    return error.value
 
 
-class Sent:
-    """Ingest, which may have sent every import, or certainly none."""
+class SentImports:
+    """A client of ingest that may have sent every import, or has sent none."""
 
     def __init__(self, *, may_exist: bool = True) -> None:
-        self._may_stand = may_exist
+        self._may_exist = may_exist
 
     async def may_exist(self, _job_id: UUID) -> bool:
-        return self._may_stand
+        return self._may_exist
 
 
 def young() -> UUID:
     return new_job_id(datetime.now(UTC))
 
 
-async def test_a_job_that_is_there_is_answered_at_once() -> None:
+async def test_an_existing_job_is_returned_at_once() -> None:
     jobs = Jobs(RUNNING)
-    assert await JobQueries(jobs, Sent()).get(WORKSPACE, uuid4()) == RUNNING
-    assert jobs.asked == 1
+    assert await JobQueries(jobs, SentImports()).get(WORKSPACE, uuid4()) == RUNNING
+    assert jobs.reads == 1
 
 
-async def test_a_young_job_that_appears_while_it_is_waited_for_is_answered() -> None:
+async def test_a_young_job_that_is_folded_during_the_wait_is_returned() -> None:
     jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, RUNNING)
-    assert await JobQueries(jobs, Sent()).get(WORKSPACE, young()) == RUNNING
+    assert await JobQueries(jobs, SentImports()).get(WORKSPACE, young()) == RUNNING
 
 
-async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
-    refused = await refusal(Jobs(Missing.UNKNOWN), young())
-    assert (refused.code, refused.status, refused.headers) == (
+async def test_an_unknown_young_job_is_503_because_it_may_still_be_folded() -> None:
+    error = await get_error(Jobs(Missing.UNKNOWN), young())
+    assert (error.code, error.status, error.headers) == (
         "status_behind",
         503,
         {"Retry-After": "2"},
     )
-    assert refused.message == (
+    assert error.message == (
         "The job is not available yet. Its import may still arrive. Try again: the answer is final "
         "5 minutes after the import."
     )
 
 
 async def test_invariant_10_a_young_job_that_ingest_has_not_sent_is_not_found_at_once() -> None:
-    """As another workspace's: neither the answer nor its time tells them apart."""
-    queries = JobQueries(Jobs(Missing.UNKNOWN), Sent(may_exist=False))
+    """Another workspace's job gets the same answer in the same time."""
+    queries = JobQueries(Jobs(Missing.UNKNOWN), SentImports(may_exist=False))
     async with asyncio.timeout(1):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ApiError) as error:
             await queries.get(WORKSPACE, young())
-    assert refused.value.code == "not_found"
+    assert error.value.code == "not_found"
 
 
-async def test_a_job_that_is_folded_while_ingest_is_asked_is_answered() -> None:
-    queries = JobQueries(Jobs(Missing.UNKNOWN, RUNNING), Sent(may_exist=False))
+async def test_a_job_that_is_folded_during_the_query_to_ingest_is_returned() -> None:
+    queries = JobQueries(Jobs(Missing.UNKNOWN, RUNNING), SentImports(may_exist=False))
     assert await queries.get(WORKSPACE, young()) == RUNNING
 
 
 async def test_invariant_10_a_young_job_of_another_workspace_is_not_found_at_once() -> None:
     jobs = Jobs(Missing.FOREIGN)
-    assert (await refusal(jobs, young())).code == "not_found"
-    assert jobs.asked == 1
+    assert (await get_error(jobs, young())).code == "not_found"
+    assert jobs.reads == 1
 
 
 async def test_invariant_10_a_young_job_that_turns_out_to_be_another_workspaces_is_not_found() -> (
     None
 ):
     jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, Missing.FOREIGN)
-    assert (await refusal(jobs, young())).code == "not_found"
-    assert jobs.asked == 3
+    assert (await get_error(jobs, young())).code == "not_found"
+    assert jobs.reads == 3
 
 
 @pytest.mark.parametrize("missing", Missing)
@@ -127,18 +125,19 @@ async def test_invariant_10_a_young_job_that_turns_out_to_be_another_workspaces_
 )
 async def test_any_other_missing_job_is_not_found_at_once(job_id: UUID, missing: Missing) -> None:
     jobs = Jobs(missing)
-    assert (await refusal(jobs, job_id)).code == "not_found"
-    assert jobs.asked == 1
+    assert (await get_error(jobs, job_id)).code == "not_found"
+    assert jobs.reads == 1
 
 
-async def test_prefer_wait_waits_for_the_end() -> None:
-    queries = JobQueries(Jobs(RUNNING, RUNNING, ENDED), Sent())
+async def test_prefer_wait_waits_until_the_job_has_ended() -> None:
+    queries = JobQueries(Jobs(RUNNING, RUNNING, ENDED), SentImports())
     assert await queries.get(WORKSPACE, uuid4(), wait_seconds=5) == ENDED
 
 
-async def test_prefer_wait_gives_up_with_the_job_as_it_is() -> None:
+async def test_prefer_wait_returns_an_unfinished_job_when_its_time_has_passed() -> None:
     assert (
-        await JobQueries(Jobs(RUNNING), Sent()).get(WORKSPACE, uuid4(), wait_seconds=0.1) == RUNNING
+        await JobQueries(Jobs(RUNNING), SentImports()).get(WORKSPACE, uuid4(), wait_seconds=0.1)
+        == RUNNING
     )
 
 
@@ -158,11 +157,13 @@ async def test_prefer_wait_gives_up_with_the_job_as_it_is() -> None:
         (["wait=\u0663"], 0),
     ],
 )
-def test_prefer_is_read_as_rfc_7240_says_and_never_refuses(values: list[str], seconds: int) -> None:
+def test_prefer_is_parsed_by_rfc_7240_and_never_causes_an_error(
+    values: list[str], seconds: int
+) -> None:
     assert parse_prefer_wait(values) == seconds
 
 
-def test_young_is_five_minutes_either_way() -> None:
+def test_a_job_id_is_young_within_five_minutes_of_now() -> None:
     ages = [timedelta(minutes=minutes) for minutes in (-6, -4, 0, 4, 6)]
     assert [is_young(new_job_id(NOW - age), NOW) for age in ages] == [
         False,
@@ -173,24 +174,24 @@ def test_young_is_five_minutes_either_way() -> None:
     ]
 
 
-async def test_a_job_that_a_restored_postgres_lost_may_still_come_back() -> None:
+async def test_a_missing_job_is_503_while_imports_are_replayed_after_a_restore() -> None:
     old = new_job_id(NOW - timedelta(hours=1))
-    refused = await refusal(Jobs(Missing.UNKNOWN, replaying=True), old)
-    assert (refused.code, refused.status, refused.headers) == (
+    error = await get_error(Jobs(Missing.UNKNOWN, replaying=True), old)
+    assert (error.code, error.status, error.headers) == (
         "status_behind",
         503,
         {"Retry-After": "2"},
     )
-    assert "restored from a backup" in refused.message
+    assert "restored from a backup" in error.message
 
 
-async def test_a_job_that_comes_back_while_it_is_asked_for_is_answered() -> None:
+async def test_a_job_that_is_replayed_during_the_request_is_returned() -> None:
     jobs = Jobs(Missing.UNKNOWN, {"job_id": "back", **ENDED}, replaying=True)
-    assert (await JobQueries(jobs, Sent()).get(WORKSPACE, new_job_id(NOW - timedelta(hours=1))))[
-        "job_id"
-    ] == "back"
+    assert (
+        await JobQueries(jobs, SentImports()).get(WORKSPACE, new_job_id(NOW - timedelta(hours=1)))
+    )["job_id"] == "back"
 
 
-async def test_another_workspaces_job_is_404_even_while_imports_are_read_again() -> None:
-    refused = await refusal(Jobs(Missing.FOREIGN, replaying=True), uuid4())
-    assert refused.status == 404
+async def test_another_workspaces_job_is_404_even_while_imports_are_replayed() -> None:
+    error = await get_error(Jobs(Missing.FOREIGN, replaying=True), uuid4())
+    assert error.status == 404

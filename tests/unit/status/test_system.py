@@ -1,4 +1,4 @@
-"""What readiness says of another service, by what that one answers, or does not."""
+"""Readiness checks of other services: ready, not ready, or without an answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,24 +41,24 @@ async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.close()
 
 
-async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while await reader.read(1000):
         pass
     writer.close()
 
 
-async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"good day\r\n\r\n")
+async def send_garbage(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"not HTTP\r\n\r\n")
     writer.close()
 
 
-async def trouble_of(url: str) -> str | None:
+async def check_service(url: str) -> str | None:
     async with create_http_pool() as http:
         return await build_service_check(http, url)()
 
 
 @pytest.mark.parametrize(
-    ("handle", "trouble"),
+    ("handle", "problem"),
     [
         (answering("200 OK", b"{}"), None),
         (
@@ -71,30 +71,32 @@ async def trouble_of(url: str) -> str | None:
         (answering("500 Internal Server Error", b"oh"), "status 500"),
         (answering("502 Bad Gateway", b"[]"), "status 502"),
         (hang_up, "no answer"),
-        (babble, "no answer"),
+        (send_garbage, "no answer"),
     ],
 )
-async def test_a_service_is_as_it_says(handle: Handler, trouble: str | None) -> None:
+async def test_a_check_reports_the_answer_of_the_service(
+    handle: Handler, problem: str | None
+) -> None:
     async with listening(handle) as url:
-        assert await trouble_of(url) == trouble
+        assert await check_service(url) == problem
 
 
-async def test_a_service_that_says_nothing_is_not_waited_for(
+async def test_a_check_of_a_silent_service_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(system, "CHECK_TIMEOUT_SECONDS", 0.1)
-    async with listening(say_nothing) as url:
-        assert await trouble_of(url) == "no answer"
+    async with listening(stay_silent) as url:
+        assert await check_service(url) == "no answer"
 
 
-async def test_a_service_that_is_not_there_gives_no_answer() -> None:
+async def test_a_service_that_does_not_listen_gives_no_answer() -> None:
     async with listening(hang_up) as url:
         pass
-    assert await trouble_of(url) == "no answer"
-    assert await trouble_of("not-a-url") == "no answer"
+    assert await check_service(url) == "no answer"
+    assert await check_service("not-a-url") == "no answer"
 
 
-async def test_one_working_replica_is_enough_else_each_ones_trouble_is_told() -> None:
+async def test_one_ready_replica_is_enough_and_otherwise_all_problems_are_reported() -> None:
     waiting = answering(
         "503 Service Unavailable",
         b'{"checks": {"runtime": "no partitions assigned yet", "lease": "ok"}}',
@@ -102,27 +104,28 @@ async def test_one_working_replica_is_enough_else_each_ones_trouble_is_told() ->
     async with (
         listening(answering("200 OK", b"{}")) as working,
         listening(waiting) as waits,
-        listening(hang_up) as away,
+        listening(hang_up) as down,
     ):
-        assert await trouble_of(f"{away},{working}") is None
-        assert await trouble_of(f"{waits}, {working}") is None
+        assert await check_service(f"{down},{working}") is None
+        assert await check_service(f"{waits}, {working}") is None
         assert (
-            await trouble_of(f"{waits},{away},{away}") == "no partitions assigned yet | no answer"
+            await check_service(f"{waits},{down},{down}")
+            == "no partitions assigned yet | no answer"
         )
 
 
-class Answering:
-    """In the database's place."""
+class WorkingDatabase:
+    """A database that answers every query."""
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Answering"]:
+    async def transaction(self) -> AsyncIterator["WorkingDatabase"]:
         yield self
 
     async def exec_driver_sql(self, _statement: str) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("away", "ready", "status"),
+    ("urls_down", "ready", "status"),
     [
         ({}, True, "ok"),
         (
@@ -134,13 +137,13 @@ class Answering:
     ],
     ids=["none", "access and webhooks", "publisher"],
 )
-async def test_access_and_webhooks_alone_degrade_and_do_not_stop(
-    away: dict[str, str], ready: bool, status: str
+async def test_access_and_webhooks_only_degrade_readiness(
+    urls_down: dict[str, str], ready: bool, status: str
 ) -> None:
     names = ("ingest_url", "publisher_url", "access_url", "webhooks_url")
-    database: Any = Answering()
+    database: Any = WorkingDatabase()
     async with listening(answering("200 OK", b"{}")) as url, create_http_pool() as http:
-        urls: dict[str, Any] = {**dict.fromkeys(names, url), **away}
+        urls: dict[str, Any] = {**dict.fromkeys(names, url), **urls_down}
         settings = StatusSettings(**urls)
         health = Health()
         register_readiness_checks(health, settings, database, http)

@@ -1,4 +1,4 @@
-"""Settings of a module's own topics, and a producer on them."""
+"""Settings with a module's own topics, and a producer."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +12,7 @@ from shared.runtime.settings import ServiceSettings
 
 @pytest.fixture
 def settings(environment: dict[str, Any]) -> ServiceSettings:
-    """A group of its own for each test: by the consumer's name."""
+    """Settings for the module's topics. A test gets its own group by its consumer's name."""
     return ServiceSettings(**environment)
 
 

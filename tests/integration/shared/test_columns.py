@@ -1,6 +1,4 @@
-"""Columns as Postgres reads them: what psycopg's own lists would have brought, and always under the
-same types.
-"""
+"""Column parameters: Postgres reads the same values as from psycopg's lists, with fixed types."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone

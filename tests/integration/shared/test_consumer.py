@@ -1,6 +1,4 @@
-"""The safe batch consumer on a real broker: nothing is skipped, nothing is lost, members share the
-work.
-"""
+"""The batch consumer on a real broker: it processes every record, and members share the work."""
 
 import asyncio
 import gc
@@ -29,13 +27,13 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(
 ) -> None:
     attempts = 0
 
-    async def away_three_times(_: list[bytes]) -> None:
+    async def fail_three_times(_: list[bytes]) -> None:
         nonlocal attempts
         attempts += 1
         if attempts <= 3:
-            raise DatabaseUnavailable("away")
+            raise DatabaseUnavailable("down")
 
-    handler = Handler(away_three_times)
+    handler = Handler(fail_three_times)
     await produce(producer, settings, some("outage"))
     async with consuming(settings, producer, handler, name="outage"):
         await eventually(lambda: set(some("outage")) <= set(handler.done))
@@ -46,10 +44,10 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(
 def test_a_processed_batch_is_freed_without_the_garbage_collector(
     settings: ServiceSettings,
 ) -> None:
-    """It walks seldom (shared/runtime/service.py): in a cycle, batches would pile up to hundreds of
-    megabytes.
+    """The collector runs rarely (shared/runtime/process.py). Batches in reference cycles would use
+    hundreds of megabytes.
 
-    On uvloop, as services run: asyncio's own loop keeps cancelled timers, and with them a batch.
+    Uses uvloop, like the services: asyncio's own loop keeps canceled timers, and with them a batch.
     """
     gc.disable()
     try:
@@ -59,15 +57,22 @@ def test_a_processed_batch_is_freed_without_the_garbage_collector(
 
 
 async def _consume_and_watch_memory(settings: ServiceSettings) -> None:
-    seen: list[weakref.ref[ConsumerRecord[bytes, bytes]]] = []
+    references: list[weakref.ref[ConsumerRecord[bytes, bytes]]] = []
 
     class Watching(Handler):
         def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
-            seen.extend(weakref.ref(record) for record in records)
+            references.extend(weakref.ref(record) for record in records)
             return super().decode(records)
 
-    def kept() -> list[bytes]:
-        return of("freed", [record.value or b"" for one in seen if (record := one()) is not None])
+    def retained() -> list[bytes]:
+        return of(
+            "freed",
+            [
+                record.value or b""
+                for reference in references
+                if (record := reference()) is not None
+            ],
+        )
 
     handler = Watching()
     producer = RecordProducer(settings, client_id="test-freed")
@@ -76,7 +81,7 @@ async def _consume_and_watch_memory(settings: ServiceSettings) -> None:
         async with consuming(settings, producer, handler, name="freed"):
             await produce(producer, settings, some("freed"))
             await eventually(lambda: set(some("freed")) <= set(handler.done))
-            await eventually(lambda: not kept())
+            await eventually(lambda: not retained())
     finally:
         await producer.stop()
 
@@ -84,33 +89,33 @@ async def _consume_and_watch_memory(settings: ServiceSettings) -> None:
 async def test_two_members_in_one_process_share_the_partitions(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
-    first, second = Handler(), Handler()
+    first_handler, second_handler = Handler(), Handler()
     async with (
-        consuming(settings, producer, first, name="pair") as one,
-        consuming(settings, producer, second, name="pair", member=1) as other,
+        consuming(settings, producer, first_handler, name="pair") as first,
+        consuming(settings, producer, second_handler, name="pair", member=1) as second,
     ):
-        await eventually(lambda: one.problem() is None and other.problem() is None)
+        await eventually(lambda: first.problem() is None and second.problem() is None)
         await produce(producer, settings, some("both"))
-        await eventually(lambda: set(some("both")) <= {*first.done, *second.done})
-    assert of("both", first.done)
-    assert of("both", second.done)
-    assert not set(of("both", first.done)) & set(of("both", second.done))
+        await eventually(lambda: set(some("both")) <= {*first_handler.done, *second_handler.done})
+    assert of("both", first_handler.done)
+    assert of("both", second_handler.done)
+    assert not set(of("both", first_handler.done)) & set(of("both", second_handler.done))
 
 
 async def test_a_waiting_member_does_not_block_another_in_its_process(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
-    async def away(_: list[bytes]) -> None:
-        raise DatabaseUnavailable("away")
+    async def fail(_: list[bytes]) -> None:
+        raise DatabaseUnavailable("down")
 
-    waiting, working = Handler(away), Handler()
-    await produce(producer, settings, some("beside-both"))  # some of it for each
+    waiting, working = Handler(fail), Handler()
+    await produce(producer, settings, some("beside-both"))  # records for both members
     async with (
-        consuming(settings, producer, waiting, name="beside") as one,
-        consuming(settings, producer, working, name="beside", member=1) as other,
+        consuming(settings, producer, waiting, name="beside") as first,
+        consuming(settings, producer, working, name="beside", member=1) as second,
     ):
         await eventually(
-            lambda: one.problem() == "waiting for a server" and other.problem() is None
+            lambda: first.problem() == "waiting for a server" and second.problem() is None
         )
         await produce(producer, settings, some("beside-one"))
         await eventually(lambda: len(of("beside-one", working.done)) > 10)
@@ -137,8 +142,8 @@ async def test_a_batch_that_hits_a_bug_is_retried_and_nothing_is_skipped(
 async def test_a_fetch_that_fails_for_good_ends_the_consumer(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
-    """What aiokafka had taken from other partitions is dropped with it: going on would commit past
-    these records.
+    """aiokafka drops the records that it had already taken from other partitions. The next commit
+    would skip them.
     """
 
     async def fails() -> Batch:
@@ -166,14 +171,14 @@ async def test_a_killed_consumers_batch_is_delivered_again(
 
     stuck = Handler(never_ends)
     await produce(producer, settings, some("killed"))
-    impatient = settings.model_copy(update={"stop_timeout_seconds": 0.01})
-    async with consuming(impatient, producer, stuck, name="killed", clean=False):
+    short_timeout = settings.model_copy(update={"stop_timeout_seconds": 0.01})
+    async with consuming(short_timeout, producer, stuck, name="killed", clean=False):
         await asyncio.wait_for(begun.wait(), 20)
-    # The same static member comes back at once: no session has to time out
-    heir = Handler()
-    async with consuming(settings, producer, heir, name="killed"):
+    # The same static member returns at once, without waiting for a session timeout
+    successor = Handler()
+    async with consuming(settings, producer, successor, name="killed"):
         await eventually(
-            lambda: set(some("killed")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 2000
+            lambda: set(some("killed")) <= set(successor.done), seconds=SESSION_TIMEOUT_MS / 2000
         )
     assert not of("killed", stuck.done)
 
@@ -181,26 +186,23 @@ async def test_a_killed_consumers_batch_is_delivered_again(
 async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
     settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
 ) -> None:
-    """Every record is processed once, though its partition goes to a new member while it is being
-    processed.
-    """
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    """Every record is processed once, although its partition moves to a new member meanwhile."""
+    begun, may_finish = asyncio.Event(), asyncio.Event()
 
     async def slow(values: list[bytes]) -> None:
         if of("rebalance", values) and not begun.is_set():
             begun.set()
-            await asyncio.wait_for(go_on.wait(), 20)
+            await asyncio.wait_for(may_finish.wait(), 20)
 
     first, second = Handler(slow), Handler()
     other = ServiceSettings(**{**environment, "replica": "1"})
     await produce(producer, settings, some("rebalance", 300))
-    async with consuming(settings, producer, first, name="rebalance") as one:
+    async with consuming(settings, producer, first, name="rebalance") as consumer:
         await asyncio.wait_for(begun.wait(), 20)
-        joining = asyncio.create_task(_consume_until(other, producer, second, go_on, first))
-        # The joining member's rebalance has reached the first one, which holds it up until its
-        # batch has ended
-        await eventually(lambda: one.problem() is not None)
-        go_on.set()
+        joining = asyncio.create_task(_consume_until(other, producer, second, may_finish, first))
+        # Now the rebalance has reached the first member, which delays it until its batch ends
+        await eventually(lambda: consumer.problem() is not None)
+        may_finish.set()
         await joining
     seen = Counter(of("rebalance", [*first.done, *second.done]))
     assert set(seen) == set(some("rebalance", 300))
@@ -211,31 +213,29 @@ async def _consume_until(
     settings: ServiceSettings,
     producer: RecordProducer,
     handler: Handler,
-    go_on: asyncio.Event,
+    may_finish: asyncio.Event,
     first: Handler,
 ) -> None:
     async with consuming(settings, producer, handler, name="rebalance") as consumer:
-        await go_on.wait()
+        await may_finish.wait()
         await eventually(lambda: consumer.problem() is None)
         await produce(producer, settings, some("after", 60))
         await eventually(lambda: set(some("after", 60)) <= {*first.done, *handler.done})
-        assert of("after", handler.done), "the new member has partitions of its own"
+        assert of("after", handler.done), "the new member has partitions"
 
 
 async def test_a_clean_stop_releases_partitions_at_once(
     settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
 ) -> None:
-    """A static member that stops would keep its partitions for a whole session, were it not removed
-    from the group.
-    """
-    gone, heir = Handler(), Handler()
+    """Otherwise a stopped static member keeps its partitions until its session times out."""
+    stopped, successor = Handler(), Handler()
     other = ServiceSettings(**{**environment, "replica": "1"})
-    async with consuming(settings, producer, gone, name="handover") as consumer:
+    async with consuming(settings, producer, stopped, name="handover") as consumer:
         await eventually(lambda: consumer.problem() is None)
     await produce(producer, settings, some("handover"))
-    async with consuming(other, producer, heir, name="handover"):
+    async with consuming(other, producer, successor, name="handover"):
         await eventually(
-            lambda: set(some("handover")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 3000
+            lambda: set(some("handover")) <= set(successor.done), seconds=SESSION_TIMEOUT_MS / 3000
         )
 
 

@@ -1,6 +1,4 @@
-"""Transactions on the real Postgres: what its refusals mean, and sessions that are in UTC whatever
-the server's zone.
-"""
+"""Transactions on a real Postgres: the meaning of its errors, sessions in UTC, and lost peers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,10 +23,14 @@ LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
 
 @asynccontextmanager
 async def connected(url: str, *options: str, seconds: float = 10) -> AsyncIterator[Database]:
-    """With options as an operator writes them into the URL; `seconds` are waited for an answer."""
-    given = f"?options={quote(' '.join(f'-c {option}' for option in options))}" if options else ""
+    """Connects with an operator's options in the URL. `seconds` is the timeout for an answer."""
+    parameters = (
+        f"?options={quote(' '.join(f'-c {option}' for option in options))}" if options else ""
+    )
     database = Database.from_settings(
-        DatabaseSettings(database_url=SecretStr(url + given), database_timeout_seconds=seconds),
+        DatabaseSettings(
+            database_url=SecretStr(url + parameters), database_timeout_seconds=seconds
+        ),
         application="tests",
     )
     try:
@@ -46,8 +48,8 @@ async def pipelined(database: Database, statement: str, *values: object) -> None
 async def test_a_server_east_of_utc_returns_the_last_moment_of_the_year_9999(
     database_url: str,
 ) -> None:
-    """In its own zone it would lie in the year 10000, which Python has not: reading it would fail
-    after it was committed.
+    """Python does not support the year 10000, which this moment has in the server's time zone.
+    Reading it would fail after the commit.
     """
     async with connected(database_url, "timezone=Asia/Tokyo") as database:
         row = await database.fetch_first(
@@ -79,7 +81,7 @@ async def test_invariant_9_a_canceled_statement_is_transient(database_url: str) 
 async def test_invariant_9_a_constraint_violation_does_not_reject_the_value(
     database: Database, values: str, violation: type[Exception]
 ) -> None:
-    """A newer schema beside an older version must not fail rows: they wait, as for a bug."""
+    """An older release with a newer schema must not fail rows: they wait, as for a bug."""
     statement = (
         "insert into status.jobs (job_id, workspace_id, status, total_rows, created_rows) values "
         f"(%s, %s, {values})"
@@ -118,15 +120,15 @@ async def lock_and_freeze(database: Database, locked: asyncio.Event, thaw: async
 async def test_a_process_that_freezes_in_a_pipeline_loses_its_locks_after_a_timeout(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To Postgres it is not idle: no statement of a pipeline has ended before its end.
+    """Postgres does not count it as idle: a pipeline's statements end with the pipeline.
 
-    A publisher's next owner waits for that lock.
+    The next owner of the partition waits for this lock.
     """
     locked, thaw = asyncio.Event(), asyncio.Event()
     async with connected(database_url) as next_owner:
         await next_owner.fetch_first(text("select 1"))
         monkeypatch.setattr(database_module, "FROZEN_SECONDS", -99)
-        async with connected(database_url, seconds=100) as freezing:  # itself it would wait on
+        async with connected(database_url, seconds=100) as freezing:  # does not time out itself
             frozen = asyncio.create_task(lock_and_freeze(freezing, locked, thaw))
             await locked.wait()
             await next_owner.fetch_first(text(LOCK))
@@ -136,13 +138,11 @@ async def test_a_process_that_freezes_in_a_pipeline_loses_its_locks_after_a_time
 
 
 async def test_a_connection_to_a_lost_machine_is_closed_soon(database_url: str) -> None:
-    """A rollback has no deadline of ours: what a lost machine would not answer, the kernel gives
-    up.
-    """
+    """Pinflow sets no timeout for a rollback. The kernel's timeouts close the connection."""
     async with connected(database_url) as database, database.pipeline() as driver:
-        told = driver.info.get_parameters()
-    assert int(told["tcp_user_timeout"]) <= 20_000
-    assert int(told["keepalives_idle"]) <= 10
+        parameters = driver.info.get_parameters()
+    assert int(parameters["tcp_user_timeout"]) <= 20_000
+    assert int(parameters["keepalives_idle"]) <= 10
 
 
 async def test_an_operators_keepalive_settings_apply(database_url: str) -> None:

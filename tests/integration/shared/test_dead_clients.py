@@ -1,6 +1,4 @@
-"""aiokafka's background tasks can die without a word: what is left of the client must be noticed,
-not waited for.
-"""
+"""aiokafka's background tasks can end silently. A client without them must be noticed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +32,7 @@ from tests.support.waiting import eventually
 async def test_invariant_9_a_write_to_a_closed_connection_is_a_retriable_error(
     settings: ServiceSettings,
 ) -> None:
-    """uvloop has a word of its own for it, which would end for good whatever task was writing."""
+    """uvloop raises RuntimeError for it, which would end the writing task for good."""
     client = AIOKafkaClient(**client_options(settings, client_id="test-closed"))
     await client.bootstrap()
     await client.ready(node := client.get_random_node())
@@ -54,14 +52,14 @@ async def test_invariant_9_a_write_to_a_closed_connection_is_a_retriable_error(
 
 @pytest.fixture
 async def own(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
-    """A producer that a test may break."""
+    """A producer that the test may break."""
     producer = RecordProducer(settings, client_id="test-to-break")
     await producer.start()
     yield producer
     await producer.stop()
 
 
-async def written(settings: ServiceSettings) -> list[bytes]:
+async def read_outcomes(settings: ServiceSettings) -> list[bytes]:
     return [
         record.value or b""
         for record in await records_of(
@@ -82,7 +80,7 @@ async def test_invariant_9_a_consumer_with_a_dead_client_ends_its_process_at_onc
             async with asyncio.timeout(health_module.KAFKA_CHECK_SECONDS):
                 await consumer.watch()
         assert (consumer.problem() or "").startswith("lost")
-        client._sync_task = None  # closing it would raise what it died of
+        client._sync_task = None  # closing it would raise the error that ended it
 
 
 @pytest.mark.parametrize("part", ["_fetcher._fetch_task", "_coordinator._coordination_task"])
@@ -110,7 +108,7 @@ async def test_invariant_9_a_producer_that_gets_no_answer_is_replaced(
     with pytest.raises(BrokerUnavailable, match=r"within 0\.5 s"):
         await own.send(topic, [Record(b"k", b"muted")], seconds=0.5)
     await own.send(topic, [Record(b"k", b"after-silence")])
-    assert b"after-silence" in await written(settings)
+    assert b"after-silence" in await read_outcomes(settings)
 
 
 async def test_invariant_9_a_dead_producer_is_replaced(
@@ -126,7 +124,7 @@ async def test_invariant_9_a_dead_producer_is_replaced(
     await own.send(
         TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", b"after-sender")]
     )
-    assert {b"after-metadata", b"after-sender"} <= set(await written(settings))
+    assert {b"after-metadata", b"after-sender"} <= set(await read_outcomes(settings))
 
 
 @asynccontextmanager
@@ -161,10 +159,10 @@ async def test_a_consumer_whose_commits_get_no_answer_is_lost_if_kafka_answers_o
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.1)
-    async with consuming(settings, producer, Handler(), name="deaf") as consumer:
+    async with consuming(settings, producer, Handler(), name="silent") as consumer:
         await eventually(lambda: consumer.problem() is None)
         async with unanswered_commits(consumer, monkeypatch):
-            await produce(producer, settings, some("deaf"))
+            await produce(producer, settings, some("silent"))
             with pytest.raises(ConsumerLost, match="Kafka answers"):
                 async with asyncio.timeout(20):
                     await consumer.watch()
@@ -178,7 +176,7 @@ async def test_a_dead_producer_can_be_stopped(settings: ServiceSettings) -> None
     await producer.stop()
 
 
-async def connections_of(producer: AIOKafkaProducer, topic: str) -> list[AIOKafkaConnection]:
+async def open_connections(producer: AIOKafkaProducer, topic: str) -> list[AIOKafkaConnection]:
     await producer.partitions_for(topic)
     connections = list(producer.client._conns.values())
     assert connections
@@ -188,8 +186,8 @@ async def connections_of(producer: AIOKafkaProducer, topic: str) -> list[AIOKafk
 async def test_a_producer_whose_sender_waits_for_a_dead_client_is_discarded_in_time(
     settings: ServiceSettings,
 ) -> None:
-    """Cancelled, the sender waits for its transactional request, and that for metadata that nobody
-    fetches any more.
+    """When canceled, the sender waits for its transactional request. That waits for metadata, which
+    a dead client never fetches.
     """
     before = asyncio.all_tasks()
     producer = AIOKafkaProducer(
@@ -199,7 +197,7 @@ async def test_a_producer_whose_sender_waits_for_a_dead_client_is_discarded_in_t
     await producer.start()
     await producer.begin_transaction()
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
-    connections = await connections_of(producer, topic)
+    connections = await open_connections(producer, topic)
     waits = asyncio.Event()
 
     async def unknown(*_: Any) -> None:
@@ -224,7 +222,7 @@ async def test_a_producer_with_a_dead_sender_leaves_no_connection_open(
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-sender-dies"))
     await producer.start()
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
-    connections = await connections_of(producer, topic)
+    connections = await open_connections(producer, topic)
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
@@ -239,11 +237,11 @@ async def test_a_producer_with_a_dead_sender_leaves_no_connection_open(
 async def test_closing_a_stuck_client_times_out(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a connection does that has much to write and a broker that reads nothing."""
+    """For example a connection with unsent data to a broker that does not read."""
     monkeypatch.setattr(aiokafka_internals, "DISCARD_SECONDS", 0.1)
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-does-not-close"))
     await producer.start()
-    (connection, *_) = await connections_of(
+    (connection, *_) = await open_connections(
         producer, TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     )
     real, connection.close = (

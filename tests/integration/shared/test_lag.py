@@ -1,4 +1,4 @@
-"""What a group has still before it, read from a real broker."""
+"""A group's lag, read from a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,8 +47,8 @@ async def reading(settings: ServiceSettings, topic: str, group: str) -> AsyncIte
         await reader.close()
 
 
-async def told(reader: LagReader) -> GroupOffsets | None:
-    """None while a new broker still makes its topic of offsets."""
+async def read_offsets(reader: LagReader) -> GroupOffsets | None:
+    """Returns None while a new broker still creates its topic of offsets."""
     try:
         return await reader.read()
     except BrokerUnavailable:
@@ -59,7 +59,7 @@ async def test_without_a_commit_the_lag_is_the_whole_log(
     settings: ServiceSettings, topic: str, producer: RecordProducer
 ) -> None:
     async with reading(settings, topic, f"group-{uuid4()}") as reader:
-        before = await eventually(lambda: told(reader))
+        before = await eventually(lambda: read_offsets(reader))
         assert sorted(before.committed) == sorted(before.ends) == list(range(6))
         await produce(producer, settings, some("a", 60))
         after = await reader.read()
@@ -73,7 +73,7 @@ async def test_committed_offsets_are_read_without_joining_the_group(
     group = f"group-{uuid4()}"
     await produce(producer, settings, some("b", 60))
     async with reading(settings, topic, group) as reader:
-        await eventually(lambda: told(reader))
+        await eventually(lambda: read_offsets(reader))
         consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group_id=group,
@@ -84,7 +84,7 @@ async def test_committed_offsets_are_read_without_joining_the_group(
             consumer.assign([TopicPartition(topic, 3)])
             await consumer.commit(
                 {TopicPartition(topic, 3): 2}
-            )  # refused, were the reader a member of the group
+            )  # Kafka would refuse this if the reader were a member
         finally:
             await consumer.stop()
         offsets = await reader.read()
@@ -92,7 +92,7 @@ async def test_committed_offsets_are_read_without_joining_the_group(
 
 
 async def abort(settings: ServiceSettings, topic: str, rows: int) -> None:
-    """A transaction of so many rows that comes to nothing."""
+    """Produces rows in a transaction, and aborts it."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"test-{uuid4()}"
     )
@@ -106,8 +106,8 @@ async def abort(settings: ServiceSettings, topic: str, rows: int) -> None:
         await producer.stop()
 
 
-async def nothing_waits(reader: LagReader) -> bool:
-    offsets = await told(reader)
+async def has_no_lag(reader: LagReader) -> bool:
+    offsets = await read_offsets(reader)
     return offsets is not None and offsets.committed == offsets.ends
 
 
@@ -116,7 +116,7 @@ async def test_invariant_9_aborted_transactions_leave_no_lag(
     producer: RecordProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No batch ever comes of them, but the group's lag goes back to zero."""
+    """Aborted records are in no batch, but the lag still returns to zero."""
     monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.2)
     handler, requests = Handler(), TopicName.IMPORT_REQUESTS
     topic = TopicNames(settings.topic_prefix)[requests]
@@ -127,7 +127,7 @@ async def test_invariant_9_aborted_transactions_leave_no_lag(
         watching = asyncio.create_task(consumer.watch())
         await produce(producer, settings, some("before"), topic=requests)
         await abort(settings, topic, 60)
-        await eventually(lambda: nothing_waits(reader))
+        await eventually(lambda: has_no_lag(reader))
         assert b"aborted" not in handler.done
         assert set(some("before")) <= set(handler.done)
         watching.cancel()
@@ -139,7 +139,7 @@ async def test_invariant_9_filtered_records_leave_no_lag(
     producer: RecordProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Admission would count them as backlog for ever: no batch comes of them, and so no commit."""
+    """Filtered records are in no batch. Without a commit, admission would count them as backlog for ever."""
     monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.2)
     handler, wanted = (
         Handler(),
@@ -153,7 +153,7 @@ async def test_invariant_9_filtered_records_leave_no_lag(
         await produce(producer, settings, [*some("mine"), *some("not-mine")])
         await eventually(lambda: set(some("mine")) <= set(handler.done))
         await produce(producer, settings, some("not-mine"))
-        await eventually(lambda: nothing_waits(reader))
+        await eventually(lambda: has_no_lag(reader))
         assert set(handler.done) == set(some("mine"))
         watching.cancel()
 
@@ -161,20 +161,20 @@ async def test_invariant_9_filtered_records_leave_no_lag(
 async def test_a_member_that_lost_all_partitions_continues(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has nothing to commit any more, and aiokafka takes no commit of nothing."""
+    """There is nothing to commit any more, and aiokafka refuses an empty commit."""
     monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.1)
-    looks = 0
+    calls = 0
 
     async def nothing() -> dict[TopicPartition, int]:
-        nonlocal looks
-        looks += 1
+        nonlocal calls
+        calls += 1
         return {}
 
-    async with consuming(settings, producer, Handler(), name="bereft") as consumer:
+    async with consuming(settings, producer, Handler(), name="no-partitions") as consumer:
         watching = asyncio.create_task(consumer.watch())
         await eventually(lambda: consumer.idle_committer.committed)
         monkeypatch.setattr(consumer.progress, "processed_offsets", nothing)
-        await eventually(lambda: looks > 2 or watching.done())
+        await eventually(lambda: calls > 2 or watching.done())
         assert not watching.done()
         watching.cancel()
 
@@ -182,12 +182,12 @@ async def test_a_member_that_lost_all_partitions_continues(
 async def test_a_missing_broker_or_topic_raises_unavailable_within_the_timeout(
     settings: ServiceSettings, topic: str
 ) -> None:
-    nobody = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    unreachable = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
     async with (
         asyncio.timeout(30),
-        reading(nobody, topic, "group") as away,
+        reading(unreachable, topic, "group") as away,
         reading(settings, f"{topic}-missing", "group") as missing,
     ):
-        for reader in (away, away, missing):  # a reader can be asked again
+        for reader in (away, away, missing):  # twice: a reader can be used again after a failure
             with pytest.raises(BrokerUnavailable):
                 await reader.read()

@@ -1,4 +1,4 @@
-"""The largest import is one batch, larger than what consumers fetch at once. It is read whole."""
+"""The largest import is one batch. It exceeds the consumers' fetch size, and is still read."""
 
 import asyncio
 import random
@@ -29,11 +29,11 @@ from tests.support.waiting import eventually
 
 RECORDS = MAX_ROWS + 2
 FRAMING = 64
-"""Bytes of a record beside its value, at most."""
+"""The most bytes of a record besides its value."""
 
 
 def largest_import(payload: Callable[[int], bytes]) -> list[Record]:
-    """Makes an import of the largest size before compression: itself, an upload, 500 rows."""
+    """Builds an import of the maximum uncompressed size: the import, an upload and 500 rows."""
     accepted = encode(import_accepted(batch_records=RECORDS))
     size = (MAX_IMPORT_BYTES - len(accepted)) // (RECORDS - 1) - FRAMING
     kinds = [RecordKind.UPLOAD, *[RecordKind.ROW] * MAX_ROWS]
@@ -72,7 +72,7 @@ async def test_both_readers_read_the_largest_imports_completely_and_the_records_
     payload: Callable[[int], bytes],
     request: pytest.FixtureRequest,
 ) -> None:
-    (topic,) = (one for one in TOPICS if one.name is TopicName.IMPORTS)
+    (topic,) = (topic for topic in TOPICS if topic.name is TopicName.IMPORTS)
     assert topic.fetch_bytes == MEBIBYTE
     name = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     mark = request.node.callspec.id.encode()
@@ -80,13 +80,13 @@ async def test_both_readers_read_the_largest_imports_completely_and_the_records_
     small = [
         Record(b"job", kind_prefix(kind) + mark) for kind in (RecordKind.ROW, RecordKind.RESULTS)
     ]
-    async with appending(settings, 0) as one, appending(settings, 1) as other:
-        # In two partitions at the same time: Kafka answers a fetch with only one too large batch
+    async with appending(settings, 0) as first, appending(settings, 1) as second:
+        # In two partitions at once, because an answer contains at most one batch that is too large
         await asyncio.gather(
-            one.append(largest, AppendProgress()), other.append(largest, AppendProgress())
+            first.append(largest, AppendProgress()), second.append(largest, AppendProgress())
         )
         await asyncio.gather(
-            one.append(largest, AppendProgress()), one.append(small, AppendProgress())
+            first.append(largest, AppendProgress()), first.append(small, AppendProgress())
         )
     rows, others = Handler(), Handler()
     publisher = RecordFilter(name, is_for_publisher)

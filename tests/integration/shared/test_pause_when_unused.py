@@ -1,4 +1,4 @@
-"""A consumer whose records nobody wants sleeps, and misses nothing of what is wanted."""
+"""A consumer pauses while its records are unwanted, and misses no wanted record."""
 
 import time
 from typing import Any
@@ -14,17 +14,17 @@ from tests.support.waiting import eventually
 
 
 class Demand:
-    """Whether records are wanted, and what happens between the question and its answer."""
+    """Answers whether records are wanted. Can run something before an answer is returned."""
 
     def __init__(self) -> None:
-        self.stands = False
-        self.meanwhile: list[Any] = []
-        """Of the first question, of the second."""
+        self.is_wanted = False
+        self.before_answers: list[Any] = []
+        """The things to run: before the first answer, before the second answer."""
 
     async def __call__(self) -> bool:
-        answer = self.stands
-        if self.meanwhile:
-            await self.meanwhile.pop(0)
+        answer = self.is_wanted
+        if self.before_answers:
+            await self.before_answers.pop(0)
         return answer
 
 
@@ -36,16 +36,16 @@ async def test_unwanted_records_are_skipped_and_wanted_records_are_processed(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     demand, handler = Demand(), Handler()
-    async with consuming(settings, producer, handler, name="sleeper", is_wanted=demand) as consumer:
+    async with consuming(settings, producer, handler, name="pausing", is_wanted=demand) as consumer:
         await consumer.pause_when_unused.check()
         for _ in range(3):
             await produce(producer, settings, some("unwanted"))
             await consumer.pause_when_unused.check()
-        demand.stands = True
+        demand.is_wanted = True
         await produce(producer, settings, some("wanted"))
         await consumer.pause_when_unused.check()
         await eventually(lambda: set(some("wanted")) <= set(handler.done))
-        demand.stands = False
+        demand.is_wanted = False
         await consumer.pause_when_unused.check()
         await produce(producer, settings, some("unwanted"))
         await consumer.pause_when_unused.check()
@@ -57,13 +57,12 @@ async def test_records_produced_during_the_check_are_not_skipped(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     demand, handler = Demand(), Handler()
-    async with consuming(settings, producer, handler, name="asked", is_wanted=demand) as consumer:
-        await (
-            consumer.pause_when_unused.check()
-        )  # asleep, or it would have fetched them before they could be skipped
-        demand.meanwhile = [nothing(), produce(producer, settings, some("early"))]
+    async with consuming(settings, producer, handler, name="race", is_wanted=demand) as consumer:
+        # Paused first. Otherwise it could fetch the records before they are skipped
         await consumer.pause_when_unused.check()
-        demand.stands = True
+        demand.before_answers = [nothing(), produce(producer, settings, some("early"))]
+        await consumer.pause_when_unused.check()
+        demand.is_wanted = True
         await consumer.pause_when_unused.check()
         await eventually(lambda: set(some("early")) <= set(handler.done))
 
@@ -73,17 +72,17 @@ async def test_an_unavailable_server_changes_nothing(
 ) -> None:
     demand, handler = Demand(), Handler()
 
-    async def away() -> None:
-        raise DatabaseUnavailable("away")
+    async def fail() -> None:
+        raise DatabaseUnavailable("down")
 
     async with consuming(settings, producer, handler, name="unsure", is_wanted=demand) as consumer:
         await consumer.pause_when_unused.check()
         await produce(producer, settings, some("unsure"))
-        for answers in ([away()], [nothing(), away()]):
-            demand.meanwhile = answers
+        for answers in ([fail()], [nothing(), fail()]):
+            demand.before_answers = answers
             with pytest.raises(DatabaseUnavailable):
                 await consumer.pause_when_unused.check()
-        demand.stands = True
+        demand.is_wanted = True
         await consumer.pause_when_unused.check()
         await eventually(lambda: set(some("unsure")) <= set(handler.done))
 
@@ -97,9 +96,9 @@ async def test_a_paused_consumer_is_not_silent(
         monkeypatch.setattr(health_module, "SILENT_AFTER_SECONDS", 0.5)
         await eventually(lambda: consumer.progress.last_polled_at() < time.time() - 1)
         assert consumer.problem() is None
-        demand.stands = True
+        demand.is_wanted = True
         await consumer.pause_when_unused.check()
-        assert consumer.problem() is None  # woken, its first fetch is still to be answered
+        assert consumer.problem() is None  # resumed, and still without an answer to a fetch
         await produce(producer, settings, some("healthy"))
         await eventually(lambda: of("healthy", handler.done))
 
@@ -110,17 +109,19 @@ async def test_failures_of_skipped_records_are_forgotten(
     demand = Demand()
 
     async def fails(_: list[bytes]) -> None:
-        raise DatabaseUnavailable("away")
+        raise DatabaseUnavailable("down")
 
     async with consuming(
-        settings, producer, Handler(fails), name="troubled", is_wanted=demand
+        settings, producer, Handler(fails), name="failing", is_wanted=demand
     ) as consumer:
-        await produce(producer, settings, some("troubled"))
+        await produce(producer, settings, some("failing"))
         await eventually(lambda: consumer.problem() == "waiting for a server")
 
-        async def sleeps_well() -> bool:
+        async def is_paused_without_problem() -> bool:
             await consumer.pause_when_unused.check()
             return consumer.problem() is None and consumer.pause_when_unused.last_paused_at() > 0
 
-        await eventually(sleeps_well)
-        await eventually(sleeps_well)  # once more: the batch in hand may have failed in between
+        await eventually(is_paused_without_problem)
+        await eventually(
+            is_paused_without_problem
+        )  # twice: the batch in flight may have failed in between

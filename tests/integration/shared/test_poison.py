@@ -1,6 +1,4 @@
-"""Poison on a real broker: it moves aside with all it carried, however it was packed, and halts a
-consumer that gets nothing else.
-"""
+"""Poison on a real broker: it becomes dead letters, and halts a consumer that gets nothing else."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -36,9 +34,9 @@ async def test_invariant_8_poison_becomes_a_dead_letter_with_key_value_and_heade
     async with consuming(settings, producer, handler, name="poison"):
         await eventually(lambda: set(some("beside")) <= set(handler.done))
     letters = [
-        one
-        for one in await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
-        if one.value == b"poison-1"
+        letter
+        for letter in await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
+        if letter.value == b"poison-1"
     ]
     headers = dict(letters[0].headers)
     assert letters[0].key == b"poison-1"
@@ -56,13 +54,17 @@ async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_lose
     handler = Handler()
     async with consuming(settings, producer, handler, name="flood", clean=False) as consumer:
         await eventually(lambda: consumer.problem() is None)
-        await eventually(lambda: handler.batches)  # what other tests left behind is read
+        await eventually(lambda: handler.batches)  # the records of other tests are processed
         await produce(producer, settings, [b"poison-%d" % number for number in range(200)])
         await eventually(lambda: (consumer.problem() or "").startswith("halted"))
-        assert halted_gauge("flood") == 1  # what the alert looks at
-    # A restart with a version that can read them: all are still there
-    later = Handler()
-    later.decode = lambda records: ([one.value or b"" for one in records], [])  # type: ignore[method-assign]
+        assert halted_gauge("flood") == 1  # the alert uses this metric
+
+    # After a restart with a release that can read them, all records are processed
+    class ReadsAll(Handler):
+        def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
+            return [record.value or b"" for record in records], []
+
+    later = ReadsAll()
     async with consuming(settings, producer, later, name="flood"):
         await eventually(lambda: b"poison-199" in later.done)
     assert len(of("poison", later.done)) >= 195
@@ -81,20 +83,20 @@ async def test_invariant_8_a_retried_batch_of_poison_counts_once(
     settings = ServiceSettings(**{**environment, "consumer_poison_limit": 500})
     refused = 0
 
-    class AwayForAWhile:
+    class UnavailableForAWhile:
         async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 20) -> None:
             nonlocal refused
             if refused < 6 and any(record.value.startswith(b"poison-again") for record in records):
                 refused += 1
-                raise BrokerUnavailable("away")
+                raise BrokerUnavailable("down")
             await producer.send(topic, records, seconds=seconds)
 
     handler = Handler()
-    async with consuming(settings, AwayForAWhile(), handler, name="again") as consumer:
+    async with consuming(settings, UnavailableForAWhile(), handler, name="again") as consumer:
         await produce(producer, settings, some("before"))
         await eventually(
             lambda: set(some("before")) <= set(handler.done)
-        )  # what other tests left behind is read
+        )  # the records of other tests are processed
         await produce(producer, settings, [b"poison-again-%d" % number for number in range(100)])
         await eventually(lambda: refused == 6)
         await produce(producer, settings, some("healthy"))
@@ -124,8 +126,8 @@ async def test_invariant_8_poison_found_in_processing_halts_the_consumer_too(
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def left_packed(environment: dict[str, Any]) -> AsyncIterator[ServiceSettings]:
-    """A topic where the broker keeps what was compressed as it came, and nothing else on it."""
+async def compressed_topic(environment: dict[str, Any]) -> AsyncIterator[ServiceSettings]:
+    """Settings with empty topics on which the broker keeps the producer's compression."""
     settings = ServiceSettings(**{**environment, "topic_prefix": f"test-{uuid4().hex[:12]}"})
     topics = tuple(topic for topic in TOPICS if topic.name in {TOPIC, TopicName.DEAD_LETTERS})
     await create_topics(settings, topics)
@@ -133,37 +135,36 @@ async def left_packed(environment: dict[str, Any]) -> AsyncIterator[ServiceSetti
     await delete_topics(settings, topics)
 
 
-async def produce_packed(settings: ServiceSettings, value: bytes, codec: Any) -> None:
+async def produce_compressed(settings: ServiceSettings, value: bytes, codec: Any) -> None:
     servers = settings.kafka_bootstrap_servers
     async with AIOKafkaProducer(
         bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type=codec
-    ) as packing:
-        await packing.send_and_wait(TopicNames(settings.topic_prefix)[TOPIC], value, key=value[:20])
+    ) as compressing:
+        await compressing.send_and_wait(
+            TopicNames(settings.topic_prefix)[TOPIC], value, key=value[:20]
+        )
 
 
 async def test_records_compressed_with_any_codec_are_read(
-    left_packed: ServiceSettings, producer: RecordProducer
+    compressed_topic: ServiceSettings, producer: RecordProducer
 ) -> None:
     handler, codecs = Handler(), ("gzip", "snappy", "lz4", "zstd")
     for codec in codecs:
-        await produce_packed(left_packed, codec.encode(), codec)
-    async with consuming(left_packed, producer, handler, name="codecs"):
+        await produce_compressed(compressed_topic, codec.encode(), codec)
+    async with consuming(compressed_topic, producer, handler, name="codecs"):
         await eventually(lambda: sorted(handler.done) == sorted(codec.encode() for codec in codecs))
 
 
 async def test_invariant_8_a_record_larger_than_a_dead_letter_does_not_block_its_partition(
-    left_packed: ServiceSettings, producer: RecordProducer
+    compressed_topic: ServiceSettings, producer: RecordProducer
 ) -> None:
-    """It was small while it was packed.
-
-    What is kept of it is its beginning, and a header that says so.
-    """
+    """The record was small while compressed. Its dead letter has the beginning, and is marked."""
     bomb = b"poison" + bytes(16 * MEBIBYTE)
     handler = Handler()
-    await produce_packed(left_packed, bomb, "lz4")
-    async with consuming(left_packed, producer, handler, name="bomb"):
-        await produce(producer, left_packed, some("beside"))
+    await produce_compressed(compressed_topic, bomb, "lz4")
+    async with consuming(compressed_topic, producer, handler, name="bomb"):
+        await produce(producer, compressed_topic, some("beside"))
         await eventually(lambda: set(some("beside")) <= set(handler.done))
-        (letter,) = await eventually(lambda: letters_of(left_packed), every=0.2)
+        (letter,) = await eventually(lambda: letters_of(compressed_topic), every=0.2)
     assert letter.value == bomb[:MAX_VALUE_BYTES]
     assert dict(letter.headers)["pinflow-truncated"] == str(len(bomb)).encode()

@@ -1,4 +1,4 @@
-"""Positions in the real Postgres and offsets in the real Kafka: whichever is older is noticed."""
+"""Positions in a real Postgres and offsets in a real Kafka. An older one of them is noticed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -42,7 +42,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings(kafka: str, database_url: str) -> Any:
-    """Topics of its own for each test: one changes what all consumers of a topic would see."""
+    """Settings with new topics for each test, because some tests delete records."""
     with fresh_topics(kafka) as prefix:
         yield ServiceSettings(
             kafka_bootstrap_servers=kafka,
@@ -62,7 +62,7 @@ async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def positions(database_url: str) -> AsyncIterator[PositionStore]:
-    """The status service's, empty."""
+    """The status service's position store, without positions."""
     execute(database_url, "truncate status.positions, status.position_seed")
     database = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url), database_timeout_seconds=2),
@@ -86,7 +86,7 @@ async def watched(
     positions: PositionStore,
     **options: Any,
 ) -> AsyncIterator[BatchConsumer]:
-    """A consumer that looks at its positions, as a service's does."""
+    """Runs a consumer with stored positions and its watch, as a service does."""
     options = {"name": "positions", "positions": positions, **options}
     async with consuming(settings, producer, handler, **options) as consumer:
         watching = asyncio.create_task(consumer.watch())
@@ -98,14 +98,14 @@ async def watched(
                 await watching
 
 
-async def ready(consumer: BatchConsumer) -> None:
+async def wait_until_ready(consumer: BatchConsumer) -> None:
     await eventually(lambda: consumer.problem() is None)
 
 
-async def consumed(
+async def consume(
     settings: ServiceSettings, producer: RecordProducer, positions: PositionStore, prefix: str
 ) -> dict[TopicPartition, StoredPosition]:
-    """Has a consumer process some records, and returns where it stands then."""
+    """Has a consumer process some records, and returns its positions."""
     handler = Handler()
     await produce(producer, settings, some(prefix))
     async with watched(settings, producer, handler, positions):
@@ -113,30 +113,30 @@ async def consumed(
     return await positions.load()
 
 
-def set_back(database_url: str, stored: Mapping[TopicPartition, StoredPosition]) -> None:
-    """Does what an older Postgres does."""
+def overwrite(database_url: str, stored: Mapping[TopicPartition, StoredPosition]) -> None:
+    """Overwrites positions, which simulates an older Postgres."""
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for one, position in stored.items():
+        for partition, position in stored.items():
             connection.execute(
                 "update status.positions set next_offset = %s where topic = %s and partition = %s",
-                (position.next_offset, one.topic, one.partition),
+                (position.next_offset, partition.topic, partition.partition),
             )
 
 
-async def committed(settings: ServiceSettings, group: str) -> dict[TopicPartition, int]:
+async def read_committed(settings: ServiceSettings, group: str) -> dict[TopicPartition, int]:
     async with admin_client(settings) as admin:
         offsets = await admin.list_consumer_group_offsets(group)
-    return {one: told.offset for one, told in offsets.items()}
+    return {partition: metadata.offset for partition, metadata in offsets.items()}
 
 
 async def test_a_position_is_stored_and_then_committed_to_kafka(
     settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
 ) -> None:
-    stored = await consumed(settings, producer, positions, "first")
+    stored = await consume(settings, producer, positions, "first")
     assert sum(position.next_offset for position in stored.values()) == 60
     group = TopicNames(settings.topic_prefix).group("positions")
-    assert await committed(settings, group) == {
-        one: position.next_offset for one, position in stored.items()
+    assert await read_committed(settings, group) == {
+        partition: position.next_offset for partition, position in stored.items()
     }
     cluster = await read_cluster_id(settings)
     assert {position.cluster_id for position in stored.values()} == {cluster}
@@ -148,9 +148,9 @@ async def test_invariant_2_an_older_postgres_is_noticed_at_the_start_and_records
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    before = await consumed(settings, producer, positions, "kept")
-    await consumed(settings, producer, positions, "lost")
-    set_back(database_url, before)
+    before = await consume(settings, producer, positions, "kept")
+    await consume(settings, producer, positions, "lost")
+    overwrite(database_url, before)
     handler = Handler()
     async with watched(settings, producer, handler, positions):
         await eventually(lambda: set(some("lost")) <= set(handler.done))
@@ -174,24 +174,26 @@ async def test_invariant_2_a_running_consumer_notices_an_older_postgres_at_its_n
     await produce(producer, settings, some("kept"))
     async with watched(settings, producer, handler, positions):
         await eventually(lambda: set(some("kept")) <= set(handler.done))
-        before = await settled(positions, 60)
+        before = await wait_until_stored(positions, 60)
         await produce(producer, settings, some("lost"))
         await eventually(lambda: set(some("lost")) <= set(handler.done))
-        await settled(positions, 120)
+        await wait_until_stored(positions, 120)
         handler.done.clear()
-        set_back(database_url, before)
+        overwrite(database_url, before)
         await produce(producer, settings, some("new"))
         await eventually(lambda: {*some("lost"), *some("new")} <= set(handler.done))
     assert not of("kept", handler.done)
 
 
-async def settled(positions: PositionStore, records: int) -> dict[TopicPartition, StoredPosition]:
-    """Waits until so many records are stored as processed. Returns the positions."""
+async def wait_until_stored(
+    positions: PositionStore, records: int
+) -> dict[TopicPartition, StoredPosition]:
+    """Waits until the positions cover `records` records. Returns the positions."""
 
-    async def is_so() -> bool:
-        return sum(one.next_offset for one in (await positions.load()).values()) == records
+    async def is_stored() -> bool:
+        return sum(stored.next_offset for stored in (await positions.load()).values()) == records
 
-    await eventually(is_so)
+    await eventually(is_stored)
     return await positions.load()
 
 
@@ -204,11 +206,14 @@ async def test_invariant_2_an_older_postgres_is_noticed_without_new_records(
     handler = Handler()
     await produce(producer, settings, some("lost"))
     async with watched(settings, producer, handler, positions) as consumer:
-        await ready(consumer)
+        await wait_until_ready(consumer)
         await eventually(lambda: set(some("lost")) <= set(handler.done))
-        stored = await settled(positions, 60)
+        stored = await wait_until_stored(positions, 60)
         handler.done.clear()
-        set_back(database_url, {one: at._replace(next_offset=0) for one, at in stored.items()})
+        overwrite(
+            database_url,
+            {partition: position._replace(next_offset=0) for partition, position in stored.items()},
+        )
         await eventually(lambda: set(some("lost")) <= set(handler.done))
 
 
@@ -218,26 +223,26 @@ async def test_a_new_connection_to_postgres_makes_the_consumer_read_its_position
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    """The new connection may lead to an older copy. Work that no position here would show could
-    begin on it: other publishers' partitions may be behind."""
-    looks = 0
+    """The new connection may lead to an older Postgres, in which the positions of other replicas'
+    partitions are lower too."""
+    readings = 0
 
     class Counting(Preparation):
         async def catch_up(self) -> None:
-            nonlocal looks
-            looks += 1
+            nonlocal readings
+            readings += 1
 
     handler = Handler()
     async with watched(settings, producer, handler, positions, preparation=Counting()) as consumer:
-        await ready(consumer)
-        seen = looks
+        await wait_until_ready(consumer)
+        before = readings
         execute(
             database_url,
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = "
             "'tests' and pid <> pg_backend_pid()",
         )
-        await eventually(lambda: looks > seen)
-        await ready(consumer)
+        await eventually(lambda: readings > before)
+        await wait_until_ready(consumer)
         await produce(producer, settings, some("after"))
         await eventually(lambda: set(some("after")) <= set(handler.done))
 
@@ -248,22 +253,22 @@ async def test_nothing_is_processed_before_the_positions_are_read(
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    await consumed(settings, producer, positions, "before")
+    await consume(settings, producer, positions, "before")
     handler = Handler()
     await produce(producer, settings, some("waiting"))
     with psycopg.connect(database_url) as lock:
         lock.execute("lock table status.positions in access exclusive mode")
         async with watched(settings, producer, handler, positions) as consumer:
             await eventually(lambda: consumer.problem() == "reading positions")
-            await eventually(lambda: has_failed_to_read(database_url))
+            await eventually(lambda: is_read_blocked(database_url))
             assert not handler.done
             lock.rollback()
             await eventually(lambda: set(some("waiting")) <= set(handler.done))
     assert not of("before", handler.done)
 
 
-def has_failed_to_read(database_url: str) -> bool:
-    """Whether a reading of the positions has begun to wait for the lock."""
+def is_read_blocked(database_url: str) -> bool:
+    """Returns whether a query of the positions waits for the lock."""
     query = (
         "select from pg_stat_activity where application_name = 'tests' and wait_event_type = 'Lock'"
     )
@@ -274,7 +279,7 @@ def has_failed_to_read(database_url: str) -> bool:
 async def test_a_group_without_committed_offsets_starts_at_the_beginning(
     settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
 ) -> None:
-    await consumed(settings, producer, positions, "again")
+    await consume(settings, producer, positions, "again")
     handler = Handler()
     async with watched(settings, producer, handler, positions, name="another group"):
         await eventually(lambda: set(some("again")) <= set(handler.done))
@@ -286,7 +291,7 @@ async def test_records_deleted_before_processing_refuse_only_their_partition(
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    stored = await consumed(settings, producer, positions, "before")
+    stored = await consume(settings, producer, positions, "before")
     await produce(producer, settings, some("deleted"))
     gap = min(stored)
     async with admin_client(settings) as admin:
@@ -296,18 +301,18 @@ async def test_records_deleted_before_processing_refuse_only_their_partition(
     handler = Handler()
     async with watched(settings, producer, handler, positions) as consumer:
         await eventually(lambda: len(of("deleted", handler.done)) > 10)
-        trouble = consumer.problem() or ""
-        assert f"{gap.topic}/{gap.partition} (before_begin)" in trouble
-        assert "pinflow recover" in trouble
+        problem = consumer.problem() or ""
+        assert f"{gap.topic}/{gap.partition} (before_begin)" in problem
+        assert "pinflow recover" in problem
         missing = set(some("deleted")) - set(handler.done)
         assert missing
         accept(database_url, gap, stored[gap].next_offset + 2)
-        await ready(consumer)
+        await wait_until_ready(consumer)
         await eventually(lambda: len(set(some("deleted")) - set(handler.done)) == 2)
 
 
 def accept(database_url: str, partition: TopicPartition, begin: int) -> None:
-    """Does what `pinflow recover --accept` does, on the same cluster."""
+    """Accepts a loss like `pinflow recover --accept` on the same cluster."""
     execute(
         database_url,
         "update status.positions set next_offset = %s, refused = null, replay_until = null where "
@@ -324,10 +329,10 @@ async def test_a_log_that_ended_before_the_position_is_refused_even_after_it_has
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    stored = await consumed(settings, producer, positions, "before")
-    beyond = min(stored)
-    set_back(
-        database_url, {beyond: stored[beyond]._replace(next_offset=stored[beyond].next_offset + 5)}
+    stored = await consume(settings, producer, positions, "before")
+    ahead = min(stored)
+    overwrite(
+        database_url, {ahead: stored[ahead]._replace(next_offset=stored[ahead].next_offset + 5)}
     )
     async with watched(settings, producer, Handler(), positions) as consumer:
         await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
@@ -335,10 +340,10 @@ async def test_a_log_that_ended_before_the_position_is_refused_even_after_it_has
     handler = Handler()
     async with watched(settings, producer, handler, positions) as consumer:
         await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
-        assert (await positions.load())[beyond].refused is Refusal.BEYOND_END
-        accept(database_url, beyond, 0)
+        assert (await positions.load())[ahead].refused is Refusal.BEYOND_END
+        accept(database_url, ahead, 0)
         await eventually(lambda: set(some("new", 200)) <= set(handler.done))
-        await ready(consumer)
+        await wait_until_ready(consumer)
 
 
 async def test_positions_of_another_cluster_are_refused(
@@ -347,7 +352,7 @@ async def test_positions_of_another_cluster_are_refused(
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    await consumed(settings, producer, positions, "before")
+    await consume(settings, producer, positions, "before")
     execute(database_url, "update status.positions set cluster_id = 'another'")
     handler = Handler()
     await produce(producer, settings, some("unread"))
@@ -368,13 +373,13 @@ async def test_a_first_start_after_an_upgrade_takes_over_the_committed_offsets_o
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    before = await consumed(settings, producer, positions, "before")
+    before = await consume(settings, producer, positions, "before")
     execute(database_url, "delete from status.positions")
     execute(database_url, "insert into status.position_seed default values")
     handler = Handler()
     await produce(producer, settings, some("after"))
     async with watched(settings, producer, handler, positions) as consumer:
-        await ready(consumer)
+        await wait_until_ready(consumer)
         await eventually(lambda: set(some("after")) <= set(handler.done))
     assert not of("before", handler.done)
     assert not await positions.has_offsets_to_take_over()
@@ -387,7 +392,7 @@ async def test_without_positions_and_without_a_seed_the_whole_log_is_read(
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    await consumed(settings, producer, positions, "before")
+    await consume(settings, producer, positions, "before")
     execute(database_url, "delete from status.positions")
     handler = Handler()
     async with watched(settings, producer, handler, positions):
@@ -401,7 +406,7 @@ async def test_filtered_records_move_the_position(
     nothing = RecordFilter(topic, lambda _value: False)
     await produce(producer, settings, some("skipped"))
     async with watched(settings, producer, Handler(), positions, record_filter=nothing):
-        await settled(positions, 60)
+        await wait_until_stored(positions, 60)
 
 
 async def test_a_position_is_stored_before_unwanted_records_are_skipped(
@@ -412,15 +417,15 @@ async def test_a_position_is_stored_before_unwanted_records_are_skipped(
 
     await produce(producer, settings, some("unwanted"))
     async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
-        await ready(consumer)
+        await wait_until_ready(consumer)
         await consumer.pause_when_unused.check()
-        await settled(positions, 60)
+        await wait_until_stored(positions, 60)
 
 
 async def test_a_batch_that_ends_after_its_partition_was_revoked_moves_no_position_back(
     settings: ServiceSettings, positions: PositionStore
 ) -> None:
-    """A publisher that lost its partition in the middle of a batch ends it after the new owner."""
+    """The old owner of a partition may finish its batch after the new owner's."""
     partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
     await positions.add({partition: 0}, "cluster")
     tracker = PositionTracker(positions, settings, service="status", consumer=lambda: None)
@@ -440,25 +445,25 @@ async def test_a_paused_consumer_notices_that_kafka_lost_records(
     positions: PositionStore,
     database_url: str,
 ) -> None:
-    """It fetches nothing, so no fetch tells it."""
+    """A paused consumer fetches nothing, so it gets no fetch error."""
 
     async def nobody() -> bool:
         return False
 
     async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
-        await ready(consumer)
+        await wait_until_ready(consumer)
         await produce(producer, settings, some("unwanted"))
         await consumer.pause_when_unused.check()
-        stored = await settled(positions, 60)
-        beyond = {
+        stored = await wait_until_stored(positions, 60)
+        ahead = {
             partition: position._replace(next_offset=position.next_offset + 5)
             for partition, position in stored.items()
         }
-        set_back(database_url, beyond)
+        overwrite(database_url, ahead)
         tracker = consumer._tracker
         assert tracker is not None
         tracker._positions = {
-            partition: position.next_offset for partition, position in beyond.items()
+            partition: position.next_offset for partition, position in ahead.items()
         }
         await consumer.pause_when_unused.check()
         await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
@@ -467,7 +472,7 @@ async def test_a_paused_consumer_notices_that_kafka_lost_records(
 async def test_a_position_stored_during_a_read_does_not_look_like_an_older_postgres(
     settings: ServiceSettings, positions: PositionStore
 ) -> None:
-    """It would hold everything up for 20 s."""
+    """Otherwise all partitions would wait for 20 s."""
     partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
     await positions.add({partition: 0}, "cluster")
     for offset in range(1, 50):
@@ -482,6 +487,6 @@ async def test_an_older_postgres_is_recognized_by_positions_that_this_process_ha
     partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
     await positions.add({partition: 10}, "cluster")
     stored = await positions.load()
-    set_back(database_url, {partition: stored[partition]._replace(next_offset=9)})
+    overwrite(database_url, {partition: stored[partition]._replace(next_offset=9)})
     await positions.load()
     assert positions.remaining_wait(60) > 50

@@ -1,4 +1,4 @@
-"""Records on their way to a real broker."""
+"""The producer with a real broker."""
 
 import asyncio
 

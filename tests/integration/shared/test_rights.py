@@ -1,4 +1,4 @@
-"""Each service's database role can do what the service does, and nothing else."""
+"""Each service's database role has the rights that the service needs, and no others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,29 +14,29 @@ from deploy.migrations.runner import ROLES
 from deploy.services import SERVICES
 from tests.support.infrastructure import with_role
 
-READ, APPEND, KEEP, QUEUE = (
+READ, APPEND, UPSERT, QUEUE = (
     {"SELECT"},
     {"SELECT", "INSERT"},
     {"SELECT", "INSERT", "UPDATE"},
     {"SELECT", "INSERT", "UPDATE", "DELETE"},
 )
-ONCE = {"SELECT", "DELETE"}
+TAKE = {"SELECT", "DELETE"}
 
 RIGHTS: dict[str, dict[str, set[str]]] = {
     "pinflow_ingest": {
         "access.api_keys": READ,
         "access.accounts": READ,
         "access.workspaces": READ,
-        "ingest.requests": KEEP,
+        "ingest.requests": UPSERT,
     },
     "pinflow_publisher": {
         "access.api_keys": READ,
         "access.accounts": READ,
         "access.boards": READ,
-        "publisher.pins": KEEP,
+        "publisher.pins": UPSERT,
         "publisher.row_outcomes": {*APPEND, "MAINTAIN"},
-        "publisher.positions": KEEP,
-        "publisher.position_seed": ONCE,
+        "publisher.positions": UPSERT,
+        "publisher.position_seed": TAKE,
         "publisher.outbox": QUEUE,
     },
     "pinflow_access": {
@@ -46,24 +46,21 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     },
     "pinflow_status": {
         "access.api_keys": READ,
-        "status.jobs": KEEP,
+        "status.jobs": UPSERT,
         "status.results": APPEND,
         "status.uploads": {"SELECT", "INSERT", "DELETE"},
-        "status.positions": KEEP,
-        "status.position_seed": ONCE,
+        "status.positions": UPSERT,
+        "status.position_seed": TAKE,
     },
     "pinflow_webhooks": {
         "access.api_keys": READ,
         "webhooks.endpoints": QUEUE,
         "webhooks.deliveries": QUEUE,
-        "webhooks.positions": KEEP,
-        "webhooks.position_seed": ONCE,
+        "webhooks.positions": UPSERT,
+        "webhooks.position_seed": TAKE,
     },
 }
-"""All that a role may do with tables.
-
-What is not here, of any table there is or will be, it may not.
-"""
+"""All rights of each role on tables. A role has no other rights, on any table."""
 
 UPDATABLE: dict[str, dict[str, set[str]]] = {
     "pinflow_access": {
@@ -72,7 +69,7 @@ UPDATABLE: dict[str, dict[str, set[str]]] = {
         "access.boards": {"name", "description", "privacy"},
     },
 }
-"""The columns that a role may change of tables that are not its own to update."""
+"""The columns that a role may update in tables that it may not update as a whole."""
 
 FUNCTIONS = {
     "pinflow_ingest": set[str](),
@@ -105,7 +102,7 @@ STATEMENTS = {
     "INDEX": "create index on {} ((1))",
 }
 Catalog: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
-NEWEST = max(
+LATEST_VERSION = max(
     file.name[:4] for file in (Path(migrations.__file__).parent / "versions").glob("[0-9]*.py")
 )
 OURS = "n.nspname !~ '^pg_' and n.nspname <> 'information_schema'"
@@ -113,9 +110,7 @@ OURS = "n.nspname !~ '^pg_' and n.nspname <> 'information_schema'"
 
 @pytest.fixture(scope="module", name="url")
 def migrated(database_url: str) -> str:
-    """The module's database is a copy of one that was migrated, and a copy has not the database's
-    own rights.
-    """
+    """Migrates the module's database again, because a copy lacks the rights on the database."""
     migrate(database_url)
     return database_url
 
@@ -126,7 +121,7 @@ def catalog(url: str) -> Iterator[Catalog]:
         yield connection
 
 
-def tables_of(catalog: Catalog) -> list[str]:
+def list_tables(catalog: Catalog) -> list[str]:
     query = f"""
         select n.nspname || '.' || relname from pg_class c
         join pg_namespace n on n.oid = relnamespace
@@ -137,14 +132,16 @@ def tables_of(catalog: Catalog) -> list[str]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -> None:
-    tables = tables_of(catalog)
+    tables = list_tables(catalog)
     assert set(RIGHTS[role]) <= set(tables)
     has = (
         "select privilege from unnest(%s::text[]) privilege where has_table_privilege(%s, %s, "
         "privilege)"
     )
     held = {
-        table: {str(one) for (one,) in catalog.execute(has, (list(PRIVILEGES), role, table))}
+        table: {
+            str(privilege) for (privilege,) in catalog.execute(has, (list(PRIVILEGES), role, table))
+        }
         for table in tables
     }
     assert {table: privileges for table, privileges in held.items() if privileges} == RIGHTS[role]
@@ -161,7 +158,7 @@ def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -
     }
     assert (
         set(catalog.execute(columns, (role,)).fetchall()) == by_column
-    )  # nothing else by the back door of a column
+    )  # no other rights on single columns
     sequences = f"""
         select n.nspname || '.' || relname from pg_class c
         join pg_namespace n on n.oid = relnamespace
@@ -235,13 +232,13 @@ def test_a_role_has_no_attributes_memberships_or_objects(catalog: Catalog, role:
 
 
 def test_future_objects_get_no_privileges(catalog: Catalog) -> None:
-    given = catalog.execute(
+    grants = catalog.execute(
         "select defaclobjtype::text, acl.grantee::regrole::text from pg_default_acl, "
         "aclexplode(defaclacl) acl"
     ).fetchall()
     owner = catalog.execute("select current_user::regrole::text").fetchone()
     assert owner is not None
-    assert set(given) <= {("f", owner[0])}  # functions are the owner's alone, not everyone's
+    assert set(grants) <= {("f", owner[0])}  # functions: only the owner, instead of everyone
     catalog.execute("create table status.to_come (a int)")
     catalog.execute("create function status.to_come() returns int language sql return 1")
     for role in ROLES:
@@ -257,8 +254,8 @@ def test_future_objects_get_no_privileges(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_ungranted_statements_are_refused(url: str, catalog: Catalog, role: str) -> None:
-    """Tried, not only looked up."""
-    tables = [name for name in tables_of(catalog) if name != "public.alembic_version"]
+    """Executes the statements, besides reading the catalog."""
+    tables = [name for name in list_tables(catalog) if name != "public.alembic_version"]
     columns = {name: _first_column(catalog, name) for name in tables}
     with psycopg.connect(with_role(url, role), autocommit=True) as connection:
         for table in tables:
@@ -267,7 +264,7 @@ def test_ungranted_statements_are_refused(url: str, catalog: Catalog, role: str)
                 arguments = {"UPDATE": (name, column, column), "INSERT": (name, name)}.get(
                     privilege, (name,)
                 )
-                allowed = _allowed(connection, sql.SQL(statement).format(*arguments))
+                allowed = _is_allowed(connection, sql.SQL(statement).format(*arguments))
                 assert allowed is (privilege in RIGHTS[role].get(table, ())), (
                     f"{role} {privilege} {table}"
                 )
@@ -284,19 +281,19 @@ def test_ungranted_statements_are_refused(url: str, catalog: Catalog, role: str)
             "select rolpassword from pg_authid",
             "select * from public.alembic_version",
         ):
-            assert not _allowed(connection, sql.SQL(statement)), statement
+            assert not _is_allowed(connection, sql.SQL(statement)), statement
 
 
 def test_migrating_again_changes_nothing(url: str) -> None:
     migrate(url)
     with psycopg.connect(url) as connection:
         assert connection.execute("select version_num from alembic_version").fetchall() == [
-            (NEWEST,)
+            (LATEST_VERSION,)
         ]
 
 
 def _first_column(catalog: Catalog, table: str) -> str:
-    # Not an identity's: that can't be updated whoever asks
+    # No identity column: no role can update one
     query = (
         "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and "
         "attidentity = '' order by attnum limit 1"
@@ -306,7 +303,7 @@ def _first_column(catalog: Catalog, table: str) -> str:
     return str(row[0])
 
 
-def _allowed(connection: Catalog, statement: sql.SQL | sql.Composed) -> bool:
+def _is_allowed(connection: Catalog, statement: sql.SQL | sql.Composed) -> bool:
     try:
         connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege:

@@ -1,4 +1,4 @@
-"""A partition that stands still on a real broker is seen; a healthy consumer is not blamed."""
+"""A stalled partition on a real broker is reported, and a healthy consumer is not."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,8 +20,8 @@ from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import TOPIC, Handler, consuming, of, produce, some
 from tests.support.waiting import eventually
 
-AFTER = 1.0
-"""Seconds from which these tests' consumers tell of a stall."""
+AFTER_SECONDS = 1.0
+"""The time after which the consumers in these tests report a stall."""
 
 
 @pytest.fixture(autouse=True)
@@ -31,27 +31,27 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def watching(consumer: BatchConsumer) -> AsyncIterator[list[str | None]]:
-    """Lets the consumer watch itself; yields its troubles, look by look."""
-    troubles: list[str | None] = []
-    look = consumer.health.observe_progress
+    """Runs the consumer's watch. Yields its problems after each check of progress."""
+    problems: list[str | None] = []
+    observe_progress = consumer.health.observe_progress
 
-    async def looks() -> None:
-        await look()
-        troubles.append(consumer.problem())
+    async def observe_and_record() -> None:
+        await observe_progress()
+        problems.append(consumer.problem())
 
-    consumer.health.observe_progress = looks  # type: ignore[method-assign]
+    consumer.health.observe_progress = observe_and_record  # type: ignore[method-assign]
     watch = asyncio.create_task(consumer.watch())
     try:
-        await eventually(lambda: troubles and consumer.problem() is None)
-        troubles.clear()
-        yield troubles
+        await eventually(lambda: problems and consumer.problem() is None)
+        problems.clear()
+        yield problems
     finally:
         watch.cancel()
         await asyncio.wait([watch])
 
 
-def gauges(consumer: BatchConsumer) -> dict[tuple[str, int], float]:
-    """Reads what Prometheus would: seconds by topic and partition."""
+def read_gauges(consumer: BatchConsumer) -> dict[tuple[str, int], float]:
+    """Reads the metric pinflow_partition_stalled_seconds by topic and partition."""
     metrics = {metric.name: metric for metric in REGISTRY.collect()}
     samples = metrics["pinflow_partition_stalled_seconds"].samples
     return {
@@ -79,43 +79,49 @@ async def test_an_open_transaction_of_an_upstream_system_is_measured(
             handler,
             name="open",
             topics=topics,
-            stalled_after_seconds=AFTER,
+            stalled_after_seconds=AFTER_SECONDS,
         ) as consumer,
         watching(consumer),
     ):
         await upstream.begin_transaction()
         await upstream.send_and_wait(topic, b"open", partition=2)
-        await eventually(lambda: gauges(consumer)[topic, 2] >= AFTER)
-        assert consumer.problem() is None  # an upstream's fault must not take ingest's HTTP away
-        assert sum(gauges(consumer).values()) == gauges(consumer)[topic, 2]
+        await eventually(lambda: read_gauges(consumer)[topic, 2] >= AFTER_SECONDS)
+        assert (
+            consumer.problem() is None
+        )  # readiness, and with it HTTP, must not depend on an upstream system
+        assert sum(read_gauges(consumer).values()) == read_gauges(consumer)[topic, 2]
         await produce(producer, settings, some("beside"), topic=TopicName.IMPORT_REQUESTS)
         await eventually(lambda: len(of("beside", handler.done)) > len(some("beside")) / 2)
-        assert gauges(consumer)[topic, 2] >= AFTER  # the others' progress hides nothing
+        assert (
+            read_gauges(consumer)[topic, 2] >= AFTER_SECONDS
+        )  # not hidden by progress on other partitions
         await upstream.abort_transaction()
         await eventually(lambda: set(some("beside")) <= set(handler.done))
-        await eventually(lambda: consumer.problem() is None and not any(gauges(consumer).values()))
+        await eventually(
+            lambda: consumer.problem() is None and not any(read_gauges(consumer).values())
+        )
 
 
 async def test_a_hanging_batch_is_reported(
     settings: ServiceSettings,
     producer: RecordProducer,
 ) -> None:
-    go_on = asyncio.Event()
+    may_finish = asyncio.Event()
 
     async def hang(values: list[bytes]) -> None:
         if of("hangs", values):
-            await go_on.wait()
+            await may_finish.wait()
 
     async with (
         consuming(
-            settings, producer, Handler(hang), name="hangs", stalled_after_seconds=AFTER
+            settings, producer, Handler(hang), name="hangs", stalled_after_seconds=AFTER_SECONDS
         ) as consumer,
         watching(consumer),
     ):
         await produce(producer, settings, [b"hangs"])
-        trouble = await eventually(consumer.problem)
-        assert "has made no progress for" in trouble
-        go_on.set()
+        problem = await eventually(consumer.problem)
+        assert "has made no progress for" in problem
+        may_finish.set()
         await eventually(lambda: consumer.problem() is None)
 
 
@@ -126,17 +132,19 @@ async def test_neither_traffic_nor_idleness_is_a_stall(
     handler = Handler()
     async with (
         consuming(settings, producer, handler, name="well", stalled_after_seconds=5) as consumer,
-        watching(consumer) as troubles,
+        watching(consumer) as problems,
     ):
         for number in range(20):
             sent = set(some(f"traffic-{number}"))
             await produce(producer, settings, sorted(sent))
             await eventually(partial(_is_done, handler, sent))
-        looks = len(troubles)
-        await eventually(lambda: len(troubles) > looks + 60)
-        assert set(troubles) == {None}
-        assert set(gauges(consumer)) == {(consumer.names[TOPIC], number) for number in range(6)}
-        assert max(gauges(consumer).values()) < AFTER
+        checks = len(problems)
+        await eventually(lambda: len(problems) > checks + 60)
+        assert set(problems) == {None}
+        assert set(read_gauges(consumer)) == {
+            (consumer.names[TOPIC], number) for number in range(6)
+        }
+        assert max(read_gauges(consumer).values()) < AFTER_SECONDS
 
 
 def _is_done(handler: Handler, sent: set[bytes]) -> bool:
@@ -151,7 +159,7 @@ async def test_a_consumer_that_waits_for_capacity_is_not_stalled(
 
     async def full(values: list[bytes]) -> None:
         nonlocal refused
-        if of("no-room", values):
+        if of("no-capacity", values):
             refused += 1
             raise Overloaded(ErrorCode.OVERLOADED, "full", retry_after=1)
 
@@ -159,11 +167,11 @@ async def test_a_consumer_that_waits_for_capacity_is_not_stalled(
         consuming(
             settings, producer, Handler(full), name="full", stalled_after_seconds=2
         ) as consumer,
-        watching(consumer) as troubles,
+        watching(consumer) as problems,
     ):
-        await produce(producer, settings, [b"no-room"])
+        await produce(producer, settings, [b"no-capacity"])
         await eventually(lambda: refused > 5)
-        assert set(troubles) == {None}
+        assert set(problems) == {None}
 
 
 async def test_a_paused_consumer_is_not_stalled(
@@ -178,20 +186,22 @@ async def test_a_paused_consumer_is_not_stalled(
             settings,
             producer,
             Handler(),
-            name="asleep",
+            name="paused",
             is_wanted=nobody,
-            stalled_after_seconds=AFTER,
+            stalled_after_seconds=AFTER_SECONDS,
         ) as consumer,
-        watching(consumer) as troubles,
+        watching(consumer) as problems,
     ):
         await consumer.pause_when_unused.check()
         await produce(producer, settings, some("unwanted"))
-        looks = len(troubles)
+        checks = len(problems)
         await eventually(
-            lambda: len(troubles) > looks + 2 * AFTER / health_module.PROGRESS_CHECK_SECONDS
+            lambda: (
+                len(problems) > checks + 2 * AFTER_SECONDS / health_module.PROGRESS_CHECK_SECONDS
+            )
         )
-        assert set(troubles) == {None}
-        assert set(gauges(consumer).values()) == {0.0}
+        assert set(problems) == {None}
+        assert set(read_gauges(consumer).values()) == {0.0}
 
 
 async def test_a_partitions_gauge_is_removed_when_another_member_gets_it(
@@ -200,7 +210,7 @@ async def test_a_partitions_gauge_is_removed_when_another_member_gets_it(
     other = ServiceSettings(**{**environment, "replica": "1"})
     async with consuming(settings, producer, Handler(), name="leaves") as consumer:
         async with watching(consumer):
-            await eventually(lambda: len(gauges(consumer)) == 6)
+            await eventually(lambda: len(read_gauges(consumer)) == 6)
             async with consuming(other, producer, Handler(), name="leaves"):
-                await eventually(lambda: len(gauges(consumer)) == 3)
-        assert gauges(consumer) == {}
+                await eventually(lambda: len(read_gauges(consumer)) == 3)
+        assert read_gauges(consumer) == {}

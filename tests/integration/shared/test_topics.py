@@ -1,4 +1,4 @@
-"""What the topics take, on the real broker."""
+"""The limits and the compression of topics, on a real broker."""
 
 import gzip
 from typing import Any

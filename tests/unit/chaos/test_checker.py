@@ -1,4 +1,4 @@
-"""The checker accepts what agrees, and objects to every doctored history."""
+"""The checker accepts a consistent run and finds every corruption of it."""
 
 from collections.abc import Callable
 
@@ -18,12 +18,12 @@ from tests.tools.chaos.history import (
     Submission,
 )
 from tests.unit.chaos.scenarios import (
-    DIRECT,
-    FIRST,
-    FUTURE,
+    DIRECT_KEY,
+    FIRST_KEY,
+    FUTURE_KEY,
     JOB,
     OTHER_JOB,
-    SECOND,
+    SECOND_KEY,
     Scenario,
     consistent_run,
     created,
@@ -47,37 +47,37 @@ def lose_a_row(run: Scenario) -> None:
     del run.final_state.jobs[JOB].results[1]
 
 
-def never_end(run: Scenario) -> None:
+def never_complete_a_job(run: Scenario) -> None:
     run.final_state.jobs[JOB] = run.final_state.jobs[JOB]._replace(completed=False)
 
 
 def lose_a_publication(run: Scenario) -> None:
-    del run.final_state.pins[0, FIRST]
+    del run.final_state.pins[0, FIRST_KEY]
 
 
 def lose_a_direct_pin(run: Scenario) -> None:
-    del run.final_state.pins[0, DIRECT]
+    del run.final_state.pins[0, DIRECT_KEY]
 
 
-def never_publish_what_is_due(run: Scenario) -> None:
-    run.final_state.pins[0, FUTURE] = [
-        run.final_state.pins[0, FUTURE][0]._replace(state="scheduled")
+def never_publish_a_due_pin(run: Scenario) -> None:
+    run.final_state.pins[0, FUTURE_KEY] = [
+        run.final_state.pins[0, FUTURE_KEY][0]._replace(state="scheduled")
     ]
 
 
-def announce_no_pin(run: Scenario) -> None:
+def do_not_announce_a_pin(run: Scenario) -> None:
     run.final_state.published["pin-2"] = 0
 
 
-def announce_no_schedule(run: Scenario) -> None:
+def do_not_announce_a_schedule(run: Scenario) -> None:
     run.final_state.scheduled["pin-l"] = 0
 
 
-def announce_no_job(run: Scenario) -> None:
+def do_not_announce_a_job(run: Scenario) -> None:
     del run.final_state.job_events[JOB]
 
 
-def double_an_import(run: Scenario) -> None:
+def duplicate_an_import(run: Scenario) -> None:
     put_job(
         run.final_state,
         "job-1-again",
@@ -86,29 +86,31 @@ def double_an_import(run: Scenario) -> None:
     )
 
 
-def double_a_pin(run: Scenario) -> None:
-    run.final_state.pins[0, SECOND].append(
+def duplicate_a_pin(run: Scenario) -> None:
+    run.final_state.pins[0, SECOND_KEY].append(
         Pin("pin-2-again", OTHER_JOB, 2, "published", scheduled=False)
     )
 
 
 def create_a_key_twice(run: Scenario) -> None:
-    run.final_state.jobs[OTHER_JOB].results[1] = created(2, "pin-2", SECOND)
+    run.final_state.jobs[OTHER_JOB].results[1] = created(2, "pin-2", SECOND_KEY)
 
 
-def create_what_a_direct_call_created(run: Scenario) -> None:
-    run.history.pins.append(SinglePin(0, FIRST, RequestOutcome.ACCEPTED, "pin-1", was_created=True))
+def create_a_key_by_a_row_and_a_direct_call(run: Scenario) -> None:
+    run.history.pins.append(
+        SinglePin(0, FIRST_KEY, RequestOutcome.ACCEPTED, "pin-1", was_created=True)
+    )
 
 
-def keep_what_was_refused(run: Scenario) -> None:
+def store_a_refused_import(run: Scenario) -> None:
     run.history.submissions[0].outcome = RequestOutcome.REFUSED
 
 
-def keep_a_part(run: Scenario) -> None:
+def store_an_import_in_part(run: Scenario) -> None:
     run.history.submissions[1].rows.append(Row("key-4", Expected.PUBLISHED))
 
 
-def know_a_job_of_nobody(run: Scenario) -> None:
+def add_a_job_without_a_submission(run: Scenario) -> None:
     put_job(
         run.final_state,
         "job-x",
@@ -117,44 +119,44 @@ def know_a_job_of_nobody(run: Scenario) -> None:
     )
 
 
-def hide_a_job(run: Scenario) -> None:
+def hide_a_job_of_the_database(run: Scenario) -> None:
     run.final_state.stored_jobs["job-h"] = Counters("queued", 1, 0, 0, 0, 0)
 
 
-def accept_under_another_id(run: Scenario) -> None:
+def store_a_job_with_another_id_than_answered(run: Scenario) -> None:
     run.history.submissions[0].job_id = OTHER_JOB
 
 
-def fail_a_good_row(run: Scenario) -> None:
+def fail_a_valid_row(run: Scenario) -> None:
     run.final_state.jobs[JOB].results[1] = (
         run.final_state.jobs[JOB]
         .results[2]
-        ._replace(row_number=2, key=SECOND, error_code="internal_error")
+        ._replace(row_number=2, key=SECOND_KEY, error_code="internal_error")
     )
 
 
-def publish_a_bad_row(run: Scenario) -> None:
+def publish_an_invalid_row(run: Scenario) -> None:
     run.final_state.jobs[JOB].results[2] = created(3, "pin-3", "key-3")
 
 
 def swap_rows(run: Scenario) -> None:
-    one, two, *_ = results = run.final_state.jobs[JOB].results
-    results[:2] = [one._replace(key=two.key), two._replace(key=one.key)]
+    first, second, *_ = results = run.final_state.jobs[JOB].results
+    results[:2] = [first._replace(key=second.key), second._replace(key=first.key)]
 
 
-def name_another_pin(run: Scenario) -> None:
+def name_another_pin_in_a_result(run: Scenario) -> None:
     run.final_state.jobs[OTHER_JOB].results[1] = (
         run.final_state.jobs[OTHER_JOB].results[1]._replace(pin="pin-1")
     )
 
 
-def take_the_origin_away(run: Scenario) -> None:
-    run.final_state.pins[0, SECOND] = [
-        run.final_state.pins[0, SECOND][0]._replace(job_id=OTHER_JOB, row_number=2)
+def change_the_origin_of_a_pin(run: Scenario) -> None:
+    run.final_state.pins[0, SECOND_KEY] = [
+        run.final_state.pins[0, SECOND_KEY][0]._replace(job_id=OTHER_JOB, row_number=2)
     ]
 
 
-def publish_from_nowhere(run: Scenario) -> None:
+def publish_a_pin_without_an_origin(run: Scenario) -> None:
     put_pin(run.final_state, "key-y", Pin("pin-y", None, None, "published", scheduled=False))
 
 
@@ -162,72 +164,72 @@ def let_a_counter_fall(run: Scenario) -> None:
     run.history.polls[JOB].insert(0, Poll(Counters("processing", 3, 2, 1, 0, 1)))
 
 
-def change_after_the_end(run: Scenario) -> None:
+def change_a_job_after_its_end(run: Scenario) -> None:
     run.history.polls[JOB][-1] = Poll(Counters("completed_with_errors", 3, 3, 1, 1, 1))
 
 
-def count_wrongly(run: Scenario) -> None:
+def count_results_wrongly(run: Scenario) -> None:
     run.final_state.jobs[JOB] = run.final_state.jobs[JOB]._replace(
         counters=Counters("completed_with_errors", 3, 3, 1, 1, 1)
     )
 
 
-def count_otherwise_in_the_database(run: Scenario) -> None:
+def count_differently_in_the_database(run: Scenario) -> None:
     run.final_state.stored_results[JOB]["created"] = 1
 
 
-def poll_what_does_not_add_up(run: Scenario) -> None:
+def poll_counters_that_do_not_add_up(run: Scenario) -> None:
     run.history.polls[JOB].insert(0, Poll(Counters("processing", 3, 1, 0, 0, 0)))
 
 
-def create_the_later_of_equal_keys(run: Scenario) -> None:
-    run.history.submissions[0].rows[2] = Row(FIRST, Expected.PUBLISHED)
-    run.final_state.jobs[JOB].results[2] = created(3, "pin-1", FIRST)
+def create_the_second_of_equal_keys(run: Scenario) -> None:
+    run.history.submissions[0].rows[2] = Row(FIRST_KEY, Expected.PUBLISHED)
+    run.final_state.jobs[JOB].results[2] = created(3, "pin-1", FIRST_KEY)
 
 
-def announce_a_pin_that_is_not(run: Scenario) -> None:
+def announce_a_pin_that_does_not_exist(run: Scenario) -> None:
     run.final_state.announce("pin-z:published", Announcement(b"pin", (0, "key-z")))
 
 
-def announce_other_counters(run: Scenario) -> None:
+def announce_a_job_with_other_counters(run: Scenario) -> None:
     run.final_state.job_events[JOB] = [Counters("completed", 3, 3, 3, 0, 0)]
 
 
-def bury_a_good_record(run: Scenario) -> None:
+def dead_letter_a_valid_record(run: Scenario) -> None:
     run.final_state.dead_letters["invalid_record"] = 1
 
 
-def bury_too_little(run: Scenario) -> None:
+def dead_letter_no_reused_request_id(run: Scenario) -> None:
     run.history.submissions[1].reused = RequestOutcome.ACCEPTED
 
 
-def announce_a_pin_differently(run: Scenario) -> None:
+def announce_a_pin_twice_with_different_contents(run: Scenario) -> None:
     run.final_state.announce(
-        "pin-1:published", Announcement(b"another board", (0, FIRST), (JOB, 1))
+        "pin-1:published", Announcement(b"another board", (0, FIRST_KEY), (JOB, 1))
     )
 
 
-def announce_a_job_differently(run: Scenario) -> None:
+def announce_a_job_twice_with_different_contents(run: Scenario) -> None:
     run.final_state.announce(f"{JOB}:completed", Announcement(b"another message"))
 
 
-def announce_another_origin(run: Scenario) -> None:
+def announce_a_pin_with_another_origin(run: Scenario) -> None:
     run.final_state.announcements["pin-1:published"] = [
-        Announcement(b"pin", (0, FIRST), (OTHER_JOB, 1))
+        Announcement(b"pin", (0, FIRST_KEY), (OTHER_JOB, 1))
     ]
 
 
-def find_no_job_that_was_accepted(run: Scenario) -> None:
+def answer_404_for_an_accepted_job(run: Scenario) -> None:
     run.history.absences.append(Absence(JOB, "404", sent_at=1, answered_at=2))
 
 
-def see_a_row_change(run: Scenario) -> None:
-    run.history.record_results(JOB, [existing(1, "pin-1", FIRST)])
+def change_a_result_between_polls(run: Scenario) -> None:
+    run.history.record_results(JOB, [existing(1, "pin-1", FIRST_KEY)])
     run.history.record_results(JOB, run.final_state.jobs[JOB].results)
 
 
-def see_a_row_that_becomes_another(run: Scenario) -> None:
-    run.history.record_results(JOB, [existing(1, "pin-1", FIRST)])
+def change_a_result_after_the_last_poll(run: Scenario) -> None:
+    run.history.record_results(JOB, [existing(1, "pin-1", FIRST_KEY)])
 
 
 def answer_with_an_error(run: Scenario) -> None:
@@ -237,74 +239,79 @@ def answer_with_an_error(run: Scenario) -> None:
 LOSSES = [
     lose_an_accepted_import,
     lose_a_row,
-    never_end,
+    never_complete_a_job,
     lose_a_publication,
     lose_a_direct_pin,
-    never_publish_what_is_due,
-    announce_no_pin,
-    announce_no_schedule,
-    announce_no_job,
+    never_publish_a_due_pin,
+    do_not_announce_a_pin,
+    do_not_announce_a_schedule,
+    do_not_announce_a_job,
 ]
-DUPLICATES = [double_an_import, double_a_pin, create_a_key_twice, create_what_a_direct_call_created]
+DUPLICATES = [
+    duplicate_an_import,
+    duplicate_a_pin,
+    create_a_key_twice,
+    create_a_key_by_a_row_and_a_direct_call,
+]
 OTHERS = [
-    keep_what_was_refused,
-    keep_a_part,
-    know_a_job_of_nobody,
-    hide_a_job,
-    accept_under_another_id,
-    fail_a_good_row,
-    publish_a_bad_row,
+    store_a_refused_import,
+    store_an_import_in_part,
+    add_a_job_without_a_submission,
+    hide_a_job_of_the_database,
+    store_a_job_with_another_id_than_answered,
+    fail_a_valid_row,
+    publish_an_invalid_row,
     swap_rows,
-    name_another_pin,
-    take_the_origin_away,
-    publish_from_nowhere,
+    name_another_pin_in_a_result,
+    change_the_origin_of_a_pin,
+    publish_a_pin_without_an_origin,
     let_a_counter_fall,
-    change_after_the_end,
-    count_wrongly,
-    count_otherwise_in_the_database,
-    poll_what_does_not_add_up,
-    create_the_later_of_equal_keys,
-    announce_a_pin_that_is_not,
-    announce_other_counters,
-    bury_a_good_record,
-    bury_too_little,
-    announce_a_pin_differently,
-    announce_a_job_differently,
-    announce_another_origin,
-    find_no_job_that_was_accepted,
-    see_a_row_change,
-    see_a_row_that_becomes_another,
+    change_a_job_after_its_end,
+    count_results_wrongly,
+    count_differently_in_the_database,
+    poll_counters_that_do_not_add_up,
+    create_the_second_of_equal_keys,
+    announce_a_pin_that_does_not_exist,
+    announce_a_job_with_other_counters,
+    dead_letter_a_valid_record,
+    dead_letter_no_reused_request_id,
+    announce_a_pin_twice_with_different_contents,
+    announce_a_job_twice_with_different_contents,
+    announce_a_pin_with_another_origin,
+    answer_404_for_an_accepted_job,
+    change_a_result_between_polls,
+    change_a_result_after_the_last_poll,
     answer_with_an_error,
 ]
 
 
-def effects_of(corrupt: Corruption) -> set[Effect]:
+def find_effects(corrupt: Corruption) -> set[Effect]:
     run = consistent_run()
     corrupt(run)
     return {violation.effect for violation in check(run.history, run.final_state)}
 
 
-def test_what_agrees_is_accepted() -> None:
+def test_a_consistent_run_has_no_violations() -> None:
     run = consistent_run()
     assert check(run.history, run.final_state) == []
 
 
 @pytest.mark.parametrize("corrupt", LOSSES)
 def test_a_loss_is_found(corrupt: Corruption) -> None:
-    assert Effect.LOST in effects_of(corrupt)
+    assert Effect.LOST in find_effects(corrupt)
 
 
 @pytest.mark.parametrize("corrupt", DUPLICATES)
-def test_a_doubling_is_found(corrupt: Corruption) -> None:
-    assert Effect.DUPLICATED in effects_of(corrupt)
+def test_a_duplicate_is_found(corrupt: Corruption) -> None:
+    assert Effect.DUPLICATED in find_effects(corrupt)
 
 
 @pytest.mark.parametrize("corrupt", OTHERS)
-def test_whatever_else_is_wrong_is_found(corrupt: Corruption) -> None:
-    assert effects_of(corrupt)
+def test_any_other_error_is_found(corrupt: Corruption) -> None:
+    assert find_effects(corrupt)
 
 
-def test_an_import_whose_answer_was_lost_may_stand_or_not() -> None:
+def test_an_import_without_an_answer_may_exist_or_not() -> None:
     run = consistent_run()
     run.history.submissions[0].outcome = RequestOutcome.UNKNOWN
     run.history.submissions.append(

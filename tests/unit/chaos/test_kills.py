@@ -1,4 +1,4 @@
-"""The kills' ledger finds what it is there to find, in doctored readings."""
+"""The ledger of the kills finds errors in constructed records."""
 
 from pathlib import Path
 from random import Random
@@ -11,7 +11,7 @@ from tests.tools.chaos.kills.imports import ImportFactory
 from tests.tools.chaos.kills.ledger import AppendOutcome, Findings, Ledger, summarize_batch
 from tests.tools.chaos.kills.tally import Kill, Kind, Tally, load, report
 
-NOTHING = Findings()
+NO_FINDINGS = Findings()
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def factory() -> ImportFactory:
     return ImportFactory(Random(1))
 
 
-def sent(
+def send(
     ledger: Ledger,
     factory: ImportFactory,
     outcome: AppendOutcome | None = AppendOutcome.ACKNOWLEDGED,
@@ -36,87 +36,91 @@ def read(ledger: Ledger, job_id: UUID, batch: ImportBatch, *, records: int | Non
         ledger.read(job_id, record.value)
 
 
-def test_an_import_that_stands_whole_is_as_it_should_be(factory: ImportFactory) -> None:
+def test_a_complete_import_has_no_findings(factory: ImportFactory) -> None:
     ledger = Ledger()
-    read(ledger, *sent(ledger, factory))
-    assert ledger.check() == NOTHING
+    read(ledger, *send(ledger, factory))
+    assert ledger.check() == NO_FINDINGS
 
 
-def test_an_acknowledged_import_that_is_not_there_is_lost_and_told_once(
+def test_a_missing_acknowledged_import_is_lost_and_reported_once(
     factory: ImportFactory,
 ) -> None:
     ledger = Ledger()
-    job_id, _ = sent(ledger, factory)
+    job_id, _ = send(ledger, factory)
     assert ledger.check().lost == [f"job {job_id} was acknowledged, but is not on the topic"]
-    assert ledger.check() == NOTHING
+    assert ledger.check() == NO_FINDINGS
 
 
 @pytest.mark.parametrize("outcome", [*AppendOutcome, None])
-def test_an_import_of_which_some_records_stand_is_partial_whatever_was_told(
+def test_an_import_with_missing_records_is_partial_whatever_its_outcome(
     factory: ImportFactory, outcome: AppendOutcome | None
 ) -> None:
     ledger = Ledger()
-    read(ledger, *sent(ledger, factory, outcome), records=2)
+    read(ledger, *send(ledger, factory, outcome), records=2)
     assert len(ledger.check().partial) == 1
 
 
 def test_an_import_with_other_records_than_were_sent_is_partial(factory: ImportFactory) -> None:
     ledger = Ledger()
-    job_id, batch = sent(ledger, factory)
+    job_id, batch = send(ledger, factory)
     for record in reversed(batch.records):
         ledger.read(job_id, record.value)
     assert len(ledger.check().partial) == 1
 
 
-def test_an_import_that_stands_twice_is_doubled(factory: ImportFactory) -> None:
+def test_an_import_that_is_stored_twice_is_duplicated(factory: ImportFactory) -> None:
     ledger = Ledger()
-    made = sent(ledger, factory)
-    read(ledger, *made)
-    read(ledger, *made)
+    built = send(ledger, factory)
+    read(ledger, *built)
+    read(ledger, *built)
     assert len(ledger.check().duplicated) == 1
 
 
-def test_an_import_that_stands_again_after_a_later_kill_is_doubled(factory: ImportFactory) -> None:
-    ledger = Ledger()
-    made = sent(ledger, factory)
-    read(ledger, *made)
-    assert ledger.check() == NOTHING
-    read(ledger, *made)
-    assert len(ledger.check().duplicated) == 1
-
-
-def test_an_import_of_unknown_outcome_may_arrive_later_or_never(factory: ImportFactory) -> None:
-    ledger = Ledger()
-    made = sent(ledger, factory, AppendOutcome.UNKNOWN)
-    sent(ledger, factory, None)
-    assert ledger.check() == NOTHING
-    read(ledger, *made)
-    assert ledger.check() == Findings(unknown_stored=1)
-
-
-def test_a_refused_import_that_stands_and_one_that_nobody_sent_are_unexpected(
+def test_an_import_that_is_stored_again_after_a_later_kill_is_duplicated(
     factory: ImportFactory,
 ) -> None:
     ledger = Ledger()
-    read(ledger, *sent(ledger, factory, AppendOutcome.REFUSED))
+    built = send(ledger, factory)
+    read(ledger, *built)
+    assert ledger.check() == NO_FINDINGS
+    read(ledger, *built)
+    assert len(ledger.check().duplicated) == 1
+
+
+def test_an_import_with_an_unknown_outcome_may_arrive_later_or_never(
+    factory: ImportFactory,
+) -> None:
+    ledger = Ledger()
+    built = send(ledger, factory, AppendOutcome.UNKNOWN)
+    send(ledger, factory, None)
+    assert ledger.check() == NO_FINDINGS
+    read(ledger, *built)
+    assert ledger.check() == Findings(unknown_stored=1)
+
+
+def test_a_stored_refused_import_and_an_unsent_import_are_unexpected(
+    factory: ImportFactory,
+) -> None:
+    ledger = Ledger()
+    read(ledger, *send(ledger, factory, AppendOutcome.REFUSED))
     ledger.read(uuid4(), b"{}")
     assert len(ledger.check().unexpected) == 2
 
 
-def test_a_second_reading_of_the_whole_topic_judges_every_import_anew(
+def test_a_second_reading_of_the_whole_topic_checks_every_import_again(
     factory: ImportFactory,
 ) -> None:
     ledger = Ledger()
-    first, second = sent(ledger, factory), sent(ledger, factory)
+    first, second = send(ledger, factory), send(ledger, factory)
     read(ledger, *first)
     read(ledger, *second)
-    assert ledger.check() == NOTHING
+    assert ledger.check() == NO_FINDINGS
     again = ledger.copy_unread()
     read(again, *first)
     assert again.check().lost == [f"job {second[0]} was acknowledged, but is not on the topic"]
 
 
-def test_a_tally_goes_on_where_it_ended_and_reports_what_failed(tmp_path: Path) -> None:
+def test_a_tally_continues_an_earlier_run_and_reports_failures(tmp_path: Path) -> None:
     file = tmp_path / "kills" / "tally.jsonl"
     Tally(file, Kind.LONE).add(
         Kill(Kind.LONE, 1, seed=7, acknowledged=20, seconds_until_accepting=4.5)

@@ -1,4 +1,4 @@
-"""The proxy's faults, each as a client feels it."""
+"""Each fault of a proxy has the expected effect on a client."""
 
 import socket
 import threading
@@ -50,57 +50,55 @@ def connected(proxy: Proxy) -> Iterator[socket.socket]:
         yield connection
 
 
-def says(connection: socket.socket, text: bytes = b"hello") -> bytes:
+def exchange(connection: socket.socket, text: bytes = b"hello") -> bytes:
     connection.sendall(text)
     return connection.recv(100)
 
 
-def test_it_passes_on_what_is_said_both_ways(proxy: Proxy) -> None:
+def test_a_proxy_forwards_data_in_both_directions(proxy: Proxy) -> None:
     with connected(proxy) as connection:
-        assert says(connection) == b"hello"
+        assert exchange(connection) == b"hello"
 
 
-def test_a_cut_resets_old_and_new_connections_until_it_is_mended(
-    network: Network, proxy: Proxy
-) -> None:
+def test_a_cut_resets_old_and_new_connections_until_it_ends(network: Network, proxy: Proxy) -> None:
     with connected(proxy) as old:
-        assert says(old)
+        assert exchange(old)
         network.do(proxy.cut())
         with pytest.raises(ConnectionResetError):
-            says(old)
+            exchange(old)
     with pytest.raises(ConnectionResetError), connected(proxy) as new:
         new.recv(100)
     network.do(proxy.mend())
     with connected(proxy) as again:
-        assert says(again) == b"hello"
+        assert exchange(again) == b"hello"
 
 
-def test_in_a_silence_connections_stand_and_what_was_said_arrives_afterwards(
+def test_a_silence_keeps_connections_open_and_delivers_the_data_afterwards(
     network: Network, proxy: Proxy
 ) -> None:
     with connected(proxy) as connection:
-        assert says(connection)
+        assert exchange(connection)
         network.do(proxy.silence())
         connection.settimeout(SHORT)
         with pytest.raises(TimeoutError):
-            says(connection, b"anyone?")
+            exchange(connection, b"anyone?")
         network.do(proxy.mend())
         connection.settimeout(5)
         assert connection.recv(100) == b"anyone?"
 
 
-def test_a_slow_network_takes_its_time_either_way(network: Network, proxy: Proxy) -> None:
+def test_a_slow_network_delays_both_directions(network: Network, proxy: Proxy) -> None:
     with connected(proxy) as connection:
-        assert says(connection)
+        assert exchange(connection)
         network.do(proxy.slow(SHORT))
         started = time.monotonic()
-        assert says(connection) == b"hello"
+        assert exchange(connection) == b"hello"
         assert time.monotonic() - started >= 2 * SHORT
 
 
-def test_a_server_that_is_away_looks_away(network: Network) -> None:
+def test_a_connection_to_a_stopped_server_is_reset(network: Network) -> None:
     with closing(socket.create_server((HOST, 0))) as server:
-        nobody = server.getsockname()[1]
-    proxy = network.proxy(nobody, choose({"proxy": ports.PROXIES})["proxy"])
+        closed_port = server.getsockname()[1]
+    proxy = network.proxy(closed_port, choose({"proxy": ports.PROXIES})["proxy"])
     with pytest.raises(ConnectionResetError), connected(proxy) as connection:
         connection.recv(100)

@@ -224,7 +224,7 @@ async def _wait_until_read(
             ]
             if not targets:
                 targets = {
-                    _topic_partition(reader): reader.log.end for reader in readers if reader.log
+                    _to_topic_partition(reader): reader.log.end for reader in readers if reader.log
                 }
             waiting = [reader for reader in readers if _is_before(reader, targets)]
             if not waiting and not _find_behind(current):
@@ -240,10 +240,10 @@ def _is_before(comparison: Comparison, targets: dict[TopicPartition, int]) -> bo
     if comparison.log is None:
         return False
     processed = comparison.log.end - comparison.lag
-    return processed < targets.get(_topic_partition(comparison), 0)
+    return processed < targets.get(_to_topic_partition(comparison), 0)
 
 
-def _topic_partition(comparison: Comparison) -> TopicPartition:
+def _to_topic_partition(comparison: Comparison) -> TopicPartition:
     return TopicPartition(comparison.topic_name, comparison.partition)
 
 

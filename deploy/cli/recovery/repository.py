@@ -31,7 +31,7 @@ MIGRATED = text(
     """,
 )
 
-# In the order of hold_positions, or a batch and a recovery would deadlock
+# In the order of the SQL function hold_positions, or a batch and a recovery would deadlock
 LOCK = """
     select topic, partition, next_offset, cluster_id, replay_until, refused from {}.positions
     where topic = any(:topics) order by topic, partition for update

@@ -44,8 +44,9 @@ def migrate() -> None:
 
 @topics.command("create")
 def create_missing_topics() -> None:
-    """Create the topics that are missing, each with PINFLOW_TOPIC_PARTITIONS partitions.
+    """Create the topics that are missing.
 
+    Each gets PINFLOW_TOPIC_PARTITIONS partitions, but dead-letters always 3.
     Existing topics are not changed. If records still wait on topics of an
     older version, nothing is created.
     """

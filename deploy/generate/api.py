@@ -31,7 +31,9 @@ def build_page(document: dict[str, Any]) -> str:
             INTRODUCTION,
             *(
                 _section(tag, titles[tag], list(operations))
-                for tag, operations in groupby(_operations(document), key=lambda found: found.tag)
+                for tag, operations in groupby(
+                    _operations(document), key=lambda operation: operation.tag
+                )
             ),
         ]
     )

@@ -30,10 +30,10 @@ Collector = Counter | Gauge | Histogram
 
 def collectors() -> dict[str, Collector]:
     """Returns every metric by the name that Prometheus reads."""
-    found = (
+    collectors_of_module = (
         value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)
     )
-    return {_exposed_name(collector): collector for collector in found}
+    return {_exposed_name(collector): collector for collector in collectors_of_module}
 
 
 def build_page() -> str:
@@ -49,7 +49,8 @@ def _exposed_name(collector: Collector) -> str:
 
 def _line(name: str, collector: Collector) -> str:
     (described,) = collector.describe()
-    labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # noqa: SLF001 - no other way
+    # prometheus_client has no public attribute with the labels
+    labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # noqa: SLF001
     (kind,) = (kind for type_, kind in TYPES if isinstance(collector, type_))
     meaning = described.documentation.replace("|", "\\|")
     return f"| `{name}` | {kind} | {labels or 'none'} | {meaning} |"

@@ -1,4 +1,4 @@
-"""Generates docs/reference/topics.md from shared/contract/topics.py and from who uses a topic."""
+"""Generates docs/reference/topics.md from shared/contract/topics.py and the table TRAFFIC."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ KIBIBYTE = 1024
 
 
 class Traffic(NamedTuple):
-    """The use of a topic, which no code of Pinflow needs to know."""
+    """The producers, readers and records of a topic. Only this page uses them."""
 
     key: str
     producers: str

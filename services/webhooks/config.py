@@ -31,8 +31,8 @@ class WebhooksSettings(ServiceSettings):
     event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Maximum records in a batch.
 
-    Events that no webhook wants cost almost nothing. A batch costs one fetch, one commit and one
-    query.
+    Events without a subscribed webhook cost almost nothing. A batch costs one fetch, one commit
+    and one query.
     """
     event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Maximum milliseconds that Kafka waits to collect events for a batch.

@@ -161,7 +161,7 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
         HTTPStatus.NOT_FOUND: (ErrorCode.NOT_FOUND, "This address does not exist. Check the path."),
         HTTPStatus.METHOD_NOT_ALLOWED: (
             ErrorCode.METHOD_NOT_ALLOWED,
-            "This address does not support the method. Use one of the header Allow.",
+            "This address does not support the method. Use a method from the Allow header.",
         ),
     }
     code, message = codes.get(error.status_code, (ErrorCode.INVALID_PAYLOAD, str(error.detail)))

@@ -15,7 +15,7 @@ Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """Provides a function that runs a coroutine. All of a module run on one event loop."""
+    """Provides a function that runs a coroutine. All tests of a module share one event loop."""
     with asyncio.Runner() as runner:
         yield runner.run
 

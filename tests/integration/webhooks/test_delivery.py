@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 async def test_an_event_is_delivered_with_the_signature_that_pinbridges_receivers_check(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    made = await webhooks.create(workspace, f"{receiver.url}?shop=1")
+    created = await webhooks.create(workspace, f"{receiver.url}?shop=1")
     await webhooks.announce(pin_published(workspace.id, key="a lämp"))
     await eventually(receiver.seen)
     (received,) = receiver.requests
@@ -51,7 +51,7 @@ async def test_an_event_is_delivered_with_the_signature_that_pinbridges_receiver
     document = received.document
     assert (document["event"], document["workspace_id"]) == ("pin.published", str(workspace.id))
     assert document["data"]["idempotency_key"] == "a lämp"
-    (delivery,) = await webhooks.ended(workspace, made["id"])
+    (delivery,) = await webhooks.ended(workspace, created["id"])
     assert received.headers["x-pinbridge-delivery-id"] == delivery["id"]
     assert (delivery["payload"], delivery["event_type"], delivery["attempt_count"]) == (
         document,
@@ -108,7 +108,7 @@ async def test_the_end_of_an_import_is_delivered_to_subscribed_webhooks(
 async def test_an_event_that_is_announced_twice_is_delivered_once(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     first, second = (
         pin_published(workspace.id, key="first"),
         pin_published(workspace.id, key="second"),
@@ -116,7 +116,7 @@ async def test_an_event_that_is_announced_twice_is_delivered_once(
     await webhooks.announce(first, first)
     await eventually(receiver.seen)
     await webhooks.announce(first, second)
-    await webhooks.ended(workspace, made["id"], count=2)
+    await webhooks.ended(workspace, created["id"], count=2)
     assert sorted(request.document["data"]["idempotency_key"] for request in receiver.requests) == [
         "first",
         "second",
@@ -145,20 +145,20 @@ async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_rest
     await producer.start()
     async with running(create_app(own)) as http:
         webhooks = Webhooks(http, producer, TopicNames(own_topics))
-        made = await webhooks.create(workspace, receiver.url)
+        created = await webhooks.create(workspace, receiver.url)
         await webhooks.announce(first)
-        await webhooks.ended(workspace, made["id"])
+        await webhooks.ended(workspace, created["id"])
         await webhooks.announce(first, second)  # a second record of the same event
-        before = await webhooks.ended(workspace, made["id"], count=2)
+        before = await webhooks.ended(workspace, created["id"], count=2)
     await producer.stop()
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
-            f"delete from webhooks.deliveries where webhook_id = '{made['id']}'"
+            f"delete from webhooks.deliveries where webhook_id = '{created['id']}'"
         )
     await rewind(own, TopicName.PIN_EVENTS)
     async with running(create_app(own)) as http:
         after = await Webhooks(http, producer, TopicNames(own_topics)).ended(
-            workspace, made["id"], count=2
+            workspace, created["id"], count=2
         )
     assert [(delivery["id"], delivery["payload"]) for delivery in after] == [
         (delivery["id"], delivery["payload"]) for delivery in before
@@ -220,13 +220,13 @@ async def test_a_webhook_does_not_get_old_events(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver, database: Database
 ) -> None:
     """Otherwise a service that first reads the topic would deliver a week of events."""
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     later = (
         "update webhooks.endpoints set created_at = now() + interval '6 minutes' where webhook_id "
         "= '{}'"
     )
     async with database.transaction() as connection:
-        await connection.exec_driver_sql(later.format(made["id"]))
+        await connection.exec_driver_sql(later.format(created["id"]))
     await webhooks.announce(pin_published(workspace.id, key="before"))
     await webhooks.create(workspace, f"{receiver.url}/second")
     await webhooks.announce(pin_published(workspace.id, key="after"))
@@ -235,16 +235,16 @@ async def test_a_webhook_does_not_get_old_events(
             "after" in {request.document["data"]["idempotency_key"] for request in receiver.seen()}
         )
     )
-    assert await webhooks.deliveries(workspace, made["id"]) == []
+    assert await webhooks.deliveries(workspace, created["id"]) == []
 
 
 async def test_a_failed_delivery_is_retried_with_the_same_body_until_it_succeeds(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(500, 429)
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
-    (delivery,) = await webhooks.ended(workspace, made["id"])
+    (delivery,) = await webhooks.ended(workspace, created["id"])
     assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == (
         "delivered",
         3,
@@ -261,21 +261,23 @@ async def test_a_delivery_fails_after_its_last_attempt_and_failures_in_a_row_dis
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(*[500] * 6)
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(
         pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
     )
-    deliveries = await webhooks.ended(workspace, made["id"], count=2)
+    deliveries = await webhooks.ended(workspace, created["id"], count=2)
     assert [(delivery["status"], delivery["attempt_count"]) for delivery in deliveries] == [
         ("failed", 3)
     ] * 2
 
     async def disabled() -> bool:
-        return bool((await webhooks.webhook(workspace, made["id"]))["disabled_reason"] == "failing")
+        return bool(
+            (await webhooks.webhook(workspace, created["id"]))["disabled_reason"] == "failing"
+        )
 
     await eventually(disabled)
     await webhooks.announce(pin_published(workspace.id, key="while disabled"))
-    changed = await webhooks.change(workspace, made["id"], is_enabled=True)
+    changed = await webhooks.change(workspace, created["id"], is_enabled=True)
     assert (changed["is_enabled"], changed["disabled_reason"]) == (True, None)
     assert len(receiver.requests) == 6
 
@@ -284,14 +286,14 @@ async def test_pending_deliveries_continue_when_the_webhook_is_enabled_again(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(500, 500)
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     await eventually(receiver.seen)
-    await webhooks.change(workspace, made["id"], is_enabled=False)
-    (pending,) = await webhooks.deliveries(workspace, made["id"])
+    await webhooks.change(workspace, created["id"], is_enabled=False)
+    (pending,) = await webhooks.deliveries(workspace, created["id"])
     assert pending["status"] == "pending"
-    await webhooks.change(workspace, made["id"], is_enabled=True)
-    (delivery,) = await webhooks.ended(workspace, made["id"])
+    await webhooks.change(workspace, created["id"], is_enabled=True)
+    (delivery,) = await webhooks.ended(workspace, created["id"])
     assert (delivery["id"], delivery["status"]) == (pending["id"], "delivered")
 
 
@@ -299,10 +301,10 @@ async def test_410_gone_disables_the_webhook_at_once(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(410)
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
-    (delivery,) = await webhooks.ended(workspace, made["id"])
-    webhook = await webhooks.webhook(workspace, made["id"])
+    (delivery,) = await webhooks.ended(workspace, created["id"])
+    webhook = await webhooks.webhook(workspace, created["id"])
     assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == (
         "failed",
         1,
@@ -316,9 +318,9 @@ async def test_a_redirect_is_not_followed(
 ) -> None:
     with receiving() as target:
         receiver.answer = lambda _: Reply(307, {"Location": target.url})
-        made = await webhooks.create(workspace, receiver.url)
+        created = await webhooks.create(workspace, receiver.url)
         await webhooks.announce(pin_published(workspace.id))
-        (delivery,) = await webhooks.ended(workspace, made["id"])
+        (delivery,) = await webhooks.ended(workspace, created["id"])
         assert target.requests == []
     assert (delivery["status"], delivery["last_status_code"]) == ("failed", 307)
     assert "redirect" in delivery["last_error"]
@@ -328,9 +330,9 @@ async def test_the_status_of_a_huge_response_counts(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = lambda _: Reply(200, body=b"x" * 5_000_000)
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
-    (delivery,) = await webhooks.ended(workspace, made["id"])
+    (delivery,) = await webhooks.ended(workspace, created["id"])
     assert (delivery["status"], delivery["attempt_count"]) == ("delivered", 1)
 
 
@@ -339,9 +341,9 @@ async def test_a_delivery_fails_if_no_receiver_listens(
 ) -> None:
     with receiving() as closed:
         url = closed.url
-    made = await webhooks.create(workspace, url)
+    created = await webhooks.create(workspace, url)
     await webhooks.announce(pin_published(workspace.id))
-    (delivery,) = await webhooks.ended(workspace, made["id"])
+    (delivery,) = await webhooks.ended(workspace, created["id"])
     assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == (
         "failed",
         3,
@@ -385,10 +387,10 @@ async def test_a_slow_receiver_does_not_delay_others(
 async def test_a_delivery_is_resent_on_request(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
-    (first,) = await webhooks.ended(workspace, made["id"])
-    path = f"/v1/webhooks/{made['id']}/deliveries/{first['id']}"
+    (first,) = await webhooks.ended(workspace, created["id"])
+    path = f"/v1/webhooks/{created['id']}/deliveries/{first['id']}"
     answer = await webhooks.http.post(f"{path}/resend", headers=workspace.headers)
     assert (answer.status_code, answer.json()["status"], answer.json()["id"]) == (
         202,
@@ -396,7 +398,7 @@ async def test_a_delivery_is_resent_on_request(
         first["id"],
     )
     await eventually(lambda: len(receiver.seen()) == 2)
-    (again,) = await webhooks.ended(workspace, made["id"])
+    (again,) = await webhooks.ended(workspace, created["id"])
     assert (again["status"], again["attempt_count"]) == ("delivered", 2)
     assert (await webhooks.http.get(path, headers=workspace.headers)).json() == again
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
@@ -406,26 +408,27 @@ async def test_a_failed_delivery_is_resent_with_as_many_attempts_as_a_new_one(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(*[500] * 5)
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
-    (failed,) = await webhooks.ended(workspace, made["id"])
+    (failed,) = await webhooks.ended(workspace, created["id"])
     assert failed["status"] == "failed"
     await webhooks.http.post(
-        f"/v1/webhooks/{made['id']}/deliveries/{failed['id']}/resend", headers=workspace.headers
+        f"/v1/webhooks/{created['id']}/deliveries/{failed['id']}/resend", headers=workspace.headers
     )
-    (again,) = await webhooks.ended(workspace, made["id"])
+    (again,) = await webhooks.ended(workspace, created["id"])
     assert (again["status"], again["attempt_count"]) == ("delivered", 6)
 
 
 async def test_a_disabled_webhooks_delivery_can_not_be_resent(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
-    (delivery,) = await webhooks.ended(workspace, made["id"])
-    await webhooks.change(workspace, made["id"], is_enabled=False)
+    (delivery,) = await webhooks.ended(workspace, created["id"])
+    await webhooks.change(workspace, created["id"], is_enabled=False)
     answer = await webhooks.http.post(
-        f"/v1/webhooks/{made['id']}/deliveries/{delivery['id']}/resend", headers=workspace.headers
+        f"/v1/webhooks/{created['id']}/deliveries/{delivery['id']}/resend",
+        headers=workspace.headers,
     )
     assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "webhook_disabled")
 
@@ -434,26 +437,26 @@ async def test_deliveries_are_listed_newest_first_in_stable_pages(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
     receiver.answer = answering(410)
-    made = await webhooks.create(workspace, receiver.url, events=["pin.published"])
+    created = await webhooks.create(workspace, receiver.url, events=["pin.published"])
     await webhooks.announce(pin_published(workspace.id, key="failed"))
-    await webhooks.ended(workspace, made["id"])
-    await webhooks.change(workspace, made["id"], is_enabled=True)
+    await webhooks.ended(workspace, created["id"])
+    await webhooks.change(workspace, created["id"], is_enabled=True)
     for number in range(4):
         await webhooks.announce(pin_published(workspace.id, key=f"page-{number}"))
-        await webhooks.ended(workspace, made["id"], count=number + 2)
-    path = f"/v1/webhooks/{made['id']}/deliveries"
+        await webhooks.ended(workspace, created["id"], count=number + 2)
+    path = f"/v1/webhooks/{created['id']}/deliveries"
     page = await webhooks.http.get(f"{path}?limit=2", headers=workspace.headers)
     await webhooks.announce(pin_published(workspace.id, key="meanwhile"))
-    await webhooks.ended(workspace, made["id"], count=6)
+    await webhooks.ended(workspace, created["id"], count=6)
     listed = read_keys(page.json())
     while "next" in page.links:
         page = await webhooks.http.get(page.links["next"]["url"], headers=workspace.headers)
         listed += read_keys(page.json())
     assert listed == ["page-3", "page-2", "page-1", "page-0", "failed"]
-    assert read_keys(await webhooks.deliveries(workspace, made["id"], "?status=failed")) == [
+    assert read_keys(await webhooks.deliveries(workspace, created["id"], "?status=failed")) == [
         "failed"
     ]
-    assert await webhooks.deliveries(workspace, made["id"], "?status=pending") == []
+    assert await webhooks.deliveries(workspace, created["id"], "?status=pending") == []
     for query in ("limit=0", "limit=201", "status=lost", "cursor=x"):
         answer = await webhooks.http.get(f"{path}?{query}", headers=workspace.headers)
         assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")

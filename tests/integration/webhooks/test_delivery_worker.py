@@ -171,8 +171,8 @@ async def test_a_dead_workers_deliveries_are_due_after_its_lease(
     await enqueue(database, store, 3)
     claimed = await claim(store, lease_seconds=0.3)
     assert (len(claimed), await claim(store)) == (3, [])
-    assert {due.delivery_id for due in await eventually(lambda: claim(store))} == {
-        due.delivery_id for due in claimed
+    assert {delivery.delivery_id for delivery in await eventually(lambda: claim(store))} == {
+        delivery.delivery_id for delivery in claimed
     }
 
 
@@ -185,11 +185,11 @@ async def test_a_webhook_with_few_requests_in_flight_goes_before_a_large_backlog
     active = InFlight(active_webhook, active_workspace, 2)
     quiet = await enqueue(database, store, 1)
     first = await claim(store, 4, active, per_webhook=3)
-    assert [due.webhook_id for due in first].count(crowded) == 3
-    assert quiet in {due.webhook_id for due in first}
+    assert [delivery.webhook_id for delivery in first].count(crowded) == 3
+    assert quiet in {delivery.webhook_id for delivery in first}
     full = InFlight(crowded, large_workspace, 3)
     second = await claim(store, 100, full, active, per_webhook=3)
-    assert [due.webhook_id for due in second] == [active.webhook_id]
+    assert [delivery.webhook_id for delivery in second] == [active.webhook_id]
 
 
 async def test_a_healthy_webhook_goes_before_failing_ones_that_waited_longer(
@@ -197,10 +197,10 @@ async def test_a_healthy_webhook_goes_before_failing_ones_that_waited_longer(
 ) -> None:
     hanging = [await enqueue(database, store, 20, failed_attempts=1) for _ in range(6)]
     healthy = await enqueue(database, store, 2)
-    assert [due.webhook_id for due in await claim(store, 2)] == [healthy] * 2
+    assert [delivery.webhook_id for delivery in await claim(store, 2)] == [healthy] * 2
     claimed = await claim(store, 100, failing=4)
-    assert {due.webhook_id for due in claimed} < set(hanging)
-    assert (len(claimed), {due.is_failing for due in claimed}) == (4, {True})
+    assert {delivery.webhook_id for delivery in claimed} < set(hanging)
+    assert (len(claimed), {delivery.is_failing for delivery in claimed}) == (4, {True})
 
 
 async def test_the_failing_webhook_with_the_fewest_failures_goes_first(
@@ -210,7 +210,7 @@ async def test_the_failing_webhook_with_the_fewest_failures_goes_first(
     for _ in range(3):
         await enqueue(database, store, 20, failed_attempts=7)
     failed_once = await enqueue(database, store, 1, failed_attempts=1)
-    assert [due.webhook_id for due in await claim(store, failing=1)] == [failed_once]
+    assert [delivery.webhook_id for delivery in await claim(store, failing=1)] == [failed_once]
 
 
 async def test_a_workspace_stays_within_its_limit_with_many_webhooks(
@@ -222,9 +222,9 @@ async def test_a_workspace_stays_within_its_limit_with_many_webhooks(
     claimed = await claim(
         store, 100, InFlight(webhooks[0], greedy, 3), per_webhook=4, per_workspace=8
     )
-    assert [due.workspace_id for due in claimed].count(greedy) == 5
-    assert [due.webhook_id for due in claimed].count(other) == 2
-    assert webhooks[0] not in {due.webhook_id for due in claimed}
+    assert [delivery.workspace_id for delivery in claimed].count(greedy) == 5
+    assert [delivery.webhook_id for delivery in claimed].count(other) == 2
+    assert webhooks[0] not in {delivery.webhook_id for delivery in claimed}
 
 
 async def test_the_workspace_with_the_fewest_requests_in_flight_goes_first(
@@ -237,7 +237,7 @@ async def test_the_workspace_with_the_fewest_requests_in_flight_goes_first(
     quick = await enqueue(database, store, 1)
     # A deleted webhook's request in flight still counts for its workspace
     deleted = InFlight(uuid4(), slow, 1)
-    assert [due.webhook_id for due in await claim(store, 1, deleted)] == [quick]
+    assert [delivery.webhook_id for delivery in await claim(store, 1, deleted)] == [quick]
 
 
 async def test_a_claim_locks_only_the_deliveries_that_it_takes(
@@ -264,9 +264,9 @@ async def test_a_late_failure_does_not_replace_a_success(
     database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await enqueue(database, store, 1)
-    (due,) = await claim(store)
-    await store.record([result(due)], disable_policy(5))
-    await store.record([result(due, DeliveryStatus.FAILED)], disable_policy(5))
+    (delivery,) = await claim(store)
+    await store.record([result(delivery)], disable_policy(5))
+    await store.record([result(delivery, DeliveryStatus.FAILED)], disable_policy(5))
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["last_status_code"]) == ("delivered", 1, 204)
 
@@ -275,10 +275,10 @@ async def test_a_failure_that_is_recorded_twice_counts_once(
     database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await enqueue(database, store, 1)
-    (due,) = await claim(store)
+    (delivery,) = await claim(store)
     for _ in range(2):
         await store.record(
-            [result(due, DeliveryStatus.PENDING, pause_ms=60_000)], disable_policy(5)
+            [result(delivery, DeliveryStatus.PENDING, pause_ms=60_000)], disable_policy(5)
         )
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["tries"], row["last_error"]) == (
@@ -305,7 +305,7 @@ async def test_a_failed_attempt_counts_at_once_and_a_success_resets_the_count(
     (again,) = await claim(store)
     assert again.is_failing
     await store.record([result(third)], disable_policy(5))
-    assert [due.is_failing for due in await claim(store)] == [False]
+    assert [delivery.is_failing for delivery in await claim(store)] == [False]
 
 
 async def test_consecutive_failures_disable_a_webhook_and_a_success_resets_the_count(
@@ -332,7 +332,9 @@ async def test_attempts_that_fail_for_long_disable_a_webhook_without_a_failed_de
 ) -> None:
     """A hanging receiver with a backlog gets each attempt for another delivery."""
     webhook_id = await enqueue(database, store, 6)
-    failures = [result(due, DeliveryStatus.PENDING, pause_ms=60_000) for due in await claim(store)]
+    failures = [
+        result(delivery, DeliveryStatus.PENDING, pause_ms=60_000) for delivery in await claim(store)
+    ]
     assert await store.record(failures[:3], DisablePolicy(100, 4, 3600)) == []
     assert (
         await store.record(failures[3:5], DisablePolicy(100, 4, 3600)) == []
@@ -349,9 +351,9 @@ async def test_few_failed_attempts_never_disable_a_webhook(
     database: Database, store: DeliveryRepository
 ) -> None:
     await enqueue(database, store, 3)
-    for due in await claim(store):
+    for delivery in await claim(store):
         assert (
-            await store.record([result(due, DeliveryStatus.PENDING)], DisablePolicy(100, 4, 0))
+            await store.record([result(delivery, DeliveryStatus.PENDING)], DisablePolicy(100, 4, 0))
             == []
         )
 

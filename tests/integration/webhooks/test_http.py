@@ -19,24 +19,24 @@ URL = "https://hooks.example/a"
 async def test_a_webhook_is_created_read_changed_and_deleted(
     webhooks: Webhooks, workspace: Workspace
 ) -> None:
-    made = await webhooks.create(workspace, URL)
-    assert WebhookResponse.model_validate(made).events == ["pin.published", "pin.failed"]
-    assert (made["url"], made["is_enabled"], made["disabled_reason"]) == (URL, True, None)
-    assert await webhooks.webhook(workspace, made["id"]) == made
+    created = await webhooks.create(workspace, URL)
+    assert WebhookResponse.model_validate(created).events == ["pin.published", "pin.failed"]
+    assert (created["url"], created["is_enabled"], created["disabled_reason"]) == (URL, True, None)
+    assert await webhooks.webhook(workspace, created["id"]) == created
     changed = await webhooks.change(
         workspace,
-        made["id"],
+        created["id"],
         events=["import.failed", "pin.failed", "import.failed"],
         url="https://b.example",
     )
     assert (changed["url"], changed["events"], changed["id"]) == (
         "https://b.example/",
         ["pin.failed", "import.failed"],
-        made["id"],
+        created["id"],
     )
-    assert changed["updated_at"] > made["updated_at"]
+    assert changed["updated_at"] > created["updated_at"]
     assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == [changed]
-    path = f"/v1/webhooks/{made['id']}"
+    path = f"/v1/webhooks/{created['id']}"
     deleted = await webhooks.http.delete(path, headers=workspace.headers)
     assert (deleted.status_code, deleted.content) == (204, b"")
     for answer in (
@@ -49,12 +49,14 @@ async def test_a_webhook_is_created_read_changed_and_deleted(
 
 
 async def test_the_secret_is_never_returned(webhooks: Webhooks, workspace: Workspace) -> None:
-    made = await webhooks.create(workspace, URL)
+    created = await webhooks.create(workspace, URL)
     answers = [
-        await webhooks.http.get(f"/v1/webhooks/{made['id']}", headers=workspace.headers),
+        await webhooks.http.get(f"/v1/webhooks/{created['id']}", headers=workspace.headers),
         await webhooks.http.get("/v1/webhooks", headers=workspace.headers),
         await webhooks.http.patch(
-            f"/v1/webhooks/{made['id']}", json={"secret": f"{SECRET}!"}, headers=workspace.headers
+            f"/v1/webhooks/{created['id']}",
+            json={"secret": f"{SECRET}!"},
+            headers=workspace.headers,
         ),
         await webhooks.http.post(
             "/v1/webhooks",
@@ -63,24 +65,24 @@ async def test_the_secret_is_never_returned(webhooks: Webhooks, workspace: Works
         ),
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 422]
-    assert SECRET not in "".join([str(made), *(answer.text for answer in answers)])
+    assert SECRET not in "".join([str(created), *(answer.text for answer in answers)])
 
 
 async def test_creating_an_equal_webhook_returns_the_existing_one(
     webhooks: Webhooks, workspace: Workspace
 ) -> None:
     equal = {"url": URL, "secret": SECRET, "events": ["pin.failed", "pin.published"]}
-    made = await webhooks.create(workspace, URL)
+    created = await webhooks.create(workspace, URL)
     again = await webhooks.http.post("/v1/webhooks", json=equal, headers=workspace.headers)
     assert (again.status_code, again.json(), again.headers["idempotent-replayed"]) == (
         201,
-        made,
+        created,
         "true",
     )
     other = await webhooks.http.post(
         "/v1/webhooks", json={**equal, "secret": f"{SECRET}!"}, headers=workspace.headers
     )
-    assert other.json()["id"] != made["id"]
+    assert other.json()["id"] != created["id"]
     assert "idempotent-replayed" not in other.headers
 
 
@@ -169,9 +171,9 @@ async def test_a_workspace_has_a_maximum_number_of_webhooks(
 async def test_invariant_10_another_workspace_sees_no_webhooks(
     webhooks: Webhooks, workspace: Workspace, database: Database, receiver: Receiver
 ) -> None:
-    made = await webhooks.create(workspace, receiver.url)
+    created = await webhooks.create(workspace, receiver.url)
     other = await make_workspace(database)
-    path = f"/v1/webhooks/{made['id']}"
+    path = f"/v1/webhooks/{created['id']}"
     unknown = f"/v1/webhooks/{uuid4()}"
     for foreign, missing in (
         (path, unknown),
@@ -192,7 +194,7 @@ async def test_invariant_10_another_workspace_sees_no_webhooks(
         await webhooks.http.post(f"{path}/deliveries/{uuid4()}/resend", headers=other.headers)
     ).status_code == 404
     assert (await webhooks.http.get("/v1/webhooks", headers=other.headers)).json() == []
-    assert await webhooks.webhook(workspace, made["id"]) == made
+    assert await webhooks.webhook(workspace, created["id"]) == created
 
 
 async def test_each_endpoint_requires_its_scope(webhooks: Webhooks, database: Database) -> None:
@@ -227,7 +229,7 @@ async def test_each_endpoint_requires_its_scope(webhooks: Webhooks, database: Da
 async def test_a_key_limited_to_accounts_sees_no_events(
     webhooks: Webhooks, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = await webhooks.create(workspace, URL)
+    created = await webhooks.create(workspace, URL)
     limited = Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({workspace.account_id}))
 
     async def authenticate(_key: str | None, _address: str = "") -> Principal:
@@ -235,7 +237,7 @@ async def test_a_key_limited_to_accounts_sees_no_events(
 
     app: Any = webhooks.http._transport.app  # type: ignore[attr-defined]
     monkeypatch.setattr(app.state.authenticator, "authenticate", authenticate)
-    path = f"/v1/webhooks/{made['id']}"
+    path = f"/v1/webhooks/{created['id']}"
     for method, url in (
         ("POST", "/v1/webhooks"),
         ("PATCH", path),
@@ -248,7 +250,7 @@ async def test_a_key_limited_to_accounts_sees_no_events(
             403,
             "account_not_permitted",
         ), url
-    assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == [made]
+    assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == [created]
 
 
 async def test_readiness_and_metrics_describe_the_service(webhooks: Webhooks) -> None:

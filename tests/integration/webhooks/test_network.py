@@ -56,7 +56,7 @@ async def sending(
     await sender.close()
 
 
-def due(url: str) -> ClaimedDelivery:
+def delivery_to(url: str) -> ClaimedDelivery:
     return ClaimedDelivery(
         uuid4(),
         uuid4(),
@@ -103,7 +103,7 @@ async def test_a_host_with_a_private_address_is_not_connected_to(
     receiver: Receiver, addresses: list[str]
 ) -> None:
     async with sending(FakeResolver({"hooks.example": addresses})) as sender:
-        assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == FORBIDDEN
+        assert await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/")) == FORBIDDEN
     assert receiver.requests == []
 
 
@@ -113,14 +113,17 @@ async def test_a_private_address_is_not_connected_to_with_the_system_resolver(
 ) -> None:
     resolver = Resolver(2)
     async with sending(resolver) as sender:
-        assert await sender.send(due(f"http://{host}:{receiver.port}/")) == FORBIDDEN
+        assert await sender.send(delivery_to(f"http://{host}:{receiver.port}/")) == FORBIDDEN
     resolver.close()
     assert receiver.requests == []
 
 
 async def test_an_address_that_the_operator_allows_is_connected_to(receiver: Receiver) -> None:
     async with sending(FakeResolver({"hooks.example": ["127.0.0.1"]}), LOCAL) as sender:
-        assert await sender.send(due(f"http://hooks.example:{receiver.port}/a?b=c")) == ACCEPTED
+        assert (
+            await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/a?b=c"))
+            == ACCEPTED
+        )
     (received,) = receiver.requests
     assert (received.path, received.headers["host"]) == ("/a?b=c", f"hooks.example:{receiver.port}")
 
@@ -131,7 +134,7 @@ async def test_a_host_is_resolved_once_and_the_checked_address_is_connected_to(
     """A second lookup could return another address."""
     hosts = FakeResolver({"hooks.example": ["127.0.0.1"]}, {"hooks.example": ["10.0.0.1"]})
     async with sending(hosts, LOCAL) as sender:
-        assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
+        assert await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
     assert hosts.lookups == ["hooks.example"]
     assert len(receiver.requests) == 1
 
@@ -143,7 +146,7 @@ async def test_a_host_that_moved_to_a_private_address_is_forbidden_at_the_next_c
     receiver.answer = lambda _: Reply(204, {"Connection": "close"})
     async with sending(hosts, LOCAL) as sender:
         url = f"http://hooks.example:{receiver.port}/"
-        assert [await sender.send(due(url)), await sender.send(due(url))] == [
+        assert [await sender.send(delivery_to(url)), await sender.send(delivery_to(url))] == [
             ACCEPTED,
             FORBIDDEN,
         ]
@@ -153,7 +156,7 @@ async def test_the_next_address_is_tried_if_the_first_refuses(receiver: Receiver
     async with sending(
         FakeResolver({"hooks.example": ["127.0.0.2", "127.0.0.1"]}), LOCAL
     ) as sender:  # no listener on the first
-        assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
+        assert await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
 
 
 async def test_an_address_that_never_answers_leaves_time_for_the_next(receiver: Receiver) -> None:
@@ -165,14 +168,16 @@ async def test_an_address_that_never_answers_leaves_time_for_the_next(receiver: 
         async with sending(
             FakeResolver({"hooks.example": ["127.0.0.2", "127.0.0.1"]}), LOCAL, timeout_seconds=2
         ) as sender:
-            assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
+            assert (
+                await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
+            )
 
 
 async def test_a_redirect_to_a_private_address_is_not_followed(receiver: Receiver) -> None:
     with receiving() as inner:
         receiver.answer = lambda _: Reply(302, {"Location": inner.url})
         async with sending(FakeResolver({"hooks.example": ["127.0.0.1"]}), LOCAL) as sender:
-            answer = await sender.send(due(f"http://hooks.example:{receiver.port}/"))
+            answer = await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/"))
         assert (answer.status_code, inner.requests) == (302, [])
         assert "redirect" in (answer.error or "")
 
@@ -180,7 +185,7 @@ async def test_a_redirect_to_a_private_address_is_not_followed(receiver: Receive
 async def test_a_forbidden_port_is_not_connected_to(receiver: Receiver) -> None:
     rules = AddressRules.from_settings(allow_private=True, ports="80,443")
     async with sending(FakeResolver({"hooks.example": ["127.0.0.1"]}), rules) as sender:
-        answer = await sender.send(due(f"http://hooks.example:{receiver.port}/"))
+        answer = await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/"))
     assert answer == ReceiverResponse(None, f"not sent: {describe_forbidden_port(receiver.port)}")
     assert receiver.requests == []
 
@@ -192,7 +197,9 @@ async def test_proxy_variables_of_the_environment_are_ignored(
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         async with sending(FakeResolver({"hooks.example": ["127.0.0.1"]}), LOCAL) as sender:
-            assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
+            assert (
+                await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/")) == ACCEPTED
+            )
         assert proxy.requests == []
 
 
@@ -201,7 +208,8 @@ async def test_an_unknown_host_and_an_internal_host_give_the_same_error() -> Non
     with structlog.testing.capture_logs() as logs:
         async with sending(FakeResolver({"inner.example": ["10.0.0.1"]}), LOCAL) as sender:
             answers = [
-                await sender.send(due(f"http://{name}.example/")) for name in ("nowhere", "inner")
+                await sender.send(delivery_to(f"http://{name}.example/"))
+                for name in ("nowhere", "inner")
             ]
     assert answers == [FORBIDDEN] * 2
     assert [line["reason"] for line in logs] == [
@@ -221,9 +229,9 @@ async def test_a_receiver_that_does_not_answer_times_out(receiver: Receiver) -> 
     async with sending(
         FakeResolver({"hooks.example": ["127.0.0.1"]}), LOCAL, timeout_seconds=0.2
     ) as sender:
-        assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == ReceiverResponse(
-            None, "no response within 0.2 s"
-        )
+        assert await sender.send(
+            delivery_to(f"http://hooks.example:{receiver.port}/")
+        ) == ReceiverResponse(None, "no response within 0.2 s")
     release.set()
 
 
@@ -235,7 +243,7 @@ async def test_a_slow_name_server_times_out() -> None:
     sender = WebhookSender(
         CheckedBackend(LOCAL, forever), timeout_seconds=0.1, max_connections=1, ca_file=None
     )
-    assert await sender.send(due("http://hooks.example/")) == ReceiverResponse(
+    assert await sender.send(delivery_to("http://hooks.example/")) == ReceiverResponse(
         None, "no response within 0.1 s"
     )
     await sender.close()
@@ -279,7 +287,7 @@ async def test_a_response_that_is_not_http_is_a_failed_attempt() -> None:
     server = await asyncio.start_server(greet_as_smtp, "127.0.0.1", 0)
     async with server, sending(FakeResolver({"hooks.example": ["127.0.0.1"]}), LOCAL) as sender:
         answer = await sender.send(
-            due(f"http://hooks.example:{server.sockets[0].getsockname()[1]}/")
+            delivery_to(f"http://hooks.example:{server.sockets[0].getsockname()[1]}/")
         )
     assert answer.status_code is None
     assert answer.error
@@ -323,8 +331,11 @@ async def test_a_certificate_is_checked_against_the_host_not_the_address(
 ) -> None:
     hosts = FakeResolver({"hooks.example": ["127.0.0.1"], "other.example": ["127.0.0.1"]})
     async with sending(hosts, LOCAL, ca_file=str(certificate)) as sender:
-        assert await sender.send(due(f"https://hooks.example:{secure_receiver.port}/")) == ACCEPTED
-        wrong = await sender.send(due(f"https://other.example:{secure_receiver.port}/"))
+        assert (
+            await sender.send(delivery_to(f"https://hooks.example:{secure_receiver.port}/"))
+            == ACCEPTED
+        )
+        wrong = await sender.send(delivery_to(f"https://other.example:{secure_receiver.port}/"))
     assert wrong.status_code is None
     assert "certificate" in (wrong.error or "").lower()
     until(lambda: len(secure_receiver.requests) == 1)
@@ -332,5 +343,5 @@ async def test_a_certificate_is_checked_against_the_host_not_the_address(
 
 async def test_a_self_signed_certificate_is_rejected(secure_receiver: Receiver) -> None:
     async with sending(FakeResolver({"hooks.example": ["127.0.0.1"]}), LOCAL) as sender:
-        answer = await sender.send(due(f"https://hooks.example:{secure_receiver.port}/"))
+        answer = await sender.send(delivery_to(f"https://hooks.example:{secure_receiver.port}/"))
     assert (answer.status_code, secure_receiver.requests) == (None, [])

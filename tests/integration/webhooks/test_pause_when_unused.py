@@ -33,10 +33,10 @@ async def test_the_very_first_webhook_gets_events_right_after_its_creation(
             webhooks = Webhooks(http, producer, TopicNames(settings.topic_prefix))
             for key in keys:
                 await eventually(lambda: count_pauses() > len(receiver.requests))
-                made = await webhooks.create(workspace, receiver.url)
+                created = await webhooks.create(workspace, receiver.url)
                 await webhooks.announce(pin_published(workspace.id, key=key))
                 await eventually(lambda: count_pauses() == len(receiver.requests))
-                await http.delete(f"/v1/webhooks/{made['id']}", headers=workspace.headers)
+                await http.delete(f"/v1/webhooks/{created['id']}", headers=workspace.headers)
     await producer.stop()
     received = [request.document["data"]["idempotency_key"] for request in receiver.requests]
     assert received == keys

@@ -14,8 +14,8 @@ Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
 SearchText = Annotated[
     Text | None,
     Field(
-        description="Text to find in title, description or link_url, in upper or lower case. "
-        "There are no wildcards."
+        description="Only items with this text in title, description or link_url. Upper and lower "
+        "case are equal, and there are no wildcards."
     ),
 ]
 
@@ -26,20 +26,24 @@ class PinFilters(PageParameters):
     status: Annotated[
         PinStatus | None,
         Field(
-            description="No pin of Pinflow is `deferred` or `publishing`: these are PinBridge's."
+            description="`deferred` and `publishing` exist only in PinBridge: they match no pin."
         ),
     ] = None
     error_code: Annotated[
         Text | None, Field(description="Only pins that failed with this code.")
     ] = None
-    since: Annotated[Instant | None, Field(description="The earliest created_at, inclusive.")] = (
+    since: Annotated[
+        Instant | None, Field(description="Only pins created at this time or later.")
+    ] = None
+    until: Annotated[Instant | None, Field(description="Only pins created before this time.")] = (
         None
     )
-    until: Annotated[Instant | None, Field(description="The latest created_at, exclusive.")] = None
     q: SearchText = None
     removed: Annotated[
         bool | None,
-        Field(description="True: only pins that were deleted on Pinterest. Pinflow knows of none."),
+        Field(
+            description="True matches pins that were deleted on Pinterest. Pinflow knows of none."
+        ),
     ] = None
     sort: PinSort = PinSort.CREATED_AT_DESC
 
@@ -50,10 +54,14 @@ class ScheduleFilters(PageParameters):
     status: Annotated[
         ScheduleStatus | None,
         Field(
-            description="No schedule of Pinflow is `deferred` or `running`: these are PinBridge's."
+            description="`deferred` and `running` exist only in PinBridge: they match no schedule."
         ),
     ] = None
-    since: Annotated[Instant | None, Field(description="The earliest run_at, inclusive.")] = None
-    until: Annotated[Instant | None, Field(description="The latest run_at, exclusive.")] = None
+    since: Annotated[
+        Instant | None, Field(description="Only schedules whose run_at is at this time or later.")
+    ] = None
+    until: Annotated[
+        Instant | None, Field(description="Only schedules whose run_at is before this time.")
+    ] = None
     q: SearchText = None
     sort: ScheduleSort = ScheduleSort.RUN_AT_DESC

@@ -1,1 +1,1 @@
-"""HTTP models, field by field those of pinbridge-sdk 1.10.1."""
+"""HTTP models. They have the fields of the models in pinbridge-sdk 1.10.1."""

@@ -76,7 +76,7 @@ _PIN = {
 }
 _NO_BOARD = {
     "error_code": "board_not_found",
-    "error_message": f"Board {BOARD} not found on account {ACCOUNT}",
+    "error_message": f"board_id: no board {BOARD} on this account",
 }
 _FAILED_PIN = _replace(
     _PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD
@@ -459,7 +459,7 @@ ERRORS: dict[int, dict[str, Any]] = {
         limit_bytes=65536,
     ),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _build_error(
-        "unsupported_media_type", "Send application/json, not text/plain."
+        "unsupported_media_type", "The content type is text/plain. Send application/json."
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: _build_error(
         "invalid_parameter",

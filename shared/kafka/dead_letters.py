@@ -1,6 +1,6 @@
 """Turns records that can never be processed into dead letters (invariant 8).
 
-A dead letter is the unchanged record, with the reason in added headers.
+A dead letter is the record with the reason in added headers. It is truncated if it is too large.
 """
 
 from collections.abc import Iterable
@@ -52,14 +52,14 @@ def select_replay_headers(headers: Iterable[tuple[str, bytes | None]]) -> list[H
 
     They limit how often a dead letter is replayed.
     """
-    history = {
+    replay_headers = {
         name: value
         for name, value in headers
         if name in {REPLAYS, FIRST_SEEN}
         and value is not None
         and len(value) <= MAX_REPLAY_HEADER_BYTES
     }
-    return list(history.items())  # each once, even if the record repeats it
+    return list(replay_headers.items())  # each once, even if the record repeats it
 
 
 def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
@@ -69,8 +69,8 @@ def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
     that could not process it, the error, and when it first failed.
     """
     record, reason = dead_letter.record, dead_letter.reason
-    known = dict(select_replay_headers(record.headers))
-    about = {
+    replays = dict(select_replay_headers(record.headers))
+    origin_and_reason = {
         TOPIC: record.topic,
         PARTITION: str(record.partition),
         OFFSET: str(record.offset),
@@ -88,9 +88,11 @@ def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
     limit = max(MAX_KEY_AND_HEADERS_BYTES, MAX_VALUE_BYTES - len(value))
     key = record.key[:limit] if record.key else record.key
     kept = _take_fitting(original, limit - len(key or b""))
-    headers = kept + [(name, text.encode(errors="replace")) for name, text in about.items()]
-    headers.append((FIRST_SEEN, known.get(FIRST_SEEN, datetime.now(UTC).isoformat().encode())))
-    headers.append((REPLAYS, known.get(REPLAYS, b"0")))
+    headers = kept + [
+        (name, text.encode(errors="replace")) for name, text in origin_and_reason.items()
+    ]
+    headers.append((FIRST_SEEN, replays.get(FIRST_SEEN, datetime.now(UTC).isoformat().encode())))
+    headers.append((REPLAYS, replays.get(REPLAYS, b"0")))
     if len(value) > MAX_VALUE_BYTES or key != record.key or len(kept) < len(original):
         headers.append((TRUNCATED, str(len(value)).encode()))
     return Record(key, value[:MAX_VALUE_BYTES], headers)

@@ -47,7 +47,7 @@ BATCH_RETRIES = Counter(
 )
 OLDEST_UNPROCESSED_SECONDS = Gauge(
     "pinflow_oldest_unprocessed_seconds",
-    "Age of the oldest record in the batch that this consumer is processing. 0 without a batch.",
+    "Age in seconds of the oldest record in the batch that this consumer processes. 0 without one.",
     ["consumer", "member"],
 )
 CONSUMER_HALTED = Gauge(
@@ -65,7 +65,8 @@ PARTITION_STALLED_SECONDS = Gauge(
 POSITION_REFUSED = Gauge(
     "pinflow_position_refused",
     "1 while a partition is not consumed because its position does not fit Kafka's log. Run "
-    "pinflow recover to accept the loss. `refusal`: before_begin, beyond_end or other_cluster.",
+    "pinflow recover to see and accept the loss. `refusal` is before_begin, beyond_end or "
+    "other_cluster.",
     ["service", "topic", "partition", "refusal"],
 )
 REPLAYS = Counter(

@@ -58,7 +58,7 @@ class PeriodicTask:
                 processed = await self._run_once()
                 self._failures = 0
             except Unavailable as error:
-                log.warning("task_waits", task=self.name, error=str(error))
+                log.warning("task_postponed", task=self.name, error=str(error))
                 processed = await self._back_off()
             except Exception:
                 log.exception("task_failed", task=self.name)

@@ -107,7 +107,8 @@ class DatabaseSettings(BaseSettings):
     ?sslmode=verify-full&sslrootcert=FILE. The password may be in PGPASSWORD instead.
     """
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
-    """The most connections of one process's pool. The process holds one more for its replica lease.
+    """The size of one process's connection pool. One more connection holds its lease on the replica
+    name.
 
     The connections of all replicas together must fit into Postgres' max_connections.
     """
@@ -116,7 +117,7 @@ class DatabaseSettings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _is_a_url_in_one_way_only(cls, value: SecretStr) -> SecretStr:
+    def _refuse_ambiguous_url(cls, value: SecretStr) -> SecretStr:
         # An unquoted special character would end the password early. libpq would take the rest for
         # the host, and show it in every error
         if not _is_database_url(value.get_secret_value()):
@@ -132,7 +133,7 @@ def _is_database_url(url: str) -> bool:
     scheme, separator, rest = url.partition("://")
     authority, _, path = rest.partition("/")
     _, _, host = authority.rpartition("@")
-    unquoted = (
+    has_unquoted_character = (
         authority.count("@") > 1
         or any(character in path.partition("?")[0] for character in "/@#")
         or ("@" in path and "@" not in authority)
@@ -142,7 +143,7 @@ def _is_database_url(url: str) -> bool:
     return (
         bool(separator)
         and scheme in DATABASE_SCHEMES
-        and not unquoted
+        and not has_unquoted_character
         and is_host_and_port
         and is_quoted
     )
@@ -154,12 +155,12 @@ class ListSettings(BaseSettings):
     model_config = _CONFIG
 
     list_scan_limit: Annotated[int, Field(ge=1)] = 50_000
-    """The most rows of a workspace that are read for one page. A search that needs more gets 422
-    `search_too_wide`, and the error suggests a narrower search.
+    """The maximum number of rows of a workspace that are read for one page. A search that needs
+    more gets 422 `search_too_wide`, and the error suggests a narrower search.
     """
     list_count_limit: Annotated[int, Field(ge=1)] = 10_000
-    """The most rows that are counted for a list's total (`X-Total-Count`). A longer list has no
-    total."""
+    """The maximum number of rows that are counted for a list's `X-Total-Count`. A longer list has
+    no such header."""
 
 
 class UploadSettings(BaseSettings):
@@ -168,8 +169,8 @@ class UploadSettings(BaseSettings):
     model_config = _CONFIG
 
     upload_retention_days: Annotated[int, Field(ge=0, le=3650)] = 30
-    """The number of days for which an import's file or body is stored. Failed rows are returned
-    unchanged from it. 0: uploads are not stored."""
+    """The number of days for which an import's file or body is stored. Until then,
+    its failed rows can be downloaded as they were sent. 0: uploads are not stored."""
 
 
 class ServiceSettings(KafkaSettings, DatabaseSettings):
@@ -194,7 +195,7 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """The gateway's URL, as clients see it."""
 
     http_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """The most requests in progress at once. Further requests get 503.
+    """The maximum number of requests in progress at once. Further requests get 503.
 
     A request that waits for its body or for a job's end is in progress.
     """
@@ -216,7 +217,7 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     access_stale_seconds: Annotated[float, Field(ge=0, le=3600)] = 300
     """The seconds for which a checked API key stays valid while the database is unavailable."""
     access_failed_tries: Annotated[int, Field(ge=1)] = 60
-    """The most invalid API keys that one client address may send in
+    """The maximum number of invalid API keys that one client address may send in
     PINFLOW_ACCESS_FAILED_SECONDS. Then it gets 429. Each process counts separately.
     """
     access_failed_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
@@ -231,13 +232,13 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """
 
     consumer_max_records: Annotated[int, Field(ge=1, le=10_000)] = 2000
-    """The most records in one batch of a consumer.
+    """The maximum number of records in one batch of a consumer.
 
-    In the first prototype, batches of 500 records needed half as much CPU again.
+    Smaller batches cost more CPU: with 500, a prototype used 50 % more.
     """
     consumer_poison_limit: Annotated[int, Field(ge=1)] = 1000
-    """The most records in a row that may become dead letters. With more, the consumer halts until
-    an operator acts.
+    """The maximum number of unprocessable records in a row that become dead letters. With more, the
+    consumer halts until an operator acts.
     """
     stop_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15
     """The time that requests and batches in progress get to finish after SIGTERM."""

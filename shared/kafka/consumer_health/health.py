@@ -27,9 +27,7 @@ MAX_SILENCES = 3
 
 
 class ConsumerLost(Exception):
-    """This consumer can't continue. Only a new process skips no record: it starts at the committed
-    offsets.
-    """
+    """This consumer can't continue. A new process starts at the committed offsets and skips nothing."""
 
 
 class ConsumerHealth:
@@ -61,7 +59,7 @@ class ConsumerHealth:
         self._progress = progress
         self._idle = idle
         self._is_paused = is_paused
-        self._asleep_until = last_paused_at
+        self._last_paused_at = last_paused_at
         self._stall_detector = StallDetector(after_seconds=stalled_after_seconds)
         self._lost = asyncio.Event()
         self._reason = ""
@@ -117,7 +115,7 @@ class ConsumerHealth:
         if self._is_paused():
             return False
         # A member without partitions fetches nothing: count from when it lost them
-        polled_at = max(self._progress.last_polled_at(), self._asleep_until())
+        polled_at = max(self._progress.last_polled_at(), self._last_paused_at())
         answered_at = (
             self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
         )
@@ -137,7 +135,9 @@ class ConsumerHealth:
         silences = 0
         try:
             while not await self._is_lost_within(KAFKA_CHECK_SECONDS):
-                silences = silences + 1 if self._is_silent() and await self._kafka_answers() else 0
+                silences = (
+                    silences + 1 if self._is_silent() and await self._can_reach_kafka() else 0
+                )
                 if silences >= MAX_SILENCES:
                     self.give_up("got no answer to fetches although Kafka answers other clients")
         finally:
@@ -162,7 +162,7 @@ class ConsumerHealth:
         consumer = self._consumer()
         self._show_stalls(consumer.assignment() if consumer else set())
 
-    async def _kafka_answers(self) -> bool:
+    async def _can_reach_kafka(self) -> bool:
         try:
             await require_topics(self._settings)
         except (Unavailable, KafkaError, OSError):

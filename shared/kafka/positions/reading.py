@@ -54,9 +54,9 @@ class PositionReader:
     ) -> PositionSnapshot:
         """Reads partitions. Stores positions that are missing.
 
-        On a database that never had positions, first stores the group's committed offsets as
-        positions. Leaves out partitions without a leader. Raises Unavailable, KafkaError or
-        OSError.
+        After an upgrade from a release without positions, first stores the group's committed
+        offsets as positions. Leaves out partitions without a leader. Raises Unavailable, KafkaError
+        or OSError.
         """
         cluster_id = await read_cluster_id(self._settings)
         if await self._store.has_offsets_to_take_over():

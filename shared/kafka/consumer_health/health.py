@@ -27,7 +27,7 @@ MAX_SILENCES = 3
 
 
 class ConsumerLost(Exception):
-    """This consumer can't continue. A new process starts at the committed offsets and skips nothing."""
+    """This consumer can't continue. A new process resumes at the committed offsets."""
 
 
 class ConsumerHealth:

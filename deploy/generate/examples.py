@@ -444,7 +444,9 @@ ERRORS: dict[int, dict[str, Any]] = {
         "Your API key lacks the scope write. Use a key that has it.",
         required_scope="write",
     ),
-    HTTPStatus.NOT_FOUND: _build_error("not_found", "Pin not found"),
+    HTTPStatus.NOT_FOUND: _build_error(
+        "not_found", "Pin not found. Check the id and the workspace of your API key."
+    ),
     HTTPStatus.REQUEST_TIMEOUT: _build_error(
         "request_timeout", "The body did not arrive within 20 seconds. Send it faster or in parts."
     ),

@@ -9,7 +9,7 @@ from shared.runtime.settings import ListSettings, ServiceSettings, UploadSetting
 FOLD_BURST = 6
 """Batches that are folded at once after an idle time.
 
-A single import becomes fewer, so its results are visible as soon as possible.
+A single import needs fewer batches, so its results are visible as soon as possible.
 """
 BACKGROUND_CONNECTIONS = 4
 """Database connections for everything other than HTTP.
@@ -40,9 +40,9 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     time the first few batches (FOLD_BURST) are not delayed.
     """
     ingest_url: Urls = "http://127.0.0.1:8001"
-    """URL of ingest. The gateway's /readyz requests its /readyz.
+    """URL of ingest. The gateway's /readyz includes the /readyz of ingest.
 
-    Separate replicas by commas: one ready replica is enough.
+    Separate the URLs of several replicas with commas. One ready replica is enough.
     """
     publisher_url: Urls = "http://127.0.0.1:8002"
     """URL of the publisher, in the same form."""
@@ -55,7 +55,10 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
 
     @property
     def watched_services(self) -> tuple[WatchedService, ...]:
-        """The services whose readiness /readyz includes. A test compares deploy/services.py."""
+        """The services whose readiness /readyz includes.
+
+        A test compares them with deploy/services.py.
+        """
         return (
             WatchedService("ingest", self.ingest_url),
             WatchedService("publisher", self.publisher_url),

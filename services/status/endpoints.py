@@ -25,8 +25,8 @@ _PREFER = {
             "in": "header",
             "required": False,
             "description": (
-                "`wait=N` (RFC 7240): wait until the import has ended, at most N seconds and "
-                "at most 30."
+                "`wait=N` (RFC 7240): wait until the import has ended, but at most N seconds. "
+                "The maximum of N is 30."
             ),
             "schema": {"type": "string", "examples": ["wait=10"]},
         }
@@ -71,8 +71,8 @@ async def get_import(
 ) -> Response:
     """Get one import with the result of each row, in row order.
 
-    With `Prefer: wait=N`, the answer waits until the import has ended, at most N seconds and at
-    most 30.
+    With `Prefer: wait=N`, the answer waits until the import has ended, but at most N seconds. The
+    maximum of N is 30.
     """
     wait = parse_prefer_wait(request.headers.getlist("prefer"))
     job = await status.jobs.get(

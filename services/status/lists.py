@@ -30,7 +30,10 @@ class ImportFilters(PageParameters):
 
 
 class ImportLists:
-    """Raises ApiError (422) for an invalid cursor and for a query that would scan too many jobs."""
+    """Lists imports, page by page.
+
+    Raises ApiError (422) if the cursor is invalid or the query would scan too many jobs.
+    """
 
     def __init__(self, paginator: Paginator) -> None:
         self._paginator = paginator

@@ -58,7 +58,8 @@ async def readiness(request: Request, response: Response, service: Status) -> Re
 async def process_readiness(request: Request) -> JSONResponse:
     """Returns whether this process alone is ready.
 
-    Its supervisor calls this: a restart would not help against the problem of another process.
+    The supervisor of this process calls it. A restart would not solve the problem of another
+    process.
     """
     problem = await request.app.state.runtime.problem()
     return JSONResponse(

@@ -201,4 +201,5 @@ def not_found(resource: str) -> ApiError:
 
     The answer is the same in both cases (invariant 10).
     """
-    return ApiError(ErrorCode.NOT_FOUND, f"{resource} not found", HTTPStatus.NOT_FOUND)
+    message = f"{resource} not found. Check the id and the workspace of your API key."
+    return ApiError(ErrorCode.NOT_FOUND, message, HTTPStatus.NOT_FOUND)

@@ -34,9 +34,9 @@ class Topic:
 
     name: TopicName
     version: int = 1
-    """Part of the topic's name. Increase it if the meaning of records changes: a new topic."""
+    """Part of the topic's name. Increase it if the meaning of records changes: it is a new topic."""
     partitions: int | None = None
-    """Partitions of a new topic; None for the setting. Of an existing topic, ask Kafka."""
+    """Partitions of a new topic, or None for the setting. Kafka knows those of an existing one."""
     retention_ms: int = 7 * DAY_MS
     max_record_bytes: int = MEBIBYTE
     """Maximum size of a record batch after compression. Kafka limits batches, not records."""

@@ -88,8 +88,8 @@ async def create_board(
     the board that it created, as it is now, and ignores the body. If that board has been deleted,
     it is created again with the same id. Without a key, each request creates another board.
 
-    A revoked account answers 409 `token_revoked`. An account with too many boards (the limit is
-    2000 by default) answers 409 `too_many_boards`.
+    A revoked account answers 409 `token_revoked`. An account with the maximum number of
+    boards (2000 by default) answers 409 `too_many_boards`.
     """
     async with access.reader.read(request) as document:
         board = parse_model(BoardCreate, document)

@@ -122,4 +122,5 @@ def _require_permitted(principal: Principal, account_id: UUID) -> None:
 
 
 def _board_not_found() -> ApiError:
-    return ApiError(ErrorCode.BOARD_NOT_FOUND, "Board not found", HTTPStatus.NOT_FOUND)
+    message = "Board not found. GET /v1/pinterest/boards lists the boards of an account."
+    return ApiError(ErrorCode.BOARD_NOT_FOUND, message, HTTPStatus.NOT_FOUND)

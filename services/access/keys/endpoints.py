@@ -96,7 +96,7 @@ async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Acce
     """Revoke a key permanently. Idempotent.
 
     Within 10 seconds all services reject it. It stays in the list for 30 days. A second request
-    answers 204 too and keeps the first time. A key can revoke itself.
+    also answers 204 and does not change `revoked_at`. A key can revoke itself.
     """
     await access.keys.revoke(principal, uuid_or_404(key_id, "API key"))
 

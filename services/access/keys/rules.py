@@ -1,4 +1,6 @@
-"""Decides what a key may do with keys. It never sees, creates or changes a key with more rights.
+"""Decides what an API key may do with keys.
+
+A key never sees, creates or changes a key that has more rights.
 
 To revoke a key, only the scope `destructive` is needed. All functions raise ApiError.
 """

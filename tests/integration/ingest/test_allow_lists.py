@@ -213,7 +213,10 @@ async def test_invariant_10_the_rate_meter_knows_only_accounts_that_the_key_sees
         answer = await http.get(f"/v1/rate-meter?account_id={account_id}", headers=narrow)
         assert (answer.status_code, answer.json()["detail"]) == (
             404,
-            {"code": "not_found", "message": "Account not found"},
+            {
+                "code": "not_found",
+                "message": "Account not found. Check the id and the workspace of your API key.",
+            },
         )
     answer = await http.get("/v1/rate-meter", headers=narrow)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")

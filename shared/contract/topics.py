@@ -34,7 +34,7 @@ class Topic:
 
     name: TopicName
     version: int = 1
-    """Part of the topic's name. Increase it if the meaning of records changes: it is a new topic."""
+    """Part of the topic's name. If the meaning of records changes, increase it for a new topic."""
     partitions: int | None = None
     """Partitions of a new topic, or None for the setting. Kafka knows those of an existing one."""
     retention_ms: int = 7 * DAY_MS

@@ -64,7 +64,7 @@ async def get_webhook(
     webhook_id: str, principal: ReadAccess, webhooks: Webhooks
 ) -> WebhookResponse:
     """Get one webhook."""
-    row = await webhooks.service.get(principal.workspace_id, _webhook_id(webhook_id))
+    row = await webhooks.service.get(principal.workspace_id, _parse_webhook_id(webhook_id))
     return WebhookResponse.from_row(row)
 
 
@@ -81,7 +81,9 @@ async def update_webhook(
     require_whole_workspace(principal)
     async with webhooks.reader.read(request) as document:
         changes = parse_body(WebhookUpdate, document).changes()
-    row = await webhooks.service.update(principal.workspace_id, _webhook_id(webhook_id), changes)
+    row = await webhooks.service.update(
+        principal.workspace_id, _parse_webhook_id(webhook_id), changes
+    )
     return WebhookResponse.from_row(row)
 
 
@@ -91,7 +93,7 @@ async def delete_webhook(webhook_id: str, principal: DestructiveAccess, webhooks
 
     Answers 404 if it is repeated.
     """
-    await webhooks.service.delete(principal.workspace_id, _webhook_id(webhook_id))
+    await webhooks.service.delete(principal.workspace_id, _parse_webhook_id(webhook_id))
 
 
 @router.get("/{webhook_id}/deliveries", responses=NOT_FOUND)
@@ -117,7 +119,7 @@ async def list_deliveries(
     require_whole_workspace(principal)
     page = await webhooks.service.list_deliveries(
         principal.workspace_id,
-        _webhook_id(webhook_id),
+        _parse_webhook_id(webhook_id),
         limit=limit,
         before=cursor,
         status=status,
@@ -140,7 +142,7 @@ async def get_delivery(
     """
     require_whole_workspace(principal)
     row = await webhooks.service.get_delivery(
-        principal.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)
+        principal.workspace_id, _parse_webhook_id(webhook_id), _parse_delivery_id(delivery_id)
     )
     return WebhookDeliveryResponse.from_row(row)
 
@@ -162,14 +164,14 @@ async def resend_delivery(
     """
     require_whole_workspace(principal)
     row = await webhooks.service.resend(
-        principal.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)
+        principal.workspace_id, _parse_webhook_id(webhook_id), _parse_delivery_id(delivery_id)
     )
     return WebhookDeliveryResponse.from_row(row)
 
 
-def _webhook_id(webhook_id: str) -> UUID:
+def _parse_webhook_id(webhook_id: str) -> UUID:
     return uuid_or_404(webhook_id, "Webhook")
 
 
-def _delivery_id(delivery_id: str) -> UUID:
+def _parse_delivery_id(delivery_id: str) -> UUID:
     return uuid_or_404(delivery_id, "Delivery")

@@ -24,10 +24,10 @@ LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 
 STOP_SECONDS, CLUSTER_STOP_SECONDS = 30, 5
-"""Seconds until a node that stops is killed: a single node, and one of three.
+"""The seconds after which a stopping node is killed: a single node, and each of three.
 
-One of three stops within 3 s. The last one would wait five minutes for a majority of controllers,
-which have stopped already.
+Each of three stops within 3 s, except the last. It would wait five minutes for a majority of the
+controllers, but the other two have stopped already.
 """
 
 BROKER_COUNTS = (1, 3)
@@ -36,8 +36,8 @@ BROKER_COUNTS = (1, 3)
 Two brokers can't tolerate the loss of one. More than three have no benefit on one machine.
 """
 
-# The rebalance delay lets both members of the publisher's group join it together. In four of ten
-# starts one joined first, and the other waited 3 s for the next heartbeat
+# The rebalance delay lets both members of the publisher's group join it together. Without it, one
+# joined first in four of ten starts, and the other waited 3 s for the next heartbeat
 PROPERTIES = """\
 process.roles=broker,controller
 node.id={node_id}

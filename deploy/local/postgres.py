@@ -33,7 +33,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "512MB",
-    # With less, checkpoints never end and the WAL doubles (docs/explanation/performance.md)
+    # With less, checkpoints are constant and the WAL doubles (docs/explanation/performance.md)
     "max_wal_size": "4GB",
     "wal_compression": "pglz",
     "shared_preload_libraries": "",

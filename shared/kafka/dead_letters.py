@@ -87,13 +87,13 @@ def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
     value = record.value or b""
     limit = max(MAX_KEY_AND_HEADERS_BYTES, MAX_VALUE_BYTES - len(value))
     key = record.key[:limit] if record.key else record.key
-    kept = _take_fitting(original, limit - len(key or b""))
-    headers = kept + [
+    fitting = _take_fitting(original, limit - len(key or b""))
+    headers = fitting + [
         (name, text.encode(errors="replace")) for name, text in origin_and_reason.items()
     ]
     headers.append((FIRST_SEEN, replays.get(FIRST_SEEN, datetime.now(UTC).isoformat().encode())))
     headers.append((REPLAYS, replays.get(REPLAYS, b"0")))
-    if len(value) > MAX_VALUE_BYTES or key != record.key or len(kept) < len(original):
+    if len(value) > MAX_VALUE_BYTES or key != record.key or len(fitting) < len(original):
         headers.append((TRUNCATED, str(len(value)).encode()))
     return Record(key, value[:MAX_VALUE_BYTES], headers)
 

@@ -20,8 +20,8 @@ UNSETTLED_ROWS = Gauge(
 )
 IMPORTS_REFUSED = Counter(
     "pinflow_imports_refused",
-    "Imports refused because the backlog was at a limit. Over HTTP they got 429. On the topic "
-    "import-requests they wait.",
+    "Imports refused because the backlog or the queue of waiting imports was at a limit. Over HTTP "
+    "they got 429. On the topic import-requests they wait.",
     ["source", "reason"],
 )
 DEAD_LETTERS = Counter(

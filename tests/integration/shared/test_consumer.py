@@ -195,18 +195,20 @@ async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
             await asyncio.wait_for(may_finish.wait(), 20)
 
     first, second = Handler(slow), Handler()
-    other = ServiceSettings(**{**environment, "replica": "1"})
+    other_settings = ServiceSettings(**{**environment, "replica": "1"})
     await produce(producer, settings, some("rebalance", 300))
     async with consuming(settings, producer, first, name="rebalance") as consumer:
         await asyncio.wait_for(begun.wait(), 20)
-        joining = asyncio.create_task(_consume_until(other, producer, second, may_finish, first))
+        joining = asyncio.create_task(
+            _consume_until(other_settings, producer, second, may_finish, first)
+        )
         # Now the rebalance has reached the first member, which delays it until its batch ends
         await eventually(lambda: consumer.problem() is not None)
         may_finish.set()
         await joining
-    seen = Counter(of("rebalance", [*first.done, *second.done]))
-    assert set(seen) == set(some("rebalance", 300))
-    assert seen.most_common(1)[0][1] == 1
+    counts = Counter(of("rebalance", [*first.done, *second.done]))
+    assert set(counts) == set(some("rebalance", 300))
+    assert counts.most_common(1)[0][1] == 1
 
 
 async def _consume_until(
@@ -229,11 +231,11 @@ async def test_a_clean_stop_releases_partitions_at_once(
 ) -> None:
     """Otherwise a stopped static member keeps its partitions until its session times out."""
     stopped, successor = Handler(), Handler()
-    other = ServiceSettings(**{**environment, "replica": "1"})
+    other_settings = ServiceSettings(**{**environment, "replica": "1"})
     async with consuming(settings, producer, stopped, name="handover") as consumer:
         await eventually(lambda: consumer.problem() is None)
     await produce(producer, settings, some("handover"))
-    async with consuming(other, producer, successor, name="handover"):
+    async with consuming(other_settings, producer, successor, name="handover"):
         await eventually(
             lambda: set(some("handover")) <= set(successor.done), seconds=SESSION_TIMEOUT_MS / 3000
         )

@@ -88,7 +88,7 @@ async def test_both_readers_read_the_largest_imports_completely_and_the_records_
         await asyncio.gather(
             first.append(largest, AppendProgress()), first.append(small, AppendProgress())
         )
-    rows, others = Handler(), Handler()
+    rows, jobs = Handler(), Handler()
     publisher = RecordFilter(name, is_for_publisher)
     status = RecordFilter(name, is_for_status, is_whole_import)
     imports, group = [TopicName.IMPORTS], mark.decode()
@@ -104,16 +104,16 @@ async def test_both_readers_read_the_largest_imports_completely_and_the_records_
         consuming(
             settings,
             producer,
-            others,
+            jobs,
             name=f"jobs-{group}",
             topics=imports,
             record_filter=status,
         ),
     ):
         row, result = (record.value for record in small)
-        await eventually(lambda: row in rows.done and result in others.done, seconds=60)
+        await eventually(lambda: row in rows.done and result in jobs.done, seconds=60)
         sent = [record.value for record in largest]
-        known = set(sent)
-        await eventually(lambda: rows.done.count(sent[2]) == 3 and others.done.count(sent[0]) == 3)
-    assert [value for value in rows.done if value in known] == sent[2:] * 3
-    assert [value for value in others.done if value in known] == sent[:2] * 3
+        sent_values = set(sent)
+        await eventually(lambda: rows.done.count(sent[2]) == 3 and jobs.done.count(sent[0]) == 3)
+    assert [value for value in rows.done if value in sent_values] == sent[2:] * 3
+    assert [value for value in jobs.done if value in sent_values] == sent[:2] * 3

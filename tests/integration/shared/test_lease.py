@@ -57,7 +57,7 @@ async def test_a_released_name_is_free(settings: ServiceSettings) -> None:
 
 
 async def test_a_lost_session_is_replaced(settings: ServiceSettings, database: Database) -> None:
-    lease, other = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
+    lease, second = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
     await lease.acquire()
     before = lease._connection
     keeping = asyncio.create_task(lease.keep())
@@ -70,7 +70,7 @@ async def test_a_lost_session_is_replaced(settings: ServiceSettings, database: D
         )
     )
     with pytest.raises(ReplicaNameTaken):
-        await other.acquire()
+        await second.acquire()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     await lease.release()

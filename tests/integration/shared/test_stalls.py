@@ -207,10 +207,10 @@ async def test_a_paused_consumer_is_not_stalled(
 async def test_a_partitions_gauge_is_removed_when_another_member_gets_it(
     settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
 ) -> None:
-    other = ServiceSettings(**{**environment, "replica": "1"})
+    other_settings = ServiceSettings(**{**environment, "replica": "1"})
     async with consuming(settings, producer, Handler(), name="leaves") as consumer:
         async with watching(consumer):
             await eventually(lambda: len(read_gauges(consumer)) == 6)
-            async with consuming(other, producer, Handler(), name="leaves"):
+            async with consuming(other_settings, producer, Handler(), name="leaves"):
                 await eventually(lambda: len(read_gauges(consumer)) == 3)
         assert read_gauges(consumer) == {}

@@ -64,17 +64,19 @@ async def test_internal_topics_keep_the_producers_compression(
     kafka: str, topic_prefix: str
 ) -> None:
     names = TopicNames(topic_prefix)
-    kept = {}
+    compression_types = {}
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         for name in TopicName:
             (answer,) = await admin.describe_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, names[name])]
             )
-            kept[name] = next(
+            compression_types[name] = next(
                 value for key, value, *_ in answer.resources[0][4] if key == "compression.type"
             )
     internal = {TopicName.IMPORTS, TopicName.OUTCOMES}
-    assert kept == {name: "producer" if name in internal else "uncompressed" for name in TopicName}
+    assert compression_types == {
+        name: "producer" if name in internal else "uncompressed" for name in TopicName
+    }
 
 
 async def test_a_request_that_is_small_only_while_compressed_is_refused(

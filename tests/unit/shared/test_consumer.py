@@ -1,4 +1,4 @@
-"""A consumer's use of the event loop while it decodes, and the ends of its process.
+"""A consumer shares the event loop while it decodes, and ends its process when it is lost.
 
 Tests that need a broker are in tests/integration.
 """
@@ -115,9 +115,7 @@ async def test_a_consumer_without_answers_is_lost_if_kafka_answers_other_clients
 async def test_a_consumer_that_never_gets_partitions_is_lost(
     consumer: BatchConsumer, answering: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A member counts as answered while its group assigned it no partitions, but not before an
-    assignment.
-    """
+    """A member with an empty assignment is healthy. A member without any assignment is not."""
     monkeypatch.setattr(consumer.progress, "last_polled_at", lambda: float("inf"))
     await _expect_lost(consumer)
     assert answering.checks == health_module.MAX_SILENCES

@@ -53,14 +53,14 @@ def test_the_headers_contain_origin_and_reason_as_text() -> None:
 
 
 def test_original_headers_and_the_replay_count_are_kept() -> None:
-    given = [
+    original = [
         ("ce_id", b"7"),
         ("odd", b"\xff"),
         ("none", None),
         ("pinflow-replay-count", b"2"),
         ("pinflow-first-seen", b"then"),
     ]
-    headers = dict(to_record(DeadLetter(consumed(*given), REASON), service="ingest").headers)
+    headers = dict(to_record(DeadLetter(consumed(*original), REASON), service="ingest").headers)
     assert headers["ce_id"] == b"7"
     assert headers["odd"] == b"\xff"
     assert headers["pinflow-replay-count"] == b"2"
@@ -84,9 +84,9 @@ def test_too_large_headers_are_dropped_and_the_dead_letter_is_marked() -> None:
 
     Headers can be this large if their producer had compressed them.
     """
-    given = [("trace", b"kept"), ("large", b"x" * 8 * MEBIBYTE), ("after", b"y")]
+    original = [("trace", b"kept"), ("large", b"x" * 8 * MEBIBYTE), ("after", b"y")]
     record = to_record(
-        DeadLetter(consumed(*given, value=b"v" * MAX_VALUE_BYTES), REASON), service="status"
+        DeadLetter(consumed(*original, value=b"v" * MAX_VALUE_BYTES), REASON), service="status"
     )
     headers = dict(record.headers)
     assert (headers["trace"], "large" in headers, headers["pinflow-truncated"]) == (
@@ -114,9 +114,9 @@ def test_large_headers_are_kept_with_a_small_value() -> None:
 
 
 def test_replay_headers_are_bounded() -> None:
-    given = [("pinflow-replay-count", b"1")] * 1000 + [
+    original = [("pinflow-replay-count", b"1")] * 1000 + [
         ("pinflow-first-seen", b"x" * 1000),
         ("ce_id", b"7"),
         ("pinflow-replay-count", None),
     ]
-    assert select_replay_headers(given) == [("pinflow-replay-count", b"1")]
+    assert select_replay_headers(original) == [("pinflow-replay-count", b"1")]

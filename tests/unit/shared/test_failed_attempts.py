@@ -94,14 +94,14 @@ async def test_a_request_without_a_key_is_not_counted(authenticator: Authenticat
 async def test_valid_keys_from_a_limited_address_still_work(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    known, new = keys.add("known"), keys.add("new")
-    assert await authenticator.authenticate("known", OFFICE) == known
+    cached, uncached = keys.add("cached"), keys.add("uncached")
+    assert await authenticator.authenticate("cached", OFFICE) == cached
     await use_up_attempts(authenticator)
-    assert await authenticator.authenticate("known", OFFICE) == known
-    assert await authenticator.authenticate("new", OFFICE) == new
+    assert await authenticator.authenticate("cached", OFFICE) == cached
+    assert await authenticator.authenticate("uncached", OFFICE) == uncached
     clock.now += 6  # the cache entry has expired
     await use_up_new_attempts(authenticator)
-    assert await authenticator.authenticate("known", OFFICE) == known
+    assert await authenticator.authenticate("cached", OFFICE) == cached
 
 
 async def use_up_new_attempts(authenticator: Authenticator) -> None:

@@ -117,8 +117,8 @@ def test_every_field_with_a_control_character_is_reported() -> None:
     texts += ["cover_image_url", "idempotency_key"]
     values = submitted()
     sent: dict[str, Any] = {name: f"{values.get(name, 'https://a.example/')}\0x" for name in texts}
-    found = faults(**sent, related_terms=["fine", "a\0b"])
-    named = {name for name, code in found if code == "control_character"}
+    reported = faults(**sent, related_terms=["fine", "a\0b"])
+    named = {name for name, code in reported if code == "control_character"}
     assert named == {*texts, "related_terms"}
 
 

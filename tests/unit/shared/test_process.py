@@ -54,15 +54,15 @@ async def _topics_exist(_settings: object) -> None:
 
 
 @pytest.fixture
-def left() -> list[str]:
+def removed_members() -> list[str]:
     """The members that have been removed from their group."""
     return []
 
 
 @pytest.fixture(autouse=True)
-def _no_servers(monkeypatch: pytest.MonkeyPatch, left: list[str]) -> None:
+def _no_servers(monkeypatch: pytest.MonkeyPatch, removed_members: list[str]) -> None:
     async def leave(_settings: object, _group: str, member: str) -> None:
-        left.append(member)
+        removed_members.append(member)
 
     monkeypatch.setattr(components, "ReplicaLease", Lease)
     monkeypatch.setattr(components, "require_topics", _topics_exist)
@@ -89,7 +89,7 @@ async def test_a_consumer_that_never_gets_partitions_is_watched_too() -> None:
 
 
 async def test_members_of_one_group_join_together_and_leave_even_if_they_never_got_partitions(
-    left: list[str],
+    removed_members: list[str],
 ) -> None:
     """If they joined one after the other, each join would start a rebalance. A member that does not
     leave keeps its partitions until its session times out.
@@ -99,12 +99,12 @@ async def test_members_of_one_group_join_together_and_leave_even_if_they_never_g
     await eventually(lambda: Consumer.starting == 2)
     assert not runtime.started
     await runtime.stop()
-    assert left == ["pinflow.pair-0", "pinflow.pair.1-0"]
+    assert removed_members == ["pinflow.pair-0", "pinflow.pair.1-0"]
 
 
-async def test_a_consumer_that_never_joined_does_not_leave(left: list[str]) -> None:
+async def test_a_consumer_that_never_joined_does_not_leave(removed_members: list[str]) -> None:
     await build_runtime("idle").stop()
-    assert not left
+    assert not removed_members
 
 
 LOSES_A_COMPONENT_AND_HANGS = """

@@ -45,54 +45,56 @@ class Consumer:
         return 10
 
 
-def progress(consumer: Any) -> Progress:
+def build_progress(consumer: Any) -> Progress:
     return Progress(lambda: consumer)
 
 
 async def test_a_partition_is_processed_up_to_its_position() -> None:
-    assert await progress(Consumer()).processed_offsets() == {PARTITION: 10}
+    assert await build_progress(Consumer()).processed_offsets() == {PARTITION: 10}
 
 
 @pytest.mark.parametrize(
     "consumer", [None, Consumer(is_assigned=False)], ids=["not-started", "another-replicas"]
 )
 async def test_an_unassigned_partition_has_no_progress(consumer: Any) -> None:
-    seen = progress(consumer)
-    assert await seen.processed_offsets() == {}
-    assert await seen.read_partitions() == {}
+    progress = build_progress(consumer)
+    assert await progress.processed_offsets() == {}
+    assert await progress.read_partitions() == {}
 
 
 async def test_a_partition_behind_an_open_transaction_is_recognized() -> None:
     consumer = Consumer()
     consumer.stable = 10  # all up to it is processed, and the end is 12
-    assert (await progress(consumer).read_partitions())[PARTITION].is_behind_transaction
+    assert (await build_progress(consumer).read_partitions())[PARTITION].is_behind_transaction
     consumer.stable = 11
-    assert not (await progress(consumer).read_partitions())[PARTITION].is_behind_transaction
+    assert not (await build_progress(consumer).read_partitions())[PARTITION].is_behind_transaction
 
 
 async def test_a_partition_with_fetched_records_is_recognized() -> None:
     consumer = Consumer()
-    assert not (await progress(consumer).read_partitions())[PARTITION].is_fetched
+    assert not (await build_progress(consumer).read_partitions())[PARTITION].is_fetched
     consumer._fetcher._records[PARTITION] = object()
-    assert (await progress(consumer).read_partitions())[PARTITION].is_fetched
+    assert (await build_progress(consumer).read_partitions())[PARTITION].is_fetched
 
 
 async def test_records_of_the_batch_in_flight_are_not_processed_yet() -> None:
-    seen = progress(Consumer())
-    seen.start([_record("imports", 3, 8), _record("imports", 3, 9)])
-    assert await seen.processed_offsets() == {PARTITION: 8}
-    seen.finish()
-    assert await seen.processed_offsets() == {PARTITION: 10}
+    progress = build_progress(Consumer())
+    progress.start([_record("imports", 3, 8), _record("imports", 3, 9)])
+    assert await progress.processed_offsets() == {PARTITION: 8}
+    progress.finish()
+    assert await progress.processed_offsets() == {PARTITION: 10}
 
 
 async def test_a_partitions_progress_has_processed_offset_end_and_answer_time() -> None:
-    seen = progress(Consumer())
-    seen.start([_record("imports", 3, 9)])
-    assert await seen.read_partitions() == {PARTITION: PartitionProgress(9, 12, 1_700_000_000_000)}
+    progress = build_progress(Consumer())
+    progress.start([_record("imports", 3, 9)])
+    assert await progress.read_partitions() == {
+        PARTITION: PartitionProgress(9, 12, 1_700_000_000_000)
+    }
 
 
 async def test_a_paused_partition_is_not_read() -> None:
-    assert await progress(Consumer(is_paused=True)).read_partitions() == {}
+    assert await build_progress(Consumer(is_paused=True)).read_partitions() == {}
 
 
 async def test_an_unknown_position_in_a_rebalance_is_awaited_only_briefly(
@@ -110,9 +112,9 @@ async def test_an_unknown_position_in_a_rebalance_is_awaited_only_briefly(
             raise IllegalStateError
 
     for consumer in (InARebalance(), AfterIt()):
-        seen = progress(consumer)
-        assert await asyncio.wait_for(seen.processed_offsets(), 5) == {}
-        assert (await seen.read_partitions())[PARTITION].processed is None
+        progress = build_progress(consumer)
+        assert await asyncio.wait_for(progress.processed_offsets(), 5) == {}
+        assert (await progress.read_partitions())[PARTITION].processed is None
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,11 @@ STATUS = RecordFilter(TOPIC, is_for_status, is_whole_import)
 def an_import(
     *,
     rows: int = 5,
-    beside: Sequence[RecordKind] = (RecordKind.RESULTS, RecordKind.UPLOAD),
+    other_kinds: Sequence[RecordKind] = (RecordKind.RESULTS, RecordKind.UPLOAD),
 ) -> list[bytes]:
     """Returns the values of one import's batch, in order."""
-    accepted = import_accepted(batch_records=1 + len(beside) + rows)
-    others = [*beside, *[RecordKind.ROW] * rows]
+    accepted = import_accepted(batch_records=1 + len(other_kinds) + rows)
+    others = [*other_kinds, *[RecordKind.ROW] * rows]
     return [
         encode(accepted),
         *(kind_prefix(kind) + b',"id":"%d"}' % uuid4() for kind in others),
@@ -47,7 +47,7 @@ def an_import(
 
 def unpack(
     data: bytes,
-    wanted: RecordFilter | None,
+    record_filter: RecordFilter | None,
     *,
     position: int = 0,
     topic: str = TOPIC,
@@ -59,7 +59,7 @@ def unpack(
         None,
         position,
         None,
-        wanted,
+        record_filter,
         True,  # noqa: FBT003 - aiokafka's parameter: check the CRC
         fetcher.READ_UNCOMMITTED,
     )
@@ -88,14 +88,16 @@ def test_each_filter_returns_its_records_in_order_and_unchanged(codec: int) -> N
     batch = batch_of(sent, base=40, codec=codec)
     assert values(unpack(batch, STATUS, position=40)) == sent[:3]
     assert values(unpack(batch, PUBLISHER, position=40)) == sent[3:]
-    found: list[ConsumerRecord[bytes, bytes]] = list(unpack(batch, PUBLISHER, position=40))
+    records: list[ConsumerRecord[bytes, bytes]] = list(unpack(batch, PUBLISHER, position=40))
     (unfiltered,) = islice(unpack(batch, None, position=43), 1)
-    assert found[0] == unfiltered
-    assert [record.offset for record in found] == [43, 44, 45, 46, 47]
+    assert records[0] == unfiltered
+    assert [record.offset for record in records] == [43, 44, 45, 46, 47]
 
 
 def test_the_position_moves_past_skipped_records() -> None:
-    batches = batch_of(an_import(beside=())) + batch_of([kind_prefix(RecordKind.ROW)] * 4, base=6)
+    batches = batch_of(an_import(other_kinds=())) + batch_of(
+        [kind_prefix(RecordKind.ROW)] * 4, base=6
+    )
     records = unpack(batches, STATUS)
     assert len(values(records)) == 1
     assert records.next_fetch_offset == 10
@@ -108,19 +110,21 @@ def test_the_position_moves_past_a_batch_without_wanted_records() -> None:
 
 
 @pytest.mark.parametrize("position", range(9))
-@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
-def test_reading_resumes_in_the_middle_of_a_batch(wanted: RecordFilter, position: int) -> None:
+@pytest.mark.parametrize("record_filter", [STATUS, PUBLISHER], ids=["status", "publisher"])
+def test_reading_resumes_in_the_middle_of_a_batch(
+    record_filter: RecordFilter, position: int
+) -> None:
     """For an offset within a batch, Kafka returns the whole batch."""
     sent = an_import()
-    records = unpack(batch_of(sent), wanted, position=position)
-    assert values(records) == [value for value in sent[position:] if wanted.wants(value)]
+    records = unpack(batch_of(sent), record_filter, position=position)
+    assert values(records) == [value for value in sent[position:] if record_filter.wants(value)]
     assert records.next_fetch_offset == max(position, len(sent))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
-@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
+@pytest.mark.parametrize("record_filter", [STATUS, PUBLISHER], ids=["status", "publisher"])
 def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_records(
-    wanted: RecordFilter,
+    record_filter: RecordFilter,
     chunk: int,
 ) -> None:
     sent = [*an_import(), *an_import(rows=2), *an_import(rows=0), b"no kind", *an_import(rows=1)]
@@ -132,15 +136,15 @@ def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_re
     result = fetcher.FetchResult(
         TopicPartition(TOPIC, 3),
         assignment=assignment,
-        partition_records=unpack(batches, wanted),
+        partition_records=unpack(batches, record_filter),
         backoff=0,
     )
     taken: list[bytes | None] = []
     while result.has_more():
-        found = result.getall(chunk)
-        taken += [record.value for record in found]
-        left = [value for value in sent[state.position :] if wanted.wants(value)]
-        assert taken + left == [value for value in sent if wanted.wants(value)]
+        records = result.getall(chunk)
+        taken += [record.value for record in records]
+        unread = [value for value in sent[state.position :] if record_filter.wants(value)]
+        assert taken + unread == [value for value in sent if record_filter.wants(value)]
     assert state.position == len(sent)
 
 
@@ -164,10 +168,10 @@ def test_two_imports_in_one_batch_are_both_read() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_an_import_in_two_batches_is_read_completely(cut: int) -> None:
-    sent, other = an_import(), an_import(rows=1)
-    batches = batch_of(sent[:cut]) + batch_of([*sent[cut:], *other], base=cut)
-    assert values(unpack(batches, STATUS)) == [*sent[:3], *other[:3]]
-    assert values(unpack(batches, PUBLISHER)) == [*sent[3:], *other[3:]]
+    sent, following = an_import(), an_import(rows=1)
+    batches = batch_of(sent[:cut]) + batch_of([*sent[cut:], *following], base=cut)
+    assert values(unpack(batches, STATUS)) == [*sent[:3], *following[:3]]
+    assert values(unpack(batches, PUBLISHER)) == [*sent[3:], *following[3:]]
 
 
 def test_a_batch_that_does_not_begin_with_an_import_is_read_completely() -> None:
@@ -182,13 +186,13 @@ def test_values_without_a_kind_go_to_the_publisher() -> None:
     assert values(unpack(batch, STATUS)) == [kind_prefix(RecordKind.RESULTS)]
 
 
-@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
+@pytest.mark.parametrize("record_filter", [STATUS, PUBLISHER], ids=["status", "publisher"])
 def test_a_corrupt_batch_raises_an_error_and_the_position_stays_before_it(
-    wanted: RecordFilter,
+    record_filter: RecordFilter,
 ) -> None:
     good, damaged = batch_of(an_import()), bytearray(batch_of(an_import(), base=8))
     damaged[-3] ^= 1
-    records = unpack(good + bytes(damaged), wanted)
+    records = unpack(good + bytes(damaged), record_filter)
     with pytest.raises(CorruptRecordException, match=f"{TOPIC}"):
         list(records)
     assert records.next_fetch_offset == 8
@@ -206,15 +210,17 @@ def test_another_topic_of_the_same_consumer_is_not_filtered() -> None:
     [(0,), (1, 2), (3, 4), (7,), (0, 3, 7), tuple(range(8))],
     ids=lambda removed: "-".join(map(str, removed)),
 )
-@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
+@pytest.mark.parametrize("record_filter", [STATUS, PUBLISHER], ids=["status", "publisher"])
 def test_a_compacted_batch_is_read_completely(
-    wanted: RecordFilter, removed: tuple[int, ...]
+    record_filter: RecordFilter, removed: tuple[int, ...]
 ) -> None:
     sent, after = an_import(), an_import(rows=1)
-    kept = [value for place, value in enumerate(sent) if place not in removed]
+    remaining = [value for place, value in enumerate(sent) if place not in removed]
     batches = batch_of(sent, base=10, gone=removed) + batch_of(after, base=18)
-    records = unpack(batches, wanted, position=10)
-    assert values(records) == [value for value in [*kept, *after] if wanted.wants(value)]
+    records = unpack(batches, record_filter, position=10)
+    assert values(records) == [
+        value for value in [*remaining, *after] if record_filter.wants(value)
+    ]
     assert records.next_fetch_offset == 22
 
 

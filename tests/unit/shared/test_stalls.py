@@ -10,7 +10,7 @@ from shared.kafka.consumer_health.stalls import (
     StallDetector,
 )
 
-ONE, OTHER = TopicPartition("pinflow.imports.v2", 3), TopicPartition("pinflow.imports.v2", 4)
+FIRST, SECOND = TopicPartition("pinflow.imports.v2", 3), TopicPartition("pinflow.imports.v2", 4)
 
 
 class Watch:
@@ -22,12 +22,12 @@ class Watch:
 
     def observe(self, **states: PartitionProgress) -> None:
         self.now += 1
-        partitions = {"one": ONE, "other": OTHER}
+        partitions = {"first": FIRST, "second": SECOND}
         self.stalls.observe({partitions[name]: state for name, state in states.items()})
 
     @property
     def seconds(self) -> float:
-        return self.stalls.seconds(ONE)
+        return self.stalls.seconds(FIRST)
 
 
 @pytest.fixture
@@ -37,46 +37,46 @@ def watch() -> Watch:
 
 def test_a_partition_with_waiting_records_and_no_progress_is_stalled(watch: Watch) -> None:
     for answer in range(76):
-        watch.observe(one=PartitionProgress(5, 9, answer), other=PartitionProgress(9, 9, answer))
+        watch.observe(first=PartitionProgress(5, 9, answer), second=PartitionProgress(9, 9, answer))
     assert watch.seconds == 75
-    assert watch.stalls.seconds(OTHER) == 0
+    assert watch.stalls.seconds(SECOND) == 0
     expected = "pinflow.imports.v2/3 has made no progress for 75 s although records wait"
     assert str(watch.stalls.longest()) == expected
 
 
 def test_a_stall_is_reported_after_one_minute(watch: Watch) -> None:
     for answer in range(60):
-        watch.observe(one=PartitionProgress(5, 9, answer))
+        watch.observe(first=PartitionProgress(5, 9, answer))
     assert watch.seconds == STALLED_AFTER_SECONDS - 1
     assert watch.stalls.longest() is None
-    watch.observe(one=PartitionProgress(5, 9, 60))
-    assert watch.stalls.longest() == Stall(ONE, STALLED_AFTER_SECONDS, is_silent=False)
+    watch.observe(first=PartitionProgress(5, 9, 60))
+    assert watch.stalls.longest() == Stall(FIRST, STALLED_AFTER_SECONDS, is_silent=False)
 
 
 def test_a_partition_with_progress_is_not_stalled_even_with_a_long_backlog(watch: Watch) -> None:
     for number in range(200):
-        watch.observe(one=PartitionProgress(number, 1_000_000, number))
+        watch.observe(first=PartitionProgress(number, 1_000_000, number))
     assert watch.seconds == 0
 
 
 def test_an_idle_partition_is_not_stalled(watch: Watch) -> None:
     for answer in range(200):
-        watch.observe(one=PartitionProgress(9, 9, answer))
+        watch.observe(first=PartitionProgress(9, 9, answer))
     assert watch.seconds == 0
 
 
 def test_a_stall_is_measured_from_the_arrival_of_waiting_records(watch: Watch) -> None:
     for answer in range(200):
-        watch.observe(one=PartitionProgress(9, 9, answer))
+        watch.observe(first=PartitionProgress(9, 9, answer))
     for answer in range(200, 210):
-        watch.observe(one=PartitionProgress(9, 10, answer))
+        watch.observe(first=PartitionProgress(9, 10, answer))
     assert watch.seconds == 10
 
 
 def test_progress_ends_a_stall(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(one=PartitionProgress(5, 9, answer))
-    watch.observe(one=PartitionProgress(6, 9, 100))
+        watch.observe(first=PartitionProgress(5, 9, answer))
+    watch.observe(first=PartitionProgress(6, 9, 100))
     assert watch.seconds == 0
     assert watch.stalls.longest() is None
 
@@ -90,73 +90,73 @@ def test_a_silent_leader_is_a_stall_if_other_leaders_answer(
     state: PartitionProgress,
 ) -> None:
     for answer in range(71):
-        watch.observe(one=state, other=PartitionProgress(9, 9, answer))
+        watch.observe(first=state, second=PartitionProgress(9, 9, answer))
     assert watch.seconds == 70
     longest = watch.stalls.longest()
     assert longest is not None
-    assert longest.partition == ONE
+    assert longest.partition == FIRST
 
 
 def test_a_stall_names_a_silent_leader_as_its_reason(watch: Watch) -> None:
     for answer in range(71):
-        watch.observe(one=PartitionProgress(9, 9, 7), other=PartitionProgress(9, 9, answer))
+        watch.observe(first=PartitionProgress(9, 9, 7), second=PartitionProgress(9, 9, answer))
     expected = "pinflow.imports.v2/3 has had no answer to a fetch for 70 s although others have"
     assert str(watch.stalls.longest()) == expected
 
 
 def test_an_idle_partition_is_not_stalled_while_kafka_is_unavailable(watch: Watch) -> None:
     for _ in range(200):
-        watch.observe(one=PartitionProgress(9, 9, 7), other=PartitionProgress(9, 9, 7))
+        watch.observe(first=PartitionProgress(9, 9, 7), second=PartitionProgress(9, 9, 7))
     assert watch.seconds == 0
 
 
 def test_a_newly_assigned_partition_is_not_stalled(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(other=PartitionProgress(5, 9, answer))
-    watch.observe(one=PartitionProgress(5, 9, 100), other=PartitionProgress(5, 9, 100))
+        watch.observe(second=PartitionProgress(5, 9, answer))
+    watch.observe(first=PartitionProgress(5, 9, 100), second=PartitionProgress(5, 9, 100))
     assert watch.seconds == 0
-    assert watch.stalls.seconds(OTHER) == 100
+    assert watch.stalls.seconds(SECOND) == 100
 
 
 def test_a_partition_that_is_assigned_again_starts_from_zero(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(one=PartitionProgress(5, 9, answer))
+        watch.observe(first=PartitionProgress(5, 9, answer))
     watch.observe()
     assert watch.seconds == 0
-    watch.observe(one=PartitionProgress(5, 9, 100))
+    watch.observe(first=PartitionProgress(5, 9, 100))
     assert watch.seconds == 0
 
 
 def test_a_rebalance_does_not_count_as_progress(watch: Watch) -> None:
     """The position is unknown for a moment, but the partition is still stalled."""
     for answer in range(50):
-        watch.observe(one=PartitionProgress(5, 9, answer))
-    watch.observe(one=PartitionProgress(None, None, None))
+        watch.observe(first=PartitionProgress(5, 9, answer))
+    watch.observe(first=PartitionProgress(None, None, None))
     for answer in range(51, 61):
-        watch.observe(one=PartitionProgress(5, 9, answer))
+        watch.observe(first=PartitionProgress(5, 9, answer))
     assert watch.seconds == 60
 
 
 def test_a_consumer_that_waits_for_capacity_is_not_stalled(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(one=PartitionProgress(5, 9, answer))
+        watch.observe(first=PartitionProgress(5, 9, answer))
     watch.stalls.reset()
     assert watch.stalls.longest() is None
-    watch.observe(one=PartitionProgress(5, 9, 100))
+    watch.observe(first=PartitionProgress(5, 9, 100))
     assert watch.seconds == 0
 
 
 def test_an_open_transaction_stalls_its_partition(watch: Watch) -> None:
     """A read_committed position stops at the last stable offset: here 5, with the end at 6."""
     for answer in range(61):
-        watch.observe(one=PartitionProgress(5, 6, answer))
+        watch.observe(first=PartitionProgress(5, 6, answer))
     assert watch.stalls.longest() is not None
 
 
 def test_a_jump_of_the_wall_clock_is_no_stall(watch: Watch) -> None:
     for answer in [*range(100), *range(-10_000, -9_900), *range(50_000, 50_100)]:
         watch.observe(
-            one=PartitionProgress(9, 9, answer), other=PartitionProgress(9, 9, answer + 1)
+            first=PartitionProgress(9, 9, answer), second=PartitionProgress(9, 9, answer + 1)
         )
     assert watch.seconds == 0
 
@@ -165,7 +165,7 @@ def test_a_partition_behind_an_open_transaction_is_measured_but_not_reported(
     watch: Watch,
 ) -> None:
     for answer in range(100):
-        watch.observe(one=PartitionProgress(5, 9, answer, is_behind_transaction=True))
+        watch.observe(first=PartitionProgress(5, 9, answer, is_behind_transaction=True))
     assert watch.seconds == 99
     assert watch.stalls.longest() is None
 
@@ -175,8 +175,8 @@ def test_a_partition_behind_an_open_transaction_with_a_silent_leader_is_reported
 ) -> None:
     for answer in range(400):
         watch.observe(
-            one=PartitionProgress(5, 9, 1, is_behind_transaction=True),
-            other=PartitionProgress(9, 9, answer),
+            first=PartitionProgress(5, 9, 1, is_behind_transaction=True),
+            second=PartitionProgress(9, 9, answer),
         )
     assert watch.stalls.longest() is not None
 
@@ -186,12 +186,13 @@ def test_a_partition_with_fetched_records_is_not_stalled_while_others_progress(
 ) -> None:
     for number in range(200):
         watch.observe(
-            one=PartitionProgress(5, 900, 1, is_fetched=True),
-            other=PartitionProgress(number, 900, 1),
+            first=PartitionProgress(5, 900, 1, is_fetched=True),
+            second=PartitionProgress(number, 900, 1),
         )
     assert watch.seconds == 0
     for _ in range(61):  # no partition makes progress any more
         watch.observe(
-            one=PartitionProgress(5, 900, 1, is_fetched=True), other=PartitionProgress(200, 900, 1)
+            first=PartitionProgress(5, 900, 1, is_fetched=True),
+            second=PartitionProgress(200, 900, 1),
         )
     assert watch.stalls.longest() is not None

@@ -135,7 +135,7 @@ def show_letter(
     letter_name = _parse_name(name)
     content = _load_backend().fetch(letter_name)
     if content is None:
-        _fail_without([letter_name])
+        _fail_for_missing([letter_name])
     if raw:
         sys.stdout.buffer.write(content.value)
     else:
@@ -263,7 +263,7 @@ def _report(plan: "ReplayPlan", *, is_done: bool, as_json: bool) -> None:
 def _find(letter_filter: DeadLetterFilter) -> "SelectedLetters":
     selected: SelectedLetters = _load_backend().find(letter_filter)
     if missing := letter_filter.names - {letter.name for letter in selected.letters}:
-        _fail_without(sorted(missing))
+        _fail_for_missing(sorted(missing))
     return selected
 
 
@@ -292,7 +292,7 @@ def _parse_name(text: str) -> DeadLetterName:
         fail(f"{error}")
 
 
-def _fail_without(names: Sequence[DeadLetterName]) -> NoReturn:
+def _fail_for_missing(names: Sequence[DeadLetterName]) -> NoReturn:
     missing = ", ".join(map(str, names))
     fail(
         f"There is no dead letter {missing}, or your filters exclude it. See all with: pinflow "

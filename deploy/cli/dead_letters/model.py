@@ -67,7 +67,8 @@ class StoredDeadLetter:
     workspace_id: UUID | None = None
     job_id: UUID | None = None
     row: RowId | None = None
-    """The row of the record. If the publisher could read it, the row has settled as failed."""
+    """The row of the record, if it can be identified. The publisher records such a row as failed
+    before it writes the dead letter."""
     has_content: bool = False
     """True if the row's fields can still be read."""
 

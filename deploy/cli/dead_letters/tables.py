@@ -62,8 +62,9 @@ def print_histogram(groups: Sequence[Mapping[str, Any]]) -> None:
 def print_letter(
     letter: StoredDeadLetter, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes
 ) -> None:
-    """Prints a dead letter, its headers and its bytes: as text if they are text, else in
-    hexadecimal.
+    """Prints a dead letter, its headers and its bytes.
+
+    Bytes are shown as text if they are UTF-8, else in hexadecimal.
     """
     fields = {name: field for name, field in letter.document().items() if field not in {None, ""}}
     original_headers = {f"header {name}": format_bytes(header) for name, header in headers}

@@ -23,7 +23,7 @@ from services.access.app import create_app
 from services.access.boards.repository import BoardRepository, TooManyBoards
 from services.access.config import AccessSettings
 from shared.access.keys import Scope
-from shared.access.tables import accounts as table
+from shared.access.tables import accounts as accounts_table
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import serving
@@ -56,7 +56,7 @@ async def publisher(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def headers_of(
+async def create_key_headers(
     database: Database, workspace: Workspace, *scopes: Scope, account_ids: list[UUID] | None = None
 ) -> Headers:
     _, plain = await create_key(
@@ -99,7 +99,7 @@ async def delete_board(
     )
 
 
-async def access(
+async def check_access(
     http: httpx.AsyncClient, headers: Headers, account_id: object, board_id: str = BOARD
 ) -> httpx.Response:
     return await http.get(
@@ -108,7 +108,9 @@ async def access(
     )
 
 
-async def boards(http: httpx.AsyncClient, headers: Headers, account_id: object) -> httpx.Response:
+async def list_boards(
+    http: httpx.AsyncClient, headers: Headers, account_id: object
+) -> httpx.Response:
     return await http.get(f"/v1/pinterest/boards?account_id={account_id}", headers=headers)
 
 
@@ -116,7 +118,9 @@ async def revoke(http: httpx.AsyncClient, headers: Headers, account_id: object) 
     return await http.delete(f"/v1/pinterest/accounts/{account_id}", headers=headers)
 
 
-async def accounts(http: httpx.AsyncClient, headers: Headers) -> list[PinterestAccountResponse]:
+async def list_accounts(
+    http: httpx.AsyncClient, headers: Headers
+) -> list[PinterestAccountResponse]:
     answer = await http.get("/v1/pinterest/accounts", headers=headers)
     return [PinterestAccountResponse.model_validate(account) for account in answer.json()]
 
@@ -128,7 +132,7 @@ async def publish(
     return await publisher.post("/v1/pins", json=body, headers=workspace.headers)
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
+def read_error(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["detail"]["code"]
 
 
@@ -152,7 +156,9 @@ async def test_a_new_board_can_be_published_to_at_once(
     )
     assert (len(board.id), board.id.isdigit()) == (18, True)
     assert (await publish(publisher, workspace, board.id)).status_code == 201
-    assert answer.json() in (await boards(http, workspace.headers, workspace.account_id)).json()
+    assert (
+        answer.json() in (await list_boards(http, workspace.headers, workspace.account_id)).json()
+    )
     plain = (
         await create_board(
             http, workspace.headers, workspace.account_id, description="", privacy=None
@@ -182,10 +188,10 @@ async def test_invalid_fields_of_a_new_board_are_422(
     http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
 ) -> None:
     body = {"account_id": str(workspace.account_id), "name": "Lamps", **fields}
-    assert refusal(
+    assert read_error(
         await http.post("/v1/pinterest/boards", json=body, headers=workspace.headers)
     ) == (422, "validation_error")
-    assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == 1
+    assert len((await list_boards(http, workspace.headers, workspace.account_id)).json()) == 1
 
 
 async def test_repeated_requests_with_one_idempotency_key_create_one_board(
@@ -197,12 +203,12 @@ async def test_repeated_requests_with_one_idempotency_key_create_one_board(
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert [answer.headers.get("idempotent-replayed") for answer in answers].count("true") == 4
-    assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == 2
+    assert len((await list_boards(http, workspace.headers, workspace.account_id)).json()) == 2
     other = await workspace.add_account()
     assert (await create_board(http, workspace.headers, other, "k")).json()["id"] != answers[
         0
     ].json()["id"]
-    assert refusal(await create_board(http, workspace.headers, other, "k" * 256)) == (
+    assert read_error(await create_board(http, workspace.headers, other, "k" * 256)) == (
         422,
         "invalid_parameter",
     )
@@ -238,10 +244,12 @@ async def test_the_number_of_boards_is_limited(
     )
     created = [number for number, answer in enumerate(answers) if answer.status_code == 201]
     assert len(created) == MAX_BOARDS - 1
-    assert {refusal(answer) for answer in answers if answer.status_code != 201} == {
+    assert {read_error(answer) for answer in answers if answer.status_code != 201} == {
         (409, "too_many_boards")
     }
-    assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == MAX_BOARDS
+    assert (
+        len((await list_boards(http, workspace.headers, workspace.account_id)).json()) == MAX_BOARDS
+    )
     replayed = await create_board(http, workspace.headers, workspace.account_id, str(created[0]))
     assert replayed.headers["idempotent-replayed"] == "true"  # it does not count again
 
@@ -251,7 +259,7 @@ async def test_boards_that_are_created_concurrently_do_not_exceed_the_limit(
 ) -> None:
     repository = BoardRepository(database)
 
-    async def make(number: int) -> bool:
+    async def try_to_create(number: int) -> bool:
         try:
             await repository.create_board(
                 workspace.id, workspace.account_id, str(number), {"name": "x"}, limit=2
@@ -262,15 +270,17 @@ async def test_boards_that_are_created_concurrently_do_not_exceed_the_limit(
 
     async with database.transaction() as connection:
         await connection.execute(
-            select(table).where(table.c.id == workspace.account_id).with_for_update()
+            select(accounts_table)
+            .where(accounts_table.c.id == workspace.account_id)
+            .with_for_update()
         )
-        making = [asyncio.create_task(make(number)) for number in range(5)]
+        requests = [asyncio.create_task(try_to_create(number)) for number in range(5)]
 
-        async def all_wait() -> bool:
-            return await database.fetch_first(WAITING) == {"count": len(making)}
+        async def are_all_waiting() -> bool:
+            return await database.fetch_first(WAITING) == {"count": len(requests)}
 
-        await eventually(all_wait)
-    assert sum(await asyncio.gather(*making)) == 1  # besides the existing one
+        await eventually(are_all_waiting)
+    assert sum(await asyncio.gather(*requests)) == 1  # besides the existing one
 
 
 async def test_a_change_of_a_board_affects_only_the_fields_that_are_sent(
@@ -318,7 +328,7 @@ async def test_an_empty_or_invalid_change_is_422(
 ) -> None:
     body = {"account_id": str(workspace.account_id), **fields}
     answer = await http.patch(f"/v1/pinterest/boards/{BOARD}", json=body, headers=workspace.headers)
-    assert refusal(answer) == (422, "validation_error")
+    assert read_error(answer) == (422, "validation_error")
 
 
 async def test_a_deleted_board_accepts_no_pins_and_existing_pins_keep_it(
@@ -330,20 +340,22 @@ async def test_a_deleted_board_accepts_no_pins_and_existing_pins_keep_it(
     for gone in (board_id, unused):
         answer = await delete_board(http, workspace.headers, workspace.account_id, gone)
         assert (answer.status_code, answer.content) == (204, b"")
-        assert refusal(await delete_board(http, workspace.headers, workspace.account_id, gone)) == (
+        assert read_error(
+            await delete_board(http, workspace.headers, workspace.account_id, gone)
+        ) == (
             404,
             "board_not_found",
         )
     assert (await publisher.get(f"/v1/pins/{pin['id']}", headers=workspace.headers)).json()[
         "board_id"
     ] == board_id
-    assert refusal(await publish(publisher, workspace, unused)) == (
+    assert read_error(await publish(publisher, workspace, unused)) == (
         422,
         "board_not_found",
     )  # the other is cached for 30 seconds
     assert [
         board["id"]
-        for board in (await boards(http, workspace.headers, workspace.account_id)).json()
+        for board in (await list_boards(http, workspace.headers, workspace.account_id)).json()
     ] == [BOARD]
 
 
@@ -351,7 +363,7 @@ async def test_the_access_check_returns_the_reason(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     good = BoardAccessResponse.model_validate(
-        (await access(http, workspace.headers, workspace.account_id)).json()
+        (await check_access(http, workspace.headers, workspace.account_id)).json()
     )
     assert (good.publishable, good.status, good.code, good.remediation, good.source) == (
         True,
@@ -369,7 +381,7 @@ async def test_the_access_check_returns_the_reason(
     )
     for unknown in ("board-9", "%00", "x" * 300):
         bad = BoardAccessResponse.model_validate(
-            (await access(http, workspace.headers, workspace.account_id, unknown)).json()
+            (await check_access(http, workspace.headers, workspace.account_id, unknown)).json()
         )
         assert (bad.publishable, bad.status, bad.code, bad.board) == (
             False,
@@ -381,7 +393,7 @@ async def test_the_access_check_returns_the_reason(
         assert bad.remediation
     await revoke(http, workspace.headers, workspace.account_id)
     revoked = BoardAccessResponse.model_validate(
-        (await access(http, workspace.headers, workspace.account_id)).json()
+        (await check_access(http, workspace.headers, workspace.account_id)).json()
     )
     assert (revoked.publishable, revoked.code) == (False, "token_revoked")
     assert revoked.account_health is not None
@@ -394,21 +406,21 @@ async def test_a_revoked_account_accepts_nothing_and_stays_in_the_list(
     for _ in range(2):  # a repetition changes nothing
         answer = await revoke(http, workspace.headers, workspace.account_id)
         assert (answer.status_code, answer.content) == (204, b"")
-        (account,) = await accounts(http, workspace.headers)
+        (account,) = await list_accounts(http, workspace.headers)
         assert account.revoked_at is not None
         assert (account.health_status, account.reconnect_required, account.updated_at) == (
             "revoked",
             True,
             account.revoked_at,
         )
-    assert refusal(await publish(publisher, workspace, BOARD)) == (422, "account_not_found")
-    assert refusal(await create_board(http, workspace.headers, workspace.account_id)) == (
+    assert read_error(await publish(publisher, workspace, BOARD)) == (422, "account_not_found")
+    assert read_error(await create_board(http, workspace.headers, workspace.account_id)) == (
         409,
         "token_revoked",
     )
     assert [
         board["id"]
-        for board in (await boards(http, workspace.headers, workspace.account_id)).json()
+        for board in (await list_boards(http, workspace.headers, workspace.account_id)).json()
     ] == [BOARD]
     assert await workspace.operator.restore_account(workspace.id, workspace.account_id)
     assert (await publish(publisher, workspace, BOARD)).status_code == 201
@@ -417,7 +429,7 @@ async def test_a_revoked_account_accepts_nothing_and_stays_in_the_list(
 Attempt = Callable[[httpx.AsyncClient, Headers, UUID], Awaitable[httpx.Response]]
 
 ATTEMPTS: dict[str, tuple[Attempt, tuple[int, str]]] = {
-    "list boards": (boards, (404, "not_found")),
+    "list boards": (list_boards, (404, "not_found")),
     "create a board": (create_board, (404, "not_found")),
     "change a board": (
         lambda http, headers, account: update_board(http, headers, account, BOARD, name="x"),
@@ -427,7 +439,7 @@ ATTEMPTS: dict[str, tuple[Attempt, tuple[int, str]]] = {
         lambda http, headers, account: delete_board(http, headers, account, BOARD),
         (404, "board_not_found"),
     ),
-    "access": (access, (404, "not_found")),
+    "access": (check_access, (404, "not_found")),
     "revoke": (revoke, (404, "not_found")),
 }
 
@@ -445,12 +457,12 @@ async def test_invariant_10_another_workspaces_account_does_not_exist(
         await attempt(http, workspace.headers, owner.account_id),
         await attempt(http, workspace.headers, uuid4()),
     )
-    assert refusal(foreign) == expected
+    assert read_error(foreign) == expected
     assert foreign.json() == absent.json()
     assert [
-        (account.id, account.revoked_at) for account in await accounts(http, owner.headers)
+        (account.id, account.revoked_at) for account in await list_accounts(http, owner.headers)
     ] == [(owner.account_id, None)]
-    (board,) = (await boards(http, owner.headers, owner.account_id)).json()
+    (board,) = (await list_boards(http, owner.headers, owner.account_id)).json()
     assert (board["id"], board["name"]) == (BOARD, "Lamps")
 
 
@@ -463,10 +475,10 @@ async def test_an_account_that_is_not_on_a_keys_list_does_not_exist_for_it(
     expected: tuple[int, str],
 ) -> None:
     other = await workspace.add_account(BOARD)
-    narrow = await headers_of(database, workspace, account_ids=[workspace.account_id])
-    assert [account.id for account in await accounts(http, narrow)] == [workspace.account_id]
+    narrow = await create_key_headers(database, workspace, account_ids=[workspace.account_id])
+    assert [account.id for account in await list_accounts(http, narrow)] == [workspace.account_id]
     hidden, absent = await attempt(http, narrow, other), await attempt(http, narrow, uuid4())
-    assert refusal(hidden) == expected
+    assert read_error(hidden) == expected
     assert hidden.json() == absent.json()
     assert (await attempt(http, narrow, workspace.account_id)).is_success
 
@@ -475,7 +487,7 @@ async def test_an_account_that_is_not_on_a_keys_list_does_not_exist_for_it(
 async def test_an_invalid_account_id_is_404(
     http: httpx.AsyncClient, workspace: Workspace, path: str
 ) -> None:
-    assert refusal(await http.delete(f"/v1/pinterest/{path}", headers=workspace.headers)) == (
+    assert read_error(await http.delete(f"/v1/pinterest/{path}", headers=workspace.headers)) == (
         404,
         "not_found",
     )
@@ -497,9 +509,9 @@ async def test_each_operation_requires_its_scope(
     attempt, _ = ATTEMPTS[name]
     for scope in Scope:
         answer = await attempt(
-            http, await headers_of(database, workspace, scope), workspace.account_id
+            http, await create_key_headers(database, workspace, scope), workspace.account_id
         )
         if scope in scopes:
             assert answer.is_success
         else:
-            assert refusal(answer) == (403, "insufficient_scope")
+            assert read_error(answer) == (403, "insufficient_scope")

@@ -80,7 +80,7 @@ def repository(database: Database) -> KeyRepository:
     return KeyRepository(database)
 
 
-async def key_of(
+async def create_test_key(
     workspace: Workspace,
     *scopes: Scope,
     account_ids: Collection[UUID] | None = None,
@@ -116,14 +116,14 @@ async def revoke(
     return await http.delete(f"/v1/api-keys/{key_id}", headers=caller.headers)
 
 
-async def listed(http: httpx.AsyncClient, caller: Workspace | Key) -> list[dict[str, Any]]:
+async def list_keys(http: httpx.AsyncClient, caller: Workspace | Key) -> list[dict[str, Any]]:
     answer = await http.get("/v1/api-keys", headers=caller.headers)
     assert answer.status_code == 200
     keys: list[dict[str, Any]] = answer.json()
     return keys
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
+def read_error(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["detail"]["code"]
 
 
@@ -148,7 +148,7 @@ async def test_a_new_key_works_at_once_and_is_shown_only_once(
     assert (
         await http.get("/v1/pinterest/accounts", headers={"X-API-Key": created.api_key})
     ).status_code == 200
-    keys = await listed(http, workspace)
+    keys = await list_keys(http, workspace)
     assert [key["name"] for key in keys] == ["test", "ci"]  # the newest last
     shown = APIKeyResponse.model_validate(keys[-1])
     assert (shown.id, shown.scopes, shown.pinterest_account_ids) == (
@@ -201,9 +201,9 @@ async def test_invalid_fields_of_a_new_key_are_422(
     http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
 ) -> None:
     answer = await create(http, workspace, **fields)
-    assert refusal(answer) == (422, "validation_error")
+    assert read_error(answer) == (422, "validation_error")
     assert answer.json()["detail"]["errors"]
-    assert len(await listed(http, workspace)) == 1
+    assert len(await list_keys(http, workspace)) == 1
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ async def test_a_body_that_is_not_a_json_object_is_rejected(
     expected: tuple[int, str],
 ) -> None:
     headers = {**workspace.headers, "Content-Type": content_type}
-    assert refusal(await http.post("/v1/api-keys", content=content, headers=headers)) == expected
+    assert read_error(await http.post("/v1/api-keys", content=content, headers=headers)) == expected
 
 
 async def test_a_name_of_255_characters_is_stored_as_sent(
@@ -246,9 +246,9 @@ async def test_invariant_10_another_workspaces_account_is_handled_like_an_unknow
             name="x",
             pinterest_account_ids=[str(workspace.account_id), str(unknown)],
         )
-        assert refusal(answer) == (422, "account_not_found")
+        assert read_error(answer) == (422, "account_not_found")
         assert answer.json()["detail"]["account_ids"] == [str(unknown)]
-    assert len(await listed(http, workspace)) == 1
+    assert len(await list_keys(http, workspace)) == 1
 
 
 async def test_the_number_of_keys_is_limited_and_revoked_keys_do_not_count(
@@ -260,7 +260,7 @@ async def test_the_number_of_keys_is_limited_and_revoked_keys_do_not_count(
     created = [answer.json()["id"] for answer in answers if answer.status_code == 201]
     assert len(created) == MAX_KEYS - 1  # and the caller's own key
     refused = next(answer for answer in answers if answer.status_code != 201)
-    assert refusal(refused) == (409, "too_many_api_keys")
+    assert read_error(refused) == (409, "too_many_api_keys")
     assert refused.json()["detail"]["limit"] == MAX_KEYS
     assert (await revoke(http, workspace, created[0])).status_code == 204
     assert (await create(http, workspace, name="another")).status_code == 201
@@ -270,8 +270,8 @@ async def test_a_key_cannot_grant_a_scope_or_account_that_it_lacks(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     own, other = workspace.account_id, await workspace.add_account()
-    narrow = await key_of(workspace, Scope.READ, Scope.WRITE, account_ids=[own])
-    assert refusal(
+    narrow = await create_test_key(workspace, Scope.READ, Scope.WRITE, account_ids=[own])
+    assert read_error(
         await create(
             http, narrow, name="x", scopes=["destructive"], pinterest_account_ids=[str(own)]
         )
@@ -284,12 +284,12 @@ async def test_a_key_cannot_grant_a_scope_or_account_that_it_lacks(
         {"pinterest_account_ids": None},
         {"pinterest_account_ids": [str(own), str(other)]},
     ):
-        assert refusal(await create(http, narrow, name="x", **accounts)) == (
+        assert read_error(await create(http, narrow, name="x", **accounts)) == (
             403,
             "account_not_permitted",
         )
     unknown = await create(http, narrow, name="x", pinterest_account_ids=[str(uuid4())])
-    assert refusal(unknown) == (
+    assert read_error(unknown) == (
         403,
         "account_not_permitted",
     )  # the answer does not reveal whether it exists
@@ -301,7 +301,7 @@ async def test_a_key_cannot_grant_a_scope_or_account_that_it_lacks(
 async def test_a_change_affects_only_the_fields_that_are_sent(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    key = await key_of(workspace, Scope.READ, account_ids=[workspace.account_id])
+    key = await create_test_key(workspace, Scope.READ, account_ids=[workspace.account_id])
     for _ in range(2):  # a repetition has the same answer
         answer = await change(http, workspace, key.id, name="renamed")
         shown = APIKeyResponse.model_validate(answer.json())
@@ -319,7 +319,7 @@ async def test_a_change_affects_only_the_fields_that_are_sent(
         (await change(http, workspace, key.id, pinterest_account_ids=None)).json()
     )
     assert (shown.name, shown.pinterest_account_ids) == ("renamed", None)
-    assert (await listed(http, workspace))[-1] == (
+    assert (await list_keys(http, workspace))[-1] == (
         await change(http, workspace, key.id, name="renamed")
     ).json()
 
@@ -341,20 +341,20 @@ async def test_a_change_affects_only_the_fields_that_are_sent(
 async def test_an_empty_or_invalid_change_is_422(
     http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
 ) -> None:
-    (before,) = await listed(http, workspace)
-    assert refusal(await change(http, workspace, before["id"], **fields)) == (
+    (before,) = await list_keys(http, workspace)
+    assert read_error(await change(http, workspace, before["id"], **fields)) == (
         422,
         "validation_error",
     )
-    (after,) = await listed(http, workspace)
+    (after,) = await list_keys(http, workspace)
     assert {**after, "last_used_at": None} == {**before, "last_used_at": None}
 
 
 async def test_a_change_to_an_unknown_account_is_422(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    (key,) = await listed(http, workspace)
-    assert refusal(
+    (key,) = await list_keys(http, workspace)
+    assert read_error(
         await change(http, workspace, key["id"], pinterest_account_ids=[str(uuid4())])
     ) == (422, "account_not_found")
 
@@ -363,34 +363,34 @@ async def test_a_change_takes_effect_within_the_cache_time(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     other = await workspace.add_account()
-    key = await key_of(workspace)
+    key = await create_test_key(workspace)
     boards = f"/v1/pinterest/boards?account_id={other}"
     assert (await http.get(boards, headers=key.headers)).status_code == 200
     assert (
         await change(http, workspace, key.id, pinterest_account_ids=[str(workspace.account_id)])
     ).status_code == 200
 
-    async def is_narrowed() -> bool:
+    async def is_restricted() -> bool:
         return (await http.get(boards, headers=key.headers)).status_code == 404
 
-    await eventually(is_narrowed, seconds=CACHE_SECONDS + 5)
+    await eventually(is_restricted, seconds=CACHE_SECONDS + 5)
 
 
 async def test_a_key_cannot_change_a_key_with_more_rights_or_extend_its_own(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    wide = await key_of(workspace)
-    plain = await key_of(workspace, Scope.READ, Scope.WRITE)
-    assert refusal(await change(http, plain, wide.id, name="renamed")) == (
+    wide = await create_test_key(workspace)
+    plain = await create_test_key(workspace, Scope.READ, Scope.WRITE)
+    assert read_error(await change(http, plain, wide.id, name="renamed")) == (
         403,
         "insufficient_scope",
     )
-    assert refusal(await change(http, plain, plain.id, scopes=["destructive"])) == (
+    assert read_error(await change(http, plain, plain.id, scopes=["destructive"])) == (
         403,
         "insufficient_scope",
     )
-    listing = await key_of(workspace, Scope.WRITE, account_ids=[workspace.account_id])
-    assert refusal(await change(http, listing, listing.id, pinterest_account_ids=None)) == (
+    listing = await create_test_key(workspace, Scope.WRITE, account_ids=[workspace.account_id])
+    assert read_error(await change(http, listing, listing.id, pinterest_account_ids=None)) == (
         403,
         "account_not_permitted",
     )
@@ -401,16 +401,16 @@ async def test_a_key_with_a_list_of_accounts_sees_and_changes_only_keys_within_i
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     own, other = workspace.account_id, await workspace.add_account()
-    mine = await key_of(workspace, account_ids=[own], name="mine")
-    within = await key_of(workspace, Scope.READ, account_ids=[own], name="within")
+    mine = await create_test_key(workspace, account_ids=[own], name="mine")
+    within = await create_test_key(workspace, Scope.READ, account_ids=[own], name="within")
     outside = [
-        await key_of(workspace, account_ids=ids, name="outside")
+        await create_test_key(workspace, account_ids=ids, name="outside")
         for ids in (None, [other], [own, other])
     ]
-    assert [key["name"] for key in await listed(http, mine)] == ["mine", "within"]
+    assert [key["name"] for key in await list_keys(http, mine)] == ["mine", "within"]
     for key_id in (*(key.id for key in outside), uuid4(), "nothing"):
-        assert refusal(await change(http, mine, key_id, name="x")) == (404, "not_found")
-        assert refusal(await revoke(http, mine, key_id)) == (404, "not_found")
+        assert read_error(await change(http, mine, key_id, name="x")) == (404, "not_found")
+        assert read_error(await revoke(http, mine, key_id)) == (404, "not_found")
     assert (await revoke(http, mine, within.id)).status_code == 204
 
 
@@ -418,11 +418,11 @@ async def test_invariant_10_another_workspaces_keys_do_not_exist(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     owner = await make_workspace(database)
-    key = await key_of(owner)
-    assert [key["name"] for key in await listed(http, workspace)] == ["test"]
+    key = await create_test_key(owner)
+    assert [key["name"] for key in await list_keys(http, workspace)] == ["test"]
     for attempt in (change(http, workspace, key.id, name="x"), revoke(http, workspace, key.id)):
-        assert refusal(await attempt) == (404, "not_found")
-    assert [(key["name"], key["revoked_at"]) for key in await listed(http, owner)] == [
+        assert read_error(await attempt) == (404, "not_found")
+    assert [(key["name"], key["revoked_at"]) for key in await list_keys(http, owner)] == [
         ("test", None),
         ("test", None),
     ]
@@ -431,26 +431,26 @@ async def test_invariant_10_another_workspaces_keys_do_not_exist(
 async def test_a_revoked_key_stops_working_within_the_cache_time_and_stays_in_the_list(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    key = await key_of(workspace)
+    key = await create_test_key(workspace)
     assert (await http.get("/v1/pinterest/accounts", headers=key.headers)).status_code == 200
     assert (await revoke(http, workspace, key.id)).status_code == 204
 
-    async def is_refused() -> bool:
+    async def is_rejected() -> bool:
         return (await http.get("/v1/pinterest/accounts", headers=key.headers)).status_code == 401
 
-    await eventually(is_refused, seconds=CACHE_SECONDS + 5)
-    revoked_at = (await listed(http, workspace))[-1]["revoked_at"]
+    await eventually(is_rejected, seconds=CACHE_SECONDS + 5)
+    revoked_at = (await list_keys(http, workspace))[-1]["revoked_at"]
     assert revoked_at
     assert (await revoke(http, workspace, key.id)).status_code == 204  # again
-    assert (await listed(http, workspace))[-1]["revoked_at"] == revoked_at
-    assert refusal(await change(http, workspace, key.id, name="x")) == (409, "api_key_revoked")
+    assert (await list_keys(http, workspace))[-1]["revoked_at"] == revoked_at
+    assert read_error(await change(http, workspace, key.id, name="x")) == (409, "api_key_revoked")
 
 
 async def test_the_latest_revoked_keys_are_listed_for_thirty_days(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     """A loop that creates and revokes keys must not make the list long."""
-    mine = await key_of(workspace, account_ids=[workspace.account_id], name="mine")
+    mine = await create_test_key(workspace, account_ids=[workspace.account_id], name="mine")
     foreign = await workspace.add_account()
     async with database.transaction() as connection:
         for name, revoked, account_id in (
@@ -466,14 +466,14 @@ async def test_the_latest_revoked_keys_are_listed_for_thirty_days(
                 "count": 2 * MAX_REVOKED,
             }
             await connection.execute(REVOKED, values)
-    names = [key["name"] for key in await listed(http, workspace)]
+    names = [key["name"] for key in await list_keys(http, workspace)]
     assert Counter(names) == {"foreign": MAX_REVOKED, "test": 1, "mine": 1}
     assert names[-2:] == ["test", "mine"]
-    assert Counter(key["name"] for key in await listed(http, mine)) == {
+    assert Counter(key["name"] for key in await list_keys(http, mine)) == {
         "lately": MAX_REVOKED,
         "mine": 1,
     }
-    times = [key["revoked_at"] for key in await listed(http, mine)][:-1]
+    times = [key["revoked_at"] for key in await list_keys(http, mine)][:-1]
     assert times == sorted(
         times, reverse=True
     )  # newest first: the reverse of the order of creation
@@ -486,20 +486,20 @@ async def test_the_latest_revoked_keys_are_listed_for_thirty_days(
 async def test_revoking_requires_the_destructive_scope(
     http: httpx.AsyncClient, workspace: Workspace, scope: Scope
 ) -> None:
-    key = await key_of(workspace, scope)
-    assert refusal(await revoke(http, key, key.id)) == (403, "insufficient_scope")
+    key = await create_test_key(workspace, scope)
+    assert read_error(await revoke(http, key, key.id)) == (403, "insufficient_scope")
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.DESTRUCTIVE])
 async def test_creating_and_changing_require_the_write_scope(
     http: httpx.AsyncClient, workspace: Workspace, scope: Scope
 ) -> None:
-    key = await key_of(workspace, scope)
+    key = await create_test_key(workspace, scope)
     for attempt in (
         create(http, key, name="x", scopes=[scope]),
         change(http, key, key.id, name="x"),
     ):
-        assert refusal(await attempt) == (403, "insufficient_scope")
+        assert read_error(await attempt) == (403, "insufficient_scope")
 
 
 async def test_a_key_that_was_just_revoked_or_restricted_creates_no_key(
@@ -508,7 +508,7 @@ async def test_a_key_that_was_just_revoked_or_restricted_creates_no_key(
     """Services may accept the cached key for some seconds, but a key that it creates would last."""
     access = AccessRepository(database)
     keys = KeyService(repository, MAX_KEYS)
-    key = await key_of(workspace)
+    key = await create_test_key(workspace)
     cached = await access.find_principal(hash_api_key(key.plain))
     assert cached is not None
     async with repository.lock(workspace.id, key.id) as locked:
@@ -517,9 +517,9 @@ async def test_a_key_that_was_just_revoked_or_restricted_creates_no_key(
         keys.create(cached, name="new", scopes=[Scope.READ], account_ids=None),
         keys.change(cached, key.id, {"scopes": ["read", "write"]}),
     ):
-        with pytest.raises(ApiError) as narrowed:
+        with pytest.raises(ApiError) as restricted:
             await attempt
-        assert narrowed.value.code == "insufficient_scope"
+        assert restricted.value.code == "insufficient_scope"
     await workspace.operator.revoke_key(key.id)
     with pytest.raises(ApiError) as revoked:
         await keys.create(cached, name="new", scopes=[Scope.READ], account_ids=None)
@@ -537,8 +537,8 @@ async def test_a_key_that_is_revoked_during_its_request_creates_no_key(
     access = AccessRepository(database)
     keys = KeyService(repository, MAX_KEYS)
     key, other = (
-        await key_of(workspace),
-        await key_of(workspace, Scope.READ),
+        await create_test_key(workspace),
+        await create_test_key(workspace, Scope.READ),
     )
     caller = await access.find_principal(hash_api_key(key.plain))
     assert caller is not None
@@ -546,18 +546,18 @@ async def test_a_key_that_is_revoked_during_its_request_creates_no_key(
         await connection.execute(
             text("update access.api_keys set revoked_at = now() where id = :id"), {"id": key.id}
         )
-        trying = asyncio.create_task(
+        request = asyncio.create_task(
             keys.create(caller, name="new", scopes=[Scope.READ], account_ids=None)
             if attempt == "create"
             else keys.change(caller, other.id, {"scopes": ["read", "write"]})
         )
 
         async def is_waiting() -> bool:
-            return trying.done() or bool(await database.fetch_all(WAITING))
+            return request.done() or bool(await database.fetch_all(WAITING))
 
         await eventually(is_waiting)
     with pytest.raises(ApiError) as revoked:
-        await trying
+        await request
     assert revoked.value.status == 401
     assert [
         (row["name"], row["scopes"]) for row in await workspace.operator.list_keys(workspace.id)
@@ -568,7 +568,7 @@ async def test_keys_that_change_each_other_concurrently_do_not_deadlock(
     database: Database, workspace: Workspace, repository: KeyRepository
 ) -> None:
     keys = KeyService(repository, MAX_KEYS)
-    created = [await key_of(workspace) for _ in range(2)]
+    created = [await create_test_key(workspace) for _ in range(2)]
     first, second = (Principal(workspace.id, key.id, frozenset(Scope)) for key in created)
     changes = [(first, second), (second, first)] * 10
     await asyncio.gather(
@@ -584,10 +584,10 @@ async def test_the_list_has_the_time_of_last_use(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     before = datetime.now(UTC)
-    await key_of(workspace, name="idle")
+    await create_test_key(workspace, name="idle")
 
     async def used() -> dict[str, Any]:
-        return {key["name"]: key["last_used_at"] for key in await listed(http, workspace)}
+        return {key["name"]: key["last_used_at"] for key in await list_keys(http, workspace)}
 
     async def is_reported() -> bool:
         return (await used())["test"] is not None
@@ -621,12 +621,12 @@ async def test_many_processes_write_a_use_once_a_minute(
 async def test_another_service_reports_used_keys(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    key = await key_of(workspace, name="elsewhere")
+    key = await create_test_key(workspace, name="elsewhere")
     answer = await http.post(
         "/internal/key-usage", json={"key_ids": [str(key.id), str(uuid4())]}
     )  # an unknown id is ignored
     assert (answer.status_code, answer.content) == (204, b"")
-    used = {key["name"]: key["last_used_at"] for key in await listed(http, workspace)}
+    used = {key["name"]: key["last_used_at"] for key in await list_keys(http, workspace)}
     assert used["elsewhere"] is not None
 
 

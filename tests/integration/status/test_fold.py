@@ -33,17 +33,17 @@ def store(database: Database) -> JobRepository:
     return JobRepository(database)
 
 
-async def folded(store: JobRepository, *events: Foldable) -> None:
+async def fold_events(store: JobRepository, *events: Foldable) -> None:
     await store.fold(fold(events), Advance(), moves=False)
 
 
-async def row_of(store: JobRepository, job: ImportAccepted | ImportRejected) -> Row | None:
+async def find_row(store: JobRepository, job: ImportAccepted | ImportRejected) -> Row | None:
     row = await store.find_job(job.workspace_id, job.job_id)
     return None if isinstance(row, Missing) else row
 
 
-async def job_of(store: JobRepository, job: ImportAccepted | ImportRejected) -> dict[str, Any]:
-    row = await row_of(store, job)
+async def read_job(store: JobRepository, job: ImportAccepted | ImportRejected) -> dict[str, Any]:
+    row = await find_row(store, job)
     assert row is not None
     return {**row, "results": orjson.loads(row["results"])}
 
@@ -60,16 +60,16 @@ def counters(row: dict[str, Any]) -> tuple[str, int, int, int, int]:
 
 async def test_a_job_without_outcomes_is_queued(store: JobRepository) -> None:
     job = import_accepted(total_rows=2)
-    await folded(store, job)
-    row = await job_of(store, job)
+    await fold_events(store, job)
+    row = await read_job(store, job)
     assert counters(row) == ("queued", 2, 0, 0, 0)
     assert (row["started_at"], row["completed_at"], row["results"]) == (None, None, [])
 
 
 async def test_a_job_with_some_outcomes_is_processing(store: JobRepository) -> None:
     job = import_accepted(total_rows=2)
-    await folded(store, job, rows_settled(job, created(2)))
-    row = await job_of(store, job)
+    await fold_events(store, job, rows_settled(job, created(2)))
+    row = await read_job(store, job)
     assert counters(row) == ("processing", 2, 1, 0, 0)
     assert row["started_at"] is not None
     assert row["completed_at"] is None
@@ -87,8 +87,8 @@ async def test_invariant_5_a_job_ends_exactly_when_all_rows_have_settled(
     store: JobRepository, results: tuple[RowResult, ...], expected: tuple[object, ...]
 ) -> None:
     job = import_accepted(total_rows=2)
-    await folded(store, job, rows_settled(job, *results))
-    row = await job_of(store, job)
+    await fold_events(store, job, rows_settled(job, *results))
+    row = await read_job(store, job)
     assert counters(row) == expected
     assert row["completed_at"] is not None
 
@@ -96,28 +96,28 @@ async def test_invariant_5_a_job_ends_exactly_when_all_rows_have_settled(
 async def test_invariant_5_a_redelivered_batch_changes_no_counter(store: JobRepository) -> None:
     job = import_accepted(total_rows=3)
     batch = (job, rows_settled(job, created(1), failed(2)))
-    await folded(store, *batch)
-    before = await job_of(store, job)
-    await folded(store, *batch)
-    assert await job_of(store, job) == before
+    await fold_events(store, *batch)
+    before = await read_job(store, job)
+    await fold_events(store, *batch)
+    assert await read_job(store, job) == before
 
 
 async def test_outcomes_before_their_import_are_stored_but_not_visible(
     store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=1)
-    await folded(store, rows_settled(job, created(1)))
+    await fold_events(store, rows_settled(job, created(1)))
     assert await store.find_job(job.workspace_id, job.job_id) is Missing.UNKNOWN
     assert await listed(database, job.workspace_id) == EMPTY_PAGE
-    await folded(store, job)
-    assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
+    await fold_events(store, job)
+    assert counters(await read_job(store, job)) == ("completed", 1, 1, 0, 0)
 
 
 async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobRepository) -> None:
     job = import_accepted(total_rows=1)
-    await folded(store, job, rows_settled(job, failed(1)))
-    await folded(store, rows_settled(job, created(1)))
-    assert counters(await job_of(store, job)) == ("failed", 1, 0, 0, 1)
+    await fold_events(store, job, rows_settled(job, failed(1)))
+    await fold_events(store, rows_settled(job, created(1)))
+    assert counters(await read_job(store, job)) == ("failed", 1, 0, 0, 1)
 
 
 async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepository) -> None:
@@ -129,14 +129,14 @@ async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepos
         idempotency_key="k",
         payload_matches=False,
     )
-    await folded(
+    await fold_events(
         store,
         rows_settled(job, failed(3)),
         rows_settled(job, existing),
         job,
         rows_settled(job, created(1)),
     )
-    results = (await job_of(store, job))["results"]
+    results = (await read_job(store, job))["results"]
     assert [(result["row_number"], result["status"]) for result in results] == [
         (1, "created"),
         (2, "existing"),
@@ -149,8 +149,8 @@ async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepos
 async def test_late_results_are_sorted_into_row_order(store: JobRepository) -> None:
     job = import_accepted(total_rows=6)
     for rows in ((1, 3, 6), (2, 3, 4), (5, 6)):
-        await folded(store, job, rows_settled(job, *map(created, rows)))
-    row = await job_of(store, job)
+        await fold_events(store, job, rows_settled(job, *map(created, rows)))
+    row = await read_job(store, job)
     assert [result["row_number"] for result in row["results"]] == [1, 2, 3, 4, 5, 6]
     assert counters(row) == ("completed", 6, 6, 0, 0)
 
@@ -158,15 +158,15 @@ async def test_late_results_are_sorted_into_row_order(store: JobRepository) -> N
 async def test_results_with_any_characters_are_stored(store: JobRepository) -> None:
     job = import_accepted(total_rows=1)
     result = replace(failed(1), error_message='a\0"b\\ lämp \U0001f4cc')
-    await folded(store, job, rows_settled(job, result))
-    assert (await job_of(store, job))["results"][0]["error_message"] == result.error_message
+    await fold_events(store, job, rows_settled(job, result))
+    assert (await read_job(store, job))["results"][0]["error_message"] == result.error_message
 
 
 async def test_invariant_5_the_database_rejects_counters_that_differ_from_the_settled_rows(
     store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=3)
-    await folded(store, job, rows_settled(job, created(2)))
+    await fold_events(store, job, rows_settled(job, created(2)))
     forged = text("update status.jobs set created_rows = 2 where job_id = :id").bindparams(
         id=job.job_id
     )
@@ -184,8 +184,8 @@ async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobReposit
         error_message="501 rows",
         request_id="r",
     )
-    await folded(store, rejected)
-    row = await job_of(store, rejected)
+    await fold_events(store, rejected)
+    row = await read_job(store, rejected)
     assert counters(row) == ("failed", 0, 0, 0, 0)
     assert (row["error_message"], row["completed_at"] is not None) == ("501 rows", True)
 
@@ -200,7 +200,9 @@ async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(
     ]
     batches = [random.Random(seed).sample(events, len(events)) for seed in range(4)]
     await asyncio.gather(*(store.fold(fold(batch), Advance(), moves=False) for batch in batches))
-    assert [counters(await job_of(store, job)) for job in jobs] == [("completed", 50, 50, 0, 0)] * 8
+    assert [counters(await read_job(store, job)) for job in jobs] == [
+        ("completed", 50, 50, 0, 0)
+    ] * 8
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -222,9 +224,9 @@ async def test_invariant_5_batches_of_any_size_order_and_repetition_give_the_sam
     last_processed = 0
     while stream:
         size = rng.randint(1, 5)
-        await folded(store, *stream[:size])
+        await fold_events(store, *stream[:size])
         stream = stream[size:]
-        row = await row_of(store, job)
+        row = await find_row(store, job)
         if row is not None:
             processed = row["created_rows"] + row["existing_rows"] + row["failed_rows"]
             assert processed == len(orjson.loads(row["results"]))
@@ -232,7 +234,7 @@ async def test_invariant_5_batches_of_any_size_order_and_repetition_give_the_sam
             assert (row["completed_at"] is not None) == (processed == 12)
             last_processed = processed
     failures = sum(result.status is RowStatus.FAILED for result in results)
-    assert counters(await job_of(store, job))[2:] == (12 - failures, 0, failures)
+    assert counters(await read_job(store, job))[2:] == (12 - failures, 0, failures)
 
 
 async def test_a_fold_of_maximum_size_takes_less_than_half_the_timeout(
@@ -244,15 +246,15 @@ async def test_a_fold_of_maximum_size_takes_less_than_half_the_timeout(
         for job in jobs
     ]
     async with asyncio.timeout(DatabaseSettings().database_timeout_seconds / 2):
-        await folded(store, *jobs, *settled)
-    assert counters(await job_of(store, jobs[-1])) == ("completed", 500, 500, 0, 0)
+        await fold_events(store, *jobs, *settled)
+    assert counters(await read_job(store, jobs[-1])) == ("completed", 500, 500, 0, 0)
 
 
 async def test_a_slow_announcement_is_not_mistaken_for_a_silent_postgres(
     database: Database, store: JobRepository
 ) -> None:
     job = import_accepted(total_rows=1)
-    await folded(store, job, rows_settled(job, created(1)))
+    await fold_events(store, job, rows_settled(job, created(1)))
     hasty = JobRepository(Database(database.engine, timeout_seconds=0.3))
     unannounced = hasty.claim_unannounced(10, extra_timeout_seconds=5)
     await unannounced.__aenter__()
@@ -265,10 +267,12 @@ async def test_invariant_10_another_workspaces_outcome_neither_hides_nor_reveals
     store: JobRepository,
 ) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()
-    await folded(store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created(1)]))
+    await fold_events(
+        store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created(1)])
+    )
     assert await store.find_job(stranger, job.job_id) is Missing.UNKNOWN
-    await folded(store, job)
-    assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
+    await fold_events(store, job)
+    assert counters(await read_job(store, job)) == ("completed", 1, 1, 0, 0)
     assert await store.find_job(stranger, job.job_id) is Missing.FOREIGN
 
 
@@ -286,8 +290,8 @@ async def test_invariant_5_a_committed_job_stays_if_newer_rules_reject_its_reque
     )
     events = (job, rejected_later, rows_settled(job, created(1)))
     for batch in [events] if in_one_batch else [[event] for event in events]:
-        await folded(store, *batch)
-    row = await job_of(store, job)
+        await fold_events(store, *batch)
+    row = await read_job(store, job)
     assert counters(row) == ("completed", 1, 1, 0, 0)
     assert (row["source_filename"], row["error_message"]) == ("a.csv", None)
 
@@ -296,8 +300,8 @@ async def test_invariant_8_results_of_more_rows_than_the_job_has_are_rejected(
     store: JobRepository,
 ) -> None:
     job = import_accepted(total_rows=1)
-    await folded(store, job)
+    await fold_events(store, job)
     with pytest.raises(ValueRejected):
-        await folded(store, rows_settled(job, failed(1), failed(2)))
-    await folded(store, rows_settled(job, created(1)))
-    assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
+        await fold_events(store, rows_settled(job, failed(1), failed(2)))
+    await fold_events(store, rows_settled(job, created(1)))
+    assert counters(await read_job(store, job)) == ("completed", 1, 1, 0, 0)

@@ -117,7 +117,7 @@ async def test_a_job_is_followed_to_its_end(status: Status, workspace: Workspace
         job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=2, source_filename="a.csv"
     )
     await status.deliver(job, rows_settled(job, created(1)))
-    await eventually(lambda: _processed(status, workspace, job.job_id, 1))
+    await eventually(lambda: has_processed(status, workspace, job.job_id, 1))
     await status.deliver(rows_settled(job, failed(2)))
     ended = await status.job(workspace, job.job_id)
     assert (ended["status"], ended["created_rows"], ended["failed_rows"]) == (
@@ -129,7 +129,7 @@ async def test_a_job_is_followed_to_its_end(status: Status, workspace: Workspace
     assert (ended["source_filename"], ended["created_at"]) == ("a.csv", "2026-11-23T12:00:00+00:00")
 
 
-async def _processed(status: Status, workspace: Workspace, job_id: UUID, count: int) -> bool:
+async def has_processed(status: Status, workspace: Workspace, job_id: UUID, count: int) -> bool:
     answer = await status.http.get(f"/v1/pins/imports/{job_id}", headers=workspace.headers)
     return answer.status_code == 200 and answer.json()["processed_rows"] == count
 
@@ -239,10 +239,10 @@ async def test_jobs_are_listed_newest_first_and_filtered(
         assert all(job["results"] == [] for job in answer.json())
         return [job["id"] for job in answer.json()], answer.headers["x-total-count"]
 
-    async def all_there() -> bool:
+    async def are_all_listed() -> bool:
         return (await listed())[1] == "4"
 
-    await eventually(all_there)
+    await eventually(are_all_listed)
     ids, _ = await listed()
     assert ids[0] == str(csv.job_id)
     assert await listed("?source_type=csv") == ([str(csv.job_id)], "1")

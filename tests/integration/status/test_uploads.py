@@ -69,7 +69,7 @@ def status(database: Database) -> Status:
     return Status(database)
 
 
-def imported(
+def build_import(
     data: bytes = CSV, *, job_id: UUID | None = None, workspace_id: UUID | None = None
 ) -> tuple[UUID, UUID, list[bytes]]:
     """Builds an import of one failed row with its upload.
@@ -95,12 +95,12 @@ def decompress(upload: Row) -> bytes:
     return bytes(cramjam.zstd.decompress(upload["content"]))
 
 
-def uploads_of(values: Sequence[bytes]) -> list[bytes]:
+def select_uploads(values: Sequence[bytes]) -> list[bytes]:
     return [value for value in values if is_upload(value)]
 
 
 async def test_an_upload_is_stored_byte_for_byte(status: Status) -> None:
-    job_id, workspace_id, values = imported()
+    job_id, workspace_id, values = build_import()
     assert await status.fold(values) == []
     (upload,) = await status.stored_uploads(job_id)
     assert decompress(upload) == CSV
@@ -112,7 +112,7 @@ async def test_an_upload_is_stored_byte_for_byte(status: Status) -> None:
 
 
 async def test_an_upload_that_is_delivered_twice_is_stored_once(status: Status) -> None:
-    job_id, _, values = imported()
+    job_id, _, values = build_import()
     for batch in (values, values, [*values, *values]):
         assert await status.fold(batch) == []
     assert [decompress(upload) for upload in await status.stored_uploads(job_id)] == [CSV]
@@ -122,7 +122,7 @@ async def test_an_upload_that_is_delivered_twice_is_stored_once(status: Status) 
 async def test_an_upload_can_be_folded_before_or_after_its_import(
     status: Status, order: tuple[int, ...]
 ) -> None:
-    job_id, workspace_id, values = imported()
+    job_id, workspace_id, values = build_import()
     for index in order:
         assert await status.fold([values[index]]) == []
     assert [decompress(upload) for upload in await status.stored_uploads(job_id)] == [CSV]
@@ -132,8 +132,8 @@ async def test_an_upload_can_be_folded_before_or_after_its_import(
 
 
 async def test_an_upload_without_its_import_is_not_a_job(status: Status) -> None:
-    job_id, workspace_id, values = imported()
-    await status.fold(uploads_of(values))
+    job_id, workspace_id, values = build_import()
+    await status.fold(select_uploads(values))
     assert await status.store.find_job(workspace_id, job_id) is Missing.UNKNOWN
 
 
@@ -141,9 +141,9 @@ async def test_an_upload_without_its_import_is_not_a_job(status: Status) -> None
 async def test_invariant_10_an_upload_is_stored_under_the_workspace_that_it_names(
     status: Status, *, stray_first: bool
 ) -> None:
-    job_id, owner, values = imported(b"the owner's")
-    _, stranger, others = imported(b"the stranger's", job_id=job_id)
-    stray = uploads_of(others)
+    job_id, owner, values = build_import(b"the owner's")
+    _, stranger, others = build_import(b"the stranger's", job_id=job_id)
+    stray = select_uploads(others)
     for batch in (stray, values) if stray_first else (values, stray):
         assert await status.fold(batch) == []
     contents = {
@@ -154,7 +154,7 @@ async def test_invariant_10_an_upload_is_stored_under_the_workspace_that_it_name
 
 async def test_an_upload_of_maximum_size_is_stored(status: Status) -> None:
     data = os.urandom(6 * MEBIBYTE)
-    imports = [imported(data) for _ in range(4)]
+    imports = [build_import(data) for _ in range(4)]
     assert await status.fold([value for _, _, values in imports for value in values]) == []
     for job_id, _, _ in imports:
         (upload,) = await status.stored_uploads(job_id)
@@ -164,15 +164,15 @@ async def test_an_upload_of_maximum_size_is_stored(status: Status) -> None:
 async def test_invariant_8_only_the_upload_that_postgres_rejects_becomes_a_dead_letter(
     status: Status,
 ) -> None:
-    imports = [imported() for _ in range(5)]
+    imports = [build_import() for _ in range(5)]
     values = [value for _, _, values in imports for value in values]
-    _, _, (*_, upload) = imported()
+    _, _, (*_, upload) = build_import()
     rejected = upload.replace(b'"size":%d' % len(CSV), b'"size":%d' % 2**31)
     assert await status.fold([*values[:7], rejected, *values[7:]]) == [(rejected, "record_refused")]
     assert len(await status.stored_uploads(*(job_id for job_id, _, _ in imports))) == 5
 
 
-async def _clean(status: Status, retention: timedelta) -> list[int]:
+async def delete_all_old(status: Status, retention: timedelta) -> list[int]:
     cleaner, counts = UploadCleaner(status.store, retention), []
     while count := await cleaner.delete_old_uploads():
         counts.append(count)
@@ -180,26 +180,30 @@ async def _clean(status: Status, retention: timedelta) -> list[int]:
 
 
 async def test_only_old_uploads_are_deleted(status: Status) -> None:
-    (old, _, old_values), (recent, workspace_id, recent_values) = imported(), imported()
+    (old, _, old_values), (recent, workspace_id, recent_values) = build_import(), build_import()
     await status.fold([*old_values, *recent_values])
     await status.age(timedelta(days=30, minutes=1), old)
     await status.age(timedelta(days=29, hours=23), recent)
-    await _clean(status, timedelta(days=30))
+    await delete_all_old(status, timedelta(days=30))
     assert await status.stored_uploads(old) == []
     assert len(await status.stored_uploads(recent)) == 1
     assert not isinstance(await status.store.find_job(workspace_id, recent), Missing)
 
 
 async def test_old_uploads_are_deleted_in_batches(status: Status) -> None:
-    await _clean(status, timedelta(0))
-    imports = [imported() for _ in range(2 * MAX_DELETED_UPLOADS + 1)]
+    await delete_all_old(status, timedelta(0))
+    imports = [build_import() for _ in range(2 * MAX_DELETED_UPLOADS + 1)]
     await status.fold([value for _, _, values in imports for value in values])
     await status.age(timedelta(days=2), *(job_id for job_id, _, _ in imports))
-    assert await _clean(status, timedelta(days=1)) == [MAX_DELETED_UPLOADS, MAX_DELETED_UPLOADS, 1]
+    assert await delete_all_old(status, timedelta(days=1)) == [
+        MAX_DELETED_UPLOADS,
+        MAX_DELETED_UPLOADS,
+        1,
+    ]
 
 
 async def test_all_uploads_are_deleted_if_the_retention_is_zero(status: Status) -> None:
-    job_id, _, values = imported()
+    job_id, _, values = build_import()
     await status.fold(values)
-    await _clean(status, timedelta(0))
+    await delete_all_old(status, timedelta(0))
     assert await status.stored_uploads(job_id) == []

@@ -63,7 +63,7 @@ class SentImports:
         return self._may_exist
 
 
-def young() -> UUID:
+def new_young_id() -> UUID:
     return new_job_id(datetime.now(UTC))
 
 
@@ -75,11 +75,11 @@ async def test_an_existing_job_is_returned_at_once() -> None:
 
 async def test_a_young_job_that_is_folded_during_the_wait_is_returned() -> None:
     jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, RUNNING)
-    assert await JobQueries(jobs, SentImports()).get(WORKSPACE, young()) == RUNNING
+    assert await JobQueries(jobs, SentImports()).get(WORKSPACE, new_young_id()) == RUNNING
 
 
 async def test_an_unknown_young_job_is_503_because_it_may_still_be_folded() -> None:
-    error = await get_error(Jobs(Missing.UNKNOWN), young())
+    error = await get_error(Jobs(Missing.UNKNOWN), new_young_id())
     assert (error.code, error.status, error.headers) == (
         "status_behind",
         503,
@@ -96,18 +96,18 @@ async def test_invariant_10_a_young_job_that_ingest_has_not_sent_is_not_found_at
     queries = JobQueries(Jobs(Missing.UNKNOWN), SentImports(may_exist=False))
     async with asyncio.timeout(1):
         with pytest.raises(ApiError) as error:
-            await queries.get(WORKSPACE, young())
+            await queries.get(WORKSPACE, new_young_id())
     assert error.value.code == "not_found"
 
 
 async def test_a_job_that_is_folded_during_the_query_to_ingest_is_returned() -> None:
     queries = JobQueries(Jobs(Missing.UNKNOWN, RUNNING), SentImports(may_exist=False))
-    assert await queries.get(WORKSPACE, young()) == RUNNING
+    assert await queries.get(WORKSPACE, new_young_id()) == RUNNING
 
 
 async def test_invariant_10_a_young_job_of_another_workspace_is_not_found_at_once() -> None:
     jobs = Jobs(Missing.FOREIGN)
-    assert (await get_error(jobs, young())).code == "not_found"
+    assert (await get_error(jobs, new_young_id())).code == "not_found"
     assert jobs.reads == 1
 
 
@@ -115,7 +115,7 @@ async def test_invariant_10_a_young_job_that_turns_out_to_be_another_workspaces_
     None
 ):
     jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, Missing.FOREIGN)
-    assert (await get_error(jobs, young())).code == "not_found"
+    assert (await get_error(jobs, new_young_id())).code == "not_found"
     assert jobs.reads == 3
 
 

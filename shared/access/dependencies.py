@@ -6,9 +6,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from shared.access.authentication import Authenticator
+from shared.access.errors import require_scope
 from shared.access.keys import Scope
 from shared.access.model import Principal
-from shared.access.refusals import require_scope
 
 _header = APIKeyHeader(
     name="X-API-Key",

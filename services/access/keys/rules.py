@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from shared.access.errors import require_scope, unauthorized
 from shared.access.keys import Scope
 from shared.access.model import Principal
-from shared.access.refusals import require_scope, unauthorized
 from shared.contract.errors import ApiError, ErrorCode, not_found
 
 KeyRow = Mapping[str, Any]

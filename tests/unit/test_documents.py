@@ -17,8 +17,12 @@ DOCUMENTS = sorted(
         CHECKOUT / "deploy/README.md",
     )
 )
-LIVE = [path for path in DOCUMENTS if path.parent.name != "decisions"]
-"""The documents that are true of the code now. An ADR keeps the names of its time."""
+LIVE = [
+    path
+    for path in DOCUMENTS
+    if "\n- Status: superseded by" not in path.read_text(encoding="utf-8")
+]
+"""The documents that are true of the code now. A superseded ADR keeps the names of its time."""
 FOLDERS_OF_CODE = ("services", "shared", "deploy", "tests")
 CODE = [
     path

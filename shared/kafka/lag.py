@@ -45,7 +45,7 @@ class LagReader:
         self._coordinator: int | None = None
 
     async def read(self) -> GroupOffsets:
-        """Reads the offsets. Raises BrokerUnavailable for any failure, even for a missing right."""
+        """Reads the offsets. Raises BrokerUnavailable for any failure, even for a missing ACL."""
         try:
             async with asyncio.timeout(READ_TIMEOUT_SECONDS):
                 return await self._read()

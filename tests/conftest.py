@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.support.infrastructure import Servers, fresh_database, fresh_topics, servers
+from tests.support.infrastructure import Servers, fresh_database, fresh_topics, running_servers
 
 LONGEST_FIRST: tuple[str, ...] = ()
 """Files that take over 20 s. They start first, so that both workers end at about the same time."""
@@ -32,7 +32,7 @@ def rank(file: str, longest: Sequence[str] = LONGEST_FIRST) -> int:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with servers(tmp_path_factory.mktemp("stack")) as running:
+    with running_servers(tmp_path_factory.mktemp("stack")) as running:
         yield running
 
 

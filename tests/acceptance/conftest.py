@@ -16,7 +16,7 @@ from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
 from tests.support.deployment import Deployment, deployed
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics
-from tests.support.sdk import Awaited
+from tests.support.sdk import AsyncAdapter
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ async def connect(
             made = request.param(**{"base_url": pinflow.base_url, "api_key": api_key, **options})
             if isinstance(made, AsyncPinbridgeClient):
                 return await clients.enter_async_context(made)
-            return Awaited(clients.enter_context(made))
+            return AsyncAdapter(clients.enter_context(made))
 
         yield client
 

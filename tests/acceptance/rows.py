@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from deploy.administration import NewWorkspace
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 
 PATIENCE_SECONDS = 60
 
@@ -19,7 +19,7 @@ def rows_for(
     boards.
     """
     return [
-        submitted(
+        submitted_row(
             **{
                 **_destination(workspace, number),
                 "idempotency_key": f"{prefix}-{number}",

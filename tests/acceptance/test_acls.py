@@ -33,10 +33,10 @@ from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
 from tests.support import ports
-from tests.support.infrastructure import QUICK_START, with_role
-from tests.support.kafka import records_of
+from tests.support.infrastructure import FAST_JVM_OPTIONS, with_role
+from tests.support.kafka import read_records
 from tests.support.processes import RunningProgram
-from tests.support.services import WITH_KAFKA, running
+from tests.support.services import WITH_KAFKA, running_app
 from tests.support.waiting import eventually
 
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
@@ -105,7 +105,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
     kafka = GuardedKafka(
         directory,
         NodePorts(chosen["kafka"], chosen["controller"]),
-        QUICK_START,
+        FAST_JVM_OPTIONS,
         guarded=chosen["guarded"],
     )
     program = RunningProgram(kafka.prepare(), directory)
@@ -163,7 +163,7 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
     }
     async with AsyncExitStack() as stack:
         clients = {
-            name: await stack.enter_async_context(running(app)) for name, app in apps.items()
+            name: await stack.enter_async_context(running_app(app)) for name, app in apps.items()
         }
         yield Guarded(await asyncio.to_thread(new_workspace, database_url), clients, settings)
 
@@ -195,10 +195,10 @@ async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: Guard
         1,
     )
     await eventually(
-        lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.PIN_EVENTS), seconds=40
+        lambda: read_records(guarded.bootstrap_servers, "pinflow", TopicName.PIN_EVENTS), seconds=40
     )
     await eventually(
-        lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.JOB_EVENTS), seconds=40
+        lambda: read_records(guarded.bootstrap_servers, "pinflow", TopicName.JOB_EVENTS), seconds=40
     )
 
 

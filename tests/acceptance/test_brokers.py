@@ -29,12 +29,18 @@ from shared.kafka.producer import choose_partition
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.support.acceptance_log import RECORDS, acceptance_of, accepts, all_seen, an_import
-from tests.support.deployment import Deployment, deployed, job_of
+from tests.support.deployment import Deployment, deployed, wait_for_job
+from tests.support.import_log import (
+    RECORDS,
+    build_import,
+    count_records_by_job,
+    open_import_log,
+    wait_until_accepted,
+)
 from tests.support.infrastructure import Servers, kafka_cluster
-from tests.support.kafka import all_in_sync
+from tests.support.kafka import are_replicas_in_sync
 from tests.support.processes import RunningProgram
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, wait_until
 
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
 """More of them show more, and take 10 s each."""
@@ -69,8 +75,11 @@ class Brokers:
 
     def wait_until_whole(self) -> None:
         """All are there, and have caught up: another one may go."""
-        until(
-            lambda: asyncio.run(self._kafka.is_ready()) and asyncio.run(all_in_sync(self.address)),
+        wait_until(
+            lambda: (
+                asyncio.run(self._kafka.is_ready())
+                and asyncio.run(are_replicas_in_sync(self.address))
+            ),
             seconds=DEADLINE_SECONDS,
         )
 
@@ -90,7 +99,7 @@ async def acceptances_on(settings: IngestSettings) -> AsyncIterator[list[KafkaIm
         replicas = [
             settings.model_copy(update={"replica": str(number)}) for number in range(INSTANCES)
         ]
-        yield [await stack.enter_async_context(acceptance_of(one)) for one in replicas]
+        yield [await stack.enter_async_context(open_import_log(one)) for one in replicas]
 
 
 @pytest.mark.timeout(120 + 60 * KILLS)
@@ -105,14 +114,16 @@ async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_its_broker
     async with acceptances_on(settings) as acceptances:
         for number in range(KILLS):
             await asyncio.to_thread(brokers.wait_until_whole)
-            acknowledged += await asyncio.gather(*map(accepts, acceptances))  # all work again
+            acknowledged += await asyncio.gather(
+                *map(wait_until_accepted, acceptances)
+            )  # all work again
             delay = LATEST_KILL_SECONDS * number / max(1, KILLS - 1)
             victim = await kill_after_an_acknowledgement(
                 brokers, settings, acceptances, acknowledged, delay
             )
             brokers.start(victim)
             await every_partition_is_read_to_its_end(settings)
-    found = await all_seen(settings)
+    found = await count_records_by_job(settings)
     assert {job: found[job] for job in acknowledged if found[job] != RECORDS} == {}
     assert set(found.values()) == {RECORDS}
 
@@ -142,7 +153,7 @@ async def kill_after_an_acknowledgement(
         for job in jobs
     ]
     appends = [
-        asyncio.create_task(one.append(an_import(job)))
+        asyncio.create_task(one.append(build_import(job)))
         for one, job in zip(acceptances, jobs, strict=True)
     ]
     await asyncio.wait(appends, return_when=asyncio.FIRST_COMPLETED)
@@ -179,7 +190,7 @@ async def every_partition_is_read_to_its_end(settings: IngestSettings) -> None:
 
     async def read() -> bool:
         try:
-            return bool(await all_seen(settings, "read_committed"))
+            return bool(await count_records_by_job(settings, "read_committed"))
         except (KafkaError, TimeoutError):
             return False
 
@@ -193,7 +204,7 @@ async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
     settings = settings_on(brokers)
     await asyncio.to_thread(brokers.wait_until_whole)
     await create_topic_of_single_replicas(settings)
-    async with acceptance_of(settings) as acceptance:
+    async with open_import_log(settings) as acceptance:
         await asyncio.gather(
             *(
                 eventually(partial(stands, acceptance, partition), seconds=DEADLINE_SECONDS)
@@ -205,11 +216,11 @@ async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
             await eventually(partial(is_leaderless, settings), seconds=DEADLINE_SECONDS)
             loop, refused = asyncio.get_running_loop(), job_for(0)
             started = loop.time()
-            leaderless = asyncio.create_task(acceptance.append(an_import(refused)))
+            leaderless = asyncio.create_task(acceptance.append(build_import(refused)))
             jobs = [job_for(partition) for partition in OTHERS * 10]
             for job in jobs:
                 async with asyncio.timeout(USUAL_SECONDS):
-                    await acceptance.append(an_import(job))
+                    await acceptance.append(build_import(job))
             assert not leaderless.done()
             with pytest.raises(BrokerUnavailable) as refusal:
                 await leaderless
@@ -219,7 +230,7 @@ async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
             brokers.start(VICTIM)
         await asyncio.to_thread(brokers.wait_until_whole)
         await eventually(partial(stands, acceptance, 0), seconds=DEADLINE_SECONDS)
-    found = await all_seen(settings)
+    found = await count_records_by_job(settings)
     assert [found[job] for job in jobs] == [RECORDS] * len(jobs)
     assert found[refused] == 0
 
@@ -257,7 +268,7 @@ def job_for(partition: int) -> UUID:
 
 async def stands(acceptance: KafkaImportLog, partition: int) -> bool:
     try:
-        await acceptance.append(an_import(job_for(partition)))
+        await acceptance.append(build_import(job_for(partition)))
     except BrokerUnavailable:
         return False
     return True
@@ -339,11 +350,11 @@ def test_invariant_2_and_invariant_3_a_lost_broker_loses_and_doubles_nothing_and
                     for n in range(AWAY)
                 ]
                 for job_id in while_away:
-                    assert job_of(client, job_id)["completed_at"] is not None, pinflow.logs()
+                    assert wait_for_job(client, job_id)["completed_at"] is not None, pinflow.logs()
                 jobs.extend(while_away)
                 brokers.start(node_id)
         for job_id in jobs:
-            job = job_of(client, job_id)
+            job = wait_for_job(client, job_id)
             assert job["completed_at"] is not None, pinflow.logs()
             assert (job["processed_rows"], job["failed_rows"], len(job["results"])) == (
                 IMPORT_ROWS,

@@ -5,7 +5,7 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from tests.support.deployment import Deployment
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 
 UNKNOWN = "01a2120b-ceed-7ea4-b50f-681084d1f2a3"
 
@@ -48,7 +48,7 @@ def test_head_has_the_status_and_the_length_of_get_and_no_body(
 def test_head_of_what_was_imported_reads_as_get_does(
     client: httpx.Client, pinflow: Deployment, workspace: NewWorkspace
 ) -> None:
-    row = submitted(account_id=str(workspace.accounts[0].id))
+    row = submitted_row(account_id=str(workspace.accounts[0].id))
     location = client.post("/v1/pins/imports/json", json=[row]).headers["location"]
     assert client.head(location).status_code == 200
     assert httpx.head(f"{pinflow.base_url}{location}", trust_env=False).status_code == 401

@@ -10,7 +10,7 @@ from deploy.administration import NewWorkspace
 from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, build_campaign, fill_campaign
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, job_of
+from tests.support.deployment import Deployment, wait_for_job
 
 MISTAKES_IN_JSON: dict[int, dict[str, Any]] = {
     3: {"title": " "},
@@ -28,7 +28,7 @@ def submit(client: httpx.Client, rows: list[dict[str, Any]]) -> dict[str, Any]:
     answer = client.post("/v1/pins/imports/json", json=rows)
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == f"/v1/pins/imports/{answer.json()['id']}"
-    return job_of(client, answer.json()["id"])
+    return wait_for_job(client, answer.json()["id"])
 
 
 def counters(job: dict[str, Any]) -> tuple[int, int, int, int]:
@@ -120,7 +120,7 @@ def test_the_demos_campaign_has_the_mistakes_it_says(
     accepted = client.post(
         "/v1/pins/imports/csv", files={"file": ("campaign.csv", text.encode(), "text/csv")}
     ).json()
-    job = job_of(client, accepted["id"])
+    job = wait_for_job(client, accepted["id"])
     assert job["source_filename"] == "campaign.csv"
     failed = {r["row_number"]: r["error_code"] for r in job["results"] if r["status"] == "failed"}
     assert {number for number, code in failed.items() if code != "board_not_found"} == set(

@@ -29,7 +29,7 @@ from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, deployed
 from tests.support.infrastructure import ROLE_PASSWORD, fresh_database, postgres_server
 from tests.support.processes import RunningProgram
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 2.5
@@ -139,7 +139,7 @@ def test_a_revoked_key_stops_working_everywhere_within_the_caches_seconds(
     assert installation.ask_all(key) == GOOD
     installation.revoke(key_id)
     revoked = time.monotonic()
-    until(lambda: installation.answers(key, 401), seconds=CACHE_SECONDS + MARGIN_SECONDS)
+    wait_until(lambda: installation.answers(key, 401), seconds=CACHE_SECONDS + MARGIN_SECONDS)
     assert time.monotonic() - revoked < CACHE_SECONDS + MARGIN_SECONDS
 
 
@@ -160,7 +160,7 @@ def test_an_outage_does_not_bring_back_a_key_that_was_seen_revoked(
     (key_id, key), (_, other) = installation.new_key(), installation.new_key()
     assert installation.ask_all(key) == GOOD
     installation.revoke(key_id)
-    until(lambda: installation.answers(key, 401))
+    wait_until(lambda: installation.answers(key, 401))
     assert installation.ask("ingest", other) == GOOD["ingest"]
     with outage(installation):
         assert installation.ask("ingest", other) == GOOD["ingest"]  # one that was good goes on

@@ -14,7 +14,7 @@ from deploy.services import SERVICES
 from shared.postgres.database import sqlalchemy_url
 from tests.acceptance.conftest import deployed_afresh
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.support.deployment import Deployment, answers, job_of
+from tests.support.deployment import Deployment, is_live, wait_for_job
 from tests.support.infrastructure import Servers
 
 IMPORTS, ROWS = 24, 100
@@ -40,7 +40,7 @@ def killing(pinflow: Deployment, name: str, times: int) -> Iterator[None]:
                 break
             pinflow.programs[name].kill()
             pinflow.restart(name)
-            pinflow.programs[name].wait_until(lambda: answers(pinflow.service_url(name)))
+            pinflow.programs[name].wait_until(lambda: is_live(pinflow.service_url(name)))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -62,7 +62,7 @@ def test_invariant_2_and_invariant_3_kill_9_of_a_service_loses_and_doubles_nothi
             for number in range(IMPORTS)
         ]
     for job_id in jobs:
-        job = job_of(client, job_id)
+        job = wait_for_job(client, job_id)
         assert job["completed_at"] is not None, pinflow.logs()
         assert (job["processed_rows"], job["failed_rows"], len(job["results"])) == (ROWS, 0, ROWS)
     assert client.get("/v1/pins?limit=1").headers["x-total-count"] == str(IMPORTS * ROWS)

@@ -32,10 +32,10 @@ from deploy.local.postgres import Postgres
 from deploy.services import SERVICES
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
-from tests.support.factories import submitted
-from tests.support.kafka import all_in_sync
-from tests.support.pages import mismatches, read_examples, script
-from tests.support.waiting import until
+from tests.support.factories import submitted_row
+from tests.support.kafka import are_replicas_in_sync
+from tests.support.page_examples import build_script, find_mismatches, read_examples
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -142,7 +142,7 @@ class Portal(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-async def replicas_of(servers: str, topic: str) -> set[int]:
+async def read_replication_factors(servers: str, topic: str) -> set[int]:
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=servers)) as admin:
         (described,) = await admin.describe_topics([topic])
     return {len(partition["replicas"]) for partition in described["partitions"]}
@@ -191,7 +191,7 @@ def test_services_are_told_what_the_settings_file_says(shell: Shell) -> None:
 def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     before = shell.pid("publisher")
     os.kill(before, signal.SIGKILL)
-    until(
+    wait_until(
         lambda: (
             shell.pid("publisher") != before
             and gateway.find_problem(shell.env["PINFLOW_BASE_URL"]) is None
@@ -211,13 +211,15 @@ def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(
         assert other.env["PINFLOW_BASE_URL"] != shell.env["PINFLOW_BASE_URL"]
         servers = other.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
         assert len(set(servers.split(",")) - {shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]}) == 3
-        until(lambda: asyncio.run(all_in_sync(servers)))
-        assert asyncio.run(replicas_of(servers, "pinflow.imports.v2")) == {3}
+        wait_until(lambda: asyncio.run(are_replicas_in_sync(servers)))
+        assert asyncio.run(read_replication_factors(servers, "pinflow.imports.v2")) == {3}
         asked = other.local("up", "--brokers", "1")
         assert (asked.returncode, "make clean" in asked.stderr) == (1, True)
         before = other.pid("kafka-2")
         os.kill(before, signal.SIGKILL)
-        until(lambda: other.pid("kafka-2") != before and psutil.pid_exists(other.pid("kafka-2")))
+        wait_until(
+            lambda: other.pid("kafka-2") != before and psutil.pid_exists(other.pid("kafka-2"))
+        )
     finally:
         assert other.local("clean").returncode == 0
 
@@ -270,7 +272,7 @@ def server_at(port: int) -> HTTPServer:
             made.append(ReusingServer(("127.0.0.1", port), Portal))
         return bool(made)
 
-    until(bind)
+    wait_until(bind)
     return made[0]
 
 
@@ -304,7 +306,7 @@ def status_of(base_url: str, key: str) -> int:
 def test_down_leaves_no_process_and_up_finds_the_data_again(
     shell: Shell, destination: dict[str, str]
 ) -> None:
-    file = write(shell, "kept.json", [submitted(**destination, idempotency_key="kept")])
+    file = write(shell, "kept.json", [submitted_row(**destination, idempotency_key="kept")])
     assert shell.pinflow("import", file).returncode == 0
     pids = [shell.pid(name) for name in (*PROCESSES, "supervisor")]
     down = shell.local("down")
@@ -329,7 +331,7 @@ def test_processes_that_lost_their_supervisor_are_found_and_ended(shell: Shell) 
 def test_import_tells_the_outcome_by_table_and_exit_code(
     shell: Shell, destination: dict[str, str]
 ) -> None:
-    good = submitted(**destination, idempotency_key="cli-1")
+    good = submitted_row(**destination, idempotency_key="cli-1")
     assert shell.pinflow("import", write(shell, "good.json", [good])).returncode == 0
     mixed = shell.pinflow("import", write(shell, "mixed.json", [good, {**good, "title": ""}]))
     assert mixed.returncode == 1
@@ -396,7 +398,7 @@ def test_a_missing_or_nameless_file_is_exit_code_2(shell: Shell) -> None:
 
 
 def test_a_pinflow_that_is_away_is_exit_code_3(shell: Shell) -> None:
-    file = write(shell, "away.json", [submitted()])
+    file = write(shell, "away.json", [submitted_row()])
     away = shell.pinflow("import", file, "--base-url", "http://127.0.0.1:9", "--patience", "1")
     assert (away.returncode, "Nothing answers" in away.stderr) == (3, True)
     no_database = shell.pinflow(
@@ -411,7 +413,7 @@ def test_imports_are_listed_and_shown(shell: Shell, destination: dict[str, str])
     file = write(
         shell,
         "shown.json",
-        [submitted(**{**destination, "board_id": "nowhere", "idempotency_key": "shown"})],
+        [submitted_row(**{**destination, "board_id": "nowhere", "idempotency_key": "shown"})],
     )
     job = json.loads(shell.pinflow("import", file, "--json").stdout)
     assert job["id"] in shell.pinflow("imports", "list").stdout
@@ -427,7 +429,10 @@ def test_imports_are_listed_and_shown(shell: Shell, destination: dict[str, str])
 def test_a_pages_examples_print_what_it_promises(shell: Shell, page: str) -> None:
     examples = read_examples(page)
     assert len(examples) > 5
-    assert mismatches(examples, shell.as_in_a_checkout("sh", "-s", stdin=script(examples))) == []
+    assert (
+        find_mismatches(examples, shell.as_in_a_checkout("sh", "-s", stdin=build_script(examples)))
+        == []
+    )
 
 
 def test_the_example_of_a_request_by_topic_makes_an_import(shell: Shell) -> None:
@@ -436,9 +441,9 @@ def test_the_example_of_a_request_by_topic_makes_an_import(shell: Shell) -> None
         for example in read_examples("docs/how-to/use-the-api.md")
         if "AIOKafkaProducer" in example.code
     ]
-    printed = shell.as_in_a_checkout("sh", "-s", stdin=script([by_kafka]))
+    printed = shell.as_in_a_checkout("sh", "-s", stdin=build_script([by_kafka]))
     request_id = printed.split()[1]
-    until(lambda: request_id in shell.pinflow("imports", "list", "--json").stdout)
+    wait_until(lambda: request_id in shell.pinflow("imports", "list", "--json").stdout)
 
 
 def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
@@ -463,7 +468,7 @@ def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
     assert (status_with(made["api_key"]), status_with(key["api_key"])) == (200, 200)
     assert key["api_key"] not in shell.pinflow("keys", "list", "--json", **own).stdout
     assert shell.pinflow("keys", "revoke", key["id"]).returncode == 0
-    until(lambda: status_with(key["api_key"]) == 401)
+    wait_until(lambda: status_with(key["api_key"]) == 401)
     account = shell.pinflow("accounts", "add", "Second Shop", **own).stdout.strip()
     assert shell.pinflow("boards", "add", account, "autumn", **own).returncode == 0
     assert "autumn" in shell.pinflow("boards", "list", account, **own).stdout

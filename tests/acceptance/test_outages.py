@@ -15,7 +15,7 @@ from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.support.deployment import Deployment, deployed, job_of
+from tests.support.deployment import Deployment, deployed, wait_for_job
 from tests.support.infrastructure import fresh_database, kafka_server, postgres_server
 from tests.support.processes import RunningProgram
 
@@ -97,7 +97,7 @@ def test_invariant_9_with_postgres_frozen_imports_are_accepted_and_settle_later(
         finally:
             installation.postgres.resume()
         installation.deployment.wait_until_ready()
-        job = job_of(client, accepted.json()["id"])
+        job = wait_for_job(client, accepted.json()["id"])
         assert (job["status"], job["created_rows"]) == ("completed", 50), (
             installation.deployment.logs()
         )
@@ -124,7 +124,7 @@ def test_invariant_9_with_postgres_killed_everything_settles_when_it_is_back(
         installation.postgres.start()
         installation.deployment.wait_until_ready()
         assert {answer.status_code for answer in accepted} == {202}
-        jobs = [job_of(client, answer.json()["id"]) for answer in accepted]
+        jobs = [wait_for_job(client, answer.json()["id"]) for answer in accepted]
         assert [(job["status"], job["created_rows"]) for job in jobs] == [("completed", 100)] * 6, (
             installation.deployment.logs()
         )
@@ -153,7 +153,7 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_go_
             installation.kafka.resume()
         installation.deployment.wait_until_ready()
         accepted = client.post("/v1/pins/imports/json", json=rows)
-        job = job_of(client, accepted.json()["id"])
+        job = wait_for_job(client, accepted.json()["id"])
         assert job["status"] == "completed"
         assert job["created_rows"] + job["existing_rows"] == 20  # existing, if the first one stands
 
@@ -166,7 +166,7 @@ def test_invariant_9_with_kafka_killed_everything_settles_when_it_is_back(
             "/v1/pins/imports/json",
             json=rows_for(installation.workspace, 100, prefix="kafka-killed"),
         )
-        job_of(client, before.json()["id"])
+        wait_for_job(client, before.json()["id"])
         installation.kafka.kill()
         rows = rows_for(installation.workspace, 100, prefix="kafka-away")
         assert code_of(client.post("/v1/pins/imports/json", json=rows)) == (
@@ -175,7 +175,7 @@ def test_invariant_9_with_kafka_killed_everything_settles_when_it_is_back(
         )
         installation.kafka.start()
         installation.deployment.wait_until_ready()
-        job = job_of(client, submit_until_accepted(client, rows))
+        job = wait_for_job(client, submit_until_accepted(client, rows))
         assert (job["status"], job["created_rows"]) == ("completed", 100), (
             installation.deployment.logs()
         )

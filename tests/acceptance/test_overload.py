@@ -27,10 +27,10 @@ from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import deployed_afresh, new_workspace
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, another, is_ready, job_of
+from tests.support.deployment import Deployment, is_ready, program_for_replica, wait_for_job
 from tests.support.infrastructure import Servers
 from tests.support.processes import RunningProgram
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, wait_until
 from tests.tools.bench.flood import OTHER_ROWS, Flood, unsettled_rows
 from tests.tools.bench.measure import usage
 from tests.tools.bench.sources import Sender as BenchSender
@@ -87,7 +87,7 @@ class Sender:
 
     def require_all_exact(self) -> None:
         for job_id in self.jobs:
-            job = job_of(self.client, job_id, wait=30)
+            job = wait_for_job(self.client, job_id, wait=30)
             assert (job["status"], job["created_rows"], len(job["results"])) == (
                 "completed",
                 ROWS,
@@ -108,7 +108,7 @@ def senders(pinflow: Deployment, count: int) -> Iterator[list[Sender]]:
 @contextmanager
 def publisher_paused(pinflow: Deployment) -> Iterator[None]:
     """Pauses the publisher when all is settled: a job may end before its batch is committed."""
-    until(lambda: unsettled_rows(pinflow.service_url("ingest")) == 0)
+    wait_until(lambda: unsettled_rows(pinflow.service_url("ingest")) == 0)
     program = pinflow.programs["publisher"]
     program.pause()
     try:
@@ -138,7 +138,7 @@ def test_invariant_2_a_workspace_that_floods_is_told_to_wait_and_no_other_is(
         assert command.returncode == 0, said
         flooding.require_all_exact()
         other.require_all_exact()
-        until(lambda: flooding.submit().status_code == HTTPStatus.ACCEPTED)
+        wait_until(lambda: flooding.submit().status_code == HTTPStatus.ACCEPTED)
         flooding.require_all_exact()
 
 
@@ -182,7 +182,7 @@ def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kil
             assert newcomer.submit().status_code == HTTPStatus.ACCEPTED  # of the reserve
             # What the other replica did not accept it knows from Kafka: it has only the reserve to
             # give
-            until(lambda: unsettled_rows(second) >= OF_ALL)
+            wait_until(lambda: unsettled_rows(second) >= OF_ALL)
             detail = flooding[0].submit_until_refused(second).json()["detail"]
             assert (detail["code"], detail["reason"]) == ("overloaded", "system")
             ingest = pinflow.programs["ingest"]
@@ -202,7 +202,9 @@ def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kil
 def second_ingest(pinflow: Deployment, directory: Path) -> Iterator[str]:
     """Another replica, not behind the gateway. Gives its address."""
     (port,) = choose({"ingest-1": pinflow.ports["ingest"] + 1}).values()
-    program = RunningProgram(another(pinflow.programs["ingest"].program, 1, port), directory)
+    program = RunningProgram(
+        program_for_replica(pinflow.programs["ingest"].program, 1, port), directory
+    )
     program.start()
     url = f"http://127.0.0.1:{port}"
     try:
@@ -236,7 +238,7 @@ def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_onc
             assert said.count("batch_waits_for_capacity") == 1
             assert "batch_failed" not in said
             start_again(pinflow)
-        until(lambda: len(completed(sender)) == count)
+        wait_until(lambda: len(completed(sender)) == count)
         assert {(job["created_rows"], job["total_rows"]) for job in completed(sender)} == {
             (ROWS, ROWS)
         }

@@ -30,12 +30,12 @@ from shared.contract.wire import encode
 from shared.kafka.records import Record
 from shared.runtime import metrics
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.support.deployment import Deployment, job_of
+from tests.support.dead_letters import Operator, to_compact_json
+from tests.support.deployment import Deployment, wait_for_job
 from tests.support.events import event_document
 from tests.support.factories import import_accepted, row_accepted
-from tests.support.letters import Operator, compact
 from tests.support.services import WITH_KAFKA
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 FAR = 2**40
 
@@ -73,16 +73,16 @@ class Job:
         return str(self.accepted.job_id)
 
     def write(self, *rows: Mapping[str, Any]) -> None:
-        values = [encode(self.accepted), *map(compact, rows)]
-        self._operator.write(
+        values = [encode(self.accepted), *map(to_compact_json, rows)]
+        self._operator.write_records(
             TopicName.IMPORTS, *(Record(self.id.encode(), value) for value in values)
         )
 
 
 def ended_job(client: httpx.Client, job: Job) -> dict[str, Any]:
     """Nobody was told 202: it may not be there yet."""
-    until(lambda: client.get(f"/v1/pins/imports/{job.id}").is_success)
-    return job_of(client, job.id)
+    wait_until(lambda: client.get(f"/v1/pins/imports/{job.id}").is_success)
+    return wait_for_job(client, job.id)
 
 
 def told(job: Mapping[str, Any]) -> list[tuple[int, str, str | None]]:
@@ -92,7 +92,9 @@ def told(job: Mapping[str, Any]) -> list[tuple[int, str, str | None]]:
 
 
 def letters(operator: Operator, *filters: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = operator.told("list", "--oldest", "--limit", "10000", *filters)
+    found: list[dict[str, Any]] = operator.run_json(
+        "list", "--oldest", "--limit", "10000", *filters
+    )
     return found
 
 
@@ -107,7 +109,7 @@ def test_invariant_8_a_row_that_postgres_refuses_fails_alone_and_its_job_ends(
     assert ended["status"] == "completed_with_errors"
     created = [(number, "created", None) for number in (1, 2, 4, 5)]
     assert told(ended) == sorted([*created, (3, "failed", "internal_error")])
-    until(lambda: letters(operator, "--job", job.id))
+    wait_until(lambda: letters(operator, "--job", job.id))
     (letter,) = letters(operator, "--job", job.id)
     assert (letter["topic"], letter["code"], letter["row_number"]) == (
         "imports",
@@ -123,10 +125,12 @@ def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
     job.write(job.row(1), job.row(2, version=2, something="new"))
     ended = ended_job(client, job)
     assert told(ended) == [(1, "created", None), (2, "failed", "internal_error")]
-    until(lambda: letters(operator, "--job", job.id))
+    wait_until(lambda: letters(operator, "--job", job.id))
     shown = operator.run("show", letters(operator, "--job", job.id)[0]["name"])
     assert '"something":"new"' in shown.output
-    assert operator.told("replay", "--job", job.id, "--dry-run")["counts"] == {"as a new import": 1}
+    assert operator.run_json("replay", "--job", job.id, "--dry-run")["counts"] == {
+        "as a new import": 1
+    }
     done = operator.run("replay", "--job", job.id, "--yes")
     assert (done.exit_code, "as a new import" in done.output) == (ExitCode.DONE, True), done.output
 
@@ -134,7 +138,7 @@ def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
         jobs = client.get("/v1/pins/imports").json()
         return next((one for one in jobs if one["id"] != job.id and one["completed_at"]), None)
 
-    until(new_job)
+    wait_until(new_job)
     replayed = client.get(f"/v1/pins/imports/{new_job()['id']}").json()
     assert told(replayed) == [(1, "created", None)]
     assert replayed["results"][0]["idempotency_key"] == f"{job.id}-2"
@@ -172,7 +176,7 @@ def strange_imports(job: Job) -> list[bytes]:
     ]
     spaced = json.dumps(accepted).encode()  # its first bytes are of no known kind
     return [
-        *(compact(one) for one in documents),
+        *(to_compact_json(one) for one in documents),
         spaced,
         *(kind_prefix(kind) for kind in RecordKind),
     ]
@@ -209,10 +213,10 @@ def strange(operator: Operator, workspace: NewWorkspace) -> dict[TopicName, list
     ]
     values: dict[TopicName, list[bytes]] = {
         TopicName.IMPORTS: strange_imports(job),
-        TopicName.OUTCOMES: [compact(one) for one in strange_results(job)],
+        TopicName.OUTCOMES: [to_compact_json(one) for one in strange_results(job)],
         TopicName.PIN_EVENTS: [],  # of no workspace: its key names none
         TopicName.JOB_EVENTS: [],
-        TopicName.IMPORT_REQUESTS: [compact(one) for one in requests],
+        TopicName.IMPORT_REQUESTS: [to_compact_json(one) for one in requests],
     }
     return {topic: [b"\xff\x00garbage", b"", None, *of_topic] for topic, of_topic in values.items()}
 
@@ -238,7 +242,7 @@ def test_invariant_8_nothing_strange_on_any_topic_holds_up_an_import(
     }
     assert client.post("/v1/webhooks", json=webhook).status_code == 201
     for topic, records in written.items():
-        operator.write(topic, *records)
+        operator.write_records(topic, *records)
 
     def given_up_since() -> dict[TopicName, int]:
         return {
@@ -246,9 +250,9 @@ def test_invariant_8_nothing_strange_on_any_topic_holds_up_an_import(
         }
 
     wanted = {topic: len(records) for topic, records in written.items()}
-    until(lambda: given_up_since() == wanted)
+    wait_until(lambda: given_up_since() == wanted)
     for number in range(6):
-        job = job_of(
+        job = wait_for_job(
             client,
             submit_until_accepted(client, rows_for(workspace, 20, prefix=f"beside-{number}")),
         )
@@ -282,12 +286,12 @@ def test_invariant_8_a_strange_record_of_imports_is_given_up_once_by_its_owner(
     service: str,
 ) -> None:
     job = Job(operator, workspace, total=1)
-    operator.write(TopicName.IMPORTS, Record(job.id.encode(), cast("bytes", value)))
+    operator.write_records(TopicName.IMPORTS, Record(job.id.encode(), cast("bytes", value)))
     job.write(job.row(1))
     assert is_for_status(value) == (service == "status")
     # of the same partition, so both have passed it
     assert told(ended_job(client, job)) == [(1, "created", None)]
-    until(lambda: letters(operator, "--job", job.id))
+    wait_until(lambda: letters(operator, "--job", job.id))
     (letter,) = letters(operator, "--job", job.id)
     assert (letter["service"], letter["topic"], letter["code"]) == (
         service,
@@ -302,8 +306,10 @@ def test_invariant_8_an_outcome_of_a_row_that_its_job_has_not_holds_up_nobody(
     job = Job(operator, workspace, total=1)
     job.write(job.row(1))
     assert ended_job(client, job)["status"] == "completed"
-    operator.write(TopicName.IMPORTS, Record(job.id.encode(), compact(job.row(400))))
-    until(lambda: letters(operator, "--topic", "outcomes", "--job", job.id))
+    operator.write_records(
+        TopicName.IMPORTS, Record(job.id.encode(), to_compact_json(job.row(400)))
+    )
+    wait_until(lambda: letters(operator, "--topic", "outcomes", "--job", job.id))
     assert told(ended_job(client, job)) == [(1, "created", None)]
 
 
@@ -334,16 +340,16 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
                 )
 
     asyncio.run(send())
-    job = job_of(
+    job = wait_for_job(
         client, submit_until_accepted(client, rows_for(workspace, 60, prefix="beside-large"))
     )
     assert job["status"] == "completed"
 
     def kept_in_part() -> bool:
-        stay = [one["stays"] for one in operator.told("replay", "--dry-run")["letters"]]
+        stay = [one["stays"] for one in operator.run_json("replay", "--dry-run")["letters"]]
         return stay.count("cut") == 2 * len(large)
 
-    until(kept_in_part)
+    wait_until(kept_in_part)
 
 
 def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(
@@ -355,7 +361,7 @@ def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(
     rows = rows_for(workspace, MAX_ROWS, prefix="long", board_id="\U0001f4a1" * MAX_KEY_LENGTH)
     for number, row in enumerate(rows):
         row["idempotency_key"] = f"{number:\U0001f4a1>{MAX_KEY_LENGTH}}"
-    job = job_of(client, submit_until_accepted(client, rows))
+    job = wait_for_job(client, submit_until_accepted(client, rows))
     assert (
         sum(len(json.dumps(one, ensure_ascii=False).encode()) for one in job["results"]) > MEBIBYTE
     )
@@ -365,7 +371,7 @@ def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(
 def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(
     operator: Operator, pinflow: Deployment
 ) -> None:
-    operator.write(
+    operator.write_records(
         TopicName.IMPORT_REQUESTS, Record(b"again", b"{}", [("ce_type", b"poison-again")])
     )
 
@@ -378,7 +384,7 @@ def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(
         ]
 
     for replays in range(MAX_REPLAYS + 1):
-        until(partial(come_back, replays))
+        wait_until(partial(come_back, replays))
         done = operator.run("replay", *come_back(replays), "--yes")
         assert done.exit_code == (ExitCode.DONE if replays < MAX_REPLAYS else ExitCode.REFUSED), (
             done.output

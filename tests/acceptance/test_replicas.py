@@ -17,9 +17,9 @@ from services.publisher.config import PublisherSettings
 from shared.contract.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, deployed, job_of, named
+from tests.support.deployment import Deployment, deployed, replica_name, wait_for_job
 from tests.support.infrastructure import fresh_topics
-from tests.support.kafka import Member, members_of
+from tests.support.kafka import GroupMember, read_group_members
 from tests.support.processes import STOP_SECONDS
 from tests.support.waiting import eventually
 from tests.tools.chaos.checker import check
@@ -99,7 +99,7 @@ def become(pinflow: Deployment, replicas: int) -> None:
     missing are started.
     """
     there = {
-        named(service, replica): replica < replicas
+        replica_name(service, replica): replica < replicas
         for service in SERVICES
         for replica in range(MOST)
     }
@@ -138,16 +138,16 @@ class Groups:
                 assert is_even(shares.of_processes()), shares
                 assert len(shares.of_processes()) == replicas, shares
 
-    async def _complete(self, service: str, count: int) -> list[Member]:
-        async def found() -> list[Member] | None:
-            members = await members_of(self._kafka, self._names.group(service))
+    async def _complete(self, service: str, count: int) -> list[GroupMember]:
+        async def found() -> list[GroupMember] | None:
+            members = await read_group_members(self._kafka, self._names.group(service))
             return members if len(members) == count else None
 
         return await eventually(found, seconds=40, every=0.1)
 
 
 class Shares:
-    def __init__(self, topic: str, members: list[Member]) -> None:
+    def __init__(self, topic: str, members: list[GroupMember]) -> None:
         self._topic = topic
         self._members = members
 
@@ -184,14 +184,14 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
     pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace
 ) -> None:
     become(pinflow, 2)
-    before = [imports_of(pinflow, named("ingest", number)) for number in range(2)]
+    before = [imports_of(pinflow, replica_name("ingest", number)) for number in range(2)]
     for number in range(4):
         answer = client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, 3, prefix=str(number))
         )
         assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
-        assert job_of(client, answer.json()["id"])["created_rows"] == 3
-    assert [imports_of(pinflow, named("ingest", number)) for number in range(2)] == [
+        assert wait_for_job(client, answer.json()["id"])["created_rows"] == 3
+    assert [imports_of(pinflow, replica_name("ingest", number)) for number in range(2)] == [
         count + 2 for count in before
     ]
     assert client.get("/readyz").json()["checks"] == {

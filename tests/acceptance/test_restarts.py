@@ -21,10 +21,10 @@ from shared.contract.topics import TopicName
 from shared.runtime.settings import ServiceSettings
 from tests.acceptance.conftest import deployed_afresh
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, answers, job_of
+from tests.support.deployment import Deployment, is_live, wait_for_job
 from tests.support.infrastructure import Servers
-from tests.support.kafka import stream_of
-from tests.support.waiting import until
+from tests.support.kafka import stream_records
+from tests.support.waiting import wait_until
 
 ROWS = 100
 CLIENTS = 3
@@ -130,7 +130,7 @@ def announced_before(kafka: str, pinflow: Deployment) -> int:
 
 def announced_pins(kafka: str, topic_prefix: str) -> int:
     async def count() -> int:
-        return sum([1 async for _ in stream_of(kafka, topic_prefix, TopicName.PIN_EVENTS)])
+        return sum([1 async for _ in stream_records(kafka, topic_prefix, TopicName.PIN_EVENTS)])
 
     return asyncio.run(count())
 
@@ -149,7 +149,7 @@ def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
     assert [each.failed for each in clients] == [[]] * CLIENTS, pinflow.logs()
     assert len(jobs) > CLIENTS
     for job_id in jobs:
-        job = job_of(client, job_id)
+        job = wait_for_job(client, job_id)
         assert (job["status"], job["created_rows"]) == ("completed", ROWS), pinflow.logs()
     # A batch that was processed again would have announced its pins again
     repeated = announced_pins(kafka, pinflow.topic_prefix) - announced_before - len(jobs) * ROWS
@@ -176,15 +176,15 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
         accepted = client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, ROWS, prefix="in-flight")
         )
-        until(lambda: insert_waits(pinflow.database_url))
+        wait_until(lambda: insert_waits(pinflow.database_url))
         publisher.process.terminate()
-        until(
-            lambda: not answers(pinflow.service_url("publisher"))
+        wait_until(
+            lambda: not is_live(pinflow.service_url("publisher"))
         )  # it has heard, and takes no requests any more
         assert publisher.is_alive
         holding.rollback()
     assert publisher.process.wait(DEFAULTS.stop_timeout_seconds + 10) == STOPPED, publisher.tail()
-    job = job_of(client, accepted.json()["id"])
+    job = wait_for_job(client, accepted.json()["id"])
     assert (job["status"], job["created_rows"]) == (
         "completed",
         ROWS,
@@ -192,7 +192,7 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
     pinflow.restart("publisher")
     pinflow.wait_until_ready()
     after = client.post("/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after"))
-    assert job_of(client, after.json()["id"])["status"] == "completed"
+    assert wait_for_job(client, after.json()["id"])["status"] == "completed"
     assert (
         announced_pins(kafka, pinflow.topic_prefix) - announced_before == ROWS + 1
     )  # nothing was taken up again

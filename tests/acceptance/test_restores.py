@@ -12,18 +12,18 @@ import pytest
 from deploy.administration import NewWorkspace
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import answers
+from tests.support.deployment import is_live
+from tests.support.restores_imports import ImportingClient, ImportScenario, importing
 from tests.support.restores_installation import (
-    HEALED_SECONDS,
+    RECOVERY_SECONDS,
     Installation,
-    counters,
-    ended,
     installed,
+    read_counters,
     submit_at_once,
+    wait_until_completed,
 )
-from tests.support.restores_record import differences
-from tests.support.restores_work import Client, Work, importing
-from tests.support.waiting import until
+from tests.support.restores_state import find_differences
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 BATCH_RECORDS = 50
@@ -53,50 +53,50 @@ def client(installation: Installation, workspace: NewWorkspace) -> Iterator[http
 
 
 @pytest.fixture
-def work(installation: Installation, workspace: NewWorkspace) -> Work:
-    return Work(installation, workspace)
+def scenario(installation: Installation, workspace: NewWorkspace) -> ImportScenario:
+    return ImportScenario(installation, workspace)
 
 
 def test_invariants_2_to_4_services_that_start_on_an_older_postgres_restore_everything(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
-    work.before_backup(client)
+    scenario.import_before_backup(client)
     copy = installation.back_up_postgres()
-    work.after_backup(client)
-    before = installation.record(workspace, work.jobs)
+    scenario.import_after_backup(client)
+    before = installation.read_state(workspace, scenario.jobs)
     installation.stop_services()
     installation.restore_postgres(copy)
-    work.add_late_board()  # rows that failed for want of it must not be created now
+    scenario.add_late_board()  # rows that failed for want of it must not be created now
     installation.start_services()
-    installation.require_healed(workspace, before)
-    until(installation.is_level)
-    work.go_on(client)
+    installation.require_recovered(workspace, before)
+    wait_until(installation.has_matching_offsets)
+    scenario.import_again(client)
 
 
 def test_invariants_2_to_4_an_older_postgres_under_running_services_is_noticed_and_heals(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
-    work.before_backup(client)
+    scenario.import_before_backup(client)
     copy = installation.back_up_postgres()
-    work.after_backup(client)
-    before = installation.record(workspace, work.jobs)
+    scenario.import_after_backup(client)
+    before = installation.read_state(workspace, scenario.jobs)
     installation.restore_postgres(copy)
-    installation.require_healed(workspace, before)
-    until(installation.is_level)
-    work.go_on(client)
+    installation.require_recovered(workspace, before)
+    wait_until(installation.has_matching_offsets)
+    scenario.import_again(client)
 
 
 def test_invariants_2_to_4_imports_go_on_while_postgres_is_replaced_by_an_older_one(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
     with importing(installation, workspace) as clients:
         wait_for_imports(clients, 5)
@@ -107,37 +107,37 @@ def test_invariants_2_to_4_imports_go_on_while_postgres_is_replaced_by_an_older_
     require_seen(installation, workspace, clients)
 
 
-def wait_for_imports(clients: list[Client], count: int) -> None:
+def wait_for_imports(clients: list[ImportingClient], count: int) -> None:
     """Waits until each client has seen so many more of its imports end."""
-    goals = [len(client.seen) + count for client in clients]
-    until(
-        lambda: all(len(one.seen) >= goal for one, goal in zip(clients, goals, strict=True)),
-        seconds=HEALED_SECONDS,
+    goals = [len(client.ended_jobs) + count for client in clients]
+    wait_until(
+        lambda: all(len(one.ended_jobs) >= goal for one, goal in zip(clients, goals, strict=True)),
+        seconds=RECOVERY_SECONDS,
     )
 
 
 def require_seen(
     installation: Installation,
     workspace: NewWorkspace,
-    clients: list[Client],
+    clients: list[ImportingClient],
 ) -> None:
     """Requires that all accepted imports end, and that those which were seen ended as seen."""
     jobs = [job_id for client in clients for job_id in client.jobs]
     assert len(set(jobs)) == len(jobs)
 
     def have_ended() -> bool:
-        record = installation.record(workspace, jobs)
+        record = installation.read_state(workspace, jobs)
         are_terminal = all(job["processed_rows"] == 40 for job in record.jobs.values())
         return not record.unanswered and are_terminal and not installation.is_replaying()
 
-    until(have_ended, seconds=HEALED_SECONDS)
-    record = installation.record(workspace, jobs)
-    seen = {job_id: job for client in clients for job_id, job in client.seen.items()}
+    wait_until(have_ended, seconds=RECOVERY_SECONDS)
+    record = installation.read_state(workspace, jobs)
+    seen = {job_id: job for client in clients for job_id, job in client.ended_jobs.items()}
     for job_id, job in seen.items():
         as_seen = {name: value for name, value in job.items() if name not in JOB_TIMES}
         assert record.jobs[job_id] == as_seen, installation.deployment.logs()
-    installation.require_single(workspace, record)
-    unknown = [job_id for client in clients for job_id in client.unknown]
+    installation.require_no_duplicates(workspace, record)
+    unknown = [job_id for client in clients for job_id in client.missing_jobs]
     print(f"{len(jobs)} imports, {len(seen)} seen to end; {len(unknown)} once unknown")
 
 
@@ -160,11 +160,11 @@ def test_invariants_2_to_4_a_backup_in_the_middle_of_imports_is_restored_without
         if is_found:
             break
     assert is_found
-    created = [counters(ended(client, job_id))[0] for job_id in jobs]
+    created = [read_counters(wait_until_completed(client, job_id))[0] for job_id in jobs]
     assert sum(created) == HALF + STRADDLING * HALF
-    before = installation.record(workspace, jobs)
+    before = installation.read_state(workspace, jobs)
     installation.restore_postgres(copy)
-    installation.require_healed(workspace, before)
+    installation.require_recovered(workspace, before)
 
 
 def interleaved(workspace: NewWorkspace, attempt: int, number: int) -> list[dict[str, Any]]:
@@ -188,20 +188,20 @@ def test_invariants_2_to_4_kills_in_the_middle_of_the_recovery_change_nothing(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
-    work.before_backup(client)
+    scenario.import_before_backup(client)
     copy = installation.back_up_postgres()
-    work.after_backup(client)
+    scenario.import_after_backup(client)
     imports = [rows_for(workspace, 500, prefix=f"large-{number % 4}") for number in range(12)]
     large = submit_at_once(client, imports)
-    assert sum(counters(ended(client, job_id))[0] for job_id in large) == 2000
-    before = installation.record(workspace, [*work.jobs, *large])
+    assert sum(read_counters(wait_until_completed(client, job_id))[0] for job_id in large) == 2000
+    before = installation.read_state(workspace, [*scenario.jobs, *large])
     installation.restore_postgres(copy)
     kill_during_replay(installation)
-    installation.require_healed(workspace, before)
-    until(installation.is_level)
-    work.go_on(client)
+    installation.require_recovered(workspace, before)
+    wait_until(installation.has_matching_offsets)
+    scenario.import_again(client)
 
 
 def kill_during_replay(installation: Installation) -> None:
@@ -210,11 +210,11 @@ def kill_during_replay(installation: Installation) -> None:
     for _ in range(KILLS):
         for name in ("publisher", "status"):
             deadline = time.monotonic() + rng.uniform(0.2, 2.0)
-            until(lambda: time.monotonic() > deadline or installation.is_replaying())  # noqa: B023
+            wait_until(lambda: time.monotonic() > deadline or installation.is_replaying())  # noqa: B023
             installation.deployment.programs[name].kill()
             installation.deployment.restart(name)
             url = installation.deployment.service_url(name)
-            installation.deployment.programs[name].wait_until(lambda: answers(url))  # noqa: B023
+            installation.deployment.programs[name].wait_until(lambda: is_live(url))  # noqa: B023
     installation.deployment.wait_until_ready()
 
 
@@ -222,14 +222,17 @@ def test_a_restore_twice_in_a_row_restores_everything(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
     """The second restore comes while the first is healed: what was replayed is lost again."""
-    work.before_backup(client)
+    scenario.import_before_backup(client)
     copy = installation.back_up_postgres()
-    work.after_backup(client)
-    before = installation.record(workspace, work.jobs)
+    scenario.import_after_backup(client)
+    before = installation.read_state(workspace, scenario.jobs)
     installation.restore_postgres(copy)
-    until(lambda: not differences(before, installation.record(workspace, work.jobs)), seconds=60)
+    wait_until(
+        lambda: not find_differences(before, installation.read_state(workspace, scenario.jobs)),
+        seconds=60,
+    )
     installation.restore_postgres(copy)
-    installation.require_healed(workspace, before)
+    installation.require_recovered(workspace, before)

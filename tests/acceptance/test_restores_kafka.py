@@ -14,19 +14,19 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.positions.rules import Refusal
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.support.deployment import answers
-from tests.support.kafka import add_partitions, delete_records, log_of
+from tests.support.deployment import is_live
+from tests.support.kafka import add_partitions, delete_records, read_offset_ranges
+from tests.support.restores_imports import ImportScenario
 from tests.support.restores_installation import (
-    KEEPERS,
+    SERVICES_WITH_POSITIONS,
     Installation,
-    counters,
-    ended,
     installed,
+    read_counters,
     submit,
     submit_at_once,
+    wait_until_completed,
 )
-from tests.support.restores_work import Work
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 READERS = ("publisher", "status")
@@ -50,66 +50,72 @@ def workspace(installation: Installation) -> NewWorkspace:
 
 @pytest.fixture
 def client(installation: Installation, workspace: NewWorkspace) -> Iterator[httpx.Client]:
-    if installation.refused():  # what a test that failed has left
-        installation.accept()
+    if installation.find_refused_positions():  # what a test that failed has left
+        installation.accept_losses()
         installation.deployment.wait_until_ready()
     with installation.client(workspace) as client:
         yield client
 
 
 @pytest.fixture
-def work(installation: Installation, workspace: NewWorkspace) -> Work:
-    return Work(installation, workspace)
+def scenario(installation: Installation, workspace: NewWorkspace) -> ImportScenario:
+    return ImportScenario(installation, workspace)
 
 
 def test_a_recreated_kafka_is_refused_until_an_operator_accepts_the_loss(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
-    work.before_backup(client)
-    work.after_backup(client)
-    before = installation.record(workspace, work.jobs)
+    scenario.import_before_backup(client)
+    scenario.import_after_backup(client)
+    before = installation.read_state(workspace, scenario.jobs)
     installation.recreate_kafka()
     refused = wait_for_refusals(installation, Refusal.OTHER_CLUSTER, expected=all_positions)
     imports = import_meanwhile(installation, workspace, client, refused)
-    installation.accept()
+    installation.accept_losses()
     installation.deployment.wait_until_ready()
-    assert sorted(counters(ended(client, one)) for one in imports) == [(0, 30, 0), (10, 20, 0)]
-    installation.require_healed(workspace, before, since=imports)
-    work.go_on(client)
+    assert sorted(read_counters(wait_until_completed(client, one)) for one in imports) == [
+        (0, 30, 0),
+        (10, 20, 0),
+    ]
+    installation.require_recovered(workspace, before, since=imports)
+    scenario.import_again(client)
 
 
 def test_a_kafka_cut_back_to_an_earlier_end_is_refused_until_an_operator_accepts_the_loss(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
-    work.before_backup(client)
+    scenario.import_before_backup(client)
     copy = installation.back_up_kafka()
-    work.after_backup(client)
-    before = installation.record(workspace, work.jobs)
+    scenario.import_after_backup(client)
+    before = installation.read_state(workspace, scenario.jobs)
     installation.restore_kafka(copy)
     refused = wait_for_refusals(installation, Refusal.BEYOND_END, expected=positions_beyond_the_end)
     imports = import_meanwhile(installation, workspace, client, refused)
-    installation.accept()
+    installation.accept_losses()
     installation.deployment.wait_until_ready()
-    assert sorted(counters(ended(client, one)) for one in imports) == [(0, 30, 0), (10, 20, 0)]
-    installation.require_healed(workspace, before, since=imports)
-    work.go_on(client)
+    assert sorted(read_counters(wait_until_completed(client, one)) for one in imports) == [
+        (0, 30, 0),
+        (10, 20, 0),
+    ]
+    installation.require_recovered(workspace, before, since=imports)
+    scenario.import_again(client)
 
 
 def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_accepts_the_loss(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
-    work.before_backup(client)
-    work.after_backup(client)
-    before = installation.record(workspace, work.jobs)
+    scenario.import_before_backup(client)
+    scenario.import_after_backup(client)
+    before = installation.read_state(workspace, scenario.jobs)
     for name in READERS:
         installation.deployment.programs[name].terminate()
     submit_at_once(
@@ -124,46 +130,49 @@ def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_acce
     for name in READERS:
         installation.deployment.restart(name)
         url = installation.deployment.service_url(name)
-        installation.deployment.programs[name].wait_until(lambda: answers(url))  # noqa: B023
+        installation.deployment.programs[name].wait_until(lambda: is_live(url))  # noqa: B023
     refused = wait_for_refusals(
         installation,
         Refusal.BEFORE_BEGIN,
         expected=positions_before_the_begin,
     )
     imports = import_meanwhile(installation, workspace, client, refused)
-    installation.accept()
+    installation.accept_losses()
     installation.deployment.wait_until_ready()
-    assert sorted(counters(ended(client, one)) for one in imports) == [(0, 30, 0), (10, 20, 0)]
-    installation.require_healed(workspace, before, since=imports)
-    work.go_on(client)
+    assert sorted(read_counters(wait_until_completed(client, one)) for one in imports) == [
+        (0, 30, 0),
+        (10, 20, 0),
+    ]
+    installation.require_recovered(workspace, before, since=imports)
+    scenario.import_again(client)
 
 
 def test_with_kafka_and_postgres_lost_what_the_backup_holds_stands_and_work_goes_on(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    work: Work,
+    scenario: ImportScenario,
 ) -> None:
-    work.before_backup(client)
-    before = installation.record(workspace, work.jobs)
+    scenario.import_before_backup(client)
+    before = installation.read_state(workspace, scenario.jobs)
     copy = installation.back_up_postgres()
-    work.after_backup(client)
+    scenario.import_after_backup(client)
     installation.stop_services()
     installation.recreate_kafka()
     installation.restore_postgres(copy)
     for name in installation.deployment.programs:
         installation.deployment.restart(name)
     installation.deployment.programs["gateway"].wait_until(
-        lambda: answers(installation.deployment.service_url("ingest")),
+        lambda: is_live(installation.deployment.service_url("ingest")),
     )
     wait_for_refusals(installation, Refusal.OTHER_CLUSTER, expected=all_positions)
-    installation.accept()
+    installation.accept_losses()
     installation.deployment.wait_until_ready()
-    installation.require_healed(workspace, before)
+    installation.require_recovered(workspace, before)
     again = submit(client, rows_for(workspace, 40, prefix="early"))
-    assert counters(ended(client, again)) == (0, 40, 0)
+    assert read_counters(wait_until_completed(client, again)) == (0, 40, 0)
     new = submit(client, rows_for(workspace, 20, prefix="shared-0"))
-    assert counters(ended(client, new)) == (20, 0, 0)
+    assert read_counters(wait_until_completed(client, new)) == (20, 0, 0)
 
 
 def test_more_partitions_are_read_from_their_beginning(
@@ -184,20 +193,24 @@ def test_more_partitions_are_read_from_their_beginning(
 
     def are_used() -> bool:
         jobs.append(submit(client, rows_for(workspace, 5, prefix=f"more-{len(jobs)}")))
-        ends = asyncio.run(log_of(kafka, imports))
+        ends = asyncio.run(read_offset_ranges(kafka, imports))
         return all(ends[TopicPartition(imports, number)].end > 0 for number in (6, 7, 8))
 
-    until(are_used)
+    wait_until(are_used)
     for name in READERS:  # which have not looked for partitions meanwhile
         installation.deployment.programs[name].terminate()
         installation.deployment.restart(name)
     installation.deployment.wait_until_ready()
-    assert [counters(ended(client, job_id)) for job_id in jobs] == [(5, 0, 0)] * len(jobs)
+    assert [read_counters(wait_until_completed(client, job_id)) for job_id in jobs] == [
+        (5, 0, 0)
+    ] * len(jobs)
     for name in READERS:
-        numbers = {one.partition for one in installation.positions(name) if one.topic == imports}
+        numbers = {
+            one.partition for one in installation.read_positions(name) if one.topic == imports
+        }
         assert numbers == set(range(9))
-    until(installation.is_level)
-    installation.require_single(workspace, installation.record(workspace, jobs))
+    wait_until(installation.has_matching_offsets)
+    installation.require_no_duplicates(workspace, installation.read_state(workspace, jobs))
 
 
 def topic(installation: Installation, name: TopicName) -> str:
@@ -218,11 +231,11 @@ def wait_for_refusals(
 
     def are_refused() -> bool:
         refused.clear()
-        refused.update(installation.refused())
+        refused.update(installation.find_refused_positions())
         return refused.keys() >= partitions
 
     with suppress(AssertionError):  # the comparison says more
-        until(are_refused, seconds=60)
+        wait_until(are_refused, seconds=60)
     assert refused == dict.fromkeys(partitions, refusal)
     for service in {service for service, _ in partitions}:
         require_not_ready(
@@ -242,13 +255,13 @@ def require_not_ready(
     """Waits until readiness names each partition and the command."""
 
     def says_so() -> bool:
-        answer = installation.readiness(service)
+        answer = installation.get_readiness(service)
         names = [f"{one.topic}/{one.partition}" for one in partitions]
         return answer.status_code == 503 and all(
             name in answer.text for name in [*names, "pinflow recover"]
         )
 
-    until(says_so)
+    wait_until(says_so)
 
 
 def import_meanwhile(
@@ -260,18 +273,18 @@ def import_meanwhile(
     """Imports known keys and new ones, and requires that no refused partition is consumed."""
     known = rows_for(workspace, 20, prefix="early")
     rows = [*known, *rows_for(workspace, 10, prefix="meanwhile")]
-    before = {one: installation.positions(one) for one in KEEPERS}
+    before = {one: installation.read_positions(one) for one in SERVICES_WITH_POSITIONS}
     jobs = [submit_until_accepted(client, rows) for _ in range(2)]
     deadline = time.monotonic() + 5  # as long as two looks take
 
     def has_passed() -> bool:
-        assert installation.refused() == refused
+        assert installation.find_refused_positions() == refused
         for service, partition in refused:
-            position = installation.positions(service)[partition]
+            position = installation.read_positions(service)[partition]
             assert position.next_offset == before[service][partition].next_offset
         return time.monotonic() > deadline
 
-    until(has_passed)
+    wait_until(has_passed)
     return jobs
 
 
@@ -279,8 +292,8 @@ def all_positions(installation: Installation) -> set[tuple[str, TopicPartition]]
     """Returns those of consumer groups: the publisher's in outcomes is moved to the new cluster."""
     return {
         (service, one)
-        for service in KEEPERS
-        for one in installation.positions(service)
+        for service in SERVICES_WITH_POSITIONS
+        for one in installation.read_positions(service)
         if service != "publisher" or one.topic == topic(installation, TopicName.IMPORTS)
     }
 
@@ -290,7 +303,7 @@ def positions_beyond_the_end(installation: Installation) -> set[tuple[str, Topic
     return {
         (service, one)
         for service, one in all_positions(installation)
-        if installation.positions(service)[one].next_offset > log_at(installation, one)[1]
+        if installation.read_positions(service)[one].next_offset > log_at(installation, one)[1]
     }
 
 
@@ -299,10 +312,10 @@ def positions_before_the_begin(installation: Installation) -> set[tuple[str, Top
     return {
         (service, one)
         for service, one in all_positions(installation)
-        if installation.positions(service)[one].next_offset < log_at(installation, one)[0]
+        if installation.read_positions(service)[one].next_offset < log_at(installation, one)[0]
     }
 
 
 def log_at(installation: Installation, partition: TopicPartition) -> tuple[int, int]:
     kafka = installation.settings.kafka_bootstrap_servers
-    return asyncio.run(log_of(kafka, partition.topic))[partition]
+    return asyncio.run(read_offset_ranges(kafka, partition.topic))[partition]

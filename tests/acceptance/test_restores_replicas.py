@@ -6,9 +6,9 @@ import pytest
 
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.test_restores import require_seen, wait_for_imports
+from tests.support.restores_imports import ImportScenario, importing
 from tests.support.restores_installation import Installation, installed
-from tests.support.restores_work import Work, importing
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -23,16 +23,16 @@ def test_invariants_2_to_4_two_publishers_over_an_older_postgres_restore_everyth
     installation: Installation,
 ) -> None:
     workspace = new_workspace(installation.database_url)
-    work = Work(installation, workspace)
+    scenario = ImportScenario(installation, workspace)
     with installation.client(workspace) as client:
-        work.before_backup(client)
+        scenario.import_before_backup(client)
         copy = installation.back_up_postgres()
-        work.after_backup(client)
-        before = installation.record(workspace, work.jobs)
+        scenario.import_after_backup(client)
+        before = installation.read_state(workspace, scenario.jobs)
         installation.restore_postgres(copy)
-        installation.require_healed(workspace, before)
-        until(installation.is_level)
-        work.go_on(client)
+        installation.require_recovered(workspace, before)
+        wait_until(installation.has_matching_offsets)
+        scenario.import_again(client)
 
 
 def test_invariants_2_to_4_two_publishers_go_on_while_postgres_is_replaced_by_an_older_one(

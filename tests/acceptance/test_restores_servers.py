@@ -14,9 +14,9 @@ from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 from tests.support.infrastructure import kafka_server, postgres_server
-from tests.support.kafka import cluster_id_of, records_of
+from tests.support.kafka import read_cluster_id, read_records
 from tests.support.restores import recreate, restore, snapshot
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 
 def test_a_restored_postgres_has_what_was_committed_before_the_snapshot(tmp_path: Path) -> None:
@@ -24,11 +24,11 @@ def test_a_restored_postgres_has_what_was_committed_before_the_snapshot(tmp_path
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             connection.execute("create table entries (number bigint)")
         with writing(postgres.url) as written:
-            until(lambda: len(written) > 100)
+            wait_until(lambda: len(written) > 100)
             before = len(written)
             copy = snapshot(program)
             after = len(written)
-            until(lambda: len(written) > after + 100)
+            wait_until(lambda: len(written) > after + 100)
         for _ in range(2):  # the copy can be used again
             restore(program, copy)
             program.wait_until(postgres.is_ready)
@@ -36,7 +36,7 @@ def test_a_restored_postgres_has_what_was_committed_before_the_snapshot(tmp_path
             assert found == list(range(len(found)))
             assert before <= len(found) <= after + 1
             with writing(postgres.url, first=len(found)) as written_since:
-                until(lambda: len(written_since) > 10)
+                wait_until(lambda: len(written_since) > 10)
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
     written: list[int] = []
     stopping = threading.Event()
 
-    def work() -> None:
+    def scenario() -> None:
         with (
             suppress(psycopg.OperationalError),
             psycopg.connect(url, autocommit=True) as connection,
@@ -54,7 +54,7 @@ def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
                 connection.execute("insert into entries values (%s)", (first + len(written),))
                 written.append(first + len(written))
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=scenario)
     thread.start()
     try:
         yield written
@@ -75,18 +75,18 @@ def test_a_restored_kafka_ends_where_it_did_and_a_recreated_one_is_another_clust
         settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix="t")
         asyncio.run(create_topics(settings))
         asyncio.run(produce(settings, b"before"))
-        cluster_id = asyncio.run(cluster_id_of(settings.kafka_bootstrap_servers))
+        cluster_id = asyncio.run(read_cluster_id(settings.kafka_bootstrap_servers))
         copy = snapshot(program)
         asyncio.run(produce(settings, b"after"))
         restore(program, copy)
         program.wait_until(lambda: asyncio.run(kafka.is_ready()))
         assert asyncio.run(values_of(settings)) == [b"before"]
-        assert asyncio.run(cluster_id_of(settings.kafka_bootstrap_servers)) == cluster_id
+        assert asyncio.run(read_cluster_id(settings.kafka_bootstrap_servers)) == cluster_id
         recreate(program, kafka)
         program.wait_until(lambda: asyncio.run(kafka.is_ready()))
         asyncio.run(create_topics(settings))
         assert asyncio.run(values_of(settings)) == []
-        assert asyncio.run(cluster_id_of(settings.kafka_bootstrap_servers)) != cluster_id
+        assert asyncio.run(read_cluster_id(settings.kafka_bootstrap_servers)) != cluster_id
 
 
 async def produce(settings: KafkaSettings, value: bytes) -> None:
@@ -100,7 +100,7 @@ async def produce(settings: KafkaSettings, value: bytes) -> None:
 
 
 async def values_of(settings: KafkaSettings) -> list[bytes | None]:
-    records = await records_of(
+    records = await read_records(
         settings.kafka_bootstrap_servers,
         settings.topic_prefix,
         TopicName.OUTCOMES,

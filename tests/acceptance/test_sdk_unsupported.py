@@ -12,7 +12,7 @@ from pinbridge_sdk.errors import APIError
 from services.status.unsupported import AREAS
 from tests.contract.compatibility import SDK, UNSUPPORTED
 from tests.support.deployment import Deployment
-from tests.support.sdk import placeholders_for
+from tests.support.sdk import build_placeholders
 
 LARGE = 20 * 1024 * 1024
 
@@ -29,7 +29,7 @@ async def test_what_is_left_out_says_so_to_the_client(
         for client in (sdk, nobody):
             call = getattr(getattr(client, group), name)
             with pytest.raises(APIError) as refused:
-                await call(**placeholders_for(call))
+                await call(**build_placeholders(call))
             assert (method, refused.value.status_code, refused.value.code) == (
                 method,
                 501,

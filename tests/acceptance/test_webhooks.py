@@ -20,8 +20,8 @@ from tests.acceptance.conftest import deployed_afresh
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
-from tests.support.receivers import OK, Received, Receiver, Reply, receiving
-from tests.support.waiting import until
+from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving
+from tests.support.waiting import wait_until
 
 SECRET = "a secret of the tests"  # pragma: allowlist secret
 EVENTS = ["pin.published", "import.completed"]
@@ -52,7 +52,7 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-def is_genuine(received: Received) -> bool:
+def is_genuine(received: ReceivedRequest) -> bool:
     """As PinBridge documents it for receivers: createHmac('sha256',
     secret).update(rawBody).digest('hex').
     """
@@ -61,7 +61,9 @@ def is_genuine(received: Received) -> bool:
 
 
 def keys_of(receiver: Receiver) -> list[str]:
-    return [one.document["data"]["idempotency_key"] for one in receiver.seen("pin.published")]
+    return [
+        one.document["data"]["idempotency_key"] for one in receiver.find_requests("pin.published")
+    ]
 
 
 def test_the_sdk_makes_a_webhook_and_an_import_is_told(
@@ -75,10 +77,10 @@ def test_the_sdk_makes_a_webhook_and_an_import_is_told(
         True,
     )
     job = sdk.pins.import_json(rows_for(workspace, 20, prefix="told"))
-    until(lambda: len(receiver.seen()) == 21)
+    wait_until(lambda: len(receiver.find_requests()) == 21)
     assert all(map(is_genuine, receiver.requests))
     assert sorted(keys_of(receiver)) == sorted(f"told-{number}" for number in range(1, 21))
-    (ended,) = receiver.seen("import.completed")
+    (ended,) = receiver.find_requests("import.completed")
     assert ended.document["data"]["job_id"] == str(job.id)
     assert ended.document["data"]["created_rows"] == 20
 
@@ -119,7 +121,7 @@ def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
     """
     rows, held = 120, threading.Event()
 
-    def slowly(_: Received) -> Reply:
+    def slowly(_: ReceivedRequest) -> Reply:
         held.wait(0.05)
         return OK
 
@@ -127,15 +129,15 @@ def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
     sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
     sdk.pins.import_json(rows_for(workspace, rows, prefix="killed"))
     for kills in range(1, 4):
-        until(lambda: len(receiver.seen()) >= 20 * kills)  # noqa: B023 - in this turn
+        wait_until(lambda: len(receiver.find_requests()) >= 20 * kills)  # noqa: B023 - in this turn
         pinflow.programs["webhooks"].kill()
         pinflow.restart("webhooks")
-    until(
+    wait_until(
         lambda: set(keys_of(receiver)) == {f"killed-{number}" for number in range(1, rows + 1)},
         seconds=60,
     )
-    until(lambda: receiver.seen("import.completed"))
-    print(f"{len(receiver.seen())} requests for {rows + 1} deliveries")
+    wait_until(lambda: receiver.find_requests("import.completed"))
+    print(f"{len(receiver.find_requests())} requests for {rows + 1} deliveries")
     pinflow.wait_until_ready()
 
 
@@ -146,7 +148,7 @@ def test_imports_go_on_while_nobody_delivers_and_are_told_later(
     pinflow.programs["webhooks"].kill()
     try:
         job = sdk.pins.import_json(rows_for(workspace, 5, prefix="later"))
-        until(lambda: asyncio.run(_ended(pinflow, workspace, str(job.id))))
+        wait_until(lambda: asyncio.run(_ended(pinflow, workspace, str(job.id))))
         readiness = httpx.get(f"{pinflow.base_url}/readyz", trust_env=False)
         assert (readiness.status_code, readiness.json()["status"]) == (
             200,
@@ -156,7 +158,7 @@ def test_imports_go_on_while_nobody_delivers_and_are_told_later(
     finally:
         pinflow.restart("webhooks")
         pinflow.wait_until_ready()
-    until(lambda: len(receiver.seen()) == 6)
+    wait_until(lambda: len(receiver.find_requests()) == 6)
 
 
 async def _ended(pinflow: Deployment, workspace: NewWorkspace, job_id: str) -> bool:

@@ -14,7 +14,7 @@ from pinbridge_sdk import PinbridgeClient
 from deploy.generate.files import ROOT
 from deploy.generate.openapi import build_document
 from services.status.unsupported import AREAS, Area
-from tests.support.sdk import Operation, operations_of
+from tests.support.sdk import Operation, read_operations
 
 DOCUMENT = ROOT / "docs" / "reference" / "compatibility.md"
 ACCEPTANCE = ROOT / "tests" / "acceptance"
@@ -39,14 +39,14 @@ These operations answer 501 `not_supported`. Their message is the sentence in th
 {unsupported}
 """
 
-SDK = operations_of(PinbridgeClient)
+SDK = read_operations(PinbridgeClient)
 SUPPORTED = {
-    Operation.of(method, path)
+    Operation.from_route(method, path)
     for path, operations in build_document()["paths"].items()
     for method in operations
 }
 UNSUPPORTED = {
-    Operation.of(*operation.split(" ")) for area in AREAS for operation in area.operations
+    Operation.from_route(*operation.split(" ")) for area in AREAS for operation in area.operations
 }
 
 

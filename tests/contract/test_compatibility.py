@@ -12,7 +12,7 @@ from tests.contract.compatibility import (
     find_named_tests,
     find_tests_by_method,
 )
-from tests.support.sdk import operations_of
+from tests.support.sdk import read_operations
 
 
 def test_every_method_of_the_client_is_supported_or_answers_501() -> None:
@@ -30,7 +30,7 @@ def test_every_unsupported_operation_is_one_of_the_client() -> None:
 
 
 def test_the_asynchronous_client_calls_the_same_operations() -> None:
-    assert operations_of(AsyncPinbridgeClient) == SDK
+    assert read_operations(AsyncPinbridgeClient) == SDK
 
 
 def test_every_supported_method_is_called_by_a_test() -> None:

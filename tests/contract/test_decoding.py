@@ -33,7 +33,13 @@ from shared.contract.events import (
 from shared.contract.wire import WireStruct, encode
 from tests.contract import pydantic_events
 from tests.contract.wire import OMIT_NULLS, PAIRS, Pair, outcome, pair, require_same
-from tests.support.factories import NOON, created, failed, import_accepted, row_accepted
+from tests.support.factories import (
+    NOON,
+    created_result,
+    failed_result,
+    import_accepted,
+    row_accepted,
+)
 
 IDS: dict[str, Any] = {"job_id": uuid4(), "workspace_id": uuid4()}
 PIN: dict[str, Any] = {
@@ -57,7 +63,7 @@ EXAMPLES: list[WireStruct] = [
         image_url=None,
         cover_image_asset_id=str(uuid4()),
     ),
-    RowsSettled(**IDS, results=[created(), EXISTING, failed(2, errors=[FAULT])]),
+    RowsSettled(**IDS, results=[created_result(), EXISTING, failed_result(2, errors=[FAULT])]),
     import_accepted(),
     import_accepted(
         batch_records=7,

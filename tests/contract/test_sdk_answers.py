@@ -18,7 +18,7 @@ from tests.support.sdk import Operation
 
 DOCUMENT = build_document()
 OPERATIONS = {
-    Operation.of(method, path): (f"{method.upper()} {path}", described)
+    Operation.from_route(method, path): (f"{method.upper()} {path}", described)
     for path, operations in DOCUMENT["paths"].items()
     for method, described in operations.items()
 }

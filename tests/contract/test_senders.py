@@ -10,7 +10,7 @@ from shared.kafka.producer import RecordProducer, RecordSender
 from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 from tests.support.fakes import MemorySender
-from tests.support.kafka import records_of
+from tests.support.kafka import read_records
 
 ReadRecords = Callable[[], Awaitable[list[Record]]]
 
@@ -30,7 +30,7 @@ async def sender(
         return
 
     async def in_kafka() -> list[Record]:
-        records = await records_of(kafka, topic_prefix, TopicName.OUTCOMES)
+        records = await read_records(kafka, topic_prefix, TopicName.OUTCOMES)
         return [Record(record.key, record.value or b"", list(record.headers)) for record in records]
 
     producer = RecordProducer(KafkaSettings(kafka_bootstrap_servers=kafka), client_id="contract")

@@ -21,7 +21,7 @@ from shared.kafka.producer import RecordProducer, RecordSender
 from shared.kafka.records import Record
 from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.settings import ServiceSettings
-from tests.support.kafka import records_of
+from tests.support.kafka import read_records
 
 TOPIC = TopicName.OUTCOMES
 
@@ -59,7 +59,7 @@ def _is_poison(record: "ConsumerRecord[bytes, bytes]") -> bool:
     return (record.value or b"").startswith(b"poison")
 
 
-def subscription_of(
+def build_subscription(
     name: str = "unit",
     *topics: TopicName,
     has_positions: bool = False,
@@ -97,7 +97,7 @@ async def consuming(
     preparation: Preparation | None = None,
 ) -> AsyncIterator[BatchConsumer]:
     consumer = BatchConsumer(
-        subscription_of(
+        build_subscription(
             name,
             *topics,
             record_filter=record_filter,
@@ -135,16 +135,16 @@ async def produce(
     await producer.send(TopicNames(settings.topic_prefix)[topic], records)
 
 
-def some(prefix: str, count: int = 60) -> list[bytes]:
+def make_values(prefix: str, count: int = 60) -> list[bytes]:
     return [f"{prefix}-{number}".encode() for number in range(count)]
 
 
-def of(prefix: str, values: Sequence[bytes]) -> list[bytes]:
+def select_by_prefix(prefix: str, values: Sequence[bytes]) -> list[bytes]:
     """The topic is shared by the module's tests: only those of one."""
     return [value for value in values if value.startswith(prefix.encode())]
 
 
-async def letters_of(settings: ServiceSettings) -> list["ConsumerRecord[bytes, bytes]"]:
-    return await records_of(
+async def read_dead_letters(settings: ServiceSettings) -> list["ConsumerRecord[bytes, bytes]"]:
+    return await read_records(
         settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.DEAD_LETTERS
     )

@@ -16,7 +16,7 @@ from deploy.local.ports import choose
 from deploy.local.programs import Program, service_program
 from deploy.services import CHECKED_SERVICES, SERVICES
 from tests.support.infrastructure import with_role
-from tests.support.ports import SERVICES_APART, SERVICES_FROM
+from tests.support.ports import FIRST_SERVICE_PORT, PORTS_PER_SERVICE
 from tests.support.processes import RunningProgram
 
 
@@ -57,7 +57,7 @@ class Deployment:
             if name != "gateway" and program.is_alive:
                 program.wait_until(partial(is_ready, self.service_url(name)))
 
-    def replicas_of(self, service: str) -> list[str]:
+    def replica_names(self, service: str) -> list[str]:
         """Their names, the first one's first."""
         return [name for name in self.programs if name.partition("-")[0] == service]
 
@@ -90,13 +90,13 @@ def deployed(
     `variables` are further settings of the services and the gateway, without the prefix PINFLOW_.
     """
     wanted = {
-        named(name, replica): _first_port(name) + replica
+        replica_name(name, replica): _first_port(name) + replica
         for name in SERVICES
         for replica in range(replicas)
     }
     ports = choose({**wanted, "gateway": _first_port("gateway")})
     addresses = {
-        name: [f"127.0.0.1:{ports[named(name, replica)]}" for replica in range(replicas)]
+        name: [f"127.0.0.1:{ports[replica_name(name, replica)]}" for replica in range(replicas)]
         for name in SERVICES
     }
     base_url = f"http://127.0.0.1:{ports['gateway']}"
@@ -120,7 +120,7 @@ def deployed(
         programs += [
             first,
             *(
-                another(first, replica, ports[named(name, replica)])
+                program_for_replica(first, replica, ports[replica_name(name, replica)])
                 for replica in range(1, replicas)
             ),
         ]
@@ -142,21 +142,23 @@ def deployed(
         deployment.close()
 
 
-def named(service: str, replica: int) -> str:
+def replica_name(service: str, replica: int) -> str:
     return f"{service}-{replica}" if replica else service
 
 
-def another(first: Program, replica: int, port: int) -> Program:
+def program_for_replica(first: Program, replica: int, port: int) -> Program:
     """Another replica of the service."""
     own = {"PINFLOW_REPLICA": str(replica), "PINFLOW_PORT": str(port)}
-    return replace(first, name=named(first.name, replica), environment={**first.environment, **own})
+    return replace(
+        first, name=replica_name(first.name, replica), environment={**first.environment, **own}
+    )
 
 
 def _first_port(name: str) -> int:
-    return SERVICES_FROM + SERVICES_APART * (*SERVICES, "gateway").index(name)
+    return FIRST_SERVICE_PORT + PORTS_PER_SERVICE * (*SERVICES, "gateway").index(name)
 
 
-def job_of(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[str, Any]:
+def wait_for_job(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[str, Any]:
     """The job, once it has ended or `wait` seconds have passed."""
     answer = client.get(f"/v1/pins/imports/{job_id}", headers={"Prefer": f"wait={wait}"})
     answer.raise_for_status()
@@ -171,7 +173,7 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def answers(url: str) -> bool:
+def is_live(url: str) -> bool:
     """Whether a service's process takes requests; not whether all it needs is there."""
     try:
         return httpx.get(f"{url}/healthz", timeout=1, trust_env=False).is_success

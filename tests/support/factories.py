@@ -19,7 +19,7 @@ BOARD = "board-1"
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def submitted(**fields: Any) -> dict[str, Any]:
+def submitted_row(**fields: Any) -> dict[str, Any]:
     """One row as a client sends it; a field given as None is left out."""
     row = {
         "account_id": str(ACCOUNT),
@@ -42,7 +42,7 @@ def row_accepted(
     accepted_at: datetime = NOON,
     **fields: Any,
 ) -> RowAccepted:
-    submission = PinSubmission.model_validate(submitted(**fields))
+    submission = PinSubmission.model_validate(submitted_row(**fields))
     return RowAccepted(
         kind="r",
         job_id=job_id or uuid4(),
@@ -71,13 +71,13 @@ def import_accepted(
     )
 
 
-def created(row_number: int = 1, **fields: Any) -> RowResult:
+def created_result(row_number: int = 1, **fields: Any) -> RowResult:
     return RowResult(
         row_number=row_number, status=RowStatus.CREATED, **{"pin_id": uuid4(), **fields}
     )
 
 
-def failed(row_number: int = 1, **fields: Any) -> RowResult:
+def failed_result(row_number: int = 1, **fields: Any) -> RowResult:
     why = {"error_code": "validation_error", "error_message": "title: Field required"}
     return RowResult(row_number=row_number, status=RowStatus.FAILED, **{**why, **fields})
 

@@ -15,28 +15,28 @@ from shared.contract.import_records import kind_prefix
 from tests.support.events import parse_event
 
 
-def values_of(values: Iterable[bytes | None], kind: RecordKind) -> list[bytes]:
+def select_values(values: Iterable[bytes | None], kind: RecordKind) -> list[bytes]:
     """Returns the values of one kind, in order."""
     return [value for value in values if value and value.startswith(kind_prefix(kind))]
 
 
-def of_kind(batch: ImportBatch, kind: RecordKind) -> list[bytes]:
+def read_values(batch: ImportBatch, kind: RecordKind) -> list[bytes]:
     """Returns the batch's values of one kind, in order."""
-    return values_of((record.value for record in batch.records), kind)
+    return select_values((record.value for record in batch.records), kind)
 
 
-def import_of(batch: ImportBatch) -> ImportAccepted | ImportRejected:
+def read_import(batch: ImportBatch) -> ImportAccepted | ImportRejected:
     """Returns the event that says what was accepted or rejected."""
-    (value,) = of_kind(batch, RecordKind.IMPORT)
+    (value,) = read_values(batch, RecordKind.IMPORT)
     return decode_import(value)
 
 
-def rows_of(batch: ImportBatch) -> list[RowAccepted]:
+def read_rows(batch: ImportBatch) -> list[RowAccepted]:
     """Returns the valid rows."""
-    return [parse_event(RowAccepted, value) for value in of_kind(batch, RecordKind.ROW)]
+    return [parse_event(RowAccepted, value) for value in read_values(batch, RecordKind.ROW)]
 
 
-def results_of(batch: ImportBatch) -> RowsSettled | None:
+def read_results(batch: ImportBatch) -> RowsSettled | None:
     """Returns the results of the rows that failed validation, if there are any."""
-    values = of_kind(batch, RecordKind.RESULTS)
+    values = read_values(batch, RecordKind.RESULTS)
     return parse_event(RowsSettled, values[0]) if values else None

@@ -27,9 +27,9 @@ from tests.support.proxied_kafka import with_proxies
 
 TEMPLATE = "pinflow_test_template"
 ROLE_PASSWORD = "for-tests-only"  # pragma: allowlist secret
-QUICK_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+FAST_JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Throughput is not what tests measure."""
-FAST = {"fsync": "off", "shared_buffers": "128MB"}
+FAST_POSTGRES_SETTINGS = {"fsync": "off", "shared_buffers": "128MB"}
 """A killed Postgres process loses nothing without fsync; only a machine that loses power would."""
 
 
@@ -41,7 +41,7 @@ class Servers:
 
 
 @contextmanager
-def servers(directory: Path) -> Iterator[Servers]:
+def running_servers(directory: Path) -> Iterator[Servers]:
     """Those that the environment names; else containers, if PINFLOW_TEST_INFRA is `docker`; else
     the local stack's.
     """
@@ -67,7 +67,7 @@ def servers(directory: Path) -> Iterator[Servers]:
 
 @contextmanager
 def kafka_server(
-    directory: Path, jvm_options: tuple[str, ...] = QUICK_START
+    directory: Path, jvm_options: tuple[str, ...] = FAST_JVM_OPTIONS
 ) -> Iterator[tuple[KafkaCluster, RunningProgram]]:
     """A broker of the caller's own, ready."""
     with kafka_cluster(directory, brokers=1, jvm_options=jvm_options) as (kafka, (broker,)):
@@ -79,7 +79,7 @@ def kafka_cluster(
     directory: Path,
     *,
     brokers: int = 3,
-    jvm_options: tuple[str, ...] = QUICK_START,
+    jvm_options: tuple[str, ...] = FAST_JVM_OPTIONS,
     proxy_ports: Sequence[int] = (),
 ) -> Iterator[tuple[KafkaCluster, list[RunningProgram]]]:
     """Brokers of the caller's own, ready; a program for each, in the order of the nodes.
@@ -112,7 +112,7 @@ def kafka_cluster(
 
 @contextmanager
 def postgres_server(
-    directory: Path, settings: Mapping[str, str] = FAST
+    directory: Path, settings: Mapping[str, str] = FAST_POSTGRES_SETTINGS
 ) -> Iterator[tuple[Postgres, RunningProgram]]:
     """A Postgres of the caller's own, ready."""
     port = choose({"postgres": ports.POSTGRES})["postgres"]

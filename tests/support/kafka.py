@@ -46,17 +46,19 @@ async def reader(
         await consumer.stop()
 
 
-async def records_of(
+async def read_records(
     kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
 ) -> list["ConsumerRecord[bytes, bytes]"]:
     """Every record that stands on the topic now, partition by partition in order."""
     return [
         record
-        async for record in stream_of(kafka, topic_prefix, name, isolation_level=isolation_level)
+        async for record in stream_records(
+            kafka, topic_prefix, name, isolation_level=isolation_level
+        )
     ]
 
 
-async def stream_of(
+async def stream_records(
     kafka: str,
     topic_prefix: str,
     name: TopicName,
@@ -83,7 +85,7 @@ async def stream_of(
                     yield record
 
 
-async def all_in_sync(kafka: str) -> bool:
+async def are_replicas_in_sync(kafka: str) -> bool:
     """Every replica of every partition is: another broker may go now.
 
     One that is registered again still has to catch up.
@@ -103,38 +105,41 @@ async def all_in_sync(kafka: str) -> bool:
     )
 
 
-async def cluster_id_of(kafka: str) -> str:
+async def read_cluster_id(kafka: str) -> str:
     """Returns the cluster's id."""
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
-async def committed_of(kafka: str, group: str) -> dict[TopicPartition, int]:
+async def read_committed_offsets(kafka: str, group: str) -> dict[TopicPartition, int]:
     """Returns the group's committed offsets."""
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         offsets = await admin.list_consumer_group_offsets(group)
     return {partition: found.offset for partition, found in offsets.items()}
 
 
-class Log(NamedTuple):
+class OffsetRange(NamedTuple):
     """The first offset that is still there, and the one behind the last record."""
 
     begin: int
     end: int
 
 
-async def log_of(kafka: str, topic: str) -> dict[TopicPartition, Log]:
+async def read_offset_ranges(kafka: str, topic: str) -> dict[TopicPartition, OffsetRange]:
     """Returns where each partition of the topic begins and ends."""
     async with reader(kafka, topic, isolation_level="read_uncommitted") as consumer:
         partitions = consumer.assignment()
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
-    return {one: Log(begins[one], ends[one]) for one in partitions}
+    return {one: OffsetRange(begins[one], ends[one]) for one in partitions}
 
 
 async def delete_records(kafka: str, topic: str) -> None:
     """Deletes all records of the topic that are there now, as retention does."""
-    ends = {one: RecordsToDelete(log.end) for one, log in (await log_of(kafka, topic)).items()}
+    ends = {
+        one: RecordsToDelete(log.end)
+        for one, log in (await read_offset_ranges(kafka, topic)).items()
+    }
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         await admin.delete_records(ends)
 
@@ -145,7 +150,7 @@ async def add_partitions(kafka: str, topic: str, total: int) -> None:
         await admin.create_partitions({topic: NewPartitions(total)})
 
 
-class Member(NamedTuple):
+class GroupMember(NamedTuple):
     """Of a consumer group, with how many partitions of each topic it has.
 
     Those of one process have the same `client`.
@@ -155,7 +160,7 @@ class Member(NamedTuple):
     partitions: Counter[str]
 
 
-async def members_of(kafka: str, group: str) -> list[Member]:
+async def read_group_members(kafka: str, group: str) -> list[GroupMember]:
     """As the group's coordinator tells; none while the group is being rebalanced."""
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         (answer,) = await admin.describe_consumer_groups([group])
@@ -166,7 +171,9 @@ async def members_of(kafka: str, group: str) -> list[Member]:
         ConsumerProtocolMemberAssignment.decode(assignment) for *_, assignment in members
     ]
     shares = [Counter(partition.topic for partition in one.partitions()) for one in assignments]
-    return [Member(client, share) for (_, client, *_), share in zip(members, shares, strict=True)]
+    return [
+        GroupMember(client, share) for (_, client, *_), share in zip(members, shares, strict=True)
+    ]
 
 
 async def delete_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> None:

@@ -18,28 +18,28 @@ from shared.runtime.settings import ListSettings
 _NEXT = re.compile(r'<(?P<url>[^>]*)>; rel="next"')
 
 
-def principal(workspace_id: UUID, account_ids: frozenset[UUID] | None = None) -> Principal:
+def build_principal(workspace_id: UUID, account_ids: frozenset[UUID] | None = None) -> Principal:
     return Principal(workspace_id, uuid4(), frozenset(), account_ids)
 
 
-async def listed(database: Database, workspace_id: UUID, **asked: Any) -> Page:
+async def list_imports(database: Database, workspace_id: UUID, **asked: Any) -> Page:
     """The workspace's imports."""
     lists = ImportLists(Paginator(database, ListSettings()))
     return await lists.list_imports(
-        principal(workspace_id), ImportFilters(**{"limit": 200, **asked})
+        build_principal(workspace_id), ImportFilters(**{"limit": 200, **asked})
     )
 
 
-def next_url(answer: httpx.Response) -> str | None:
+def read_next_url(answer: httpx.Response) -> str | None:
     link = _NEXT.fullmatch(answer.headers.get("link", ""))
     return link["url"] if link else None
 
 
-def query_of(url: str) -> dict[str, str]:
+def parse_query(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(url).query))
 
 
-async def pages(
+async def read_pages(
     http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
 ) -> AsyncIterator[list[Any]]:
     """Each page's rows, as Link leads from one to the next. Fails when one of them is refused."""
@@ -47,6 +47,6 @@ async def pages(
     while True:
         assert answer.is_success, answer.text
         yield answer.json()
-        if (url := next_url(answer)) is None:
+        if (url := read_next_url(answer)) is None:
             return
         answer = await http.get(url, headers=dict(headers))

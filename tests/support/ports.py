@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-FROM, BLOCKS, BLOCK_SIZE = 10_000, 40, 550
+FIRST_PORT, BLOCKS, BLOCK_SIZE = 10_000, 40, 550
 """All of these end below Linux' ephemeral ports, which begin at 32768."""
 
 
@@ -27,7 +27,7 @@ def _claim() -> int:
         except OSError:
             os.close(lock)
         else:
-            return FROM + block * BLOCK_SIZE
+            return FIRST_PORT + block * BLOCK_SIZE
     raise AssertionError(f"{BLOCKS} runs at once on one machine")
 
 
@@ -35,7 +35,7 @@ _FIRST = _claim()
 
 KAFKA = _FIRST
 POSTGRES = _FIRST + 100
-SERVICES_FROM = _FIRST + 150
+FIRST_SERVICE_PORT = _FIRST + 150
 """Of the first service; the next have theirs SERVICES_APART higher."""
-SERVICES_APART = 60
+PORTS_PER_SERVICE = 60
 PROXIES = _FIRST + 510

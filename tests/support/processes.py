@@ -56,23 +56,23 @@ class RunningProgram:
         self.process.kill()
         self.process.wait(STOP_SECONDS)
 
-    def kill_all(self) -> None:
+    def kill_with_children(self) -> None:
         """Sends SIGKILL to it and its children and waits until all have gone.
 
         Postgres' children outlive a killed parent for a moment, and might still write.
         """
-        family = self._family()
-        for process in family:
+        processes = self._list_processes()
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait(STOP_SECONDS)
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
         assert not alive, f"{self.program.name} left {alive} behind"
 
     def pause(self) -> None:
         """SIGSTOP to it and its children: alive, connected, silent. Returns when they are."""
         self._stop(psutil.Process(self.process.pid))  # first: it starts no further children then
-        for process in self._family():
+        for process in self._list_processes():
             self._stop(process)
 
     def _stop(self, process: psutil.Process) -> None:
@@ -84,11 +84,11 @@ class RunningProgram:
                 assert time.monotonic() < deadline, f"{self.program.name} does not stop"
 
     def resume(self) -> None:
-        for process in self._family():
+        for process in self._list_processes():
             with suppress(psutil.NoSuchProcess):  # a child that has ended since
                 process.resume()
 
-    def _family(self) -> list[psutil.Process]:
+    def _list_processes(self) -> list[psutil.Process]:
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 
-class Received(NamedTuple):
+class ReceivedRequest(NamedTuple):
     path: str
     headers: dict[str, str]
     """By names in small letters."""
@@ -28,15 +28,15 @@ class Reply(NamedTuple):
     body: bytes = b""
 
 
-Answer = Callable[[Received], Reply]
+Responder = Callable[[ReceivedRequest], Reply]
 OK = Reply()
 
 
 class Receiver:
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Responder) -> None:
         self.answer = answer
         """Called in a thread of the request's own: it may wait."""
-        self.requests: list[Received] = []
+        self.requests: list[ReceivedRequest] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
@@ -51,7 +51,7 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hooks"
 
-    def seen(self, event: str | None = None) -> list[Received]:
+    def find_requests(self, event: str | None = None) -> list[ReceivedRequest]:
         return [
             one
             for one in list(self.requests)
@@ -71,7 +71,7 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                received = Received(
+                received = ReceivedRequest(
                     self.path, {name.lower(): value for name, value in self.headers.items()}, body
                 )
                 receiver.requests.append(received)
@@ -100,7 +100,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def receiving(answer: Answer = lambda _: OK) -> Iterator[Receiver]:
+def receiving(answer: Responder = lambda _: OK) -> Iterator[Receiver]:
     receiver = Receiver(answer)
     try:
         yield receiver
@@ -108,12 +108,12 @@ def receiving(answer: Answer = lambda _: OK) -> Iterator[Receiver]:
         receiver.close()
 
 
-def answering(*statuses: int) -> Answer:
+def respond_with(*statuses: int) -> Responder:
     """These in turn, then 204."""
     left = list(statuses)
     lock = threading.Lock()
 
-    def answer(_: Received) -> Reply:
+    def answer(_: ReceivedRequest) -> Reply:
         with lock:
             return Reply(left.pop(0)) if left else OK
 

@@ -22,7 +22,7 @@ def snapshot(program: RunningProgram) -> Path:
 
     No process of it writes during the copy, so it recovers from the copy as it does after a crash.
     """
-    data = data_of(program)
+    data = find_data_directory(program)
     copy = data.with_name(f"{data.name}-{uuid4().hex[:8]}")
     program.pause()
     try:
@@ -39,8 +39,8 @@ def restore(program: RunningProgram, copy: Path) -> None:
     Returns before the server is ready. The copy stays and can be used again.
     """
     if program.is_alive:
-        program.kill_all()
-    data = data_of(program)
+        program.kill_with_children()
+    data = find_data_directory(program)
     shutil.rmtree(data)
     _copy(copy, data)
     program.start()
@@ -53,14 +53,14 @@ def recreate(program: RunningProgram, kafka: KafkaCluster) -> None:
     """
     (node,) = kafka.nodes
     if program.is_alive:
-        program.kill_all()
-    data = data_of(program)
+        program.kill_with_children()
+    data = find_data_directory(program)
     shutil.rmtree(data)
     replace(node, cluster_id=new_cluster_id()).prepare()
     program.start()
 
 
-def data_of(program: RunningProgram) -> Path:
+def find_data_directory(program: RunningProgram) -> Path:
     """Returns the directory in which the server keeps its data."""
     command = program.program.command
     if "-D" in command:

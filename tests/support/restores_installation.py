@@ -25,25 +25,25 @@ from deploy.local.layout import CHECKOUT
 from deploy.local.postgres import Postgres
 from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
-from tests.support.deployment import Deployment, deployed, job_of
+from tests.support.deployment import Deployment, deployed, wait_for_job
 from tests.support.infrastructure import fresh_database, kafka_server, postgres_server
-from tests.support.kafka import committed_of
+from tests.support.kafka import read_committed_offsets
 from tests.support.processes import RunningProgram
 from tests.support.restores import recreate, restore, snapshot
-from tests.support.restores_record import (
-    SHOWN,
-    Announced,
-    Record,
-    announced_of,
-    differences,
-    doubled,
-    record_of,
+from tests.support.restores_state import (
+    MAX_DIFFERENCES_SHOWN,
+    WorkspaceEvents,
+    WorkspaceState,
+    find_differences,
+    find_duplicates,
+    read_workspace_events,
+    read_workspace_state,
 )
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
-KEEPERS = ("publisher", "status", "webhooks")
+SERVICES_WITH_POSITIONS = ("publisher", "status", "webhooks")
 """The services that keep positions."""
-HEALED_SECONDS = 90.0
+RECOVERY_SECONDS = 90.0
 """A publisher that runs waits 20 s before it replays, for outcomes that another may still send."""
 
 
@@ -102,22 +102,22 @@ class Installation:
     def _wait_for_kafka(self) -> None:
         self.broker.wait_until(lambda: asyncio.run(self.kafka.is_ready()))
 
-    def positions(self, schema: str) -> dict[TopicPartition, Position]:
+    def read_positions(self, schema: str) -> dict[TopicPartition, Position]:
         query = "select topic, partition, next_offset, replay_until, refused from {}.positions"
         with psycopg.connect(self.database_url) as connection:
             rows = connection.execute(sql.SQL(query).format(sql.Identifier(schema))).fetchall()
         return {TopicPartition(topic, number): Position(*rest) for topic, number, *rest in rows}
 
-    def committed(self, service: str) -> dict[TopicPartition, int]:
+    def read_committed_offsets(self, service: str) -> dict[TopicPartition, int]:
         group = f"{self.settings.topic_prefix}.{service}"
-        return asyncio.run(committed_of(self.settings.kafka_bootstrap_servers, group))
+        return asyncio.run(read_committed_offsets(self.settings.kafka_bootstrap_servers, group))
 
-    def refused(self) -> dict[tuple[str, TopicPartition], str]:
+    def find_refused_positions(self) -> dict[tuple[str, TopicPartition], str]:
         """Returns the refusals, by schema and partition."""
         return {
             (schema, partition): position.refused
-            for schema in KEEPERS
-            for partition, position in self.positions(schema).items()
+            for schema in SERVICES_WITH_POSITIONS
+            for partition, position in self.read_positions(schema).items()
             if position.refused is not None
         }
 
@@ -125,8 +125,8 @@ class Installation:
         """Tells whether a stored position is below the end of its replay."""
         return any(
             position.replay_until is not None and position.next_offset < position.replay_until
-            for schema in KEEPERS
-            for position in self.positions(schema).values()
+            for schema in SERVICES_WITH_POSITIONS
+            for position in self.read_positions(schema).values()
         )
 
     def has_announced_all(self) -> bool:
@@ -134,30 +134,30 @@ class Installation:
         with psycopg.connect(self.database_url) as connection:
             return connection.execute("select from publisher.outbox").rowcount == 0
 
-    def is_level(self) -> bool:
+    def has_matching_offsets(self) -> bool:
         """Tells whether Kafka's committed offsets are the stored positions.
 
         The publisher's position in outcomes has no group.
         """
-        for service in KEEPERS:
-            stored = self.positions(service)
-            for partition, offset in self.committed(service).items():
+        for service in SERVICES_WITH_POSITIONS:
+            stored = self.read_positions(service)
+            for partition, offset in self.read_committed_offsets(service).items():
                 if partition in stored and stored[partition].next_offset != offset:
                     return False
         return True
 
-    def record(self, workspace: NewWorkspace, jobs: Sequence[str]) -> Record:
+    def read_state(self, workspace: NewWorkspace, jobs: Sequence[str]) -> WorkspaceState:
         with self.client(workspace) as client:
-            return record_of(client, self.database_url, workspace, jobs)
+            return read_workspace_state(client, self.database_url, workspace, jobs)
 
-    def pin_events(self, workspace: NewWorkspace) -> int:
+    def count_pin_events(self, workspace: NewWorkspace) -> int:
         """Counts the workspace's pin events, repetitions too."""
-        return self._announced(workspace).count
+        return self._read_events(workspace).count
 
-    def require_healed(
+    def require_recovered(
         self,
         workspace: NewWorkspace,
-        before: Record,
+        before: WorkspaceState,
         *,
         since: Sequence[str] = (),
     ) -> None:
@@ -166,30 +166,36 @@ class Installation:
         found: list[str] = []
 
         def is_healed() -> bool:
-            found[:] = differences(before, self.record(workspace, list(before.jobs)), since)
+            found[:] = find_differences(
+                before, self.read_state(workspace, list(before.jobs)), since
+            )
             return not found and not self.is_replaying()
 
         try:
-            until(is_healed, seconds=HEALED_SECONDS)
+            wait_until(is_healed, seconds=RECOVERY_SECONDS)
         except AssertionError:
             raise AssertionError(self._report(found)) from None
-        self.require_single(workspace, self.record(workspace, [*before.jobs, *since]))
+        self.require_no_duplicates(workspace, self.read_state(workspace, [*before.jobs, *since]))
 
-    def require_single(self, workspace: NewWorkspace, record: Record) -> None:
+    def require_no_duplicates(self, workspace: NewWorkspace, record: WorkspaceState) -> None:
         """Requires that no key was published twice and no row has two outcomes."""
-        found = doubled(self._announced(workspace), record)
+        found = find_duplicates(self._read_events(workspace), record)
         assert not found, self._report(found)
 
-    def _announced(self, workspace: NewWorkspace) -> Announced:
+    def _read_events(self, workspace: NewWorkspace) -> WorkspaceEvents:
         kafka, prefix = self.settings.kafka_bootstrap_servers, self.settings.topic_prefix
-        return announced_of(kafka, prefix, workspace)
+        return read_workspace_events(kafka, prefix, workspace)
 
     def _report(self, found: list[str]) -> str:
-        positions = {schema: self.positions(schema) for schema in KEEPERS}
-        lines = [f"{len(found)} differences", *found[:SHOWN], f"positions: {positions}"]
+        positions = {schema: self.read_positions(schema) for schema in SERVICES_WITH_POSITIONS}
+        lines = [
+            f"{len(found)} differences",
+            *found[:MAX_DIFFERENCES_SHOWN],
+            f"positions: {positions}",
+        ]
         return "\n".join([*lines, self.deployment.logs()])
 
-    def accept(self) -> str:
+    def accept_losses(self) -> str:
         """Accepts all losses, as an operator does: `pinflow recover --accept --yes`."""
         code = "from deploy.cli.main import main; main()"
         command = [sys.executable, "-c", code, "recover", "--accept", "--yes"]
@@ -210,7 +216,7 @@ class Installation:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def readiness(self, service: str) -> httpx.Response:
+    def get_readiness(self, service: str) -> httpx.Response:
         return httpx.get(
             f"{self.deployment.service_url(service)}/readyz", timeout=10, trust_env=False
         )
@@ -275,19 +281,19 @@ def submit_at_once(client: httpx.Client, imports: Sequence[list[dict[str, Any]]]
         return list(pool.map(partial(submit, client), imports))
 
 
-def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:
+def wait_until_completed(client: httpx.Client, job_id: str) -> dict[str, Any]:
     """Returns the job once it has ended.
 
     Waits out 503 `status_behind`: on a busy machine status may fold a young job after more than the
     2 s for which it waits itself.
     """
     path = f"/v1/pins/imports/{job_id}"
-    until(lambda: client.get(path).status_code != HTTPStatus.SERVICE_UNAVAILABLE)
-    job = job_of(client, job_id)
+    wait_until(lambda: client.get(path).status_code != HTTPStatus.SERVICE_UNAVAILABLE)
+    job = wait_for_job(client, job_id)
     assert job["completed_at"] is not None, job
     return job
 
 
-def counters(job: dict[str, Any]) -> tuple[int, int, int]:
+def read_counters(job: dict[str, Any]) -> tuple[int, int, int]:
     """Returns how many rows were created, existing and failed."""
     return job["created_rows"], job["existing_rows"], job["failed_rows"]

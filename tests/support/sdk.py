@@ -29,11 +29,11 @@ class Operation(NamedTuple):
     """With {id} for each parameter: client and server need not call them alike."""
 
     @classmethod
-    def of(cls, method: str, path: str) -> "Operation":
+    def from_route(cls, method: str, path: str) -> "Operation":
         return cls(method.upper(), re.sub(r"\{\w+\}", "{id}", path))
 
 
-class _Asked(Exception):
+class _RequestMade(Exception):
     def __init__(self, operation: Operation) -> None:
         super().__init__(operation)
         self.operation = operation
@@ -43,21 +43,21 @@ class _Recorder:
     """In the client's place."""
 
     def request(self, method: str, path: str, **_options: Any) -> NoReturn:
-        raise _Asked(Operation.of(method, path))
+        raise _RequestMade(Operation.from_route(method, path))
 
 
-def operations_of(client: type[PinbridgeClient | AsyncPinbridgeClient]) -> dict[str, Operation]:
+def read_operations(client: type[PinbridgeClient | AsyncPinbridgeClient]) -> dict[str, Operation]:
     """Each public method by its name, as pins.create, with the request that it makes."""
     recorder: Any = _Recorder()
     return {
-        f"{group}.{name}": _operation_of(getattr(resource(recorder), name))
+        f"{group}.{name}": _read_operation(getattr(resource(recorder), name))
         for group, resource in client._builtin_resource_classes.items()
         for name, _ in inspect.getmembers(resource, inspect.isfunction)
         if not name.startswith("_")
     }
 
 
-def placeholders_for(method: Callable[..., Any]) -> dict[str, Any]:
+def build_placeholders(method: Callable[..., Any]) -> dict[str, Any]:
     """The least that the method can be called with."""
     parameters = inspect.signature(method).parameters.values()
     return {
@@ -65,27 +65,27 @@ def placeholders_for(method: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
-def _operation_of(method: Callable[..., Any]) -> Operation:
+def _read_operation(method: Callable[..., Any]) -> Operation:
     try:
-        answer = method(**placeholders_for(method))
+        answer = method(**build_placeholders(method))
         if inspect.iscoroutine(answer):
             answer.send(None)
-    except _Asked as asked:
+    except _RequestMade as asked:
         return asked.operation
     raise AssertionError(f"{method.__qualname__} asks for nothing")
 
 
-class Awaited:
+class AsyncAdapter:
     """The synchronous client, called like the asynchronous one: one scenario drives both."""
 
     def __init__(self, client: PinbridgeClient) -> None:
         self._client = client
 
-    def __getattr__(self, group: str) -> "_AwaitedResource":
-        return _AwaitedResource(self._client.resource(group))
+    def __getattr__(self, group: str) -> "_AsyncResourceAdapter":
+        return _AsyncResourceAdapter(self._client.resource(group))
 
 
-class _AwaitedResource:
+class _AsyncResourceAdapter:
     def __init__(self, resource: Any) -> None:
         self._resource = resource
 

@@ -15,7 +15,7 @@ WITH_KAFKA = tuple(name for name, service in SERVICES.items() if service.uses_ka
 
 
 @asynccontextmanager
-async def running(app: FastAPI, *, ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
+async def running_app(app: FastAPI, *, ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
     """The application with its lifespan; `ready` waits until its runtime works."""
     runtime: ServiceRuntime = app.state.runtime
     lost: list[bool] = []

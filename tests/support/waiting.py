@@ -37,7 +37,7 @@ async def eventually(
         await asyncio.sleep(every)
 
 
-def until(condition: Callable[[], object], *, seconds: float = 40) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 40) -> None:
     """The same, for tests that are not asynchronous."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.pages import END, Example, matches, mismatches
+from tests.support.page_examples import END, Example, find_mismatches, matches
 
 
 @pytest.mark.parametrize(
@@ -29,5 +29,5 @@ def test_other_output_does_not_match(promised: str, printed: str) -> None:
 
 def test_an_example_that_did_not_end_is_a_mismatch() -> None:
     examples = [Example("sh", "echo a\n", "a\n"), Example("sh", "false\n", None)]
-    assert mismatches(examples, f"a\n{END}\n") == ["1 of 2 examples ended"]
-    assert mismatches(examples, f"a\n{END}\n{END}\n") == []
+    assert find_mismatches(examples, f"a\n{END}\n") == ["1 of 2 examples ended"]
+    assert find_mismatches(examples, f"a\n{END}\n{END}\n") == []

@@ -19,8 +19,8 @@ from tests.acceptance.hostile.conftest import GATEWAY_SECONDS, LONG, memory_boun
 from tests.acceptance.hostile.requests import get, post, row
 from tests.acceptance.hostile.wire import Caller
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, job_of
-from tests.support.waiting import until
+from tests.support.deployment import Deployment, wait_for_job
+from tests.support.waiting import wait_until
 
 SLOW = 250
 UPLOADS = 200
@@ -96,7 +96,7 @@ class WellMeaning:
             json=rows_for(self._workspace, 10, prefix=f"well-{time.monotonic_ns()}"),
         )
         assert answer.status_code == 202, answer.text
-        job = job_of(self._client, answer.json()["id"])
+        job = wait_for_job(self._client, answer.json()["id"])
         assert (job["status"], job["created_rows"]) == ("completed", 10)
         assert self._client.get("/v1/pins?limit=1").status_code == 200
         self.seconds.append(time.monotonic() - started)
@@ -168,7 +168,7 @@ def test_slow_readers_are_cut(
         "x" * 300,
     )
     job_id = client.post("/v1/pins/imports/json", json=[wrong] * 500).json()["id"]
-    job_of(client, job_id)
+    wait_for_job(client, job_id)
     size = len(client.get(f"/v1/pins/imports/{job_id}").content)
     assert size > MEGABYTE
     request = caller.fill(get(b"/v1/pins/imports/" + job_id.encode()).raw(caller))
@@ -180,7 +180,7 @@ def test_slow_readers_are_cut(
             reader.connect(("127.0.0.1", pinflow.ports["gateway"]))
             reader.sendall(request)
         started = time.monotonic()
-        until(
+        wait_until(
             lambda: _connections(pinflow) < 10,
             seconds=GATEWAY_SECONDS["write"] + GATEWAY_SECONDS["idle"] + SLACK,
         )

@@ -14,7 +14,7 @@ from tests.acceptance.hostile.catalogue import EVERYTHING
 from tests.acceptance.hostile.conftest import memory_bounded
 from tests.acceptance.hostile.requests import Expected, Hostile
 from tests.acceptance.hostile.wire import Answer, Caller, Connection
-from tests.support.deployment import Deployment, job_of
+from tests.support.deployment import Deployment, wait_for_job
 
 INSIDE = re.compile(
     rb"Traceback|File \"|\.py\b|/site-packages|/tmp/|"
@@ -79,7 +79,7 @@ def _check(port: int, caller: Caller, hostile: Hostile, expected: Expected) -> A
 def _follow(client: httpx.Client, answer: Answer, expected: Expected) -> str:
     job_id = str(orjson.loads(answer.body)["id"])
     assert answer.headers["location"] == f"/v1/pins/imports/{job_id}"
-    job = job_of(client, job_id)
+    job = wait_for_job(client, job_id)
     assert job["results"][0]["status"] == expected.row, job["results"][0]
     return job_id
 
@@ -130,5 +130,5 @@ def test_of_equal_names_the_last_counts_to_both_parsers(
         headers={"Content-Type": "application/json"},
     )
     accepted.append(answer.json()["id"])
-    first = job_of(client, accepted[-1])["results"][0]
+    first = wait_for_job(client, accepted[-1])["results"][0]
     assert client.get(f"/v1/pins/{first['pin_id']}").json()["title"] == "second"

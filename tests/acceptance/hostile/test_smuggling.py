@@ -13,7 +13,7 @@ from deploy.services import SERVICES
 from tests.acceptance.hostile.framing import HIDDEN, SMUGGLING, Smuggling
 from tests.acceptance.hostile.wire import Answer, Caller, Connection, answers_in
 from tests.support.deployment import Deployment
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 PATIENCE = 0.2
 """Seconds for one answer more. The gateway closes most connections."""
@@ -46,7 +46,7 @@ def test_no_hidden_request_reaches_a_service(
                 received.extend(connection.received(PATIENCE))
                 return _is_among(answers_in(bytes(received)), caller)
 
-            until(is_answered)
+            wait_until(is_answered)
     answers = answers_in(bytes(received))
     assert all(answer.status < 500 or answer.status == 501 for answer in answers), answers
 
@@ -66,4 +66,4 @@ def test_a_pipelined_request_is_seen(pinflow: Deployment, caller: Caller) -> Non
     """What the others look for, so that they could find it."""
     with Connection(pinflow.ports["gateway"]) as connection:
         assert _is_among([connection.send(caller.fill(HIDDEN)).answer()], caller)
-    until(lambda: _is_seen(pinflow, caller))
+    wait_until(lambda: _is_seen(pinflow, caller))

@@ -16,7 +16,7 @@ from tests.acceptance.rows import rows_for
 from tests.acceptance.tenancy.checks import Check, a_change
 from tests.acceptance.tenancy.tenants import NOWHERE, SECRET, Tenants
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
-from tests.support.deployment import job_of
+from tests.support.deployment import wait_for_job
 
 OF_THE_WORKSPACE: dict[Operation, str] = {
     (
@@ -44,7 +44,7 @@ def _later(tenants: Tenants) -> dict[str, Any]:
 
 def rows_fail(send: Callable[[httpx.Client, dict[str, Any]], httpx.Response]) -> Check:
     def check(tenants: Tenants) -> None:
-        job = job_of(tenants.limited, send(tenants.limited, _asked(tenants)).json()["id"])
+        job = wait_for_job(tenants.limited, send(tenants.limited, _asked(tenants)).json()["id"])
         (result,) = job["results"]
         assert (result["status"], result["error_code"], result["pin_id"]) == (
             "failed",

@@ -15,8 +15,8 @@ from deploy.administration import NewWorkspace
 from shared.access.keys import Scope
 from tests.acceptance.conftest import administer, new_workspace
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, job_of
-from tests.support.waiting import until
+from tests.support.deployment import Deployment, wait_for_job
+from tests.support.waiting import wait_until
 
 SECRET = "known-to-the-owner-only"  # pragma: allowlist secret
 NOWHERE = "https://hooks.invalid/pinflow"
@@ -104,7 +104,7 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
         published, scheduled = rows_for(owner, 2, prefix="owned")
         scheduled["run_at"] = (datetime.now(UTC) + timedelta(days=30)).isoformat()
         accepted = mine.post("/v1/pins/imports/json", json=[published, scheduled])
-        job = job_of(mine, accepted.json()["id"])
+        job = wait_for_job(mine, accepted.json()["id"])
         assert (job["status"], job["created_rows"]) == ("completed", 2), pinflow.logs()
 
         empty = str(
@@ -117,7 +117,7 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
             client_of(pinflow, made(mine.post("/v1/api-keys", json=little))["api_key"])
         )
         deliveries = f"/v1/webhooks/{webhook['id']}/deliveries"
-        until(lambda: mine.get(deliveries).json())
+        wait_until(lambda: mine.get(deliveries).json())
         delivery = mine.get(deliveries).json()[0]["id"]
         yield Tenants(
             owner, other, mine, theirs, strangers, limited, empty, job, webhook["id"], delivery

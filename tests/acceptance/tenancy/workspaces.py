@@ -18,7 +18,7 @@ from tests.acceptance.tenancy.checks import (
     without,
 )
 from tests.acceptance.tenancy.tenants import SECRET, Tenants
-from tests.support.deployment import job_of
+from tests.support.deployment import wait_for_job
 
 Operation = tuple[str, str]
 
@@ -122,7 +122,7 @@ def _imported(tenants: Tenants, path: str, rows: list[dict[str, Any]]) -> dict[s
         )
     else:
         accepted = tenants.theirs.post(path, json=rows)
-    return job_of(tenants.theirs, accepted.json()["id"])
+    return wait_for_job(tenants.theirs, accepted.json()["id"])
 
 
 def a_pin_for_a_foreign_account_is_refused_as_for_none(tenants: Tenants) -> None:

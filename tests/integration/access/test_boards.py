@@ -27,9 +27,9 @@ from shared.access.tables import accounts as accounts_table
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import serving
-from tests.support.factories import BOARD, submitted
+from tests.support.factories import BOARD, submitted_row
 from tests.support.infrastructure import with_role
-from tests.support.services import running
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 MAX_BOARDS = 4
@@ -46,7 +46,7 @@ async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
         database_url=with_role(database_url, "pinflow_access"),
         max_boards_per_account=MAX_BOARDS,
     )
-    async with running(create_app(settings)) as client:
+    async with running_app(create_app(settings)) as client:
         yield client
 
 
@@ -128,7 +128,7 @@ async def list_accounts(
 async def publish(
     publisher: httpx.AsyncClient, workspace: Workspace, board_id: str
 ) -> httpx.Response:
-    body = submitted(account_id=str(workspace.account_id), board_id=board_id)
+    body = submitted_row(account_id=str(workspace.account_id), board_id=board_id)
     return await publisher.post("/v1/pins", json=body, headers=workspace.headers)
 
 

@@ -30,7 +30,7 @@ from shared.contract.errors import ApiError
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.infrastructure import with_role
-from tests.support.services import running
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 MAX_KEYS = 6
@@ -50,7 +50,7 @@ async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usage, "FLUSH_INTERVAL_SECONDS", 0.1)
         app = create_app(settings)
-    async with running(app) as client:
+    async with running_app(app) as client:
         yield client
 
 

@@ -28,10 +28,10 @@ from shared.contract.topics import TopicName
 from shared.contract.wire import encode
 from shared.kafka.dead_letters import MAX_VALUE_BYTES
 from shared.postgres.database import sqlalchemy_url
+from tests.support.dead_letters import Operator, operator, to_compact_json
 from tests.support.events import event_document
-from tests.support.factories import failed, import_accepted, row_accepted, rows_settled
-from tests.support.kafka import reader, records_of
-from tests.support.letters import Operator, compact, operator
+from tests.support.factories import failed_result, import_accepted, row_accepted, rows_settled
+from tests.support.kafka import read_records, reader
 
 __all__ = ["operator"]
 
@@ -44,7 +44,9 @@ PINFLOW = str(Path(sys.executable).with_name("pinflow"))
 
 def read_topic(operator: Operator, topic: TopicName) -> list["ConsumerRecord[bytes, bytes]"]:
     return asyncio.run(
-        records_of(operator.settings.kafka_bootstrap_servers, operator.settings.topic_prefix, topic)
+        read_records(
+            operator.settings.kafka_bootstrap_servers, operator.settings.topic_prefix, topic
+        )
     )
 
 
@@ -59,25 +61,29 @@ def read_with_prefix(
 
 def test_dead_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
     job, workspace = uuid4(), uuid4()
-    named = compact(
+    named = to_compact_json(
         {"kind": "r", "job_id": str(job), "workspace_id": str(workspace), "row_number": 0}
     )
-    operator.give_up(TopicName.IMPORTS, named, key=str(job).encode())
-    operator.give_up(TopicName.OUTCOMES, b"listed \xff", key=str(job).encode(), service="status")
-    operator.give_up(
+    operator.write_dead_letters(TopicName.IMPORTS, named, key=str(job).encode())
+    operator.write_dead_letters(
+        TopicName.OUTCOMES, b"listed \xff", key=str(job).encode(), service="status"
+    )
+    operator.write_dead_letters(
         TopicName.IMPORT_REQUESTS,
         b"listed",
         key=str(workspace).encode(),
         service="ingest",
         code=ErrorCode.WORKSPACE_NOT_FOUND,
     )
-    listed = operator.told("list", "--job", str(job))
+    listed = operator.run_json("list", "--job", str(job))
     assert [letter["topic"] for letter in listed] == ["outcomes", "imports"]  # newest first
     assert [
         letter["topic"]
-        for letter in operator.told("list", "--job", str(job), "--oldest", "--limit", "1")
+        for letter in operator.run_json("list", "--job", str(job), "--oldest", "--limit", "1")
     ] == ["imports"]
-    assert {letter["topic"] for letter in operator.told("list", "--workspace", str(workspace))} == {
+    assert {
+        letter["topic"] for letter in operator.run_json("list", "--workspace", str(workspace))
+    } == {
         "imports",
         "import-requests",
     }
@@ -86,10 +92,10 @@ def test_dead_letters_are_listed_filtered_and_counted(operator: Operator) -> Non
         (("--code", "workspace_not_found"), "import-requests"),
         (("--topic", "imports", "--job", str(job)), "imports"),
     ):
-        assert [letter["topic"] for letter in operator.told("list", *filters)] == [topic]
-    assert operator.told("list", "--since", "2031-01-01") == []
-    assert len(operator.told("list", "--since", "1h", "--job", str(job))) == 2
-    (group,) = operator.told("list", "--histogram", "--service", "ingest")
+        assert [letter["topic"] for letter in operator.run_json("list", *filters)] == [topic]
+    assert operator.run_json("list", "--since", "2031-01-01") == []
+    assert len(operator.run_json("list", "--since", "1h", "--job", str(job))) == 2
+    (group,) = operator.run_json("list", "--histogram", "--service", "ingest")
     assert (group["letters"], group["topic"], group["code"], group["message"]) == (
         1,
         "import-requests",
@@ -103,14 +109,16 @@ def test_dead_letters_are_listed_filtered_and_counted(operator: Operator) -> Non
 
 def test_a_dead_letter_is_shown_with_its_bytes(operator: Operator) -> None:
     text_value = b"shown text \x1b[2J" + b"x" * 5000
-    operator.give_up(
+    operator.write_dead_letters(
         TopicName.OUTCOMES,
         b"shown \xff\x00",
         text_value,
         headers=[("trace", b"\xfe")],
         service="status",
     )
-    texts, binary = (letter["name"] for letter in operator.told("list", "--topic", "outcomes")[:2])
+    texts, binary = (
+        letter["name"] for letter in operator.run_json("list", "--topic", "outcomes")[:2]
+    )
     result = operator.run("show", binary)
     assert "7368 6f77 6e20 ff00" in result.output
     assert "0xfe" in result.output
@@ -156,7 +164,7 @@ def test_an_unavailable_kafka_or_a_missing_topic_is_reported_with_the_next_step(
 def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
     operator: Operator,
 ) -> None:
-    operator.give_up(
+    operator.write_dead_letters(
         TopicName.OUTCOMES,
         b"back \xff",
         key=b"its key",
@@ -164,11 +172,11 @@ def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
     )
     (name,) = (
         letter["name"]
-        for letter in operator.told("list", "--topic", "outcomes")
+        for letter in operator.run_json("list", "--topic", "outcomes")
         if letter["replays"] == 1
     )
     assert "Check the plan with --dry-run" in operator.run("replay", name).output
-    dry = operator.told("replay", name, "--dry-run")
+    dry = operator.run_json("replay", name, "--dry-run")
     assert (dry["done"], dry["counts"], dry["reasons"][0]["code"]) == (
         False,
         {"back to outcomes": 1},
@@ -191,19 +199,21 @@ def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
         "1 dead letter(s) were left out: they were replayed before" in second.output,
     ) == (ExitCode.DONE, True)
     assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"back")) == 1
-    assert name not in {letter["name"] for letter in operator.told("list")}
-    (shown,) = (letter for letter in operator.told("list", "--replayed") if letter["name"] == name)
+    assert name not in {letter["name"] for letter in operator.run_json("list")}
+    (shown,) = (
+        letter for letter in operator.run_json("list", "--replayed") if letter["name"] == name
+    )
     assert shown["replayed_as"] == "outcomes"
 
 
 def test_a_dead_letter_that_was_replayed_too_often_needs_force(operator: Operator) -> None:
-    operator.give_up(
+    operator.write_dead_letters(
         TopicName.IMPORTS,
         b"quarantined",
         service="status",
         headers=[("pinflow-replay-count", b"3")],
     )
-    operator.give_up(TopicName.IMPORTS, b"first try", service="status")
+    operator.write_dead_letters(TopicName.IMPORTS, b"first try", service="status")
     filters = ("replay", "--topic", "imports", "--since", "1m", "--yes")
     partial = operator.run(*filters)
     assert (partial.exit_code, "quarantined" in partial.output) == (
@@ -218,7 +228,7 @@ def test_a_dead_letter_that_was_replayed_too_often_needs_force(operator: Operato
     assert operator.run(*filters, "--max-replays", "4").exit_code == ExitCode.DONE
     (record,) = read_with_prefix(operator, TopicName.IMPORTS, b"quarantined")
     assert dict(record.headers)["pinflow-replay-count"] == b"4"
-    operator.give_up(
+    operator.write_dead_letters(
         TopicName.IMPORTS, b"forced", service="status", headers=[("pinflow-replay-count", b"9")]
     )
     assert operator.run(*filters, "--force").exit_code == ExitCode.DONE
@@ -235,12 +245,12 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
     values = [
         encode(settled),
         encode(unsettled),
-        compact(without_content),
+        to_compact_json(without_content),
     ]
-    operator.give_up(TopicName.IMPORTS, *values, code=ErrorCode.RECORD_REFUSED)
+    operator.write_dead_letters(TopicName.IMPORTS, *values, code=ErrorCode.RECORD_REFUSED)
     # The same record again, delivered before its offset was committed
-    operator.give_up(TopicName.IMPORTS, values[0], code=ErrorCode.RECORD_REFUSED)
-    result = operator.told("replay", "--code", "record_refused", "--topic", "imports", "--yes")
+    operator.write_dead_letters(TopicName.IMPORTS, values[0], code=ErrorCode.RECORD_REFUSED)
+    result = operator.run_json("replay", "--code", "record_refused", "--topic", "imports", "--yes")
     assert [(letter["replay_as"], letter["stays"]) for letter in result["letters"]] == [
         ("new-import", None),
         ("imports", None),
@@ -282,15 +292,18 @@ def record_failure(database_url: str, job_id: Any, row_number: int) -> None:
 
 
 def test_max_limits_a_replay_to_the_oldest_dead_letters(operator: Operator) -> None:
-    operator.give_up(
+    operator.write_dead_letters(
         TopicName.OUTCOMES, *(b"most-%d" % number for number in range(5)), message="most"
     )
     command = ("replay", "--topic", "outcomes", "--since", "1m", "--yes")
-    waiting = {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}
-    result = operator.told(*command, "--max", "3")
+    waiting = {letter["name"] for letter in operator.run_json("list", "--topic", "outcomes")}
+    result = operator.run_json(*command, "--max", "3")
     assert sum(letter["replay_as"] is not None for letter in result["letters"]) == 3
     assert (
-        len(waiting - {letter["name"] for letter in operator.told("list", "--topic", "outcomes")})
+        len(
+            waiting
+            - {letter["name"] for letter in operator.run_json("list", "--topic", "outcomes")}
+        )
         == 3
     )
 
@@ -299,19 +312,19 @@ def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -
     """Kills a replay with SIGKILL in the middle of a chunk, then runs another to its end."""
     total = 2000
     values = [b"killed-%04d" % number for number in range(total)]
-    operator.give_up(TopicName.OUTCOMES, *values, code=ErrorCode.REQUEST_ID_REUSED)
+    operator.write_dead_letters(TopicName.OUTCOMES, *values, code=ErrorCode.REQUEST_ID_REUSED)
     filters = ("replay", "--code", "request_id_reused", "--topic", "outcomes", "--yes")
     command = [PINFLOW, "dead-letters", *filters]
     kills = [asyncio.run(run_and_kill(operator, command)) for _ in range(KILLS)]
     assert all(kills), "a replay ended before it was killed"
-    rest = operator.told(*filters)["letters"]
+    rest = operator.run_json(*filters)["letters"]
     assert 0 < len(rest) < total
     replayed = [
         record.value or b"" for record in read_with_prefix(operator, TopicName.OUTCOMES, b"killed-")
     ]
     assert sorted(set(replayed)) == values
     assert len(replayed) <= total + KILLS * MAX_CHUNK_LETTERS  # at most one chunk is replayed twice
-    assert operator.told("list", "--code", "request_id_reused", "--topic", "outcomes") == []
+    assert operator.run_json("list", "--code", "request_id_reused", "--topic", "outcomes") == []
 
 
 def find_and_plan(operator: Operator, job: UUID) -> tuple[SelectedLetters, list[PlannedAction]]:
@@ -336,10 +349,10 @@ def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = uuid4()
-    operator.give_up(
+    operator.write_dead_letters(
         TopicName.OUTCOMES, *(b"unmarked-%d" % number for number in range(3)), key=str(job).encode()
     )
-    before = operator.told("list", "--job", str(job))
+    before = operator.run_json("list", "--job", str(job))
 
     async def send_only(self: Replayer, replays: Sequence[Replay]) -> None:
         await self.send(replays)
@@ -350,11 +363,11 @@ def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(
         replay_until_interrupted(operator, job)
     assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"unmarked-")) == 3
     assert (
-        operator.told("list", "--job", str(job)) == before
+        operator.run_json("list", "--job", str(job)) == before
     )  # without a marker they are not replayed yet
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
     assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"unmarked-")) == 6
-    assert operator.told("list", "--job", str(job)) == []
+    assert operator.run_json("list", "--job", str(job)) == []
 
 
 def test_invariant_8_a_replay_that_ends_within_a_chunk_loses_nothing(
@@ -362,7 +375,7 @@ def test_invariant_8_a_replay_that_ends_within_a_chunk_loses_nothing(
 ) -> None:
     job = uuid4()
     values = [b"within-%02d" % number for number in range(MAX_CHUNK_LETTERS + 10)]
-    operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
+    operator.write_dead_letters(TopicName.OUTCOMES, *values, key=str(job).encode())
     chunks = 0
 
     async def send_part(self: Replayer, replays: Sequence[Replay]) -> None:
@@ -377,7 +390,7 @@ def test_invariant_8_a_replay_that_ends_within_a_chunk_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Replayer, "replay", send_part)
         replay_until_interrupted(operator, job)
-    rest = operator.told("replay", "--job", str(job), "--yes")["letters"]
+    rest = operator.run_json("replay", "--job", str(job), "--yes")["letters"]
     assert len(rest) == 10  # the first chunk has its markers
     replayed = [
         record.value or b"" for record in read_with_prefix(operator, TopicName.OUTCOMES, b"within-")
@@ -389,7 +402,7 @@ def test_invariant_8_a_replay_that_ends_within_a_chunk_loses_nothing(
 def test_two_replays_at_the_same_time_lose_nothing(operator: Operator) -> None:
     job = uuid4()
     values = [b"both-%02d" % number for number in range(10)]
-    operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
+    operator.write_dead_letters(TopicName.OUTCOMES, *values, key=str(job).encode())
     selected, plan = find_and_plan(operator, job)
 
     async def both() -> None:
@@ -401,17 +414,19 @@ def test_two_replays_at_the_same_time_lose_nothing(operator: Operator) -> None:
         record.value or b"" for record in read_with_prefix(operator, TopicName.OUTCOMES, b"both-")
     ]
     assert sorted(set(replayed)) == values
-    assert operator.told("list", "--job", str(job)) == []
+    assert operator.run_json("list", "--job", str(job)) == []
 
 
 def test_invariant_8_replayed_rows_hide_no_record_that_status_reads(operator: Operator) -> None:
     """Status stops at the first row of a batch that looks like one whole import."""
     job = uuid4()
-    imported = compact(event_document(import_accepted(job_id=job, batch_records=3)))
-    row = compact(event_document(row_accepted(job_id=job)))
-    results = compact(event_document(rows_settled(import_accepted(job_id=job), failed())))
+    imported = to_compact_json(event_document(import_accepted(job_id=job, batch_records=3)))
+    row = to_compact_json(event_document(row_accepted(job_id=job)))
+    results = to_compact_json(
+        event_document(rows_settled(import_accepted(job_id=job), failed_result()))
+    )
     assert is_whole_import(imported, 3)
-    operator.give_up(TopicName.IMPORTS, imported, row, results, key=str(job).encode())
+    operator.write_dead_letters(TopicName.IMPORTS, imported, row, results, key=str(job).encode())
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
     values = [
         record.value
@@ -425,7 +440,7 @@ def test_the_largest_dead_letter_is_replayed(operator: Operator) -> None:
     value = b"largest" + b"x" * (MAX_VALUE_BYTES - 7)
     headers = [("h", b"x" * 100 * 1024)]
     job = uuid4()
-    operator.give_up(
+    operator.write_dead_letters(
         TopicName.IMPORTS, value, key=str(job).encode(), headers=headers, service="status"
     )
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE

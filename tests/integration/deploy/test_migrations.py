@@ -14,7 +14,13 @@ from shared.contract.events import ImportAccepted
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
-from tests.support.factories import NOON, created, failed, import_accepted, rows_settled
+from tests.support.factories import (
+    NOON,
+    created_result,
+    failed_result,
+    import_accepted,
+    rows_settled,
+)
 from tests.support.infrastructure import Servers, copied_database
 from tests.support.migrations import migrate_to
 
@@ -46,7 +52,16 @@ async def test_results_of_a_version_with_a_table_row_per_result_are_kept_and_con
         before = await store.find_job(half_done.workspace_id, half_done.job_id)
         await store.fold(
             fold(
-                [untouched, rows_settled(half_done, failed(3), created(1), created(2), created(4))]
+                [
+                    untouched,
+                    rows_settled(
+                        half_done,
+                        failed_result(3),
+                        created_result(1),
+                        created_result(2),
+                        created_result(4),
+                    ),
+                ]
             ),
             Advance(),
             moves=False,
@@ -55,8 +70,8 @@ async def test_results_of_a_version_with_a_table_row_per_result_are_kept_and_con
         await store.fold(
             fold(
                 [
-                    rows_settled(without_results, created(7)),
-                    rows_settled(with_extra_result, created(1)),
+                    rows_settled(without_results, created_result(7)),
+                    rows_settled(with_extra_result, created_result(1)),
                 ]
             ),
             Advance(),

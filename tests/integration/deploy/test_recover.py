@@ -39,8 +39,8 @@ from tests.integration.conftest import make_workspace
 from tests.support.events import parse_event
 from tests.support.factories import row_accepted
 from tests.support.infrastructure import Servers, copied_database, fresh_database, fresh_topics
-from tests.support.kafka import records_of
-from tests.support.waiting import until
+from tests.support.kafka import read_records
+from tests.support.waiting import wait_until
 
 PARTITIONS = 2
 LONG_AGO = timedelta(hours=1)
@@ -184,7 +184,9 @@ class Installation:
         """Reads the events that `--fail-lost` has sent to `outcomes`."""
         settings = self.settings
         records = asyncio.run(
-            records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES),
+            read_records(
+                settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES
+            ),
         )
         return [
             parse_event(RowsSettled, record.value) for record in records if record.value != b"{}"
@@ -662,7 +664,7 @@ def test_invariant_3_a_row_that_is_published_meanwhile_is_created(processed: Ins
     with psycopg.connect(processed.database_url) as batch:
         batch.execute("select from publisher.positions order by topic, partition for update")
         thread.start()
-        until(lambda: results or processed.execute(WAITING))
+        wait_until(lambda: results or processed.execute(WAITING))
         assert not results, results[0].output
         pin_id = processed.add_pin(job, 1)
     thread.join(timeout=30)

@@ -20,11 +20,11 @@ from shared.contract.topics import TopicName
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.events import parse_event
-from tests.support.factories import submitted
-from tests.support.import_batches import values_of
+from tests.support.factories import submitted_row
+from tests.support.import_batches import select_values
 from tests.support.infrastructure import with_role
-from tests.support.kafka import records_of
-from tests.support.services import running
+from tests.support.kafka import read_records
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 WORKSPACE_LIMIT, SYSTEM_LIMIT = 1000, 10_000
@@ -41,7 +41,7 @@ async def http(
         max_unsettled_rows_per_workspace=WORKSPACE_LIMIT,
         max_unsettled_rows=SYSTEM_LIMIT,
     )
-    async with running(create_app(settings)) as client:
+    async with running_app(create_app(settings)) as client:
         yield client
 
 
@@ -74,12 +74,12 @@ class Topics(NamedTuple):
         job_id = answer.json()["id"]
         values = [
             record.value
-            for record in await records_of(self.kafka, self.prefix, TopicName.IMPORTS)
+            for record in await read_records(self.kafka, self.prefix, TopicName.IMPORTS)
             if record.key == job_id.encode()
         ]
-        rows = [parse_event(RowAccepted, value) for value in values_of(values, RecordKind.ROW)]
+        rows = [parse_event(RowAccepted, value) for value in select_values(values, RecordKind.ROW)]
         outcomes = [
-            parse_event(RowsSettled, value) for value in values_of(values, RecordKind.RESULTS)
+            parse_event(RowsSettled, value) for value in select_values(values, RecordKind.RESULTS)
         ]
         return Settled(rows, [result for event in outcomes for result in event.results])
 
@@ -117,7 +117,7 @@ async def test_rows_for_forbidden_accounts_fail_and_the_others_are_accepted(
     headers = await create_key_headers(database, workspace, [workspace.account_id])
     targets = [workspace.account_id, other, workspace.account_id, absent, workspace.account_id]
     rows = [
-        submitted(account_id=str(target), idempotency_key=f"k-{number}")
+        submitted_row(account_id=str(target), idempotency_key=f"k-{number}")
         for number, target in enumerate(targets, 1)
     ]
     rows[4]["title"] = "x" * 101
@@ -142,8 +142,8 @@ async def test_the_allow_list_also_applies_to_a_large_import_that_a_thread_parse
 ) -> None:
     headers = await create_key_headers(database, workspace, [workspace.account_id])
     rows = [
-        submitted(account_id=str(uuid4()), padding="x" * 1024 * 1024),
-        submitted(account_id=str(workspace.account_id)),
+        submitted_row(account_id=str(uuid4()), padding="x" * 1024 * 1024),
+        submitted_row(account_id=str(workspace.account_id)),
     ]
     imported = await topics.read_import(await send_json(http, headers, rows))
     assert [row.row_number for row in imported.accepted] == [2]
@@ -153,7 +153,10 @@ async def test_the_allow_list_also_applies_to_a_large_import_that_a_thread_parse
 async def test_a_key_without_an_allow_list_may_import_for_any_account(
     http: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
-    rows = [submitted(account_id=str(workspace.account_id)), submitted(account_id=str(uuid4()))]
+    rows = [
+        submitted_row(account_id=str(workspace.account_id)),
+        submitted_row(account_id=str(uuid4())),
+    ]
     imported = await topics.read_import(await send_json(http, workspace.headers, rows))
     assert [row.row_number for row in imported.accepted] == [
         1,
@@ -187,14 +190,14 @@ async def test_the_rate_meter_reports_how_many_rows_may_be_imported(
 
     async def is_counted() -> bool:
         """Rows are counted only after the first lag sample."""
-        await send_json(http, workspace.headers, [submitted()])
+        await send_json(http, workspace.headers, [submitted_row()])
         return (
             await meter(http, workspace.headers, workspace.account_id)
         ).account.tokens_available < WORKSPACE_LIMIT
 
     await eventually(is_counted, every=0.2)
     before = await meter(http, workspace.headers, workspace.account_id)
-    await send_json(http, workspace.headers, [submitted() for _ in range(30)])
+    await send_json(http, workspace.headers, [submitted_row() for _ in range(30)])
     after = await meter(http, workspace.headers, workspace.account_id)
     assert (
         after.account.tokens_available == before.account.tokens_available - 30

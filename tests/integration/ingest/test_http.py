@@ -16,10 +16,10 @@ from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, Rows
 from shared.contract.topics import TopicName
 from tests.integration.conftest import Workspace
 from tests.support.events import parse_event
-from tests.support.factories import submitted
-from tests.support.import_batches import values_of
-from tests.support.kafka import records_of
-from tests.support.services import running
+from tests.support.factories import submitted_row
+from tests.support.import_batches import select_values
+from tests.support.kafka import read_records
+from tests.support.services import running_app
 
 CSV_HEADER = "account_id,board_id,title,image_url,idempotency_key"
 MEBIBYTE = 1024 * 1024
@@ -32,7 +32,7 @@ async def ingest(
     settings = IngestSettings(
         kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, database_url=database_url
     )
-    async with running(create_app(settings)) as client:
+    async with running_app(create_app(settings)) as client:
         yield client
 
 
@@ -42,13 +42,13 @@ class Topics:
         self._prefix = prefix
 
     async def read_job(self, job_id: UUID, kind: RecordKind) -> list[bytes]:
-        records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
-        return values_of(
+        records = await read_records(self._kafka, self._prefix, TopicName.IMPORTS)
+        return select_values(
             (record.value for record in records if record.key == str(job_id).encode()), kind
         )
 
     async def count(self) -> int:
-        return len(await records_of(self._kafka, self._prefix, TopicName.IMPORTS))
+        return len(await read_records(self._kafka, self._prefix, TopicName.IMPORTS))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def post_csv(
 async def test_invariant_1_a_202_means_that_the_whole_import_is_in_kafka(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
-    rows = [submitted(title=f"Row {number}") for number in range(1, 501)]
+    rows = [submitted_row(title=f"Row {number}") for number in range(1, 501)]
     rows[6] = {**rows[6], "title": ""}
     answer = await post_json(ingest, workspace, rows)
     job = answer.json()
@@ -109,7 +109,7 @@ async def test_an_import_of_5_mebibytes_is_accepted(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     rows = [
-        submitted(
+        submitted_row(
             description="d" * 800,
             alt_text="\u20ac" * 500,
             link_url=f"https://shop.example/{'x' * 2000}",
@@ -258,7 +258,9 @@ async def test_a_body_without_a_length_is_refused_while_reading(
 async def test_strict_fails_rows_with_unknown_fields(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
-    answer = await post_json(ingest, workspace, [{**submitted(), "colour": "red"}], "?strict=true")
+    answer = await post_json(
+        ingest, workspace, [{**submitted_row(), "colour": "red"}], "?strict=true"
+    )
     (outcome,) = await topics.read_job(answer.json()["id"], RecordKind.RESULTS)
     assert parse_event(RowsSettled, outcome).results[0].error_message == "colour: No such field"
 
@@ -267,7 +269,7 @@ async def test_100_concurrent_imports_are_each_complete(
     ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
 ) -> None:
     answers = await asyncio.gather(
-        *(post_json(ingest, workspace, [submitted() for _ in range(20)]) for _ in range(100))
+        *(post_json(ingest, workspace, [submitted_row() for _ in range(20)]) for _ in range(100))
     )
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 100

@@ -20,14 +20,14 @@ from shared.contract.import_limits import MAX_IMPORT_BYTES
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
 from shared.kafka.records import Record
-from tests.support.acceptance_log import (
+from tests.support.import_log import (
     RECORDS,
     ROWS,
-    acceptance_of,
-    all_seen,
-    an_import,
-    job_on,
-    works_again,
+    build_import,
+    count_records_by_job,
+    new_job_id_for,
+    open_import_log,
+    wait_until_all_partitions_accept,
 )
 from tests.support.infrastructure import kafka_server
 from tests.support.kafka import kill_metadata_task
@@ -80,50 +80,50 @@ def list_connections(import_log: KafkaImportLog) -> list[object]:
 
 
 async def count_records(settings: IngestSettings, job_id: UUID) -> int:
-    return (await all_seen(settings))[job_id]
+    return (await count_records_by_job(settings))[job_id]
 
 
 async def test_invariant_1_an_acknowledged_import_is_read_completely(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(settings) as import_log:
-        first, second = job_on(3), job_on(3)
+    async with open_import_log(settings) as import_log:
+        first, second = new_job_id_for(3), new_job_id_for(3)
         for job in (first, second):
-            position = await import_log.append(an_import(job))
+            position = await import_log.append(build_import(job))
             assert position is not None
             assert (position.partition, position.end % RECORDS) == (3, 0)
-        counts = await all_seen(settings)
+        counts = await count_records_by_job(settings)
         assert (counts[first], counts[second]) == (RECORDS, RECORDS)
 
 
 async def test_concurrent_imports_are_each_read_completely(settings: IngestSettings) -> None:
-    async with acceptance_of(with_long_deadlines(settings)) as import_log:
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
         jobs = [uuid4() for _ in range(30)]
-        await asyncio.gather(*(import_log.append(an_import(job)) for job in jobs))
-        assert await all_seen(settings) == dict.fromkeys(jobs, RECORDS)
+        await asyncio.gather(*(import_log.append(build_import(job)) for job in jobs))
+        assert await count_records_by_job(settings) == dict.fromkeys(jobs, RECORDS)
 
 
 async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
     settings: IngestSettings,
 ) -> None:
     """Kafka has nothing of it, and the partition accepts the next import."""
-    async with acceptance_of(settings) as import_log:
-        refused, good = job_on(2), job_on(2)
+    async with open_import_log(settings) as import_log:
+        refused, good = new_job_id_for(2), new_job_id_for(2)
         key = str(refused).encode()
         size = MAX_IMPORT_BYTES // 8
         too_large = ImportBatch(key, [Record(key, randbytes(size)) for _ in range(9)], 9)
         with pytest.raises(MessageSizeTooLargeError):
             await import_log.append(too_large)
-        await works_again(import_log)
-        await import_log.append(an_import(good))
-        counts = await all_seen(settings)
+        await wait_until_all_partitions_accept(import_log)
+        await import_log.append(build_import(good))
+        counts = await count_records_by_job(settings)
         assert (counts[refused], counts[good]) == (0, RECORDS)
 
 
 async def test_an_import_is_stored_compressed(settings: IngestSettings, broker: Broker) -> None:
     job = uuid4()
     key = str(job).encode()
-    async with acceptance_of(settings) as import_log:
+    async with open_import_log(settings) as import_log:
         await import_log.append(
             ImportBatch(key, [Record(key, b"x" * 1500) for _ in range(ROWS)], ROWS)
         )
@@ -144,16 +144,16 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
 
     The later imports were not written.
     """
-    async with acceptance_of(settings) as import_log:
-        await works_again(import_log)
-        sent, waiting, later = job_on(1), job_on(1), job_on(1)
+    async with open_import_log(settings) as import_log:
+        await wait_until_all_partitions_accept(import_log)
+        sent, waiting, later = new_job_id_for(1), new_job_id_for(1), new_job_id_for(1)
         loop = asyncio.get_running_loop()
         broker.program.pause()
         try:
             started = loop.time()
             first, second = await asyncio.gather(
-                import_log.append(an_import(sent)),
-                import_log.append(an_import(waiting)),
+                import_log.append(build_import(sent)),
+                import_log.append(build_import(waiting)),
                 return_exceptions=True,
             )
             assert isinstance(first, AcceptanceUnknown)
@@ -161,12 +161,12 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
             assert not isinstance(second, AcceptanceUnknown)
             assert loop.time() - started < settings.acceptance_deadline_seconds + 1
             with pytest.raises(BrokerUnavailable) as error:
-                await import_log.append(an_import(later))
+                await import_log.append(build_import(later))
             assert not isinstance(error.value, AcceptanceUnknown)
         finally:
             broker.program.resume()
-        await works_again(import_log)
-        counts = await all_seen(settings)
+        await wait_until_all_partitions_accept(import_log)
+        counts = await count_records_by_job(settings)
         assert counts[sent] in {0, RECORDS}
         assert (counts[waiting], counts[later]) == (0, 0)
 
@@ -174,8 +174,8 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
 async def test_invariant_1_a_send_without_an_answer_is_unknown_and_never_partial(
     settings: IngestSettings, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with acceptance_of(settings) as import_log:
-        await works_again(import_log)
+    async with open_import_log(settings) as import_log:
+        await wait_until_all_partitions_accept(import_log)
         mark_sent = appender_module.AppendProgress.mark_sent
 
         def freeze_then_mark_sent(progress: appender_module.AppendProgress) -> None:
@@ -186,29 +186,29 @@ async def test_invariant_1_a_send_without_an_answer_is_unknown_and_never_partial
         unknown = uuid4()
         try:
             with pytest.raises(AcceptanceUnknown):
-                await import_log.append(an_import(unknown))
+                await import_log.append(build_import(unknown))
         finally:
             monkeypatch.undo()
             broker.program.resume()
-        await works_again(import_log)
+        await wait_until_all_partitions_accept(import_log)
         assert await count_records(settings, unknown) in {0, RECORDS}
 
 
 async def test_imports_are_accepted_again_after_a_broker_was_killed(
     settings: IngestSettings, broker: Broker
 ) -> None:
-    async with acceptance_of(settings) as import_log:
-        before, refused = job_on(4), job_on(4)
-        await import_log.append(an_import(before))
+    async with open_import_log(settings) as import_log:
+        before, refused = new_job_id_for(4), new_job_id_for(4)
+        await import_log.append(build_import(before))
         broker.program.kill()
         # Otherwise the import could be written to a dying connection
         await eventually(lambda: not list_connections(import_log))
         with pytest.raises(BrokerUnavailable) as error:
-            await import_log.append(an_import(refused))
+            await import_log.append(build_import(refused))
         assert not isinstance(error.value, AcceptanceUnknown)
         broker.program.start()
-        await works_again(import_log)
-        counts = await all_seen(settings)
+        await wait_until_all_partitions_accept(import_log)
+        counts = await count_records_by_job(settings)
         assert (counts[before], counts[refused]) == (RECORDS, 0)
 
 
@@ -216,8 +216,8 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_without_duplicates(
     settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker recognizes the batch by producer id and sequence and answers with its offset."""
-    async with acceptance_of(with_long_deadlines(settings)) as import_log:
-        job, after = job_on(5), job_on(5)
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
+        job, after = new_job_id_for(5), new_job_id_for(5)
         client = import_log._appenders[5]
         await client.wait_until_connected()
         assert client._session is not None
@@ -232,38 +232,38 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_without_duplicates(
             return answer
 
         monkeypatch.setattr(client._session.client, "send", lose_the_first)
-        assert await import_log.append(an_import(job)) is not None
+        assert await import_log.append(build_import(job)) is not None
         assert len(lost) == 1
-        await import_log.append(an_import(after))
-        counts = await all_seen(settings)
+        await import_log.append(build_import(after))
+        counts = await count_records_by_job(settings)
         assert (counts[job], counts[after]) == (RECORDS, RECORDS)
 
 
 async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(settings) as import_log:
-        await import_log.append(an_import(job_on(0)))
+    async with open_import_log(settings) as import_log:
+        await import_log.append(build_import(new_job_id_for(0)))
         appender = import_log._appenders[0]
         assert appender._session is not None
         appender._session.next_sequence += 7  # as if the broker had lost earlier batches
-        job = job_on(0)
-        await import_log.append(an_import(job))
+        job = new_job_id_for(0)
+        await import_log.append(build_import(job))
         assert await count_records(settings, job) == RECORDS
 
 
 async def test_invariant_1_a_client_that_disconnects_leaves_nothing_or_one_whole_job(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(settings) as import_log:
+    async with open_import_log(settings) as import_log:
         jobs = [uuid4() for _ in range(20)]
         for number, job in enumerate(jobs):
-            appending = asyncio.create_task(import_log.append(an_import(job)))
+            appending = asyncio.create_task(import_log.append(build_import(job)))
             await asyncio.sleep(number / 2000)  # at different moments of the append
             appending.cancel()
             await asyncio.gather(appending, return_exceptions=True)
-        await works_again(import_log)
-        counts = await all_seen(settings)
+        await wait_until_all_partitions_accept(import_log)
+        counts = await count_records_by_job(settings)
         assert {counts[job] for job in jobs} <= {0, RECORDS}
 
 
@@ -271,7 +271,7 @@ PRODUCER_SCRIPT = """
 import asyncio, sys
 from uuid import uuid4
 from services.ingest.config import IngestSettings
-from tests.support.acceptance_log import acceptance_of, an_import
+from tests.support.import_log import acceptance_of, an_import
 
 async def main():
     settings = IngestSettings(kafka_bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
@@ -298,14 +298,14 @@ async def test_a_killed_producer_delays_neither_readers_nor_its_successor(
     )
     assert producer.stdout is not None
     assert await asyncio.wait_for(producer.stdout.readline(), 30) == b"ready\n"
-    await eventually(lambda: all_seen(settings), seconds=20)
+    await eventually(lambda: count_records_by_job(settings), seconds=20)
     producer.kill()
     await producer.wait()
-    async with acceptance_of(settings) as successor:
-        jobs = [job_on(partition) for partition in range(6)]
+    async with open_import_log(settings) as successor:
+        jobs = [new_job_id_for(partition) for partition in range(6)]
         for job in jobs:
-            await successor.append(an_import(job))
-        counts = await all_seen(settings)
+            await successor.append(build_import(job))
+        counts = await count_records_by_job(settings)
     assert {counts[job] for job in jobs} == {RECORDS}
     assert set(counts.values()) == {RECORDS}
 
@@ -313,13 +313,13 @@ async def test_a_killed_producer_delays_neither_readers_nor_its_successor(
 async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_import(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(with_long_deadlines(settings)) as import_log:
-        await works_again(import_log)
-        appender, job = import_log._appenders[2], job_on(2)
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
+        await wait_until_all_partitions_accept(import_log)
+        appender, job = import_log._appenders[2], new_job_id_for(2)
         assert appender._session is not None
         dead = appender._session.client
         await kill_metadata_task(dead)
-        await import_log.append(an_import(job))
+        await import_log.append(build_import(job))
         assert await count_records(settings, job) == RECORDS
         assert appender._session.client is not dead
 
@@ -327,13 +327,13 @@ async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_im
 async def test_imports_past_their_deadline_are_refused_and_replace_no_connection(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(settings) as import_log:
-        await works_again(import_log)
+    async with open_import_log(settings) as import_log:
+        await wait_until_all_partitions_accept(import_log)
         sessions = [appender._session for appender in import_log._appenders.values()]
         long_ago = asyncio.get_running_loop().time() - 60
         for _ in range(4):
             with pytest.raises(BrokerUnavailable):
-                await import_log.append(an_import(uuid4()), long_ago)
+                await import_log.append(build_import(uuid4()), long_ago)
         assert [appender._session for appender in import_log._appenders.values()] == sessions
 
 
@@ -342,7 +342,7 @@ async def test_no_import_begins_after_a_stop(settings: IngestSettings) -> None:
     await import_log.start()
     await import_log.stop()
     with pytest.raises(BrokerUnavailable):
-        await import_log.append(an_import(uuid4()))
+        await import_log.append(build_import(uuid4()))
 
 
 async def test_during_an_outage_it_reports_a_problem_and_leaves_no_task_running(
@@ -365,10 +365,10 @@ async def test_during_an_outage_it_reports_a_problem_and_leaves_no_task_running(
 async def test_ten_concurrent_imports_of_the_largest_size_are_read_completely(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(with_long_deadlines(settings)) as import_log:
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
         jobs = [uuid4() for _ in range(10)]
         row_bytes = MAX_IMPORT_BYTES // 501 - 400
         await asyncio.gather(
-            *(import_log.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs)
+            *(import_log.append(build_import(job, rows=500, row_bytes=row_bytes)) for job in jobs)
         )
-        assert await all_seen(settings) == dict.fromkeys(jobs, 501)
+        assert await count_records_by_job(settings) == dict.fromkeys(jobs, 501)

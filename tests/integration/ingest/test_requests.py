@@ -31,9 +31,9 @@ from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
-from tests.support.factories import submitted
-from tests.support.import_batches import values_of
-from tests.support.kafka import records_of
+from tests.support.factories import submitted_row
+from tests.support.import_batches import select_values
+from tests.support.kafka import read_records
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def request(workspace: Workspace, **fields: Any) -> bytes:
         "request_id": str(uuid4()),
         "workspace_id": str(workspace.id),
         "source": "planner",
-        "rows": [submitted()],
+        "rows": [submitted_row()],
         **fields,
     }
     return json.dumps(document).encode()
@@ -110,15 +110,15 @@ class ImportsTopic:
         self._prefix = prefix
 
     async def read_events(self, request_id: str) -> list[ImportAccepted | ImportRejected]:
-        records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
-        values = values_of((record.value for record in records), RecordKind.IMPORT)
+        records = await read_records(self._kafka, self._prefix, TopicName.IMPORTS)
+        values = select_values((record.value for record in records), RecordKind.IMPORT)
         events = [decode_import(value) for value in values]
         return [event for event in events if event.request_id == request_id]
 
     async def count_rows(self, job_id: UUID) -> int:
-        records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
+        records = await read_records(self._kafka, self._prefix, TopicName.IMPORTS)
         values = (record.value for record in records if record.key == str(job_id).encode())
-        return len(values_of(values, RecordKind.ROW))
+        return len(select_values(values, RecordKind.ROW))
 
 
 @pytest.fixture
@@ -132,7 +132,9 @@ async def test_a_request_becomes_an_import(
     assert (
         await handle(
             handler,
-            build_record(request(workspace, request_id="a", rows=[submitted(), submitted()])),
+            build_record(
+                request(workspace, request_id="a", rows=[submitted_row(), submitted_row()])
+            ),
         )
         == []
     )
@@ -161,7 +163,7 @@ async def test_a_request_id_with_another_body_is_a_dead_letter(
 ) -> None:
     first, second = (
         request(workspace, request_id="c"),
-        request(workspace, request_id="c", rows=[submitted()] * 2),
+        request(workspace, request_id="c", rows=[submitted_row()] * 2),
     )
     assert await handle(handler, build_record(first), build_record(second)) == ["request_id_reused"]
     assert await handle(handler, build_record(second)) == ["request_id_reused"]
@@ -259,7 +261,9 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
         async def append(self, _batch: ImportBatch, _started: float | None = None, /) -> None:
             raise BrokerUnavailable("the process crashed")
 
-    record = build_record(request(workspace, request_id="f", rows=[submitted(), {}, submitted()]))
+    record = build_record(
+        request(workspace, request_id="f", rows=[submitted_row(), {}, submitted_row()])
+    )
     access = WorkspaceCache(workspace.access)
     with pytest.raises(BrokerUnavailable):
         await handle(

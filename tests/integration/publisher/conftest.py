@@ -22,7 +22,7 @@ from shared.access.model import Principal
 from shared.contract.schedule_ids import derive_pin_id
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 
 
 def in_future(**later: float) -> str:
@@ -87,7 +87,7 @@ class Client:
 
     def pin(self, **fields: Any) -> dict[str, Any]:
         """Builds the body of a pin."""
-        return submitted(**{"account_id": str(self.workspace.account_id), **fields})
+        return submitted_row(**{"account_id": str(self.workspace.account_id), **fields})
 
     def schedule(self, **fields: Any) -> dict[str, Any]:
         """Builds the body of a schedule. Like the SDK's, it has no key."""

@@ -32,7 +32,7 @@ from tests.integration.publisher.catalogue import (
     store_pins,
 )
 from tests.integration.publisher.lists import Keys, serve_lists
-from tests.support.listing import next_url, pages, principal, query_of
+from tests.support.listing import build_principal, parse_query, read_next_url, read_pages
 from tests.support.waiting import eventually
 
 MAX_SCANNED = 20
@@ -137,7 +137,7 @@ async def test_a_full_page_at_the_scan_limit_has_a_next_link(
     assert [row["id"] for row in answer.json()] == [str(rows[-1]["pin_id"])]
     assert "x-total-count" not in answer.headers
     read_too_wide_error(
-        await http.get(str(next_url(answer)), headers=keys.build_headers(workspace_id))
+        await http.get(str(read_next_url(answer)), headers=keys.build_headers(workspace_id))
     )
 
 
@@ -148,7 +148,9 @@ async def test_an_offset_over_the_scan_limit_is_refused_but_a_cursor_gets_there(
     headers = keys.build_headers(workspace_id)
     read_too_wide_error(await http.get("/v1/pins?limit=10&offset=30", headers=headers))
     seen = [
-        row["id"] async for page in pages(http, "/v1/pins", {"limit": 10}, headers) for row in page
+        row["id"]
+        async for page in read_pages(http, "/v1/pins", {"limit": 10}, headers)
+        for row in page
     ]
     assert seen == model_pins(rows).expected(sort="created_at_desc")
 
@@ -162,8 +164,8 @@ async def test_a_total_is_sent_up_to_its_limit(
     workspace_id, _rows = await create_workspace_with_pins(database, count)
     answer = await http.get("/v1/pins?limit=5", headers=keys.build_headers(workspace_id))
     assert answer.headers.get("x-total-count") == total
-    assert next_url(answer) is not None
-    following = await http.get(str(next_url(answer)), headers=keys.build_headers(workspace_id))
+    assert read_next_url(answer) is not None
+    following = await http.get(str(read_next_url(answer)), headers=keys.build_headers(workspace_id))
     assert "x-total-count" not in following.headers  # only the first page has a total
 
 
@@ -220,7 +222,9 @@ async def test_more_due_pins_than_the_scan_limit_are_listed_as_schedules(
     assert (await http.get("/v1/pins?status=published", headers=headers)).json() == []
     due = [
         row
-        async for page in pages(http, "/v1/schedules", {"status": "queued", "limit": 10}, headers)
+        async for page in read_pages(
+            http, "/v1/schedules", {"status": "queued", "limit": 10}, headers
+        )
         for row in page
     ]
     assert {row["status"] for row in due} == {"queued"}
@@ -269,9 +273,9 @@ async def test_due_pins_do_not_replace_rows_that_could_not_be_scanned(
             query.pop("cursor", None)
             continue
         found += [row["id"] for row in answer.json()]
-        if (url := next_url(answer)) is None:
+        if (url := read_next_url(answer)) is None:
             break
-        query = query_of(url)
+        query = parse_query(url)
     assert found == model_pins([*rows, *others, *due]).expected(
         account_id=str(account_id), sort=sort
     )
@@ -300,7 +304,9 @@ async def test_no_offset_reaches_due_pins_over_the_scan_limit(
             await http.get(f"/v1/pins?limit={limit}&offset={offset}", headers=headers)
         )
     seen = [
-        row["id"] async for page in pages(http, "/v1/pins", {"limit": 3}, headers) for row in page
+        row["id"]
+        async for page in read_pages(http, "/v1/pins", {"limit": 3}, headers)
+        for row in page
     ]
     assert seen == expected
 
@@ -357,7 +363,7 @@ async def test_lists_leave_a_connection_for_other_requests(database_url: str) ->
     )
     lists, reader = (
         PinListService(Paginator(pool, ListSettings(), concurrency=1)),
-        principal(uuid4()),
+        build_principal(uuid4()),
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
@@ -374,7 +380,7 @@ async def test_a_workspaces_searches_do_not_delay_another_workspaces_lists(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = PinListService(Paginator(database, ListSettings(), concurrency=2))
-    greedy, other = principal(uuid4()), principal(uuid4())
+    greedy, other = build_principal(uuid4()), build_principal(uuid4())
     begun, ended = asyncio.Event(), asyncio.Event()
     execute = paginator_module._PageReader._execute
 

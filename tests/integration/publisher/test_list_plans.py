@@ -22,7 +22,7 @@ from shared.http.pagination.paginator import Paginator
 from shared.postgres.database import Database
 from shared.runtime.settings import ListSettings
 from tests.integration.publisher.catalogue import ACCOUNTS, BEGINNING, DISTANT
-from tests.support.listing import principal
+from tests.support.listing import build_principal
 
 MAX_SCANNED = 20_000
 MAX_TIES = 5
@@ -189,7 +189,7 @@ async def test_no_list_of_pins_scans_another_workspaces_rows(
 ) -> None:
     lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
     for page in ({}, {"offset": 300}, {"cursor": build_cursor("pins", query["sort"])}):
-        await read_page(lists.list_pins(principal(workspace_id), PinFilters(**query, **page)))
+        await read_page(lists.list_pins(build_principal(workspace_id), PinFilters(**query, **page)))
     require_bounded(plans)
 
 
@@ -203,7 +203,7 @@ async def test_no_list_of_schedules_scans_another_workspaces_rows(
     lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
     for page in ({}, {"offset": 300}, {"cursor": build_cursor("schedules", query["sort"])}):
         await read_page(
-            lists.list_schedules(principal(workspace_id), ScheduleFilters(**query, **page))
+            lists.list_schedules(build_principal(workspace_id), ScheduleFilters(**query, **page))
         )
     require_bounded(plans)
 
@@ -218,7 +218,7 @@ async def test_no_list_of_imports_scans_another_workspaces_rows(
 ) -> None:
     lists = ImportLists(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
     for page in ({}, {"offset": 300}, {"cursor": build_cursor("imports", "created_at_desc")}):
-        await read_page(lists.list_imports(principal(LARGE), ImportFilters(**query, **page)))
+        await read_page(lists.list_imports(build_principal(LARGE), ImportFilters(**query, **page)))
     require_bounded(plans)
 
 
@@ -227,7 +227,7 @@ async def test_the_first_page_reads_no_more_than_it_shows(
 ) -> None:
     """The list has no filter. The total is counted from the index alone."""
     lists = PinListService(Paginator(catalogue, ListSettings()))
-    page = await lists.list_pins(principal(LARGE), PinFilters(limit=50))
+    page = await lists.list_pins(build_principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50
     scans = [
         (node["Node Type"], node["Actual Rows"])
@@ -245,7 +245,7 @@ async def test_rows_before_a_cursor_are_not_read_again(
     lists = PinListService(Paginator(catalogue, ListSettings()))
     cursor = write_cursor(Cursor(f"pins.{sort}", BEGINNING.replace(hour=20), UUID(int=2**127)))
     page = await lists.list_pins(
-        principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor)
+        build_principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor)
     )
     assert len(page.rows) == 50
     read = [

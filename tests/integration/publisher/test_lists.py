@@ -28,7 +28,7 @@ from tests.integration.publisher.catalogue import (
     store_pins,
 )
 from tests.integration.publisher.lists import Keys, serve_lists
-from tests.support.listing import next_url, pages
+from tests.support.listing import read_next_url, read_pages
 
 MIDDLE = (BEGINNING + 30 * MINUTE).isoformat()
 LATER = (BEGINNING + 50 * MINUTE).isoformat()
@@ -99,7 +99,7 @@ def headers(keys: Keys, rows: Sequence[Pin]) -> dict[str, str]:
 async def read_ids_by_cursor(
     http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
 ) -> list[str]:
-    return [row["id"] async for page in pages(http, path, query, headers) for row in page]
+    return [row["id"] async for page in read_pages(http, path, query, headers) for row in page]
 
 
 async def check_list(
@@ -113,7 +113,7 @@ async def check_list(
     whole = await http.get(path, params={**query, "limit": 200}, headers=dict(headers))
     assert whole.status_code == 200, whole.text
     assert [row["id"] for row in whole.json()] == expected
-    assert (whole.headers["x-total-count"], next_url(whole)) == (str(len(expected)), None)
+    assert (whole.headers["x-total-count"], read_next_url(whole)) == (str(len(expected)), None)
     part = await http.get(path, params={**query, "limit": 5, "offset": 9}, headers=dict(headers))
     assert [row["id"] for row in part.json()] == expected[9:14]
     assert part.headers["x-total-count"] == str(len(expected))
@@ -213,7 +213,7 @@ async def test_pages_by_cursor_stay_correct_while_rows_are_added(
     seen: list[str] = []
     later: list[Pin] = []
     query = {"sort": sort.value, "limit": 6}
-    async for page in pages(http, "/v1/pins", query, keys.build_headers(workspace_id)):
+    async for page in read_pages(http, "/v1/pins", query, keys.build_headers(workspace_id)):
         seen += [row["id"] for row in page]
         if len(later) < 30:
             later += await add_pins(database, workspace_id, len(later))
@@ -237,10 +237,10 @@ async def test_newer_rows_do_not_shift_pages_by_cursor(
     first = await http.get("/v1/pins?limit=5", headers=headers)
     await store_pins(database, [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE)])
     by_offset = await http.get("/v1/pins?limit=5&offset=5", headers=headers)
-    second = await http.get(str(next_url(first)), headers=headers)
+    second = await http.get(str(read_next_url(first)), headers=headers)
     assert by_offset.json()[0] == first.json()[-1]
     assert not {row["id"] for row in first.json()} & {row["id"] for row in second.json()}
-    assert (len(second.json()), next_url(second)) == (5, None)
+    assert (len(second.json()), read_next_url(second)) == (5, None)
 
 
 async def test_a_next_link_keeps_the_query(
@@ -255,7 +255,7 @@ async def test_a_next_link_keeps_the_query(
     }
     assert (await http.get("/v1/pins", params=query, headers=headers)).json() == []
     answer = await http.get("/v1/pins", params={**query, "q": "%"}, headers=headers)
-    url = httpx.URL(str(next_url(answer)))
+    url = httpx.URL(str(read_next_url(answer)))
     assert url.path == "/v1/pins"
     assert {name: value for name, value in url.params.items() if name != "cursor"} == {
         "limit": "2",
@@ -279,7 +279,7 @@ async def test_a_cursor_is_valid_only_for_its_list_and_order(
     http: httpx.AsyncClient, headers: dict[str, str], path: str, sort: str, query: str
 ) -> None:
     answer = await http.get("/v1/pins", params={"limit": 2, "sort": sort}, headers=headers)
-    cursor = httpx.URL(str(next_url(answer))).params["cursor"]
+    cursor = httpx.URL(str(read_next_url(answer))).params["cursor"]
     refused = await http.get(f"{path}?{query}&cursor={cursor}", headers=headers)
     detail = refused.json()["detail"]
     assert (refused.status_code, detail["code"], detail["parameter"]) == (
@@ -293,7 +293,7 @@ async def test_a_cursor_may_come_with_offset_zero(
     http: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     """PinBridge's clients always send an offset."""
-    url = next_url(await http.get("/v1/pins?limit=2", headers=headers))
+    url = read_next_url(await http.get("/v1/pins?limit=2", headers=headers))
     assert (await http.get(f"{url}&offset=0", headers=headers)).status_code == 200
 
 

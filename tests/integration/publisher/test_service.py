@@ -25,9 +25,9 @@ from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.events import event_document, parse_event
-from tests.support.factories import row_accepted, submitted
-from tests.support.kafka import records_of
-from tests.support.services import running
+from tests.support.factories import row_accepted, submitted_row
+from tests.support.kafka import read_records
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 
@@ -69,7 +69,7 @@ class Publisher:
         return events
 
     async def records(self, name: TopicName) -> list[Any]:
-        return await records_of(self._kafka, self._prefix, name)
+        return await read_records(self._kafka, self._prefix, name)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -87,7 +87,7 @@ async def app(kafka: str, topic_prefix: str, database_url: str) -> FastAPI:
 async def publisher(app: FastAPI, kafka: str, topic_prefix: str) -> AsyncIterator[Publisher]:
     producer = RecordProducer(PublisherSettings(kafka_bootstrap_servers=kafka), client_id="test")
     await producer.start()
-    async with running(app) as http:
+    async with running_app(app) as http:
         yield Publisher(http, producer, kafka, topic_prefix)
     await producer.stop()
 
@@ -286,7 +286,7 @@ async def test_a_board_removed_before_its_pin_is_due_fails_the_pin_not_the_row(
 
 
 async def post_pin(publisher: Publisher, workspace: Workspace, **fields: Any) -> httpx.Response:
-    body = submitted(**{"account_id": str(workspace.account_id), **fields})
+    body = submitted_row(**{"account_id": str(workspace.account_id), **fields})
     return await publisher.http.post("/v1/pins", json=body, headers=workspace.headers)
 
 

@@ -18,7 +18,7 @@ from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.producer import RecordProducer
 from shared.kafka.subscription import SESSION_TIMEOUT_MS
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler, consuming, of, produce, some
+from tests.support.consuming import Handler, consuming, make_values, produce, select_by_prefix
 from tests.support.waiting import eventually
 
 
@@ -34,11 +34,11 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(
             raise DatabaseUnavailable("down")
 
     handler = Handler(fail_three_times)
-    await produce(producer, settings, some("outage"))
+    await produce(producer, settings, make_values("outage"))
     async with consuming(settings, producer, handler, name="outage"):
-        await eventually(lambda: set(some("outage")) <= set(handler.done))
+        await eventually(lambda: set(make_values("outage")) <= set(handler.done))
     assert attempts > 3
-    assert Counter(of("outage", handler.done)).most_common(1)[0][1] == 1
+    assert Counter(select_by_prefix("outage", handler.done)).most_common(1)[0][1] == 1
 
 
 def test_a_processed_batch_is_freed_without_the_garbage_collector(
@@ -65,7 +65,7 @@ async def _consume_and_watch_memory(settings: ServiceSettings) -> None:
             return super().decode(records)
 
     def retained() -> list[bytes]:
-        return of(
+        return select_by_prefix(
             "freed",
             [
                 record.value or b""
@@ -79,8 +79,8 @@ async def _consume_and_watch_memory(settings: ServiceSettings) -> None:
     await producer.start()
     try:
         async with consuming(settings, producer, handler, name="freed"):
-            await produce(producer, settings, some("freed"))
-            await eventually(lambda: set(some("freed")) <= set(handler.done))
+            await produce(producer, settings, make_values("freed"))
+            await eventually(lambda: set(make_values("freed")) <= set(handler.done))
             await eventually(lambda: not retained())
     finally:
         await producer.stop()
@@ -95,11 +95,15 @@ async def test_two_members_in_one_process_share_the_partitions(
         consuming(settings, producer, second_handler, name="pair", member=1) as second,
     ):
         await eventually(lambda: first.problem() is None and second.problem() is None)
-        await produce(producer, settings, some("both"))
-        await eventually(lambda: set(some("both")) <= {*first_handler.done, *second_handler.done})
-    assert of("both", first_handler.done)
-    assert of("both", second_handler.done)
-    assert not set(of("both", first_handler.done)) & set(of("both", second_handler.done))
+        await produce(producer, settings, make_values("both"))
+        await eventually(
+            lambda: set(make_values("both")) <= {*first_handler.done, *second_handler.done}
+        )
+    assert select_by_prefix("both", first_handler.done)
+    assert select_by_prefix("both", second_handler.done)
+    assert not set(select_by_prefix("both", first_handler.done)) & set(
+        select_by_prefix("both", second_handler.done)
+    )
 
 
 async def test_a_waiting_member_does_not_block_another_in_its_process(
@@ -109,7 +113,7 @@ async def test_a_waiting_member_does_not_block_another_in_its_process(
         raise DatabaseUnavailable("down")
 
     waiting, working = Handler(fail), Handler()
-    await produce(producer, settings, some("beside-both"))  # records for both members
+    await produce(producer, settings, make_values("beside-both"))  # records for both members
     async with (
         consuming(settings, producer, waiting, name="beside") as first,
         consuming(settings, producer, working, name="beside", member=1) as second,
@@ -117,8 +121,8 @@ async def test_a_waiting_member_does_not_block_another_in_its_process(
         await eventually(
             lambda: first.problem() == "waiting for a server" and second.problem() is None
         )
-        await produce(producer, settings, some("beside-one"))
-        await eventually(lambda: len(of("beside-one", working.done)) > 10)
+        await produce(producer, settings, make_values("beside-one"))
+        await eventually(lambda: len(select_by_prefix("beside-one", working.done)) > 10)
         assert not waiting.done
 
 
@@ -128,14 +132,14 @@ async def test_a_batch_that_hits_a_bug_is_retried_and_nothing_is_skipped(
     failed: list[bytes] = []
 
     async def broken_once(values: list[bytes]) -> None:
-        if of("bug", values) and not failed:
+        if select_by_prefix("bug", values) and not failed:
             failed.extend(values)
             raise RuntimeError("a bug")
 
     handler = Handler(broken_once)
-    await produce(producer, settings, some("bug"))
+    await produce(producer, settings, make_values("bug"))
     async with consuming(settings, producer, handler, name="bug"):
-        await eventually(lambda: set(some("bug")) <= set(handler.done))
+        await eventually(lambda: set(make_values("bug")) <= set(handler.done))
     assert failed
 
 
@@ -165,12 +169,12 @@ async def test_a_killed_consumers_batch_is_delivered_again(
     begun = asyncio.Event()
 
     async def never_ends(values: list[bytes]) -> None:
-        if of("killed", values):
+        if select_by_prefix("killed", values):
             begun.set()
             await asyncio.Event().wait()
 
     stuck = Handler(never_ends)
-    await produce(producer, settings, some("killed"))
+    await produce(producer, settings, make_values("killed"))
     short_timeout = settings.model_copy(update={"stop_timeout_seconds": 0.01})
     async with consuming(short_timeout, producer, stuck, name="killed", clean=False):
         await asyncio.wait_for(begun.wait(), 20)
@@ -178,9 +182,10 @@ async def test_a_killed_consumers_batch_is_delivered_again(
     successor = Handler()
     async with consuming(settings, producer, successor, name="killed"):
         await eventually(
-            lambda: set(some("killed")) <= set(successor.done), seconds=SESSION_TIMEOUT_MS / 2000
+            lambda: set(make_values("killed")) <= set(successor.done),
+            seconds=SESSION_TIMEOUT_MS / 2000,
         )
-    assert not of("killed", stuck.done)
+    assert not select_by_prefix("killed", stuck.done)
 
 
 async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
@@ -190,13 +195,13 @@ async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
     begun, may_finish = asyncio.Event(), asyncio.Event()
 
     async def slow(values: list[bytes]) -> None:
-        if of("rebalance", values) and not begun.is_set():
+        if select_by_prefix("rebalance", values) and not begun.is_set():
             begun.set()
             await asyncio.wait_for(may_finish.wait(), 20)
 
     first, second = Handler(slow), Handler()
     other_settings = ServiceSettings(**{**environment, "replica": "1"})
-    await produce(producer, settings, some("rebalance", 300))
+    await produce(producer, settings, make_values("rebalance", 300))
     async with consuming(settings, producer, first, name="rebalance") as consumer:
         await asyncio.wait_for(begun.wait(), 20)
         joining = asyncio.create_task(
@@ -206,8 +211,8 @@ async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
         await eventually(lambda: consumer.problem() is not None)
         may_finish.set()
         await joining
-    counts = Counter(of("rebalance", [*first.done, *second.done]))
-    assert set(counts) == set(some("rebalance", 300))
+    counts = Counter(select_by_prefix("rebalance", [*first.done, *second.done]))
+    assert set(counts) == set(make_values("rebalance", 300))
     assert counts.most_common(1)[0][1] == 1
 
 
@@ -221,9 +226,9 @@ async def _consume_until(
     async with consuming(settings, producer, handler, name="rebalance") as consumer:
         await may_finish.wait()
         await eventually(lambda: consumer.problem() is None)
-        await produce(producer, settings, some("after", 60))
-        await eventually(lambda: set(some("after", 60)) <= {*first.done, *handler.done})
-        assert of("after", handler.done), "the new member has partitions"
+        await produce(producer, settings, make_values("after", 60))
+        await eventually(lambda: set(make_values("after", 60)) <= {*first.done, *handler.done})
+        assert select_by_prefix("after", handler.done), "the new member has partitions"
 
 
 async def test_a_clean_stop_releases_partitions_at_once(
@@ -234,10 +239,11 @@ async def test_a_clean_stop_releases_partitions_at_once(
     other_settings = ServiceSettings(**{**environment, "replica": "1"})
     async with consuming(settings, producer, stopped, name="handover") as consumer:
         await eventually(lambda: consumer.problem() is None)
-    await produce(producer, settings, some("handover"))
+    await produce(producer, settings, make_values("handover"))
     async with consuming(other_settings, producer, successor, name="handover"):
         await eventually(
-            lambda: set(some("handover")) <= set(successor.done), seconds=SESSION_TIMEOUT_MS / 3000
+            lambda: set(make_values("handover")) <= set(successor.done),
+            seconds=SESSION_TIMEOUT_MS / 3000,
         )
 
 
@@ -245,10 +251,10 @@ async def test_a_commit_covers_exactly_the_processed_records(
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     first, second = Handler(), Handler()
-    await produce(producer, settings, some("committed"))
+    await produce(producer, settings, make_values("committed"))
     async with consuming(settings, producer, first, name="committed"):
-        await eventually(lambda: set(some("committed")) <= set(first.done))
-    await produce(producer, settings, some("next"))
+        await eventually(lambda: set(make_values("committed")) <= set(first.done))
+    await produce(producer, settings, make_values("next"))
     async with consuming(settings, producer, second, name="committed"):
-        await eventually(lambda: set(some("next")) <= set(second.done))
-    assert not of("committed", second.done)
+        await eventually(lambda: set(make_values("next")) <= set(second.done))
+    assert not select_by_prefix("committed", second.done)

@@ -24,8 +24,8 @@ from shared.kafka.consumer_health.health import ConsumerLost
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler, consuming, of, produce, some
-from tests.support.kafka import kill_metadata_task, records_of
+from tests.support.consuming import Handler, consuming, make_values, produce, select_by_prefix
+from tests.support.kafka import kill_metadata_task, read_records
 from tests.support.waiting import eventually
 
 
@@ -62,7 +62,7 @@ async def own(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 async def read_outcomes(settings: ServiceSettings) -> list[bytes]:
     return [
         record.value or b""
-        for record in await records_of(
+        for record in await read_records(
             settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES
         )
     ]
@@ -145,12 +145,14 @@ async def unanswered_commits(
 async def test_invariant_9_a_commit_without_an_answer_times_out_and_its_batch_is_retried(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler, values = Handler(), some("silent-commit")
+    handler, values = Handler(), make_values("silent-commit")
     async with consuming(settings, producer, handler, name="silent-commit") as consumer:
         await eventually(lambda: consumer.problem() is None)
         async with unanswered_commits(consumer, monkeypatch):
             await produce(producer, settings, values)
-            await eventually(lambda: len(of("silent-commit", handler.done)) > len(values))
+            await eventually(
+                lambda: len(select_by_prefix("silent-commit", handler.done)) > len(values)
+            )
             assert consumer.problem()
         await eventually(lambda: consumer.problem() is None)
 
@@ -162,7 +164,7 @@ async def test_a_consumer_whose_commits_get_no_answer_is_lost_if_kafka_answers_o
     async with consuming(settings, producer, Handler(), name="silent") as consumer:
         await eventually(lambda: consumer.problem() is None)
         async with unanswered_commits(consumer, monkeypatch):
-            await produce(producer, settings, some("silent"))
+            await produce(producer, settings, make_values("silent"))
             with pytest.raises(ConsumerLost, match="Kafka answers"):
                 async with asyncio.timeout(20):
                     await consumer.watch()

@@ -16,7 +16,7 @@ from shared.kafka.lag import GroupOffsets, LagReader
 from shared.kafka.producer import RecordProducer
 from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler, consuming, produce, some
+from tests.support.consuming import Handler, consuming, make_values, produce
 from tests.support.waiting import eventually
 
 
@@ -61,7 +61,7 @@ async def test_without_a_commit_the_lag_is_the_whole_log(
     async with reading(settings, topic, f"group-{uuid4()}") as reader:
         before = await eventually(lambda: read_offsets(reader))
         assert sorted(before.committed) == sorted(before.ends) == list(range(6))
-        await produce(producer, settings, some("a", 60))
+        await produce(producer, settings, make_values("a", 60))
         after = await reader.read()
         assert sum(after.ends.values()) - sum(before.ends.values()) == 60
         assert after.committed == before.committed == dict.fromkeys(range(6), 0)
@@ -71,7 +71,7 @@ async def test_committed_offsets_are_read_without_joining_the_group(
     settings: ServiceSettings, topic: str, producer: RecordProducer
 ) -> None:
     group = f"group-{uuid4()}"
-    await produce(producer, settings, some("b", 60))
+    await produce(producer, settings, make_values("b", 60))
     async with reading(settings, topic, group) as reader:
         await eventually(lambda: read_offsets(reader))
         consumer = AIOKafkaConsumer(
@@ -125,11 +125,11 @@ async def test_invariant_9_aborted_transactions_leave_no_lag(
         reading(settings, topic, consumer.group) as reader,
     ):
         watching = asyncio.create_task(consumer.watch())
-        await produce(producer, settings, some("before"), topic=requests)
+        await produce(producer, settings, make_values("before"), topic=requests)
         await abort(settings, topic, 60)
         await eventually(lambda: has_no_lag(reader))
         assert b"aborted" not in handler.done
-        assert set(some("before")) <= set(handler.done)
+        assert set(make_values("before")) <= set(handler.done)
         watching.cancel()
 
 
@@ -150,11 +150,11 @@ async def test_invariant_9_filtered_records_leave_no_lag(
         reading(settings, topic, consumer.group) as reader,
     ):
         watching = asyncio.create_task(consumer.watch())
-        await produce(producer, settings, [*some("mine"), *some("not-mine")])
-        await eventually(lambda: set(some("mine")) <= set(handler.done))
-        await produce(producer, settings, some("not-mine"))
+        await produce(producer, settings, [*make_values("mine"), *make_values("not-mine")])
+        await eventually(lambda: set(make_values("mine")) <= set(handler.done))
+        await produce(producer, settings, make_values("not-mine"))
         await eventually(lambda: has_no_lag(reader))
-        assert set(handler.done) == set(some("mine"))
+        assert set(handler.done) == set(make_values("mine"))
         watching.cancel()
 
 

@@ -9,7 +9,7 @@ from shared.contract.errors import DatabaseUnavailable
 from shared.kafka.consumer_health import health as health_module
 from shared.kafka.producer import RecordProducer
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler, consuming, of, produce, some
+from tests.support.consuming import Handler, consuming, make_values, produce, select_by_prefix
 from tests.support.waiting import eventually
 
 
@@ -39,18 +39,18 @@ async def test_unwanted_records_are_skipped_and_wanted_records_are_processed(
     async with consuming(settings, producer, handler, name="pausing", is_wanted=demand) as consumer:
         await consumer.pause_when_unused.check()
         for _ in range(3):
-            await produce(producer, settings, some("unwanted"))
+            await produce(producer, settings, make_values("unwanted"))
             await consumer.pause_when_unused.check()
         demand.is_wanted = True
-        await produce(producer, settings, some("wanted"))
+        await produce(producer, settings, make_values("wanted"))
         await consumer.pause_when_unused.check()
-        await eventually(lambda: set(some("wanted")) <= set(handler.done))
+        await eventually(lambda: set(make_values("wanted")) <= set(handler.done))
         demand.is_wanted = False
         await consumer.pause_when_unused.check()
-        await produce(producer, settings, some("unwanted"))
+        await produce(producer, settings, make_values("unwanted"))
         await consumer.pause_when_unused.check()
-    assert set(of("unwanted", handler.done)) == set()
-    assert set(some("wanted")) <= set(handler.done)
+    assert set(select_by_prefix("unwanted", handler.done)) == set()
+    assert set(make_values("wanted")) <= set(handler.done)
 
 
 async def test_records_produced_during_the_check_are_not_skipped(
@@ -60,11 +60,11 @@ async def test_records_produced_during_the_check_are_not_skipped(
     async with consuming(settings, producer, handler, name="race", is_wanted=demand) as consumer:
         # Paused first. Otherwise it could fetch the records before they are skipped
         await consumer.pause_when_unused.check()
-        demand.before_answers = [nothing(), produce(producer, settings, some("early"))]
+        demand.before_answers = [nothing(), produce(producer, settings, make_values("early"))]
         await consumer.pause_when_unused.check()
         demand.is_wanted = True
         await consumer.pause_when_unused.check()
-        await eventually(lambda: set(some("early")) <= set(handler.done))
+        await eventually(lambda: set(make_values("early")) <= set(handler.done))
 
 
 async def test_an_unavailable_server_changes_nothing(
@@ -77,14 +77,14 @@ async def test_an_unavailable_server_changes_nothing(
 
     async with consuming(settings, producer, handler, name="unsure", is_wanted=demand) as consumer:
         await consumer.pause_when_unused.check()
-        await produce(producer, settings, some("unsure"))
+        await produce(producer, settings, make_values("unsure"))
         for answers in ([fail()], [nothing(), fail()]):
             demand.before_answers = answers
             with pytest.raises(DatabaseUnavailable):
                 await consumer.pause_when_unused.check()
         demand.is_wanted = True
         await consumer.pause_when_unused.check()
-        await eventually(lambda: set(some("unsure")) <= set(handler.done))
+        await eventually(lambda: set(make_values("unsure")) <= set(handler.done))
 
 
 async def test_a_paused_consumer_is_not_silent(
@@ -99,8 +99,8 @@ async def test_a_paused_consumer_is_not_silent(
         demand.is_wanted = True
         await consumer.pause_when_unused.check()
         assert consumer.problem() is None  # resumed, and still without an answer to a fetch
-        await produce(producer, settings, some("healthy"))
-        await eventually(lambda: of("healthy", handler.done))
+        await produce(producer, settings, make_values("healthy"))
+        await eventually(lambda: select_by_prefix("healthy", handler.done))
 
 
 async def test_failures_of_skipped_records_are_forgotten(
@@ -114,7 +114,7 @@ async def test_failures_of_skipped_records_are_forgotten(
     async with consuming(
         settings, producer, Handler(fails), name="failing", is_wanted=demand
     ) as consumer:
-        await produce(producer, settings, some("failing"))
+        await produce(producer, settings, make_values("failing"))
         await eventually(lambda: consumer.problem() == "waiting for a server")
 
         async def is_paused_without_problem() -> bool:

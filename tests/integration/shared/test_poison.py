@@ -18,8 +18,16 @@ from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import TOPIC, Handler, consuming, letters_of, of, produce, some
-from tests.support.kafka import delete_topics, records_of
+from tests.support.consuming import (
+    TOPIC,
+    Handler,
+    consuming,
+    make_values,
+    produce,
+    read_dead_letters,
+    select_by_prefix,
+)
+from tests.support.kafka import delete_topics, read_records
 from tests.support.waiting import eventually
 
 
@@ -30,12 +38,12 @@ async def test_invariant_8_poison_becomes_a_dead_letter_with_key_value_and_heade
     await produce(
         producer, settings, [b"poison-1"], headers=[("trace", b"\xff\xfe"), ("ce_id", b"x")]
     )
-    await produce(producer, settings, some("beside"))
+    await produce(producer, settings, make_values("beside"))
     async with consuming(settings, producer, handler, name="poison"):
-        await eventually(lambda: set(some("beside")) <= set(handler.done))
+        await eventually(lambda: set(make_values("beside")) <= set(handler.done))
     letters = [
         letter
-        for letter in await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
+        for letter in await read_records(kafka, topic_prefix, TopicName.DEAD_LETTERS)
         if letter.value == b"poison-1"
     ]
     headers = dict(letters[0].headers)
@@ -67,7 +75,7 @@ async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_lose
     later = ReadsAll()
     async with consuming(settings, producer, later, name="flood"):
         await eventually(lambda: b"poison-199" in later.done)
-    assert len(of("poison", later.done)) >= 195
+    assert len(select_by_prefix("poison", later.done)) >= 195
     assert halted_gauge("flood") == 0
 
 
@@ -93,14 +101,14 @@ async def test_invariant_8_a_retried_batch_of_poison_counts_once(
 
     handler = Handler()
     async with consuming(settings, UnavailableForAWhile(), handler, name="again") as consumer:
-        await produce(producer, settings, some("before"))
+        await produce(producer, settings, make_values("before"))
         await eventually(
-            lambda: set(some("before")) <= set(handler.done)
+            lambda: set(make_values("before")) <= set(handler.done)
         )  # the records of other tests are processed
         await produce(producer, settings, [b"poison-again-%d" % number for number in range(100)])
         await eventually(lambda: refused == 6)
-        await produce(producer, settings, some("healthy"))
-        await eventually(lambda: set(some("healthy")) <= set(handler.done))
+        await produce(producer, settings, make_values("healthy"))
+        await eventually(lambda: set(make_values("healthy")) <= set(handler.done))
         await eventually(lambda: consumer.problem() is None)
 
 
@@ -120,7 +128,7 @@ async def test_invariant_8_poison_found_in_processing_halts_the_consumer_too(
                 DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, "no")) for record in decoded
             ]
 
-    await produce(producer, settings, some("refused", 200))
+    await produce(producer, settings, make_values("refused", 200))
     async with consuming(settings, producer, RefusesAll(), name="refuses-all") as consumer:
         await eventually(lambda: (consumer.problem() or "").startswith("halted"))
 
@@ -163,8 +171,8 @@ async def test_invariant_8_a_record_larger_than_a_dead_letter_does_not_block_its
     handler = Handler()
     await produce_compressed(compressed_topic, bomb, "lz4")
     async with consuming(compressed_topic, producer, handler, name="bomb"):
-        await produce(producer, compressed_topic, some("beside"))
-        await eventually(lambda: set(some("beside")) <= set(handler.done))
-        (letter,) = await eventually(lambda: letters_of(compressed_topic), every=0.2)
+        await produce(producer, compressed_topic, make_values("beside"))
+        await eventually(lambda: set(make_values("beside")) <= set(handler.done))
+        (letter,) = await eventually(lambda: read_dead_letters(compressed_topic), every=0.2)
     assert letter.value == bomb[:MAX_VALUE_BYTES]
     assert dict(letter.headers)["pinflow-truncated"] == str(len(bomb)).encode()

@@ -26,7 +26,14 @@ from shared.kafka.producer import RecordProducer
 from shared.kafka.subscription import RecordFilter
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, ServiceSettings
-from tests.support.consuming import TOPIC, Handler, consuming, of, produce, some
+from tests.support.consuming import (
+    TOPIC,
+    Handler,
+    consuming,
+    make_values,
+    produce,
+    select_by_prefix,
+)
 from tests.support.infrastructure import fresh_topics
 from tests.support.waiting import eventually
 
@@ -107,9 +114,9 @@ async def consume(
 ) -> dict[TopicPartition, StoredPosition]:
     """Has a consumer process some records, and returns its positions."""
     handler = Handler()
-    await produce(producer, settings, some(prefix))
+    await produce(producer, settings, make_values(prefix))
     async with watched(settings, producer, handler, positions):
-        await eventually(lambda: set(some(prefix)) <= set(handler.done))
+        await eventually(lambda: set(make_values(prefix)) <= set(handler.done))
     return await positions.load()
 
 
@@ -153,9 +160,9 @@ async def test_invariant_2_an_older_postgres_is_noticed_at_the_start_and_records
     overwrite(database_url, before)
     handler = Handler()
     async with watched(settings, producer, handler, positions):
-        await eventually(lambda: set(some("lost")) <= set(handler.done))
+        await eventually(lambda: set(make_values("lost")) <= set(handler.done))
         await eventually(lambda: is_replayed(positions))
-    assert not of("kept", handler.done)
+    assert not select_by_prefix("kept", handler.done)
 
 
 async def is_replayed(positions: PositionStore) -> bool:
@@ -171,18 +178,18 @@ async def test_invariant_2_a_running_consumer_notices_an_older_postgres_at_its_n
 ) -> None:
     monkeypatch.setattr(idle_committer, "INTERVAL_SECONDS", 60)
     handler = Handler()
-    await produce(producer, settings, some("kept"))
+    await produce(producer, settings, make_values("kept"))
     async with watched(settings, producer, handler, positions):
-        await eventually(lambda: set(some("kept")) <= set(handler.done))
+        await eventually(lambda: set(make_values("kept")) <= set(handler.done))
         before = await wait_until_stored(positions, 60)
-        await produce(producer, settings, some("lost"))
-        await eventually(lambda: set(some("lost")) <= set(handler.done))
+        await produce(producer, settings, make_values("lost"))
+        await eventually(lambda: set(make_values("lost")) <= set(handler.done))
         await wait_until_stored(positions, 120)
         handler.done.clear()
         overwrite(database_url, before)
-        await produce(producer, settings, some("new"))
-        await eventually(lambda: {*some("lost"), *some("new")} <= set(handler.done))
-    assert not of("kept", handler.done)
+        await produce(producer, settings, make_values("new"))
+        await eventually(lambda: {*make_values("lost"), *make_values("new")} <= set(handler.done))
+    assert not select_by_prefix("kept", handler.done)
 
 
 async def wait_until_stored(
@@ -204,17 +211,17 @@ async def test_invariant_2_an_older_postgres_is_noticed_without_new_records(
     database_url: str,
 ) -> None:
     handler = Handler()
-    await produce(producer, settings, some("lost"))
+    await produce(producer, settings, make_values("lost"))
     async with watched(settings, producer, handler, positions) as consumer:
         await wait_until_ready(consumer)
-        await eventually(lambda: set(some("lost")) <= set(handler.done))
+        await eventually(lambda: set(make_values("lost")) <= set(handler.done))
         stored = await wait_until_stored(positions, 60)
         handler.done.clear()
         overwrite(
             database_url,
             {partition: position._replace(next_offset=0) for partition, position in stored.items()},
         )
-        await eventually(lambda: set(some("lost")) <= set(handler.done))
+        await eventually(lambda: set(make_values("lost")) <= set(handler.done))
 
 
 async def test_a_new_connection_to_postgres_makes_the_consumer_read_its_positions_again(
@@ -243,8 +250,8 @@ async def test_a_new_connection_to_postgres_makes_the_consumer_read_its_position
         )
         await eventually(lambda: readings > before)
         await wait_until_ready(consumer)
-        await produce(producer, settings, some("after"))
-        await eventually(lambda: set(some("after")) <= set(handler.done))
+        await produce(producer, settings, make_values("after"))
+        await eventually(lambda: set(make_values("after")) <= set(handler.done))
 
 
 async def test_nothing_is_processed_before_the_positions_are_read(
@@ -255,7 +262,7 @@ async def test_nothing_is_processed_before_the_positions_are_read(
 ) -> None:
     await consume(settings, producer, positions, "before")
     handler = Handler()
-    await produce(producer, settings, some("waiting"))
+    await produce(producer, settings, make_values("waiting"))
     with psycopg.connect(database_url) as lock:
         lock.execute("lock table status.positions in access exclusive mode")
         async with watched(settings, producer, handler, positions) as consumer:
@@ -263,8 +270,8 @@ async def test_nothing_is_processed_before_the_positions_are_read(
             await eventually(lambda: is_read_blocked(database_url))
             assert not handler.done
             lock.rollback()
-            await eventually(lambda: set(some("waiting")) <= set(handler.done))
-    assert not of("before", handler.done)
+            await eventually(lambda: set(make_values("waiting")) <= set(handler.done))
+    assert not select_by_prefix("before", handler.done)
 
 
 def is_read_blocked(database_url: str) -> bool:
@@ -282,7 +289,7 @@ async def test_a_group_without_committed_offsets_starts_at_the_beginning(
     await consume(settings, producer, positions, "again")
     handler = Handler()
     async with watched(settings, producer, handler, positions, name="another group"):
-        await eventually(lambda: set(some("again")) <= set(handler.done))
+        await eventually(lambda: set(make_values("again")) <= set(handler.done))
 
 
 async def test_records_deleted_before_processing_refuse_only_their_partition(
@@ -292,7 +299,7 @@ async def test_records_deleted_before_processing_refuse_only_their_partition(
     database_url: str,
 ) -> None:
     stored = await consume(settings, producer, positions, "before")
-    await produce(producer, settings, some("deleted"))
+    await produce(producer, settings, make_values("deleted"))
     gap = min(stored)
     async with admin_client(settings) as admin:
         await admin.delete_records(
@@ -300,15 +307,15 @@ async def test_records_deleted_before_processing_refuse_only_their_partition(
         )
     handler = Handler()
     async with watched(settings, producer, handler, positions) as consumer:
-        await eventually(lambda: len(of("deleted", handler.done)) > 10)
+        await eventually(lambda: len(select_by_prefix("deleted", handler.done)) > 10)
         problem = consumer.problem() or ""
         assert f"{gap.topic}/{gap.partition} (before_begin)" in problem
         assert "pinflow recover" in problem
-        missing = set(some("deleted")) - set(handler.done)
+        missing = set(make_values("deleted")) - set(handler.done)
         assert missing
         accept(database_url, gap, stored[gap].next_offset + 2)
         await wait_until_ready(consumer)
-        await eventually(lambda: len(set(some("deleted")) - set(handler.done)) == 2)
+        await eventually(lambda: len(set(make_values("deleted")) - set(handler.done)) == 2)
 
 
 def accept(database_url: str, partition: TopicPartition, begin: int) -> None:
@@ -336,13 +343,13 @@ async def test_a_log_that_ended_before_the_position_is_refused_even_after_it_has
     )
     async with watched(settings, producer, Handler(), positions) as consumer:
         await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
-    await produce(producer, settings, some("new", 200))
+    await produce(producer, settings, make_values("new", 200))
     handler = Handler()
     async with watched(settings, producer, handler, positions) as consumer:
         await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
         assert (await positions.load())[ahead].refused is Refusal.BEYOND_END
         accept(database_url, ahead, 0)
-        await eventually(lambda: set(some("new", 200)) <= set(handler.done))
+        await eventually(lambda: set(make_values("new", 200)) <= set(handler.done))
         await wait_until_ready(consumer)
 
 
@@ -355,7 +362,7 @@ async def test_positions_of_another_cluster_are_refused(
     await consume(settings, producer, positions, "before")
     execute(database_url, "update status.positions set cluster_id = 'another'")
     handler = Handler()
-    await produce(producer, settings, some("unread"))
+    await produce(producer, settings, make_values("unread"))
     async with watched(settings, producer, handler, positions) as consumer:
         await eventually(lambda: "other_cluster" in (consumer.problem() or ""))
         assert not handler.done
@@ -364,7 +371,7 @@ async def test_positions_of_another_cluster_are_refused(
             "update status.positions set next_offset = 0, cluster_id = %s, refused = null",
             await read_cluster_id(settings),
         )
-        await eventually(lambda: set(some("unread")) <= set(handler.done))
+        await eventually(lambda: set(make_values("unread")) <= set(handler.done))
 
 
 async def test_a_first_start_after_an_upgrade_takes_over_the_committed_offsets_once(
@@ -377,11 +384,11 @@ async def test_a_first_start_after_an_upgrade_takes_over_the_committed_offsets_o
     execute(database_url, "delete from status.positions")
     execute(database_url, "insert into status.position_seed default values")
     handler = Handler()
-    await produce(producer, settings, some("after"))
+    await produce(producer, settings, make_values("after"))
     async with watched(settings, producer, handler, positions) as consumer:
         await wait_until_ready(consumer)
-        await eventually(lambda: set(some("after")) <= set(handler.done))
-    assert not of("before", handler.done)
+        await eventually(lambda: set(make_values("after")) <= set(handler.done))
+    assert not select_by_prefix("before", handler.done)
     assert not await positions.has_offsets_to_take_over()
     assert (await positions.load()).keys() == before.keys()
 
@@ -396,7 +403,7 @@ async def test_without_positions_and_without_a_seed_the_whole_log_is_read(
     execute(database_url, "delete from status.positions")
     handler = Handler()
     async with watched(settings, producer, handler, positions):
-        await eventually(lambda: set(some("before")) <= set(handler.done))
+        await eventually(lambda: set(make_values("before")) <= set(handler.done))
 
 
 async def test_filtered_records_move_the_position(
@@ -404,7 +411,7 @@ async def test_filtered_records_move_the_position(
 ) -> None:
     topic = TopicNames(settings.topic_prefix)[TOPIC]
     nothing = RecordFilter(topic, lambda _value: False)
-    await produce(producer, settings, some("skipped"))
+    await produce(producer, settings, make_values("skipped"))
     async with watched(settings, producer, Handler(), positions, record_filter=nothing):
         await wait_until_stored(positions, 60)
 
@@ -415,7 +422,7 @@ async def test_a_position_is_stored_before_unwanted_records_are_skipped(
     async def nobody() -> bool:
         return False
 
-    await produce(producer, settings, some("unwanted"))
+    await produce(producer, settings, make_values("unwanted"))
     async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
         await wait_until_ready(consumer)
         await consumer.pause_when_unused.check()
@@ -452,7 +459,7 @@ async def test_a_paused_consumer_notices_that_kafka_lost_records(
 
     async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
         await wait_until_ready(consumer)
-        await produce(producer, settings, some("unwanted"))
+        await produce(producer, settings, make_values("unwanted"))
         await consumer.pause_when_unused.check()
         stored = await wait_until_stored(positions, 60)
         ahead = {

@@ -17,7 +17,14 @@ from shared.kafka.consumer import BatchConsumer
 from shared.kafka.consumer_health import health as health_module
 from shared.kafka.producer import RecordProducer
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import TOPIC, Handler, consuming, of, produce, some
+from tests.support.consuming import (
+    TOPIC,
+    Handler,
+    consuming,
+    make_values,
+    produce,
+    select_by_prefix,
+)
 from tests.support.waiting import eventually
 
 AFTER_SECONDS = 1.0
@@ -90,13 +97,15 @@ async def test_an_open_transaction_of_an_upstream_system_is_measured(
             consumer.problem() is None
         )  # readiness, and with it HTTP, must not depend on an upstream system
         assert sum(read_gauges(consumer).values()) == read_gauges(consumer)[topic, 2]
-        await produce(producer, settings, some("beside"), topic=TopicName.IMPORT_REQUESTS)
-        await eventually(lambda: len(of("beside", handler.done)) > len(some("beside")) / 2)
+        await produce(producer, settings, make_values("beside"), topic=TopicName.IMPORT_REQUESTS)
+        await eventually(
+            lambda: len(select_by_prefix("beside", handler.done)) > len(make_values("beside")) / 2
+        )
         assert (
             read_gauges(consumer)[topic, 2] >= AFTER_SECONDS
         )  # not hidden by progress on other partitions
         await upstream.abort_transaction()
-        await eventually(lambda: set(some("beside")) <= set(handler.done))
+        await eventually(lambda: set(make_values("beside")) <= set(handler.done))
         await eventually(
             lambda: consumer.problem() is None and not any(read_gauges(consumer).values())
         )
@@ -109,7 +118,7 @@ async def test_a_hanging_batch_is_reported(
     may_finish = asyncio.Event()
 
     async def hang(values: list[bytes]) -> None:
-        if of("hangs", values):
+        if select_by_prefix("hangs", values):
             await may_finish.wait()
 
     async with (
@@ -135,7 +144,7 @@ async def test_neither_traffic_nor_idleness_is_a_stall(
         watching(consumer) as problems,
     ):
         for number in range(20):
-            sent = set(some(f"traffic-{number}"))
+            sent = set(make_values(f"traffic-{number}"))
             await produce(producer, settings, sorted(sent))
             await eventually(partial(_is_done, handler, sent))
         checks = len(problems)
@@ -159,7 +168,7 @@ async def test_a_consumer_that_waits_for_capacity_is_not_stalled(
 
     async def full(values: list[bytes]) -> None:
         nonlocal refused
-        if of("no-capacity", values):
+        if select_by_prefix("no-capacity", values):
             refused += 1
             raise Overloaded(ErrorCode.OVERLOADED, "full", retry_after=1)
 
@@ -193,7 +202,7 @@ async def test_a_paused_consumer_is_not_stalled(
         watching(consumer) as problems,
     ):
         await consumer.pause_when_unused.check()
-        await produce(producer, settings, some("unwanted"))
+        await produce(producer, settings, make_values("unwanted"))
         checks = len(problems)
         await eventually(
             lambda: (

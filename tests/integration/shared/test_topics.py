@@ -15,7 +15,7 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
 from shared.kafka.dead_letters import MAX_VALUE_BYTES
 from shared.runtime.settings import KafkaSettings
-from tests.support.kafka import delete_topics, records_of
+from tests.support.kafka import delete_topics, read_records
 
 
 async def produce(
@@ -56,7 +56,7 @@ async def test_a_truncated_value_fits_a_dead_letter_with_its_headers(
 async def test_the_broker_decompresses_compressed_records(kafka: str, topic_prefix: str) -> None:
     await produce(kafka, topic_prefix, TopicName.PIN_EVENTS, b"packed", "gzip")
     assert [
-        record.value for record in await records_of(kafka, topic_prefix, TopicName.PIN_EVENTS)
+        record.value for record in await read_records(kafka, topic_prefix, TopicName.PIN_EVENTS)
     ] == [b"packed"]
 
 

@@ -23,8 +23,8 @@ from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import subscription_of
-from tests.support.factories import NOON, submitted
+from tests.support.consuming import build_subscription
+from tests.support.factories import NOON, submitted_row
 from tests.support.infrastructure import fresh_topics
 from tests.support.waiting import eventually
 
@@ -80,7 +80,7 @@ class Reader:
     async def reading(self) -> AsyncIterator["Reader"]:
         topic = TopicNames(self._settings.topic_prefix)[TopicName.IMPORTS]
         consumer = BatchConsumer(
-            subscription_of(
+            build_subscription(
                 "status",
                 TopicName.IMPORTS,
                 max_records=self._max_records,
@@ -99,7 +99,7 @@ class Reader:
 
 
 def build_import() -> ImportBatch:
-    rows = [submitted() for _ in range(ROWS)]
+    rows = [submitted_row() for _ in range(ROWS)]
     rows[7]["title"] = ""
     return build_batch(
         Import(

@@ -24,8 +24,14 @@ from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 from shared.runtime.settings import DatabaseSettings
-from tests.support.factories import NOON, created, failed, import_accepted, rows_settled
-from tests.support.listing import listed
+from tests.support.factories import (
+    NOON,
+    created_result,
+    failed_result,
+    import_accepted,
+    rows_settled,
+)
+from tests.support.listing import list_imports
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ async def test_a_job_without_outcomes_is_queued(store: JobRepository) -> None:
 
 async def test_a_job_with_some_outcomes_is_processing(store: JobRepository) -> None:
     job = import_accepted(total_rows=2)
-    await fold_events(store, job, rows_settled(job, created(2)))
+    await fold_events(store, job, rows_settled(job, created_result(2)))
     row = await read_job(store, job)
     assert counters(row) == ("processing", 2, 1, 0, 0)
     assert row["started_at"] is not None
@@ -78,9 +84,9 @@ async def test_a_job_with_some_outcomes_is_processing(store: JobRepository) -> N
 @pytest.mark.parametrize(
     ("results", "expected"),
     [
-        ((created(1), created(2)), ("completed", 2, 2, 0, 0)),
-        ((created(1), failed(2)), ("completed_with_errors", 2, 1, 0, 1)),
-        ((failed(1), failed(2)), ("failed", 2, 0, 0, 2)),
+        ((created_result(1), created_result(2)), ("completed", 2, 2, 0, 0)),
+        ((created_result(1), failed_result(2)), ("completed_with_errors", 2, 1, 0, 1)),
+        ((failed_result(1), failed_result(2)), ("failed", 2, 0, 0, 2)),
     ],
 )
 async def test_invariant_5_a_job_ends_exactly_when_all_rows_have_settled(
@@ -95,7 +101,7 @@ async def test_invariant_5_a_job_ends_exactly_when_all_rows_have_settled(
 
 async def test_invariant_5_a_redelivered_batch_changes_no_counter(store: JobRepository) -> None:
     job = import_accepted(total_rows=3)
-    batch = (job, rows_settled(job, created(1), failed(2)))
+    batch = (job, rows_settled(job, created_result(1), failed_result(2)))
     await fold_events(store, *batch)
     before = await read_job(store, job)
     await fold_events(store, *batch)
@@ -106,17 +112,17 @@ async def test_outcomes_before_their_import_are_stored_but_not_visible(
     store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=1)
-    await fold_events(store, rows_settled(job, created(1)))
+    await fold_events(store, rows_settled(job, created_result(1)))
     assert await store.find_job(job.workspace_id, job.job_id) is Missing.UNKNOWN
-    assert await listed(database, job.workspace_id) == EMPTY_PAGE
+    assert await list_imports(database, job.workspace_id) == EMPTY_PAGE
     await fold_events(store, job)
     assert counters(await read_job(store, job)) == ("completed", 1, 1, 0, 0)
 
 
 async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobRepository) -> None:
     job = import_accepted(total_rows=1)
-    await fold_events(store, job, rows_settled(job, failed(1)))
-    await fold_events(store, rows_settled(job, created(1)))
+    await fold_events(store, job, rows_settled(job, failed_result(1)))
+    await fold_events(store, rows_settled(job, created_result(1)))
     assert counters(await read_job(store, job)) == ("failed", 1, 0, 0, 1)
 
 
@@ -131,10 +137,10 @@ async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepos
     )
     await fold_events(
         store,
-        rows_settled(job, failed(3)),
+        rows_settled(job, failed_result(3)),
         rows_settled(job, existing),
         job,
-        rows_settled(job, created(1)),
+        rows_settled(job, created_result(1)),
     )
     results = (await read_job(store, job))["results"]
     assert [(result["row_number"], result["status"]) for result in results] == [
@@ -149,7 +155,7 @@ async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepos
 async def test_late_results_are_sorted_into_row_order(store: JobRepository) -> None:
     job = import_accepted(total_rows=6)
     for rows in ((1, 3, 6), (2, 3, 4), (5, 6)):
-        await fold_events(store, job, rows_settled(job, *map(created, rows)))
+        await fold_events(store, job, rows_settled(job, *map(created_result, rows)))
     row = await read_job(store, job)
     assert [result["row_number"] for result in row["results"]] == [1, 2, 3, 4, 5, 6]
     assert counters(row) == ("completed", 6, 6, 0, 0)
@@ -157,7 +163,7 @@ async def test_late_results_are_sorted_into_row_order(store: JobRepository) -> N
 
 async def test_results_with_any_characters_are_stored(store: JobRepository) -> None:
     job = import_accepted(total_rows=1)
-    result = replace(failed(1), error_message='a\0"b\\ lämp \U0001f4cc')
+    result = replace(failed_result(1), error_message='a\0"b\\ lämp \U0001f4cc')
     await fold_events(store, job, rows_settled(job, result))
     assert (await read_job(store, job))["results"][0]["error_message"] == result.error_message
 
@@ -166,7 +172,7 @@ async def test_invariant_5_the_database_rejects_counters_that_differ_from_the_se
     store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=3)
-    await fold_events(store, job, rows_settled(job, created(2)))
+    await fold_events(store, job, rows_settled(job, created_result(2)))
     forged = text("update status.jobs set created_rows = 2 where job_id = :id").bindparams(
         id=job.job_id
     )
@@ -196,7 +202,7 @@ async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(
     jobs = [import_accepted(total_rows=50) for _ in range(8)]
     events: list[Foldable] = [
         *jobs,
-        *(rows_settled(job, *(created(n) for n in range(1, 51))) for job in jobs),
+        *(rows_settled(job, *(created_result(n) for n in range(1, 51))) for job in jobs),
     ]
     batches = [random.Random(seed).sample(events, len(events)) for seed in range(4)]
     await asyncio.gather(*(store.fold(fold(batch), Advance(), moves=False) for batch in batches))
@@ -211,7 +217,7 @@ async def test_invariant_5_batches_of_any_size_order_and_repetition_give_the_sam
 ) -> None:
     rng = random.Random(seed)
     job = import_accepted(total_rows=12)
-    results = [rng.choice((created, failed))(number) for number in range(1, 13)]
+    results = [rng.choice((created_result, failed_result))(number) for number in range(1, 13)]
     events: list[Foldable] = [
         job,
         *(
@@ -242,7 +248,9 @@ async def test_a_fold_of_maximum_size_takes_less_than_half_the_timeout(
 ) -> None:
     jobs = [import_accepted(total_rows=500) for _ in range(MAX_FOLDED_ROWS // 500)]
     settled = [
-        rows_settled(job, *[created(row, idempotency_key=f"key-{row}") for row in range(1, 501)])
+        rows_settled(
+            job, *[created_result(row, idempotency_key=f"key-{row}") for row in range(1, 501)]
+        )
         for job in jobs
     ]
     async with asyncio.timeout(DatabaseSettings().database_timeout_seconds / 2):
@@ -254,7 +262,7 @@ async def test_a_slow_announcement_is_not_mistaken_for_a_silent_postgres(
     database: Database, store: JobRepository
 ) -> None:
     job = import_accepted(total_rows=1)
-    await fold_events(store, job, rows_settled(job, created(1)))
+    await fold_events(store, job, rows_settled(job, created_result(1)))
     hasty = JobRepository(Database(database.engine, timeout_seconds=0.3))
     unannounced = hasty.claim_unannounced(10, extra_timeout_seconds=5)
     await unannounced.__aenter__()
@@ -268,7 +276,7 @@ async def test_invariant_10_another_workspaces_outcome_neither_hides_nor_reveals
 ) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()
     await fold_events(
-        store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created(1)])
+        store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created_result(1)])
     )
     assert await store.find_job(stranger, job.job_id) is Missing.UNKNOWN
     await fold_events(store, job)
@@ -288,7 +296,7 @@ async def test_invariant_5_a_committed_job_stays_if_newer_rules_reject_its_reque
         error_code="invalid_payload",
         error_message="stricter",
     )
-    events = (job, rejected_later, rows_settled(job, created(1)))
+    events = (job, rejected_later, rows_settled(job, created_result(1)))
     for batch in [events] if in_one_batch else [[event] for event in events]:
         await fold_events(store, *batch)
     row = await read_job(store, job)
@@ -302,6 +310,6 @@ async def test_invariant_8_results_of_more_rows_than_the_job_has_are_rejected(
     job = import_accepted(total_rows=1)
     await fold_events(store, job)
     with pytest.raises(ValueRejected):
-        await fold_events(store, rows_settled(job, failed(1), failed(2)))
-    await fold_events(store, rows_settled(job, created(1)))
+        await fold_events(store, rows_settled(job, failed_result(1), failed_result(2)))
+    await fold_events(store, rows_settled(job, created_result(1)))
     assert counters(await read_job(store, job)) == ("completed", 1, 1, 0, 0)

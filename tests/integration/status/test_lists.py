@@ -18,8 +18,8 @@ from shared.http.pagination.paginator import Paginator
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.runtime.settings import ListSettings
-from tests.support.factories import NOON, created, import_accepted, rows_settled
-from tests.support.listing import listed, principal
+from tests.support.factories import NOON, created_result, import_accepted, rows_settled
+from tests.support.listing import build_principal, list_imports
 
 MINUTE = timedelta(minutes=1)
 
@@ -39,7 +39,7 @@ async def store_imports(
         )
         for number in range(count)
     ]
-    settled = [rows_settled(job, created(1)) for job in jobs[::3]]
+    settled = [rows_settled(job, created_result(1)) for job in jobs[::3]]
     await JobRepository(database).fold(fold([*jobs, *settled]), Advance(), moves=False)
     return jobs
 
@@ -52,10 +52,12 @@ def newest_first(jobs: Sequence[ImportAccepted]) -> list[UUID]:
 
 
 async def all_pages(database: Database, workspace_id: UUID, **query: Any) -> list[UUID]:
-    page = await listed(database, workspace_id, **query)
+    page = await list_imports(database, workspace_id, **query)
     ids = [row["job_id"] for row in page.rows]
     while page.next_cursor is not None:
-        page = await listed(database, workspace_id, **query, cursor=write_cursor(page.next_cursor))
+        page = await list_imports(
+            database, workspace_id, **query, cursor=write_cursor(page.next_cursor)
+        )
         ids += [row["job_id"] for row in page.rows]
     return ids
 
@@ -80,24 +82,26 @@ async def test_imports_are_listed_and_filtered_page_by_page(
     await store_imports(database, 25)  # another workspace's
     expected = newest_first(jobs[expected_slice])
     assert await all_pages(database, jobs[0].workspace_id, limit=4, **query) == expected
-    page = await listed(database, jobs[0].workspace_id, limit=2, offset=3, **query)
+    page = await list_imports(database, jobs[0].workspace_id, limit=2, offset=3, **query)
     assert ([row["job_id"] for row in page.rows], page.total) == (expected[3:5], len(expected))
 
 
 async def test_new_imports_do_not_shift_pages(database: Database) -> None:
     jobs = await store_imports(database, 10)
     workspace_id = jobs[0].workspace_id
-    first = await listed(database, workspace_id, limit=5)
+    first = await list_imports(database, workspace_id, limit=5)
     assert first.next_cursor is not None
     await store_imports(database, 5, workspace_id, NOON + 100 * MINUTE)
-    second = await listed(database, workspace_id, limit=5, cursor=write_cursor(first.next_cursor))
+    second = await list_imports(
+        database, workspace_id, limit=5, cursor=write_cursor(first.next_cursor)
+    )
     assert [row["job_id"] for row in (*first.rows, *second.rows)] == newest_first(jobs)
     assert (second.next_cursor, second.total) == (None, None)
 
 
 async def test_a_page_respects_the_scan_limit_and_the_count_limit(database: Database) -> None:
     jobs = await store_imports(database, 25)
-    caller = principal(jobs[0].workspace_id)
+    caller = build_principal(jobs[0].workspace_id)
     lists = ImportLists(Paginator(database, ListSettings(list_scan_limit=10, list_count_limit=5)))
     assert (await lists.list_imports(caller, ImportFilters(limit=3))).total is None
     with pytest.raises(ApiError) as error:

@@ -33,14 +33,14 @@ from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.factories import (
     NOON,
-    created,
-    failed,
+    created_result,
+    failed_result,
     import_accepted,
     row_accepted,
     rows_settled,
 )
-from tests.support.kafka import records_of
-from tests.support.services import running
+from tests.support.kafka import read_records
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 
@@ -75,7 +75,7 @@ class Status:
         return await eventually(find)
 
     async def announced(self, job_id: UUID) -> list[dict[str, Any]]:
-        records = await records_of(self._kafka, self._prefix, TopicName.JOB_EVENTS)
+        records = await read_records(self._kafka, self._prefix, TopicName.JOB_EVENTS)
         return [
             event
             for record in records
@@ -83,7 +83,7 @@ class Status:
         ]
 
     async def records(self, name: TopicName) -> list[Any]:
-        return await records_of(self._kafka, self._prefix, name)
+        return await read_records(self._kafka, self._prefix, name)
 
 
 NOBODY = "http://127.0.0.1:1"
@@ -107,7 +107,7 @@ def settings(kafka: str, topic_prefix: str, database_url: str) -> StatusSettings
 async def status(settings: StatusSettings, kafka: str, topic_prefix: str) -> AsyncIterator[Status]:
     producer = RecordProducer(settings, client_id="test")
     await producer.start()
-    async with running(create_app(settings)) as http:
+    async with running_app(create_app(settings)) as http:
         yield Status(http, producer, kafka, topic_prefix)
     await producer.stop()
 
@@ -116,9 +116,9 @@ async def test_a_job_is_followed_to_its_end(status: Status, workspace: Workspace
     job = import_accepted(
         job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=2, source_filename="a.csv"
     )
-    await status.deliver(job, rows_settled(job, created(1)))
+    await status.deliver(job, rows_settled(job, created_result(1)))
     await eventually(lambda: has_processed(status, workspace, job.job_id, 1))
-    await status.deliver(rows_settled(job, failed(2)))
+    await status.deliver(rows_settled(job, failed_result(2)))
     ended = await status.job(workspace, job.job_id)
     assert (ended["status"], ended["created_rows"], ended["failed_rows"]) == (
         "completed_with_errors",
@@ -138,7 +138,7 @@ async def test_a_completed_job_is_announced_once_even_if_it_is_folded_again(
     status: Status, workspace: Workspace
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1, request_id="req-1")
-    await status.deliver(job, rows_settled(job, created(1)))
+    await status.deliver(job, rows_settled(job, created_result(1)))
     (event,) = await eventually(lambda: status.announced(job.job_id), every=0.1)
     assert (event["status"], event["total_rows"], event["created_rows"], event["request_id"]) == (
         "completed",
@@ -146,9 +146,9 @@ async def test_a_completed_job_is_announced_once_even_if_it_is_folded_again(
         1,
         "req-1",
     )
-    await status.deliver(job, rows_settled(job, created(1)))
+    await status.deliver(job, rows_settled(job, created_result(1)))
     other = import_accepted(workspace_id=workspace.id, total_rows=1)
-    await status.deliver(other, rows_settled(other, created(1)))
+    await status.deliver(other, rows_settled(other, created_result(1)))
     await eventually(lambda: status.announced(other.job_id), every=0.1)
     assert len(await status.announced(job.job_id)) == 1
 
@@ -157,7 +157,7 @@ async def test_an_announcement_is_a_cloudevent_keyed_by_the_workspace(
     status: Status, workspace: Workspace
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
-    await status.deliver(job, rows_settled(job, failed(1)))
+    await status.deliver(job, rows_settled(job, failed_result(1)))
     await eventually(lambda: status.announced(job.job_id), every=0.1)
     (record,) = [
         record
@@ -206,7 +206,7 @@ async def test_invariant_8_unfoldable_records_become_dead_letters_and_the_rest_c
     await status.deliver_bytes(TopicName.OUTCOMES, b"garbage")
     await status.deliver_bytes(TopicName.IMPORTS, b'{"kind":"i","type":"unheard_of"}')
     await status.deliver(rejected)
-    await status.deliver(job, rows_settled(job, created(1), created(2)))
+    await status.deliver(job, rows_settled(job, created_result(1), created_result(2)))
     assert (await status.job(workspace, job.job_id))["created_rows"] == 2
 
     async def has_letters() -> bool:
@@ -231,7 +231,7 @@ async def test_jobs_are_listed_newest_first_and_filtered(
         source_type="csv",
         accepted_at=NOON.replace(hour=13),
     )
-    await status.deliver(*jobs, csv, rows_settled(jobs[0], created(1)))
+    await status.deliver(*jobs, csv, rows_settled(jobs[0], created_result(1)))
     await status.job(workspace, jobs[0].job_id)
 
     async def listed(query: str = "") -> tuple[list[str], str]:
@@ -255,7 +255,7 @@ async def test_invariant_10_another_workspaces_job_is_not_found(
     status: Status, workspace: Workspace, database: Database
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
-    await status.deliver(job, rows_settled(job, created(1)))
+    await status.deliver(job, rows_settled(job, created_result(1)))
     await status.job(workspace, job.job_id)
     other = await make_workspace(database)
     answer = await status.http.get(f"/v1/pins/imports/{job.job_id}", headers=other.headers)
@@ -326,7 +326,7 @@ async def test_invariant_10_another_workspaces_young_job_is_not_found_at_once(
 async def test_any_replica_returns_jobs_that_another_has_folded(
     status: Status, workspace: Workspace, settings: StatusSettings
 ) -> None:
-    async with running(create_app(settings.model_copy(update={"replica": "1"}))) as second:
+    async with running_app(create_app(settings.model_copy(update={"replica": "1"}))) as second:
         jobs = [
             import_accepted(
                 job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1

@@ -28,7 +28,7 @@ from shared.postgres.database import Database
 from shared.postgres.row import Row
 from shared.runtime.periodic import PeriodicTask
 from tests.property.records import NAMES, build_consumer_record
-from tests.support.factories import NOON, failed
+from tests.support.factories import NOON, failed_result
 
 CSV = b"title,board_id\r\nL\xe4mp\0,1\n"
 UPLOADS = text("select * from status.uploads where job_id = any(:ids)")
@@ -84,7 +84,7 @@ def build_import(
             accepted_at=NOON,
             source_type=SourceType.CSV,
             source_filename="a.csv",
-            rows=ParsedRows(failed=[failed(1)]),
+            rows=ParsedRows(failed=[failed_result(1)]),
             upload=RawUpload(UploadFormat.CSV, data),
         )
     )

@@ -21,7 +21,7 @@ from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.support.factories import ACCOUNT
 from tests.support.receivers import Receiver, receiving
-from tests.support.services import running
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 SECRET = "a secret of the tests"  # pragma: allowlist secret
@@ -148,7 +148,7 @@ def settings(kafka: str, topic_prefix: str, database_url: str) -> WebhooksSettin
 async def webhooks(settings: WebhooksSettings, database: Database) -> AsyncIterator[Webhooks]:
     producer = RecordProducer(settings, client_id="test")
     await producer.start()
-    async with running(create_app(settings)) as http:
+    async with running_app(create_app(settings)) as http:
         yield Webhooks(http, producer, TopicNames(settings.topic_prefix))
     await producer.stop()
 

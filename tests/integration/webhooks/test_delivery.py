@@ -23,9 +23,9 @@ from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.webhooks.conftest import SECRET, Webhooks, import_ended, pin_published
 from tests.support.infrastructure import fresh_topics
-from tests.support.kafka import records_of
-from tests.support.receivers import OK, Received, Receiver, Reply, answering, receiving
-from tests.support.services import running
+from tests.support.kafka import read_records
+from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving, respond_with
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 
@@ -34,7 +34,7 @@ async def test_an_event_is_delivered_with_the_signature_that_pinbridges_receiver
 ) -> None:
     created = await webhooks.create(workspace, f"{receiver.url}?shop=1")
     await webhooks.announce(pin_published(workspace.id, key="a lämp"))
-    await eventually(receiver.seen)
+    await eventually(receiver.find_requests)
     (received,) = receiver.requests
     # const expected = crypto.createHmac('sha256', secret).update(rawBody).digest('hex')
     expected = hmac.new(SECRET.encode(), received.body, hashlib.sha256).hexdigest()
@@ -72,7 +72,7 @@ async def test_a_delivery_also_has_the_standard_webhooks_signature(
     key = b"0123456789abcdef0123456789abcdef"
     await webhooks.create(workspace, receiver.url, secret=f"whsec_{base64.b64encode(key).decode()}")
     await webhooks.announce(pin_published(workspace.id))
-    await eventually(receiver.seen)
+    await eventually(receiver.find_requests)
     (received,) = receiver.requests
     message_id, timestamp = received.headers["webhook-id"], received.headers["webhook-timestamp"]
     assert message_id == received.document["id"]
@@ -101,7 +101,7 @@ async def test_the_end_of_an_import_is_delivered_to_subscribed_webhooks(
         *(import_ended(workspace.id, job_status) for job_status in (*others, status)),
         topic=TopicName.JOB_EVENTS,
     )
-    await eventually(lambda: receiver.seen(name))
+    await eventually(lambda: receiver.find_requests(name))
     assert [request.headers["x-pinbridge-event"] for request in receiver.requests] == [name]
 
 
@@ -114,7 +114,7 @@ async def test_an_event_that_is_announced_twice_is_delivered_once(
         pin_published(workspace.id, key="second"),
     )
     await webhooks.announce(first, first)
-    await eventually(receiver.seen)
+    await eventually(receiver.find_requests)
     await webhooks.announce(first, second)
     await webhooks.ended(workspace, created["id"], count=2)
     assert sorted(request.document["data"]["idempotency_key"] for request in receiver.requests) == [
@@ -143,7 +143,7 @@ async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_rest
     own = settings.model_copy(update={"topic_prefix": own_topics})
     producer = RecordProducer(own, client_id="test")
     await producer.start()
-    async with running(create_app(own)) as http:
+    async with running_app(create_app(own)) as http:
         webhooks = Webhooks(http, producer, TopicNames(own_topics))
         created = await webhooks.create(workspace, receiver.url)
         await webhooks.announce(first)
@@ -156,7 +156,7 @@ async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_rest
             f"delete from webhooks.deliveries where webhook_id = '{created['id']}'"
         )
     await rewind(own, TopicName.PIN_EVENTS)
-    async with running(create_app(own)) as http:
+    async with running_app(create_app(own)) as http:
         after = await Webhooks(http, producer, TopicNames(own_topics)).ended(
             workspace, created["id"], count=2
         )
@@ -192,7 +192,9 @@ async def test_each_webhook_of_the_workspace_and_no_other_gets_the_event(
         await webhooks.announce(
             pin_published(workspace.id, key="ours"), pin_published(other.id, key="theirs")
         )
-        await eventually(lambda: receiver.seen() and second.seen() and foreign.seen())
+        await eventually(
+            lambda: receiver.find_requests() and second.find_requests() and foreign.find_requests()
+        )
         received = [
             [request.document["data"]["idempotency_key"] for request in target.requests]
             for target in (receiver, second, foreign)
@@ -213,7 +215,7 @@ async def test_a_webhook_gets_events_right_after_its_creation(
         new_workspace = await make_workspace(database)
         await webhooks.create(new_workspace, receiver.url)
         await webhooks.announce(pin_published(new_workspace.id))
-    await eventually(lambda: len(receiver.seen()) == 20)
+    await eventually(lambda: len(receiver.find_requests()) == 20)
 
 
 async def test_a_webhook_does_not_get_old_events(
@@ -232,7 +234,8 @@ async def test_a_webhook_does_not_get_old_events(
     await webhooks.announce(pin_published(workspace.id, key="after"))
     await eventually(
         lambda: (
-            "after" in {request.document["data"]["idempotency_key"] for request in receiver.seen()}
+            "after"
+            in {request.document["data"]["idempotency_key"] for request in receiver.find_requests()}
         )
     )
     assert await webhooks.deliveries(workspace, created["id"]) == []
@@ -241,7 +244,7 @@ async def test_a_webhook_does_not_get_old_events(
 async def test_a_failed_delivery_is_retried_with_the_same_body_until_it_succeeds(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    receiver.answer = answering(500, 429)
+    receiver.answer = respond_with(500, 429)
     created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     (delivery,) = await webhooks.ended(workspace, created["id"])
@@ -260,7 +263,7 @@ async def test_a_failed_delivery_is_retried_with_the_same_body_until_it_succeeds
 async def test_a_delivery_fails_after_its_last_attempt_and_failures_in_a_row_disable_the_webhook(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    receiver.answer = answering(*[500] * 6)
+    receiver.answer = respond_with(*[500] * 6)
     created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(
         pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
@@ -285,10 +288,10 @@ async def test_a_delivery_fails_after_its_last_attempt_and_failures_in_a_row_dis
 async def test_pending_deliveries_continue_when_the_webhook_is_enabled_again(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    receiver.answer = answering(500, 500)
+    receiver.answer = respond_with(500, 500)
     created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
-    await eventually(receiver.seen)
+    await eventually(receiver.find_requests)
     await webhooks.change(workspace, created["id"], is_enabled=False)
     (pending,) = await webhooks.deliveries(workspace, created["id"])
     assert pending["status"] == "pending"
@@ -300,7 +303,7 @@ async def test_pending_deliveries_continue_when_the_webhook_is_enabled_again(
 async def test_410_gone_disables_the_webhook_at_once(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    receiver.answer = answering(410)
+    receiver.answer = respond_with(410)
     created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     (delivery,) = await webhooks.ended(workspace, created["id"])
@@ -361,7 +364,7 @@ async def test_a_slow_receiver_does_not_delay_others(
     """
     release = threading.Event()
 
-    def hang(_: Received) -> Reply:
+    def hang(_: ReceivedRequest) -> Reply:
         release.wait(60)
         return OK
 
@@ -370,14 +373,14 @@ async def test_a_slow_receiver_does_not_delay_others(
         await webhooks.announce(
             *(pin_published(workspace.id, key=f"slow-{number}") for number in range(100))
         )
-        await eventually(slow.seen)
+        await eventually(slow.find_requests)
         await webhooks.create(workspace, receiver.url)
         started = time.monotonic()
         await webhooks.announce(
             *(pin_published(workspace.id, key=f"quick-{number}") for number in range(30))
         )
-        await eventually(lambda: len(receiver.seen()) == 30)
-        seconds, slow_requests = time.monotonic() - started, len(slow.seen())
+        await eventually(lambda: len(receiver.find_requests()) == 30)
+        seconds, slow_requests = time.monotonic() - started, len(slow.find_requests())
         release.set()
     assert seconds < 5
     # Two at once, each for 1.5 s
@@ -397,7 +400,7 @@ async def test_a_delivery_is_resent_on_request(
         "pending",
         first["id"],
     )
-    await eventually(lambda: len(receiver.seen()) == 2)
+    await eventually(lambda: len(receiver.find_requests()) == 2)
     (again,) = await webhooks.ended(workspace, created["id"])
     assert (again["status"], again["attempt_count"]) == ("delivered", 2)
     assert (await webhooks.http.get(path, headers=workspace.headers)).json() == again
@@ -407,7 +410,7 @@ async def test_a_delivery_is_resent_on_request(
 async def test_a_failed_delivery_is_resent_with_as_many_attempts_as_a_new_one(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    receiver.answer = answering(*[500] * 5)
+    receiver.answer = respond_with(*[500] * 5)
     created = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     (failed,) = await webhooks.ended(workspace, created["id"])
@@ -436,7 +439,7 @@ async def test_a_disabled_webhooks_delivery_can_not_be_resent(
 async def test_deliveries_are_listed_newest_first_in_stable_pages(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver
 ) -> None:
-    receiver.answer = answering(410)
+    receiver.answer = respond_with(410)
     created = await webhooks.create(workspace, receiver.url, events=["pin.published"])
     await webhooks.announce(pin_published(workspace.id, key="failed"))
     await webhooks.ended(workspace, created["id"])
@@ -481,10 +484,10 @@ async def test_invariant_8_an_unreadable_event_becomes_a_dead_letter_and_the_res
     garbage = Record(good.key, b"garbage", good.headers)
     invalid_key = Record(b"no workspace", good.value, good.headers)
     await webhooks.announce(foreign, garbage, invalid_key, good)
-    await eventually(receiver.seen)
+    await eventually(receiver.find_requests)
 
     async def are_dead_letters() -> bool:
-        dead_letters = await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
+        dead_letters = await read_records(kafka, topic_prefix, TopicName.DEAD_LETTERS)
         return {record.value for record in dead_letters} == {
             foreign.value,
             garbage.value,

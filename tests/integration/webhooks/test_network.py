@@ -19,8 +19,8 @@ from services.webhooks.delivery.model import ClaimedDelivery
 from services.webhooks.delivery.policy import ReceiverResponse
 from services.webhooks.delivery.sender import WebhookSender
 from services.webhooks.delivery.ssrf import AddressRules, describe_forbidden_port
-from tests.support.receivers import OK, Received, Receiver, Reply, receiving
-from tests.support.waiting import until
+from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving
+from tests.support.waiting import wait_until
 
 
 class FakeResolver:
@@ -221,7 +221,7 @@ async def test_an_unknown_host_and_an_internal_host_give_the_same_error() -> Non
 async def test_a_receiver_that_does_not_answer_times_out(receiver: Receiver) -> None:
     release = threading.Event()
 
-    def hang(_: Received) -> Reply:
+    def hang(_: ReceivedRequest) -> Reply:
         release.wait(30)
         return OK
 
@@ -338,7 +338,7 @@ async def test_a_certificate_is_checked_against_the_host_not_the_address(
         wrong = await sender.send(delivery_to(f"https://other.example:{secure_receiver.port}/"))
     assert wrong.status_code is None
     assert "certificate" in (wrong.error or "").lower()
-    until(lambda: len(secure_receiver.requests) == 1)
+    wait_until(lambda: len(secure_receiver.requests) == 1)
 
 
 async def test_a_self_signed_certificate_is_rejected(secure_receiver: Receiver) -> None:

@@ -10,7 +10,7 @@ from shared.kafka.producer import RecordProducer
 from tests.integration.conftest import Workspace
 from tests.integration.webhooks.conftest import Webhooks, pin_published
 from tests.support.receivers import Receiver
-from tests.support.services import running
+from tests.support.services import running_app
 from tests.support.waiting import eventually
 
 
@@ -29,7 +29,7 @@ async def test_the_very_first_webhook_gets_events_right_after_its_creation(
         return [line["event"] for line in logs].count("consumer_paused")
 
     with capture_logs() as logs:
-        async with running(app.create_app(settings)) as http:
+        async with running_app(app.create_app(settings)) as http:
             webhooks = Webhooks(http, producer, TopicNames(settings.topic_prefix))
             for key in keys:
                 await eventually(lambda: count_pauses() > len(receiver.requests))

@@ -18,7 +18,7 @@ from tests.property.conftest import Run
 from tests.property.documents import FIELDS
 from tests.property.ingest.test_uploads import CONTENT_TYPE, build_request
 from tests.property.profiles import examples
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 from tests.support.uploads import read_upload
 
 SMALL_BYTES = 100_000
@@ -175,7 +175,7 @@ _text_units = st.text(
 @example("account_id", "", " -")
 def test_validation_time_of_a_row_is_linear_in_its_size(field: str, before: str, unit: str) -> None:
     def document(size: int) -> bytes:
-        return json.dumps([submitted(**{field: before + unit * (size // len(unit))})]).encode()
+        return json.dumps([submitted_row(**{field: before + unit * (size // len(unit))})]).encode()
 
     check_growth(feed_json, document)
 

@@ -21,7 +21,7 @@ from tests.property.conftest import Run
 from tests.property.documents import arbitrary_rows, json_imports, mutated, valid_rows
 from tests.property.ingest.csv_files import dialects, tables
 from tests.property.profiles import examples
-from tests.support.import_batches import import_of, of_kind, results_of, rows_of
+from tests.support.import_batches import read_import, read_results, read_rows, read_values
 
 WORKSPACE = UUID("6f1c3a52-62a4-4b0d-8f55-8f1d1f0a7c11")
 _decode_row, _decode_results = decoder(RowAccepted).strict, decoder(RowsSettled).strict
@@ -47,15 +47,15 @@ def new_imports(log: MemoryLog) -> ImportService:
 def check_batch(batch: ImportBatch | None) -> list[RowAccepted]:
     """Fails unless import, rows and results agree, are in order and fit into one batch."""
     assert batch is not None
-    announced, rows, settled = import_of(batch), rows_of(batch), results_of(batch)
+    announced, rows, settled = read_import(batch), read_rows(batch), read_results(batch)
     assert isinstance(announced, ImportAccepted)
     assert announced.batch_records == len(batch.records)
     kinds = [record.value[9:10] for record in batch.records]
     assert kinds == sorted(kinds, key=b"isur".index)
     outcomes = [settled] if settled else []
-    for value in of_kind(batch, RecordKind.ROW):
+    for value in read_values(batch, RecordKind.ROW):
         _decode_row(value)
-    for value in of_kind(batch, RecordKind.RESULTS):
+    for value in read_values(batch, RecordKind.RESULTS):
         _decode_results(value)
     numbers = [row.row_number for row in rows] + [
         result.row_number for event in outcomes for result in event.results

@@ -32,7 +32,7 @@ from tests.property.documents import (
 )
 from tests.property.profiles import examples
 from tests.support.events import parse_event
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 
 REFUSALS = {"invalid_json", "invalid_payload", "empty_import", "too_many_rows"}
 """The error codes of an invalid document."""
@@ -123,14 +123,16 @@ def test_rows_are_validated_independently(rows: list[dict[str, Any]]) -> None:
     | arbitrary_rows
     | st.builds(lambda good, wrong: good | wrong, valid_rows(), arbitrary_rows)
 )
-@example({**submitted(), "idempotency_key": "\x1f", "title": "\x85"})
-@example({**submitted(), "title": "a\0b"})
-@example({**submitted(), "title": r"\u0000"})
-@example({**submitted(), "alt_text": "\ud800"})
-@example({**submitted(), "account_id": "{12345678-1234-5678-1234-567812345678}", "asset_id": ""})
+@example({**submitted_row(), "idempotency_key": "\x1f", "title": "\x85"})
+@example({**submitted_row(), "title": "a\0b"})
+@example({**submitted_row(), "title": r"\u0000"})
+@example({**submitted_row(), "alt_text": "\ud800"})
+@example(
+    {**submitted_row(), "account_id": "{12345678-1234-5678-1234-567812345678}", "asset_id": ""}
+)
 @example(
     {
-        **submitted(),
+        **submitted_row(),
         "run_at": "2031-01-01T00:00:00.1234567+02:00",
         "related_terms": " , ,",
         "dominant_color": "aaBBcc ",
@@ -150,7 +152,7 @@ def _require_same(content: bytes, compute_fingerprint_hex: bytes, pin: PinSubmis
 
 def test_usual_rows_of_a_campaign_pass_the_fast_path() -> None:
     """If they did not, imports would take three times as long and no other test would fail."""
-    every_field = submitted(
+    every_field = submitted_row(
         alt_text="é",
         cover_image_url="https://c.example/x.png",
         related_terms=["a", "b"],
@@ -164,7 +166,7 @@ def test_usual_rows_of_a_campaign_pass_the_fast_path() -> None:
     for row in (
         every_field,
         {**every_field, "related_terms": "a, b"},
-        submitted(image_url=None, asset_id=str(uuid4())),
+        submitted_row(image_url=None, asset_id=str(uuid4())),
     ):
         validate_fast(row, strict=True)
         validate_fast({**row, "campaign": "autumn"}, strict=False)

@@ -34,13 +34,13 @@ from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.records import build_consumer_record
-from tests.support.factories import submitted
-from tests.support.import_batches import import_of
+from tests.support.factories import submitted_row
+from tests.support.import_batches import read_import
 
 HEADERS = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
 BODIES: tuple[Any, ...] = (
-    [submitted(idempotency_key="k")],
-    [submitted(idempotency_key="k"), {}],
+    [submitted_row(idempotency_key="k")],
+    [submitted_row(idempotency_key="k"), {}],
     [],
     "no rows",
 )
@@ -158,7 +158,7 @@ class RequestMachine(RuleBasedStateMachine):
 
     def _check_appended(self, requested: set[tuple[UUID, str]]) -> None:
         for batch in self._kafka.appended:
-            announced = import_of(batch)
+            announced = read_import(batch)
             key = (announced.workspace_id, announced.request_id or "")
             assert key in requested - self._done
             assert self._appended.setdefault(key, batch) == batch
@@ -177,7 +177,7 @@ class RequestMachine(RuleBasedStateMachine):
 
 
 def announced_at(batch: ImportBatch) -> Any:
-    return import_of(batch).accepted_at
+    return read_import(batch).accepted_at
 
 
 @pytest.mark.timeout(900)  # Hypothesis shrinks a failure first

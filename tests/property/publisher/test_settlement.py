@@ -40,7 +40,7 @@ from tests.property.publisher.keyed_store import (
     sort_rows,
 )
 from tests.property.publisher.service import BatchResult, Publisher
-from tests.support.factories import row_accepted, submitted
+from tests.support.factories import row_accepted, submitted_row
 
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
 TIMES = [None, "2019-06-01T00:00:00Z", "2020-06-01T00:00:00Z", "2090-01-01T00:00:00Z"]
@@ -341,7 +341,7 @@ class Publishing(RuleBasedStateMachine):
             for name, value in fields.items()
             if name not in {"account", "damage", "run_at"}
         }
-        document = submitted(
+        document = submitted_row(
             **document, account_id=str(self._accounts[workspace_id, fields["account"]])
         )
         key = PinKey(workspace_id, document["idempotency_key"])

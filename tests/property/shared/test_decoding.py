@@ -35,7 +35,13 @@ from tests.contract.wire import PAIRS, Pair, pair, require_same
 from tests.property.documents import json_documents, mutated, offsets
 from tests.property.profiles import examples
 from tests.property.records import NAMES, build_consumer_record
-from tests.support.factories import created, failed, import_accepted, row_accepted, rows_settled
+from tests.support.factories import (
+    created_result,
+    failed_result,
+    import_accepted,
+    row_accepted,
+    rows_settled,
+)
 from tests.support.fakes import MemorySender
 
 JOB = import_accepted()
@@ -50,7 +56,7 @@ events = st.sampled_from(
                 run_at="2031-01-01T00:00:00+02:00", related_terms=["a"], dominant_color="#FFFFFF"
             )
         ),
-        encode(rows_settled(JOB, created(1), failed(2))),
+        encode(rows_settled(JOB, created_result(1), failed_result(2))),
         json.dumps(
             {"request_id": "r", "workspace_id": str(JOB.workspace_id), "rows": [{}]}
         ).encode(),
@@ -194,7 +200,7 @@ def test_invariant_8_exactly_one_service_owns_each_record_of_imports(value: byte
 
 
 def test_every_event_of_imports_belongs_to_the_owner_of_its_kind() -> None:
-    row, settled = row_accepted(), rows_settled(JOB, failed(2))
+    row, settled = row_accepted(), rows_settled(JOB, failed_result(2))
     upload = FileUploaded(
         job_id=JOB.job_id, workspace_id=JOB.workspace_id, format=UploadFormat.CSV, size=0
     )

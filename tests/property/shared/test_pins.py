@@ -21,7 +21,7 @@ from shared.contract.wire import encode
 from tests.property.documents import storable_characters, urls, valid_rows, values
 from tests.property.profiles import examples
 from tests.support.events import parse_event
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 
 
 def accepted(row: dict[str, Any]) -> PinSubmission:
@@ -69,7 +69,7 @@ def test_the_fingerprint_covers_all_fields_but_the_key(
 @example("http://a.example")
 @example("HTTPS://A.example:443/%7e/../b?#")
 def test_a_url_has_the_fingerprint_of_its_normal_form(url: str) -> None:
-    pin = accepted(submitted(link_url=url))
+    pin = accepted(submitted_row(link_url=url))
     assert pin.link_url == url
     normal = str(Url(url))
     assert str(Url(normal)) == normal
@@ -86,8 +86,8 @@ def test_a_url_has_the_fingerprint_of_its_normal_form(url: str) -> None:
 )
 def test_terms_are_equal_as_a_list_or_as_text(terms: list[str]) -> None:
     as_list, as_text = (
-        accepted(submitted(related_terms=terms)),
-        accepted(submitted(related_terms=",".join(terms))),
+        accepted(submitted_row(related_terms=terms)),
+        accepted(submitted_row(related_terms=",".join(terms))),
     )
     assert as_list.related_terms == as_text.related_terms
     assert compute_fingerprint(as_list) == compute_fingerprint(as_text)

@@ -48,7 +48,7 @@ from tests.property.profiles import examples
 from tests.property.records import NAMES, build_consumer_record
 from tests.property.status.jobs import Import, Job, JobEvent
 from tests.support.factories import NOON, import_accepted
-from tests.support.listing import listed
+from tests.support.listing import list_imports
 
 RESULTS = text("""
     select job_id, (r->>'row_number')::int as row_number, r->>'idempotency_key' as idempotency_key
@@ -110,8 +110,8 @@ class Status:
         rows = await self._pool.fetch_all(UPLOADS.bindparams(ids=list(ids)))
         return {(row["job_id"], row["workspace_id"]): row["content"] for row in rows}
 
-    async def listed(self, workspace_id: UUID) -> list[UUID]:
-        page = await listed(self._pool, workspace_id)
+    async def list_imports(self, workspace_id: UUID) -> list[UUID]:
+        page = await list_imports(self._pool, workspace_id)
         assert page.total == len(page.rows)
         return [row["job_id"] for row in page.rows]
 
@@ -339,7 +339,7 @@ class Folding(RuleBasedStateMachine):
                 for job in self._model.values()
                 if job.import_event is not None and job.import_event.workspace_id == workspace_id
             }
-            assert set(self._run(self._status.listed(workspace_id))) == own
+            assert set(self._run(self._status.list_imports(workspace_id))) == own
 
     @rule()
     def announce(self) -> None:

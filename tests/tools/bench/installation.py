@@ -14,14 +14,14 @@ from deploy.services import SERVICES
 from tests.acceptance.conftest import new_workspace
 from tests.support.deployment import Deployment, deployed, is_ready
 from tests.support.infrastructure import (
-    FAST,
-    QUICK_START,
+    FAST_JVM_OPTIONS,
+    FAST_POSTGRES_SETTINGS,
     fresh_database,
     fresh_topics,
     kafka_server,
     postgres_server,
 )
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 from tests.tools.bench.batches import Batches, batches
 from tests.tools.bench.cores import Halves, on
 from tests.tools.bench.figures import Figures
@@ -43,7 +43,7 @@ LIKE_PRODUCTION = Style(("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffe
 
 Postgres as in the local stack: with fsync.
 """
-LIKE_TESTS = Style(QUICK_START, FAST)
+LIKE_TESTS = Style(FAST_JVM_OPTIONS, FAST_POSTGRES_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Installation:
         return batches(
             self.deployment.service_url(name)
             for service in SERVICES
-            for name in self.deployment.replicas_of(service)
+            for name in self.deployment.replica_names(service)
         )
 
     def settings(self) -> Figures:
@@ -156,7 +156,9 @@ class Installation:
     @contextmanager
     def setting(self, service: str, **variables: str) -> Iterator[None]:
         """The service started again with other settings, and afterwards with its own."""
-        replicas = [self.deployment.programs[name] for name in self.deployment.replicas_of(service)]
+        replicas = [
+            self.deployment.programs[name] for name in self.deployment.replica_names(service)
+        ]
         own = [running.program for running in replicas]
         given = {f"PINFLOW_{name.upper()}": value for name, value in variables.items()}
         self.stop(service)
@@ -174,16 +176,16 @@ class Installation:
             self.start(service)
 
     def stop(self, service: str) -> None:
-        for name in self.deployment.replicas_of(service):
+        for name in self.deployment.replica_names(service):
             self.deployment.programs[name].terminate()
 
     def start(self, service: str) -> None:
         """Returns when it is ready, whatever the others are."""
-        names = self.deployment.replicas_of(service)
+        names = self.deployment.replica_names(service)
         with on(self.shape.services_cores):
             for name in names:
                 self.deployment.programs[name].start()
-        until(
+        wait_until(
             lambda: all(is_ready(self.deployment.service_url(name)) for name in names),
             seconds=ANSWER_SECONDS,
         )

@@ -17,7 +17,7 @@ from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.support import ports
-from tests.support.deployment import Deployment, another, deployed
+from tests.support.deployment import Deployment, deployed, program_for_replica
 from tests.support.infrastructure import fresh_database, kafka_cluster, postgres_server
 from tests.support.processes import RunningProgram
 from tests.support.proxied_kafka import proxied_port
@@ -73,10 +73,12 @@ class Arena:
                     program.start()
             await asyncio.sleep(WATCH_SECONDS)
 
-    def another(self, name: str) -> RunningProgram:
+    def second_replica(self, name: str) -> RunningProgram:
         """Returns a second replica of a service, not started."""
         (port,) = choose({name: self.deployment.ports[name] + 50}).values()
-        return RunningProgram(another(self.program(name).program, 1, port), self.directory)
+        return RunningProgram(
+            program_for_replica(self.program(name).program, 1, port), self.directory
+        )
 
     def set_clock(self, name: str, seconds: float) -> None:
         """Sets a service's clock off by so many seconds, from its next start."""

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from deploy.services import SERVICES
-from tests.support.kafka import all_in_sync
+from tests.support.kafka import are_replicas_in_sync
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually
 from tests.tools.chaos.arena import Arena
@@ -74,7 +74,7 @@ async def freeze_broker(arena: Arena, rng: random.Random) -> None:
 async def _wait_until_in_sync(arena: Arena) -> None:
     """Waits for all brokers: Kafka accepts no records if two of three are behind."""
     with suppress(AssertionError):
-        await eventually(lambda: all_in_sync(arena.kafka), seconds=30, every=0.5)
+        await eventually(lambda: are_replicas_in_sync(arena.kafka), seconds=30, every=0.5)
 
 
 async def kill_postgres(arena: Arena, rng: random.Random) -> None:
@@ -144,7 +144,7 @@ def _second_replica(name: str) -> Inflict:
     """
 
     async def inflict(arena: Arena, rng: random.Random) -> None:
-        replica = arena.another(name)
+        replica = arena.second_replica(name)
         replica.start()
         await asyncio.sleep(rng.uniform(*SECOND_REPLICA_SECONDS))
         if rng.random() < 0.5:

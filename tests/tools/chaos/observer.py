@@ -16,7 +16,7 @@ from aiokafka import ConsumerRecord
 from deploy.administration import NewWorkspace
 from shared.contract.cloudevents import EventType
 from shared.contract.topics import TopicName
-from tests.support.kafka import stream_of
+from tests.support.kafka import stream_records
 from tests.support.waiting import eventually
 from tests.tools.chaos.api_client import parse_counters, parse_result
 from tests.tools.chaos.final_state import Announcement, FinalState, Job, Pin
@@ -160,7 +160,7 @@ class Observer:
             final_state.dead_letters[dict(record.headers)["pinflow-error-code"].decode()] += 1
 
     def _records(self, name: TopicName) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
-        return stream_of(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
+        return stream_records(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
 
 
 async def _get(client: httpx.AsyncClient, path: str, **query: int) -> Any:

@@ -23,7 +23,7 @@ from deploy.administration import NewWorkspace
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, deployed, is_ready
-from tests.support.infrastructure import fresh_database, fresh_topics, servers
+from tests.support.infrastructure import fresh_database, fresh_topics, running_servers
 
 FLOOD = 6
 """The number of clients that flood the killed replica."""
@@ -141,7 +141,7 @@ def main(kills: int, seed: int) -> None:
     """Starts its own servers and services and runs the measurement."""
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-pause-") as directory,
-        servers(Path(directory)) as own,
+        running_servers(Path(directory)) as own,
         fresh_topics(own.kafka_bootstrap_servers) as prefix,
         fresh_database(own.database_url) as database_url,
         deployed(

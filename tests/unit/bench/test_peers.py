@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from shared.postgres.arrays import to_columns
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.connect_sink import FIELDS, schema
 from tests.tools.bench.peers.exactness import read_faults
@@ -37,8 +37,8 @@ def test_what_is_not_exact_is_said(stored: dict[str, int], counted: int, fault: 
 
 def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
     sent = [
-        submitted(run_at="2027-01-01T10:00:00+02:00", related_terms=["lamp", "desk"]),
-        submitted(idempotency_key="other"),
+        submitted_row(run_at="2027-01-01T10:00:00+02:00", related_terms=["lamp", "desk"]),
+        submitted_row(idempotency_key="other"),
     ]
     parsed = rows.parse(orjson.dumps(sent))
     directly = rows.values(WORKSPACE, JOB, NOW, parsed.sent())
@@ -51,7 +51,9 @@ def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
 
 def test_invalid_rows_are_counted_and_the_others_keep_their_numbers() -> None:
     parsed = rows.parse(
-        orjson.dumps([submitted(), submitted(title=""), submitted(idempotency_key="third")])
+        orjson.dumps(
+            [submitted_row(), submitted_row(title=""), submitted_row(idempotency_key="third")]
+        )
     )
     assert [number for number, *_ in parsed.sent()] == [1, 3]
     assert (parsed.total, parsed.failed) == (3, 1)

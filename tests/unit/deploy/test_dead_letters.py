@@ -36,9 +36,9 @@ from shared.contract.errors import ErrorCode
 from shared.contract.events import ImportRequested
 from shared.contract.import_limits import MAX_REQUEST_BYTES, MEBIBYTE
 from shared.contract.topics import TopicName
+from tests.support.dead_letters import NAMES, build_dead_letter, consumed_record, to_compact_json
 from tests.support.events import event_document, parse_event
 from tests.support.factories import NOON, row_accepted
-from tests.support.letters import NAMES, compact, consumed, given_up
 
 JOB, WORKSPACE = uuid4(), uuid4()
 
@@ -47,10 +47,10 @@ def letter(
     value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, reason: Any = None, **original: Any
 ) -> StoredDeadLetter:
     """Returns a dead letter as its consumer writes it and the command reads it."""
-    record = given_up(consumed(value, **original), **(reason or {}))
+    record = build_dead_letter(consumed_record(value, **original), **(reason or {}))
     time = int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
     return parse_dead_letter(
-        consumed(
+        consumed_record(
             record.value, key=record.key, headers=record.headers, offset=offset, timestamp=time
         ),
         NAMES,
@@ -65,7 +65,7 @@ def row_document(**fields: Any) -> dict[str, Any]:
 
 
 def row_letter(row: dict[str, Any], **fields: Any) -> StoredDeadLetter:
-    return letter(compact(row), **fields)
+    return letter(to_compact_json(row), **fields)
 
 
 def test_a_dead_letter_has_its_source_its_error_and_its_row() -> None:
@@ -112,7 +112,7 @@ def test_the_key_identifies_the_job_or_workspace_of_an_unreadable_record(
 
 def test_the_first_line_identifies_the_job_of_an_upload() -> None:
     upload = {"kind": "u", "job_id": str(JOB), "workspace_id": str(WORKSPACE), "row_number": 1}
-    parsed = letter(compact(upload) + b"\n\xff\x00")
+    parsed = letter(to_compact_json(upload) + b"\n\xff\x00")
     assert (parsed.job_id, parsed.workspace_id, parsed.row) == (JOB, WORKSPACE, None)
 
 
@@ -124,7 +124,7 @@ def test_only_a_record_of_the_kind_row_is_a_row(kind: str) -> None:
 
 def test_a_record_that_no_service_wrote_is_read() -> None:
     parsed = parse_dead_letter(
-        consumed(
+        consumed_record(
             None, key=None, headers=[("pinflow-replay-count", b"-1"), ("pinflow-topic", b"\xff")]
         ),
         NAMES,
@@ -138,9 +138,9 @@ def test_a_record_that_no_service_wrote_is_read() -> None:
 
 
 def test_a_poison_record_cant_look_like_a_marker() -> None:
-    record = given_up(consumed(b"x", headers=[("pinflow-replayed", b"0")]))
-    assert parse_marker(consumed(record.value, headers=record.headers)) is None
-    assert parse_marker(consumed(b"", headers=[("pinflow-replayed", b"17")])) is not None
+    record = build_dead_letter(consumed_record(b"x", headers=[("pinflow-replayed", b"0")]))
+    assert parse_marker(consumed_record(record.value, headers=record.headers)) is None
+    assert parse_marker(consumed_record(b"", headers=[("pinflow-replayed", b"17")])) is not None
 
 
 DEEP: Any = {"title": "x"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import software
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 WORKERS = 3
 
@@ -29,7 +29,7 @@ def test_several_workers_that_need_kafka_at_the_same_time_fetch_it_once(
     monkeypatch.setattr(software, "_verify", lambda *_: None)
     with ThreadPoolExecutor(WORKERS) as pool:
         results = [pool.submit(software.fetch_kafka) for _ in range(WORKERS)]
-        until(lambda: fetching)
+        wait_until(lambda: fetching)
         may_end.set()
         assert len({result.result(30) for result in results}) == 1
     assert len(fetching) == 1

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest.parsing.rows import fail_forbidden_accounts, validate
-from tests.support.factories import ACCOUNT, submitted
+from tests.support.factories import ACCOUNT, submitted_row
 
 SPELLINGS: list[Callable[[UUID], str]] = [
     str,
@@ -20,7 +20,10 @@ SPELLINGS: list[Callable[[UUID], str]] = [
 
 @pytest.mark.parametrize("spell", SPELLINGS, ids=["usual", "upper case", "blanks", "hex", "urn"])
 def test_the_allow_list_ignores_the_spelling_of_an_account_id(spell: Callable[[UUID], str]) -> None:
-    rows: list[Any] = [submitted(account_id=spell(ACCOUNT)), submitted(account_id=spell(uuid4()))]
+    rows: list[Any] = [
+        submitted_row(account_id=spell(ACCOUNT)),
+        submitted_row(account_id=spell(uuid4())),
+    ]
     checked = fail_forbidden_accounts(validate(rows), {ACCOUNT})
     assert [row.row_number for row in checked.valid] == [1]
     assert [(row.row_number, row.error_code) for row in checked.failed] == [
@@ -31,9 +34,9 @@ def test_the_allow_list_ignores_the_spelling_of_an_account_id(spell: Callable[[U
 def test_permitted_rows_are_unchanged_and_forbidden_rows_fail_with_key_and_account() -> None:
     other = uuid4()
     rows: list[Any] = [
-        submitted(account_id=str(other), idempotency_key="k"),
-        submitted(title=""),
-        submitted(),
+        submitted_row(account_id=str(other), idempotency_key="k"),
+        submitted_row(title=""),
+        submitted_row(),
     ]
     parsed = validate(rows)
     checked = fail_forbidden_accounts(parsed, {ACCOUNT})
@@ -54,6 +57,6 @@ def test_permitted_rows_are_unchanged_and_forbidden_rows_fail_with_key_and_accou
 
 def test_a_row_with_invalid_content_fails_validation_before_the_allow_list() -> None:
     (result,) = fail_forbidden_accounts(
-        validate([submitted(account_id=str(uuid4()), title="")]), {ACCOUNT}
+        validate([submitted_row(account_id=str(uuid4()), title="")]), {ACCOUNT}
     ).failed
     assert result.error_code == "validation_error"

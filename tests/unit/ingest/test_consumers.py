@@ -30,8 +30,8 @@ from shared.contract.import_records import kind_prefix
 from shared.contract.strict_json import parse_json
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
-from tests.support.factories import submitted
-from tests.support.import_batches import import_of, results_of, rows_of
+from tests.support.factories import submitted_row
+from tests.support.import_batches import read_import, read_results, read_rows
 from tests.support.waiting import eventually
 
 WORKSPACE = uuid4()
@@ -82,7 +82,7 @@ class FakeImportLog:
         self.gate.set()
 
     async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
-        request_id = import_of(batch).request_id or ""
+        request_id = read_import(batch).request_id or ""
         self.begun.append(request_id)
         self.batches.append(batch)
         self.headers += [
@@ -122,7 +122,7 @@ def build_request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
             {
                 "request_id": name,
                 "workspace_id": str(WORKSPACE),
-                "rows": [submitted(), {}],
+                "rows": [submitted_row(), {}],
                 **fields,
             }
         ).encode()
@@ -265,8 +265,8 @@ async def test_invariant_4_a_redelivered_request_is_not_decided_again(
     first, second = log.batches
     assert first == second
     assert (
-        [row.row_number for row in rows_of(second)],
-        len(settled.results) if (settled := results_of(second)) else 0,
+        [row.row_number for row in read_rows(second)],
+        len(settled.results) if (settled := read_results(second)) else 0,
     ) == ([1], 1)
 
 

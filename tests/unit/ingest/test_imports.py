@@ -17,7 +17,7 @@ from services.ingest.parsing.rows import ParsedRows, RawRow, validate
 from services.ingest.records import ImportBatch
 from services.ingest.service import MAX_EVENT_LOOP_BYTES, ImportService
 from shared.contract.errors import ApiError, BrokerUnavailable, Overloaded
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 from tests.support.waiting import eventually
 
 CSV = "account_id,board_id,title,image_url,idempotency_key\n"
@@ -50,12 +50,12 @@ def parser_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_json_of_the_usual_size_is_parsed_on_the_event_loop(
     parser_threads: list[int],
 ) -> None:
-    await new_imports().accept_json(uuid4(), json.dumps([submitted()]).encode(), strict=False)
+    await new_imports().accept_json(uuid4(), json.dumps([submitted_row()]).encode(), strict=False)
     assert parser_threads == [threading.get_ident()]
 
 
 async def test_large_json_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
-    body = json.dumps([submitted()]).encode() + b" " * MAX_EVENT_LOOP_BYTES
+    body = json.dumps([submitted_row()]).encode() + b" " * MAX_EVENT_LOOP_BYTES
     accepted = await new_imports().accept_json(uuid4(), body, strict=False)
     assert accepted.rows.total == 1
     assert threading.get_ident() not in parser_threads
@@ -83,7 +83,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
     async with queue.slot(uuid4()):
         accepting.require_capacity(workspace)
         waiting = asyncio.create_task(
-            accepting.accept_json(workspace, json.dumps([submitted()]).encode(), strict=False)
+            accepting.accept_json(workspace, json.dumps([submitted_row()]).encode(), strict=False)
         )
         await eventually(lambda: queue._queue.total_waiting)
         with admission.reserve(workspace, 1) as reservation:
@@ -128,7 +128,7 @@ async def test_a_partition_without_a_leader_does_not_delay_imports_of_other_part
     accepting = ImportService(
         log, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=False
     )
-    body = json.dumps([submitted()]).encode()
+    body = json.dumps([submitted_row()]).encode()
     blocked = [
         asyncio.create_task(accepting.accept_json(dead, body, strict=False)) for _ in range(10)
     ]

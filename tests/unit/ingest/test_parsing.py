@@ -7,7 +7,7 @@ import pytest
 from services.ingest.parsing.rows import WrongCellCount, require_rows, validate
 from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_syntax_error_is_reported_with_its_position() -> None:
 def test_a_lone_surrogate_fails_only_its_row() -> None:
     body = rb'[{"title": "\ud800"}, {"title": "fine"}]'
     assert len(validate(require_rows(parse_json(body))).failed) == 2
-    good = submitted()
+    good = submitted_row()
     parsed = validate([{**good, "title": "\ud800"}, good])
     assert [result.row_number for result in parsed.failed] == [1]
     assert [row.row_number for row in parsed.valid] == [2]
@@ -65,12 +65,12 @@ def test_every_fault_of_a_row_is_reported_in_order() -> None:
 
 
 def test_a_failed_row_is_reported_with_its_key() -> None:
-    (result,) = validate([submitted(title="", idempotency_key="  k ")]).failed
+    (result,) = validate([submitted_row(title="", idempotency_key="  k ")]).failed
     assert result.idempotency_key == "k"
 
 
 def test_unknown_fields_are_ignored_unless_strict() -> None:
-    row = {**submitted(), "colour": "red"}
+    row = {**submitted_row(), "colour": "red"}
     assert not validate([row]).failed
     (result,) = validate([row], strict=True).failed
     assert result.error_message == "colour: No such field"
@@ -78,9 +78,9 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
 
 def test_a_row_with_a_wrong_cell_count_fails_alone() -> None:
     rows: list[Any] = [
-        submitted(),
+        submitted_row(),
         WrongCellCount("The row has 10 cells; the header has 9."),
-        submitted(),
+        submitted_row(),
     ]
     parsed = validate(rows)
     assert [row.row_number for row in parsed.valid] == [1, 3]

@@ -39,8 +39,8 @@ from shared.contract.import_records import is_for_publisher, is_for_status, is_w
 from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.strict_json import parse_json
 from tests.support.events import parse_event
-from tests.support.factories import submitted
-from tests.support.import_batches import import_of, of_kind, results_of, rows_of
+from tests.support.factories import submitted_row
+from tests.support.import_batches import read_import, read_results, read_rows, read_values
 
 
 def build_import(rows: list[Any], **fields: Any) -> Import:
@@ -56,9 +56,9 @@ def build_import(rows: list[Any], **fields: Any) -> Import:
 
 def test_an_import_is_read_as_it_was_written() -> None:
     accepted = build_import(
-        [submitted(), {}], warnings=[Notice(code="c", message="m")], request_id="r"
+        [submitted_row(), {}], warnings=[Notice(code="c", message="m")], request_id="r"
     )
-    event = import_of(build_batch(accepted))
+    event = read_import(build_batch(accepted))
     assert isinstance(event, ImportAccepted)
     assert (event.job_id, event.total_rows, event.request_id) == (accepted.job_id, 2, "r")
     assert event.warnings[0].message == "m"
@@ -66,7 +66,7 @@ def test_an_import_is_read_as_it_was_written() -> None:
 
 
 def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
-    full = submitted(
+    full = submitted_row(
         alt_text='é \U0001f600 "quoted"',
         cover_image_url="https://c.example/x.png",
         related_terms=["a", "b"],
@@ -74,7 +74,7 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
         run_at="2031-01-01T00:00:00+02:00",
     )
     accepted = build_import([full])
-    (event,) = rows_of(build_batch(accepted))
+    (event,) = read_rows(build_batch(accepted))
     pin = PinSubmission.model_validate(full)
     assert event.row == pin.to_content()
     assert event.fingerprint == compute_fingerprint(pin)
@@ -84,14 +84,14 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
 def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
     rows = [
         {},
-        submitted(image_url=None),
-        submitted(asset_id=str(uuid4())),
+        submitted_row(image_url=None),
+        submitted_row(asset_id=str(uuid4())),
         WrongCellCount("The row has 10 cells; the header has 9."),
-        submitted(title="a\0b"),
-        submitted(related_terms=[1]),
+        submitted_row(title="a\0b"),
+        submitted_row(related_terms=[1]),
     ]
     accepted = build_import(rows)
-    settled = results_of(build_batch(accepted))
+    settled = read_results(build_batch(accepted))
     assert settled is not None
     assert [result.row_number for result in settled.results] == [1, 2, 3, 4, 5, 6]
     assert [result.errors for result in settled.results] == [
@@ -101,8 +101,8 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
 
 def test_an_upload_is_read_as_it_was_written() -> None:
     data = b"account_id;title\r\n\xff\xfe"
-    accepted = build_import([submitted()], upload=RawUpload(UploadFormat.CSV, data))
-    (value,) = of_kind(build_batch(accepted), RecordKind.UPLOAD)
+    accepted = build_import([submitted_row()], upload=RawUpload(UploadFormat.CSV, data))
+    (value,) = read_values(build_batch(accepted), RecordKind.UPLOAD)
     line, _, packed = value.partition(b"\n")
     about = parse_event(FileUploaded, line)
     assert (about.job_id, about.workspace_id, about.format, about.size) == (
@@ -116,7 +116,9 @@ def test_an_upload_is_read_as_it_was_written() -> None:
 
 def test_each_record_has_one_consumer_and_status_can_stop_at_the_first_row() -> None:
     batch = build_batch(
-        build_import([submitted(), {}, submitted()], upload=RawUpload(UploadFormat.JSON, b"[]"))
+        build_import(
+            [submitted_row(), {}, submitted_row()], upload=RawUpload(UploadFormat.JSON, b"[]")
+        )
     )
     values = [record.value for record in batch.records]
     assert [is_for_status(value) for value in values] == [True, True, True, False, False]
@@ -155,34 +157,34 @@ def test_a_rejection_is_one_record() -> None:
             error_message="This import has no rows. Send at least one.",
         )
     )
-    assert isinstance(import_of(batch), ImportRejected)
+    assert isinstance(read_import(batch), ImportRejected)
     assert (len(batch.records), batch.row_count) == (1, 0)
 
 
 def test_large_results_of_failed_rows_are_shortened_and_none_is_left_out() -> None:
-    hopeless = dict.fromkeys(submitted(), "💩" * 5000) | {
+    hopeless = dict.fromkeys(submitted_row(), "💩" * 5000) | {
         "run_at": "x" * 5000,
         "dominant_color": '"' * 5000,
     }
     batch = build_batch(build_import([hopeless] * 500))
-    settled = results_of(batch)
+    settled = read_results(batch)
     assert settled is not None
     assert [result.row_number for result in settled.results] == list(range(1, 501))
     assert all(
         result.error_code and result.error_message and result.errors for result in settled.results
     )
-    assert len(of_kind(batch, RecordKind.RESULTS)[0]) < MAX_RESULTS_BYTES + 1000
+    assert len(read_values(batch, RecordKind.RESULTS)[0]) < MAX_RESULTS_BYTES + 1000
 
 
 def test_results_that_fit_are_not_shortened() -> None:
-    accepted = build_import([dict.fromkeys(submitted(), "x" * 300)] * 100)
-    settled = results_of(build_batch(accepted))
+    accepted = build_import([dict.fromkeys(submitted_row(), "x" * 300)] * 100)
+    settled = read_results(build_batch(accepted))
     assert settled is not None
     assert settled.results == accepted.rows.failed
 
 
 def test_all_records_of_an_import_have_the_same_key() -> None:
-    accepted = build_import([submitted(), {}])
+    accepted = build_import([submitted_row(), {}])
     batch = build_batch(accepted)
     assert (
         {record.key for record in batch.records} == {batch.key} == {str(accepted.job_id).encode()}
@@ -192,7 +194,7 @@ def test_all_records_of_an_import_have_the_same_key() -> None:
 def test_the_replay_count_of_a_request_is_in_all_its_records() -> None:
     """Without the count, a row that always fails would be replayed forever."""
     replay_headers = [("pinflow-replay-count", b"2")]
-    batch = build_batch(build_import([submitted(), {}], replay_headers=replay_headers))
+    batch = build_batch(build_import([submitted_row(), {}], replay_headers=replay_headers))
     assert [record.headers for record in batch.records] == [replay_headers] * 3
 
 
@@ -202,7 +204,7 @@ def build_largest_row(characters: str) -> dict[str, Any]:
     texts["related_terms"] = ["x".join([characters] * 50) for _ in range(50)]
     visible = "x" if characters.isspace() else characters
     named = {"board_id": visible * 255, "idempotency_key": f"{uuid4()}{visible * 219}"}
-    return submitted(**{**texts, "title": visible * 100}, **named)
+    return submitted_row(**{**texts, "title": visible * 100}, **named)
 
 
 def measure_batch(batch: ImportBatch) -> int:
@@ -243,7 +245,7 @@ def test_the_largest_json_imports_fit_into_one_batch(characters: str) -> None:
 @pytest.mark.parametrize("characters", ['""', "€", "\t", "ÿ"])
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
 def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: str) -> None:
-    row = submitted()
+    row = submitted_row()
     header = ",".join([*row, "alt_text", "related_terms"])
     text = f"{characters * 500}"
     terms = ",".join([characters * 100] * 50)
@@ -282,7 +284,7 @@ def test_an_incompressible_import_fits_into_one_batch() -> None:
         return "".join(alphabet[int.from_bytes(os.urandom(2)) % 20_000] for _ in range(length))
 
     rows = [
-        submitted(
+        submitted_row(
             description=noise(800),
             alt_text=noise(500),
             related_terms=[noise(100) for _ in range(30)],

@@ -9,13 +9,13 @@ from msgspec.structs import asdict
 from services.publisher.pins.requests import build_changed_values, parse_changes, parse_ids
 from shared.contract.errors import ApiError
 from shared.contract.pins import PinSubmission
-from tests.support.factories import submitted
+from tests.support.factories import submitted_row
 
 ASSET = uuid4()
 
 
 def build_row(**fields: Any) -> dict[str, Any]:
-    return asdict(PinSubmission.model_validate(submitted(**fields)).to_content())
+    return asdict(PinSubmission.model_validate(submitted_row(**fields)).to_content())
 
 
 def test_every_invalid_id_is_reported() -> None:

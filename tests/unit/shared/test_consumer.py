@@ -21,7 +21,7 @@ from shared.kafka.consumer_health.health import ConsumerLost
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import subscription_of
+from tests.support.consuming import build_subscription
 from tests.support.fakes import MemorySender
 from tests.support.waiting import eventually
 
@@ -61,7 +61,7 @@ def handler() -> Handler:
 @pytest.fixture
 def consumer(handler: Handler) -> BatchConsumer:
     """A consumer that was never started: it has no partitions and fetches nothing."""
-    return BatchConsumer(subscription_of(), ServiceSettings(), handler, MemorySender())
+    return BatchConsumer(build_subscription(), ServiceSettings(), handler, MemorySender())
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +204,7 @@ async def test_the_rate_limit_applies_only_after_a_batch_that_was_not_full(
 
     rate_limit = Counting(1)
     limited = BatchConsumer(
-        subscription_of(max_records=3),
+        build_subscription(max_records=3),
         ServiceSettings(),
         handler,
         MemorySender(),

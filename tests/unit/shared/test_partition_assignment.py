@@ -9,14 +9,14 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from shared.contract.topics import TopicName
 from shared.kafka.consumer import BatchConsumer
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler, subscription_of
+from tests.support.consuming import Handler, build_subscription
 from tests.support.fakes import MemorySender
 
 
 def build_consumer(replica: int, member: int) -> BatchConsumer:
     settings = ServiceSettings(replica=str(replica))
     return BatchConsumer(
-        subscription_of("publisher", TopicName.IMPORTS),
+        build_subscription("publisher", TopicName.IMPORTS),
         settings,
         Handler(),
         MemorySender(),

@@ -16,12 +16,12 @@ from shared.contract.pins import (
     describe_first_fault,
     read_faults,
 )
-from tests.support.factories import ACCOUNT, submitted
+from tests.support.factories import ACCOUNT, submitted_row
 
 
 def faults(**fields: Any) -> list[tuple[str | None, str]]:
     with pytest.raises(ValidationError) as caught:
-        PinSubmission.model_validate(submitted(**fields))
+        PinSubmission.model_validate(submitted_row(**fields))
     return [(fault.field, fault.code) for fault in read_faults(caught.value)]
 
 
@@ -71,12 +71,14 @@ def test_a_related_terms_index_counts_blank_terms_too() -> None:
 def test_blank_related_terms_are_not_counted() -> None:
     assert (
         len(
-            PinSubmission.model_validate(submitted(related_terms=["t", " "] * 50)).related_terms
+            PinSubmission.model_validate(submitted_row(related_terms=["t", " "] * 50)).related_terms
             or []
         )
         == 50
     )
-    assert PinSubmission.model_validate(submitted(related_terms=[" ", ""])).related_terms is None
+    assert (
+        PinSubmission.model_validate(submitted_row(related_terms=[" ", ""])).related_terms is None
+    )
 
 
 def test_a_million_related_terms_are_one_fault() -> None:
@@ -105,7 +107,7 @@ def test_an_invalid_media_source_is_not_also_reported_as_missing() -> None:
 
 def test_a_strict_row_reports_unknown_fields_and_faults_of_the_whole_row() -> None:
     with pytest.raises(ValidationError) as caught:
-        StrictPinSubmission.model_validate(submitted(colour="blue", image_url=None))
+        StrictPinSubmission.model_validate(submitted_row(colour="blue", image_url=None))
     assert [fault.code for fault in read_faults(caught.value)] == [
         "extra_forbidden",
         "media_source",
@@ -115,7 +117,7 @@ def test_a_strict_row_reports_unknown_fields_and_faults_of_the_whole_row() -> No
 def test_every_field_with_a_control_character_is_reported() -> None:
     texts = ["board_id", "title", "description", "alt_text", "link_url", "image_url"]
     texts += ["cover_image_url", "idempotency_key"]
-    values = submitted()
+    values = submitted_row()
     sent: dict[str, Any] = {name: f"{values.get(name, 'https://a.example/')}\0x" for name in texts}
     reported = faults(**sent, related_terms=["fine", "a\0b"])
     named = {name for name, code in reported if code == "control_character"}
@@ -132,13 +134,13 @@ def test_every_field_refuses_control_characters(field: str, character: str) -> N
         "run_at": "2027-01-01T10:00:00Z",
         "related_terms": "a,b",
     }
-    value = (submitted() | values).get(field, "https://a.example/")
+    value = (submitted_row() | values).get(field, "https://a.example/")
     assert field in [name for name, _ in faults(**{field: f"{value}{character}x"})]
 
 
 def test_a_fault_says_which_characters_a_text_must_not_contain() -> None:
     with pytest.raises(ValidationError) as caught:
-        PinSubmission.model_validate(submitted(title="a\x1bb"))
+        PinSubmission.model_validate(submitted_row(title="a\x1bb"))
     _, message = describe_first_fault(read_faults(caught.value))
     expected = "must not contain control characters other than tab and line break"
     assert message == f"title: {expected}"
@@ -148,7 +150,7 @@ def test_a_fault_says_which_characters_a_text_must_not_contain() -> None:
     "text", ["a\tb", "a\nb", "a\r\nb", "a\x7fb", "a\x85b", "a\u2028b", "\\b\\f\\u00"]
 )
 def test_a_text_may_contain_tabs_line_breaks_and_characters_after_c0(text: str) -> None:
-    pin = PinSubmission.model_validate(submitted(title=text, related_terms=[text]))
+    pin = PinSubmission.model_validate(submitted_row(title=text, related_terms=[text]))
     assert (pin.title, pin.related_terms) == (text, [text])
 
 
@@ -160,7 +162,7 @@ def test_the_fast_path_accepts_no_control_character_that_the_model_refuses(
     field: str, code: int
 ) -> None:
     """shared/contract/import_limits.py computes the size of an import's batch from this rule."""
-    row = submitted(**{field: f"https://a.example/{chr(code)}x"})
+    row = submitted_row(**{field: f"https://a.example/{chr(code)}x"})
     try:
         PinSubmission.model_validate(row)
     except ValidationError:
@@ -183,13 +185,13 @@ def test_the_fast_path_accepts_no_control_character_that_the_model_refuses(
 )
 def test_a_pin_needs_exactly_one_media_source(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        PinSubmission.model_validate(submitted(**fields))
+        PinSubmission.model_validate(submitted_row(**fields))
     assert describe_first_fault(read_faults(caught.value))[1] == message
 
 
 def test_the_first_fault_is_described_with_its_field() -> None:
     with pytest.raises(ValidationError) as caught:
-        PinSubmission.model_validate(submitted(board_id=None, title=None))
+        PinSubmission.model_validate(submitted_row(board_id=None, title=None))
     assert describe_first_fault(read_faults(caught.value)) == (
         "validation_error",
         "board_id: Field required",
@@ -198,7 +200,7 @@ def test_the_first_fault_is_described_with_its_field() -> None:
 
 def test_a_rejected_value_is_truncated_to_200_characters_and_encodable() -> None:
     with pytest.raises(ValidationError) as caught:
-        PinSubmission.model_validate(submitted(title="\ud800\0" + "x" * 1000))
+        PinSubmission.model_validate(submitted_row(title="\ud800\0" + "x" * 1000))
     value = read_faults(caught.value)[0].value
     assert value is not None
     assert len(value) == 200
@@ -208,54 +210,57 @@ def test_a_rejected_value_is_truncated_to_200_characters_and_encodable() -> None
 
 def test_a_row_reports_at_most_twenty_faults() -> None:
     with pytest.raises(ValidationError) as caught:
-        PinSubmission.model_validate(submitted(related_terms=[5] * 50))
+        PinSubmission.model_validate(submitted_row(related_terms=[5] * 50))
     assert len(read_faults(caught.value)) == MAX_ROW_FAULTS
 
 
 def test_keys_and_ids_are_stripped_and_texts_are_not() -> None:
     pin = PinSubmission.model_validate(
-        submitted(idempotency_key=" k ", board_id="\tb ", title=" Lamps ")
+        submitted_row(idempotency_key=" k ", board_id="\tb ", title=" Lamps ")
     )
     assert (pin.idempotency_key, pin.board_id, pin.title) == ("k", "b", " Lamps ")
 
 
 def test_white_space_around_run_at_is_dropped() -> None:
     assert PinSubmission.model_validate(
-        submitted(run_at=" 2027-01-01T01:00:00Z\t")
+        submitted_row(run_at=" 2027-01-01T01:00:00Z\t")
     ).run_at == datetime(2027, 1, 1, 1, tzinfo=UTC)
 
 
 def test_run_at_becomes_utc() -> None:
-    pin = PinSubmission.model_validate(submitted(run_at="2027-01-01T01:00:00+02:00"))
+    pin = PinSubmission.model_validate(submitted_row(run_at="2027-01-01T01:00:00+02:00"))
     assert pin.run_at == datetime(2026, 12, 31, 23, tzinfo=UTC)
 
 
 def test_related_terms_may_be_a_comma_separated_text() -> None:
     assert PinSubmission.model_validate(
-        submitted(related_terms=" lamps, ,light ")
+        submitted_row(related_terms=" lamps, ,light ")
     ).related_terms == ["lamps", "light"]
 
 
 def test_the_number_sign_of_a_color_is_optional_and_letters_become_upper_case() -> None:
     assert (
-        PinSubmission.model_validate(submitted(dominant_color="6e7874")).dominant_color == "#6E7874"
+        PinSubmission.model_validate(submitted_row(dominant_color="6e7874")).dominant_color
+        == "#6E7874"
     )
 
 
 def test_a_url_is_kept_as_it_was_sent() -> None:
     sent = "HTTPS://Shop.Example:443/Lamps?q=Ä"
-    assert PinSubmission.model_validate(submitted(link_url=sent)).link_url == sent
+    assert PinSubmission.model_validate(submitted_row(link_url=sent)).link_url == sent
 
 
 def test_null_counts_as_absent() -> None:
     assert (
-        PinSubmission.model_validate({**submitted(), "description": None, "run_at": None}).run_at
+        PinSubmission.model_validate(
+            {**submitted_row(), "description": None, "run_at": None}
+        ).run_at
         is None
     )
 
 
 def test_unknown_fields_are_ignored_unless_strict() -> None:
-    row = {**submitted(), "colour": "blue"}
+    row = {**submitted_row(), "colour": "blue"}
     PinSubmission.model_validate(row)
     with pytest.raises(ValidationError) as caught:
         StrictPinSubmission.model_validate(row)
@@ -265,7 +270,7 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
 
 
 def fingerprint(**fields: Any) -> Any:
-    return compute_fingerprint(PinSubmission.model_validate(submitted(**fields)))
+    return compute_fingerprint(PinSubmission.model_validate(submitted_row(**fields)))
 
 
 def test_the_fingerprint_depends_on_content_and_not_on_the_key() -> None:
@@ -287,7 +292,7 @@ def test_the_fingerprint_normalizes_urls_as_browsers_do() -> None:
 
 def test_the_fingerprint_of_the_sent_content_is_the_same() -> None:
     submission = PinSubmission.model_validate(
-        submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b")
+        submitted_row(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b")
     )
     assert compute_fingerprint(submission.to_content()) == compute_fingerprint(submission)
 
@@ -313,6 +318,6 @@ def test_fingerprints_of_earlier_releases_stay_the_same(
     fields: dict[str, Any], digits: str
 ) -> None:
     """Otherwise, after an upgrade, every repeated row would be reported as changed."""
-    row = submitted(**fields)
+    row = submitted_row(**fields)
     assert compute_fingerprint(PinSubmission.model_validate(row)).hex == digits
     assert validate_fast(row, strict=True)[1] == digits.encode()

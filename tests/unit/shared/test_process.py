@@ -12,7 +12,7 @@ from shared.kafka.consumer_health.health import ConsumerLost
 from shared.runtime import components
 from shared.runtime.components import ServiceRuntime
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler, subscription_of
+from tests.support.consuming import Handler, build_subscription
 from tests.support.fakes import MemorySender
 from tests.support.waiting import eventually
 
@@ -73,7 +73,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, removed_members: list[str]) -> 
 def build_runtime(name: str, members: int = 1) -> ServiceRuntime:
     settings = ServiceSettings()
     consumers = [
-        Consumer(subscription_of(name), settings, Handler(), MemorySender(), member=member)
+        Consumer(build_subscription(name), settings, Handler(), MemorySender(), member=member)
         for member in range(members)
     ]
     return ServiceRuntime("unit", settings, consumers=consumers)

@@ -22,9 +22,9 @@ from shared.contract.import_records import (
 from shared.contract.topics import TopicName
 from shared.contract.wire import encode
 from shared.kafka.subscription import RecordFilter
-from tests.support.batches import NO_CODEC, SNAPPY, batch_of
-from tests.support.consuming import subscription_of
+from tests.support.consuming import build_subscription
 from tests.support.factories import import_accepted
+from tests.support.record_batches import NO_CODEC, SNAPPY, build_record_batch
 
 TOPIC = "pinflow.imports.v2"
 PUBLISHER = RecordFilter(TOPIC, is_for_publisher)
@@ -85,7 +85,7 @@ class RecordingFilter:
 @pytest.mark.parametrize("codec", [NO_CODEC, SNAPPY])
 def test_each_filter_returns_its_records_in_order_and_unchanged(codec: int) -> None:
     sent = an_import()
-    batch = batch_of(sent, base=40, codec=codec)
+    batch = build_record_batch(sent, base_offset=40, codec=codec)
     assert values(unpack(batch, STATUS, position=40)) == sent[:3]
     assert values(unpack(batch, PUBLISHER, position=40)) == sent[3:]
     records: list[ConsumerRecord[bytes, bytes]] = list(unpack(batch, PUBLISHER, position=40))
@@ -95,8 +95,8 @@ def test_each_filter_returns_its_records_in_order_and_unchanged(codec: int) -> N
 
 
 def test_the_position_moves_past_skipped_records() -> None:
-    batches = batch_of(an_import(other_kinds=())) + batch_of(
-        [kind_prefix(RecordKind.ROW)] * 4, base=6
+    batches = build_record_batch(an_import(other_kinds=())) + build_record_batch(
+        [kind_prefix(RecordKind.ROW)] * 4, base_offset=6
     )
     records = unpack(batches, STATUS)
     assert len(values(records)) == 1
@@ -104,7 +104,9 @@ def test_the_position_moves_past_skipped_records() -> None:
 
 
 def test_the_position_moves_past_a_batch_without_wanted_records() -> None:
-    records = unpack(batch_of([kind_prefix(RecordKind.ROW)] * 4, base=9), STATUS, position=9)
+    records = unpack(
+        build_record_batch([kind_prefix(RecordKind.ROW)] * 4, base_offset=9), STATUS, position=9
+    )
     assert values(records) == []
     assert records.next_fetch_offset == 13
 
@@ -116,7 +118,7 @@ def test_reading_resumes_in_the_middle_of_a_batch(
 ) -> None:
     """For an offset within a batch, Kafka returns the whole batch."""
     sent = an_import()
-    records = unpack(batch_of(sent), record_filter, position=position)
+    records = unpack(build_record_batch(sent), record_filter, position=position)
     assert values(records) == [value for value in sent[position:] if record_filter.wants(value)]
     assert records.next_fetch_offset == max(position, len(sent))
 
@@ -129,7 +131,9 @@ def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_re
 ) -> None:
     sent = [*an_import(), *an_import(rows=2), *an_import(rows=0), b"no kind", *an_import(rows=1)]
     ranges = [(0, 8), (8, 16), (16, len(sent))]
-    batches = b"".join(batch_of(sent[begin:end], base=begin) for begin, end in ranges)
+    batches = b"".join(
+        build_record_batch(sent[begin:end], base_offset=begin) for begin, end in ranges
+    )
     state = SimpleNamespace(paused=False, position=0)
     state.consumed_to = lambda offset: setattr(state, "position", offset)
     assignment: Any = SimpleNamespace(active=True, state_value=lambda _: state)
@@ -150,7 +154,7 @@ def test_reading_in_chunks_loses_nothing_and_the_position_never_passes_unread_re
 
 def test_status_reads_a_complete_import_only_up_to_its_first_row() -> None:
     recording, sent = RecordingFilter(STATUS), an_import(rows=400)
-    assert values(unpack(batch_of(sent), recording.filter)) == sent[:3]
+    assert values(unpack(build_record_batch(sent), recording.filter)) == sent[:3]
     assert recording.values == sent[:4]
 
 
@@ -158,18 +162,23 @@ def test_two_imports_in_one_batch_are_both_read() -> None:
     """Replication between clusters may combine them."""
     first, second = an_import(), an_import(rows=2)
     recording = RecordingFilter(STATUS)
-    assert values(unpack(batch_of([*first, *second]), recording.filter)) == [
+    assert values(unpack(build_record_batch([*first, *second]), recording.filter)) == [
         *first[:3],
         *second[:3],
     ]
     assert recording.values == [*first, *second]
-    assert values(unpack(batch_of([*first, *second]), PUBLISHER)) == [*first[3:], *second[3:]]
+    assert values(unpack(build_record_batch([*first, *second]), PUBLISHER)) == [
+        *first[3:],
+        *second[3:],
+    ]
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_an_import_in_two_batches_is_read_completely(cut: int) -> None:
     sent, following = an_import(), an_import(rows=1)
-    batches = batch_of(sent[:cut]) + batch_of([*sent[cut:], *following], base=cut)
+    batches = build_record_batch(sent[:cut]) + build_record_batch(
+        [*sent[cut:], *following], base_offset=cut
+    )
     assert values(unpack(batches, STATUS)) == [*sent[:3], *following[:3]]
     assert values(unpack(batches, PUBLISHER)) == [*sent[3:], *following[3:]]
 
@@ -177,11 +186,11 @@ def test_an_import_in_two_batches_is_read_completely(cut: int) -> None:
 def test_a_batch_that_does_not_begin_with_an_import_is_read_completely() -> None:
     """For example a replayed row and the records after it."""
     row, sent = kind_prefix(RecordKind.ROW) + b"}", an_import()
-    assert values(unpack(batch_of([row, *sent]), STATUS)) == sent[:3]
+    assert values(unpack(build_record_batch([row, *sent]), STATUS)) == sent[:3]
 
 
 def test_values_without_a_kind_go_to_the_publisher() -> None:
-    batch = batch_of([None, b"", b"{}", kind_prefix(RecordKind.RESULTS)])
+    batch = build_record_batch([None, b"", b"{}", kind_prefix(RecordKind.RESULTS)])
     assert values(unpack(batch, PUBLISHER)) == [None, b"", b"{}"]
     assert values(unpack(batch, STATUS)) == [kind_prefix(RecordKind.RESULTS)]
 
@@ -190,7 +199,10 @@ def test_values_without_a_kind_go_to_the_publisher() -> None:
 def test_a_corrupt_batch_raises_an_error_and_the_position_stays_before_it(
     record_filter: RecordFilter,
 ) -> None:
-    good, damaged = batch_of(an_import()), bytearray(batch_of(an_import(), base=8))
+    good, damaged = (
+        build_record_batch(an_import()),
+        bytearray(build_record_batch(an_import(), base_offset=8)),
+    )
     damaged[-3] ^= 1
     records = unpack(good + bytes(damaged), record_filter)
     with pytest.raises(CorruptRecordException, match=f"{TOPIC}"):
@@ -200,7 +212,7 @@ def test_a_corrupt_batch_raises_an_error_and_the_position_stays_before_it(
 
 def test_another_topic_of_the_same_consumer_is_not_filtered() -> None:
     sent = [b"poison", None, *an_import()]
-    records = unpack(batch_of(sent), STATUS, topic="pinflow.outcomes.v1")
+    records = unpack(build_record_batch(sent), STATUS, topic="pinflow.outcomes.v1")
     assert values(records) == sent
     assert records.next_fetch_offset == len(sent)
 
@@ -216,7 +228,9 @@ def test_a_compacted_batch_is_read_completely(
 ) -> None:
     sent, after = an_import(), an_import(rows=1)
     remaining = [value for place, value in enumerate(sent) if place not in removed]
-    batches = batch_of(sent, base=10, gone=removed) + batch_of(after, base=18)
+    batches = build_record_batch(sent, base_offset=10, removed=removed) + build_record_batch(
+        after, base_offset=18
+    )
     records = unpack(batches, record_filter, position=10)
     assert values(records) == [
         value for value in [*remaining, *after] if record_filter.wants(value)
@@ -225,8 +239,8 @@ def test_a_compacted_batch_is_read_completely(
 
 
 def test_the_position_moves_past_a_transaction_marker() -> None:
-    marker = batch_of([b"\0\0\0\0\0\0"], base=8, is_control=True)
-    records = unpack(batch_of(an_import()) + marker, PUBLISHER)
+    marker = build_record_batch([b"\0\0\0\0\0\0"], base_offset=8, is_control=True)
+    records = unpack(build_record_batch(an_import()) + marker, PUBLISHER)
     assert len(values(records)) == 5
     assert records.next_fetch_offset == 9
 
@@ -234,4 +248,4 @@ def test_the_position_moves_past_a_transaction_marker() -> None:
 def test_a_filter_is_refused_for_read_committed_topics() -> None:
     topics = [TopicName.IMPORT_REQUESTS, TopicName.IMPORTS]
     with pytest.raises(ValueError, match="needs isolation='read_uncommitted'"):
-        subscription_of("unit", *topics, record_filter=STATUS)
+        build_subscription("unit", *topics, record_filter=STATUS)

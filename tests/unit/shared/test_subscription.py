@@ -8,7 +8,7 @@ from shared.contract.topics import TopicName
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler, subscription_of
+from tests.support.consuming import Handler, build_subscription
 from tests.support.fakes import MemorySender
 
 VALID: dict[str, Any] = {
@@ -41,13 +41,13 @@ def test_contradicting_guarantees_are_refused(changed: dict[str, Any], message: 
 def test_a_consumer_with_positions_in_postgres_needs_a_position_store() -> None:
     with pytest.raises(ValueError, match="position_with_work"):
         BatchConsumer(
-            subscription_of(has_positions=True), ServiceSettings(), Handler(), MemorySender()
+            build_subscription(has_positions=True), ServiceSettings(), Handler(), MemorySender()
         )
 
 
 def test_partition_bytes_default_to_the_topics_largest_record() -> None:
     both = (TopicName.OUTCOMES, TopicName.IMPORT_REQUESTS)
-    largest = subscription_of("unit", TopicName.IMPORT_REQUESTS).partition_bytes
-    assert subscription_of("unit", *both).partition_bytes == largest
+    largest = build_subscription("unit", TopicName.IMPORT_REQUESTS).partition_bytes
+    assert build_subscription("unit", *both).partition_bytes == largest
     fetch = FetchSettings(partition_bytes=7)
     assert Subscription(**VALID | {"fetch": fetch}).partition_bytes == 7

@@ -18,7 +18,7 @@ from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
 from shared.runtime.periodic import PeriodicTask
 from tests.support.events import event_document
-from tests.support.factories import created, import_accepted, rows_settled
+from tests.support.factories import created_result, import_accepted, rows_settled
 
 NAMES = TopicNames()
 FAULTY = "9999-rejected"
@@ -91,7 +91,7 @@ def build_record(
 
 
 def settled(job: ImportAccepted, *rows: int) -> RowsSettled:
-    return rows_settled(job, *[created(row) for row in rows])
+    return rows_settled(job, *[created_result(row) for row in rows])
 
 
 async def test_a_fold_is_limited_by_results_and_not_by_records(
@@ -129,7 +129,7 @@ async def test_invariant_8_a_rejected_record_does_not_affect_the_others(
     handler: FoldHandler, store: Store
 ) -> None:
     job = import_accepted(total_rows=30)
-    bad = rows_settled(job, created(9, idempotency_key=FAULTY))
+    bad = rows_settled(job, created_result(9, idempotency_key=FAULTY))
     records = [
         record_for(settled(job, *range(1, 9))),
         record_for(bad),

@@ -6,7 +6,7 @@ from msgspec.structs import asdict, replace
 from services.status.folding import fold, tally
 from services.status.results import merge_results
 from shared.contract.events import Fault, RowResult, RowStatus
-from tests.support.factories import created, failed, import_accepted, rows_settled
+from tests.support.factories import created_result, failed_result, import_accepted, rows_settled
 
 NOTHING_SETTLED = "0" * 501
 
@@ -16,8 +16,11 @@ def existing(number: int) -> RowResult:
 
 
 def test_the_first_result_of_a_row_counts_and_settled_rows_are_ignored() -> None:
-    settled = tally(NOTHING_SETTLED, [created(500)]).settled
-    added = tally(settled, [failed(3), created(3), failed(500), created(1), existing(2)])
+    settled = tally(NOTHING_SETTLED, [created_result(500)]).settled
+    added = tally(
+        settled,
+        [failed_result(3), created_result(3), failed_result(500), created_result(1), existing(2)],
+    )
     assert (added.created, added.existing, added.failed, added.first_row) == (1, 1, 1, 1)
     assert [number for number, bit in enumerate(added.settled) if bit == "1"] == [1, 2, 3, 500]
     assert [
@@ -30,19 +33,19 @@ def test_the_first_result_of_a_row_counts_and_settled_rows_are_ignored() -> None
 
 
 def test_a_repetition_adds_nothing() -> None:
-    settled = tally(NOTHING_SETTLED, [created(1)]).settled
-    assert tally(settled, [failed(1)]) == (0, 0, 0, settled, None, None)
+    settled = tally(NOTHING_SETTLED, [created_result(1)]).settled
+    assert tally(settled, [failed_result(1)]) == (0, 0, 0, settled, None, None)
     assert tally(settled, []) == (0, 0, 0, settled, None, None)
 
 
 def test_results_of_one_job_are_collected() -> None:
     job = import_accepted(total_rows=2)
-    batch = fold([rows_settled(job, created(1)), job, rows_settled(job, failed(2))])
+    batch = fold([rows_settled(job, created_result(1)), job, rows_settled(job, failed_result(2))])
     assert [result.row_number for result in batch.results[job.job_id]] == [1, 2]
 
 
 def test_stored_results_are_returned_in_row_order_with_nulls() -> None:
-    fault = replace(failed(2), errors=[Fault(code="c", message="m")])
+    fault = replace(failed_result(2), errors=[Fault(code="c", message="m")])
     late, early = (
         tally(NOTHING_SETTLED, [fault]).results,
         tally(NOTHING_SETTLED, [existing(1)]).results,

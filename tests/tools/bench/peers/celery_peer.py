@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploy.local.ports import choose, is_free
 from deploy.local.programs import Program
-from tests.support.ports import SERVICES_APART, SERVICES_FROM
+from tests.support.ports import FIRST_SERVICE_PORT, PORTS_PER_SERVICE
 from tests.support.processes import RunningProgram
 from tests.tools.bench.peers import software
 from tests.tools.bench.peers.peer import Servers
@@ -98,7 +98,7 @@ def redis_server(directory: Path) -> Iterator[tuple[str, RunningProgram]]:
     """With an append-only file, written to disk every second: the least for tasks that must not be
     lost, and what most run.
     """
-    port = choose({"redis": SERVICES_FROM + SERVICES_APART})["redis"]
+    port = choose({"redis": FIRST_SERVICE_PORT + PORTS_PER_SERVICE})["redis"]
     data = directory / "redis"
     data.mkdir()
     options = {

@@ -11,7 +11,7 @@ import httpx
 from deploy.local.ports import choose
 from deploy.local.programs import Program
 from deploy.local.software import find_java
-from tests.support.ports import SERVICES_FROM
+from tests.support.ports import FIRST_SERVICE_PORT
 from tests.support.processes import RunningProgram
 from tests.tools.bench.peers import software
 from tests.tools.bench.peers.store import COLUMNS
@@ -73,7 +73,7 @@ def connect(
     directory: Path, *, kafka: str, topic: str, database_url: str, table: str
 ) -> Iterator[RunningProgram]:
     """A worker with the connector, its tasks running. Raises LocalError without its software."""
-    port = choose({"connect": SERVICES_FROM})["connect"]
+    port = choose({"connect": FIRST_SERVICE_PORT})["connect"]
     worker, sink = directory / "worker.properties", directory / "sink.properties"
     worker.write_text(_properties(_worker(directory, kafka, port)), encoding="utf-8")
     sink.write_text(_properties(_sink(topic, database_url, table)), encoding="utf-8")

@@ -10,7 +10,7 @@ import httpx
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
 from deploy.local.programs import Program
-from tests.support.ports import SERVICES_FROM
+from tests.support.ports import FIRST_SERVICE_PORT
 from tests.support.processes import RunningProgram
 from tests.tools.bench.peers.exactness import read_faults
 from tests.tools.bench.peers.peer import TOPIC_PREFIX, Servers
@@ -46,7 +46,7 @@ def processes(
 
     `variables` are further settings, with their prefix.
     """
-    port = choose({WEB: SERVICES_FROM})[WEB]
+    port = choose({WEB: FIRST_SERVICE_PORT})[WEB]
     base_url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         store = Store(servers.database_url, schema)

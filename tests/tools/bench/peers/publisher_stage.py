@@ -23,10 +23,10 @@ from shared.contract.events import MAX_ROWS
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
-from tests.support.deployment import answers
+from tests.support.deployment import is_live
 from tests.support.infrastructure import with_role
 from tests.support.kafka import delete_topics
-from tests.support.ports import SERVICES_FROM
+from tests.support.ports import FIRST_SERVICE_PORT
 from tests.support.processes import RunningProgram
 from tests.tools.bench.bodies import json_body, marked, new_mark, rows_like_a_shops
 from tests.tools.bench.figures import Figures
@@ -63,7 +63,7 @@ def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
         tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory,
         _topics(servers) as kafka,
     ):
-        port = choose({"publisher": SERVICES_FROM})["publisher"]
+        port = choose({"publisher": FIRST_SERVICE_PORT})["publisher"]
         variables = {
             "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
             "PINFLOW_TOPIC_PREFIX": kafka.topic_prefix,
@@ -74,7 +74,7 @@ def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
         program = RunningProgram(service_program("publisher", variables), Path(directory))
         program.start()
         try:
-            program.wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
+            program.wait_until(lambda: is_live(f"http://127.0.0.1:{port}"))
             return _measure(
                 Stage(servers, kafka, program, "publisher", row_events), rows, warm_up_rows
             )

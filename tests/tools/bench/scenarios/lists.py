@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx
 
 from deploy.administration import NewWorkspace
-from tests.support.listing import next_url
+from tests.support.listing import read_next_url
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.measure import latencies
 from tests.tools.bench.scenarios.bench import Bench
@@ -132,7 +132,7 @@ async def _questions(
     lists = [
         Question("pins", "/v1/pins"),
         Question("pins, 200", "/v1/pins?limit=200"),
-        Question("pins, next page", str(next_url(first))),
+        Question("pins, next page", str(read_next_url(first))),
         Question("pins offset=5000", "/v1/pins?offset=5000"),
         *(
             Question(f"pins status={status}", f"/v1/pins?status={status}")

@@ -19,7 +19,7 @@ from deploy.local.software import find_java
 from services.ingest.config import IngestSettings
 from shared.kafka.aiokafka_internals import close_client
 from shared.kafka.connection import client_options
-from tests.support.infrastructure import QUICK_START, kafka_cluster
+from tests.support.infrastructure import FAST_JVM_OPTIONS, kafka_cluster
 from tests.support.processes import RunningProgram
 
 SHORT_SESSION = "\nbroker.session.timeout.ms=1200\nbroker.heartbeat.interval.ms=300\n"
@@ -104,7 +104,7 @@ def _jvm_options() -> tuple[str, ...]:
         _run(find_java(), "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={base}")
         temporary = ARCHIVE.with_suffix(f".{os.getpid()}")  # another run may create it now
         options = (
-            *QUICK_START,
+            *FAST_JVM_OPTIONS,
             f"-XX:SharedArchiveFile={base}",
             f"-XX:ArchiveClassesAtExit={temporary}",
         )
@@ -114,7 +114,7 @@ def _jvm_options() -> tuple[str, ...]:
         ):
             program.terminate()
         temporary.replace(ARCHIVE)
-    return (*QUICK_START, f"-XX:SharedArchiveFile={base}:{ARCHIVE}")
+    return (*FAST_JVM_OPTIONS, f"-XX:SharedArchiveFile={base}:{ARCHIVE}")
 
 
 @contextmanager

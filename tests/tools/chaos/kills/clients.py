@@ -13,7 +13,7 @@ from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.topics import PARTITIONS
 from shared.kafka.producer import choose_partition
-from tests.support.acceptance_log import acceptance_of
+from tests.support.import_log import open_import_log
 from tests.tools.chaos.kills.imports import ImportFactory
 from tests.tools.chaos.kills.ledger import AppendOutcome, Ledger, summarize_batch
 
@@ -112,6 +112,6 @@ async def open_clients(
             settings.model_copy(update={"replica": str(number)}) for number in range(instances)
         ]
         import_logs = [
-            await stack.enter_async_context(acceptance_of(replica)) for replica in replicas
+            await stack.enter_async_context(open_import_log(replica)) for replica in replicas
         ]
         yield Clients(import_logs, factory, ledger)

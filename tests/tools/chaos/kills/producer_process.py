@@ -12,7 +12,7 @@ from random import Random
 from services.ingest.config import IngestSettings
 from services.ingest.import_log import KafkaImportLog
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
-from tests.support.acceptance_log import acceptance_of
+from tests.support.import_log import open_import_log
 from tests.tools.chaos.kills.imports import ImportFactory
 from tests.tools.chaos.kills.ledger import AppendOutcome, summarize_batch
 from tests.tools.chaos.kills.logs import silence_logs
@@ -26,7 +26,7 @@ async def main(kafka: str, prefix: str, seed: int) -> None:
     """Appends imports with two tasks until the process ends."""
     settings = IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix)
     factory = ImportFactory(Random(seed), LARGE_ROW_BYTES)
-    async with acceptance_of(settings) as import_log:
+    async with open_import_log(settings) as import_log:
         await asyncio.gather(*(_work(import_log, factory) for _ in range(TASKS)))
 
 

@@ -14,7 +14,7 @@ from deploy.local.layout import CHECKOUT
 from services.ingest.config import IngestSettings
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.admin import create_topics
-from tests.support.kafka import all_in_sync
+from tests.support.kafka import are_replicas_in_sync
 from tests.support.waiting import eventually
 from tests.tools.chaos.kills.brokers import Brokers, SmallDisk, find_leader
 from tests.tools.chaos.kills.clients import PROBE_SECONDS, Answer, Clients, open_clients
@@ -127,7 +127,7 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
     random = Random(f"{kill.seed} {kill.kind} {kill.number}")
     run.count(kill, sign=-1)
     if kill.kind is Kind.THREE:
-        in_sync = lambda: all_in_sync(run.settings.kafka_bootstrap_servers)  # noqa: E731
+        in_sync = lambda: are_replicas_in_sync(run.settings.kafka_bootstrap_servers)  # noqa: E731
         await eventually(in_sync, seconds=IN_SYNC_SECONDS, every=0.2)
     if disk is None:
         victim, killed, working = await _kill_after_acknowledgement(run, kill, random)

@@ -14,16 +14,16 @@ from psycopg.rows import dict_row
 
 from deploy.administration import NewWorkspace
 from shared.contract.topics import TopicName
-from tests.support.kafka import records_of
+from tests.support.kafka import read_records
 
 JOB_TIMES = {"started_at", "completed_at", "updated_at"}
 PIN_TIMES = {"published_at", "updated_at", "failed_at"}
 """A replay does the work anew, so these differ. Job and pin keep created_at."""
-SHOWN = 10
+MAX_DIFFERENCES_SHOWN = 10
 
 
 @dataclass
-class Record:
+class WorkspaceState:
     """What stands: jobs by id as the API has them, pins by id as the store has them."""
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Record:
 
 
 @dataclass
-class Announced:
+class WorkspaceEvents:
     """Everything on the topics about one workspace. Equal repetitions count once."""
 
     origins: dict[str, set[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(set))
@@ -48,14 +48,14 @@ class Announced:
     """Pin events, each repetition counted."""
 
 
-def record_of(
+def read_workspace_state(
     client: httpx.Client,
     database_url: str,
     workspace: NewWorkspace,
     jobs: Iterable[str],
-) -> Record:
+) -> WorkspaceState:
     """Reads these jobs from the API and all pins of the workspace from the store."""
-    record = Record()
+    record = WorkspaceState()
     for job_id in jobs:
         answer = client.get(f"/v1/pins/imports/{job_id}")
         if answer.status_code == HTTPStatus.OK:
@@ -69,26 +69,30 @@ def record_of(
     return record
 
 
-def differences(before: Record, after: Record, since: Collection[str] = ()) -> list[str]:
+def find_differences(
+    before: WorkspaceState, after: WorkspaceState, since: Collection[str] = ()
+) -> list[str]:
     """Compares two records job by job, row by row and pin by pin; returns a line for each
     difference. Pins of the jobs `since` may be new."""
     found = [f"job {job_id}: HTTP {status}" for job_id, status in after.unanswered.items()]
     for job_id, job in before.jobs.items():
         if job_id not in after.unanswered:
-            found += _differences(f"job {job_id}", job, after.jobs.get(job_id, {}))
+            found += _compare(f"job {job_id}", job, after.jobs.get(job_id, {}))
     for pin_id in before.pins.keys() | after.pins.keys():
         pin, now = before.pins.get(pin_id, {}), after.pins.get(pin_id, {})
         if pin or str(now["origin_job_id"]) not in since:
-            found += _differences(f"pin {pin_id}", pin, now)
+            found += _compare(f"pin {pin_id}", pin, now)
     return found
 
 
-def announced_of(kafka: str, topic_prefix: str, workspace: NewWorkspace) -> Announced:
+def read_workspace_events(
+    kafka: str, topic_prefix: str, workspace: NewWorkspace
+) -> WorkspaceEvents:
     """Reads the workspace's pin events, outcomes and job events from their topics."""
     return asyncio.run(_read(kafka, topic_prefix, str(workspace.id)))
 
 
-def doubled(announced: Announced, record: Record) -> list[str]:
+def find_duplicates(announced: WorkspaceEvents, record: WorkspaceState) -> list[str]:
     """Returns a line for each key published twice, and for each row or job with two outcomes."""
     found = []
     for pin_id, origins in announced.origins.items():
@@ -107,10 +111,10 @@ def doubled(announced: Announced, record: Record) -> list[str]:
     for job_id, completions in announced.completions.items():
         if len(completions) > 1:
             found.append(f"job {job_id} ended in several ways: {sorted(map(str, completions))}")
-    return found + _created_twice(record)
+    return found + _find_duplicate_creations(record)
 
 
-def _created_twice(record: Record) -> list[str]:
+def _find_duplicate_creations(record: WorkspaceState) -> list[str]:
     """Finds keys that several rows created, and pins of another origin. No test releases a key."""
     created = defaultdict(list)
     for job_id, job in record.jobs.items():
@@ -126,22 +130,22 @@ def _created_twice(record: Record) -> list[str]:
     return found
 
 
-async def _read(kafka: str, topic_prefix: str, workspace_id: str) -> Announced:
-    announced = Announced()
-    for record in await records_of(kafka, topic_prefix, TopicName.PIN_EVENTS):
+async def _read(kafka: str, topic_prefix: str, workspace_id: str) -> WorkspaceEvents:
+    announced = WorkspaceEvents()
+    for record in await read_records(kafka, topic_prefix, TopicName.PIN_EVENTS):
         event = orjson.loads(record.value or b"")
         if event["workspace_id"] == workspace_id:
             announced.count += 1
             announced.events[dict(record.headers)["ce_id"].decode()].add(event["pin_id"])
             what = ("idempotency_key", "job_id", "row_number", "account_id", "board_id")
             announced.origins[event["pin_id"]].add(tuple(event.get(name) for name in what))
-    for record in await records_of(kafka, topic_prefix, TopicName.OUTCOMES):
+    for record in await read_records(kafka, topic_prefix, TopicName.OUTCOMES):
         event = orjson.loads(record.value or b"")
         if event["workspace_id"] == workspace_id:
             for result in event["results"]:
                 written = orjson.dumps(result, option=orjson.OPT_SORT_KEYS)
                 announced.outcomes[event["job_id"], result["row_number"]].add(written)
-    for record in await records_of(kafka, topic_prefix, TopicName.JOB_EVENTS):
+    for record in await read_records(kafka, topic_prefix, TopicName.JOB_EVENTS):
         event = orjson.loads(record.value or b"")
         if event["workspace_id"] == workspace_id:
             what = ("status", "total_rows", "created_rows", "existing_rows", "failed_rows")
@@ -149,7 +153,7 @@ async def _read(kafka: str, topic_prefix: str, workspace_id: str) -> Announced:
     return announced
 
 
-def _differences(name: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def _compare(name: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     if not before or not after:
         return [] if before == after else [f"{name} is {'lost' if before else 'new'}"]
     found = []

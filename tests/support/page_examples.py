@@ -11,7 +11,7 @@ from typing import NamedTuple
 from deploy.local.layout import CHECKOUT
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RUN = ("sh", "python")
+RUNNABLE_LANGUAGES = ("sh", "python")
 END = "--- end of example ---"
 
 
@@ -28,11 +28,11 @@ def read_examples(page: str) -> list[Example]:
     return [
         Example(language, code, below[1] if below[0] == "text" else None)
         for (language, code), below in pairwise(blocks)
-        if language in RUN
+        if language in RUNNABLE_LANGUAGES
     ]
 
 
-def script(examples: list[Example]) -> str:
+def build_script(examples: list[Example]) -> str:
     """Returns one shell script that runs all examples, each in the shell that the others left."""
     return "set -e\n" + "".join(f"{_command(example)}\necho '{END}'\n" for example in examples)
 
@@ -43,7 +43,7 @@ def _command(example: Example) -> str:
     return f".venv/bin/python - <<'END_OF_PYTHON'\n{example.code}END_OF_PYTHON"
 
 
-def mismatches(examples: list[Example], printed: str) -> list[str]:
+def find_mismatches(examples: list[Example], printed: str) -> list[str]:
     """Returns what differs between the page and what its script printed."""
     outputs = printed.split(f"{END}\n")[:-1]
     if len(outputs) != len(examples):

@@ -12,26 +12,26 @@ _CRC, _ATTRIBUTES, _LAST_DELTA, _COUNT = 17, 21, 23, 57
 """Where these fields stand in a batch of version 2. The CRC covers all from the attributes on."""
 
 
-def batch_of(
+def build_record_batch(
     values: Sequence[bytes | None],
     *,
-    base: int = 0,
+    base_offset: int = 0,
     codec: int = NO_CODEC,
-    gone: Sequence[int] = (),
+    removed: Sequence[int] = (),
     is_control: bool = False,
 ) -> bytes:
-    """Packs values as one batch that begins at offset `base`.
+    """Packs values as one batch that begins at offset `base_offset`.
 
-    `gone`: places of values that compaction has removed. The others keep their offsets.
+    `removed`: positions of values that compaction has removed. The others keep their offsets.
     """
     builder = DefaultRecordBatchBuilder(2, codec, 0, 7, 0, 0, 1 << 30)
-    for place, value in enumerate(values):
-        if place not in gone:
-            builder.append(place, 1_700_000_000_000, b"job", value, [("trace", b"\xff")])
+    for position, value in enumerate(values):
+        if position not in removed:
+            builder.append(position, 1_700_000_000_000, b"job", value, [("trace", b"\xff")])
     batch = bytearray(builder.build())
-    struct.pack_into(">q", batch, 0, base)
+    struct.pack_into(">q", batch, 0, base_offset)
     struct.pack_into(">i", batch, _LAST_DELTA, len(values) - 1)
-    struct.pack_into(">i", batch, _COUNT, len(values) - len(gone))
+    struct.pack_into(">i", batch, _COUNT, len(values) - len(removed))
     if is_control:
         (attributes,) = struct.unpack_from(">h", batch, _ATTRIBUTES)
         struct.pack_into(">h", batch, _ATTRIBUTES, attributes | CONTROL)

@@ -15,22 +15,22 @@ from deploy.administration import NewWorkspace
 from tests.acceptance.rows import rows_for
 from tests.support.restores_installation import (
     Installation,
-    counters,
-    ended,
+    read_counters,
     submit,
     submit_at_once,
+    wait_until_completed,
 )
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 LATE_BOARD = "board-late"
 LATER = timedelta(days=3)
 SOON = timedelta(seconds=3)
-OVERLAPPING = 8
+OVERLAPPING_IMPORTS = 8
 """Imports that share keys: with six partitions they are in several."""
 SHARED_KEYS = 20
 
 
-class Work:
+class ImportScenario:
     """One workspace's imports, before and after a backup."""
 
     def __init__(self, installation: Installation, workspace: NewWorkspace) -> None:
@@ -39,22 +39,22 @@ class Work:
         self.late_account: UUID = uuid4()
         self.jobs: list[str] = []
 
-    def before_backup(self, client: httpx.Client) -> None:
+    def import_before_backup(self, client: httpx.Client) -> None:
         """Imports rows, and waits until they are settled."""
         jobs = [
             submit(client, rows_for(self.workspace, 40, prefix="early")),
             submit(client, rows_for(self.workspace, 1, prefix="late-early", **self._late_board)),
         ]
         self.jobs += jobs
-        assert counters(ended(client, jobs[0])) == (40, 0, 0)
-        assert counters(ended(client, jobs[1])) == (0, 0, 1)
+        assert read_counters(wait_until_completed(client, jobs[0])) == (40, 0, 0)
+        assert read_counters(wait_until_completed(client, jobs[1])) == (0, 0, 1)
 
-    def after_backup(self, client: httpx.Client) -> None:
+    def import_after_backup(self, client: httpx.Client) -> None:
         """Imports rows that depend on what came before them, and waits until they are settled."""
-        self._add_keys_again(client)
-        self._mend_failures(client)
+        self._import_keys_again(client)
+        self._fix_failures(client)
         self._schedule(client)
-        self._overlap(client)
+        self._import_overlapping(client)
         self.wait_until_published()
 
     def add_late_board(self) -> None:
@@ -71,25 +71,25 @@ class Work:
             with psycopg.connect(self.installation.database_url) as connection:
                 return connection.execute(query, (self.workspace.id,)).rowcount == 0
 
-        until(is_published)
+        wait_until(is_published)
 
-    def _add_keys_again(self, client: httpx.Client) -> None:
+    def _import_keys_again(self, client: httpx.Client) -> None:
         rows = rows_for(self.workspace, 20, prefix="early", title="Other")
-        job = ended(client, self._submit(client, rows))
-        assert counters(job) == (0, 20, 0)
+        job = wait_until_completed(client, self._submit(client, rows))
+        assert read_counters(job) == (0, 20, 0)
         assert {result["payload_matches"] for result in job["results"]} == {False}
 
-    def _mend_failures(self, client: httpx.Client) -> None:
+    def _fix_failures(self, client: httpx.Client) -> None:
         late = [
             *rows_for(self.workspace, 3, prefix="late-board", **self._late_board),
             *rows_for(self.workspace, 1, prefix="late-early", **self._late_board),
             *rows_for(self.workspace, 3, prefix="late-account", **self._late_account),
         ]
-        assert counters(ended(client, self._submit(client, late))) == (0, 0, 7)
+        assert read_counters(wait_until_completed(client, self._submit(client, late))) == (0, 0, 7)
         self.add_late_board()
         self.installation.add_account(self.workspace, self.late_account)
-        assert counters(ended(client, self._submit(client, late))) == (7, 0, 0)
-        assert counters(ended(client, self._submit(client, late))) == (0, 7, 0)
+        assert read_counters(wait_until_completed(client, self._submit(client, late))) == (7, 0, 0)
+        assert read_counters(wait_until_completed(client, self._submit(client, late))) == (0, 7, 0)
 
     def _schedule(self, client: httpx.Client) -> None:
         now = datetime.now(UTC)
@@ -97,25 +97,25 @@ class Work:
             *rows_for(self.workspace, 5, prefix="later", run_at=(now + LATER).isoformat()),
             *rows_for(self.workspace, 5, prefix="soon", run_at=(now + SOON).isoformat()),
         ]
-        assert counters(ended(client, self._submit(client, rows))) == (10, 0, 0)
+        assert read_counters(wait_until_completed(client, self._submit(client, rows))) == (10, 0, 0)
         # While they are scheduled the result names the schedule, later the pin
-        assert counters(ended(client, self._submit(client, rows))) == (0, 10, 0)
+        assert read_counters(wait_until_completed(client, self._submit(client, rows))) == (0, 10, 0)
 
-    def _overlap(self, client: httpx.Client) -> None:
+    def _import_overlapping(self, client: httpx.Client) -> None:
         for turn in range(2):
             imports = [
                 [
                     *rows_for(self.workspace, SHARED_KEYS, prefix=f"shared-{turn}"),
                     *rows_for(self.workspace, 20, prefix=f"own-{turn}-{number}"),
                 ]
-                for number in range(OVERLAPPING)
+                for number in range(OVERLAPPING_IMPORTS)
             ]
             jobs = submit_at_once(client, imports)
             self.jobs += jobs
-            created = [ended(client, job_id)["created_rows"] for job_id in jobs]
-            assert sum(created) == SHARED_KEYS + OVERLAPPING * 20
+            created = [wait_until_completed(client, job_id)["created_rows"] for job_id in jobs]
+            assert sum(created) == SHARED_KEYS + OVERLAPPING_IMPORTS * 20
 
-    def go_on(self, client: httpx.Client) -> None:
+    def import_again(self, client: httpx.Client) -> None:
         """Imports known keys and a new one: only this one is published."""
         key = uuid4().hex[:8]
         rows = [
@@ -123,7 +123,11 @@ class Work:
             *rows_for(self.workspace, 20, prefix="own-1-3"),
             *rows_for(self.workspace, 1, prefix=f"new-{key}"),
         ]
-        assert counters(ended(client, submit(client, rows))) == (1, SHARED_KEYS + 20, 0)
+        assert read_counters(wait_until_completed(client, submit(client, rows))) == (
+            1,
+            SHARED_KEYS + 20,
+            0,
+        )
 
     def _submit(self, client: httpx.Client, rows: list[dict[str, Any]]) -> str:
         self.jobs.append(submit(client, rows))
@@ -138,7 +142,7 @@ class Work:
         return {"account_id": str(self.late_account), "board_id": "board-1"}
 
 
-class Client:
+class ImportingClient:
     """Imports in a thread, among others keys of other clients, and keeps each job it saw end."""
 
     def __init__(self, installation: Installation, workspace: NewWorkspace, number: int) -> None:
@@ -148,9 +152,9 @@ class Client:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.jobs: list[str] = []
-        self.seen: dict[str, dict[str, Any]] = {}
+        self.ended_jobs: dict[str, dict[str, Any]] = {}
         """Jobs as they were when they had ended."""
-        self.unknown: list[str] = []
+        self.missing_jobs: list[str] = []
         """Jobs of which Pinflow once said that they do not exist."""
 
     def start(self) -> None:
@@ -184,9 +188,9 @@ class Client:
         path = f"/v1/pins/imports/{self.jobs[-1]}"
         found = client.get(path, headers={"Prefer": "wait=3"})
         if found.status_code == HTTPStatus.NOT_FOUND:
-            self.unknown.append(self.jobs[-1])
+            self.missing_jobs.append(self.jobs[-1])
         elif found.is_success and found.json()["completed_at"] is not None:
-            self.seen[self.jobs[-1]] = found.json()
+            self.ended_jobs[self.jobs[-1]] = found.json()
 
 
 @contextmanager
@@ -194,9 +198,9 @@ def importing(
     installation: Installation,
     workspace: NewWorkspace,
     count: int = 3,
-) -> Iterator[list[Client]]:
+) -> Iterator[list[ImportingClient]]:
     """Runs clients while the body runs."""
-    clients = [Client(installation, workspace, number) for number in range(count)]
+    clients = [ImportingClient(installation, workspace, number) for number in range(count)]
     for client in clients:
         client.start()
     try:

@@ -17,19 +17,19 @@ from shared.contract.errors import BrokerUnavailable
 from shared.contract.events import SourceType
 from shared.contract.topics import PARTITIONS, TopicName
 from shared.kafka.producer import choose_partition
-from tests.support.kafka import records_of
+from tests.support.kafka import read_records
 from tests.support.waiting import eventually
 
 ROWS = 300
 RECORDS = ROWS + 1
 """Of the batch that `an_import` builds."""
 ROW_BYTES = 1500
-NOISE = base64.b85encode(randbytes(1 << 20))
+INCOMPRESSIBLE = base64.b85encode(randbytes(1 << 20))
 """Compression finds nothing in it: snappy looks back 64 KiB at most."""
 
 
 @asynccontextmanager
-async def acceptance_of(settings: IngestSettings) -> AsyncIterator[KafkaImportLog]:
+async def open_import_log(settings: IngestSettings) -> AsyncIterator[KafkaImportLog]:
     """Gives an acceptance that has started."""
     acceptance = KafkaImportLog(settings)
     await acceptance.start()
@@ -39,33 +39,36 @@ async def acceptance_of(settings: IngestSettings) -> AsyncIterator[KafkaImportLo
         await acceptance.stop()
 
 
-def an_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> ImportBatch:
+def build_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> ImportBatch:
     """Builds an import of so many rows as ingest does; nobody could publish them, and they hardly
     compress.
     """
     parsed = ParsedRows(
-        [ValidRow(number, _noise(row_bytes), b"%032x" % number) for number in range(1, rows + 1)]
+        [
+            ValidRow(number, _build_content(row_bytes), b"%032x" % number)
+            for number in range(1, rows + 1)
+        ]
     )
     return build_batch(Import(job_id, uuid4(), datetime.now(UTC), SourceType.JSON, None, parsed))
 
 
-def _noise(size: int) -> bytes:
-    start = randrange(len(NOISE) - size)
-    return b'{"description":"%b"}' % NOISE[start : start + size]
+def _build_content(size: int) -> bytes:
+    start = randrange(len(INCOMPRESSIBLE) - size)
+    return b'{"description":"%b"}' % INCOMPRESSIBLE[start : start + size]
 
 
-def job_on(partition: int, partitions: int = PARTITIONS) -> UUID:
+def new_job_id_for(partition: int, partitions: int = PARTITIONS) -> UUID:
     """Returns the id of a job whose import goes to that partition."""
     while choose_partition(str(job_id := uuid4()).encode(), partitions) != partition:
         continue
     return job_id
 
 
-async def all_seen(
+async def count_records_by_job(
     settings: IngestSettings, isolation_level: str = "read_uncommitted"
 ) -> Counter[UUID]:
     """Counts the records of each job that a consumer sees."""
-    records = await records_of(
+    records = await read_records(
         settings.kafka_bootstrap_servers,
         settings.topic_prefix,
         TopicName.IMPORTS,
@@ -74,13 +77,13 @@ async def all_seen(
     return Counter(UUID((record.key or b"").decode()) for record in records)
 
 
-async def accepts(acceptance: KafkaImportLog) -> UUID:
+async def wait_until_accepted(acceptance: KafkaImportLog) -> UUID:
     """Returns the id of an import that was acknowledged, as soon as one is."""
 
     async def accepted() -> UUID | None:
         job_id = uuid4()
         try:
-            await acceptance.append(an_import(job_id))
+            await acceptance.append(build_import(job_id))
         except BrokerUnavailable:
             return None
         return job_id
@@ -88,14 +91,16 @@ async def accepts(acceptance: KafkaImportLog) -> UUID:
     return await eventually(accepted, seconds=40)
 
 
-async def works_again(acceptance: KafkaImportLog, partitions: int = PARTITIONS) -> None:
+async def wait_until_all_partitions_accept(
+    acceptance: KafkaImportLog, partitions: int = PARTITIONS
+) -> None:
     """Returns once every partition takes imports and nothing is under way: what is read from now on
     does not change.
     """
 
     async def takes(partition: int) -> bool:
         try:
-            await acceptance.append(an_import(job_on(partition, partitions), rows=1))
+            await acceptance.append(build_import(new_job_id_for(partition, partitions), rows=1))
         except BrokerUnavailable:
             return False
         return True

@@ -20,14 +20,14 @@ from shared.runtime.settings import KafkaSettings
 NAMES = TopicNames()
 
 
-def compact(document: Any) -> bytes:
+def to_compact_json(document: Any) -> bytes:
     """Writes JSON as services do: without spaces, so that a record's kind is told by its first
     bytes.
     """
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def consumed(
+def consumed_record(
     value: bytes | None,
     *,
     topic: str = NAMES[TopicName.IMPORTS],
@@ -42,7 +42,7 @@ def consumed(
     )
 
 
-def given_up(
+def build_dead_letter(
     record: "ConsumerRecord[bytes, bytes]",
     *,
     code: ErrorCode = ErrorCode.INVALID_RECORD,
@@ -69,13 +69,13 @@ class Operator:
             app, ["dead-letters", *arguments], env={**self.environment, **variables}
         )
 
-    def told(self, *arguments: str) -> Any:
+    def run_json(self, *arguments: str) -> Any:
         """The JSON that it prints."""
         done = self.run(*arguments, "--json")
         assert done.exit_code in {0, 1}, done.output
         return json.loads(done.stdout)
 
-    def write(self, topic: TopicName, *records: Record) -> None:
+    def write_records(self, topic: TopicName, *records: Record) -> None:
         async def send() -> None:
             producer = RecordProducer(self.settings, client_id="test")
             await producer.start()
@@ -84,18 +84,20 @@ class Operator:
 
         asyncio.run(send())
 
-    def give_up(
+    def write_dead_letters(
         self, topic: TopicName, *values: bytes, key: bytes = b"k", headers: Any = (), **reason: Any
     ) -> None:
         """Letters of these values, as a consumer of `topic` writes them."""
         records = [
-            given_up(
-                consumed(value, topic=self.names[topic], key=key, offset=offset, headers=headers),
+            build_dead_letter(
+                consumed_record(
+                    value, topic=self.names[topic], key=key, offset=offset, headers=headers
+                ),
                 **reason,
             )
             for offset, value in enumerate(values)
         ]
-        self.write(TopicName.DEAD_LETTERS, *records)
+        self.write_records(TopicName.DEAD_LETTERS, *records)
 
 
 @pytest.fixture

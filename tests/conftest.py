@@ -47,7 +47,7 @@ def kafka(stack: Servers) -> str:
 
 @pytest.fixture(scope="module")
 def topic_prefix(kafka: str) -> Iterator[str]:
-    """A prefix under which all topics have been made, empty."""
+    """A topic prefix. All topics under it exist and are empty."""
     with fresh_topics(kafka) as prefix:
         yield prefix
 

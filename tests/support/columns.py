@@ -1,4 +1,4 @@
-"""A table with a column of each kind, and the statement that gives its rows back in their order."""
+"""A table with a column of each type, and a statement that returns its rows in order."""
 
 from shared.postgres.arrays import column_names, unnest
 

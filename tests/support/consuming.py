@@ -1,4 +1,4 @@
-"""A consumer under a test's control, what it is given, and what it did with it."""
+"""Runs a real consumer with a handler that records its batches."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -27,9 +27,9 @@ TOPIC = TopicName.OUTCOMES
 
 
 class Handler:
-    """Remembers what it was given; does to a batch what the test wants.
+    """Records the batches and the values that it handled. Calls `before` ahead of each batch.
 
-    A value that begins with `poison` can't be read.
+    A value that begins with `poison` is unreadable.
     """
 
     def __init__(self, before: Callable[[list[bytes]], Any] | None = None) -> None:
@@ -39,11 +39,11 @@ class Handler:
 
     def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
         poison = [
-            DeadLetter(one, Poison(ErrorCode.INVALID_RECORD, "unreadable"))
-            for one in records
-            if _is_poison(one)
+            DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, "unreadable"))
+            for record in records
+            if _is_poison(record)
         ]
-        return [one.value or b"" for one in records if not _is_poison(one)], poison
+        return [record.value or b"" for record in records if not _is_poison(record)], poison
 
     async def process(
         self, decoded: list[bytes], _poison: list[DeadLetter], _advance: Advance
@@ -66,7 +66,10 @@ def build_subscription(
     max_records: int = 2000,
     record_filter: RecordFilter | None = None,
 ) -> Subscription:
-    """Builds a subscription to OUTCOMES, or to these topics, each isolated as in the services."""
+    """Builds a subscription to the topics, by default to OUTCOMES.
+
+    It has the isolation level that the services use for its topics.
+    """
     topics = topics or (TOPIC,)
     ack = Acknowledgement
     return Subscription(
@@ -130,7 +133,7 @@ async def produce(
     headers: list[Any] | None = None,
     topic: TopicName = TOPIC,
 ) -> None:
-    """One key each, so that they spread over the partitions."""
+    """Sends the values. Each has a key of its own, so they spread over the partitions."""
     records = [Record(value, value, headers or []) for value in values]
     await producer.send(TopicNames(settings.topic_prefix)[topic], records)
 
@@ -140,7 +143,7 @@ def make_values(prefix: str, count: int = 60) -> list[bytes]:
 
 
 def select_by_prefix(prefix: str, values: Sequence[bytes]) -> list[bytes]:
-    """The topic is shared by the module's tests: only those of one."""
+    """Returns the values of one test. All tests of a module share the topic."""
     return [value for value in values if value.startswith(prefix.encode())]
 
 

@@ -1,4 +1,4 @@
-"""Dead letters as services write them, and the `pinflow` command in the test's own process."""
+"""Builds dead letters as services write them, and runs `pinflow dead-letters` in this process."""
 
 import asyncio
 import json
@@ -21,9 +21,7 @@ NAMES = TopicNames()
 
 
 def to_compact_json(document: Any) -> bytes:
-    """Writes JSON as services do: without spaces, so that a record's kind is told by its first
-    bytes.
-    """
+    """Writes JSON as services do: without spaces. A record's first bytes show its kind."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -53,7 +51,7 @@ def build_dead_letter(
 
 
 class Operator:
-    """Who calls `pinflow dead-letters` on one cluster's topics."""
+    """Runs `pinflow dead-letters` on the topics of one cluster."""
 
     def __init__(self, kafka: str, prefix: str, database_url: str) -> None:
         self.names = TopicNames(prefix)
@@ -70,10 +68,10 @@ class Operator:
         )
 
     def run_json(self, *arguments: str) -> Any:
-        """The JSON that it prints."""
-        done = self.run(*arguments, "--json")
-        assert done.exit_code in {0, 1}, done.output
-        return json.loads(done.stdout)
+        """Runs the command with --json and returns the parsed output."""
+        result = self.run(*arguments, "--json")
+        assert result.exit_code in {0, 1}, result.output
+        return json.loads(result.stdout)
 
     def write_records(self, topic: TopicName, *records: Record) -> None:
         async def send() -> None:
@@ -87,7 +85,7 @@ class Operator:
     def write_dead_letters(
         self, topic: TopicName, *values: bytes, key: bytes = b"k", headers: Any = (), **reason: Any
     ) -> None:
-        """Letters of these values, as a consumer of `topic` writes them."""
+        """Writes a dead letter for each value, as a consumer of `topic` does."""
         records = [
             build_dead_letter(
                 consumed_record(

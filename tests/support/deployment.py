@@ -1,5 +1,6 @@
-"""Pinflow as it is deployed: the gateway and a real process for each service, on a module's own
-topics and database.
+"""Runs Pinflow as it is deployed: the gateway and a real process for each service.
+
+It uses the topics and the database of the test module.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,9 @@ from tests.support.processes import RunningProgram
 
 
 class Deployment:
-    """`programs` are killed, frozen and started again by the tests: ingest, and with several
-    replicas ingest-1, ingest-2 and so on.
+    """A running Pinflow, whose programs a test may kill, pause and start again.
+
+    Further replicas of a service are named ingest-1, ingest-2 and so on.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Deployment:
     ) -> None:
         self.base_url = base_url
         self.database_url = database_url
-        """The owner's."""
+        """The URL of the database's owner."""
         self.topic_prefix = topic_prefix
         self.programs = programs
         self.ports = ports
@@ -47,18 +49,18 @@ class Deployment:
         self.wait_until_ready()
 
     def restart(self, name: str) -> None:
-        """Start again what was killed, as supervisor would."""
+        """Starts a killed program again, as supervisor would."""
         self.programs[name].start()
 
     def wait_until_ready(self) -> None:
-        """All that run."""
+        """Waits until every running program is ready."""
         self.programs["gateway"].wait_until(lambda: gateway.find_problem(self.base_url) is None)
         for name, program in self.programs.items():
             if name != "gateway" and program.is_alive:
                 program.wait_until(partial(is_ready, self.service_url(name)))
 
     def replica_names(self, service: str) -> list[str]:
-        """Their names, the first one's first."""
+        """Returns the names of the service's replicas, the first replica's first."""
         return [name for name in self.programs if name.partition("-")[0] == service]
 
     def service_url(self, name: str) -> str:
@@ -85,16 +87,16 @@ def deployed(
     topic_prefix: str,
     **variables: str,
 ) -> Iterator[Deployment]:
-    """All of it running and ready, with so many of each service.
+    """Starts Pinflow with `replicas` of each service, waits until it is ready and yields it.
 
     `variables` are further settings of the services and the gateway, without the prefix PINFLOW_.
     """
-    wanted = {
+    port_requests = {
         replica_name(name, replica): _first_port(name) + replica
         for name in SERVICES
         for replica in range(replicas)
     }
-    ports = choose({**wanted, "gateway": _first_port("gateway")})
+    ports = choose({**port_requests, "gateway": _first_port("gateway")})
     addresses = {
         name: [f"127.0.0.1:{ports[replica_name(name, replica)]}" for replica in range(replicas)]
         for name in SERVICES
@@ -105,7 +107,9 @@ def deployed(
         "PINFLOW_TOPIC_PREFIX": topic_prefix,
         "PINFLOW_BASE_URL": base_url,
         **{
-            SERVICES[name].url_variable: ",".join(f"http://{one}" for one in addresses[name])
+            SERVICES[name].url_variable: ",".join(
+                f"http://{address}" for address in addresses[name]
+            )
             for name in CHECKED_SERVICES
         },
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
@@ -147,7 +151,7 @@ def replica_name(service: str, replica: int) -> str:
 
 
 def program_for_replica(first: Program, replica: int, port: int) -> Program:
-    """Another replica of the service."""
+    """Builds the program of a further replica of the service."""
     own = {"PINFLOW_REPLICA": str(replica), "PINFLOW_PORT": str(port)}
     return replace(
         first, name=replica_name(first.name, replica), environment={**first.environment, **own}
@@ -159,14 +163,14 @@ def _first_port(name: str) -> int:
 
 
 def wait_for_job(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[str, Any]:
-    """The job, once it has ended or `wait` seconds have passed."""
+    """Returns the job after it has ended or `wait` seconds have passed."""
     answer = client.get(f"/v1/pins/imports/{job_id}", headers={"Prefer": f"wait={wait}"})
     answer.raise_for_status()
     return dict(answer.json())
 
 
 def is_ready(url: str) -> bool:
-    """Whether a service says that all it needs is there."""
+    """Returns whether the service reports that it is ready."""
     try:
         return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
     except httpx.TransportError:
@@ -174,7 +178,7 @@ def is_ready(url: str) -> bool:
 
 
 def is_live(url: str) -> bool:
-    """Whether a service's process takes requests; not whether all it needs is there."""
+    """Returns whether the service's process answers requests. It may not be ready yet."""
     try:
         return httpx.get(f"{url}/healthz", timeout=1, trust_env=False).is_success
     except httpx.TransportError:

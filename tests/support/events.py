@@ -16,7 +16,7 @@ def _decoder(event_type: Any) -> Decoder[Any]:
 
 
 def parse_event(event_type: type[E], value: bytes | None) -> E:
-    """Decodes an event."""
+    """Decodes an event of this type."""
     event: E = _decoder(cast("Any", event_type))(value or b"")
     return event
 

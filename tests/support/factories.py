@@ -1,4 +1,4 @@
-"""What tests submit and what travels: functions with keyword defaults, one thing each."""
+"""Builds rows, events and results for tests. Every field has a default."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,7 @@ NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
 def submitted_row(**fields: Any) -> dict[str, Any]:
-    """One row as a client sends it; a field given as None is left out."""
+    """Builds a row as a client sends it. A field that is None is left out."""
     row = {
         "account_id": str(ACCOUNT),
         "board_id": BOARD,
@@ -78,8 +78,8 @@ def created_result(row_number: int = 1, **fields: Any) -> RowResult:
 
 
 def failed_result(row_number: int = 1, **fields: Any) -> RowResult:
-    why = {"error_code": "validation_error", "error_message": "title: Field required"}
-    return RowResult(row_number=row_number, status=RowStatus.FAILED, **{**why, **fields})
+    error = {"error_code": "validation_error", "error_message": "title: Field required"}
+    return RowResult(row_number=row_number, status=RowStatus.FAILED, **{**error, **fields})
 
 
 def rows_settled(job: ImportAccepted, *results: RowResult) -> RowsSettled:

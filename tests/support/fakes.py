@@ -1,5 +1,6 @@
-"""Stand-ins for what reaches the network, held to the same scenarios as the real things
-(tests/contract).
+"""Fakes of classes that use the network.
+
+tests/contract runs the same scenarios on a fake and on the real class.
 """
 
 from collections.abc import Sequence
@@ -11,13 +12,18 @@ PARTITIONS = 6
 
 
 class MemorySender:
-    """A RecordSender that keeps what it is sent: topic, then partition, in order."""
+    """A RecordSender that keeps its records by topic and partition, in order."""
 
     def __init__(self) -> None:
         self.topics: dict[str, list[list[Record]]] = {}
 
-    # It never waits
-    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 0) -> None:  # noqa: ARG002
+    async def send(
+        self,
+        topic: str,
+        records: Sequence[Record],
+        *,
+        seconds: float = 0,  # noqa: ARG002 - it never waits
+    ) -> None:
         partitions = self.topics.setdefault(topic, [[] for _ in range(PARTITIONS)])
         for record in records:
             partitions[

@@ -1,4 +1,4 @@
-"""What stands in an import's record batch, by kind."""
+"""Reads the records of an import's batch by kind."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ def read_values(batch: ImportBatch, kind: RecordKind) -> list[bytes]:
 
 
 def read_import(batch: ImportBatch) -> ImportAccepted | ImportRejected:
-    """Returns the event that says what was accepted or rejected."""
+    """Returns the event of the accepted or rejected import."""
     (value,) = read_values(batch, RecordKind.IMPORT)
     return decode_import(value)
 
@@ -37,6 +37,6 @@ def read_rows(batch: ImportBatch) -> list[RowAccepted]:
 
 
 def read_results(batch: ImportBatch) -> RowsSettled | None:
-    """Returns the results of the rows that failed validation, if there are any."""
+    """Returns the results of rows that failed validation; None if all are valid."""
     values = read_values(batch, RecordKind.RESULTS)
     return parse_event(RowsSettled, values[0]) if values else None

@@ -1,4 +1,4 @@
-"""Ingest's acceptance without the service around it, and what stands on the topic `imports`."""
+"""Ingest's import log without its service, and a reader of the topic `imports`."""
 
 import base64
 from collections import Counter
@@ -22,15 +22,15 @@ from tests.support.waiting import eventually
 
 ROWS = 300
 RECORDS = ROWS + 1
-"""Of the batch that `an_import` builds."""
+"""Records of a batch that `build_import` builds: the import's own and one for each row."""
 ROW_BYTES = 1500
 INCOMPRESSIBLE = base64.b85encode(randbytes(1 << 20))
-"""Compression finds nothing in it: snappy looks back 64 KiB at most."""
+"""Random text of 1 MiB. Snappy finds no repetition: it looks back at most 64 KiB."""
 
 
 @asynccontextmanager
 async def open_import_log(settings: IngestSettings) -> AsyncIterator[KafkaImportLog]:
-    """Gives an acceptance that has started."""
+    """Starts an import log, yields it and stops it."""
     acceptance = KafkaImportLog(settings)
     await acceptance.start()
     try:
@@ -40,8 +40,9 @@ async def open_import_log(settings: IngestSettings) -> AsyncIterator[KafkaImport
 
 
 def build_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> ImportBatch:
-    """Builds an import of so many rows as ingest does; nobody could publish them, and they hardly
-    compress.
+    """Builds an import as ingest does.
+
+    Its rows hardly compress, and the publisher could not publish them.
     """
     parsed = ParsedRows(
         [
@@ -58,7 +59,7 @@ def _build_content(size: int) -> bytes:
 
 
 def new_job_id_for(partition: int, partitions: int = PARTITIONS) -> UUID:
-    """Returns the id of a job whose import goes to that partition."""
+    """Returns a new job id whose import goes to the partition."""
     while choose_partition(str(job_id := uuid4()).encode(), partitions) != partition:
         continue
     return job_id
@@ -67,7 +68,7 @@ def new_job_id_for(partition: int, partitions: int = PARTITIONS) -> UUID:
 async def count_records_by_job(
     settings: IngestSettings, isolation_level: str = "read_uncommitted"
 ) -> Counter[UUID]:
-    """Counts the records of each job that a consumer sees."""
+    """Counts the records that a consumer reads, by job."""
     records = await read_records(
         settings.kafka_bootstrap_servers,
         settings.topic_prefix,
@@ -78,7 +79,7 @@ async def count_records_by_job(
 
 
 async def wait_until_accepted(acceptance: KafkaImportLog) -> UUID:
-    """Returns the id of an import that was acknowledged, as soon as one is."""
+    """Sends new imports until one is acknowledged, and returns its job's id."""
 
     async def accepted() -> UUID | None:
         job_id = uuid4()
@@ -94,8 +95,9 @@ async def wait_until_accepted(acceptance: KafkaImportLog) -> UUID:
 async def wait_until_all_partitions_accept(
     acceptance: KafkaImportLog, partitions: int = PARTITIONS
 ) -> None:
-    """Returns once every partition takes imports and nothing is under way: what is read from now on
-    does not change.
+    """Waits until every partition accepts imports and none is in progress.
+
+    After that the topic does not change.
     """
 
     async def takes(partition: int) -> bool:

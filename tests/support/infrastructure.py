@@ -1,4 +1,4 @@
-"""Where Kafka and Postgres come from, and how a module gets a database of its own."""
+"""Starts Kafka and Postgres, and makes topics and a database for each test module."""
 
 import asyncio
 import os
@@ -28,22 +28,24 @@ from tests.support.proxied_kafka import with_proxies
 TEMPLATE = "pinflow_test_template"
 ROLE_PASSWORD = "for-tests-only"  # pragma: allowlist secret
 FAST_JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""Throughput is not what tests measure."""
+"""JVM options for a fast start. Tests do not measure throughput."""
 FAST_POSTGRES_SETTINGS = {"fsync": "off", "shared_buffers": "128MB"}
-"""A killed Postgres process loses nothing without fsync; only a machine that loses power would."""
+"""Postgres without fsync. A killed process still loses nothing; a power failure would."""
 
 
 @dataclass(frozen=True)
 class Servers:
     kafka_bootstrap_servers: str
     database_url: str
-    """An owner's URL: may create databases and roles."""
+    """The URL of a role that may create databases and roles."""
 
 
 @contextmanager
 def running_servers(directory: Path) -> Iterator[Servers]:
-    """Those that the environment names; else containers, if PINFLOW_TEST_INFRA is `docker`; else
-    the local stack's.
+    """Yields the servers for a test session.
+
+    They are those that the environment names, or containers if PINFLOW_TEST_INFRA is `docker`,
+    or else servers of the local stack.
     """
     docker = os.environ.get("PINFLOW_TEST_INFRA") == "docker"
     with ExitStack() as stack:
@@ -69,7 +71,7 @@ def running_servers(directory: Path) -> Iterator[Servers]:
 def kafka_server(
     directory: Path, jvm_options: tuple[str, ...] = FAST_JVM_OPTIONS
 ) -> Iterator[tuple[KafkaCluster, RunningProgram]]:
-    """A broker of the caller's own, ready."""
+    """Starts a broker for the caller alone and waits until it is ready."""
     with kafka_cluster(directory, brokers=1, jvm_options=jvm_options) as (kafka, (broker,)):
         yield kafka, broker
 
@@ -82,19 +84,20 @@ def kafka_cluster(
     jvm_options: tuple[str, ...] = FAST_JVM_OPTIONS,
     proxy_ports: Sequence[int] = (),
 ) -> Iterator[tuple[KafkaCluster, list[RunningProgram]]]:
-    """Brokers of the caller's own, ready; a program for each, in the order of the nodes.
+    """Starts brokers for the caller alone and waits until they are ready.
 
-    With `proxy_ports`, one for each broker, clients may come through a proxy: proxied_kafka.py.
+    Yields a program for each broker, in the order of the nodes. With `proxy_ports`, one for each
+    broker, clients may connect through a proxy: see proxied_kafka.py.
     """
     listeners = ("clients", "controller", *(("proxied",) if proxy_ports else ()))
     chosen = choose(
         {f"{number} {listener}": ports.KAFKA for number in range(brokers) for listener in listeners}
     )
-    found = [
+    node_ports = [
         NodePorts(chosen[f"{number} clients"], chosen[f"{number} controller"])
         for number in range(brokers)
     ]
-    kafka = KafkaCluster.from_ports(directory, found, jvm_options)
+    kafka = KafkaCluster.from_ports(directory, node_ports, jvm_options)
     if proxy_ports:
         proxied = [chosen[f"{number} proxied"] for number in range(brokers)]
         kafka = with_proxies(kafka, proxied, proxy_ports)
@@ -107,14 +110,14 @@ def kafka_cluster(
         yield kafka, programs
     finally:
         for program in programs:
-            program.kill() if program.is_alive else None  # nothing of it is needed any more
+            program.kill() if program.is_alive else None  # its data is not needed any more
 
 
 @contextmanager
 def postgres_server(
     directory: Path, settings: Mapping[str, str] = FAST_POSTGRES_SETTINGS
 ) -> Iterator[tuple[Postgres, RunningProgram]]:
-    """A Postgres of the caller's own, ready."""
+    """Starts a Postgres for the caller alone and waits until it is ready."""
     port = choose({"postgres": ports.POSTGRES})["postgres"]
     postgres = Postgres(directory / "postgres", port, uuid4().hex, dict(settings))
     running = RunningProgram(postgres.prepare(), directory)
@@ -133,12 +136,12 @@ def _kafka_container() -> Iterator[str]:
     from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415
 
     # Without these two transactional producers hang in start() on a single broker
-    single = {
+    single_broker = {
         "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
         "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
     }
     container = KafkaContainer().with_kraft()
-    for name, value in single.items():
+    for name, value in single_broker.items():
         container = container.with_env(name, value)
     with container as kafka:
         yield kafka.get_bootstrap_server()
@@ -155,7 +158,7 @@ def _postgres_container() -> Iterator[str]:
 
 @contextmanager
 def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
-    """A prefix under which all topics have been made, empty."""
+    """Creates all topics under a new prefix, yields the prefix and deletes them."""
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", **variables
     )
@@ -166,8 +169,10 @@ def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
 
 @contextmanager
 def fresh_database(owner_url: str) -> Iterator[str]:
-    """A copy of a migrated template, which is made once: far quicker than migrating for each
-    module.
+    """Yields the URL of a new database with every migration applied.
+
+    It is a copy of a template that is migrated once. That is far faster than to migrate a database
+    for each module.
     """
     _ensure_template(owner_url)
     with copied_database(owner_url, TEMPLATE) as url:
@@ -176,7 +181,7 @@ def fresh_database(owner_url: str) -> Iterator[str]:
 
 @contextmanager
 def copied_database(owner_url: str, template: str = "template1") -> Iterator[str]:
-    """Without a template an empty one, with no revision applied."""
+    """Yields the URL of a copy of the template; by default an empty database."""
     name = f"pinflow_test_{uuid4().hex[:12]}"
     _administer(
         owner_url,
@@ -197,7 +202,7 @@ def with_database(url: str, name: str) -> str:
 
 
 def with_role(url: str, role: str) -> str:
-    """The same database as one of the services' roles."""
+    """Returns the URL of the same database for a service's role."""
     parts = urlsplit(url)
     return urlunsplit(
         parts._replace(netloc=f"{role}:{ROLE_PASSWORD}@{parts.hostname}:{parts.port}")

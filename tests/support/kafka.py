@@ -1,4 +1,4 @@
-"""Kafka as a test sees it: what stands on a topic, read anew each time."""
+"""Reads topics, groups and the cluster's state. Nothing is cached."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,7 @@ DEADLINE_SECONDS = 30
 async def reader(
     kafka: str, topic: str, *, isolation_level: str = "read_committed"
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of a whole topic from its beginning, in no group."""
+    """Yields a consumer of all partitions from their beginnings. It is in no group."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka,
         isolation_level=isolation_level,
@@ -32,7 +32,7 @@ async def reader(
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
     try:
-        await consumer.start()  # which may fail, or be cancelled: it is to be stopped then, too
+        await consumer.start()  # if this fails or is canceled, the consumer must be stopped too
         await consumer._client._wait_on_metadata(topic)
         consumer.assign(
             [
@@ -49,7 +49,7 @@ async def reader(
 async def read_records(
     kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
 ) -> list["ConsumerRecord[bytes, bytes]"]:
-    """Every record that stands on the topic now, partition by partition in order."""
+    """Returns every record of the topic, partition by partition in order."""
     return [
         record
         async for record in stream_records(
@@ -66,10 +66,10 @@ async def stream_records(
     isolation_level: str = "read_committed",
     seconds: float = DEADLINE_SECONDS,
 ) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
-    """The same, one after the other: a long run's would fill the memory.
+    """Yields every record of the topic one by one. A long run's records would fill the memory.
 
-    A commit is answered before its markers are written, partition by partition: transactions that
-    are ending are waited for.
+    Kafka answers a commit before it has written the markers to all partitions. So this waits for
+    transactions that are ending.
     """
     topic = TopicNames(topic_prefix)[name]
     async with reader(kafka, topic, isolation_level="read_uncommitted") as everything:
@@ -86,9 +86,9 @@ async def stream_records(
 
 
 async def are_replicas_in_sync(kafka: str) -> bool:
-    """Every replica of every partition is: another broker may go now.
+    """Returns whether every replica of every partition is in sync.
 
-    One that is registered again still has to catch up.
+    Only then may another broker stop. A broker that has registered again must still catch up.
     """
     try:
         async with (
@@ -115,45 +115,43 @@ async def read_committed_offsets(kafka: str, group: str) -> dict[TopicPartition,
     """Returns the group's committed offsets."""
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         offsets = await admin.list_consumer_group_offsets(group)
-    return {partition: found.offset for partition, found in offsets.items()}
+    return {partition: committed.offset for partition, committed in offsets.items()}
 
 
 class OffsetRange(NamedTuple):
-    """The first offset that is still there, and the one behind the last record."""
+    """The first offset that still exists, and the offset after the last record."""
 
     begin: int
     end: int
 
 
 async def read_offset_ranges(kafka: str, topic: str) -> dict[TopicPartition, OffsetRange]:
-    """Returns where each partition of the topic begins and ends."""
+    """Returns the first and the end offset of each partition."""
     async with reader(kafka, topic, isolation_level="read_uncommitted") as consumer:
         partitions = consumer.assignment()
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
-    return {one: OffsetRange(begins[one], ends[one]) for one in partitions}
+    return {partition: OffsetRange(begins[partition], ends[partition]) for partition in partitions}
 
 
 async def delete_records(kafka: str, topic: str) -> None:
-    """Deletes all records of the topic that are there now, as retention does."""
-    ends = {
-        one: RecordsToDelete(log.end)
-        for one, log in (await read_offset_ranges(kafka, topic)).items()
-    }
+    """Deletes all present records of the topic, as retention does."""
+    ranges = await read_offset_ranges(kafka, topic)
+    ends = {partition: RecordsToDelete(offsets.end) for partition, offsets in ranges.items()}
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         await admin.delete_records(ends)
 
 
 async def add_partitions(kafka: str, topic: str, total: int) -> None:
-    """Gives the topic more partitions, so that it has `total`."""
+    """Adds partitions to the topic until it has `total`."""
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         await admin.create_partitions({topic: NewPartitions(total)})
 
 
 class GroupMember(NamedTuple):
-    """Of a consumer group, with how many partitions of each topic it has.
+    """A member of a consumer group, and its number of partitions by topic.
 
-    Those of one process have the same `client`.
+    Members of one process have the same `client`.
     """
 
     client: str
@@ -161,7 +159,7 @@ class GroupMember(NamedTuple):
 
 
 async def read_group_members(kafka: str, group: str) -> list[GroupMember]:
-    """As the group's coordinator tells; none while the group is being rebalanced."""
+    """Returns the members that the group's coordinator reports; none during a rebalance."""
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         (answer,) = await admin.describe_consumer_groups([group])
     ((_, _, state, _, _, members, *_),) = answer.groups
@@ -170,7 +168,10 @@ async def read_group_members(kafka: str, group: str) -> list[GroupMember]:
     assignments = [
         ConsumerProtocolMemberAssignment.decode(assignment) for *_, assignment in members
     ]
-    shares = [Counter(partition.topic for partition in one.partitions()) for one in assignments]
+    shares = [
+        Counter(partition.topic for partition in assignment.partitions())
+        for assignment in assignments
+    ]
     return [
         GroupMember(client, share) for (_, client, *_), share in zip(members, shares, strict=True)
     ]
@@ -184,7 +185,10 @@ async def delete_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOP
 
 
 async def kill_metadata_task(client: AIOKafkaClient) -> None:
-    """As uvloop does it to aiokafka 0.14, when it writes to a connection that was just closed."""
+    """Ends the task that updates the client's metadata.
+
+    uvloop does this to aiokafka 0.14 when it writes to a connection that was just closed.
+    """
 
     async def closed(*_: Any) -> bool:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Lists, asked for without HTTP, and their pages one after the other."""
+"""Reads lists: directly from the database, or page by page over HTTP."""
 
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -22,11 +22,11 @@ def build_principal(workspace_id: UUID, account_ids: frozenset[UUID] | None = No
     return Principal(workspace_id, uuid4(), frozenset(), account_ids)
 
 
-async def list_imports(database: Database, workspace_id: UUID, **asked: Any) -> Page:
-    """The workspace's imports."""
+async def list_imports(database: Database, workspace_id: UUID, **filters: Any) -> Page:
+    """Returns the first page of the workspace's imports."""
     lists = ImportLists(Paginator(database, ListSettings()))
     return await lists.list_imports(
-        build_principal(workspace_id), ImportFilters(**{"limit": 200, **asked})
+        build_principal(workspace_id), ImportFilters(**{"limit": 200, **filters})
     )
 
 
@@ -42,7 +42,7 @@ def parse_query(url: str) -> dict[str, str]:
 async def read_pages(
     http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
 ) -> AsyncIterator[list[Any]]:
-    """Each page's rows, as Link leads from one to the next. Fails when one of them is refused."""
+    """Yields the rows of each page and follows its Link header. Fails on an error response."""
     answer = await http.get(path, params=dict(query), headers=dict(headers))
     while True:
         assert answer.is_success, answer.text

@@ -1,4 +1,4 @@
-"""Migrates a database to a revision that is not the newest, as an older version left it."""
+"""Migrates a database to an older revision, as an older version of Pinflow left it."""
 
 import psycopg
 from alembic import command

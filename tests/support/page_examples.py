@@ -1,7 +1,7 @@
-"""Runs the examples of a page of the documents, and compares them with what the page promises.
+"""Reads the examples of a documentation page, and compares their output with the page's.
 
 A `sh` or `python` block runs as it is printed. The `text` block that follows it is its output, in
-which `…` stands for any text of a line, and a line `…` for any lines.
+which `…` matches any text within a line, and a line `…` matches any lines.
 """
 
 import re
@@ -19,11 +19,11 @@ class Example(NamedTuple):
     language: str
     code: str
     output: str | None
-    """None, if the page does not say what is printed."""
+    """The expected output; None if the page shows none."""
 
 
 def read_examples(page: str) -> list[Example]:
-    """Reads the examples of a page, by its path in the checkout."""
+    """Reads the examples of a page. `page` is its path in the checkout."""
     blocks = [*FENCE.findall((CHECKOUT / page).read_text(encoding="utf-8")), ("", "")]
     return [
         Example(language, code, below[1] if below[0] == "text" else None)
@@ -33,7 +33,7 @@ def read_examples(page: str) -> list[Example]:
 
 
 def build_script(examples: list[Example]) -> str:
-    """Returns one shell script that runs all examples, each in the shell that the others left."""
+    """Returns one shell script that runs all examples in order."""
     return "set -e\n" + "".join(f"{_command(example)}\necho '{END}'\n" for example in examples)
 
 
@@ -44,7 +44,7 @@ def _command(example: Example) -> str:
 
 
 def find_mismatches(examples: list[Example], printed: str) -> list[str]:
-    """Returns what differs between the page and what its script printed."""
+    """Returns the differences between the page's outputs and the script's."""
     outputs = printed.split(f"{END}\n")[:-1]
     if len(outputs) != len(examples):
         return [f"{len(outputs)} of {len(examples)} examples ended"]
@@ -55,10 +55,10 @@ def find_mismatches(examples: list[Example], printed: str) -> list[str]:
     ]
 
 
-def matches(promised: str, printed: str) -> bool:
+def matches(expected: str, printed: str) -> bool:
     lines = [
         "(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", "[^\n]*") + "\n"
-        for line in promised.splitlines()
+        for line in expected.splitlines()
     ]
     stripped = "".join(f"{line.rstrip()}\n" for line in printed.rstrip().splitlines())
     return re.fullmatch("".join(lines), stripped) is not None

@@ -1,6 +1,6 @@
-"""Where this run's servers listen.
+"""Ports of this test run's servers.
 
-Runs that go on side by side on one machine look for their ports in different places.
+Test runs at the same time on one machine use different blocks of ports.
 """
 
 import fcntl
@@ -9,12 +9,13 @@ import tempfile
 from pathlib import Path
 
 FIRST_PORT, BLOCKS, BLOCK_SIZE = 10_000, 40, 550
-"""All of these end below Linux' ephemeral ports, which begin at 32768."""
+"""All blocks end below Linux's ephemeral ports, which begin at 32768."""
 
 
 def _claim() -> int:
-    """The first port of a block that no other run has; ours until this process ends, so that a
-    killed server finds its port free again.
+    """Claims a block of ports that no other run has, and returns its first port.
+
+    This process keeps the block until it ends, so a restarted server finds its port free.
     """
     for block in range(BLOCKS):
         lock = os.open(
@@ -23,12 +24,12 @@ def _claim() -> int:
         try:
             fcntl.flock(
                 lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # held by the open file: it is never closed
+            )  # the open file holds the lock: it is never closed
         except OSError:
             os.close(lock)
         else:
             return FIRST_PORT + block * BLOCK_SIZE
-    raise AssertionError(f"{BLOCKS} runs at once on one machine")
+    raise AssertionError(f"{BLOCKS} test runs use all blocks of ports on this machine")
 
 
 _FIRST = _claim()
@@ -36,6 +37,6 @@ _FIRST = _claim()
 KAFKA = _FIRST
 POSTGRES = _FIRST + 100
 FIRST_SERVICE_PORT = _FIRST + 150
-"""Of the first service; the next have theirs SERVICES_APART higher."""
+"""The first service's port. Each further service's is PORTS_PER_SERVICE higher."""
 PORTS_PER_SERVICE = 60
 PROXIES = _FIRST + 510

@@ -1,6 +1,4 @@
-"""Real processes under a test's control: started, killed, frozen, started again; their log kept for
-when a test fails.
-"""
+"""Starts, kills, pauses and restarts real processes. A failed test shows their logs."""
 
 import os
 import signal
@@ -18,10 +16,7 @@ STOP_SECONDS = 30.0
 
 
 class RunningProgram:
-    """One program, started as supervisor would.
-
-    Not started again when it dies: that is the test's to do.
-    """
+    """Runs one program as supervisor would, but does not restart it when it dies."""
 
     def __init__(self, program: Program, directory: Path) -> None:
         self.program = program
@@ -52,7 +47,7 @@ class RunningProgram:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL: nothing is finished, nothing is said."""
+        """Sends SIGKILL and waits until the process has ended."""
         self.process.kill()
         self.process.wait(STOP_SECONDS)
 
@@ -70,13 +65,16 @@ class RunningProgram:
         assert not alive, f"{self.program.name} left {alive} behind"
 
     def pause(self) -> None:
-        """SIGSTOP to it and its children: alive, connected, silent. Returns when they are."""
-        self._stop(psutil.Process(self.process.pid))  # first: it starts no further children then
+        """Sends SIGSTOP to it and its children and waits until they have stopped.
+
+        They stay alive and connected, but do not answer.
+        """
+        self._stop(psutil.Process(self.process.pid))  # first, so that it starts no further children
         for process in self._list_processes():
             self._stop(process)
 
     def _stop(self, process: psutil.Process) -> None:
-        # All of its threads: the signal alone leaves them a moment in which to answer once more
+        # Waits for all threads: right after the signal one may still answer
         deadline = time.monotonic() + STOP_SECONDS
         with suppress(psutil.NoSuchProcess):  # a child that has ended since
             process.suspend()
@@ -93,12 +91,12 @@ class RunningProgram:
         return [process, *process.children(recursive=True)]
 
     def terminate(self) -> int:
-        """SIGTERM, and wait. Returns the exit code."""
+        """Sends SIGTERM, waits for the end and returns the exit code."""
         self.process.terminate()
         return self.process.wait(STOP_SECONDS)
 
     def close(self) -> None:
-        """Whatever state it is in, it is gone afterwards."""
+        """Stops the process, whatever its state; kills it if it does not stop in time."""
         if not self.is_alive:
             return
         self.resume()

@@ -1,4 +1,4 @@
-"""A broker whose clients come through a proxy, while other brokers reach it directly."""
+"""A broker whose clients connect through a proxy. Other brokers connect directly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ ADVERTISED = "advertised.listeners"
 
 @dataclass(frozen=True)
 class ProxiedKafka(KafkaNode):
-    """Has a second listener at `proxied`, which tells clients that the broker is at `proxy`.
+    """A node with a second listener on port `proxied`, advertised to clients as port `proxy`.
 
-    A proxy that listens at `proxy` and forwards to `proxied` sees everything that its clients send,
-    and nothing that brokers send each other.
+    A proxy that listens on `proxy` and forwards to `proxied` sees all traffic of its clients, and
+    none between brokers.
     """
 
     proxied: int = 0
@@ -31,7 +31,7 @@ class ProxiedKafka(KafkaNode):
 def with_proxies(
     cluster: KafkaCluster, proxied: Sequence[int], proxies: Sequence[int]
 ) -> KafkaCluster:
-    """Returns the same nodes with these ports, one of each for every node."""
+    """Returns the same nodes, each with one of these proxied and proxy ports."""
     nodes = [
         ProxiedKafka(
             node.directory,
@@ -49,6 +49,6 @@ def with_proxies(
 
 
 def proxied_port(node: KafkaNode) -> int:
-    """Returns where a proxy of this node must forward to."""
+    """Returns the port to which a proxy of this node must forward."""
     assert isinstance(node, ProxiedKafka)
     return node.proxied

@@ -1,6 +1,4 @@
-"""A receiver of webhooks: a real HTTP server that notes what it is sent, and answers as the test
-wants.
-"""
+"""A receiver of webhooks: a real HTTP server that records requests and answers as a test wants."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +12,7 @@ import orjson
 class ReceivedRequest(NamedTuple):
     path: str
     headers: dict[str, str]
-    """By names in small letters."""
+    """Values by lower-case name."""
     body: bytes
 
     @property
@@ -35,7 +33,7 @@ OK = Reply()
 class Receiver:
     def __init__(self, answer: Responder) -> None:
         self.answer = answer
-        """Called in a thread of the request's own: it may wait."""
+        """Runs in the thread of its request, so it may wait."""
         self.requests: list[ReceivedRequest] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(
@@ -53,9 +51,9 @@ class Receiver:
 
     def find_requests(self, event: str | None = None) -> list[ReceivedRequest]:
         return [
-            one
-            for one in list(self.requests)
-            if event is None or one.headers["x-pinbridge-event"] == event
+            request
+            for request in list(self.requests)
+            if event is None or request.headers["x-pinbridge-event"] == event
         ]
 
     def close(self) -> None:
@@ -96,7 +94,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A sender that went away, killed or tired of waiting."""
+        """Ignores a sender that was killed or timed out."""
 
 
 @contextmanager
@@ -109,12 +107,12 @@ def receiving(answer: Responder = lambda _: OK) -> Iterator[Receiver]:
 
 
 def respond_with(*statuses: int) -> Responder:
-    """These in turn, then 204."""
-    left = list(statuses)
+    """Builds a responder that returns these statuses in order, then 204."""
+    remaining = list(statuses)
     lock = threading.Lock()
 
     def answer(_: ReceivedRequest) -> Reply:
         with lock:
-            return Reply(left.pop(0)) if left else OK
+            return Reply(remaining.pop(0)) if remaining else OK
 
     return answer

@@ -1,4 +1,4 @@
-"""Record batches as they lie in Kafka, built without a broker."""
+"""Builds record batches in the format of Kafka's log, without a broker."""
 
 import struct
 from collections.abc import Sequence
@@ -9,7 +9,10 @@ from aiokafka.record.util import calc_crc32c
 NO_CODEC, SNAPPY = 0, 2
 CONTROL = 0x20
 _CRC, _ATTRIBUTES, _LAST_DELTA, _COUNT = 17, 21, 23, 57
-"""Where these fields stand in a batch of version 2. The CRC covers all from the attributes on."""
+"""Byte positions of fields in a batch of version 2.
+
+The CRC covers everything from the attributes to the end.
+"""
 
 
 def build_record_batch(
@@ -22,7 +25,7 @@ def build_record_batch(
 ) -> bytes:
     """Packs values as one batch that begins at offset `base_offset`.
 
-    `removed`: positions of values that compaction has removed. The others keep their offsets.
+    `removed`: positions of values that compaction removed. The others keep their offsets.
     """
     builder = DefaultRecordBatchBuilder(2, codec, 0, 7, 0, 0, 1 << 30)
     for position, value in enumerate(values):

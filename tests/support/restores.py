@@ -1,4 +1,4 @@
-"""Puts a server back to an earlier state, as after a restore from a backup or a lost disk.
+"""Restores a server to an earlier state, as from a backup or after a lost disk.
 
 Works on a program of tests/support/infrastructure.py: Postgres or one Kafka broker. Clients may be
 connected meanwhile; they lose their connections.
@@ -18,9 +18,9 @@ KAFKA_PROPERTIES = "server.properties"
 
 
 def snapshot(program: RunningProgram) -> Path:
-    """Copies the data of a running server and returns the copy's path. The server pauses meanwhile.
+    """Copies the data of a running server and returns the copy's path.
 
-    No process of it writes during the copy, so it recovers from the copy as it does after a crash.
+    Its processes are paused during the copy, so it recovers from the copy as after a crash.
     """
     data = find_data_directory(program)
     copy = data.with_name(f"{data.name}-{uuid4().hex[:8]}")
@@ -29,12 +29,14 @@ def snapshot(program: RunningProgram) -> Path:
         _copy(data, copy)
     finally:
         program.resume()
-    (copy / POSTGRES_LOCK).unlink(missing_ok=True)  # Postgres would not start: that process lives
+    (copy / POSTGRES_LOCK).unlink(
+        missing_ok=True
+    )  # else Postgres refuses to start: the process named in it lives
     return copy
 
 
 def restore(program: RunningProgram, copy: Path) -> None:
-    """Kills the server if it runs, puts the copy in place of its data, and starts the server.
+    """Kills the server if it runs, replaces its data with the copy, and starts it.
 
     Returns before the server is ready. The copy stays and can be used again.
     """
@@ -47,7 +49,7 @@ def restore(program: RunningProgram, copy: Path) -> None:
 
 
 def recreate(program: RunningProgram, kafka: KafkaCluster) -> None:
-    """Kills the lone broker if it runs and starts an empty one at its port: another cluster.
+    """Kills the only broker if it runs and starts an empty one, a new cluster, on its port.
 
     Returns before the broker is ready. It has no topics yet.
     """
@@ -71,5 +73,5 @@ def find_data_directory(program: RunningProgram) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # Not shutil: it does not keep the owner, and Postgres' data belongs to `nobody` under root
+    # cp, because shutil does not keep the owner: as root, Postgres's data belongs to `nobody`
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)

@@ -1,4 +1,4 @@
-"""Imports whose outcomes a careless replay would change."""
+"""Imports whose outcomes a wrong replay would change."""
 
 import threading
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ LATE_BOARD = "board-late"
 LATER = timedelta(days=3)
 SOON = timedelta(seconds=3)
 OVERLAPPING_IMPORTS = 8
-"""Imports that share keys: with six partitions they are in several."""
+"""Imports that share keys. With six partitions they are on several."""
 SHARED_KEYS = 20
 
 
@@ -40,7 +40,7 @@ class ImportScenario:
         self.jobs: list[str] = []
 
     def import_before_backup(self, client: httpx.Client) -> None:
-        """Imports rows, and waits until they are settled."""
+        """Imports rows and waits until they are settled."""
         jobs = [
             submit(client, rows_for(self.workspace, 40, prefix="early")),
             submit(client, rows_for(self.workspace, 1, prefix="late-early", **self._late_board)),
@@ -50,7 +50,7 @@ class ImportScenario:
         assert read_counters(wait_until_completed(client, jobs[1])) == (0, 0, 1)
 
     def import_after_backup(self, client: httpx.Client) -> None:
-        """Imports rows that depend on what came before them, and waits until they are settled."""
+        """Imports rows that depend on earlier rows, and waits until they are settled."""
         self._import_keys_again(client)
         self._fix_failures(client)
         self._schedule(client)
@@ -61,7 +61,7 @@ class ImportScenario:
         self.installation.add_board(self.workspace, LATE_BOARD)
 
     def wait_until_published(self) -> None:
-        """Waits for what is due soon."""
+        """Waits until every pin that is due within a day is published."""
         query = (
             "select from publisher.pins where workspace_id = %s and state = 'scheduled' and run_at "
             "< now() + interval '1 day'"
@@ -98,7 +98,7 @@ class ImportScenario:
             *rows_for(self.workspace, 5, prefix="soon", run_at=(now + SOON).isoformat()),
         ]
         assert read_counters(wait_until_completed(client, self._submit(client, rows))) == (10, 0, 0)
-        # While they are scheduled the result names the schedule, later the pin
+        # The result of a scheduled row names the schedule, later the pin
         assert read_counters(wait_until_completed(client, self._submit(client, rows))) == (0, 10, 0)
 
     def _import_overlapping(self, client: httpx.Client) -> None:
@@ -116,7 +116,7 @@ class ImportScenario:
             assert sum(created) == SHARED_KEYS + OVERLAPPING_IMPORTS * 20
 
     def import_again(self, client: httpx.Client) -> None:
-        """Imports known keys and a new one: only this one is published."""
+        """Imports existing keys and a new one. Only the new one is published."""
         key = uuid4().hex[:8]
         rows = [
             *rows_for(self.workspace, SHARED_KEYS, prefix="shared-0"),
@@ -143,7 +143,7 @@ class ImportScenario:
 
 
 class ImportingClient:
-    """Imports in a thread, among others keys of other clients, and keeps each job it saw end."""
+    """Imports in a thread, with keys that other clients use too, and records the ended jobs."""
 
     def __init__(self, installation: Installation, workspace: NewWorkspace, number: int) -> None:
         self._installation = installation
@@ -153,9 +153,9 @@ class ImportingClient:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.jobs: list[str] = []
         self.ended_jobs: dict[str, dict[str, Any]] = {}
-        """Jobs as they were when they had ended."""
+        """Ended jobs as the API returned them, by id."""
         self.missing_jobs: list[str] = []
-        """Jobs of which Pinflow once said that they do not exist."""
+        """Accepted jobs for which the API once returned 404."""
 
     def start(self) -> None:
         self._thread.start()
@@ -186,11 +186,11 @@ class ImportingClient:
             return
         self.jobs.append(answer.json()["id"])
         path = f"/v1/pins/imports/{self.jobs[-1]}"
-        found = client.get(path, headers={"Prefer": "wait=3"})
-        if found.status_code == HTTPStatus.NOT_FOUND:
+        answer = client.get(path, headers={"Prefer": "wait=3"})
+        if answer.status_code == HTTPStatus.NOT_FOUND:
             self.missing_jobs.append(self.jobs[-1])
-        elif found.is_success and found.json()["completed_at"] is not None:
-            self.ended_jobs[self.jobs[-1]] = found.json()
+        elif answer.is_success and answer.json()["completed_at"] is not None:
+            self.ended_jobs[self.jobs[-1]] = answer.json()
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def importing(
     workspace: NewWorkspace,
     count: int = 3,
 ) -> Iterator[list[ImportingClient]]:
-    """Runs clients while the body runs."""
+    """Runs clients that import while the body runs."""
     clients = [ImportingClient(installation, workspace, number) for number in range(count)]
     for client in clients:
         client.start()

@@ -1,4 +1,4 @@
-"""A Pinflow with servers of its own, which a test may put back to an earlier state."""
+"""A Pinflow with its own Kafka and Postgres, which a test may restore to an earlier state."""
 
 import asyncio
 import os
@@ -42,9 +42,12 @@ from tests.support.restores_state import (
 from tests.support.waiting import wait_until
 
 SERVICES_WITH_POSITIONS = ("publisher", "status", "webhooks")
-"""The services that keep positions."""
+"""The services that store positions in Postgres."""
 RECOVERY_SECONDS = 90.0
-"""A publisher that runs waits 20 s before it replays, for outcomes that another may still send."""
+"""Deadline of a recovery.
+
+A running publisher waits 20 s before it replays: another publisher may still send outcomes.
+"""
 
 
 class Position(NamedTuple):
@@ -55,7 +58,7 @@ class Position(NamedTuple):
 
 @dataclass
 class Installation:
-    """`broker` and `database` are the servers' programs."""
+    """A deployment and its servers. `broker` and `database` are the servers' programs."""
 
     deployment: Deployment
     kafka: KafkaCluster
@@ -113,7 +116,7 @@ class Installation:
         return asyncio.run(read_committed_offsets(self.settings.kafka_bootstrap_servers, group))
 
     def find_refused_positions(self) -> dict[tuple[str, TopicPartition], str]:
-        """Returns the refusals, by schema and partition."""
+        """Returns the reasons of refused positions, by schema and partition."""
         return {
             (schema, partition): position.refused
             for schema in SERVICES_WITH_POSITIONS
@@ -122,7 +125,7 @@ class Installation:
         }
 
     def is_replaying(self) -> bool:
-        """Tells whether a stored position is below the end of its replay."""
+        """Returns whether a stored position is below the end of its replay."""
         return any(
             position.replay_until is not None and position.next_offset < position.replay_until
             for schema in SERVICES_WITH_POSITIONS
@@ -130,14 +133,14 @@ class Installation:
         )
 
     def has_announced_all(self) -> bool:
-        """Tells whether no event of a schedule or a direct call waits to be sent."""
+        """Returns whether the outbox is empty: schedules and direct calls write to it."""
         with psycopg.connect(self.database_url) as connection:
             return connection.execute("select from publisher.outbox").rowcount == 0
 
     def has_matching_offsets(self) -> bool:
-        """Tells whether Kafka's committed offsets are the stored positions.
+        """Returns whether Kafka's committed offsets equal the stored positions.
 
-        The publisher's position in outcomes has no group.
+        The publisher's position in outcomes has no group, so it is not compared.
         """
         for service in SERVICES_WITH_POSITIONS:
             stored = self.read_positions(service)
@@ -151,7 +154,7 @@ class Installation:
             return read_workspace_state(client, self.database_url, workspace, jobs)
 
     def count_pin_events(self, workspace: NewWorkspace) -> int:
-        """Counts the workspace's pin events, repetitions too."""
+        """Counts the workspace's pin events, with repetitions."""
         return self._read_events(workspace).count
 
     def require_recovered(
@@ -161,42 +164,44 @@ class Installation:
         *,
         since: Sequence[str] = (),
     ) -> None:
-        """Waits until everything stands as before; nothing may have been done twice. Pins of the
-        jobs `since` are new."""
-        found: list[str] = []
+        """Waits until the workspace's state equals `before`, and requires that nothing is doubled.
 
-        def is_healed() -> bool:
-            found[:] = find_differences(
+        Pins of the jobs `since` may be new.
+        """
+        remaining: list[str] = []
+
+        def is_recovered() -> bool:
+            remaining[:] = find_differences(
                 before, self.read_state(workspace, list(before.jobs)), since
             )
-            return not found and not self.is_replaying()
+            return not remaining and not self.is_replaying()
 
         try:
-            wait_until(is_healed, seconds=RECOVERY_SECONDS)
+            wait_until(is_recovered, seconds=RECOVERY_SECONDS)
         except AssertionError:
-            raise AssertionError(self._report(found)) from None
+            raise AssertionError(self._report(remaining)) from None
         self.require_no_duplicates(workspace, self.read_state(workspace, [*before.jobs, *since]))
 
     def require_no_duplicates(self, workspace: NewWorkspace, record: WorkspaceState) -> None:
-        """Requires that no key was published twice and no row has two outcomes."""
-        found = find_duplicates(self._read_events(workspace), record)
-        assert not found, self._report(found)
+        """Requires that no key is published twice and no row has two outcomes."""
+        duplicates = find_duplicates(self._read_events(workspace), record)
+        assert not duplicates, self._report(duplicates)
 
     def _read_events(self, workspace: NewWorkspace) -> WorkspaceEvents:
         kafka, prefix = self.settings.kafka_bootstrap_servers, self.settings.topic_prefix
         return read_workspace_events(kafka, prefix, workspace)
 
-    def _report(self, found: list[str]) -> str:
+    def _report(self, problems: list[str]) -> str:
         positions = {schema: self.read_positions(schema) for schema in SERVICES_WITH_POSITIONS}
         lines = [
-            f"{len(found)} differences",
-            *found[:MAX_DIFFERENCES_SHOWN],
+            f"{len(problems)} problems",
+            *problems[:MAX_DIFFERENCES_SHOWN],
             f"positions: {positions}",
         ]
         return "\n".join([*lines, self.deployment.logs()])
 
     def accept_losses(self) -> str:
-        """Accepts all losses, as an operator does: `pinflow recover --accept --yes`."""
+        """Accepts all losses, as an operator does, by `pinflow recover --accept --yes`."""
         code = "from deploy.cli.main import main; main()"
         command = [sys.executable, "-c", code, "recover", "--accept", "--yes"]
         environment = {
@@ -205,7 +210,7 @@ class Installation:
             "PINFLOW_TOPIC_PREFIX": self.settings.topic_prefix,
             "PINFLOW_DATABASE_URL": self.database_url,
         }
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             env=environment,
             cwd=CHECKOUT,
@@ -213,8 +218,8 @@ class Installation:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     def get_readiness(self, service: str) -> httpx.Response:
         return httpx.get(
@@ -250,7 +255,7 @@ class Installation:
 
 @contextmanager
 def installed(directory: Path, replicas: int = 1, **variables: str) -> Iterator[Installation]:
-    """Gives an installation whose services are ready."""
+    """Starts servers and services, waits until they are ready and yields the installation."""
     with (
         kafka_server(directory) as (kafka, broker),
         postgres_server(directory) as (postgres, database),
@@ -276,16 +281,16 @@ def submit(client: httpx.Client, rows: list[dict[str, Any]]) -> str:
 
 
 def submit_at_once(client: httpx.Client, imports: Sequence[list[dict[str, Any]]]) -> list[str]:
-    """Imports all of them at the same time, and returns the jobs' ids."""
+    """Submits all imports at the same time, and returns the jobs' ids."""
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(partial(submit, client), imports))
 
 
 def wait_until_completed(client: httpx.Client, job_id: str) -> dict[str, Any]:
-    """Returns the job once it has ended.
+    """Waits until the job has ended, and returns it.
 
-    Waits out 503 `status_behind`: on a busy machine status may fold a young job after more than the
-    2 s for which it waits itself.
+    Retries on 503 `status_behind`: on a busy machine the status service may need more than the 2 s
+    that its endpoint waits for a new job.
     """
     path = f"/v1/pins/imports/{job_id}"
     wait_until(lambda: client.get(path).status_code != HTTPStatus.SERVICE_UNAVAILABLE)
@@ -295,5 +300,5 @@ def wait_until_completed(client: httpx.Client, job_id: str) -> dict[str, Any]:
 
 
 def read_counters(job: dict[str, Any]) -> tuple[int, int, int]:
-    """Returns how many rows were created, existing and failed."""
+    """Returns the numbers of created, existing and failed rows."""
     return job["created_rows"], job["existing_rows"], job["failed_rows"]

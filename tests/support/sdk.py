@@ -1,5 +1,6 @@
-"""PinBridge's clients: what each of their methods asks for, read off the clients themselves, and
-one way to drive both.
+"""Reads the HTTP operation of each method of PinBridge's clients.
+
+Also adapts the synchronous client, so that one test drives both.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ PLACEHOLDERS: dict[str, Any] = {
     "file": b"",
     "body": b"",
 }
-"""What a method is called with that needs more than a text, to see what it asks for."""
+"""Arguments for parameters that are no strings, by name."""
 
 
 class Operation(NamedTuple):
     method: str
     path: str
-    """With {id} for each parameter: client and server need not call them alike."""
+    """The path with {id} for each parameter, because client and server name them differently."""
 
     @classmethod
     def from_route(cls, method: str, path: str) -> "Operation":
@@ -40,14 +41,14 @@ class _RequestMade(Exception):
 
 
 class _Recorder:
-    """In the client's place."""
+    """A client that raises the operation instead of sending a request."""
 
     def request(self, method: str, path: str, **_options: Any) -> NoReturn:
         raise _RequestMade(Operation.from_route(method, path))
 
 
 def read_operations(client: type[PinbridgeClient | AsyncPinbridgeClient]) -> dict[str, Operation]:
-    """Each public method by its name, as pins.create, with the request that it makes."""
+    """Returns the operation of each public method, by a name like pins.create."""
     recorder: Any = _Recorder()
     return {
         f"{group}.{name}": _read_operation(getattr(resource(recorder), name))
@@ -58,10 +59,12 @@ def read_operations(client: type[PinbridgeClient | AsyncPinbridgeClient]) -> dic
 
 
 def build_placeholders(method: Callable[..., Any]) -> dict[str, Any]:
-    """The least that the method can be called with."""
+    """Builds arguments for the method's required parameters."""
     parameters = inspect.signature(method).parameters.values()
     return {
-        one.name: PLACEHOLDERS.get(one.name, "x") for one in parameters if one.default is one.empty
+        parameter.name: PLACEHOLDERS.get(parameter.name, "x")
+        for parameter in parameters
+        if parameter.default is parameter.empty
     }
 
 
@@ -70,13 +73,13 @@ def _read_operation(method: Callable[..., Any]) -> Operation:
         answer = method(**build_placeholders(method))
         if inspect.iscoroutine(answer):
             answer.send(None)
-    except _RequestMade as asked:
-        return asked.operation
-    raise AssertionError(f"{method.__qualname__} asks for nothing")
+    except _RequestMade as made:
+        return made.operation
+    raise AssertionError(f"{method.__qualname__} sends no request")
 
 
 class AsyncAdapter:
-    """The synchronous client, called like the asynchronous one: one scenario drives both."""
+    """Calls the synchronous client like the asynchronous one, so one scenario tests both."""
 
     def __init__(self, client: PinbridgeClient) -> None:
         self._client = client
@@ -92,7 +95,7 @@ class _AsyncResourceAdapter:
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self._resource, name)
 
-        @wraps(method)  # with its parameters, to those who ask
+        @wraps(method)  # keeps its signature, which tests inspect
         async def call(*arguments: Any, **named: Any) -> Any:
             return await asyncio.to_thread(method, *arguments, **named)
 

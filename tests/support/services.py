@@ -1,4 +1,4 @@
-"""Runs a service in the test's process, on real servers, reached over ASGI."""
+"""Runs a service in the test's process, on real servers, and calls it over ASGI."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,12 +11,12 @@ from shared.runtime.components import ServiceRuntime
 from tests.support.waiting import eventually
 
 WITH_KAFKA = tuple(name for name, service in SERVICES.items() if service.uses_kafka)
-"""The services that consume and produce records."""
+"""The services that use Kafka."""
 
 
 @asynccontextmanager
 async def running_app(app: FastAPI, *, ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
-    """The application with its lifespan; `ready` waits until its runtime works."""
+    """Runs the application and yields a client; with `ready`, waits until it has no problem."""
     runtime: ServiceRuntime = app.state.runtime
     lost: list[bool] = []
     runtime.on_lost = lambda: lost.append(True)

@@ -1,4 +1,4 @@
-"""An upload read as ingest's endpoint reads it."""
+"""Reads an upload as ingest's endpoint does."""
 
 from fastapi import Request
 

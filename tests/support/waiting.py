@@ -1,4 +1,4 @@
-"""Tests wait for a condition with a deadline; they never sleep a while and hope."""
+"""Waits for a condition with a deadline. Tests never sleep for a fixed time instead."""
 
 import asyncio
 import inspect
@@ -20,9 +20,9 @@ async def eventually(
 async def eventually(
     condition: Callable[[], Any], *, seconds: float = 20, every: float = 0.02
 ) -> Any:
-    """The first true value of `condition`.
+    """Returns the first true value of `condition`.
 
-    Fails with its last value when there was none in time.
+    Fails with the last value if none is true in time.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -38,7 +38,7 @@ async def eventually(
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = 40) -> None:
-    """The same, for tests that are not asynchronous."""
+    """Waits until `condition` is true, in a synchronous test."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"

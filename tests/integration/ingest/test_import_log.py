@@ -271,14 +271,14 @@ PRODUCER_SCRIPT = """
 import asyncio, sys
 from uuid import uuid4
 from services.ingest.config import IngestSettings
-from tests.support.import_log import acceptance_of, an_import
+from tests.support.import_log import open_import_log, build_import
 
 async def main():
     settings = IngestSettings(kafka_bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
-    async with acceptance_of(settings) as import_log:
+    async with open_import_log(settings) as import_log:
         print("ready", flush=True)
         while True:
-            await asyncio.gather(*(import_log.append(an_import(uuid4())) for _ in range(8)))
+            await asyncio.gather(*(import_log.append(build_import(uuid4())) for _ in range(8)))
 
 asyncio.run(main())
 """

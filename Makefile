@@ -110,8 +110,8 @@ lock: $(READY) ## Resolve the dependencies again into the lock files
 clean: ## Stop the local stack and delete its data (.venv stays)
 	@if [ -e $(READY) ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
 
-# pip installs uv, and uv the rest: it is quicker. If uv fails, pip tries again, because it reads the
-# machine's pip.conf. uv compiles no modules. Without compileall the first start of each service
+# pip installs uv, and uv the rest: it is quicker. If uv fails, pip tries again, because it reads
+# the machine's pip.conf. uv compiles no modules. Without compileall the first start of each service
 # takes 3 s of CPU instead of 1; with PYTHONDONTWRITEBYTECODE every start does.
 $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit("Pinflow needs Python 3.11 or \

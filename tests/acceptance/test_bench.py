@@ -20,7 +20,7 @@ from tests.tools.bench.rounds import Measurable, Run
 from tests.tools.bench.scenarios import USUAL
 from tests.tools.bench.scenarios.bench import Lengths
 
-pytestmark = pytest.mark.timeout(400)  # it measures nearly all there is once
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # it measures nearly all there is once
 
 SHORT = Lengths(seconds=1, warm_up_seconds=0, idle_imports=2, burst_imports=5, workspaces=2)
 IMPORTS = {"idle", "sustained", "half-load", "mixed", "queries", "burst"}

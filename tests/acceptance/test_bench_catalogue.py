@@ -2,9 +2,13 @@
 question is answered.
 """
 
+import pytest
+
 from tests.tools.bench.installation import LIKE_TESTS
 from tests.tools.bench.rounds import Run
 from tests.tools.bench.scenarios.bench import Lengths
+
+pytestmark = pytest.mark.slow
 
 SHORT = Lengths(seconds=2, warm_up_seconds=0, catalogue_pins=20_000)
 

@@ -15,6 +15,8 @@ from tests.tools.bench.peers.peer import Servers
 from tests.tools.bench.peers.processes import RunningProcesses
 from tests.tools.bench.peers.run import measure
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Servers:

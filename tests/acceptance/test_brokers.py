@@ -42,6 +42,8 @@ from tests.support.kafka import are_replicas_in_sync
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually, wait_until
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
 """More of them show more, and take 10 s each."""
 IN_TURN = (1, 2, 3)[:KILLS]

@@ -4,12 +4,15 @@ object.
 
 from pathlib import Path
 
+import pytest
 import uvloop
 
 from tests.tools.chaos.__main__ import run
 from tests.tools.chaos.arena import arena
 from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.report import MAX_SHOWN
+
+pytestmark = pytest.mark.slow
 
 SEED = 4
 SECONDS = 20

@@ -6,10 +6,13 @@ from http import HTTPStatus
 
 import httpx
 import psutil
+import pytest
 
 from deploy.administration import NewWorkspace
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES, MEBIBYTE
 from tests.support.deployment import Deployment
+
+pytestmark = pytest.mark.slow
 
 AT_ONCE = 10
 ROWS = 500

@@ -28,6 +28,8 @@ from tests.tools.chaos.observer import Observer
 from tests.tools.chaos.report import MAX_SHOWN
 from tests.tools.chaos.workload import Clients
 
+pytestmark = pytest.mark.slow
+
 MOST = 4
 PARTITIONS = 10
 """Not the default, which nothing may count on; and a number that four, three and two publishers

@@ -25,7 +25,7 @@ from tests.support.restores_installation import (
 from tests.support.restores_state import find_differences
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BATCH_RECORDS = 50
 """Small, so that a backup finds imports half settled."""
 STRADDLING, HALF = 12, 250

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
@@ -17,6 +18,8 @@ from tests.support.infrastructure import kafka_server, postgres_server
 from tests.support.kafka import read_cluster_id, read_records
 from tests.support.restores import recreate, restore, snapshot
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_restored_postgres_has_what_was_committed_before_the_snapshot(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, wait_for_job
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SLOW = 250
 UPLOADS = 200
 SLACK = 15.0

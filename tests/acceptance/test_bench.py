@@ -12,12 +12,12 @@ from deploy.services import SERVICES
 from shared.contract.events import MAX_ROWS
 from tests.tools.bench import plots, table
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.installation import LIKE_TESTS
+from tests.tools.bench.installation import TEST_OPTIONS
 from tests.tools.bench.limits import LIMITS
-from tests.tools.bench.machine import environment
-from tests.tools.bench.report import LATEST, new_file, report_of, write
-from tests.tools.bench.rounds import Measurable, Run
-from tests.tools.bench.scenarios import USUAL
+from tests.tools.bench.machine import describe_environment
+from tests.tools.bench.report import LATEST_NAME, build_report, build_report_path, write
+from tests.tools.bench.rounds import BenchRun, ExtraMeasurement
+from tests.tools.bench.scenarios import DEFAULT_SCENARIOS
 from tests.tools.bench.scenarios.bench import Lengths
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # it measures nearly all there is once
@@ -29,19 +29,20 @@ PARTS = {"kafka", "postgres", "gateway", *SERVICES}
 
 @pytest.fixture(scope="module")
 def report() -> Figures:
-    peer = Measurable("a peer", lambda: {"rows_per_second": 1})
-    run = Run(SHORT, list(USUAL), list(LIMITS), [peer], LIKE_TESTS)
+    peer = ExtraMeasurement("a peer", lambda: {"rows_per_second": 1})
+    run = BenchRun(SHORT, list(DEFAULT_SCENARIOS), list(LIMITS), [peer], TEST_OPTIONS)
     with pytest.MonkeyPatch.context() as patch:
         for name in (
             "broker",
             "database",
         ):  # a new interpreter for each takes longer than what it measures
             patch.setattr(
-                f"tests.tools.bench.limits.{name}.apart", lambda work, given: [work(given)]
+                f"tests.tools.bench.limits.{name}.run_in_processes",
+                lambda work, given: [work(given)],
             )
-        run.go(rounds=1)
+        run.run_rounds(rounds=1)
     assert run.faults == []
-    return report_of(run, environment())
+    return build_report(run, describe_environment())
 
 
 @pytest.fixture
@@ -122,15 +123,15 @@ def test_the_floor_is_the_sum_of_the_limits(found: dict[str, Figures]) -> None:
 def test_it_is_written_shown_and_drawn(
     report: Figures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = new_file(tmp_path)
+    file = build_report_path(tmp_path)
     write(report, file)
-    assert json.loads(file.read_text()) == json.loads((tmp_path / LATEST).read_text())
+    assert json.loads(file.read_text()) == json.loads((tmp_path / LATEST_NAME).read_text())
     written: dict[str, Any] = json.loads(file.read_text())
     assert written["summary"]["sustained"]["rows_per_second"].keys() == {"median", "min", "max"}
     assert written["summary"]["a peer"]["rows_per_second"]["median"] == 1
-    table.show(written, table.console())
+    table.print_tables(written, table.create_console())
     shown = capsys.readouterr().out
-    assert all(name in shown for name in (*USUAL, *LIMITS, "a peer", "floor"))
+    assert all(name in shown for name in (*DEFAULT_SCENARIOS, *LIMITS, "a peer", "floor"))
     drawn = plots.draw(written, tmp_path, file.stem)
     assert {one.name.removeprefix(f"{file.stem}-") for one in drawn} == {"latencies.svg", "cpu.svg"}
     assert all(one.read_text().rstrip().endswith("</svg>") for one in drawn)

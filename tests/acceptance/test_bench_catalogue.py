@@ -4,8 +4,8 @@ question is answered.
 
 import pytest
 
-from tests.tools.bench.installation import LIKE_TESTS
-from tests.tools.bench.rounds import Run
+from tests.tools.bench.installation import TEST_OPTIONS
+from tests.tools.bench.rounds import BenchRun
 from tests.tools.bench.scenarios.bench import Lengths
 
 pytestmark = pytest.mark.slow
@@ -14,8 +14,8 @@ SHORT = Lengths(seconds=2, warm_up_seconds=0, catalogue_pins=20_000)
 
 
 def test_every_list_is_asked_for_while_imports_come() -> None:
-    run = Run(SHORT, ["catalogue"], [], style=LIKE_TESTS)
-    run.go(rounds=1)
+    run = BenchRun(SHORT, ["catalogue"], [], server_options=TEST_OPTIONS)
+    run.run_rounds(rounds=1)
     figures = run.rounds[0]["catalogue"]
     answered = figures["answered_ms"]
     assert figures["publications"] == SHORT.catalogue_pins

@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
 from tests.tools.bench.peers.direct_peer import DirectPeer
-from tests.tools.bench.peers.peer import Servers
+from tests.tools.bench.peers.peer import PeerServers
 from tests.tools.bench.peers.processes import RunningProcesses
 from tests.tools.bench.peers.run import measure
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Servers:
-    return Servers(
+def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> PeerServers:
+    return PeerServers(
         kafka,
         tmp_path_factory.mktemp("kafka"),
         database_url,
@@ -30,13 +30,15 @@ def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def peer(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcesses]:
+def peer(
+    servers: PeerServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningProcesses]:
     with DirectPeer().running(servers, tmp_path_factory.mktemp("peer")) as running:
         yield running
 
 
 @pytest.fixture
-def client(peer: RunningProcesses, servers: Servers) -> Iterator[httpx.Client]:
+def client(peer: RunningProcesses, servers: PeerServers) -> Iterator[httpx.Client]:
     headers = {"X-API-Key": servers.workspace.api_key}
     with httpx.Client(
         base_url=peer.base_url, headers=headers, timeout=40, trust_env=False
@@ -45,7 +47,7 @@ def client(peer: RunningProcesses, servers: Servers) -> Iterator[httpx.Client]:
 
 
 # First: it makes the peer's schema anew, which the other tests' peer would miss
-def test_it_is_measured_and_exact(servers: Servers) -> None:
+def test_it_is_measured_and_exact(servers: PeerServers) -> None:
     figures = measure(DirectPeer(), servers, seconds=0.5, warm_up_seconds=0.1)
     assert (figures["exact"], figures["faults"]) == (1, [])
     assert figures["rows"] > 0
@@ -55,7 +57,7 @@ def test_it_is_measured_and_exact(servers: Servers) -> None:
 
 
 def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
-    client: httpx.Client, peer: RunningProcesses, servers: Servers
+    client: httpx.Client, peer: RunningProcesses, servers: PeerServers
 ) -> None:
     rows = rows_for(servers.workspace, 20, prefix="mark")
     first, again = (
@@ -64,11 +66,11 @@ def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
     )
     told = [client.get(f"/v1/pins/imports/{job}").json() for job in (first, again)]
     assert [(job["created_rows"], job["existing_rows"]) for job in told] == [(20, 0), (0, 20)]
-    assert peer.settled_rows() == 40
-    assert peer.faults({"mark": 20}) == []
+    assert peer.count_settled_rows() == 40
+    assert peer.find_faults({"mark": 20}) == []
     with psycopg.connect(peer.store.url) as connection:
         connection.execute("delete from pins where idempotency_key = 'mark-7'")
-    assert peer.faults({"mark": 20}) == ["1 rows lost, of 1 imports (mark)"]
+    assert peer.find_faults({"mark": 20}) == ["1 rows lost, of 1 imports (mark)"]
 
 
 def test_it_has_a_key(client: httpx.Client) -> None:

@@ -31,8 +31,8 @@ from tests.support.deployment import Deployment, is_ready, program_for_replica, 
 from tests.support.infrastructure import Servers
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually, wait_until
-from tests.tools.bench.flood import OTHER_ROWS, Flood, unsettled_rows
-from tests.tools.bench.measure import usage
+from tests.tools.bench.flood import OTHER_ROWS, Flood, read_unsettled_rows
+from tests.tools.bench.measure import measure_usage
 from tests.tools.bench.sources import Sender as BenchSender
 
 ROWS = 500
@@ -108,7 +108,7 @@ def senders(pinflow: Deployment, count: int) -> Iterator[list[Sender]]:
 @contextmanager
 def publisher_paused(pinflow: Deployment) -> Iterator[None]:
     """Pauses the publisher when all is settled: a job may end before its batch is committed."""
-    wait_until(lambda: unsettled_rows(pinflow.service_url("ingest")) == 0)
+    wait_until(lambda: read_unsettled_rows(pinflow.service_url("ingest")) == 0)
     program = pinflow.programs["publisher"]
     program.pause()
     try:
@@ -182,7 +182,7 @@ def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kil
             assert newcomer.submit().status_code == HTTPStatus.ACCEPTED  # of the reserve
             # What the other replica did not accept it knows from Kafka: it has only the reserve to
             # give
-            wait_until(lambda: unsettled_rows(second) >= OF_ALL)
+            wait_until(lambda: read_unsettled_rows(second) >= OF_ALL)
             detail = flooding[0].submit_until_refused(second).json()["detail"]
             assert (detail["code"], detail["reason"]) == ("overloaded", "system")
             ingest = pinflow.programs["ingest"]
@@ -331,8 +331,8 @@ def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(
         flood.run(
             seconds,
             32,
-            lambda: usage(pids).rss_bytes,
-            lambda: unsettled_rows(pinflow.service_url("ingest")),
+            lambda: measure_usage(pids).rss_bytes,
+            lambda: read_unsettled_rows(pinflow.service_url("ingest")),
         ),
         debug=False,
     )
@@ -349,4 +349,4 @@ def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(
     bound = 5 + 3 * (PER_WORKSPACE + ROWS + OTHER_ROWS) / rate
     assert max(flood.other_settled) < bound, (flood.other_settled, rate)
     for name in pids:
-        assert flood.most(name) - flood.sizes[0][1][name] < MOST_GROWTH, name
+        assert flood.peak_bytes(name) - flood.sizes[0][1][name] < MOST_GROWTH, name

@@ -9,23 +9,23 @@ from functools import partial
 
 from deploy.local.layout import LocalError
 from tests.tools.bench import plots, table
-from tests.tools.bench.cores import halves
-from tests.tools.bench.flooding import flood
-from tests.tools.bench.installation import Shape
+from tests.tools.bench.cores import split_cores
+from tests.tools.bench.flood_command import run_flood
+from tests.tools.bench.installation import DeploymentShape
 from tests.tools.bench.limits import LIMITS
-from tests.tools.bench.machine import environment
+from tests.tools.bench.machine import describe_environment
 from tests.tools.bench.peers.catalogue import PEERS
 from tests.tools.bench.peers.software import require_installed
-from tests.tools.bench.report import RESULTS, new_file, report_of, write
-from tests.tools.bench.rounds import Measurable, Run
-from tests.tools.bench.scenarios import ALL, LONG, USUAL
+from tests.tools.bench.report import RESULTS, build_report, build_report_path, write
+from tests.tools.bench.rounds import BenchRun, ExtraMeasurement
+from tests.tools.bench.scenarios import ALL_SCENARIOS, DEFAULT_SCENARIOS, LONG_SCENARIOS
 from tests.tools.bench.scenarios.bench import Lengths
 
-USUAL_NAMES = (*USUAL, *LIMITS, *PEERS)
-NAMES = (*ALL, *LIMITS, *PEERS)
+DEFAULT_NAMES = (*DEFAULT_SCENARIOS, *LIMITS, *PEERS)
+NAMES = (*ALL_SCENARIOS, *LIMITS, *PEERS)
 
 
-def arguments_of(given: list[str]) -> argparse.Namespace:
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.tools.bench", description=__doc__)
     parser.add_argument(
         "--seconds", type=float, default=Lengths.seconds, help="length of each loaded scenario"
@@ -71,10 +71,10 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
         help="only the flood: one workspace at full speed, another's latency meanwhile",
     )
     parser.set_defaults(cores=None)
-    arguments = parser.parse_args(given)
+    arguments = parser.parse_args(argv)
     if arguments.pin:
         try:
-            arguments.cores = halves()
+            arguments.cores = split_cores()
         except ValueError as error:
             parser.error(f"--pin: {error}")
     if arguments.flood and (arguments.pin or arguments.replicas > 1):
@@ -84,16 +84,16 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def run_of(arguments: argparse.Namespace) -> Run:
+def build_run(arguments: argparse.Namespace) -> BenchRun:
     """What was asked for: by name, by a long scenario's own option, or else the usual."""
-    asked = {
+    requested = {
         "backlog": arguments.backlog,
         "growth": arguments.grow,
         "soak": arguments.soak,
         "catalogue": arguments.catalogue,
     }
-    long = [name for name in LONG if asked[name] is not None]
-    names = [*(arguments.only or (() if long else USUAL_NAMES)), *long]
+    long_names = [name for name in LONG_SCENARIOS if requested[name] is not None]
+    names = [*(arguments.only or (() if long_names else DEFAULT_NAMES)), *long_names]
     lengths = Lengths(
         seconds=arguments.seconds,
         backlog_rows=arguments.backlog or Lengths.backlog_rows,
@@ -101,17 +101,17 @@ def run_of(arguments: argparse.Namespace) -> Run:
         soak_minutes=arguments.soak or Lengths.soak_minutes,
         catalogue_pins=arguments.catalogue or Lengths.catalogue_pins,
     )
-    run = Run(
+    run = BenchRun(
         lengths,
-        [name for name in ALL if name in names],
+        [name for name in ALL_SCENARIOS if name in names],
         [name for name in LIMITS if name in names],
-        shape=Shape(arguments.replicas, arguments.cores),
+        shape=DeploymentShape(arguments.replicas, arguments.cores),
     )
-    run.others = peers_of(names, lengths, run)
+    run.extra_measurements = choose_peers(names, lengths, run)
     return run
 
 
-def peers_of(names: Collection[str], lengths: Lengths, run: Run) -> list[Measurable]:
+def choose_peers(names: Collection[str], lengths: Lengths, run: BenchRun) -> list[ExtraMeasurement]:
     """None of them, when their software isn't there; which is said."""
     chosen = [name for name in PEERS if name in names]
     try:
@@ -121,24 +121,24 @@ def peers_of(names: Collection[str], lengths: Lengths, run: Run) -> list[Measura
             run.console.print(f"without {', '.join(chosen)}: {error}")
         return []
     return [
-        Measurable(name, partial(PEERS[name], lengths.short, lengths.warm_up_seconds))
+        ExtraMeasurement(name, partial(PEERS[name], lengths.short_seconds, lengths.warm_up_seconds))
         for name in chosen
     ]
 
 
-def main(given: list[str]) -> None:
-    arguments = arguments_of(given)
+def main(argv: list[str]) -> None:
+    arguments = parse_arguments(argv)
     if arguments.flood:
-        flood(arguments.seconds)
+        run_flood(arguments.seconds)
         return
-    run, about, file = run_of(arguments), environment(), new_file()
-    run.noted = lambda: write(report_of(run, about), file)
-    run.go(arguments.rounds)
-    report = report_of(run, about)
+    run, environment, file = build_run(arguments), describe_environment(), build_report_path()
+    run.on_progress = lambda: write(build_report(run, environment), file)
+    run.run_rounds(arguments.rounds)
+    report = build_report(run, environment)
     write(report, file)
-    table.show(report, run.console)
-    drawn = plots.draw(report, RESULTS, file.stem)
-    run.console.print("written:", file, *drawn, sep="\n", soft_wrap=True)
+    table.print_tables(report, run.console)
+    plot_files = plots.draw(report, RESULTS, file.stem)
+    run.console.print("written:", file, *plot_files, sep="\n", soft_wrap=True)
     if run.faults:
         raise SystemExit("\n".join(["not measured:", *run.faults]))
 

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-NAME = "pinflow_batch_records"
-Batches = dict[str, tuple[float, float]]
+METRIC = "pinflow_batch_records"
+BatchTotals = dict[str, tuple[float, float]]
 """Records and batches since the start, by consumer."""
 
 
-def batches(urls: Iterable[str]) -> Batches:
+def read_batch_totals(urls: Iterable[str]) -> BatchTotals:
     """Of the services that answer, replicas together: some are stopped at times."""
-    found: Batches = {}
+    totals: BatchTotals = {}
     for url in urls:
         try:
             text = httpx.get(f"{url}/metrics", timeout=10, trust_env=False).text
@@ -21,24 +21,24 @@ def batches(urls: Iterable[str]) -> Batches:
         samples = {
             (sample.name, sample.labels["consumer"]): sample.value
             for family in text_string_to_metric_families(text)
-            if family.name == NAME
+            if family.name == METRIC
             for sample in family.samples
         }
         counts = {
             consumer: value
             for (name, consumer), value in samples.items()
-            if name == f"{NAME}_count"
+            if name == f"{METRIC}_count"
         }
         for consumer, count in counts.items():
-            records_before, batches_before = found.get(consumer, (0.0, 0.0))
-            found[consumer] = (
-                records_before + samples[f"{NAME}_sum", consumer],
+            records_before, batches_before = totals.get(consumer, (0.0, 0.0))
+            totals[consumer] = (
+                records_before + samples[f"{METRIC}_sum", consumer],
                 batches_before + count,
             )
-    return found
+    return totals
 
 
-def records_in_a_batch(before: Batches, after: Batches) -> dict[str, float]:
+def compute_mean_batch_sizes(before: BatchTotals, after: BatchTotals) -> dict[str, float]:
     """On average, between the two."""
     means: dict[str, float] = {}
     for consumer, (records, count) in after.items():

@@ -15,10 +15,10 @@ from deploy.administration import NewWorkspace
 from shared.contract.events import MAX_ROWS
 from tests.acceptance.rows import rows_for
 
-TAG = b"0123456789abcdef"
+MARK_PLACEHOLDER = b"0123456789abcdef"
 """Stands in prepared bytes where a mark of their own goes."""
 BOUNDARY = b"pinflow-bench-file"
-ONE_IN = 10
+MIXED_ROW_INTERVAL = 10
 """Of the mixed rows one in so many fails, and another repeats a key that stands already."""
 
 
@@ -29,32 +29,32 @@ class Outcomes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Body:
+class PreparedImport:
     """A prepared import, and what must become of its rows."""
 
-    prepared: bytes
+    template: bytes
     outcomes: Outcomes
     path: str = "/v1/pins/imports/json"
     content_type: str = "application/json"
 
-    def fresh(self) -> bytes:
+    def build_copy(self) -> bytes:
         """Rows that nobody has sent before, but for those that are meant to exist."""
-        return marked(self.prepared, new_mark())
+        return insert_mark(self.template, new_mark())
 
 
 def new_mark() -> str:
-    return uuid4().hex[: len(TAG)]
+    return uuid4().hex[: len(MARK_PLACEHOLDER)]
 
 
-def marked(prepared: bytes, mark: str) -> bytes:
-    return prepared.replace(TAG, mark.encode())
+def insert_mark(template: bytes, mark: str) -> bytes:
+    return template.replace(MARK_PLACEHOLDER, mark.encode())
 
 
-def rows_like_a_shops(workspace: NewWorkspace) -> list[dict[str, Any]]:
+def build_realistic_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
     """Each with a product and a picture of its own, new with each import: what could be cached or
     compressed away must not be.
     """
-    tag = TAG.decode()
+    tag = MARK_PLACEHOLDER.decode()
     return [
         {
             **row,
@@ -65,11 +65,15 @@ def rows_like_a_shops(workspace: NewWorkspace) -> list[dict[str, Any]]:
     ]
 
 
-def json_body(rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None) -> Body:
-    return Body(orjson.dumps(rows), outcomes or Outcomes(created=len(rows)))
+def build_json_import(
+    rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None
+) -> PreparedImport:
+    return PreparedImport(orjson.dumps(rows), outcomes or Outcomes(created=len(rows)))
 
 
-def csv_body(rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None) -> Body:
+def build_csv_import(
+    rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None
+) -> PreparedImport:
     """As a browser uploads the file: the only field of a form."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
@@ -81,34 +85,38 @@ def csv_body(rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None) -
     )
     form = head + text.getvalue().encode() + b"\r\n--%b--\r\n" % BOUNDARY
     form_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"
-    return Body(form, outcomes or Outcomes(created=len(rows)), "/v1/pins/imports/csv", form_type)
+    return PreparedImport(
+        form, outcomes or Outcomes(created=len(rows)), "/v1/pins/imports/csv", form_type
+    )
 
 
-def mixed_rows(workspace: NewWorkspace) -> tuple[list[dict[str, Any]], Outcomes]:
+def build_mixed_rows(workspace: NewWorkspace) -> tuple[list[dict[str, Any]], Outcomes]:
     """A tenth fails, half of it at ingest (no title) and half at the publisher (no such board); a
     tenth is there (`standing_rows`).
     """
-    rows = rows_like_a_shops(workspace)
+    rows = build_realistic_rows(workspace)
     for position, row in enumerate(rows):
-        if position % (2 * ONE_IN) == 0:
+        if position % (2 * MIXED_ROW_INTERVAL) == 0:
             row["title"] = ""
-        elif position % ONE_IN == 0:
+        elif position % MIXED_ROW_INTERVAL == 0:
             row["board_id"] = "no-such-board"
-        elif position % ONE_IN == 1:
-            row.update(_standing(position))
-    share = len(rows) // ONE_IN
+        elif position % MIXED_ROW_INTERVAL == 1:
+            row.update(_build_existing_fields(position))
+    share = len(rows) // MIXED_ROW_INTERVAL
     return rows, Outcomes(created=len(rows) - 2 * share, existing=share, failed=share)
 
 
-def standing_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
+def build_existing_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
     """To be imported before: those rows of the mixed ones that are to exist by then."""
-    rows = rows_like_a_shops(workspace)
+    rows = build_realistic_rows(workspace)
     return [
-        row | _standing(position) for position, row in enumerate(rows) if position % ONE_IN == 1
+        row | _build_existing_fields(position)
+        for position, row in enumerate(rows)
+        if position % MIXED_ROW_INTERVAL == 1
     ]
 
 
-def _standing(position: int) -> dict[str, str]:
+def _build_existing_fields(position: int) -> dict[str, str]:
     return {
         "idempotency_key": f"stands-{position}",
         "link_url": f"https://shop.example/lamps/stands-{position}",

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 
-class Halves(NamedTuple):
+class CoreHalves(NamedTuple):
     services: frozenset[int]
     """With the gateway."""
     servers: frozenset[int]
     """Kafka and Postgres, with the generator, whose part is reported apart."""
 
 
-def halves() -> Halves:
+def split_cores() -> CoreHalves:
     """Of those that this process may use.
 
     Raises ValueError where there are no two, or the system does not let one choose.
@@ -25,11 +25,11 @@ def halves() -> Halves:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise ValueError("one core can't be halved")
-    return Halves(frozenset(cores[: len(cores) // 2]), frozenset(cores[len(cores) // 2 :]))
+    return CoreHalves(frozenset(cores[: len(cores) // 2]), frozenset(cores[len(cores) // 2 :]))
 
 
 @contextmanager
-def on(cores: frozenset[int] | None) -> Iterator[None]:
+def pin_to_cores(cores: frozenset[int] | None) -> Iterator[None]:
     """This thread, and what it starts meanwhile with all of its threads and children, stays on
     these; None: wherever it was.
     """

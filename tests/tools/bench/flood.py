@@ -15,7 +15,7 @@ import httpx
 from shared.contract.events import MAX_ROWS
 from tests.acceptance.rows import rows_for
 from tests.support.waiting import eventually
-from tests.tools.bench.measure import Sizes, percentiles
+from tests.tools.bench.measure import Sizes, compute_percentiles
 from tests.tools.bench.sources import Sender
 
 OTHER_ROWS = 20
@@ -30,8 +30,8 @@ class Flood:
     Seconds; `sizes` are resident bytes of each process, by seconds since the start.
     """
 
-    flooding: Sender
-    other: Sender
+    flooding_sender: Sender
+    other_sender: Sender
     answers: Counter[int] = field(default_factory=Counter)
     """The flood's, by status."""
     slowest_refusal: float = 0.0
@@ -53,51 +53,59 @@ class Flood:
     ) -> None:
         """Flood for so long; returns when all that was accepted has settled."""
         limits = httpx.Limits(max_connections=clients)
-        async with self.flooding.client(limits) as flood, self.other.client() as other:
+        async with (
+            self.flooding_sender.client(limits) as flooding_client,
+            self.other_sender.client() as other_client,
+        ):
             started = time.perf_counter()
             sampling = asyncio.create_task(self._sample(started, sizes, unsettled))
             await asyncio.gather(
-                self._single_imports(other, started + seconds),
-                *(self._submit_at_full_speed(flood, started + seconds) for _ in range(clients)),
+                self._submit_one_by_one(other_client, started + seconds),
+                *(
+                    self._submit_at_full_speed(flooding_client, started + seconds)
+                    for _ in range(clients)
+                ),
             )
             ended = time.perf_counter()
-            await self._all_settled(flood)
+            await self._wait_until_settled(flooding_client)
             self.drained_seconds = time.perf_counter() - ended
             sampling.cancel()
 
     async def _submit_at_full_speed(self, client: httpx.AsyncClient, end: float) -> None:
         while (began := time.perf_counter()) < end:
-            answer = await client.post("/v1/pins/imports/json", content=self.flooding.fresh_body())
-            self.answers[answer.status_code] += 1
-            if answer.status_code == HTTPStatus.ACCEPTED:
-                self.accepted_jobs.append(answer.json()["id"])
+            response = await client.post(
+                "/v1/pins/imports/json", content=self.flooding_sender.build_body()
+            )
+            self.answers[response.status_code] += 1
+            if response.status_code == HTTPStatus.ACCEPTED:
+                self.accepted_jobs.append(response.json()["id"])
             else:
                 self.slowest_refusal = max(self.slowest_refusal, time.perf_counter() - began)
 
-    async def _single_imports(self, client: httpx.AsyncClient, end: float) -> None:
+    async def _submit_one_by_one(self, client: httpx.AsyncClient, end: float) -> None:
         number = 0
         while (began := time.perf_counter()) < end:
             number += 1
-            rows = rows_for(self.other.workspace, OTHER_ROWS, prefix=f"single-{number}")
+            rows = rows_for(self.other_sender.workspace, OTHER_ROWS, prefix=f"single-{number}")
             while (
-                answer := await client.post("/v1/pins/imports/json", json=rows)
+                response := await client.post("/v1/pins/imports/json", json=rows)
             ).status_code != HTTPStatus.ACCEPTED:
                 self.other_refused += 1
                 await asyncio.sleep(0.1)
             self.other_accepted.append(time.perf_counter() - began)
-            job = answer.json()
+            job = response.json()
             while job["completed_at"] is None:
-                waiting = await client.get(
+                response = await client.get(
                     f"/v1/pins/imports/{job['id']}", headers={"Prefer": "wait=30"}
                 )
-                job = waiting.json() if waiting.is_success else job
+                job = response.json() if response.is_success else job
             self.other_settled.append(time.perf_counter() - began)
             await asyncio.sleep(0.05)
 
-    async def _all_settled(self, client: httpx.AsyncClient) -> None:
+    async def _wait_until_settled(self, client: httpx.AsyncClient) -> None:
         async def settled() -> bool:
-            answer = await client.get("/v1/pins/imports?limit=1&status=completed")
-            return int(answer.headers["x-total-count"]) >= len(self.accepted_jobs)
+            response = await client.get("/v1/pins/imports?limit=1&status=completed")
+            return int(response.headers["x-total-count"]) >= len(self.accepted_jobs)
 
         await eventually(settled, seconds=DRAIN_SECONDS, every=0.1)
 
@@ -109,7 +117,7 @@ class Flood:
             self.unsettled.append(await asyncio.to_thread(unsettled))
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    def most(self, name: str) -> int:
+    def peak_bytes(self, name: str) -> int:
         """Resident bytes of a process at its largest."""
         return max(sizes[name] for _, sizes in self.sizes)
 
@@ -118,7 +126,7 @@ class Flood:
         return self.answers[HTTPStatus.ACCEPTED] * MAX_ROWS
 
 
-def summary(flood: Flood) -> dict[str, Any]:
+def summarize_flood(flood: Flood) -> dict[str, Any]:
     """For people: milliseconds and MB."""
     names = flood.sizes[0][1].keys()
     return {
@@ -132,15 +140,16 @@ def summary(flood: Flood) -> dict[str, Any]:
         "most unsettled rows": round(max(flood.unsettled)),
         "drained s": round(flood.drained_seconds, 1),
         "the other's imports": {"refused": flood.other_refused, "done": len(flood.other_settled)},
-        "the other's 202 ms": percentiles(flood.other_accepted),
-        "the other's settled ms": percentiles(flood.other_settled),
+        "the other's 202 ms": compute_percentiles(flood.other_accepted),
+        "the other's settled ms": compute_percentiles(flood.other_settled),
         "rss MB before, most": {
-            name: f"{flood.sizes[0][1][name] >> 20} → {flood.most(name) >> 20}" for name in names
+            name: f"{flood.sizes[0][1][name] >> 20} → {flood.peak_bytes(name) >> 20}"
+            for name in names
         },
     }
 
 
-def unsettled_rows(ingest_url: str) -> float:
+def read_unsettled_rows(ingest_url: str) -> float:
     """As ingest's metrics tell; 0 while they don't."""
     lines = httpx.get(f"{ingest_url}/metrics", timeout=10, trust_env=False).text.splitlines()
     return next(

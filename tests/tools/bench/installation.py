@@ -22,46 +22,48 @@ from tests.support.infrastructure import (
     postgres_server,
 )
 from tests.support.waiting import wait_until
-from tests.tools.bench.batches import Batches, batches
-from tests.tools.bench.cores import Halves, on
+from tests.tools.bench.batches import BatchTotals, read_batch_totals
+from tests.tools.bench.cores import CoreHalves, pin_to_cores
+from tests.tools.bench.disk_usage import DiskUsage, measure_disk_usage
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.machine import server_settings, service_settings
-from tests.tools.bench.measure import Usage, usage
-from tests.tools.bench.space import Space, space
+from tests.tools.bench.machine import read_server_settings, read_service_settings
+from tests.tools.bench.measure import Usage, measure_usage
 
 
 @dataclass(frozen=True)
-class Style:
+class ServerOptions:
     """How servers are started."""
 
     kafka_options: tuple[str, ...]
     postgres_settings: dict[str, str]
 
 
-LIKE_PRODUCTION = Style(("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffers": "512MB"})
+PRODUCTION_OPTIONS = ServerOptions(
+    ("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffers": "512MB"}
+)
 """The heap that Kafka's own start script gives it; the compiler may do its best.
 
 Postgres as in the local stack: with fsync.
 """
-LIKE_TESTS = Style(FAST_JVM_OPTIONS, FAST_POSTGRES_SETTINGS)
+TEST_OPTIONS = ServerOptions(FAST_JVM_OPTIONS, FAST_POSTGRES_SETTINGS)
 
 
 @dataclass(frozen=True)
-class Shape:
+class DeploymentShape:
     """How many of each service there are, and on which cores they run; None: on any."""
 
     replicas: int = 1
-    cores: Halves | None = None
+    cores: CoreHalves | None = None
 
     @property
-    def services_cores(self) -> frozenset[int] | None:
+    def service_cores(self) -> frozenset[int] | None:
         return self.cores.services if self.cores else None
 
     @property
-    def servers_cores(self) -> frozenset[int] | None:
+    def server_cores(self) -> frozenset[int] | None:
         return self.cores.servers if self.cores else None
 
-    def figures(self) -> Figures:
+    def to_figures(self) -> Figures:
         on_cores = (
             {name: sorted(cores) for name, cores in self.cores._asdict().items()}
             if self.cores
@@ -70,7 +72,7 @@ class Shape:
         return {"replicas": self.replicas, "cores": on_cores}
 
 
-ALONE = Shape()
+DEFAULT_SHAPE = DeploymentShape()
 SERVICE_SETTINGS = {
     "log_level": "WARNING",
     "list_scan_limit": "1000000",
@@ -96,12 +98,12 @@ class BenchServers:
 
 
 @contextmanager
-def bench_servers(style: Style = LIKE_PRODUCTION) -> Iterator[BenchServers]:
+def bench_servers(server_options: ServerOptions = PRODUCTION_OPTIONS) -> Iterator[BenchServers]:
     with tempfile.TemporaryDirectory(prefix="pinflow-bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         with (
-            kafka_server(directory, style.kafka_options) as (kafka, broker),
-            postgres_server(directory, style.postgres_settings) as (postgres, database),
+            kafka_server(directory, server_options.kafka_options) as (kafka, broker),
+            postgres_server(directory, server_options.postgres_settings) as (postgres, database),
         ):
             pids = {"kafka": broker.process.pid, "postgres": database.process.pid}
             yield BenchServers(directory, kafka.nodes[0], postgres.url, pids)
@@ -114,7 +116,7 @@ class Installation:
         deployment: Deployment,
         database_url: str,
         topic_prefix: str,
-        shape: Shape,
+        shape: DeploymentShape,
     ) -> None:
         self.servers = servers
         self.shape = shape
@@ -137,42 +139,48 @@ class Installation:
         return [new_workspace(self.database_url, f"Bench {number}") for number in range(count)]
 
     def usage(self) -> Usage:
-        return usage(self.pids)
+        return measure_usage(self.pids)
 
-    def space(self) -> Space:
-        return space(self.database_url, self.servers.kafka.directory / "data", self.topic_prefix)
+    def disk_usage(self) -> DiskUsage:
+        return measure_disk_usage(
+            self.database_url, self.servers.kafka.directory / "data", self.topic_prefix
+        )
 
-    def batches(self) -> Batches:
-        return batches(
+    def batches(self) -> BatchTotals:
+        return read_batch_totals(
             self.deployment.service_url(name)
             for service in SERVICES
             for name in self.deployment.replica_names(service)
         )
 
     def settings(self) -> Figures:
-        servers = server_settings(self.servers.kafka, self.database_url)
-        return {**servers, "services": service_settings(SERVICE_SETTINGS), **self.shape.figures()}
+        servers = read_server_settings(self.servers.kafka, self.database_url)
+        return {
+            **servers,
+            "services": read_service_settings(SERVICE_SETTINGS),
+            **self.shape.to_figures(),
+        }
 
     @contextmanager
-    def setting(self, service: str, **variables: str) -> Iterator[None]:
+    def changed_settings(self, service: str, **variables: str) -> Iterator[None]:
         """The service started again with other settings, and afterwards with its own."""
         replicas = [
             self.deployment.programs[name] for name in self.deployment.replica_names(service)
         ]
-        own = [running.program for running in replicas]
-        given = {f"PINFLOW_{name.upper()}": value for name, value in variables.items()}
+        original_programs = [replica.program for replica in replicas]
+        overrides = {f"PINFLOW_{name.upper()}": value for name, value in variables.items()}
         self.stop(service)
-        for running in replicas:
-            running.program = replace(
-                running.program, environment={**running.program.environment, **given}
+        for replica in replicas:
+            replica.program = replace(
+                replica.program, environment={**replica.program.environment, **overrides}
             )
         self.start(service)
         try:
             yield
         finally:
             self.stop(service)
-            for running, program in zip(replicas, own, strict=True):
-                running.program = program
+            for replica, program in zip(replicas, original_programs, strict=True):
+                replica.program = program
             self.start(service)
 
     def stop(self, service: str) -> None:
@@ -182,7 +190,7 @@ class Installation:
     def start(self, service: str) -> None:
         """Returns when it is ready, whatever the others are."""
         names = self.deployment.replica_names(service)
-        with on(self.shape.services_cores):
+        with pin_to_cores(self.shape.service_cores):
             for name in names:
                 self.deployment.programs[name].start()
         wait_until(
@@ -192,15 +200,21 @@ class Installation:
 
 
 @contextmanager
-def installation(servers: BenchServers, shape: Shape = ALONE) -> Iterator[Installation]:
+def installation(
+    servers: BenchServers, shape: DeploymentShape = DEFAULT_SHAPE
+) -> Iterator[Installation]:
     """The gateway and the services, ready, with topics and a database of their own."""
     with ExitStack() as stack:
         prefix = stack.enter_context(fresh_topics(servers.bootstrap_servers))
         url = stack.enter_context(fresh_database(servers.owner_url))
         directory = Path(tempfile.mkdtemp(dir=servers.directory))
-        reached = {"kafka": servers.bootstrap_servers, "database_url": url, "topic_prefix": prefix}
-        with on(shape.services_cores):
+        connection_settings = {
+            "kafka": servers.bootstrap_servers,
+            "database_url": url,
+            "topic_prefix": prefix,
+        }
+        with pin_to_cores(shape.service_cores):
             deployment = stack.enter_context(
-                deployed(directory, shape.replicas, **reached, **SERVICE_SETTINGS)
+                deployed(directory, shape.replicas, **connection_settings, **SERVICE_SETTINGS)
             )
         yield Installation(servers, deployment, url, prefix, shape)

@@ -17,18 +17,18 @@ import httpx
 
 from tests.support.waiting import eventually
 from tests.tools.bench.bodies import Outcomes
-from tests.tools.bench.saturation import submit_while
+from tests.tools.bench.closed_loop import submit_while
 from tests.tools.bench.sources import Source, open_client
 
-GAP_SECONDS = (0.2, 2.0)
+IDLE_GAP_SECONDS = (0.2, 2.0)
 """Between two idle imports: never in step with anything that sleeps and polls."""
 POLL_SECONDS = 0.004
-WATCH_SECONDS = 0.1
+COUNT_INTERVAL_SECONDS = 0.1
 """How often the settled imports are counted: seldom, as it must not be what is measured."""
-WATCHED_AT_ONCE = 2
+WORKSPACES_PER_COUNT = 2
 """Workspaces whose imports are counted each time, in turn."""
 SETTLE_SECONDS = 300
-PAGE = 200
+PAGE_SIZE = 200
 
 
 class Load:
@@ -40,11 +40,11 @@ class Load:
     def __init__(self, base_url: str, sources: Sequence[Source]) -> None:
         self._base_url = base_url
         self._sources = sources
-        self._turns = cycle(range(len(sources)))
-        self._due: list[dict[str, float]] = [
+        self._source_numbers = cycle(range(len(sources)))
+        self._due_times: list[dict[str, float]] = [
             {} for _ in sources
         ]  # by what the import is known by, on the clock of the wall
-        self._wall = time.time() - time.perf_counter()
+        self._clock_offset = time.time() - time.perf_counter()
         self._settled = [0] * len(sources)
         self._some_settled = asyncio.Event()
         self.accepted = array(
@@ -56,13 +56,13 @@ class Load:
 
     @property
     def imports(self) -> int:
-        return sum(len(due) for due in self._due)
+        return sum(len(due) for due in self._due_times)
 
     @property
     def rows(self) -> int:
         return sum(
             len(due) * sum(source.outcomes)
-            for due, source in zip(self._due, self._sources, strict=True)
+            for due, source in zip(self._due_times, self._sources, strict=True)
         )
 
     @property
@@ -71,7 +71,11 @@ class Load:
         return sum(self._settled)
 
     async def saturate(
-        self, seconds: float, concurrency: int, most_unsettled: int, most: float = math.inf
+        self,
+        seconds: float,
+        concurrency: int,
+        max_unsettled_imports: int,
+        max_imports: float = math.inf,
     ) -> float:
         """As fast as `concurrency` clients get their 202s while not more than `most_unsettled`
         imports wait; then until all has settled.
@@ -83,16 +87,16 @@ class Load:
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
-            watching = asyncio.create_task(self._watch(http))
+            counting = asyncio.create_task(self._count_periodically(http))
             await asyncio.gather(
                 *(
-                    self._submit_until(http, started + seconds, most_unsettled, most)
+                    self._submit_until(http, started + seconds, max_unsettled_imports, max_imports)
                     for _ in range(concurrency)
                 )
             )
-            return await self._finish(http, started, watching)
+            return await self._finish(http, started, counting)
 
-    async def pace(self, seconds: float, imports_per_second: float) -> float:
+    async def send_at_rate(self, seconds: float, imports_per_second: float) -> float:
         """Open loop: each import at its due time, whatever became of the one before.
 
         Returns the seconds until all has settled.
@@ -106,14 +110,14 @@ class Load:
                     group.create_task(self._submit(http, due))
             return await self._finish(http, started)
 
-    async def burst(self, count: int) -> float:
+    async def send_burst(self, count: int) -> float:
         """All at the same moment."""
         async with open_client(self._base_url, httpx.Limits(max_connections=count)) as http:
             started = time.perf_counter()
             await asyncio.gather(*(self._submit(http, started) for _ in range(count)))
             return await self._finish(http, started)
 
-    async def one_by_one(self, count: int) -> float:
+    async def send_one_by_one(self, count: int) -> float:
         """Idle latency: one import at a time, with irregular gaps; from submission to its end as a
         client that polls sees it.
         """
@@ -121,19 +125,19 @@ class Load:
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
             for _ in range(count):
-                await asyncio.sleep(rng.uniform(*GAP_SECONDS))
+                await asyncio.sleep(rng.uniform(*IDLE_GAP_SECONDS))
                 await self._submit_and_follow(http)
-            self.outcomes, _ = await self._look_back(http)
+            self.outcomes, _ = await self._read_results(http)
             return time.perf_counter() - started
 
     async def fill(self, imports: int, concurrency: int) -> float:
         """So many, as fast as they are accepted, whether they settle or not."""
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
-            left = iter(range(imports))
+            remaining = iter(range(imports))
 
             async def submit_some() -> None:
-                for _ in left:
+                for _ in remaining:
                     await self._submit(http, time.perf_counter())
 
             await asyncio.gather(*(submit_some() for _ in range(concurrency)))
@@ -148,38 +152,38 @@ class Load:
             started = time.perf_counter()
 
             async def settled() -> bool:
-                counted = await self._count_all(http)
-                progress.append((time.perf_counter() - started, counted))
-                return counted >= self.imports
+                settled_count = await self._count_all(http)
+                progress.append((time.perf_counter() - started, settled_count))
+                return settled_count >= self.imports
 
-            await eventually(settled, seconds=SETTLE_SECONDS, every=WATCH_SECONDS)
+            await eventually(settled, seconds=SETTLE_SECONDS, every=COUNT_INTERVAL_SECONDS)
             return await self._finish(http, started)
 
     async def _finish(
-        self, http: httpx.AsyncClient, started: float, watching: "asyncio.Task[None] | None" = None
+        self, http: httpx.AsyncClient, started: float, counting: "asyncio.Task[None] | None" = None
     ) -> float:
         async def settled() -> bool:
             return await self._count_all(http) >= self.imports
 
-        await eventually(settled, seconds=SETTLE_SECONDS, every=WATCH_SECONDS)
+        await eventually(settled, seconds=SETTLE_SECONDS, every=COUNT_INTERVAL_SECONDS)
         took = time.perf_counter() - started
-        if watching is not None:
-            watching.cancel()
-        self.outcomes, latencies = await self._look_back(http)
+        if counting is not None:
+            counting.cancel()
+        self.outcomes, latencies = await self._read_results(http)
         self.settled.extend(latencies)
         return took
 
     async def _submit_and_follow(self, http: httpx.AsyncClient) -> None:
         started, source = time.perf_counter(), self._sources[0]
-        name = await self._submit(http, started)
-        assert name is not None, "an import alone was refused"
+        import_id = await self._submit(http, started)
+        assert import_id is not None, "an import alone was refused"
         while True:
             newest = (
-                await self._jobs(http, source, limit=1)
+                await self._list_imports(http, source, limit=1)
             ).json()  # a list has no results: the cheapest look there is
             if (
                 newest
-                and newest[0][source.named_by] == name
+                and newest[0][source.id_field] == import_id
                 and newest[0]["completed_at"] is not None
             ):
                 self.settled.append(time.perf_counter() - started)
@@ -187,48 +191,50 @@ class Load:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _submit_until(
-        self, http: httpx.AsyncClient, end: float, most_unsettled: int, most: float
+        self, http: httpx.AsyncClient, end: float, max_unsettled_imports: int, max_imports: float
     ) -> None:
         await submit_while(
-            lambda: time.perf_counter() < end and self.imports < most,
-            lambda: self.imports - self.settled_imports < most_unsettled,
+            lambda: time.perf_counter() < end and self.imports < max_imports,
+            lambda: self.imports - self.settled_imports < max_unsettled_imports,
             lambda: self._submit(http, time.perf_counter()),
             self._some_settled,
         )
 
     async def _submit(self, http: httpx.AsyncClient, due: float) -> str | None:
-        turn = next(self._turns)
-        name = await self._sources[turn].submit(http)
-        if name is None:
+        source_number = next(self._source_numbers)
+        import_id = await self._sources[source_number].submit(http)
+        if import_id is None:
             self.refused += 1
             return None
         self.accepted.append(time.perf_counter() - due)
-        self._due[turn][name] = self._wall + due
-        return name
+        self._due_times[source_number][import_id] = self._clock_offset + due
+        return import_id
 
-    async def _watch(self, http: httpx.AsyncClient) -> None:
-        turns = cycle(range(len(self._sources)))
+    async def _count_periodically(self, http: httpx.AsyncClient) -> None:
+        source_numbers = cycle(range(len(self._sources)))
         while True:
-            for _ in range(min(WATCHED_AT_ONCE, len(self._sources))):
-                await self._count(http, next(turns))
+            for _ in range(min(WORKSPACES_PER_COUNT, len(self._sources))):
+                await self._count(http, next(source_numbers))
             self._some_settled.set()
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(COUNT_INTERVAL_SECONDS)
 
     async def _count_all(self, http: httpx.AsyncClient) -> int:
         """Only where some were unsettled when last counted."""
-        for turn, due in enumerate(self._due):
-            if self._settled[turn] < len(due):
-                await self._count(http, turn)
+        for source_number, due in enumerate(self._due_times):
+            if self._settled[source_number] < len(due):
+                await self._count(http, source_number)
         return self.settled_imports
 
-    async def _count(self, http: httpx.AsyncClient, turn: int) -> None:
-        source = self._sources[turn]
-        ended = "completed_with_errors" if source.outcomes.failed else "completed"
-        self._settled[turn] = int(
-            (await self._jobs(http, source, limit=1, status=ended)).headers["x-total-count"]
+    async def _count(self, http: httpx.AsyncClient, source_number: int) -> None:
+        source = self._sources[source_number]
+        final_status = "completed_with_errors" if source.outcomes.failed else "completed"
+        self._settled[source_number] = int(
+            (await self._list_imports(http, source, limit=1, status=final_status)).headers[
+                "x-total-count"
+            ]
         )
 
-    async def _look_back(self, http: httpx.AsyncClient) -> tuple[Outcomes, list[float]]:
+    async def _read_results(self, http: httpx.AsyncClient) -> tuple[Outcomes, list[float]]:
         """What became of all rows, and how long each import took to its end: from its due time, by
         the clocks of one machine.
 
@@ -237,21 +243,25 @@ class Load:
         """
         outcomes: Counter[str] = Counter()
         seconds: list[float] = []
-        for source, due in zip(self._sources, self._due, strict=True):
+        for source, due in zip(self._sources, self._due_times, strict=True):
             offset = 0
-            while page := (await self._jobs(http, source, limit=PAGE, offset=offset)).json():
+            while page := (
+                await self._list_imports(http, source, limit=PAGE_SIZE, offset=offset)
+            ).json():
                 offset += len(page)
                 for job in page:
-                    if (at := due.get(job[source.named_by])) is not None:
-                        seconds.append(_time(job["completed_at"]) - at)
+                    if (due_time := due.get(job[source.id_field])) is not None:
+                        seconds.append(_parse_timestamp(job["completed_at"]) - due_time)
                         outcomes.update({name: job[f"{name}_rows"] for name in Outcomes._fields})
         return Outcomes(*(outcomes[name] for name in Outcomes._fields)), seconds
 
-    async def _jobs(self, http: httpx.AsyncClient, source: Source, **query: Any) -> httpx.Response:
-        answer = await http.get(
+    async def _list_imports(
+        self, http: httpx.AsyncClient, source: Source, **query: Any
+    ) -> httpx.Response:
+        response = await http.get(
             "/v1/pins/imports", params=query, headers={"X-API-Key": source.workspace.api_key}
         )
-        return answer.raise_for_status()
+        return response.raise_for_status()
 
     def require_exact(self) -> None:
         """Every row of every accepted import has become what it must: a figure that is not exact is
@@ -259,11 +269,11 @@ class Load:
         """
         expected = [
             Outcomes(*(len(due) * count for count in source.outcomes))
-            for due, source in zip(self._due, self._sources, strict=True)
+            for due, source in zip(self._due_times, self._sources, strict=True)
         ]
-        wanted = Outcomes(*(sum(counts) for counts in zip(*expected, strict=True)))
-        assert self.outcomes == wanted, f"rows became {self.outcomes}, not {wanted}"
+        expected_total = Outcomes(*(sum(counts) for counts in zip(*expected, strict=True)))
+        assert self.outcomes == expected_total, f"rows became {self.outcomes}, not {expected_total}"
 
 
-def _time(text: str) -> float:
+def _parse_timestamp(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()

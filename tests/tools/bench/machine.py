@@ -42,31 +42,31 @@ PACKAGES = (
 )
 
 
-def environment() -> Figures:
+def describe_environment() -> Figures:
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": {
-            "commit": _git("rev-parse", "HEAD"),
-            "changed_files": len(_git("status", "--porcelain").splitlines()),
+            "commit": _run_git("rev-parse", "HEAD"),
+            "changed_files": len(_run_git("status", "--porcelain").splitlines()),
         },
         "machine": {
             "cores": os.cpu_count(),
-            "cpu": _cpu_model(),
+            "cpu": _read_cpu_model(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30),
             "system": platform.platform(),
             "load_before": os.getloadavg()[0],
         },
         "versions": {
             "python": platform.python_version(),
-            "java": _java_version(),
-            "kafka": _kafka_version(),
-            "caddy": _said(find_caddy(), "version").split()[0],
+            "java": _read_java_version(),
+            "kafka": _read_kafka_version(),
+            "caddy": _run_command(find_caddy(), "version").split()[0],
             "packages": {name: version(name) for name in PACKAGES},
         },
     }
 
 
-def server_settings(kafka: KafkaNode, database_url: str) -> Figures:
+def read_server_settings(kafka: KafkaNode, database_url: str) -> Figures:
     """As the servers have them: what differs from their defaults."""
     with psycopg.connect(database_url) as connection:
         (postgres,) = connection.execute("show server_version").fetchone() or ("?",)
@@ -94,23 +94,23 @@ def server_settings(kafka: KafkaNode, database_url: str) -> Figures:
     }
 
 
-def service_settings(variables: dict[str, str]) -> Figures:
+def read_service_settings(variables: dict[str, str]) -> Figures:
     """Every number and switch that the services run with: the defaults, but for `variables`."""
     return {
         name: {
-            field: variables.get(field, about.default)
-            for field, about in find_settings(name).model_fields.items()
-            if field in variables or isinstance(about.default, int | float)
+            setting: variables.get(setting, field_info.default)
+            for setting, field_info in find_settings(name).model_fields.items()
+            if setting in variables or isinstance(field_info.default, int | float)
         }
         for name in SERVICES
     }
 
 
-def _git(*arguments: str) -> str:
-    return _said("git", "-C", str(CHECKOUT), *arguments)
+def _run_git(*arguments: str) -> str:
+    return _run_command("git", "-C", str(CHECKOUT), *arguments)
 
 
-def _said(*command: str) -> str:
+def _run_command(*command: str) -> str:
     """Returns its output, or nothing if it can't run: a checkout without git is measured too."""
     try:
         return subprocess.run(
@@ -120,7 +120,7 @@ def _said(*command: str) -> str:
         return ""
 
 
-def _cpu_model() -> str:
+def _read_cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -131,28 +131,35 @@ def _cpu_model() -> str:
     )
 
 
-def _java_version() -> str:
+def _read_java_version() -> str:
     return next(
         (
             line.partition("=")[2].strip()
-            for line in _java_properties()
+            for line in _read_java_properties()
             if line.strip().startswith("java.runtime.version")
         ),
         "?",
     )
 
 
-def _java_properties() -> list[str]:
-    done = subprocess.run(
+def _read_java_properties() -> list[str]:
+    result = subprocess.run(
         [find_java(), "-XshowSettings:properties", "-version"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    return done.stderr.splitlines()
+    return result.stderr.splitlines()
 
 
-def _kafka_version() -> str:
+def _read_kafka_version() -> str:
     locked = tomllib.loads(LOCK.read_text(encoding="utf-8"))["dependencies"]
-    return next((one["version"] for one in locked if one["artifactId"].startswith("kafka_")), "?")
+    return next(
+        (
+            dependency["version"]
+            for dependency in locked
+            if dependency["artifactId"].startswith("kafka_")
+        ),
+        "?",
+    )

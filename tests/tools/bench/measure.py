@@ -15,7 +15,7 @@ import psutil
 
 MICROSECONDS = 1e6
 GENERATOR = "generator"
-CURVE = (0, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.9, 100)
+CURVE_PERCENTS = (0, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.9, 100)
 Sizes = dict[str, int]
 Series = list[tuple[float, Sizes]]
 """Resident bytes of each part, by seconds since the start."""
@@ -29,16 +29,22 @@ class Usage:
     rss_bytes: Sizes
 
 
-def usage(pids: Mapping[str, int]) -> Usage:
-    trees = {name: _tree(pid) for name, pid in pids.items()}
+def measure_usage(pids: Mapping[str, int]) -> Usage:
+    trees = {name: _list_processes(pid) for name, pid in pids.items()}
     trees[GENERATOR] = [psutil.Process()]  # all the others are its children
     return Usage(
-        {name: sum(_read(process, _cpu) for process in tree) for name, tree in trees.items()},
-        {name: int(sum(_read(process, _rss) for process in tree)) for name, tree in trees.items()},
+        {
+            name: sum(_read_or_zero(process, _cpu_seconds) for process in tree)
+            for name, tree in trees.items()
+        },
+        {
+            name: int(sum(_read_or_zero(process, _rss_bytes) for process in tree))
+            for name, tree in trees.items()
+        },
     )
 
 
-def cpu_per_row(before: Usage, after: Usage, rows: int) -> dict[str, float]:
+def compute_cpu_per_row(before: Usage, after: Usage, rows: int) -> dict[str, float]:
     """Microseconds of CPU a row, by part."""
     return {
         name: (after.cpu_seconds[name] - before.cpu_seconds[name]) / rows * MICROSECONDS
@@ -46,12 +52,12 @@ def cpu_per_row(before: Usage, after: Usage, rows: int) -> dict[str, float]:
     }
 
 
-def cores_busy(before: Usage, after: Usage, seconds: float) -> float:
+def compute_busy_cores(before: Usage, after: Usage, seconds: float) -> float:
     """How many on average, with all that was measured and the generator."""
     return (sum(after.cpu_seconds.values()) - sum(before.cpu_seconds.values())) / seconds
 
 
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+def compute_percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """p50, p90, p99 and the maximum, in milliseconds: exact, by nearest rank.
 
     Of every latency there was, sorted: they are thousands, 8 bytes each. A histogram (hdrhistogram)
@@ -60,7 +66,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     ordered = sorted(seconds)
     return (
         {
-            f"p{percent}" if percent < 100 else "max": _ms(ordered, percent)
+            f"p{percent}" if percent < 100 else "max": _percentile_ms(ordered, percent)
             for percent in (50, 90, 99, 100)
         }
         if ordered
@@ -68,30 +74,34 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     )
 
 
-def latencies(seconds: Sequence[float]) -> dict[str, Any]:
+def summarize_latencies(seconds: Sequence[float]) -> dict[str, Any]:
     """The same with their number, and the curve for a plot: (percent, milliseconds)."""
     ordered = sorted(seconds)
-    curve = [(percent, _ms(ordered, percent)) for percent in CURVE] if ordered else []
-    return {"n": len(ordered), **percentiles(ordered), "curve": curve}
+    curve = (
+        [(percent, _percentile_ms(ordered, percent)) for percent in CURVE_PERCENTS]
+        if ordered
+        else []
+    )
+    return {"n": len(ordered), **compute_percentiles(ordered), "curve": curve}
 
 
-def _ms(ordered: Sequence[float], percent: float) -> float:
+def _percentile_ms(ordered: Sequence[float], percent: float) -> float:
     return round(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] * 1000, 1)
 
 
 @contextmanager
-def sampled(sizes: Callable[[], Sizes], every_seconds: float) -> Iterator[Series]:
+def sample_memory(sizes: Callable[[], Sizes], every_seconds: float) -> Iterator[Series]:
     """Memory over time while the body runs, looked at from a thread."""
     series: Series = []
     ended = threading.Event()
     started = time.perf_counter()
 
-    def look() -> None:
+    def take_samples() -> None:
         while not ended.is_set():
             series.append((round(time.perf_counter() - started, 1), sizes()))
             ended.wait(every_seconds)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=take_samples)
     thread.start()
     try:
         yield series
@@ -100,11 +110,11 @@ def sampled(sizes: Callable[[], Sizes], every_seconds: float) -> Iterator[Series
         thread.join()
 
 
-def megabytes(sizes: Mapping[str, int]) -> dict[str, int]:
+def to_megabytes(sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: round(size / 2**20) for name, size in sizes.items()}
 
 
-def _tree(pid: int) -> list[psutil.Process]:
+def _list_processes(pid: int) -> list[psutil.Process]:
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -112,7 +122,7 @@ def _tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _read(process: psutil.Process, read: Callable[[psutil.Process], float]) -> float:
+def _read_or_zero(process: psutil.Process, read: Callable[[psutil.Process], float]) -> float:
     try:
         return read(process)
     except (
@@ -121,7 +131,7 @@ def _read(process: psutil.Process, read: Callable[[psutil.Process], float]) -> f
         return 0.0
 
 
-def _cpu(process: psutil.Process) -> float:
+def _cpu_seconds(process: psutil.Process) -> float:
     """With what its ended children had used, an autovacuum worker's for one; but not the
     generator's, whose ended children are servers.
     """
@@ -134,5 +144,5 @@ def _cpu(process: psutil.Process) -> float:
     )
 
 
-def _rss(process: psutil.Process) -> float:
+def _rss_bytes(process: psutil.Process) -> float:
     return float(process.memory_info().rss)

@@ -7,17 +7,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.tools.bench.figures import Figures, last_round, median_of
+from tests.tools.bench.figures import Figures, find_median, get_last_round
 from tests.tools.bench.limits import LIMITS
 
-AS_FAST_AS_POSSIBLE = {"sustained", "mixed", "topic", "backlog"}
+SATURATING_SCENARIOS = {"sustained", "mixed", "topic", "backlog"}
 """There most of the time is waiting, by design."""
-CURVES = {"accepted_ms": "to the 202", "settled_ms": "to the end"}
-CUT_AT = 3
+LATENCY_LABELS = {"accepted_ms": "to the 202", "settled_ms": "to the end"}
+MAX_BAR_MEDIANS = 3
 """Medians: two peers take thirty times what the others do, of whom nothing could be seen beside a
 whole bar of theirs.
 """
-TICKS = (50, 90, 99, 99.9)
+TICK_PERCENTS = (50, 90, 99, 99.9)
 
 
 def draw(report: Figures, folder: Path, stem: str) -> list[Path]:
@@ -41,17 +41,17 @@ def draw(report: Figures, folder: Path, stem: str) -> list[Path]:
     return drawn
 
 
-def _latencies(axes: Any, report: Figures) -> bool:
+def _plot_latencies(axes: Any, report: Figures) -> bool:
     """Over how rare it is, as hdrhistogram plots it: each 9 has the same room."""
     drawn = False
-    axes.set_prop_cycle(color=_colours())
-    for name, figures in last_round(report).items():
-        for group, title in CURVES.items():
+    axes.set_prop_cycle(color=_get_colors())
+    for name, figures in get_last_round(report).items():
+        for group, title in LATENCY_LABELS.items():
             points = [
                 (1 / (1 - min(percent, 99.95) / 100), ms)
                 for percent, ms in figures.get(group, {}).get("curve", ())
             ]
-            if points and name not in AS_FAST_AS_POSSIBLE:
+            if points and name not in SATURATING_SCENARIOS:
                 axes.plot(
                     *zip(*points, strict=True),
                     label=f"{name}, {title}",
@@ -65,47 +65,49 @@ def _latencies(axes: Any, report: Figures) -> bool:
         xlabel="percentile",
         title="Latency, from when an import was due",
     )
-    axes.set_xticks([1 / (1 - tick / 100) for tick in TICKS], [f"{tick:g} %" for tick in TICKS])
-    return drawn and _legend(axes)
+    axes.set_xticks(
+        [1 / (1 - tick / 100) for tick in TICK_PERCENTS], [f"{tick:g} %" for tick in TICK_PERCENTS]
+    )
+    return drawn and _add_legend(axes)
 
 
-def _cpu(axes: Any, report: Figures) -> bool:
+def _plot_cpu(axes: Any, report: Figures) -> bool:
     """Not of idle imports, whose rows carry the gaps' cost, nor of single pins, nor of the limits
     one by one: the floor is their sum.
 
     With its sum at the end of each bar; bars that are far longer than the others are cut.
     """
-    left_out = {"idle", "pins", *LIMITS}
+    excluded = {"idle", "pins", *LIMITS}
     summary = {
-        name: each["cpu_us_per_row"]
-        for name, each in report["summary"].items()
-        if each.get("cpu_us_per_row") and name not in left_out
+        name: figures["cpu_us_per_row"]
+        for name, figures in report["summary"].items()
+        if figures.get("cpu_us_per_row") and name not in excluded
     }
     parts = dict.fromkeys(part for parts in summary.values() for part in parts)
     left = [0.0] * len(summary)
-    axes.set_prop_cycle(color=_colours())
+    axes.set_prop_cycle(color=_get_colors())
     for part in parts:
-        widths = [median_of(of, part) or 0.0 for of in summary.values()]
+        widths = [find_median(cpu, part) or 0.0 for cpu in summary.values()]
         axes.barh(list(summary), widths, left=left, label=part)
         left = [start + width for start, width in zip(left, widths, strict=True)]
-    most = CUT_AT * median(left) if left else 0
+    max_width = MAX_BAR_MEDIANS * median(left) if left else 0
     for row, total in enumerate(left):
-        axes.text(min(total, most), row, f" {total:.0f}", va="center", fontsize="small")
-    axes.set_xlim(0, 1.1 * min(most, max(left, default=0)) or None)
+        axes.text(min(total, max_width), row, f" {total:.0f}", va="center", fontsize="small")
+    axes.set_xlim(0, 1.1 * min(max_width, max(left, default=0)) or None)
     axes.invert_yaxis()
     axes.set(xlabel="µs a row", title="CPU, by process")
-    return bool(summary) and _legend(axes)
+    return bool(summary) and _add_legend(axes)
 
 
-def _colours() -> Any:
+def _get_colors() -> Any:
     from matplotlib import colormaps  # noqa: PLC0415
 
     return colormaps["tab20"](range(20))
 
 
-def _memory(axes: Any, report: Figures) -> bool:
+def _plot_memory(axes: Any, report: Figures) -> bool:
     drawn = False
-    for name, figures in last_round(report).items():
+    for name, figures in get_last_round(report).items():
         series = figures.get("rss_series")
         if not series:
             continue
@@ -119,28 +121,35 @@ def _memory(axes: Any, report: Figures) -> bool:
     axes.set(
         xlabel="s", ylabel="MB", yscale="log", title="Resident memory"
     )  # Postgres has fifty times what a service has
-    return drawn and _legend(axes)
+    return drawn and _add_legend(axes)
 
 
-def _growth(axes: Any, report: Figures) -> bool:
-    points = last_round(report).get("growth", {}).get("points", ())
+def _plot_growth(axes: Any, report: Figures) -> bool:
+    points = get_last_round(report).get("growth", {}).get("points", ())
     if not points:
         return False
     for part in points[0]["cpu_us_per_row"]:
-        rows: Sequence[float] = [point["publications"] / 1e6 for point in points]
-        axes.plot(rows, [point["cpu_us_per_row"][part] for point in points], marker="o", label=part)
+        millions: Sequence[float] = [point["publications"] / 1e6 for point in points]
+        axes.plot(
+            millions, [point["cpu_us_per_row"][part] for point in points], marker="o", label=part
+        )
     axes.set(
         xlabel="million publications in the store",
         ylabel="µs a row",
         title="CPU as the store grows",
         ylim=(0, None),
     )
-    return _legend(axes)
+    return _add_legend(axes)
 
 
-PLOTS = {"latencies": _latencies, "cpu": _cpu, "memory": _memory, "growth": _growth}
+PLOTS = {
+    "latencies": _plot_latencies,
+    "cpu": _plot_cpu,
+    "memory": _plot_memory,
+    "growth": _plot_growth,
+}
 
 
-def _legend(axes: Any) -> bool:
+def _add_legend(axes: Any) -> bool:
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return True

@@ -9,17 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.local.layout import CHECKOUT
-from tests.tools.bench.figures import Figures, summarised
-from tests.tools.bench.rounds import Run
+from tests.tools.bench.figures import Figures, summarize
+from tests.tools.bench.rounds import BenchRun
 
 RESULTS = CHECKOUT / ".pinflow" / "bench"
-LATEST = "latest.json"
+LATEST_NAME = "latest.json"
 
 
-def report_of(run: Run, environment: Figures) -> Figures:
-    names = {name: None for found in run.rounds for name in found}
+def build_report(run: BenchRun, environment: Figures) -> Figures:
+    names = {name: None for results in run.rounds for name in results}
     summary = {
-        name: summarised([found[name] for found in run.rounds if name in found]) for name in names
+        name: summarize([results[name] for results in run.rounds if name in results])
+        for name in names
     }
     return {
         "environment": environment,
@@ -31,7 +32,7 @@ def report_of(run: Run, environment: Figures) -> Figures:
     }
 
 
-def new_file(folder: Path = RESULTS) -> Path:
+def build_report_path(folder: Path = RESULTS) -> Path:
     return folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
 
 
@@ -39,5 +40,5 @@ def write(report: Figures, file: Path) -> None:
     """There, beside the earlier ones, and as the latest."""
     file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1) + "\n"
-    for one in (file, file.with_name(LATEST)):
-        one.write_text(text, encoding="utf-8")
+    for path in (file, file.with_name(LATEST_NAME)):
+        path.write_text(text, encoding="utf-8")

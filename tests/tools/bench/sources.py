@@ -13,13 +13,13 @@ from shared.contract.cloudevents import EventType, build_headers
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from tests.tools.bench.bodies import (
-    TAG,
-    Body,
+    MARK_PLACEHOLDER,
     Outcomes,
-    json_body,
-    marked,
+    PreparedImport,
+    build_json_import,
+    build_realistic_rows,
+    insert_mark,
     new_mark,
-    rows_like_a_shops,
 )
 
 DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
@@ -30,7 +30,7 @@ class Source(Protocol):
     workspace: NewWorkspace
     outcomes: Outcomes
     """What must become of each of its imports."""
-    named_by: str
+    id_field: str
     """The field of a job that `submit` gave."""
 
     async def submit(self, http: httpx.AsyncClient, /) -> str | None:
@@ -41,17 +41,19 @@ class Source(Protocol):
 
 
 class HttpSource:
-    named_by = "id"
+    id_field = "id"
 
-    def __init__(self, workspace: NewWorkspace, body: Body | None = None) -> None:
+    def __init__(self, workspace: NewWorkspace, body: PreparedImport | None = None) -> None:
         self.workspace = workspace
-        self.body = body or json_body(rows_like_a_shops(workspace))
+        self.body = body or build_json_import(build_realistic_rows(workspace))
         self.outcomes = self.body.outcomes
         self._headers = {"X-API-Key": workspace.api_key, "Content-Type": self.body.content_type}
 
     async def submit(self, http: httpx.AsyncClient) -> str | None:
-        answer = await http.post(self.body.path, content=self.body.fresh(), headers=self._headers)
-        return str(answer.json()["id"]) if answer.status_code == httpx.codes.ACCEPTED else None
+        response = await http.post(
+            self.body.path, content=self.body.build_copy(), headers=self._headers
+        )
+        return str(response.json()["id"]) if response.status_code == httpx.codes.ACCEPTED else None
 
 
 class TopicSource:
@@ -59,30 +61,30 @@ class TopicSource:
     there is no answer.
     """
 
-    named_by = "request_id"
+    id_field = "request_id"
 
     def __init__(self, workspace: NewWorkspace, producer: RecordProducer, topic: str) -> None:
         self.workspace = workspace
-        body = json_body(rows_like_a_shops(workspace))
+        body = build_json_import(build_realistic_rows(workspace))
         self.outcomes = body.outcomes
         self._producer = producer
         self._topic = topic
         self._key = str(workspace.id).encode()
-        document = {
-            "request_id": TAG.decode(),
+        request = {
+            "request_id": MARK_PLACEHOLDER.decode(),
             "workspace_id": workspace.id,
             "source": "bench",
-            "rows": orjson.Fragment(body.prepared),
+            "rows": orjson.Fragment(body.template),
         }
-        self._prepared = orjson.dumps(document)
+        self._template = orjson.dumps(request)
 
     async def submit(self, _http: httpx.AsyncClient) -> str:
         request_id = new_mark()
-        about = build_headers(
+        headers = build_headers(
             EventType.IMPORT_REQUESTED, event_id=request_id, source=UPSTREAM, time=datetime.now(UTC)
         )
-        value = marked(self._prepared, request_id)
-        await self._producer.send(self._topic, [Record(self._key, value, about)])
+        value = insert_mark(self._template, request_id)
+        await self._producer.send(self._topic, [Record(self._key, value, headers)])
         return request_id
 
 
@@ -92,10 +94,10 @@ class Sender:
     def __init__(self, base_url: str, workspace: NewWorkspace) -> None:
         self.workspace = workspace
         self._base_url = base_url
-        self._body = json_body(rows_like_a_shops(workspace))
+        self._body = build_json_import(build_realistic_rows(workspace))
 
-    def fresh_body(self) -> bytes:
-        return self._body.fresh()
+    def build_body(self) -> bytes:
+        return self._body.build_copy()
 
     @asynccontextmanager
     async def client(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.tools.bench.figures import median_of, summarised
-from tests.tools.bench.measure import latencies, percentiles
+from tests.tools.bench.figures import find_median, summarize
+from tests.tools.bench.measure import compute_percentiles, summarize_latencies
 
 
 def test_numbers_are_summed_up_by_median_and_spread_in_their_groups() -> None:
@@ -11,21 +11,21 @@ def test_numbers_are_summed_up_by_median_and_spread_in_their_groups() -> None:
         {"rows": rows, "cpu": {"kafka": rows / 10}, "curve": [1], "name": "x"}
         for rows in (10, 40, 20)
     ]
-    assert summarised(rounds) == {
+    assert summarize(rounds) == {
         "rows": {"median": 20, "min": 10, "max": 40},
         "cpu": {"kafka": {"median": 2, "min": 1, "max": 4}},
     }
 
 
 def test_what_not_every_round_has_is_left_out() -> None:
-    assert summarised([{"a": 1, "b": 1}, {"a": 1}]) == {"a": {"median": 1, "min": 1, "max": 1}}
+    assert summarize([{"a": 1, "b": 1}, {"a": 1}]) == {"a": {"median": 1, "min": 1, "max": 1}}
 
 
 def test_a_median_is_found_by_its_path() -> None:
-    summary = summarised([{"cpu": {"kafka": 7}}])
-    assert median_of(summary, "cpu", "kafka") == 7
-    assert median_of(summary, "cpu", "postgres") is None
-    assert median_of(summary, "rows") is None
+    summary = summarize([{"cpu": {"kafka": 7}}])
+    assert find_median(summary, "cpu", "kafka") == 7
+    assert find_median(summary, "cpu", "postgres") is None
+    assert find_median(summary, "rows") is None
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_a_median_is_found_by_its_path() -> None:
 )
 def test_percentiles_are_by_nearest_rank(count: int, expected: tuple[float, ...]) -> None:
     seconds = [number / 1000 for number in range(count, 0, -1)]
-    assert tuple(percentiles(seconds).values()) == expected
+    assert tuple(compute_percentiles(seconds).values()) == expected
 
 
 def test_nothing_has_no_percentiles() -> None:
-    assert latencies([]) == {"n": 0, "curve": []}
+    assert summarize_latencies([]) == {"n": 0, "curve": []}

@@ -9,8 +9,8 @@ import pytest
 from shared.postgres.arrays import to_columns
 from tests.support.factories import submitted_row
 from tests.tools.bench.peers import rows
-from tests.tools.bench.peers.connect_sink import FIELDS, schema
-from tests.tools.bench.peers.exactness import read_faults
+from tests.tools.bench.peers.connect_sink import FIELDS, build_schema
+from tests.tools.bench.peers.exactness import find_faults
 from tests.tools.bench.peers.store import COLUMNS
 
 WORKSPACE, JOB = UUID(int=1), UUID(int=2)
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 def test_all_that_was_sent_and_nothing_else_is_exact() -> None:
-    assert read_faults({"a": 500, "b": 20}, {"a": 500, "b": 20}, 520) == []
+    assert find_faults({"a": 500, "b": 20}, {"a": 500, "b": 20}, 520) == []
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_all_that_was_sent_and_nothing_else_is_exact() -> None:
     ],
 )
 def test_what_is_not_exact_is_said(stored: dict[str, int], counted: int, fault: str) -> None:
-    assert read_faults({"a": 500}, stored, counted) == [fault]
+    assert find_faults({"a": 500}, stored, counted) == [fault]
 
 
 def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
@@ -41,9 +41,9 @@ def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
         submitted_row(idempotency_key="other"),
     ]
     parsed = rows.parse(orjson.dumps(sent))
-    directly = rows.values(WORKSPACE, JOB, NOW, parsed.sent())
-    queued = rows.values(
-        WORKSPACE, JOB, NOW, rows.received(orjson.loads(orjson.dumps(parsed.sent())))
+    directly = rows.build_values(WORKSPACE, JOB, NOW, parsed.to_queued())
+    queued = rows.build_values(
+        WORKSPACE, JOB, NOW, rows.parse_queued(orjson.loads(orjson.dumps(parsed.to_queued())))
     )
     assert queued == directly
     assert len(to_columns(COLUMNS, directly)) == len(COLUMNS)
@@ -55,11 +55,11 @@ def test_invalid_rows_are_counted_and_the_others_keep_their_numbers() -> None:
             [submitted_row(), submitted_row(title=""), submitted_row(idempotency_key="third")]
         )
     )
-    assert [number for number, *_ in parsed.sent()] == [1, 3]
+    assert [number for number, *_ in parsed.to_queued()] == [1, 3]
     assert (parsed.total, parsed.failed) == (3, 1)
 
 
 def test_kafka_connect_is_told_of_every_column() -> None:
-    assert [field["field"] for field in orjson.loads(schema())["fields"]] == [
+    assert [field["field"] for field in orjson.loads(build_schema())["fields"]] == [
         name for name, _ in FIELDS
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.bench import plots, table
-from tests.tools.bench.figures import Figures, summarised
+from tests.tools.bench.figures import Figures, summarize
 
 
 def a_report() -> Figures:
@@ -26,7 +26,7 @@ def a_report() -> Figures:
     }
     return {
         "rounds": [found],
-        "summary": {name: summarised([figures]) for name, figures in found.items()},
+        "summary": {name: summarize([figures]) for name, figures in found.items()},
     }
 
 
@@ -37,7 +37,7 @@ def test_growth_and_memory_are_drawn(tmp_path: Path) -> None:
 
 
 def test_growth_is_shown_by_publications(capsys: pytest.CaptureFixture[str]) -> None:
-    table.show(a_report(), table.console())
+    table.print_tables(a_report(), table.create_console())
     shown = capsys.readouterr().out
     assert "1,000,000" in shown
     assert "growth: cpu growth 0.1" in shown

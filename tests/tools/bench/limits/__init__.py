@@ -8,9 +8,9 @@ from tests.tools.bench.figures import Figures
 from tests.tools.bench.limits.broker import measure_broker
 from tests.tools.bench.limits.computing import measure_computing
 from tests.tools.bench.limits.database import measure_database
-from tests.tools.bench.limits.given import Limits
+from tests.tools.bench.limits.inputs import LimitInputs
 
-LIMITS: dict[str, Callable[[Limits], Figures]] = {
+LIMITS: dict[str, Callable[[LimitInputs], Figures]] = {
     "database": measure_database,
     "broker": measure_broker,
     "computing": measure_computing,
@@ -18,22 +18,22 @@ LIMITS: dict[str, Callable[[Limits], Figures]] = {
 FLOOR = "floor"
 
 
-def floor(found: Mapping[str, Figures]) -> Figures:
+def compute_floor(results: Mapping[str, Figures]) -> Figures:
     """The sum of the limits, and how much more the pipeline takes than that.
 
     Without all of them there is none.
     """
-    if any(name not in found for name in LIMITS):
+    if any(name not in results for name in LIMITS):
         return {}
     cpu = {
         f"{name}: {part}": value
         for name in LIMITS
-        for part, value in found[name]["cpu_us_per_row"].items()
+        for part, value in results[name]["cpu_us_per_row"].items()
     }
     in_all = sum(cpu.values())
     figures: Figures = {"cpu_us_per_row": cpu, "cpu_us_per_row_in_all": round(in_all, 1)}
-    if "sustained" in found:
+    if "sustained" in results:
         figures["pipeline_over_floor"] = round(
-            found["sustained"]["cpu_us_per_row_in_all"] / in_all, 2
+            results["sustained"]["cpu_us_per_row_in_all"] / in_all, 2
         )
     return figures

@@ -27,12 +27,12 @@ from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
 from tests.support.infrastructure import fresh_topics
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.limits import material
-from tests.tools.bench.limits.apart import Meter, apart
-from tests.tools.bench.limits.given import Limits
-from tests.tools.bench.scenarios.bench import CONCURRENCY, MOST_UNSETTLED
+from tests.tools.bench.limits import pipeline_steps
+from tests.tools.bench.limits.inputs import LimitInputs
+from tests.tools.bench.limits.processes import Meter, run_in_processes
+from tests.tools.bench.scenarios.bench import CONCURRENCY, MAX_UNSETTLED_IMPORTS
 
-IMPORTS = 24
+PREPARED_IMPORTS = 24
 """Different ones, made before anything is measured: they are sent again and again, over all
 partitions.
 """
@@ -40,7 +40,7 @@ MEMBERS = 2
 
 
 @dataclass(frozen=True)
-class _Given:
+class _BrokerTask:
     bootstrap_servers: str
     topic_prefix: str
     pids: dict[str, int]
@@ -50,17 +50,17 @@ class _Given:
     records_at_once: int
 
 
-class _Made(NamedTuple):
+class _PreparedImport(NamedTuple):
     batch: ImportBatch
-    announced: material.Announced
+    publisher_records: pipeline_steps.PublisherRecords
 
 
-def measure_broker(limits: Limits) -> Figures:
+def measure_broker(limits: LimitInputs) -> Figures:
     servers, lengths = limits.servers, limits.lengths
     with fresh_topics(servers.bootstrap_servers) as prefix:
         pids = {"kafka": servers.pids["kafka"]}
         sizes = (limits.rows_at_once, limits.records_at_once)
-        given = _Given(
+        task = _BrokerTask(
             servers.bootstrap_servers,
             prefix,
             pids,
@@ -68,40 +68,40 @@ def measure_broker(limits: Limits) -> Figures:
             lengths.limit_seconds,
             *sizes,
         )
-        (figures,) = apart(_measure, given)
+        (figures,) = run_in_processes(_measure, task)
     return figures
 
 
-def _measure(given: _Given) -> Figures:
-    return uvloop.run(_drive(given))
+def _measure(task: _BrokerTask) -> Figures:
+    return uvloop.run(_drive(task))
 
 
-async def _drive(given: _Given) -> Figures:
+async def _drive(task: _BrokerTask) -> Figures:
     settings = IngestSettings(
-        kafka_bootstrap_servers=given.bootstrap_servers, topic_prefix=given.topic_prefix
+        kafka_bootstrap_servers=task.bootstrap_servers, topic_prefix=task.topic_prefix
     )
-    acceptance, producer = KafkaImportLog(settings), RecordProducer(settings, client_id="bench")
-    meter = Meter(given.pids)
-    work = _Work(settings, acceptance, producer, given, meter)
-    await acceptance.start()
+    import_log, producer = KafkaImportLog(settings), RecordProducer(settings, client_id="bench")
+    meter = Meter(task.pids)
+    work = _Work(settings, import_log, producer, task, meter)
+    await import_log.start()
     await producer.start()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 *(group.create_task(work.append_imports()) for _ in range(CONCURRENCY)),
-                *(group.create_task(work.take_rows()) for _ in range(MEMBERS)),
-                group.create_task(work.take_outcomes()),
+                *(group.create_task(work.consume_rows()) for _ in range(MEMBERS)),
+                group.create_task(work.consume_outcomes()),
             ]
-            await work.all_joined.wait()
-            await asyncio.sleep(given.warm_up_seconds)
+            await work.all_consumers_started.wait()
+            await asyncio.sleep(task.warm_up_seconds)
             with meter.measuring() as figures:
-                await asyncio.sleep(given.seconds)
+                await asyncio.sleep(task.seconds)
                 await meter.counted.wait()
-            for task in tasks:
-                task.cancel()
+            for started in tasks:
+                started.cancel()
     finally:
         await producer.stop()
-        await acceptance.stop()
+        await import_log.stop()
     return figures
 
 
@@ -109,69 +109,71 @@ class _Work:
     def __init__(
         self,
         settings: ServiceSettings,
-        acceptance: KafkaImportLog,
+        import_log: KafkaImportLog,
         producer: RecordProducer,
-        given: _Given,
+        task: _BrokerTask,
         meter: Meter,
     ) -> None:
         self._settings = settings
         self._names = TopicNames(settings.topic_prefix)
-        self._acceptance = acceptance
+        self._import_log = import_log
         self._producer = producer
-        self._given = given
+        self._task = task
         self._meter = meter
-        made = [_made() for _ in range(IMPORTS)]
-        self._imports = cycle([one.batch for one in made])
-        self._announced = cycle([one.announced for one in made])
-        self.all_joined = asyncio.Barrier(
+        prepared_imports = [_prepare_import() for _ in range(PREPARED_IMPORTS)]
+        self._imports = cycle([prepared.batch for prepared in prepared_imports])
+        self._publisher_records = cycle(
+            [prepared.publisher_records for prepared in prepared_imports]
+        )
+        self.all_consumers_started = asyncio.Barrier(
             MEMBERS + 2
         )  # with the reader of outcomes and who measures: a rebalance refuses commits
-        self._room = asyncio.Semaphore(MOST_UNSETTLED)
+        self._unsettled_imports = asyncio.Semaphore(MAX_UNSETTLED_IMPORTS)
 
     async def append_imports(self) -> None:
         while True:
-            await self._room.acquire()
-            await self._acceptance.append(next(self._imports))
+            await self._unsettled_imports.acquire()
+            await self._import_log.append(next(self._imports))
 
-    async def take_rows(self) -> None:
+    async def consume_rows(self) -> None:
         """As a member of the publisher's group: what it sends goes out in whole imports."""
-        owed = 0
+        leftover_rows = 0
         rows = RecordFilter(self._names[TopicName.IMPORTS], is_for_publisher)
         async with self._consumer("publisher", rows, TopicName.IMPORTS) as consumer:
             while True:
                 batches = await consumer.getmany(
-                    timeout_ms=10**10, max_records=self._given.rows_at_once
+                    timeout_ms=10**10, max_records=self._task.rows_at_once
                 )
                 count = sum(len(records) for records in batches.values())
-                imports, owed = divmod(owed + count, MAX_ROWS)
-                announced = [next(self._announced) for _ in range(imports)]
+                imports, leftover_rows = divmod(leftover_rows + count, MAX_ROWS)
+                publisher_records = [next(self._publisher_records) for _ in range(imports)]
                 await asyncio.gather(
                     self._producer.send(
                         self._names[TopicName.OUTCOMES],
-                        [one for each in announced for one in each.outcomes],
+                        [record for records in publisher_records for record in records.outcomes],
                     ),
                     self._producer.send(
                         self._names[TopicName.PIN_EVENTS],
-                        [one for each in announced for one in each.pin_events],
+                        [record for records in publisher_records for record in records.pin_events],
                     ),
                 )
                 await consumer.commit()
                 self._meter.count(count)
-                for _ in announced:
-                    self._room.release()
+                for _ in publisher_records:
+                    self._unsettled_imports.release()
 
-    async def take_outcomes(self) -> None:
-        wanted = RecordFilter(self._names[TopicName.IMPORTS], is_for_status, is_whole_import)
+    async def consume_outcomes(self) -> None:
+        record_filter = RecordFilter(self._names[TopicName.IMPORTS], is_for_status, is_whole_import)
         async with self._consumer(
-            "status", wanted, TopicName.IMPORTS, TopicName.OUTCOMES
+            "status", record_filter, TopicName.IMPORTS, TopicName.OUTCOMES
         ) as consumer:
             while True:
-                await consumer.getmany(timeout_ms=10**10, max_records=self._given.records_at_once)
+                await consumer.getmany(timeout_ms=10**10, max_records=self._task.records_at_once)
                 await consumer.commit()
 
     @asynccontextmanager
     async def _consumer(
-        self, group: str, wanted: RecordFilter, *topics: TopicName
+        self, group: str, record_filter: RecordFilter, *topics: TopicName
     ) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
             *(self._names[topic] for topic in topics),
@@ -181,16 +183,21 @@ class _Work:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=MEBIBYTE,
-            value_deserializer=wanted,
+            value_deserializer=record_filter,
         )
         try:
             await consumer.start()
-            await self.all_joined.wait()
+            await self.all_consumers_started.wait()
             yield consumer
         finally:
             await consumer.stop()
 
 
-def _made() -> _Made:
-    batch = material.accept(material.BODY.fresh())
-    return _Made(batch, material.announce(material.found_new(material.read_rows([batch]))))
+def _prepare_import() -> _PreparedImport:
+    batch = pipeline_steps.build_import(pipeline_steps.BODY.build_copy())
+    return _PreparedImport(
+        batch,
+        pipeline_steps.build_publisher_records(
+            pipeline_steps.decide_new_rows(pipeline_steps.decode_rows([batch]))
+        ),
+    )

@@ -13,48 +13,48 @@ from services.publisher.rows.outcomes import EMPTY_HISTORY, build_snapshot, deci
 from services.status.folding import fold
 from shared.contract.events import MAX_ROWS
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.limits import material
-from tests.tools.bench.limits.apart import apart, mean_of
-from tests.tools.bench.limits.given import Limits
+from tests.tools.bench.limits import pipeline_steps
+from tests.tools.bench.limits.inputs import LimitInputs
+from tests.tools.bench.limits.processes import compute_means, run_in_processes
 
-CORES = 2
+MAX_PROCESSES = 2
 IMPORTS_AT_ONCE = 4
 
 
-def measure_computing(limits: Limits) -> Figures:
+def measure_computing(limits: LimitInputs) -> Figures:
     """Where the pipeline's parts stand in each other's way for caches and memory, so must these: a
     process a core.
     """
-    processes = min(CORES, os.cpu_count() or 1)
-    found = apart(_measure, limits.lengths.limit_seconds, processes=processes)
-    cpu = mean_of(found, "cpu_us_per_row")
+    processes = min(MAX_PROCESSES, os.cpu_count() or 1)
+    results = run_in_processes(_measure, limits.lengths.limit_seconds, processes=processes)
+    cpu = compute_means(results, "cpu_us_per_row")
     return {
-        "rows": sum(one["rows"] for one in found),
+        "rows": sum(result["rows"] for result in results),
         "cpu_us_per_row": cpu,
         "cpu_us_per_row_in_all": round(sum(cpu.values()), 1),
-        "cores_busy": round(sum(one["cores_busy"] for one in found), 2),
+        "cores_busy": round(sum(result["cores_busy"] for result in results), 2),
     }
 
 
-class _Clocks:
+class _CpuClocks:
     """CPU seconds of each service's part."""
 
     def __init__(self) -> None:
         self.seconds = {"ingest": 0.0, "publisher": 0.0, "status": 0.0}
 
     @contextmanager
-    def of(self, service: str) -> Iterator[None]:
+    def measure(self, service: str) -> Iterator[None]:
         started = time.thread_time()
         yield
         self.seconds[service] += time.thread_time() - started
 
 
 def _measure(seconds: float) -> Figures:
-    _go_through(_Clocks())  # what is only done the first time
-    clocks, rows = _Clocks(), 0
+    _run_pipeline(_CpuClocks())  # what is only done the first time
+    clocks, rows = _CpuClocks(), 0
     started, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() < started + seconds:
-        rows += _go_through(clocks)
+        rows += _run_pipeline(clocks)
     took = time.perf_counter() - started
     return {
         "rows": rows,
@@ -63,16 +63,16 @@ def _measure(seconds: float) -> Figures:
     }
 
 
-def _go_through(clocks: _Clocks) -> int:
-    bodies = [material.BODY.fresh() for _ in range(IMPORTS_AT_ONCE)]
-    with clocks.of("ingest"):
-        imports = [material.accept(body) for body in bodies]
-    with clocks.of("publisher"):
-        rows = material.read_rows(imports)
+def _run_pipeline(clocks: _CpuClocks) -> int:
+    bodies = [pipeline_steps.BODY.build_copy() for _ in range(IMPORTS_AT_ONCE)]
+    with clocks.measure("ingest"):
+        imports = [pipeline_steps.build_import(body) for body in bodies]
+    with clocks.measure("publisher"):
+        rows = pipeline_steps.decode_rows(imports)
     # The store's part: counted with the database
     snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
-    with clocks.of("publisher"):
-        announced = material.announce(decide_all(rows, {}, snapshot))
-    with clocks.of("status"):
-        fold(material.read_events(imports, announced.outcomes))
+    with clocks.measure("publisher"):
+        publisher_records = pipeline_steps.build_publisher_records(decide_all(rows, {}, snapshot))
+    with clocks.measure("status"):
+        fold(pipeline_steps.decode_status_events(imports, publisher_records.outcomes))
     return IMPORTS_AT_ONCE * MAX_ROWS

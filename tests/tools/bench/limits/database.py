@@ -20,19 +20,19 @@ from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
 from tests.support.infrastructure import fresh_database, with_role
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.limits import material
-from tests.tools.bench.limits.apart import Meter, apart
-from tests.tools.bench.limits.given import Limits
+from tests.tools.bench.limits import pipeline_steps
+from tests.tools.bench.limits.inputs import LimitInputs
+from tests.tools.bench.limits.processes import Meter, run_in_processes
 
 WARM_UP_SECONDS = 1.0
-SETTLERS = 2
+SETTLING_TASKS = 2
 """The members of the publisher's group in a process."""
-WAITING_EVENTS = 50
+MAX_QUEUED_EVENTS = 50
 """Before settling waits for the fold: the figure is of both, for the same rows."""
 
 
 @dataclass(frozen=True)
-class _Given:
+class _DatabaseTask:
     url: str
     pids: dict[str, int]
     seconds: float
@@ -40,38 +40,42 @@ class _Given:
     records_at_once: int
 
 
-def measure_database(limits: Limits) -> Figures:
+def measure_database(limits: LimitInputs) -> Figures:
     with fresh_database(limits.servers.owner_url) as url:
         pids = {"postgres": limits.servers.pids["postgres"]}
-        given = _Given(
+        task = _DatabaseTask(
             url, pids, limits.lengths.limit_seconds, limits.rows_at_once, limits.records_at_once
         )
-        (figures,) = apart(_measure, given)
-    return {**figures, "rows_at_once": given.rows_at_once, "records_at_once": given.records_at_once}
+        (figures,) = run_in_processes(_measure, task)
+    return {**figures, "rows_at_once": task.rows_at_once, "records_at_once": task.records_at_once}
 
 
-def _measure(given: _Given) -> Figures:
-    return uvloop.run(_drive(given))
+def _measure(task: _DatabaseTask) -> Figures:
+    return uvloop.run(_drive(task))
 
 
-async def _drive(given: _Given) -> Figures:
+async def _drive(task: _DatabaseTask) -> Figures:
     publisher, status = (
         Database.from_settings(
-            DatabaseSettings(database_url=SecretStr(with_role(given.url, role))),
+            DatabaseSettings(database_url=SecretStr(with_role(task.url, role))),
             application="bench",
             connections=4,
         )
         for role in ("pinflow_publisher", "pinflow_status")
     )
-    meter = Meter(given.pids)
-    work = _Work(RowRepository(publisher), JobRepository(status), given, meter)
+    meter = Meter(task.pids)
+    work = _Work(RowRepository(publisher), JobRepository(status), task, meter)
     try:
         async with asyncio.TaskGroup() as group:
-            for task in (*(work.settle() for _ in range(SETTLERS)), work.fold(), work.announce()):
-                group.create_task(task)
-            await asyncio.sleep(min(WARM_UP_SECONDS, given.seconds))
+            for coroutine in (
+                *(work.settle() for _ in range(SETTLING_TASKS)),
+                work.fold(),
+                work.announce(),
+            ):
+                group.create_task(coroutine)
+            await asyncio.sleep(min(WARM_UP_SECONDS, task.seconds))
             with meter.measuring() as figures:
-                await asyncio.sleep(given.seconds)
+                await asyncio.sleep(task.seconds)
                 await meter.counted.wait()
             work.ended.set()
     finally:
@@ -82,22 +86,22 @@ async def _drive(given: _Given) -> Figures:
 
 class _Work:
     def __init__(
-        self, store: RowRepository, jobs: JobRepository, given: _Given, meter: Meter
+        self, store: RowRepository, jobs: JobRepository, task: _DatabaseTask, meter: Meter
     ) -> None:
         self._store = store
         self._jobs = jobs
-        self._imports_at_once = max(1, round(given.rows_at_once / MAX_ROWS))
-        self._records_at_once = given.records_at_once
+        self._imports_at_once = max(1, round(task.rows_at_once / MAX_ROWS))
+        self._records_at_once = task.records_at_once
         self._meter = meter
-        self._events: asyncio.Queue[Foldable | None] = asyncio.Queue(WAITING_EVENTS)
-        self._settling = SETTLERS
+        self._events: asyncio.Queue[Foldable | None] = asyncio.Queue(MAX_QUEUED_EVENTS)
+        self._running_settling_tasks = SETTLING_TASKS
         self.ended = asyncio.Event()
         """Nothing is cancelled: psycopg's pipelines, left in their middle, say so on stderr."""
 
     async def settle(self) -> None:
         while not self.ended.is_set():
             with self._meter.uncounted():
-                rows, events = self._fresh()
+                rows, events = self._prepare_batch()
             async with self._store.batch(Advance()) as batch:
                 await batch.publish(rows, rows)
             self._meter.count(len(rows))
@@ -105,11 +109,16 @@ class _Work:
                 await self._events.put(event)
         await self._events.put(None)
 
-    def _fresh(self) -> tuple[list[KeyedRow], list[Foldable]]:
-        imports = [material.accept(material.BODY.fresh()) for _ in range(self._imports_at_once)]
-        rows = material.read_rows(imports)
-        announced = material.announce(material.found_new(rows))
-        return rows, material.read_events(imports, announced.outcomes)
+    def _prepare_batch(self) -> tuple[list[KeyedRow], list[Foldable]]:
+        imports = [
+            pipeline_steps.build_import(pipeline_steps.BODY.build_copy())
+            for _ in range(self._imports_at_once)
+        ]
+        rows = pipeline_steps.decode_rows(imports)
+        publisher_records = pipeline_steps.build_publisher_records(
+            pipeline_steps.decide_new_rows(rows)
+        )
+        return rows, pipeline_steps.decode_status_events(imports, publisher_records.outcomes)
 
     async def fold(self) -> None:
         while events := await self._next_events():
@@ -120,9 +129,9 @@ class _Work:
     async def _next_events(self) -> list[Foldable]:
         """As many as are folded at once; fewer, and then none, when nobody settles any more."""
         events: list[Foldable] = []
-        while self._settling and len(events) < self._records_at_once:
+        while self._running_settling_tasks and len(events) < self._records_at_once:
             if (event := await self._events.get()) is None:
-                self._settling -= 1
+                self._running_settling_tasks -= 1
             else:
                 events.append(event)
         return events

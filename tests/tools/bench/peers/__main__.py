@@ -6,28 +6,28 @@ import argparse
 import sys
 
 from tests.tools.bench import table
-from tests.tools.bench.figures import Figures, summarised
+from tests.tools.bench.figures import Figures, summarize
 from tests.tools.bench.peers import software
 from tests.tools.bench.peers.catalogue import PEERS
 
 
 def main(names: list[str], seconds: float) -> None:
-    console = table.console()
-    found: dict[str, Figures] = {}
+    console = table.create_console()
+    results: dict[str, Figures] = {}
     for name in names:
         console.print("measuring", name)
-        found[name] = PEERS[name](seconds, seconds)
-    table.show(
-        {"summary": {name: summarised([figures]) for name, figures in found.items()}}, console
+        results[name] = PEERS[name](seconds, seconds)
+    table.print_tables(
+        {"summary": {name: summarize([figures]) for name, figures in results.items()}}, console
     )
-    for name, figures in found.items():
+    for name, figures in results.items():
         console.print(
             f"\n{name}",
             *(f"  NOT EXACT: {fault}" for fault in figures["faults"]),
             "  does not give:",
             sep="\n",
         )
-        console.print(*(f"  - {lack}" for lack in figures["lacks"]), sep="\n")
+        console.print(*(f"  - {feature}" for feature in figures["lacks"]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from tests.tools.bench.figures import Figures
 from tests.tools.bench.peers.celery_peer import ROW_BY_ROW, WHOLE_IMPORTS
 from tests.tools.bench.peers.direct_peer import DirectPeer
 from tests.tools.bench.peers.faststream_peer import FastStreamPeer
-from tests.tools.bench.peers.peer import Peer, Servers
+from tests.tools.bench.peers.peer import Peer, PeerServers
 from tests.tools.bench.peers.publisher_stage import measure_connect, measure_pinflow
 from tests.tools.bench.peers.run import measure, peer_servers
 
-STAGE_ROWS = 20_000
+STAGE_ROWS_PER_SECOND = 20_000
 """That a stage is given for each second asked for: what Pinflow's takes about a second for."""
 
 Measure = Callable[[float, float], Figures]
@@ -24,23 +24,29 @@ Raises LocalError without the peers' software.
 """
 
 
-def _imports(peer: Peer, seconds: float, warm_up_seconds: float) -> Figures:
+def _measure_imports(peer: Peer, seconds: float, warm_up_seconds: float) -> Figures:
     with peer_servers() as servers:
         return measure(peer, servers, seconds, warm_up_seconds)
 
 
-def _stage(
-    work: Callable[[Servers, int, int], Figures], seconds: float, warm_up_seconds: float
+def _measure_stage(
+    measure_stage: Callable[[PeerServers, int, int], Figures],
+    seconds: float,
+    warm_up_seconds: float,
 ) -> Figures:
     with peer_servers() as servers:
-        return work(servers, round(seconds * STAGE_ROWS), round(warm_up_seconds * STAGE_ROWS))
+        return measure_stage(
+            servers,
+            round(seconds * STAGE_ROWS_PER_SECOND),
+            round(warm_up_seconds * STAGE_ROWS_PER_SECOND),
+        )
 
 
 PEERS: dict[str, Measure] = {
-    "celery-rows": partial(_imports, ROW_BY_ROW),
-    "celery-imports": partial(_imports, WHOLE_IMPORTS),
-    "faststream": partial(_imports, FastStreamPeer()),
-    "fastapi": partial(_imports, DirectPeer()),
-    "publisher-stage": partial(_stage, measure_pinflow),
-    "kafka-connect": partial(_stage, measure_connect),
+    "celery-rows": partial(_measure_imports, ROW_BY_ROW),
+    "celery-imports": partial(_measure_imports, WHOLE_IMPORTS),
+    "faststream": partial(_measure_imports, FastStreamPeer()),
+    "fastapi": partial(_measure_imports, DirectPeer()),
+    "publisher-stage": partial(_measure_stage, measure_pinflow),
+    "kafka-connect": partial(_measure_stage, measure_connect),
 }

@@ -15,7 +15,7 @@ from kombu.serialization import register
 
 from shared.postgres.arrays import Column, ColumnDumper, to_columns
 from tests.tools.bench.peers import rows
-from tests.tools.bench.peers.process import PeerSettings
+from tests.tools.bench.peers.runtime import PeerSettings
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT, SETTLE_ROW
 
 SETTLE_IMPORT_TASK, SETTLE_ROW_TASK = "settle_import", "settle_row"
@@ -60,22 +60,24 @@ def create_celery(settings: PeerSettings, task: str) -> Any:
     connection = _Connection(settings.database_url.get_secret_value())
 
     def settle_import(
-        job_id: str, workspace_id: str, accepted_at: str, content: list[rows.Sent]
+        job_id: str, workspace_id: str, accepted_at: str, content: list[rows.QueuedRow]
     ) -> None:
         job = UUID(job_id)
-        made = rows.values(
-            UUID(workspace_id), job, datetime.fromisoformat(accepted_at), rows.received(content)
+        column_values = rows.build_values(
+            UUID(workspace_id), job, datetime.fromisoformat(accepted_at), rows.parse_queued(content)
         )
-        connection.execute(SETTLE_IMPORT, (*to_columns(COLUMNS, made), job))
+        connection.execute(SETTLE_IMPORT, (*to_columns(COLUMNS, column_values), job))
 
-    def settle_row(job_id: str, workspace_id: str, accepted_at: str, content: rows.Sent) -> None:
-        made = rows.values(
+    def settle_row(
+        job_id: str, workspace_id: str, accepted_at: str, content: rows.QueuedRow
+    ) -> None:
+        column_values = rows.build_values(
             UUID(workspace_id),
             UUID(job_id),
             datetime.fromisoformat(accepted_at),
-            rows.received([content]),
+            rows.parse_queued([content]),
         )
-        connection.execute(SETTLE_ROW, to_columns(COLUMNS, made))
+        connection.execute(SETTLE_ROW, to_columns(COLUMNS, column_values))
 
     app.task(settle_import, name=SETTLE_IMPORT_TASK, **RETRIES)
     app.task(settle_row, name=SETTLE_ROW_TASK, **RETRIES)

@@ -10,10 +10,10 @@ from deploy.local.programs import Program
 from tests.support.ports import FIRST_SERVICE_PORT, PORTS_PER_SERVICE
 from tests.support.processes import RunningProgram
 from tests.tools.bench.peers import software
-from tests.tools.bench.peers.peer import Servers
-from tests.tools.bench.peers.processes import WEB, RunningProcesses, processes
+from tests.tools.bench.peers.peer import PeerServers
+from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_processes
 
-BOTH_LACK = (
+COMMON_MISSING_FEATURES = (
     (
         "202 is not durable: Redis writes to its disk once a second, so a crash of the machine "
         "loses what was accepted in the last one."
@@ -37,13 +37,13 @@ class CeleryPeer:
     name: str
     task: str
     worker_processes: int
-    most_unsettled: int
-    lacks: tuple[str, ...]
+    max_unsettled_imports: int
+    missing_features: tuple[str, ...]
     uses: tuple[str, ...] = ("postgres",)
 
     @contextmanager
-    def running(self, servers: Servers, directory: Path) -> Iterator[RunningProcesses]:
-        python = software.python()
+    def running(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
+        python = software.find_python()
         modules = {
             WEB: (python, "-m", "tests.tools.bench.peers.celery_web", self.task),
             "worker": (
@@ -56,7 +56,7 @@ class CeleryPeer:
         }
         with (
             redis_server(directory) as (url, redis),
-            processes(
+            start_processes(
                 servers,
                 directory,
                 schema=f"peer_{self.task}",
@@ -71,9 +71,9 @@ ROW_BY_ROW = CeleryPeer(
     "Celery with Redis, a task a row",
     "settle_row",
     worker_processes=8,
-    most_unsettled=4,
-    lacks=(
-        *BOTH_LACK,
+    max_unsettled_imports=4,
+    missing_features=(
+        *COMMON_MISSING_FEATURES,
         (
             "Rows of one import are published in whatever order workers are free; one of two equal "
             "keys in it wins by chance."
@@ -84,9 +84,9 @@ WHOLE_IMPORTS = CeleryPeer(
     "Celery with Redis, a task an import",
     "settle_import",
     worker_processes=4,
-    most_unsettled=40,
-    lacks=(
-        *BOTH_LACK,
+    max_unsettled_imports=40,
+    missing_features=(
+        *COMMON_MISSING_FEATURES,
         "No result for each row: a job has counters only.",
         "One row that Postgres refuses fails the other 499 with it, for ever.",
     ),
@@ -110,7 +110,9 @@ def redis_server(directory: Path) -> Iterator[tuple[str, RunningProgram]]:
         "save": "",
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    running = RunningProgram(Program("redis", (software.redis_server(), *arguments)), directory)
+    running = RunningProgram(
+        Program("redis", (software.find_redis_server(), *arguments)), directory
+    )
     running.start()
     try:
         running.wait_until(lambda: not is_free(port))

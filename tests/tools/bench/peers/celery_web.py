@@ -10,19 +10,21 @@ from typing import Any
 
 from shared.postgres.database import Database
 from tests.tools.bench.peers.celery_app import SETTLE_IMPORT_TASK, create_celery
-from tests.tools.bench.peers.process import PeerSettings, serve
-from tests.tools.bench.peers.web import Intake, Job, Open, create_app, insert_job
+from tests.tools.bench.peers.runtime import PeerSettings, serve
+from tests.tools.bench.peers.web import AcceptImport, Job, OpenIntake, create_app, insert_job
 
 
-def opener(task: str) -> Open:
+def build_intake_opener(task: str) -> OpenIntake:
     @asynccontextmanager
-    async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
+    async def open_intake(
+        settings: PeerSettings, database: Database
+    ) -> AsyncIterator[AcceptImport]:
         celery = create_celery(settings, task)
 
         async def enqueue(job: Job) -> None:
             async with database.pipeline() as driver:
                 await insert_job(driver, job)
-            await asyncio.to_thread(_publish, celery, task, job)
+            await asyncio.to_thread(_send_tasks, celery, task, job)
 
         yield enqueue
         celery.close()
@@ -30,17 +32,18 @@ def opener(task: str) -> Open:
     return open_intake
 
 
-def _publish(celery: Any, task: str, job: Job) -> None:
-    content = job.rows.sent()
-    portions = [content] if task == SETTLE_IMPORT_TASK else content
+def _send_tasks(celery: Any, task: str, job: Job) -> None:
+    queued_rows = job.rows.to_queued()
+    task_contents = [queued_rows] if task == SETTLE_IMPORT_TASK else queued_rows
     with celery.producer_pool.acquire(block=True) as producer:
-        for portion in portions:
+        for task_content in task_contents:
             celery.tasks[task].apply_async(
-                (job.id, job.workspace_id, job.accepted_at.isoformat(), portion), producer=producer
+                (job.id, job.workspace_id, job.accepted_at.isoformat(), task_content),
+                producer=producer,
             )
 
 
 if __name__ == "__main__":
     (name,) = sys.argv[1:]
     settings = PeerSettings()
-    serve(create_app(settings, opener(name)), settings)
+    serve(create_app(settings, build_intake_opener(name)), settings)

@@ -4,7 +4,7 @@ import sys
 
 from shared.runtime.process import configure_gc
 from tests.tools.bench.peers.celery_app import create_celery
-from tests.tools.bench.peers.process import PeerSettings
+from tests.tools.bench.peers.runtime import PeerSettings
 
 if __name__ == "__main__":
     task, processes = sys.argv[1:]

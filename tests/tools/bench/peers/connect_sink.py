@@ -19,7 +19,7 @@ from tests.tools.bench.peers.store import COLUMNS
 CONNECTOR = "pins"
 BATCH = 2000
 """Records a statement, and a poll: as the publisher's. The default is 500."""
-LACKS = (
+MISSING_FEATURES = (
     (
         "Takes records whose ids have been computed, fields flattened and schema told by someone "
         "else; it decides nothing."
@@ -54,7 +54,7 @@ _TYPES = {
 _JSON = {"type": "string", "name": "io.debezium.data.Json"}
 
 
-def schema() -> str:
+def build_schema() -> str:
     """The records' own, told once to the converter (Kafka 4.2 on): with one in each record they
     would be six times as large.
     """
@@ -69,20 +69,24 @@ def schema() -> str:
 
 
 @contextmanager
-def connect(
+def run_connect(
     directory: Path, *, kafka: str, topic: str, database_url: str, table: str
 ) -> Iterator[RunningProgram]:
     """A worker with the connector, its tasks running. Raises LocalError without its software."""
     port = choose({"connect": FIRST_SERVICE_PORT})["connect"]
     worker, sink = directory / "worker.properties", directory / "sink.properties"
-    worker.write_text(_properties(_worker(directory, kafka, port)), encoding="utf-8")
-    sink.write_text(_properties(_sink(topic, database_url, table)), encoding="utf-8")
+    worker.write_text(
+        _format_properties(_build_worker_properties(directory, kafka, port)), encoding="utf-8"
+    )
+    sink.write_text(
+        _format_properties(_build_sink_properties(topic, database_url, table)), encoding="utf-8"
+    )
     class_path = software.connect_class_path()
-    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    log_option = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     command = (
         find_java(),
         *JVM_OPTIONS,
-        quiet,
+        log_option,
         "-cp",
         class_path,
         "org.apache.kafka.connect.cli.ConnectStandalone",
@@ -92,13 +96,13 @@ def connect(
     running = RunningProgram(Program("connect", command), directory)
     running.start()
     try:
-        running.wait_until(lambda: _works(port), seconds=120)
+        running.wait_until(lambda: _is_running(port), seconds=120)
         yield running
     finally:
         running.close()
 
 
-def _worker(directory: Path, kafka: str, port: int) -> dict[str, str]:
+def _build_worker_properties(directory: Path, kafka: str, port: int) -> dict[str, str]:
     return {
         "bootstrap.servers": kafka,
         "listeners": f"http://127.0.0.1:{port}",
@@ -106,14 +110,14 @@ def _worker(directory: Path, kafka: str, port: int) -> dict[str, str]:
         "key.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
         "value.converter": "org.apache.kafka.connect.json.JsonConverter",
         "value.converter.schemas.enable": "true",
-        "value.converter.schema.content": schema(),
+        "value.converter.schema.content": build_schema(),
         "consumer.max.poll.records": str(BATCH),
         "consumer.isolation.level": "read_committed",
         "consumer.auto.offset.reset": "earliest",
     }
 
 
-def _sink(topic: str, database_url: str, table: str) -> dict[str, str]:
+def _build_sink_properties(topic: str, database_url: str, table: str) -> dict[str, str]:
     url = urlsplit(database_url)
     return {
         "name": CONNECTOR,
@@ -136,11 +140,11 @@ def _sink(topic: str, database_url: str, table: str) -> dict[str, str]:
     }
 
 
-def _properties(values: dict[str, str]) -> str:
+def _format_properties(values: dict[str, str]) -> str:
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-def _works(port: int) -> bool:
+def _is_running(port: int) -> bool:
     try:
         answer = httpx.get(
             f"http://127.0.0.1:{port}/connectors/{CONNECTOR}/status", timeout=2, trust_env=False

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.tools.bench.peers.peer import Servers
-from tests.tools.bench.peers.processes import WEB, RunningProcesses, processes
+from tests.tools.bench.peers.peer import PeerServers
+from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_processes
 
 
 class DirectPeer:
     name = "FastAPI, inserted in the request"
-    lacks = (
+    missing_features = (
         (
             "While Postgres is away or slow nothing is accepted: there is nothing between the "
             "client and the database."
@@ -30,10 +30,12 @@ class DirectPeer:
         "No events for others, no schedules, no accounts and boards checked.",
     )
     uses = ("postgres",)
-    most_unsettled = 150
+    max_unsettled_imports = 150
 
     @contextmanager
-    def running(self, servers: Servers, directory: Path) -> Iterator[RunningProcesses]:
+    def running(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
         web = (sys.executable, "-m", "tests.tools.bench.peers.direct_web")
-        with processes(servers, directory, schema="peer_direct", modules={WEB: web}) as running:
+        with start_processes(
+            servers, directory, schema="peer_direct", modules={WEB: web}
+        ) as running:
             yield running

@@ -9,21 +9,23 @@ from http import HTTPStatus
 from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database
 from tests.tools.bench.peers import rows
-from tests.tools.bench.peers.process import PeerSettings, serve
+from tests.tools.bench.peers.runtime import PeerSettings, serve
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT
-from tests.tools.bench.peers.web import Intake, Job, create_app, insert_job
+from tests.tools.bench.peers.web import AcceptImport, Job, create_app, insert_job
 
 
 @asynccontextmanager
-async def open_intake(_settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
+async def open_intake(_settings: PeerSettings, database: Database) -> AsyncIterator[AcceptImport]:
     async def settle(job: Job) -> None:
         """Job and rows in one transaction and one round trip."""
-        made = rows.values(job.workspace_id, job.id, job.accepted_at, job.rows.sent())
+        column_values = rows.build_values(
+            job.workspace_id, job.id, job.accepted_at, job.rows.to_queued()
+        )
         async with database.pipeline() as driver:
             await insert_job(driver, job)
-            if made:
+            if column_values:
                 await driver.execute(
-                    SETTLE_IMPORT, (*to_columns(COLUMNS, made), job.id), binary=True
+                    SETTLE_IMPORT, (*to_columns(COLUMNS, column_values), job.id), binary=True
                 )
 
     yield settle

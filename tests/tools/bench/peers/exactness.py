@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-MOST_NAMED = 3
+MAX_NAMED_IMPORTS = 3
 
 
-def read_faults(sent: Mapping[str, int], stored: Mapping[str, int], counted: int) -> list[str]:
+def find_faults(sent: Mapping[str, int], stored: Mapping[str, int], counted: int) -> list[str]:
     """In words; empty when all is well.
 
     `sent` and `stored` are rows by the mark of their import, `counted` what its jobs say.
@@ -20,15 +20,20 @@ def read_faults(sent: Mapping[str, int], stored: Mapping[str, int], counted: int
     }
     faults = []
     if lost:
-        faults.append(f"{sum(lost.values())} rows lost, of {len(lost)} imports ({_some(lost)})")
+        faults.append(
+            f"{sum(lost.values())} rows lost, of {len(lost)} imports ({_format_marks(lost)})"
+        )
     if extra:
         faults.append(
-            f"{sum(extra.values())} rows that nobody sent, of {len(extra)} imports ({_some(extra)})"
+            f"{sum(extra.values())} rows that nobody sent, "
+            f"of {len(extra)} imports ({_format_marks(extra)})"
         )
     if counted != (total := sum(sent.values())):
         faults.append(f"the jobs count {counted} rows, {total} were sent")
     return faults
 
 
-def _some(marks: Mapping[str, int]) -> str:
-    return ", ".join([*list(marks)[:MOST_NAMED], *(["…"] if len(marks) > MOST_NAMED else [])])
+def _format_marks(marks: Mapping[str, int]) -> str:
+    return ", ".join(
+        [*list(marks)[:MAX_NAMED_IMPORTS], *(["…"] if len(marks) > MAX_NAMED_IMPORTS else [])]
+    )

@@ -9,13 +9,13 @@ from pathlib import Path
 from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.support.kafka import delete_topics
-from tests.tools.bench.peers.peer import TOPIC_PREFIX, Servers
-from tests.tools.bench.peers.processes import WEB, RunningProcesses, processes
+from tests.tools.bench.peers.peer import TOPIC_PREFIX, PeerServers
+from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_processes
 
 
 class FastStreamPeer:
     name = "FastStream on Kafka, a message a row"
-    lacks = (
+    missing_features = (
         (
             "Job and rows are written apart, to Postgres and to Kafka: a crash in between leaves a "
             "job that never ends."
@@ -38,10 +38,10 @@ class FastStreamPeer:
         ),
     )
     uses = ("kafka", "postgres")
-    most_unsettled = 4
+    max_unsettled_imports = 4
 
     @contextmanager
-    def running(self, servers: Servers, directory: Path) -> Iterator[RunningProcesses]:
+    def running(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
         settings = KafkaSettings(
             kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=TOPIC_PREFIX
         )
@@ -51,7 +51,7 @@ class FastStreamPeer:
             "worker": (sys.executable, "-m", "tests.tools.bench.peers.faststream_worker"),
         }
         try:
-            with processes(
+            with start_processes(
                 servers, directory, schema="peer_faststream", modules=modules
             ) as running:
                 yield running

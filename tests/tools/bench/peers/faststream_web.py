@@ -10,12 +10,12 @@ from faststream.kafka import KafkaBroker
 from shared.contract.events import RowAccepted
 from shared.contract.topics import TopicName, TopicNames
 from shared.postgres.database import Database
-from tests.tools.bench.peers.process import PeerSettings, serve
-from tests.tools.bench.peers.web import Intake, Job, create_app, insert_job
+from tests.tools.bench.peers.runtime import PeerSettings, serve
+from tests.tools.bench.peers.web import AcceptImport, Job, create_app, insert_job
 
 
 @asynccontextmanager
-async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
+async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterator[AcceptImport]:
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     async with KafkaBroker(
         settings.kafka_bootstrap_servers,
@@ -27,12 +27,12 @@ async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterat
         async def publish(job: Job) -> None:
             async with database.pipeline() as driver:
                 await insert_job(driver, job)
-            await broker.publish_batch(*_messages(job), topic=topic)
+            await broker.publish_batch(*_build_messages(job), topic=topic)
 
         yield publish
 
 
-def _messages(job: Job) -> list[RowAccepted]:
+def _build_messages(job: Job) -> list[RowAccepted]:
     """What has been validated is not validated again.
 
     The job's id stands in for the content's fingerprint, which no peer computes.

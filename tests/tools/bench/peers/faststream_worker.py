@@ -14,10 +14,10 @@ from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database
 from shared.runtime.process import configure_gc
 from tests.tools.bench.peers import rows
-from tests.tools.bench.peers.process import PeerSettings
+from tests.tools.bench.peers.runtime import PeerSettings
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_ROW
 
-AT_ONCE = 6
+MAX_WORKERS = 6
 """A partition's rows one after the other, the topic's six at once: FastStream's own way to have
 several without losing any.
 """
@@ -32,13 +32,15 @@ def create_worker(settings: PeerSettings) -> FastStream:
         group_id="peer",
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.NACK_ON_ERROR,
-        max_workers=AT_ONCE,
+        max_workers=MAX_WORKERS,
     )
     async def settle(event: RowAccepted) -> None:
         content = (event.row_number, *(getattr(event.row, name) for name in rows.CONTENT))
-        made = rows.values(event.workspace_id, event.job_id, event.accepted_at, [content])
+        column_values = rows.build_values(
+            event.workspace_id, event.job_id, event.accepted_at, [content]
+        )
         async with database.pipeline() as driver:
-            await driver.execute(SETTLE_ROW, to_columns(COLUMNS, made), binary=True)
+            await driver.execute(SETTLE_ROW, to_columns(COLUMNS, column_values), binary=True)
 
     return FastStream(broker, on_shutdown=[database.dispose])
 

@@ -10,7 +10,7 @@ from deploy.administration import NewWorkspace
 
 
 @dataclass(frozen=True)
-class Servers:
+class PeerServers:
     """What all peers share. `pids` are the servers' own, by name."""
 
     kafka_bootstrap_servers: str
@@ -27,7 +27,7 @@ TOPIC_PREFIX = "peer"
 """Of a peer that uses Kafka."""
 
 
-class Running(Protocol):
+class RunningPeer(Protocol):
     """A peer that takes imports.
 
     `base_url` has Pinflow's path for them; `pids` are the roots of its process trees, by name.
@@ -43,10 +43,10 @@ class Running(Protocol):
     def schema(self) -> str:
         """Where its tables are."""
 
-    def settled_rows(self) -> int:
+    def count_settled_rows(self) -> int:
         """It is asked twice a second."""
 
-    def faults(self, sent: Mapping[str, int]) -> list[str]:
+    def find_faults(self, sent: Mapping[str, int]) -> list[str]:
         """What is not as it should be, in words, of imports by their mark and the rows each had.
 
         All has settled by then.
@@ -58,7 +58,7 @@ class Peer(Protocol):
     def name(self) -> str: ...
 
     @property
-    def lacks(self) -> tuple[str, ...]:
+    def missing_features(self) -> tuple[str, ...]:
         """What it does not give that Pinflow gives, a sentence each."""
 
     @property
@@ -66,10 +66,10 @@ class Peer(Protocol):
         """Which of the servers: only their CPU is the peer's."""
 
     @property
-    def most_unsettled(self) -> int:
+    def max_unsettled_imports(self) -> int:
         """Imports accepted and not settled at which clients wait: enough to keep it busy, and to be
         done soon after the end.
         """
 
-    def running(self, servers: Servers, directory: Path) -> AbstractContextManager[Running]:
+    def running(self, servers: PeerServers, directory: Path) -> AbstractContextManager[RunningPeer]:
         """Started, empty and ready; stopped at the end."""

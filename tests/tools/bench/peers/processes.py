@@ -12,8 +12,8 @@ from deploy.local.ports import choose
 from deploy.local.programs import Program
 from tests.support.ports import FIRST_SERVICE_PORT
 from tests.support.processes import RunningProgram
-from tests.tools.bench.peers.exactness import read_faults
-from tests.tools.bench.peers.peer import TOPIC_PREFIX, Servers
+from tests.tools.bench.peers.exactness import find_faults
+from tests.tools.bench.peers.peer import TOPIC_PREFIX, PeerServers
 from tests.tools.bench.peers.store import Store
 
 WEB = "web"
@@ -26,16 +26,16 @@ class RunningProcesses:
     schema: str
     store: Store
 
-    def settled_rows(self) -> int:
-        return self.store.settled_rows()
+    def count_settled_rows(self) -> int:
+        return self.store.count_settled_rows()
 
-    def faults(self, sent: Mapping[str, int]) -> list[str]:
-        return read_faults(sent, self.store.stored(), self.store.counted())
+    def find_faults(self, sent: Mapping[str, int]) -> list[str]:
+        return find_faults(sent, self.store.count_rows_by_mark(), self.store.count_created_rows())
 
 
 @contextmanager
-def processes(
-    servers: Servers,
+def start_processes(
+    servers: PeerServers,
     directory: Path,
     *,
     schema: str,
@@ -68,7 +68,7 @@ def processes(
         for program in programs.values():
             stack.callback(program.close)
             program.start()
-        programs[WEB].wait_until(lambda: _answers(base_url))
+        programs[WEB].wait_until(lambda: _is_ready(base_url))
         try:
             yield RunningProcesses(
                 base_url,
@@ -82,7 +82,7 @@ def processes(
             raise
 
 
-def _answers(base_url: str) -> bool:
+def _is_ready(base_url: str) -> bool:
     try:
         return httpx.get(f"{base_url}/readyz", timeout=1, trust_env=False).is_success
     except httpx.TransportError:

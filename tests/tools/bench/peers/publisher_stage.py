@@ -28,15 +28,20 @@ from tests.support.infrastructure import with_role
 from tests.support.kafka import delete_topics
 from tests.support.ports import FIRST_SERVICE_PORT
 from tests.support.processes import RunningProgram
-from tests.tools.bench.bodies import json_body, marked, new_mark, rows_like_a_shops
+from tests.tools.bench.bodies import build_json_import, build_realistic_rows, insert_mark, new_mark
+from tests.tools.bench.disk_usage import measure_disk_usage
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.measure import usage
-from tests.tools.bench.peers.connect_sink import LACKS, connect
-from tests.tools.bench.peers.peer import TOPIC_PREFIX, Servers
-from tests.tools.bench.peers.stage_records import Form, flat_rows, produce, row_events
+from tests.tools.bench.measure import measure_usage
+from tests.tools.bench.peers.connect_sink import MISSING_FEATURES, run_connect
+from tests.tools.bench.peers.peer import TOPIC_PREFIX, PeerServers
+from tests.tools.bench.peers.stage_records import (
+    RecordBuilder,
+    build_flat_rows,
+    build_row_events,
+    produce,
+)
 from tests.tools.bench.peers.store import Store
-from tests.tools.bench.scenarios.bench import Seen, costs
-from tests.tools.bench.space import space
+from tests.tools.bench.scenarios.bench import ResourceSnapshot, compute_costs
 
 QUIET_SECONDS = 0.5
 DRAIN_SECONDS = 600.0
@@ -46,22 +51,22 @@ DRAIN_SECONDS = 600.0
 class Stage:
     """An engine that runs, the table it fills, and the form of its records."""
 
-    servers: Servers
+    servers: PeerServers
     kafka: KafkaSettings
     program: RunningProgram
     schema: str
-    form: Form
+    build_records: RecordBuilder
 
     @property
     def table(self) -> str:
         return f"{self.schema}.pins"
 
 
-def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
+def measure_pinflow(servers: PeerServers, rows: int, warm_up_rows: int) -> Figures:
     """Pinflow's publisher: outcomes and pin events are made, too."""
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory,
-        _topics(servers) as kafka,
+        _create_topics(servers) as kafka,
     ):
         port = choose({"publisher": FIRST_SERVICE_PORT})["publisher"]
         variables = {
@@ -76,22 +81,22 @@ def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
         try:
             program.wait_until(lambda: is_live(f"http://127.0.0.1:{port}"))
             return _measure(
-                Stage(servers, kafka, program, "publisher", row_events), rows, warm_up_rows
+                Stage(servers, kafka, program, "publisher", build_row_events), rows, warm_up_rows
             )
         finally:
             program.close()
 
 
-def measure_connect(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
+def measure_connect(servers: PeerServers, rows: int, warm_up_rows: int) -> Figures:
     """Kafka Connect with Debezium's JDBC sink. Raises LocalError without its software."""
     schema = "peer_connect"
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory,
-        _topics(servers) as kafka,
+        _create_topics(servers) as kafka,
     ):
         Store(servers.database_url, schema).close()
         topic = TopicNames(kafka.topic_prefix)[TopicName.IMPORTS]
-        with connect(
+        with run_connect(
             Path(directory),
             kafka=servers.kafka_bootstrap_servers,
             topic=topic,
@@ -99,12 +104,12 @@ def measure_connect(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
             table=f"{schema}.pins",
         ) as program:
             return _measure(
-                Stage(servers, kafka, program, schema, flat_rows), rows, warm_up_rows
-            ) | {"lacks": list(LACKS)}
+                Stage(servers, kafka, program, schema, build_flat_rows), rows, warm_up_rows
+            ) | {"lacks": list(MISSING_FEATURES)}
 
 
 @contextmanager
-def _topics(servers: Servers) -> Iterator[KafkaSettings]:
+def _create_topics(servers: PeerServers) -> Iterator[KafkaSettings]:
     settings = KafkaSettings(
         kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=TOPIC_PREFIX
     )
@@ -118,41 +123,45 @@ def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
     DRAIN_SECONDS.
     """
     workspace = stage.servers.workspace
-    prepared = json_body(rows_like_a_shops(workspace)).prepared
-    warm, measured = (
+    template = build_json_import(build_realistic_rows(workspace)).template
+    warm_up_imports, measured_imports = (
         [
-            stage.form(workspace.id, marked(prepared, new_mark()))
+            stage.build_records(workspace.id, insert_mark(template, new_mark()))
             for _ in range(max(1, count // MAX_ROWS))
         ]
         for count in (warm_up_rows, rows)
     )
     with psycopg.connect(stage.servers.database_url, autocommit=True) as connection:
-        asyncio.run(produce(stage.kafka, warm))
-        _wait_for_rows(connection, stage.table, len(warm) * MAX_ROWS)
+        asyncio.run(produce(stage.kafka, warm_up_imports))
+        _wait_for_rows(connection, stage.table, len(warm_up_imports) * MAX_ROWS)
         stage.program.pause()
-        asyncio.run(produce(stage.kafka, measured))
-        before, started = _look(stage), time.perf_counter()
+        asyncio.run(produce(stage.kafka, measured_imports))
+        before, started = _take_snapshot(stage), time.perf_counter()
         stage.program.resume()
         took = (
-            _wait_for_rows(connection, stage.table, (len(warm) + len(measured)) * MAX_ROWS)
+            _wait_for_rows(
+                connection, stage.table, (len(warm_up_imports) + len(measured_imports)) * MAX_ROWS
+            )
             - started
         )
-    figures = costs(before, _look(stage), len(measured) * MAX_ROWS, took)
-    largest = max(len(record.value) for records in measured for record in records)
+    figures = compute_costs(before, _take_snapshot(stage), len(measured_imports) * MAX_ROWS, took)
+    largest = max(len(record.value) for records in measured_imports for record in records)
     return {**figures, "bytes_of_a_record_at_most": largest, "exact": 1, "faults": [], "lacks": []}
 
 
-def _look(stage: Stage) -> Seen:
+def _take_snapshot(stage: Stage) -> ResourceSnapshot:
     servers = stage.servers
-    found = space(
+    found = measure_disk_usage(
         servers.database_url, servers.kafka_data, stage.kafka.topic_prefix, [stage.schema]
     )
-    return Seen(
-        usage({**servers.pids, stage.program.program.name: stage.program.process.pid}), found, {}
+    return ResourceSnapshot(
+        measure_usage({**servers.pids, stage.program.program.name: stage.program.process.pid}),
+        found,
+        {},
     )
 
 
-def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, wanted: int) -> float:
+def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, expected_rows: int) -> float:
     """When the last of so many rows came.
 
     Seen from the table's size, which costs nothing to ask for; counted only once that rests.
@@ -160,19 +169,22 @@ def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, wanted: in
     deadline = time.perf_counter() + DRAIN_SECONDS
     size, changed = -1, time.perf_counter()
     while (now := time.perf_counter()) < deadline:
-        if (seen := _number(connection, f"select pg_relation_size('{table}')")) != size:
-            size, changed = seen, now
+        if (
+            current_size := _read_number(connection, f"select pg_relation_size('{table}')")
+        ) != size:
+            size, changed = current_size, now
         elif (
             now - changed > QUIET_SECONDS
-            and (found := _number(connection, f"select count(*) from {table}")) >= wanted
+            and (found := _read_number(connection, f"select count(*) from {table}"))
+            >= expected_rows
         ):
-            assert found == wanted, f"{found} rows in {table}, {wanted} were sent"
+            assert found == expected_rows, f"{found} rows in {table}, {expected_rows} were sent"
             return changed
         time.sleep(0.02)
-    raise AssertionError(f"not {wanted} rows in {table} within {DRAIN_SECONDS:.0f} s")
+    raise AssertionError(f"not {expected_rows} rows in {table} within {DRAIN_SECONDS:.0f} s")
 
 
-def _number(connection: "psycopg.Connection[Any]", statement: str) -> int:
+def _read_number(connection: "psycopg.Connection[Any]", statement: str) -> int:
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None
     return int(row[0])

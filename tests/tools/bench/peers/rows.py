@@ -20,15 +20,18 @@ from tests.tools.bench.peers.store import COLUMNS
 
 CONTENT = tuple(name for name, _ in COLUMNS[COLUMNS.index(("account_id", "uuid")) :])
 """The columns that are a row's own. The others come from its job, or are computed."""
-_content = attrgetter(*CONTENT)
-_OF_TEXT: dict[str, Callable[[str], Any]] = {"uuid": UUID, "timestamptz": datetime.fromisoformat}
+_read_content = attrgetter(*CONTENT)
+_TEXT_PARSERS: dict[str, Callable[[str], Any]] = {
+    "uuid": UUID,
+    "timestamptz": datetime.fromisoformat,
+}
 _PARSERS = {
-    CONTENT.index(name): _OF_TEXT[kind]
+    CONTENT.index(name): _TEXT_PARSERS[kind]
     for name, kind in COLUMNS
-    if name in CONTENT and kind in _OF_TEXT
+    if name in CONTENT and kind in _TEXT_PARSERS
 }
 
-Sent: TypeAlias = Sequence[Any]
+QueuedRow: TypeAlias = Sequence[Any]
 """A row as JSON carries it: its number, then CONTENT."""
 
 
@@ -36,7 +39,7 @@ _ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(Annotated[list[PinSubmissi
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedImport:
     """The valid rows, by their number from 1 on, and how many there were."""
 
     valid: list[tuple[int, PinSubmission]]
@@ -46,44 +49,45 @@ class Parsed:
     def failed(self) -> int:
         return self.total - len(self.valid)
 
-    def sent(self) -> list[Sent]:
-        return [(number, *_content(pin)) for number, pin in self.valid]
+    def to_queued(self) -> list[QueuedRow]:
+        return [(number, *_read_content(pin)) for number, pin in self.valid]
 
 
-def parse(body: bytes) -> Parsed:
+def parse(body: bytes) -> ParsedImport:
     """Raises ApiError."""
     raw = require_rows(parse_json(body))
     try:
-        return Parsed(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))
+        return ParsedImport(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))
     except ValidationError:
-        return Parsed(
-            [(number, pin) for number, row in enumerate(raw, 1) if (pin := _valid(row))], len(raw)
+        return ParsedImport(
+            [(number, pin) for number, row in enumerate(raw, 1) if (pin := _validate_or_none(row))],
+            len(raw),
         )
 
 
-def _valid(row: object) -> PinSubmission | None:
+def _validate_or_none(row: object) -> PinSubmission | None:
     try:
         return PinSubmission.model_validate(row)
     except ValidationError:
         return None
 
 
-def received(rows: Iterable[Sent]) -> list[Sent]:
+def parse_queued(rows: Iterable[QueuedRow]) -> list[QueuedRow]:
     """With ids and times again, which JSON knows only as text."""
     return [
         (
             number,
             *(
-                _PARSERS[place](value) if value is not None and place in _PARSERS else value
-                for place, value in enumerate(content)
+                _PARSERS[index](value) if value is not None and index in _PARSERS else value
+                for index, value in enumerate(content)
             ),
         )
         for number, *content in rows
     ]
 
 
-def values(
-    workspace_id: UUID, job_id: UUID, accepted_at: datetime, rows: Iterable[Sent]
+def build_values(
+    workspace_id: UUID, job_id: UUID, accepted_at: datetime, rows: Iterable[QueuedRow]
 ) -> list[tuple[Any, ...]]:
     """In the order of COLUMNS.
 
@@ -91,10 +95,10 @@ def values(
     matches.
     """
     key, terms = CONTENT.index("idempotency_key"), CONTENT.index("related_terms")
-    made = []
+    column_values = []
     for number, *content in rows:
         pin_id = compute_pin_id(workspace_id, content[key])
         if content[terms] is not None:
             content[terms] = orjson.dumps(content[terms]).decode()
-        made.append((pin_id, workspace_id, pin_id, job_id, number, accepted_at, *content))
-    return made
+        column_values.append((pin_id, workspace_id, pin_id, job_id, number, accepted_at, *content))
+    return column_values

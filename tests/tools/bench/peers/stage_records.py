@@ -19,11 +19,11 @@ from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 from tests.tools.bench.peers import connect_sink, rows
 
-Form = Callable[[UUID, bytes], Sequence[Record]]
+RecordBuilder = Callable[[UUID, bytes], Sequence[Record]]
 """The records of an import, from its workspace and body."""
 
 
-def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
+def build_row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
     """As ingest writes them."""
     now = datetime.now(UTC)
     parsed = validate(require_rows(parse_json(body)))
@@ -31,20 +31,22 @@ def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
     return batch.records[-batch.row_count :]
 
 
-def flat_rows(workspace_id: UUID, body: bytes) -> Sequence[Record]:
+def build_flat_rows(workspace_id: UUID, body: bytes) -> Sequence[Record]:
     """A row of the table each, its id computed, without what is null: Connect has no way to compute
     or to nest.
     """
-    return list(_flat_rows(workspace_id, body))
+    return list(_generate_flat_rows(workspace_id, body))
 
 
-def _flat_rows(workspace_id: UUID, body: bytes) -> Iterator[Record]:
+def _generate_flat_rows(workspace_id: UUID, body: bytes) -> Iterator[Record]:
     now = datetime.now(UTC)
     names = [name for name, _ in connect_sink.FIELDS]
-    for values in rows.values(workspace_id, new_job_id(now), now, rows.parse(body).sent()):
-        document = zip(names, (*values, "published", now), strict=True)
+    for values in rows.build_values(
+        workspace_id, new_job_id(now), now, rows.parse(body).to_queued()
+    ):
+        fields = zip(names, (*values, "published", now), strict=True)
         yield Record(
-            None, orjson.dumps({name: value for name, value in document if value is not None})
+            None, orjson.dumps({name: value for name, value in fields if value is not None})
         )
 
 

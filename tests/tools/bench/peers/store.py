@@ -126,14 +126,14 @@ class Store:
     def close(self) -> None:
         self._connection.close()
 
-    def settled_rows(self) -> int:
+    def count_settled_rows(self) -> int:
         """What jobs count and what has a result: neither is counted in both."""
-        return self._number(
+        return self._read_number(
             "select (select count(*) from results) + coalesce(sum(created + existing + failed), 0) "
             "from jobs"
         )
 
-    def stored(self) -> Mapping[str, int]:
+    def count_rows_by_mark(self) -> Mapping[str, int]:
         """Rows by the mark of the import, which is what their keys begin with."""
         return dict(
             self._connection.execute(
@@ -141,10 +141,10 @@ class Store:
             ).fetchall()
         )
 
-    def counted(self) -> int:
-        return self._number("select coalesce(sum(created), 0) from progress")
+    def count_created_rows(self) -> int:
+        return self._read_number("select coalesce(sum(created), 0) from progress")
 
-    def _number(self, statement: LiteralString) -> int:
+    def _read_number(self, statement: LiteralString) -> int:
         row: tuple[Any, ...] | None = self._connection.execute(statement).fetchone()
         assert row is not None
         return int(row[0])

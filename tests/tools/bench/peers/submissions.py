@@ -12,12 +12,12 @@ import httpx
 from deploy.administration import NewWorkspace
 from shared.contract.events import MAX_ROWS
 from tests.support.waiting import eventually
-from tests.tools.bench.bodies import json_body, marked, new_mark, rows_like_a_shops
-from tests.tools.bench.saturation import submit_while
+from tests.tools.bench.bodies import build_json_import, build_realistic_rows, insert_mark, new_mark
+from tests.tools.bench.closed_loop import submit_while
 from tests.tools.bench.sources import open_client
 
 CLIENTS = 4
-WATCH_SECONDS = 0.5
+COUNT_INTERVAL_SECONDS = 0.5
 """RateLimitedLogFilter: some peers count their rows' results for it."""
 SETTLE_SECONDS = 180.0
 
@@ -30,13 +30,13 @@ class Submissions:
 
     base_url: str
     workspace: NewWorkspace
-    settled_rows: Callable[[], int]
+    count_settled_rows: Callable[[], int]
     sent: dict[str, int] = field(default_factory=dict)
     accepted: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._body = json_body(rows_like_a_shops(self.workspace))
+        self._body = build_json_import(build_realistic_rows(self.workspace))
         self._settled = 0
         self._some_settled: asyncio.Event
 
@@ -44,17 +44,19 @@ class Submissions:
     def rows(self) -> int:
         return sum(self.sent.values())
 
-    async def saturate(self, seconds: float, most_unsettled: int) -> float:
+    async def saturate(self, seconds: float, max_unsettled_imports: int) -> float:
         """Returns how many seconds passed until all that was sent had settled."""
         headers = {"X-API-Key": self.workspace.api_key, "Content-Type": self._body.content_type}
         self._some_settled = asyncio.Event()  # here: each call has an event loop of its own
         async with open_client(self.base_url, headers=headers) as client:
             started = time.perf_counter()
-            watching = asyncio.create_task(self._watch())
+            counting = asyncio.create_task(self._count_periodically())
             try:
                 await asyncio.gather(
                     *(
-                        self._submit_until(client, started + seconds, most_unsettled * MAX_ROWS)
+                        self._submit_until(
+                            client, started + seconds, max_unsettled_imports * MAX_ROWS
+                        )
                         for _ in range(CLIENTS)
                     )
                 )
@@ -67,29 +69,29 @@ class Submissions:
                     "after the last was sent"
                 )
             finally:
-                watching.cancel()
+                counting.cancel()
             return time.perf_counter() - started
 
     async def _submit_until(
-        self, client: httpx.AsyncClient, end: float, most_unsettled_rows: int
+        self, client: httpx.AsyncClient, end: float, max_unsettled_rows: int
     ) -> None:
         await submit_while(
             lambda: time.perf_counter() < end,
-            lambda: self.rows - self._settled < most_unsettled_rows,
+            lambda: self.rows - self._settled < max_unsettled_rows,
             lambda: self._submit(client),
             self._some_settled,
         )
 
     async def _submit(self, client: httpx.AsyncClient) -> None:
         mark = new_mark()
-        began = time.perf_counter()
-        answer = await client.post(self._body.path, content=marked(self._body.prepared, mark))
+        started = time.perf_counter()
+        answer = await client.post(self._body.path, content=insert_mark(self._body.template, mark))
         answer.raise_for_status()
-        self.accepted.append(time.perf_counter() - began)
+        self.accepted.append(time.perf_counter() - started)
         self.sent[mark] = MAX_ROWS
 
-    async def _watch(self) -> None:
+    async def _count_periodically(self) -> None:
         while True:
-            self._settled = await asyncio.to_thread(self.settled_rows)
+            self._settled = await asyncio.to_thread(self.count_settled_rows)
             self._some_settled.set()
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(COUNT_INTERVAL_SECONDS)

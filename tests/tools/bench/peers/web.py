@@ -18,7 +18,7 @@ from services.ingest.ids import new_job_id
 from shared.contract.errors import ApiError
 from shared.postgres.database import Database, DriverConnection
 from tests.tools.bench.peers import rows
-from tests.tools.bench.peers.process import PeerSettings
+from tests.tools.bench.peers.runtime import PeerSettings
 from tests.tools.bench.peers.store import INSERT_JOB, PROGRESS
 
 IMPORTS = "/v1/pins/imports"
@@ -28,16 +28,18 @@ class Job(NamedTuple):
     id: UUID
     workspace_id: UUID
     accepted_at: datetime
-    rows: rows.Parsed
+    rows: rows.ParsedImport
 
 
-Intake: TypeAlias = Callable[[Job], Awaitable[None]]
+AcceptImport: TypeAlias = Callable[[Job], Awaitable[None]]
 """Takes a whole import, or raises."""
-Open: TypeAlias = Callable[[PeerSettings, Database], AbstractAsyncContextManager[Intake]]
+OpenIntake: TypeAlias = Callable[
+    [PeerSettings, Database], AbstractAsyncContextManager[AcceptImport]
+]
 
 
 def create_app(
-    settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED
+    settings: PeerSettings, open_intake: OpenIntake, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED
 ) -> FastAPI:
     """`accepted`: what an import is answered, 201 by a peer that has settled it by then."""
     database = Database.from_settings(settings, application="peer")
@@ -45,13 +47,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_intake(settings, database) as intake:
-            app.state.intake = intake
+        async with open_intake(settings, database) as accept_import:
+            app.state.accept_import = accept_import
             yield
         await database.dispose()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(ApiError, _answer_error)
 
     def require_key(request: Request) -> None:
         if not secrets.compare_digest(request.headers.get("x-api-key", ""), key):
@@ -66,8 +68,8 @@ def create_app(
         require_key(request)
         now = datetime.now(UTC)
         job = Job(new_job_id(now), settings.workspace_id, now, rows.parse(await request.body()))
-        await request.app.state.intake(job)
-        return _json(
+        await request.app.state.accept_import(job)
+        return _answer_json(
             {"id": job.id, "total_rows": job.rows.total, "failed_rows": job.rows.failed}, accepted
         )
 
@@ -75,11 +77,11 @@ def create_app(
     async def progress(job_id: UUID, request: Request) -> Response:
         require_key(request)
         async with database.pipeline() as driver:
-            found = await (await driver.execute(PROGRESS, (job_id,))).fetchone()
-        if found is None:
+            counts = await (await driver.execute(PROGRESS, (job_id,))).fetchone()
+        if counts is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        total, failed, created, existing = found
-        return _json(
+        total, failed, created, existing = counts
+        return _answer_json(
             {
                 "id": job_id,
                 "total_rows": total,
@@ -96,9 +98,9 @@ async def insert_job(driver: DriverConnection, job: Job) -> None:
     await driver.execute(INSERT_JOB, (job.id, job.rows.total, job.rows.failed))
 
 
-def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(orjson.dumps(document), status, media_type="application/json")
+def _answer_json(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _answer_error(_request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, HTTPStatus.UNPROCESSABLE_ENTITY)

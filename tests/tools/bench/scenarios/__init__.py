@@ -6,13 +6,13 @@ from tests.tools.bench.figures import Figures
 from tests.tools.bench.scenarios.bench import Bench
 from tests.tools.bench.scenarios.imports import burst, half_load, idle, mixed, sustained
 from tests.tools.bench.scenarios.lists import catalogue
-from tests.tools.bench.scenarios.long import backlog, growth, soak
-from tests.tools.bench.scenarios.requests import topic
-from tests.tools.bench.scenarios.singles import pins, queries
+from tests.tools.bench.scenarios.long_runs import backlog, growth, soak
+from tests.tools.bench.scenarios.single_requests import pins, queries
+from tests.tools.bench.scenarios.topic_requests import topic
 
 Scenario = Callable[[Bench], Figures]
 
-USUAL: dict[str, Scenario] = {
+DEFAULT_SCENARIOS: dict[str, Scenario] = {
     "idle": idle,
     "sustained": sustained,
     "half-load": half_load,
@@ -23,11 +23,12 @@ USUAL: dict[str, Scenario] = {
     "burst": burst,
 }
 """In this order: what comes later builds on the rate that was found before."""
-LONG: dict[str, Scenario] = {
+LONG_SCENARIOS: dict[str, Scenario] = {
     "growth": growth,
     "backlog": backlog,
     "soak": soak,
     "catalogue": catalogue,
 }
 """Only when asked for."""
-ALL = {"growth": growth} | USUAL | LONG  # growth begins with an empty store
+# growth is first: it needs an empty store
+ALL_SCENARIOS = {"growth": growth} | DEFAULT_SCENARIOS | LONG_SCENARIOS

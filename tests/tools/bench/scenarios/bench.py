@@ -10,23 +10,23 @@ import uvloop
 
 from deploy.administration import NewWorkspace
 from shared.contract.events import MAX_ROWS
-from tests.tools.bench.batches import Batches, records_in_a_batch
+from tests.tools.bench.batches import BatchTotals, compute_mean_batch_sizes
+from tests.tools.bench.disk_usage import DiskUsage, compute_bytes_per_row
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.installation import Installation
 from tests.tools.bench.load import Load
 from tests.tools.bench.measure import (
     GENERATOR,
     Usage,
-    cores_busy,
-    cpu_per_row,
-    latencies,
-    megabytes,
+    compute_busy_cores,
+    compute_cpu_per_row,
+    summarize_latencies,
+    to_megabytes,
 )
 from tests.tools.bench.sources import HttpSource
-from tests.tools.bench.space import Space, bytes_per_row
 
 CONCURRENCY = 4
-MOST_UNSETTLED = 150
+MAX_UNSETTLED_IMPORTS = 150
 """Imports accepted and not settled: enough to keep every stage busy, a bound for the backlog.
 
 More clients only take CPU away.
@@ -55,7 +55,7 @@ class Lengths:
     catalogue_pins: int = 5_000_000
 
     @property
-    def short(self) -> float:
+    def short_seconds(self) -> float:
         return self.seconds / 3
 
     @property
@@ -65,19 +65,19 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ResourceSnapshot:
     """At one moment."""
 
     usage: Usage
-    space: Space
-    batches: Batches
+    disk_usage: DiskUsage
+    batches: BatchTotals
 
 
 @dataclass
 class Bench:
     installation: Installation
     lengths: Lengths
-    found: dict[str, Figures] = field(default_factory=dict)
+    results: dict[str, Figures] = field(default_factory=dict)
     """This round's figures, by scenario."""
     probed_rate: float | None = None
 
@@ -85,58 +85,67 @@ class Bench:
         """Of JSON imports."""
         return Load(
             self.installation.base_url,
-            [HttpSource(one) for one in workspaces or self.installation.new_workspaces(1)],
+            [
+                HttpSource(workspace)
+                for workspace in workspaces or self.installation.new_workspaces(1)
+            ],
         )
 
     def warm_up(self) -> None:
         uvloop.run(
-            self.new_load().saturate(self.lengths.warm_up_seconds, CONCURRENCY, MOST_UNSETTLED)
+            self.new_load().saturate(
+                self.lengths.warm_up_seconds, CONCURRENCY, MAX_UNSETTLED_IMPORTS
+            )
         )
 
     def imports_per_second(self) -> float:
         """At the most: this round's sustained rate, or what a short look says."""
-        if (sustained := self.found.get("sustained")) is not None:
+        if (sustained := self.results.get("sustained")) is not None:
             return float(sustained["rows_per_second"]) / MAX_ROWS
         if self.probed_rate is None:
             load = self.new_load()
             took = uvloop.run(
-                load.saturate(min(PROBE_SECONDS, self.lengths.seconds), CONCURRENCY, MOST_UNSETTLED)
+                load.saturate(
+                    min(PROBE_SECONDS, self.lengths.seconds), CONCURRENCY, MAX_UNSETTLED_IMPORTS
+                )
             )
             self.probed_rate = load.imports / took
         return self.probed_rate
 
-    def look(self) -> Seen:
-        return Seen(
-            self.installation.usage(), self.installation.space(), self.installation.batches()
+    def take_snapshot(self) -> ResourceSnapshot:
+        return ResourceSnapshot(
+            self.installation.usage(), self.installation.disk_usage(), self.installation.batches()
         )
 
-    def measured(self, load: Load, work: Coroutine[Any, Any, float]) -> Figures:
+    def measure_load(self, load: Load, work: Coroutine[Any, Any, float]) -> Figures:
         """`work` drives the load and returns how long that took.
 
         Fails when a row did not become what it must.
         """
-        before = self.look()
+        before = self.take_snapshot()
         took = uvloop.run(work)
         return self.figures(load, before, took)
 
-    def figures(self, load: Load, before: Seen, took: float) -> Figures:
-        after = self.look()
+    def figures(self, load: Load, before: ResourceSnapshot, took: float) -> Figures:
+        after = self.take_snapshot()
         load.require_exact()
         return {
             "imports": load.imports,
             "refused": load.refused,
             "outcomes": load.outcomes._asdict(),
-            "accepted_ms": latencies(load.accepted),
-            "settled_ms": latencies(load.settled),
-            **costs(before, after, load.rows, took),
+            "accepted_ms": summarize_latencies(load.accepted),
+            "settled_ms": summarize_latencies(load.settled),
+            **compute_costs(before, after, load.rows, took),
         }
 
 
-def costs(before: Seen, after: Seen, rows: int, took: float) -> Figures:
+def compute_costs(
+    before: ResourceSnapshot, after: ResourceSnapshot, rows: int, took: float
+) -> Figures:
     """What so many rows took of everything, the generator's part named apart."""
     cpu = {
         name: round(value, 2)
-        for name, value in cpu_per_row(before.usage, after.usage, rows).items()
+        for name, value in compute_cpu_per_row(before.usage, after.usage, rows).items()
     }
     generator = cpu.pop(GENERATOR)
     return {
@@ -146,8 +155,8 @@ def costs(before: Seen, after: Seen, rows: int, took: float) -> Figures:
         "cpu_us_per_row": cpu,
         "cpu_us_per_row_in_all": round(sum(cpu.values()), 1),
         "generator_us_per_row": generator,
-        "cores_busy": round(cores_busy(before.usage, after.usage, took), 2),
-        "bytes_per_row": bytes_per_row(before.space, after.space, rows),
-        "records_in_a_batch": records_in_a_batch(before.batches, after.batches),
-        "rss_mb": megabytes(after.usage.rss_bytes),
+        "cores_busy": round(compute_busy_cores(before.usage, after.usage, took), 2),
+        "bytes_per_row": compute_bytes_per_row(before.disk_usage, after.disk_usage, rows),
+        "records_in_a_batch": compute_mean_batch_sizes(before.batches, after.batches),
+        "rss_mb": to_megabytes(after.usage.rss_bytes),
     }

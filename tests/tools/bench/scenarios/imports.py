@@ -2,21 +2,28 @@
 
 import uvloop
 
-from tests.tools.bench.bodies import csv_body, json_body, mixed_rows, standing_rows
+from tests.tools.bench.bodies import (
+    build_csv_import,
+    build_existing_rows,
+    build_json_import,
+    build_mixed_rows,
+)
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.load import Load
-from tests.tools.bench.scenarios.bench import CONCURRENCY, MOST_UNSETTLED, Bench
+from tests.tools.bench.scenarios.bench import CONCURRENCY, MAX_UNSETTLED_IMPORTS, Bench
 from tests.tools.bench.sources import HttpSource
 
 
 def sustained(bench: Bench) -> Figures:
     load = bench.new_load()
-    return bench.measured(load, load.saturate(bench.lengths.seconds, CONCURRENCY, MOST_UNSETTLED))
+    return bench.measure_load(
+        load, load.saturate(bench.lengths.seconds, CONCURRENCY, MAX_UNSETTLED_IMPORTS)
+    )
 
 
 def half_load(bench: Bench) -> Figures:
     rate, load = bench.imports_per_second() / 2, bench.new_load()
-    return bench.measured(load, load.pace(bench.lengths.seconds, rate))
+    return bench.measure_load(load, load.send_at_rate(bench.lengths.seconds, rate))
 
 
 def idle(bench: Bench) -> Figures:
@@ -24,7 +31,7 @@ def idle(bench: Bench) -> Figures:
     say little.
     """
     load = bench.new_load()
-    return bench.measured(load, load.one_by_one(bench.lengths.idle_imports))
+    return bench.measure_load(load, load.send_one_by_one(bench.lengths.idle_imports))
 
 
 def mixed(bench: Bench) -> Figures:
@@ -33,24 +40,32 @@ def mixed(bench: Bench) -> Figures:
     A tenth of the rows fails, a tenth stands already; the parts are new with each import.
     """
     workspaces = bench.installation.new_workspaces(bench.lengths.workspaces)
-    standing = Load(
+    existing_load = Load(
         bench.installation.base_url,
-        [HttpSource(one, json_body(standing_rows(one))) for one in workspaces],
+        [
+            HttpSource(workspace, build_json_import(build_existing_rows(workspace)))
+            for workspace in workspaces
+        ],
     )
-    uvloop.run(standing.fill(len(workspaces), CONCURRENCY))
-    uvloop.run(standing.drain([]))
-    standing.require_exact()
-    bodies = [
-        (csv_body if number % 2 else json_body)(*mixed_rows(one))
-        for number, one in enumerate(workspaces)
+    uvloop.run(existing_load.fill(len(workspaces), CONCURRENCY))
+    uvloop.run(existing_load.drain([]))
+    existing_load.require_exact()
+    prepared_imports = [
+        (build_csv_import if number % 2 else build_json_import)(*build_mixed_rows(workspace))
+        for number, workspace in enumerate(workspaces)
     ]
     load = Load(
         bench.installation.base_url,
-        [HttpSource(one, body) for one, body in zip(workspaces, bodies, strict=True)],
+        [
+            HttpSource(workspace, prepared_import)
+            for workspace, prepared_import in zip(workspaces, prepared_imports, strict=True)
+        ],
     )
-    return bench.measured(load, load.saturate(bench.lengths.seconds, CONCURRENCY, MOST_UNSETTLED))
+    return bench.measure_load(
+        load, load.saturate(bench.lengths.seconds, CONCURRENCY, MAX_UNSETTLED_IMPORTS)
+    )
 
 
 def burst(bench: Bench) -> Figures:
     load = bench.new_load()
-    return bench.measured(load, load.burst(bench.lengths.burst_imports))
+    return bench.measure_load(load, load.send_burst(bench.lengths.burst_imports))

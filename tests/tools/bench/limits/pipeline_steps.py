@@ -27,25 +27,25 @@ from shared.contract.import_records import is_for_publisher, is_import, is_uploa
 from shared.contract.strict_json import parse_json
 from shared.contract.wire import decoder
 from shared.kafka.records import Record
-from tests.tools.bench.bodies import json_body, rows_like_a_shops
+from tests.tools.bench.bodies import build_json_import, build_realistic_rows
 
 WORKSPACE = NewWorkspace(
     uuid4(), "", [NewAccount(uuid4(), ["board-1", "board-2", "board-3"]) for _ in range(2)]
 )
-BODY = json_body(rows_like_a_shops(WORKSPACE))
+BODY = build_json_import(build_realistic_rows(WORKSPACE))
 
 decode_row = decoder(RowAccepted).strict
 decode_outcomes = decoder(RowsSettled)
 
 
-class Announced(NamedTuple):
+class PublisherRecords(NamedTuple):
     """What the publisher sends of settled rows."""
 
     outcomes: list[Record]
     pin_events: list[Record]
 
 
-def accept(body: bytes) -> ImportBatch:
+def build_import(body: bytes) -> ImportBatch:
     """Builds an import's batch from its body as ingest does, with the upload that is kept by
     default.
     """
@@ -57,7 +57,7 @@ def accept(body: bytes) -> ImportBatch:
     )
 
 
-def read_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
+def decode_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
     """Decodes the rows and puts them in order as the publisher does; it skips the other records."""
     return sort_rows(
         [
@@ -69,18 +69,22 @@ def read_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
     )
 
 
-def found_new(rows: Sequence[KeyedRow]) -> list[Outcome]:
+def decide_new_rows(rows: Sequence[KeyedRow]) -> list[Outcome]:
     """The outcomes of rows of which the store held none."""
     return decide_all(rows, {}, build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC)))
 
 
-def announce(outcomes: Sequence[Outcome]) -> Announced:
-    return Announced(build_outcome_records(outcomes), build_pin_event_records(outcomes))
+def build_publisher_records(outcomes: Sequence[Outcome]) -> PublisherRecords:
+    return PublisherRecords(build_outcome_records(outcomes), build_pin_event_records(outcomes))
 
 
-def read_events(imports: Sequence[ImportBatch], outcomes: Sequence[Record]) -> list[Foldable]:
+def decode_status_events(
+    imports: Sequence[ImportBatch], outcomes: Sequence[Record]
+) -> list[Foldable]:
     """Decodes imports, uploads and outcomes as status does, up to the first row."""
-    beside = [record.value for batch in imports for record in batch.records[: -batch.row_count]]
-    accepted = [decode_import(value) for value in beside if is_import(value)]
-    uploads = [_parse_upload(value) for value in beside if is_upload(value)]
+    leading_records = [
+        record.value for batch in imports for record in batch.records[: -batch.row_count]
+    ]
+    accepted = [decode_import(value) for value in leading_records if is_import(value)]
+    uploads = [_parse_upload(value) for value in leading_records if is_upload(value)]
     return [*accepted, *uploads, *(decode_outcomes(record.value) for record in outcomes)]

@@ -14,26 +14,28 @@ from typing import TypeVar
 
 from shared.runtime.process import configure_gc
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.measure import GENERATOR, cpu_per_row, usage
+from tests.tools.bench.measure import GENERATOR, compute_cpu_per_row, measure_usage
 
-Given = TypeVar("Given")
+Input = TypeVar("Input")
 CLIENT = "client"
 START_SECONDS = 120
 
 
-def apart(work: Callable[[Given], Figures], given: Given, *, processes: int = 1) -> list[Figures]:
+def run_in_processes(
+    work: Callable[[Input], Figures], task_input: Input, *, processes: int = 1
+) -> list[Figures]:
     """What `work` returns in each of so many processes, which run at the same time."""
     context = get_context("spawn")
-    begin = (context.Barrier(processes),)
+    barrier = context.Barrier(processes)
     with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_set_up, initargs=begin
+        processes, mp_context=context, initializer=_set_up, initargs=(barrier,)
     ) as pool:
-        return list(pool.map(work, [given] * processes))
+        return list(pool.map(work, [task_input] * processes))
 
 
-def _set_up(begin: Barrier) -> None:
+def _set_up(barrier: Barrier) -> None:
     configure_gc()
-    begin.wait(
+    barrier.wait(
         START_SECONDS
     )  # or the first would have done the others' work before they had imported it
 
@@ -49,14 +51,14 @@ class Meter:
     counting: bool = False
     counted: asyncio.Event = field(default_factory=asyncio.Event)
     """Some rows were: a figure of none would be one of nothing."""
-    _apart: float = field(default=0.0, init=False)
+    _uncounted_seconds: float = field(default=0.0, init=False)
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """The body must not wait: the CPU of whatever ran meanwhile would be lost."""
         started = time.thread_time()
         yield
-        self._apart += time.thread_time() - started
+        self._uncounted_seconds += time.thread_time() - started
 
     def count(self, rows: int) -> None:
         if self.counting and rows:
@@ -67,14 +69,14 @@ class Meter:
     def measuring(self) -> Iterator[Figures]:
         """Filled in at the end of the body."""
         figures: Figures = {}
-        before, started = usage(self.pids), time.perf_counter()
-        self._apart, self.rows, self.counting = 0.0, 0, True
+        before, started = measure_usage(self.pids), time.perf_counter()
+        self._uncounted_seconds, self.rows, self.counting = 0.0, 0, True
         yield figures
         self.counting = False
-        took, after = time.perf_counter() - started, usage(self.pids)
-        busy = sum(after.cpu_seconds.values()) - sum(before.cpu_seconds.values())
-        cpu = cpu_per_row(before, after, max(1, self.rows))
-        cpu[CLIENT] = cpu.pop(GENERATOR) - self._apart / max(1, self.rows) * 1e6
+        took, after = time.perf_counter() - started, measure_usage(self.pids)
+        cpu_seconds = sum(after.cpu_seconds.values()) - sum(before.cpu_seconds.values())
+        cpu = compute_cpu_per_row(before, after, max(1, self.rows))
+        cpu[CLIENT] = cpu.pop(GENERATOR) - self._uncounted_seconds / max(1, self.rows) * 1e6
         figures.update(
             {
                 "rows": self.rows,
@@ -82,13 +84,13 @@ class Meter:
                 "rows_per_second": round(self.rows / took),
                 "cpu_us_per_row": {name: round(value, 2) for name, value in cpu.items()},
                 "cpu_us_per_row_in_all": round(sum(cpu.values()), 1),
-                "cores_busy": round(busy / took, 2),
+                "cores_busy": round(cpu_seconds / took, 2),
             }
         )
 
 
-def mean_of(found: Sequence[Figures], group: str) -> dict[str, float]:
+def compute_means(results: Sequence[Figures], group: str) -> dict[str, float]:
     return {
-        name: round(sum(one[group][name] for one in found) / len(found), 2)
-        for name in found[0][group]
+        name: round(sum(figures[group][name] for figures in results) / len(results), 2)
+        for name in results[0][group]
     }

@@ -5,7 +5,7 @@ from shared.kafka.producer import RecordProducer
 from shared.runtime.settings import KafkaSettings
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.load import Load
-from tests.tools.bench.scenarios.bench import CONCURRENCY, MOST_UNSETTLED, Bench
+from tests.tools.bench.scenarios.bench import CONCURRENCY, MAX_UNSETTLED_IMPORTS, Bench
 from tests.tools.bench.sources import TopicSource
 
 
@@ -17,15 +17,20 @@ def topic(bench: Bench) -> Figures:
     name = TopicNames(installation.topic_prefix)[TopicName.IMPORT_REQUESTS]
     load = Load(
         installation.base_url,
-        [TopicSource(one, producer, name) for one in installation.new_workspaces(CONCURRENCY)],
+        [
+            TopicSource(workspace, producer, name)
+            for workspace in installation.new_workspaces(CONCURRENCY)
+        ],
     )
 
     async def request() -> float:
         await producer.start()
         try:
-            return await load.saturate(bench.lengths.short, CONCURRENCY, MOST_UNSETTLED)
+            return await load.saturate(
+                bench.lengths.short_seconds, CONCURRENCY, MAX_UNSETTLED_IMPORTS
+            )
         finally:
             await producer.stop()
 
-    figures = bench.measured(load, request())
+    figures = bench.measure_load(load, request())
     return {**figures, "acknowledged_ms": figures.pop("accepted_ms")}

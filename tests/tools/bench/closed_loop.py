@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 
 
 async def submit_while(
-    goes_on: Callable[[], bool],
-    has_room: Callable[[], bool],
+    is_running: Callable[[], bool],
+    has_capacity: Callable[[], bool],
     submit: Callable[[], Awaitable[object]],
     some_settled: asyncio.Event,
 ) -> None:
     """One client. Without room it waits until `some_settled` is set, and looks again."""
-    while goes_on():
-        if has_room():
+    while is_running():
+        if has_capacity():
             await submit()
         else:
             some_settled.clear()

@@ -10,34 +10,34 @@ from tests.tools.bench.figures import Figures
 from tests.tools.bench.installation import BenchServers
 from tests.tools.bench.scenarios.bench import Lengths
 
-USUAL_FOLD = 5
+DEFAULT_FOLD_RECORDS = 5
 """Records in a fold where none was seen: 600 rows and their imports."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class LimitInputs:
     servers: BenchServers
     lengths: Lengths
-    found: Mapping[str, Figures]
+    results: Mapping[str, Figures]
 
     @property
     def rows_at_once(self) -> int:
         """What the publisher takes: as it did at full load, else its maximum."""
         return int(
-            self._seen("publisher")
+            self._read_mean_batch_size("publisher")
             or PublisherSettings.model_fields["consumer_max_records"].default
         )
 
     @property
     def records_at_once(self) -> int:
         """What a fold takes."""
-        return max(1, round(self._seen("status") or USUAL_FOLD))
+        return max(1, round(self._read_mean_batch_size("status") or DEFAULT_FOLD_RECORDS))
 
     @property
     def warm_up_seconds(self) -> float:
         """Of a broker that has not been under load yet."""
-        return 1.0 if self.found else self.lengths.warm_up_seconds
+        return 1.0 if self.results else self.lengths.warm_up_seconds
 
-    def _seen(self, consumer: str) -> float | None:
-        seen = self.found.get("sustained", {}).get("records_in_a_batch", {}).get(consumer)
-        return None if seen is None else float(seen)
+    def _read_mean_batch_size(self, consumer: str) -> float | None:
+        mean = self.results.get("sustained", {}).get("records_in_a_batch", {}).get(consumer)
+        return None if mean is None else float(mean)

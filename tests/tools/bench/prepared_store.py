@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-PORTION = 250_000
+ROWS_PER_STATEMENT = 250_000
 ACCOUNTS, BOARDS = 20, 50
 NEEDLE = "Needle"
 """Stands in the title of the large workspace's oldest pin."""
@@ -50,17 +50,18 @@ FILL = f"""
 """
 
 
-def fill(database_url: str, rows: int, large: UUID, small: Sequence[UUID]) -> None:
+def fill_store(database_url: str, rows: int, large: UUID, small: Sequence[UUID]) -> None:
     """Leaves the table as autovacuum would have."""
-    values = {"most": rows, "large": large, "small": list(small), "smalls": len(small)}
+    parameters = {"most": rows, "large": large, "small": list(small), "smalls": len(small)}
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for first in range(0, rows, PORTION):
+        for first in range(0, rows, ROWS_PER_STATEMENT):
             connection.execute(
-                FILL, {**values, "first": first, "last": min(first + PORTION, rows) - 1}
+                FILL,
+                {**parameters, "first": first, "last": min(first + ROWS_PER_STATEMENT, rows) - 1},
             )
         connection.execute("vacuum (freeze, analyze) publisher.pins")
 
 
-def account(number: int) -> str:
+def compute_account_id(number: int) -> str:
     """The id of one of the accounts."""
     return str(UUID(md5(str(number % ACCOUNTS).encode(), usedforsecurity=False).hexdigest()))

@@ -18,7 +18,7 @@ TABLES = """
 
 
 @dataclass(frozen=True)
-class Space:
+class DiskUsage:
     """Bytes: by topic, written to the log since the server's beginning, by schema."""
 
     kafka: dict[str, int]
@@ -26,19 +26,19 @@ class Space:
     tables: dict[str, int]
 
 
-def space(
+def measure_disk_usage(
     database_url: str, kafka_data: Path, topic_prefix: str, schemas: Sequence[str] = SCHEMAS
-) -> Space:
+) -> DiskUsage:
     with psycopg.connect(database_url) as connection:
         wal = connection.execute(
             "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8"
         ).fetchone()
         tables = connection.execute(TABLES, [list(schemas)]).fetchall()
     assert wal is not None
-    return Space(_topics(kafka_data, f"{topic_prefix}."), wal[0], dict(tables))
+    return DiskUsage(_topics(kafka_data, f"{topic_prefix}."), wal[0], dict(tables))
 
 
-def bytes_per_row(before: Space, after: Space, rows: int) -> Figures:
+def compute_bytes_per_row(before: DiskUsage, after: DiskUsage, rows: int) -> Figures:
     kafka = {name: (size - before.kafka.get(name, 0)) / rows for name, size in after.kafka.items()}
     tables = {
         name: (size - before.tables.get(name, 0)) / rows for name, size in after.tables.items()

@@ -66,8 +66,8 @@ same connection. The next client on a connection gets its own answer. test_smugg
 
 def text() -> str:
     parts = [INTRODUCTION]
-    for kind, tried in CATALOGUE.items():
-        lines = [f"| {one.name} | {one.gateway} | {one.direct or '-'} |" for one in tried]
+    for kind, requests in CATALOGUE.items():
+        lines = [f"| {request.name} | {request.gateway} | {request.direct or '-'} |" for request in requests]
         parts.append(
             "\n".join(
                 [

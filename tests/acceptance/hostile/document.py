@@ -67,7 +67,10 @@ same connection. The next client on a connection gets its own answer. test_smugg
 def text() -> str:
     parts = [INTRODUCTION]
     for kind, requests in CATALOGUE.items():
-        lines = [f"| {request.name} | {request.gateway} | {request.direct or '-'} |" for request in requests]
+        lines = [
+            f"| {request.name} | {request.gateway} | {request.direct or '-'} |"
+            for request in requests
+        ]
         parts.append(
             "\n".join(
                 [

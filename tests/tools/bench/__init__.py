@@ -1,1 +1,1 @@
-"""`make bench`: the whole pipeline on real processes, measured from outside."""
+"""`make bench`: measures the whole pipeline from outside, on real processes."""

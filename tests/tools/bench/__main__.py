@@ -1,5 +1,6 @@
-"""python -m tests.tools.bench: rows/s, latencies, CPU, bytes and memory of the whole pipeline, of
-its limits and of its peers.
+"""python -m tests.tools.bench: measures the pipeline, the limits of its parts, and its peers.
+
+Reports rows/s, latencies, CPU, bytes and memory.
 """
 
 import argparse
@@ -28,47 +29,55 @@ NAMES = (*ALL_SCENARIOS, *LIMITS, *PEERS)
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.tools.bench", description=__doc__)
     parser.add_argument(
-        "--seconds", type=float, default=Lengths.seconds, help="length of each loaded scenario"
+        "--seconds", type=float, default=Lengths.seconds, help="duration of each scenario under load"
     )
     parser.add_argument(
         "--rounds",
         type=int,
         default=1,
-        help="how often all is measured, one after the other; medians are reported",
+        help="number of times to measure everything; the report has medians",
     )
     parser.add_argument(
         "--only",
         type=lambda names: names.split(","),
-        help=f"some of {', '.join(NAMES)}; with commas",
+        help=f"names to measure, separated by commas: {', '.join(NAMES)}",
     )
     parser.add_argument(
         "--backlog",
         type=int,
         metavar="ROWS",
-        help="rows that wait for the publisher (alone, or with --only)",
+        help="measure the drain of a backlog of ROWS rows (alone, or with --only)",
     )
     parser.add_argument(
-        "--grow", type=int, metavar="ROWS", help="publications up to which CPU a row is looked at"
+        "--grow",
+        type=int,
+        metavar="ROWS",
+        help="measure CPU per row while the store grows to ROWS publications",
     )
     parser.add_argument(
-        "--soak", type=float, metavar="MINUTES", help="of half load, with memory over time"
+        "--soak",
+        type=float,
+        metavar="MINUTES",
+        help="measure MINUTES of half load, with memory over time",
     )
     parser.add_argument(
         "--catalogue",
         type=int,
         metavar="PINS",
-        help="that stand in the store while every list is asked for",
+        help="measure every list with PINS pins in the store",
     )
-    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="of each service")
+    parser.add_argument(
+        "--replicas", type=int, default=1, metavar="N", help="number of replicas of each service"
+    )
     parser.add_argument(
         "--pin",
         action="store_true",
-        help="services on one half of the cores, servers and the generator on the other",
+        help="run services on one half of the cores, servers and load generator on the other",
     )
     parser.add_argument(
         "--flood",
         action="store_true",
-        help="only the flood: one workspace at full speed, another's latency meanwhile",
+        help="measure only a flood: one workspace at full speed, and another's latency",
     )
     parser.set_defaults(cores=None)
     arguments = parser.parse_args(argv)
@@ -78,14 +87,18 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         except ValueError as error:
             parser.error(f"--pin: {error}")
     if arguments.flood and (arguments.pin or arguments.replicas > 1):
-        parser.error("--flood is of one of each service on all cores")
+        parser.error(
+            "--flood runs one replica of each service on all cores: omit --pin and --replicas."
+        )
     if unknown := set(arguments.only or ()) - set(NAMES):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        parser.error(
+            f"--only: unknown {', '.join(sorted(unknown))}. Choose from {', '.join(NAMES)}."
+        )
     return arguments
 
 
 def build_run(arguments: argparse.Namespace) -> BenchRun:
-    """What was asked for: by name, by a long scenario's own option, or else the usual."""
+    """Chooses what to measure: `--only`, the options of long scenarios, or else the default."""
     requested = {
         "backlog": arguments.backlog,
         "growth": arguments.grow,
@@ -112,13 +125,13 @@ def build_run(arguments: argparse.Namespace) -> BenchRun:
 
 
 def choose_peers(names: Collection[str], lengths: Lengths, run: BenchRun) -> list[ExtraMeasurement]:
-    """None of them, when their software isn't there; which is said."""
+    """Returns the chosen peers. Without their software it prints a notice and returns none."""
     chosen = [name for name in PEERS if name in names]
     try:
         require_installed()
     except LocalError as error:
         if chosen:
-            run.console.print(f"without {', '.join(chosen)}: {error}")
+            run.console.print(f"Peers are not measured ({', '.join(chosen)}). {error}")
         return []
     return [
         ExtraMeasurement(name, partial(PEERS[name], lengths.short_seconds, lengths.warm_up_seconds))
@@ -138,9 +151,9 @@ def main(argv: list[str]) -> None:
     write(report, file)
     table.print_tables(report, run.console)
     plot_files = plots.draw(report, RESULTS, file.stem)
-    run.console.print("written:", file, *plot_files, sep="\n", soft_wrap=True)
+    run.console.print("Written:", file, *plot_files, sep="\n", soft_wrap=True)
     if run.faults:
-        raise SystemExit("\n".join(["not measured:", *run.faults]))
+        raise SystemExit("\n".join(["Some measurements failed:", *run.faults]))
 
 
 if __name__ == "__main__":

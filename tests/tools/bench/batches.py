@@ -1,4 +1,4 @@
-"""How many records the services' consumers take at once, as their metrics tell."""
+"""Reads from the services' metrics how many records their consumers process in a batch."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 METRIC = "pinflow_batch_records"
 BatchTotals = dict[str, tuple[float, float]]
-"""Records and batches since the start, by consumer."""
+"""Sums of records and of batches since the start, by consumer."""
 
 
 def read_batch_totals(urls: Iterable[str]) -> BatchTotals:
-    """Of the services that answer, replicas together: some are stopped at times."""
+    """Adds up the totals of all replicas. Skips services that don't answer: some are stopped."""
     totals: BatchTotals = {}
     for url in urls:
         try:
@@ -39,7 +39,7 @@ def read_batch_totals(urls: Iterable[str]) -> BatchTotals:
 
 
 def compute_mean_batch_sizes(before: BatchTotals, after: BatchTotals) -> dict[str, float]:
-    """On average, between the two."""
+    """Returns each consumer's mean number of records in a batch between two readings."""
     means: dict[str, float] = {}
     for consumer, (records, count) in after.items():
         earlier_records, earlier_count = before.get(consumer, (0.0, 0.0))

@@ -1,5 +1,6 @@
-"""Imports of 500 rows as bytes, made once; each copy gets a mark of its own by one replacement: the
-generator must stay cheap.
+"""Prepares the bytes of imports of 500 rows once.
+
+A copy gets its own mark by one replacement, which keeps the load generator cheap.
 """
 
 import csv
@@ -16,10 +17,10 @@ from shared.contract.events import MAX_ROWS
 from tests.acceptance.rows import rows_for
 
 MARK_PLACEHOLDER = b"0123456789abcdef"
-"""Stands in prepared bytes where a mark of their own goes."""
+"""Placeholder in a prepared import. `insert_mark` replaces it with the copy's own mark."""
 BOUNDARY = b"pinflow-bench-file"
 MIXED_ROW_INTERVAL = 10
-"""Of the mixed rows one in so many fails, and another repeats a key that stands already."""
+"""Among 10 mixed rows, one fails and one repeats an existing key."""
 
 
 class Outcomes(NamedTuple):
@@ -30,15 +31,15 @@ class Outcomes(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparedImport:
-    """A prepared import, and what must become of its rows."""
+    """A prepared import and the expected outcomes of its rows."""
 
     template: bytes
-    outcomes: Outcomes
+    expected_outcomes: Outcomes
     path: str = "/v1/pins/imports/json"
     content_type: str = "application/json"
 
     def build_copy(self) -> bytes:
-        """Rows that nobody has sent before, but for those that are meant to exist."""
+        """Returns a body with new rows. Only rows that are meant to exist already are repeated."""
         return insert_mark(self.template, new_mark())
 
 
@@ -51,8 +52,9 @@ def insert_mark(template: bytes, mark: str) -> bytes:
 
 
 def build_realistic_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
-    """Each with a product and a picture of its own, new with each import: what could be cached or
-    compressed away must not be.
+    """Builds rows with a unique product and picture each, new in every import.
+
+    They keep caches and compression from making the load easier than real rows.
     """
     tag = MARK_PLACEHOLDER.decode()
     return [
@@ -66,33 +68,34 @@ def build_realistic_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
 
 
 def build_json_import(
-    rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None
+    rows: Sequence[dict[str, Any]], expected_outcomes: Outcomes | None = None
 ) -> PreparedImport:
-    return PreparedImport(orjson.dumps(rows), outcomes or Outcomes(created=len(rows)))
+    return PreparedImport(orjson.dumps(rows), expected_outcomes or Outcomes(created=len(rows)))
 
 
 def build_csv_import(
-    rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None
+    rows: Sequence[dict[str, Any]], expected_outcomes: Outcomes | None = None
 ) -> PreparedImport:
-    """As a browser uploads the file: the only field of a form."""
+    """Builds a CSV file as a browser uploads it: the only field of a form."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    head = (
+    form_start = (
         b'--%b\r\nContent-Disposition: form-data; name="file"; filename="campaign.csv"\r\n'
         b"Content-Type: text/csv\r\n\r\n" % BOUNDARY
     )
-    form = head + text.getvalue().encode() + b"\r\n--%b--\r\n" % BOUNDARY
+    form = form_start + text.getvalue().encode() + b"\r\n--%b--\r\n" % BOUNDARY
     form_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"
     return PreparedImport(
-        form, outcomes or Outcomes(created=len(rows)), "/v1/pins/imports/csv", form_type
+        form, expected_outcomes or Outcomes(created=len(rows)), "/v1/pins/imports/csv", form_type
     )
 
 
 def build_mixed_rows(workspace: NewWorkspace) -> tuple[list[dict[str, Any]], Outcomes]:
-    """A tenth fails, half of it at ingest (no title) and half at the publisher (no such board); a
-    tenth is there (`standing_rows`).
+    """Builds rows of which a tenth fails and a tenth exists (`build_existing_rows`).
+
+    Half of the failures are found by ingest (no title), half by the publisher (unknown board).
     """
     rows = build_realistic_rows(workspace)
     for position, row in enumerate(rows):
@@ -107,7 +110,7 @@ def build_mixed_rows(workspace: NewWorkspace) -> tuple[list[dict[str, Any]], Out
 
 
 def build_existing_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
-    """To be imported before: those rows of the mixed ones that are to exist by then."""
+    """Builds the rows to import first, so that they exist when the mixed rows arrive."""
     rows = build_realistic_rows(workspace)
     return [
         row | _build_existing_fields(position)

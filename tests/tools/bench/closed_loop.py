@@ -1,5 +1,6 @@
-"""As fast as it goes, while not too many wait: what every saturating load does, Pinflow's and its
-peers'.
+"""Submits as fast as possible with a bound on unsettled imports.
+
+All saturating loads use it, Pinflow's and its peers'.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ async def submit_while(
     submit: Callable[[], Awaitable[object]],
     some_settled: asyncio.Event,
 ) -> None:
-    """One client. Without room it waits until `some_settled` is set, and looks again."""
+    """Runs one client. Without capacity it waits until `some_settled` is set, then checks again."""
     while is_running():
         if has_capacity():
             await submit()

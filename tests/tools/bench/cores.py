@@ -1,5 +1,6 @@
-"""Services on one half of the cores, the servers and the load on the other: neither takes the
-other's time, and each one's limit shows.
+"""Divides the cores: services on one half, servers and load generator on the other.
+
+Neither half takes CPU from the other, so each one's limit shows.
 """
 
 import os
@@ -10,28 +11,29 @@ from typing import NamedTuple
 
 class CoreHalves(NamedTuple):
     services: frozenset[int]
-    """With the gateway."""
+    """Cores of the services and the gateway."""
     servers: frozenset[int]
-    """Kafka and Postgres, with the generator, whose part is reported apart."""
+    """Cores of Kafka, Postgres and the load generator, whose CPU is reported separately."""
 
 
 def split_cores() -> CoreHalves:
-    """Of those that this process may use.
+    """Splits the cores that this process may use.
 
-    Raises ValueError where there are no two, or the system does not let one choose.
+    Raises ValueError if there are fewer than two, or if the system has no CPU affinity.
     """
     if not hasattr(os, "sched_getaffinity"):
-        raise ValueError("this system does not let a process choose its cores")
+        raise ValueError("This system does not let a process choose its cores.")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise ValueError("one core can't be halved")
+        raise ValueError("This process may use only one core. Two are needed.")
     return CoreHalves(frozenset(cores[: len(cores) // 2]), frozenset(cores[len(cores) // 2 :]))
 
 
 @contextmanager
 def pin_to_cores(cores: frozenset[int] | None) -> Iterator[None]:
-    """This thread, and what it starts meanwhile with all of its threads and children, stays on
-    these; None: wherever it was.
+    """Pins this thread, and every process that it starts meanwhile, to `cores`.
+
+    None changes nothing.
     """
     if cores is None:
         yield

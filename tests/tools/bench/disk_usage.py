@@ -1,4 +1,4 @@
-"""What rows leave behind: bytes in Kafka, in the write-ahead log, in tables with their indexes."""
+"""Measures disk usage: bytes in Kafka, in the write-ahead log, and in tables with indexes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TABLES = """
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """Bytes: by topic, written to the log since the server's beginning, by schema."""
+    """Bytes by topic, bytes written to the WAL since the server's start, and bytes by schema."""
 
     kafka: dict[str, int]
     wal: int
@@ -35,7 +35,7 @@ def measure_disk_usage(
         ).fetchone()
         tables = connection.execute(TABLES, [list(schemas)]).fetchall()
     assert wal is not None
-    return DiskUsage(_topics(kafka_data, f"{topic_prefix}."), wal[0], dict(tables))
+    return DiskUsage(_measure_topics(kafka_data, f"{topic_prefix}."), wal[0], dict(tables))
 
 
 def compute_bytes_per_row(before: DiskUsage, after: DiskUsage, rows: int) -> Figures:
@@ -52,9 +52,9 @@ def compute_bytes_per_row(before: DiskUsage, after: DiskUsage, rows: int) -> Fig
     }
 
 
-def _topics(data: Path, prefix: str) -> dict[str, int]:
-    """The records' files alone: indexes have their full size from the start, and hardly any of it
-    on disk.
+def _measure_topics(data: Path, prefix: str) -> dict[str, int]:
+    """Measures log segments only. Index files have their full size from the start, but use little
+    disk.
     """
     sizes: dict[str, int] = {}
     for segment in data.glob(f"{prefix}*/*.log"):

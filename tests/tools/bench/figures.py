@@ -1,18 +1,20 @@
-"""What a measurement gives, and what several rounds of it give together."""
+"""Figures of one measurement, and their summary over several rounds."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 Figures = dict[str, Any]
-"""Numbers by name, some of them grouped in further dictionaries.
+"""Numbers by name, some of them grouped in nested dictionaries.
 
-Lists are for plots: a round's own, of which there is no median.
+Lists are data for plots. They belong to one round and have no median.
 """
 
 
 def summarize(rounds: Sequence[Mapping[str, Any]]) -> Figures:
-    """Median, least and most of every number that all rounds have, in the same groups."""
+    """Computes median, minimum and maximum of every number that all rounds have, in the same
+    groups.
+    """
     summary: Figures = {}
     for name, first in rounds[0].items():
         values = [value[name] for value in rounds if name in value]
@@ -26,16 +28,16 @@ def summarize(rounds: Sequence[Mapping[str, Any]]) -> Figures:
 
 
 def get_last_round(report: Mapping[str, Any]) -> Mapping[str, Figures]:
-    """Its figures: curves and series are a round's own.
+    """Returns the last round's figures, because curves and series belong to one round.
 
-    None of a report that has only a summary.
+    Returns an empty mapping if the report has only a summary.
     """
     rounds: Sequence[Mapping[str, Figures]] = report.get("rounds", ())
     return rounds[-1] if rounds else {}
 
 
 def find_median(summary: Mapping[str, Any], *path: str) -> float | None:
-    """A number of a summary, by the names of its groups; None where it has none."""
+    """Returns the median of the number at a path of group names, or None if there is none."""
     value: Any = summary
     for name in (*path, "median"):
         if not isinstance(value, Mapping) or name not in value:

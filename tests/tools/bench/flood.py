@@ -1,5 +1,6 @@
-"""A flood: one workspace submits as fast as it can and heeds no refusal, while another submits one
-import after another.
+"""Floods ingest from one workspace, and measures single imports of another.
+
+The flooding workspace ignores refusals.
 """
 
 import asyncio
@@ -25,19 +26,19 @@ DRAIN_SECONDS = 240
 
 @dataclass
 class Flood:
-    """What came of it.
+    """Runs a flood and keeps its measurements, in seconds.
 
-    Seconds; `sizes` are resident bytes of each process, by seconds since the start.
+    `sizes` are resident bytes of each process, by seconds since the start.
     """
 
     flooding_sender: Sender
     other_sender: Sender
     answers: Counter[int] = field(default_factory=Counter)
-    """The flood's, by status."""
+    """Responses to the flooding workspace, by status code."""
     slowest_refusal: float = 0.0
     other_refused: int = 0
     other_settled: list[float] = field(default_factory=list)
-    """From the first try to the job's end, as the other client sees it."""
+    """Time from the first attempt to the end of the job, as the other client sees it."""
     other_accepted: list[float] = field(default_factory=list)
     sizes: list[tuple[float, Sizes]] = field(default_factory=list)
     unsettled: list[float] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Flood:
         sizes: Callable[[], Sizes],
         unsettled: Callable[[], float],
     ) -> None:
-        """Flood for so long; returns when all that was accepted has settled."""
+        """Floods for `seconds`. Returns when every accepted import has settled."""
         limits = httpx.Limits(max_connections=clients)
         async with (
             self.flooding_sender.client(limits) as flooding_client,
@@ -118,7 +119,7 @@ class Flood:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def peak_bytes(self, name: str) -> int:
-        """Resident bytes of a process at its largest."""
+        """Returns a process's largest resident memory."""
         return max(sizes[name] for _, sizes in self.sizes)
 
     @property
@@ -127,7 +128,7 @@ class Flood:
 
 
 def summarize_flood(flood: Flood) -> dict[str, Any]:
-    """For people: milliseconds and MB."""
+    """Builds the figures to print, in milliseconds and MB."""
     names = flood.sizes[0][1].keys()
     return {
         "accepted": flood.answers[HTTPStatus.ACCEPTED],
@@ -136,13 +137,16 @@ def summarize_flood(flood: Flood) -> dict[str, Any]:
             for status, count in flood.answers.items()
             if status != HTTPStatus.ACCEPTED
         },
-        "slowest refusal ms": round(flood.slowest_refusal * 1000),
-        "most unsettled rows": round(max(flood.unsettled)),
-        "drained s": round(flood.drained_seconds, 1),
-        "the other's imports": {"refused": flood.other_refused, "done": len(flood.other_settled)},
-        "the other's 202 ms": compute_percentiles(flood.other_accepted),
-        "the other's settled ms": compute_percentiles(flood.other_settled),
-        "rss MB before, most": {
+        "slowest refusal, ms": round(flood.slowest_refusal * 1000),
+        "max unsettled rows": round(max(flood.unsettled)),
+        "drained after, s": round(flood.drained_seconds, 1),
+        "other workspace": {
+            "refused": flood.other_refused,
+            "settled": len(flood.other_settled),
+        },
+        "other: accepted, ms": compute_percentiles(flood.other_accepted),
+        "other: settled, ms": compute_percentiles(flood.other_settled),
+        "RSS, MB: start → peak": {
             name: f"{flood.sizes[0][1][name] >> 20} → {flood.peak_bytes(name) >> 20}"
             for name in names
         },
@@ -150,7 +154,7 @@ def summarize_flood(flood: Flood) -> dict[str, Any]:
 
 
 def read_unsettled_rows(ingest_url: str) -> float:
-    """As ingest's metrics tell; 0 while they don't."""
+    """Reads the number of unsettled rows from ingest's metrics. Returns 0 if it is missing."""
     lines = httpx.get(f"{ingest_url}/metrics", timeout=10, trust_env=False).text.splitlines()
     return next(
         (float(line.split()[1]) for line in lines if line.startswith("pinflow_unsettled_rows ")),

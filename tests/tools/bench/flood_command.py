@@ -1,6 +1,4 @@
-"""`make flood`: one workspace at full speed, as many clients as ingest takes and more; another's
-single imports meanwhile.
-"""
+"""`make flood`: runs a flood and prints its figures."""
 
 import uvloop
 from rich.console import Console
@@ -11,6 +9,7 @@ from tests.tools.bench.scenarios.bench import Bench, Lengths
 from tests.tools.bench.sources import Sender
 
 CLIENTS = 100
+"""More clients than ingest handles at a time."""
 
 
 def run_flood(seconds: float) -> None:
@@ -30,7 +29,7 @@ def run_flood(seconds: float) -> None:
             )
         )
     console = Console()
-    console.print(f"flood of {seconds:g} s by {CLIENTS} clients")
+    console.print(f"Flood of {seconds:g} s by {CLIENTS} clients")
     for name, value in summarize_flood(flood).items():
         text = (
             "  ".join(f"{key} {number}" for key, number in value.items())

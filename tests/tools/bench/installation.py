@@ -1,5 +1,6 @@
-"""What is measured: servers and services of the benchmark's own, real processes behind the gateway,
-on free ports, with nothing in them.
+"""Starts the servers and services that are measured.
+
+They are empty, real processes behind the gateway on free ports, and belong to the benchmark alone.
 """
 
 import tempfile
@@ -32,7 +33,7 @@ from tests.tools.bench.measure import Usage, measure_usage
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How servers are started."""
+    """JVM options of Kafka and settings of Postgres."""
 
     kafka_options: tuple[str, ...]
     postgres_settings: dict[str, str]
@@ -41,16 +42,16 @@ class ServerOptions:
 PRODUCTION_OPTIONS = ServerOptions(
     ("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffers": "512MB"}
 )
-"""The heap that Kafka's own start script gives it; the compiler may do its best.
+"""Kafka gets the heap of its own start script and no limit on its JIT compiler.
 
-Postgres as in the local stack: with fsync.
+Postgres is set as in the local stack, with fsync.
 """
 TEST_OPTIONS = ServerOptions(FAST_JVM_OPTIONS, FAST_POSTGRES_SETTINGS)
 
 
 @dataclass(frozen=True)
 class DeploymentShape:
-    """How many of each service there are, and on which cores they run; None: on any."""
+    """Number of replicas of each service, and the cores for services and servers (None: all)."""
 
     replicas: int = 1
     cores: CoreHalves | None = None
@@ -78,9 +79,9 @@ SERVICE_SETTINGS = {
     "list_scan_limit": "1000000",
     "list_count_limit": "1000000",
 }
-"""What differs from the services' defaults.
+"""Settings that differ from the services' defaults.
 
-Imports that have settled are counted by their list, of a soak as many as it takes.
+The high list limits allow a list to count all settled imports, also those of a soak.
 """
 ANSWER_SECONDS = 60
 
@@ -130,7 +131,7 @@ class Installation:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Of the gateway and the services as they are now: some are stopped and started again."""
+        """Process ids of the gateway and the services that run now. Scenarios restart some."""
         return self.servers.pids | {
             name: program.process.pid for name, program in self.deployment.programs.items()
         }
@@ -163,7 +164,7 @@ class Installation:
 
     @contextmanager
     def changed_settings(self, service: str, **variables: str) -> Iterator[None]:
-        """The service started again with other settings, and afterwards with its own."""
+        """Restarts the service with other settings, and afterwards with its original ones."""
         replicas = [
             self.deployment.programs[name] for name in self.deployment.replica_names(service)
         ]
@@ -188,7 +189,7 @@ class Installation:
             self.deployment.programs[name].terminate()
 
     def start(self, service: str) -> None:
-        """Returns when it is ready, whatever the others are."""
+        """Starts all replicas and waits until they are ready. Other services need not be."""
         names = self.deployment.replica_names(service)
         with pin_to_cores(self.shape.service_cores):
             for name in names:
@@ -203,7 +204,7 @@ class Installation:
 def installation(
     servers: BenchServers, shape: DeploymentShape = DEFAULT_SHAPE
 ) -> Iterator[Installation]:
-    """The gateway and the services, ready, with topics and a database of their own."""
+    """Starts the gateway and the services, with topics and a database of their own."""
     with ExitStack() as stack:
         prefix = stack.enter_context(fresh_topics(servers.bootstrap_servers))
         url = stack.enter_context(fresh_database(servers.owner_url))

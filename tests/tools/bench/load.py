@@ -1,5 +1,6 @@
-"""The load: imports from one or many workspaces, when they are due, how long they take, and whether
-each row became what it must.
+"""Submits a load of imports, measures their latencies and checks the outcome of every row.
+
+The imports come from one or several workspaces.
 """
 
 import asyncio
@@ -21,35 +22,35 @@ from tests.tools.bench.closed_loop import submit_while
 from tests.tools.bench.sources import Source, open_client
 
 IDLE_GAP_SECONDS = (0.2, 2.0)
-"""Between two idle imports: never in step with anything that sleeps and polls."""
+"""Bounds of the random gap between idle imports. It is irregular, so that imports do not align with
+polling intervals.
+"""
 POLL_SECONDS = 0.004
 COUNT_INTERVAL_SECONDS = 0.1
-"""How often the settled imports are counted: seldom, as it must not be what is measured."""
+"""Interval between counts of settled imports. Counting more often would distort the measurement."""
 WORKSPACES_PER_COUNT = 2
-"""Workspaces whose imports are counted each time, in turn."""
+"""Workspaces whose imports are counted each time, in rotation."""
 SETTLE_SECONDS = 300
 PAGE_SIZE = 200
 
 
 class Load:
-    """Imports of `sources`, in turn, at one gateway.
+    """Submits imports of `sources` in rotation to one gateway.
 
-    Latencies in seconds, from the moment at which an import was due.
+    Latencies are in seconds, from the time at which an import was due.
     """
 
     def __init__(self, base_url: str, sources: Sequence[Source]) -> None:
         self._base_url = base_url
         self._sources = sources
         self._source_numbers = cycle(range(len(sources)))
-        self._due_times: list[dict[str, float]] = [
-            {} for _ in sources
-        ]  # by what the import is known by, on the clock of the wall
+        # By the import's id; seconds of the system clock, because jobs have times of that clock
+        self._due_times: list[dict[str, float]] = [{} for _ in sources]
         self._clock_offset = time.time() - time.perf_counter()
         self._settled = [0] * len(sources)
         self._some_settled = asyncio.Event()
-        self.accepted = array(
-            "d"
-        )  # eight bytes each: all of them are kept, so that percentiles are exact
+        # Eight bytes each: all latencies are kept, so that percentiles are exact
+        self.accepted = array("d")
         self.settled = array("d")
         self.refused = 0
         self.outcomes = Outcomes(0)
@@ -61,13 +62,13 @@ class Load:
     @property
     def rows(self) -> int:
         return sum(
-            len(due) * sum(source.outcomes)
+            len(due) * sum(source.expected_outcomes)
             for due, source in zip(self._due_times, self._sources, strict=True)
         )
 
     @property
     def settled_imports(self) -> int:
-        """When last counted."""
+        """Number of settled imports at the last count."""
         return sum(self._settled)
 
     async def saturate(
@@ -77,13 +78,11 @@ class Load:
         max_unsettled_imports: int,
         max_imports: float = math.inf,
     ) -> float:
-        """As fast as `concurrency` clients get their 202s while not more than `most_unsettled`
-        imports wait; then until all has settled.
+        """Submits with `concurrency` clients while at most `max_unsettled_imports` are unsettled.
 
-        `most` imports at most, or a few more.
-
-        Returns the seconds that took. Without the bound a backlog would be measured, and what is
-        left of the machine for it.
+        Stops after `seconds` or about `max_imports`, waits until all have settled, and returns the
+        seconds that took. Without the bound it would measure a growing backlog, and what CPU the
+        backlog leaves.
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
@@ -97,9 +96,9 @@ class Load:
             return await self._finish(http, started, counting)
 
     async def send_at_rate(self, seconds: float, imports_per_second: float) -> float:
-        """Open loop: each import at its due time, whatever became of the one before.
+        """Submits each import at its due time, without waiting for the one before (open loop).
 
-        Returns the seconds until all has settled.
+        Returns the seconds until all have settled.
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
@@ -111,15 +110,16 @@ class Load:
             return await self._finish(http, started)
 
     async def send_burst(self, count: int) -> float:
-        """All at the same moment."""
+        """Submits all imports at once. Returns the seconds until all have settled."""
         async with open_client(self._base_url, httpx.Limits(max_connections=count)) as http:
             started = time.perf_counter()
             await asyncio.gather(*(self._submit(http, started) for _ in range(count)))
             return await self._finish(http, started)
 
     async def send_one_by_one(self, count: int) -> float:
-        """Idle latency: one import at a time, with irregular gaps; from submission to its end as a
-        client that polls sees it.
+        """Measures idle latency: one import at a time, with irregular gaps.
+
+        A latency lasts from the submission until a polling client sees the end of the job.
         """
         rng = random.Random(7)
         async with open_client(self._base_url) as http:
@@ -131,7 +131,7 @@ class Load:
             return time.perf_counter() - started
 
     async def fill(self, imports: int, concurrency: int) -> float:
-        """So many, as fast as they are accepted, whether they settle or not."""
+        """Submits `imports` as fast as they are accepted, without waiting until they settle."""
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
             remaining = iter(range(imports))
@@ -144,7 +144,7 @@ class Load:
             return time.perf_counter() - started
 
     async def drain(self, progress: list[tuple[float, int]]) -> float:
-        """Until all has settled, noting how many imports had, by seconds from now.
+        """Waits until all imports have settled, and records their number by seconds since the call.
 
         Returns the seconds that took.
         """
@@ -176,11 +176,10 @@ class Load:
     async def _submit_and_follow(self, http: httpx.AsyncClient) -> None:
         started, source = time.perf_counter(), self._sources[0]
         import_id = await self._submit(http, started)
-        assert import_id is not None, "an import alone was refused"
+        assert import_id is not None, "an import was refused although no other was sent"
         while True:
-            newest = (
-                await self._list_imports(http, source, limit=1)
-            ).json()  # a list has no results: the cheapest look there is
+            # The list is the cheapest request: it reads no results
+            newest = (await self._list_imports(http, source, limit=1)).json()
             if (
                 newest
                 and newest[0][source.id_field] == import_id
@@ -219,7 +218,7 @@ class Load:
             await asyncio.sleep(COUNT_INTERVAL_SECONDS)
 
     async def _count_all(self, http: httpx.AsyncClient) -> int:
-        """Only where some were unsettled when last counted."""
+        """Counts settled imports of sources that had unsettled ones at the last count."""
         for source_number, due in enumerate(self._due_times):
             if self._settled[source_number] < len(due):
                 await self._count(http, source_number)
@@ -227,7 +226,7 @@ class Load:
 
     async def _count(self, http: httpx.AsyncClient, source_number: int) -> None:
         source = self._sources[source_number]
-        final_status = "completed_with_errors" if source.outcomes.failed else "completed"
+        final_status = "completed_with_errors" if source.expected_outcomes.failed else "completed"
         self._settled[source_number] = int(
             (await self._list_imports(http, source, limit=1, status=final_status)).headers[
                 "x-total-count"
@@ -235,11 +234,10 @@ class Load:
         )
 
     async def _read_results(self, http: httpx.AsyncClient) -> tuple[Outcomes, list[float]]:
-        """What became of all rows, and how long each import took to its end: from its due time, by
-        the clocks of one machine.
+        """Reads the outcomes of all rows, and each import's seconds from its due time to its end.
 
-        The end is when the last fold's transaction began: some milliseconds less than a client
-        would see.
+        The times are of one machine's clocks. A job ends when the last fold's transaction begins,
+        some milliseconds before a client sees it.
         """
         outcomes: Counter[str] = Counter()
         seconds: list[float] = []
@@ -264,15 +262,18 @@ class Load:
         return response.raise_for_status()
 
     def require_exact(self) -> None:
-        """Every row of every accepted import has become what it must: a figure that is not exact is
-        none.
+        """Checks that every row of every accepted import has its expected outcome.
+
+        A figure of a load that lost rows would be worthless.
         """
         expected = [
-            Outcomes(*(len(due) * count for count in source.outcomes))
+            Outcomes(*(len(due) * count for count in source.expected_outcomes))
             for due, source in zip(self._due_times, self._sources, strict=True)
         ]
         expected_total = Outcomes(*(sum(counts) for counts in zip(*expected, strict=True)))
-        assert self.outcomes == expected_total, f"rows became {self.outcomes}, not {expected_total}"
+        assert self.outcomes == expected_total, (
+            f"outcomes are {self.outcomes}, not {expected_total}"
+        )
 
 
 def _parse_timestamp(text: str) -> float:

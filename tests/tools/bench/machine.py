@@ -1,6 +1,4 @@
-"""What a report is worth without knowing what it was measured on: machine, versions, settings, the
-code's own state.
-"""
+"""Describes what a report was measured on: machine, versions, settings and state of the code."""
 
 import os
 import platform
@@ -67,7 +65,7 @@ def describe_environment() -> Figures:
 
 
 def read_server_settings(kafka: KafkaNode, database_url: str) -> Figures:
-    """As the servers have them: what differs from their defaults."""
+    """Reads the servers' settings that differ from their defaults."""
     with psycopg.connect(database_url) as connection:
         (postgres,) = connection.execute("show server_version").fetchone() or ("?",)
         query = (
@@ -95,7 +93,7 @@ def read_server_settings(kafka: KafkaNode, database_url: str) -> Figures:
 
 
 def read_service_settings(variables: dict[str, str]) -> Figures:
-    """Every number and switch that the services run with: the defaults, but for `variables`."""
+    """Reads the services' numeric and boolean settings: defaults, overridden by `variables`."""
     return {
         name: {
             setting: variables.get(setting, field_info.default)
@@ -111,7 +109,7 @@ def _run_git(*arguments: str) -> str:
 
 
 def _run_command(*command: str) -> str:
-    """Returns its output, or nothing if it can't run: a checkout without git is measured too."""
+    """Returns a command's output, or nothing if it can't run: a checkout may have no git."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=30, check=False

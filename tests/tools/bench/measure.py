@@ -1,5 +1,6 @@
-"""CPU time and memory of each part of an installation, whole process trees, and of this process:
-the load generator.
+"""Measures CPU time and memory of each part of an installation and of the load generator.
+
+A part is a whole process tree. The load generator is this process.
 """
 
 import math
@@ -23,7 +24,7 @@ Series = list[tuple[float, Sizes]]
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds since start, and resident bytes."""
+    """CPU seconds since the start, and resident bytes, of each part."""
 
     cpu_seconds: dict[str, float]
     rss_bytes: Sizes
@@ -31,7 +32,7 @@ class Usage:
 
 def measure_usage(pids: Mapping[str, int]) -> Usage:
     trees = {name: _list_processes(pid) for name, pid in pids.items()}
-    trees[GENERATOR] = [psutil.Process()]  # all the others are its children
+    trees[GENERATOR] = [psutil.Process()]  # without children: they are the other parts
     return Usage(
         {
             name: sum(_read_or_zero(process, _cpu_seconds) for process in tree)
@@ -45,7 +46,7 @@ def measure_usage(pids: Mapping[str, int]) -> Usage:
 
 
 def compute_cpu_per_row(before: Usage, after: Usage, rows: int) -> dict[str, float]:
-    """Microseconds of CPU a row, by part."""
+    """Returns microseconds of CPU per row, by part."""
     return {
         name: (after.cpu_seconds[name] - before.cpu_seconds[name]) / rows * MICROSECONDS
         for name in after.cpu_seconds
@@ -53,15 +54,15 @@ def compute_cpu_per_row(before: Usage, after: Usage, rows: int) -> dict[str, flo
 
 
 def compute_busy_cores(before: Usage, after: Usage, seconds: float) -> float:
-    """How many on average, with all that was measured and the generator."""
+    """Returns the mean number of busy cores, including those of the load generator."""
     return (sum(after.cpu_seconds.values()) - sum(before.cpu_seconds.values())) / seconds
 
 
 def compute_percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p90, p99 and the maximum, in milliseconds: exact, by nearest rank.
+    """Computes p50, p90, p99 and the maximum in milliseconds, exactly, by nearest rank.
 
-    Of every latency there was, sorted: they are thousands, 8 bytes each. A histogram (hdrhistogram)
-    would bound the memory of millions, for a dependency and rounded figures.
+    It sorts all latencies: there are thousands, of 8 bytes each. A histogram (hdrhistogram) would
+    bound the memory for millions, but adds a dependency and rounds.
     """
     ordered = sorted(seconds)
     return (
@@ -75,7 +76,7 @@ def compute_percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def summarize_latencies(seconds: Sequence[float]) -> dict[str, Any]:
-    """The same with their number, and the curve for a plot: (percent, milliseconds)."""
+    """Computes the percentiles, the number of latencies and a curve of (percent, milliseconds)."""
     ordered = sorted(seconds)
     curve = (
         [(percent, _percentile_ms(ordered, percent)) for percent in CURVE_PERCENTS]
@@ -91,7 +92,7 @@ def _percentile_ms(ordered: Sequence[float], percent: float) -> float:
 
 @contextmanager
 def sample_memory(sizes: Callable[[], Sizes], every_seconds: float) -> Iterator[Series]:
-    """Memory over time while the body runs, looked at from a thread."""
+    """Samples memory from a thread while the body runs."""
     series: Series = []
     ended = threading.Event()
     started = time.perf_counter()
@@ -118,7 +119,7 @@ def _list_processes(pid: int) -> list[psutil.Process]:
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:  # stopped, as a scenario wants it
+    except psutil.NoSuchProcess:  # a scenario stopped it
         return []
 
 
@@ -127,13 +128,14 @@ def _read_or_zero(process: psutil.Process, read: Callable[[psutil.Process], floa
         return read(process)
     except (
         psutil.NoSuchProcess
-    ):  # it has ended since: an autovacuum worker, say, whose time its parent has now
+    ):  # ended just now, such as an autovacuum worker: its parent counts it
         return 0.0
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
-    """With what its ended children had used, an autovacuum worker's for one; but not the
-    generator's, whose ended children are servers.
+    """Returns the CPU seconds of a process and its ended children, such as autovacuum workers.
+
+    The load generator's children are excluded: they are servers.
     """
     times = process.cpu_times()
     own = float(times.user + times.system)

@@ -1,6 +1,4 @@
-"""The report as plots, SVG: latencies as percentile curves, CPU a row by process, memory over time,
-growth.
-"""
+"""Draws the report as SVG: latency curves, CPU per row, memory over time, and growth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +9,20 @@ from tests.tools.bench.figures import Figures, find_median, get_last_round
 from tests.tools.bench.limits import LIMITS
 
 SATURATING_SCENARIOS = {"sustained", "mixed", "topic", "backlog"}
-"""There most of the time is waiting, by design."""
-LATENCY_LABELS = {"accepted_ms": "to the 202", "settled_ms": "to the end"}
+"""Scenarios whose latencies are mostly waiting, by design."""
+LATENCY_LABELS = {"accepted_ms": "until accepted (202)", "settled_ms": "until settled"}
 MAX_BAR_MEDIANS = 3
-"""Medians: two peers take thirty times what the others do, of whom nothing could be seen beside a
-whole bar of theirs.
+"""Longest bar drawn in full, as a multiple of the median bar.
+
+Two peers need thirty times as much as the others, whose bars would be invisible beside them.
 """
 TICK_PERCENTS = (50, 90, 99, 99.9)
 
 
 def draw(report: Figures, folder: Path, stem: str) -> list[Path]:
-    """One file for each plot that the report has figures for. Returns them."""
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - half a second, and only here
+    """Draws one file for each plot that the report has figures for, and returns the paths."""
+    # The import takes half a second, and only plots need it
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
     plt.switch_backend("svg")
     plt.rcParams.update(
@@ -42,7 +42,7 @@ def draw(report: Figures, folder: Path, stem: str) -> list[Path]:
 
 
 def _plot_latencies(axes: Any, report: Figures) -> bool:
-    """Over how rare it is, as hdrhistogram plots it: each 9 has the same room."""
+    """Plots latency against rarity, as hdrhistogram does: each further 9 has the same width."""
     drawn = False
     axes.set_prop_cycle(color=_get_colors())
     for name, figures in get_last_round(report).items():
@@ -63,7 +63,7 @@ def _plot_latencies(axes: Any, report: Figures) -> bool:
         yscale="log",
         ylabel="ms",
         xlabel="percentile",
-        title="Latency, from when an import was due",
+        title="Latency, from the time an import was due",
     )
     axes.set_xticks(
         [1 / (1 - tick / 100) for tick in TICK_PERCENTS], [f"{tick:g} %" for tick in TICK_PERCENTS]
@@ -72,10 +72,10 @@ def _plot_latencies(axes: Any, report: Figures) -> bool:
 
 
 def _plot_cpu(axes: Any, report: Figures) -> bool:
-    """Not of idle imports, whose rows carry the gaps' cost, nor of single pins, nor of the limits
-    one by one: the floor is their sum.
+    """Plots CPU per row by process, with the total at the end of each bar. Cuts very long bars.
 
-    With its sum at the end of each bar; bars that are far longer than the others are cut.
+    Excludes idle imports, whose rows carry the cost of the gaps, single pins, and the separate
+    limits, whose sum is the floor.
     """
     excluded = {"idle", "pins", *LIMITS}
     summary = {
@@ -95,7 +95,7 @@ def _plot_cpu(axes: Any, report: Figures) -> bool:
         axes.text(min(total, max_width), row, f" {total:.0f}", va="center", fontsize="small")
     axes.set_xlim(0, 1.1 * min(max_width, max(left, default=0)) or None)
     axes.invert_yaxis()
-    axes.set(xlabel="µs a row", title="CPU, by process")
+    axes.set(xlabel="µs per row", title="CPU, by process")
     return bool(summary) and _add_legend(axes)
 
 
@@ -118,9 +118,8 @@ def _plot_memory(axes: Any, report: Figures) -> bool:
                 label=f"{name}: {part}",
             )
             drawn = True
-    axes.set(
-        xlabel="s", ylabel="MB", yscale="log", title="Resident memory"
-    )  # Postgres has fifty times what a service has
+    # Logarithmic, because Postgres needs fifty times the memory of a service
+    axes.set(xlabel="s", ylabel="MB", yscale="log", title="Resident memory")
     return drawn and _add_legend(axes)
 
 
@@ -135,7 +134,7 @@ def _plot_growth(axes: Any, report: Figures) -> bool:
         )
     axes.set(
         xlabel="million publications in the store",
-        ylabel="µs a row",
+        ylabel="µs per row",
         title="CPU as the store grows",
         ylim=(0, None),
     )

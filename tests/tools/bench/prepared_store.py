@@ -1,7 +1,7 @@
-"""A keyed store as it is after months: one workspace has three fifths of it, many small ones the
-rest.
+"""Fills the store with pins as after months of use.
 
-By SQL: the pipeline would take minutes.
+One workspace has three fifths of the pins; many small ones share the rest. It uses SQL, because the
+pipeline would take minutes.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,11 @@ import psycopg
 ROWS_PER_STATEMENT = 250_000
 ACCOUNTS, BOARDS = 20, 50
 NEEDLE = "Needle"
-"""Stands in the title of the large workspace's oldest pin."""
+"""Word that only the title of the large workspace's oldest pin contains."""
 
-# A block of a hundred rows is one workspace's, as of an import; a pin each 0.2 s. Of a hundred rows
-# one failed, two are scheduled, one was; of a thousand one is deleted. `mod`, as % is psycopg's
+# Blocks of 100 rows belong to one workspace, like an import; pins are 0.2 s apart. In 100 rows one
+# has failed, two are scheduled and one was scheduled. In 1000 rows one is deleted. It uses `mod`,
+# because psycopg reserves %
 FILL = f"""
     insert into publisher.pins (
         pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at,
@@ -40,9 +41,9 @@ FILL = f"""
         'https://shop.example/lamps/' || md5(n::text || 'l') || '?utm_source=pinterest',
         'https://cdn.example/' || md5(n::text || 'i') || '.jpg'
     from (
-        select n, now() - (%(most)s - n) * interval '0.2 seconds' as created_at,
+        select n, now() - (%(rows)s - n) * interval '0.2 seconds' as created_at,
             case when mod(n / 100, 5) < 3 then %(large)s::uuid
-                else (%(small)s::uuid[])[1 + mod(n / 500, %(smalls)s)] end as workspace_id,
+                else (%(small)s::uuid[])[1 + mod(n / 500, %(small_count)s)] end as workspace_id,
             case when mod(n, 100) = 0 then 'failed' when mod(n, 100) in (1, 2) then 'scheduled'
                 else 'published' end as state
         from generate_series(%(first)s::int, %(last)s::int) n
@@ -51,8 +52,8 @@ FILL = f"""
 
 
 def fill_store(database_url: str, rows: int, large: UUID, small: Sequence[UUID]) -> None:
-    """Leaves the table as autovacuum would have."""
-    parameters = {"most": rows, "large": large, "small": list(small), "smalls": len(small)}
+    """Inserts `rows` pins, then vacuums and analyzes the table as autovacuum would."""
+    parameters = {"rows": rows, "large": large, "small": list(small), "small_count": len(small)}
     with psycopg.connect(database_url, autocommit=True) as connection:
         for first in range(0, rows, ROWS_PER_STATEMENT):
             connection.execute(
@@ -63,5 +64,5 @@ def fill_store(database_url: str, rows: int, large: UUID, small: Sequence[UUID])
 
 
 def compute_account_id(number: int) -> str:
-    """The id of one of the accounts."""
+    """Computes the id of an account, by its number."""
     return str(UUID(md5(str(number % ACCOUNTS).encode(), usedforsecurity=False).hexdigest()))

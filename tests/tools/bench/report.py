@@ -1,6 +1,6 @@
-"""The report: every round's figures, their medians and spreads, and what they were measured on.
+"""Builds and writes the report: figures of every round, medians, spreads and the environment.
 
-As JSON, for people and for plots.
+It is JSON, for people and for plots.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ def build_report_path(folder: Path = RESULTS) -> Path:
 
 
 def write(report: Figures, file: Path) -> None:
-    """There, beside the earlier ones, and as the latest."""
+    """Writes the report to `file`, beside the earlier ones, and to latest.json."""
     file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1) + "\n"
     for path in (file, file.with_name(LATEST_NAME)):

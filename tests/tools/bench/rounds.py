@@ -1,6 +1,4 @@
-"""The rounds: each goes once through all that is measured, so that a machine that drifts drifts for
-all alike.
-"""
+"""Measures in rounds. A round measures everything once, so machine drift affects all alike."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -28,12 +26,13 @@ from tests.tools.bench.scenarios.bench import Bench, Lengths
 from tests.tools.bench.table import create_console
 
 RoundResults = dict[str, Figures]
-"""Figures by the name of what was measured."""
+"""Figures by the name of the scenario, limit or peer."""
 
 
 class ExtraMeasurement(NamedTuple):
-    """Something else to measure in every round, when Pinflow's own processes are gone: a peer, on
-    servers of its own.
+    """A further measurement of every round, such as a peer, on servers of its own.
+
+    It runs when Pinflow's own processes have stopped.
     """
 
     name: str
@@ -42,7 +41,7 @@ class ExtraMeasurement(NamedTuple):
 
 @dataclass
 class BenchRun:
-    """What is to be measured, and what was."""
+    """Measurements to run, and their results."""
 
     lengths: Lengths
     scenarios: Sequence[str]
@@ -54,12 +53,12 @@ class BenchRun:
     settings: Figures = field(default_factory=dict)
     rounds: list[RoundResults] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    """What could not be measured: an hour's other figures must not be lost with it."""
+    """Failed measurements. They do not end the run, which may have taken an hour."""
     on_progress: Callable[[], None] = lambda: None
-    """Called when there is something new to write down."""
+    """Called whenever there are new results to save."""
 
     def run_rounds(self, rounds: int) -> None:
-        """Goes on when something can't be measured: see `faults`."""
+        """Runs all rounds. A measurement that fails is added to `faults`, and the run continues."""
         for number in range(1, rounds + 1):
             self.console.rule(f"round {number} of {rounds}")
             results: RoundResults = {}
@@ -70,9 +69,9 @@ class BenchRun:
                 self._measure(results, measurement.name, measurement.measure)
 
     def _measure_pinflow(self, results: RoundResults) -> None:
-        """On new servers each time: no round inherits another's rows.
+        """Measures scenarios on new servers, so that no round has another's rows.
 
-        The limits on the same ones, when the services have stopped.
+        The limits run on the same servers when the services have stopped.
         """
         with pin_to_cores(self.shape.server_cores), bench_servers(self.server_options) as servers:
             if self.scenarios:
@@ -89,7 +88,9 @@ class BenchRun:
                 results[FLOOR] = figures
 
     def _warm_up(self, servers: BenchServers) -> None:
-        """By services of its own: what is measured begins with an empty store."""
+        """Warms up the servers through separate services, so that scenarios begin with an empty
+        store.
+        """
         if self.lengths.warm_up_seconds:
             self.console.print("warming up")
             with installation(servers, self.shape) as pinflow:
@@ -99,7 +100,7 @@ class BenchRun:
         started = time.perf_counter()
         try:
             results[name] = measure()
-        except Exception as error:  # noqa: BLE001 - whatever it was
+        except Exception as error:  # noqa: BLE001 - any failure is reported, none ends the run
             self.console.print_exception()
             self.faults.append(f"round {len(self.rounds)}, {name}: {error!r}")
             return

@@ -1,4 +1,4 @@
-"""Whose imports a load is made of, and the way they take: over HTTP, or by the topic."""
+"""Sources of a load: they submit a workspace's imports over HTTP or through the topic."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,15 +28,16 @@ UPSTREAM = "/bench"
 
 class Source(Protocol):
     workspace: NewWorkspace
-    outcomes: Outcomes
-    """What must become of each of its imports."""
+    expected_outcomes: Outcomes
+    """Expected outcomes of each import."""
     id_field: str
-    """The field of a job that `submit` gave."""
+    """Field of a job that holds the value `submit` returned."""
 
     async def submit(self, http: httpx.AsyncClient, /) -> str | None:
-        """One import.
+        """Submits one import.
 
-        Returns what it is known by once it is accepted, or handed over; None when it was refused.
+        Returns the value of `id_field` once the import is accepted, or its request is sent. Returns
+        None if it was refused.
         """
 
 
@@ -46,7 +47,7 @@ class HttpSource:
     def __init__(self, workspace: NewWorkspace, body: PreparedImport | None = None) -> None:
         self.workspace = workspace
         self.body = body or build_json_import(build_realistic_rows(workspace))
-        self.outcomes = self.body.outcomes
+        self.expected_outcomes = self.body.expected_outcomes
         self._headers = {"X-API-Key": workspace.api_key, "Content-Type": self.body.content_type}
 
     async def submit(self, http: httpx.AsyncClient) -> str | None:
@@ -57,8 +58,9 @@ class HttpSource:
 
 
 class TopicSource:
-    """As an upstream system asks for imports: CloudEvents, a request id each. Known by that, as
-    there is no answer.
+    """Requests imports through the topic as an upstream system does: CloudEvents with a request id.
+
+    The request id identifies the import, because a topic gives no response.
     """
 
     id_field = "request_id"
@@ -66,7 +68,7 @@ class TopicSource:
     def __init__(self, workspace: NewWorkspace, producer: RecordProducer, topic: str) -> None:
         self.workspace = workspace
         body = build_json_import(build_realistic_rows(workspace))
-        self.outcomes = body.outcomes
+        self.expected_outcomes = body.expected_outcomes
         self._producer = producer
         self._topic = topic
         self._key = str(workspace.id).encode()
@@ -89,7 +91,7 @@ class TopicSource:
 
 
 class Sender:
-    """One workspace at one gateway, for who sends by hand."""
+    """One workspace's access to a gateway, for tests that send requests themselves."""
 
     def __init__(self, base_url: str, workspace: NewWorkspace) -> None:
         self.workspace = workspace

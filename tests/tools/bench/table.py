@@ -1,4 +1,4 @@
-"""The report as tables in a terminal: medians, and the spread where there were several rounds."""
+"""Prints the report as tables: medians, and the spread if there were several rounds."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from tests.tools.bench.figures import Figures, find_median, get_last_round
 from tests.tools.bench.limits import FLOOR, LIMITS
 
 WIDTH = 150
-"""Where it is not a terminal that says how wide it is."""
+"""Width of the output if it is not a terminal."""
 PERCENTILES = ("p50", "p90", "p99", "max")
 CPU = "cpu_us_per_row"
-TOTAL_COLUMNS = {"cpu_us_per_row_in_all": "in all", "generator_us_per_row": "generator"}
+TOTAL_COLUMNS = {"cpu_us_per_row_in_all": "total", "generator_us_per_row": "generator"}
 SCENARIO_FIGURES = (
     "accepted_rows_per_second",
     "drained_rows_per_second",
@@ -31,24 +31,24 @@ def create_console() -> Console:
 
 
 def print_tables(report: Figures, output: Console) -> None:
-    """Only tables that have rows."""
+    """Prints every table that has rows."""
     summary: Summary = report["summary"]
     pipeline = {name: figures for name, figures in summary.items() if name not in {*LIMITS, FLOOR}}
     limits = {name: summary[name] for name in LIMITS if name in summary}
     tables = [
         _build_speed_table(summary),
-        _build_parts_table("CPU, µs a row", pipeline, CPU, TOTAL_COLUMNS),
-        _build_parts_table("Bytes a row", pipeline, "bytes_per_row"),
+        _build_parts_table("CPU, µs per row", pipeline, CPU, TOTAL_COLUMNS),
+        _build_parts_table("Bytes per row", pipeline, "bytes_per_row"),
         _build_parts_table("Resident memory at the end, MB", pipeline, "rss_mb"),
         _build_parts_table(
-            "Memory grown after a quarter of the time, MB",
+            "Memory growth after the first quarter, MB",
             pipeline,
             "rss_growth_mb_after_a_quarter",
         ),
         _build_requests_table(pipeline),
         _build_growth_table(get_last_round(report).get("growth", {})),
         _build_peers_table(summary),
-        _build_parts_table("The limits alone: CPU, µs a row", limits, CPU, TOTAL_COLUMNS),
+        _build_parts_table("Limits alone: CPU, µs per row", limits, CPU, TOTAL_COLUMNS),
     ]
     for table in tables:
         if table.row_count:
@@ -60,7 +60,7 @@ def print_tables(report: Figures, output: Console) -> None:
     for name, figures in get_last_round(report).items():
         for heading, sentences in (
             ("NOT EXACT", figures.get("faults", ())),
-            ("does not give", figures.get("lacks", ())),
+            ("limitation", figures.get("lacks", ())),
         ):
             output.print(
                 *(f"{name} {heading}: {sentence}" for sentence in sentences),
@@ -70,8 +70,8 @@ def print_tables(report: Figures, output: Console) -> None:
     if floor := summary.get(FLOOR):
         floor_us, ratio = _format_cells(floor, ("cpu_us_per_row_in_all", "pipeline_over_floor"))
         output.print(
-            f"floor, the sum of the limits: {floor_us} µs a row; the pipeline takes {ratio or '?'} "
-            "times that"
+            f"floor, the sum of the limits: {floor_us} µs per row; "
+            f"the pipeline takes {ratio or '?'} times as much"
         )
 
 
@@ -102,7 +102,7 @@ def _build_speed_table(summary: Summary) -> Table:
 def _build_parts_table(
     title: str, summary: Summary, group: str, total_columns: Mapping[str, str] | None = None
 ) -> Table:
-    """A column for each part that any of them has, and for their sums."""
+    """Builds a table with a column for each part that any scenario has, and for the totals."""
     total_columns = total_columns or {}
     measured = {name: figures for name, figures in summary.items() if figures.get(group)}
     parts = list(
@@ -122,8 +122,8 @@ def _build_parts_table(
 
 
 def _build_requests_table(summary: Summary) -> Table:
-    """Of requests that are no imports."""
-    table = Table("", "answered p50 / p90 / p99 / max, ms", title="Single pins and questions")
+    """Builds the table of requests other than imports."""
+    table = Table("", "answered p50 / p90 / p99 / max, ms", title="Single pins and queries")
     for name, figures in summary.items():
         for group in ("answered_ms", "answered_at_half_load_ms"):
             measured = figures.get(group, {})
@@ -141,7 +141,7 @@ def _build_growth_table(growth: Figures) -> Table:
     points = growth.get("points", [])
     parts = list(points[0][CPU]) if points else []
     table = Table(
-        "publications", "rows/s", *parts, "in all", title="CPU, µs a row, as the store grows"
+        "publications", "rows/s", *parts, "total", title="CPU, µs per row, as the store grows"
     )
     for point in points:
         values = [
@@ -154,11 +154,12 @@ def _build_growth_table(growth: Figures) -> Table:
 
 
 def _build_peers_table(summary: Summary) -> Table:
-    """Each peer, and what it is held to: the whole pipeline's sustained rate, or the publisher's
-    stage alone.
+    """Builds the table of each peer's ratio to Pinflow.
+
+    Pinflow's figure is the pipeline's sustained rate, or for Kafka Connect the publisher's stage.
     """
     table = Table(
-        "", "Pinflow's rows/s over its", "Pinflow's CPU a row over its", "exact", title="Peers"
+        "", "rows/s, Pinflow ÷ peer", "CPU per row, Pinflow ÷ peer", "exact", title="Peers"
     )
     for name, figures in summary.items():
         ours = summary.get("publisher-stage" if name == "kafka-connect" else "sustained", {})

@@ -1,4 +1,4 @@
-"""What several rounds give together, and percentiles."""
+"""Summaries of several rounds, and percentiles."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.tools.bench.figures import find_median, summarize
 from tests.tools.bench.measure import compute_percentiles, summarize_latencies
 
 
-def test_numbers_are_summed_up_by_median_and_spread_in_their_groups() -> None:
+def test_numbers_are_summarized_by_median_and_range_in_their_groups() -> None:
     rounds = [
         {"rows": rows, "cpu": {"kafka": rows / 10}, "curve": [1], "name": "x"}
         for rows in (10, 40, 20)
@@ -17,7 +17,7 @@ def test_numbers_are_summed_up_by_median_and_spread_in_their_groups() -> None:
     }
 
 
-def test_what_not_every_round_has_is_left_out() -> None:
+def test_a_number_that_a_round_lacks_is_left_out() -> None:
     assert summarize([{"a": 1, "b": 1}, {"a": 1}]) == {"a": {"median": 1, "min": 1, "max": 1}}
 
 
@@ -32,10 +32,10 @@ def test_a_median_is_found_by_its_path() -> None:
     ("count", "expected"),
     [(1, (1, 1, 1, 1)), (100, (50, 90, 99, 100)), (1000, (500, 900, 990, 1000))],
 )
-def test_percentiles_are_by_nearest_rank(count: int, expected: tuple[float, ...]) -> None:
+def test_percentiles_use_the_nearest_rank(count: int, expected: tuple[float, ...]) -> None:
     seconds = [number / 1000 for number in range(count, 0, -1)]
     assert tuple(compute_percentiles(seconds).values()) == expected
 
 
-def test_nothing_has_no_percentiles() -> None:
+def test_no_latencies_give_no_percentiles() -> None:
     assert summarize_latencies([]) == {"n": 0, "curve": []}

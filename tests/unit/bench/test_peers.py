@@ -1,4 +1,4 @@
-"""A peer of the benchmark keeps its promises, and gets the same rows on every way."""
+"""Peers of the benchmark: their rows are checked, and are the same on every path."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -17,7 +17,7 @@ WORKSPACE, JOB = UUID(int=1), UUID(int=2)
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
-def test_all_that_was_sent_and_nothing_else_is_exact() -> None:
+def test_exactly_the_sent_rows_have_no_faults() -> None:
     assert find_faults({"a": 500, "b": 20}, {"a": 500, "b": 20}, 520) == []
 
 
@@ -31,11 +31,11 @@ def test_all_that_was_sent_and_nothing_else_is_exact() -> None:
         ({"a": 500}, 499, "the jobs count 499 rows, 500 were sent"),
     ],
 )
-def test_what_is_not_exact_is_said(stored: dict[str, int], counted: int, fault: str) -> None:
+def test_every_difference_is_reported(stored: dict[str, int], counted: int, fault: str) -> None:
     assert find_faults({"a": 500}, stored, counted) == [fault]
 
 
-def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
+def test_a_row_is_unchanged_by_a_queue() -> None:
     sent = [
         submitted_row(run_at="2027-01-01T10:00:00+02:00", related_terms=["lamp", "desk"]),
         submitted_row(idempotency_key="other"),
@@ -59,7 +59,7 @@ def test_invalid_rows_are_counted_and_the_others_keep_their_numbers() -> None:
     assert (parsed.total, parsed.failed) == (3, 1)
 
 
-def test_kafka_connect_is_told_of_every_column() -> None:
+def test_the_schema_for_kafka_connect_has_every_column() -> None:
     assert [field["field"] for field in orjson.loads(build_schema())["fields"]] == [
         name for name, _ in FIELDS
     ]

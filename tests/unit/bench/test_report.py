@@ -1,4 +1,4 @@
-"""Tables and plots of what only long runs measure, from figures that are made up."""
+"""Tables and plots of figures that only long runs measure, from sample data."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from tests.tools.bench import plots, table
 from tests.tools.bench.figures import Figures, summarize
 
 
-def a_report() -> Figures:
+def build_sample_report() -> Figures:
     point = {
         "rows_per_second": 20_000,
         "cpu_us_per_row": {"kafka": 10.0, "postgres": 17.0},
         "cpu_us_per_row_in_all": 27.0,
     }
-    found: dict[str, Figures] = {
+    results: dict[str, Figures] = {
         "growth": {
             "cpu_growth": 0.1,
             "points": [{"publications": rows, **point} for rows in (0, 1_000_000)],
@@ -25,20 +25,22 @@ def a_report() -> Figures:
         },
     }
     return {
-        "rounds": [found],
-        "summary": {name: summarize([figures]) for name, figures in found.items()},
+        "rounds": [results],
+        "summary": {name: summarize([figures]) for name, figures in results.items()},
     }
 
 
 def test_growth_and_memory_are_drawn(tmp_path: Path) -> None:
-    drawn = plots.draw(a_report(), tmp_path, "x")
+    drawn = plots.draw(build_sample_report(), tmp_path, "x")
     assert [file.name for file in drawn] == ["x-memory.svg", "x-growth.svg"]
     assert all(file.read_text().rstrip().endswith("</svg>") for file in drawn)
 
 
-def test_growth_is_shown_by_publications(capsys: pytest.CaptureFixture[str]) -> None:
-    table.print_tables(a_report(), table.create_console())
-    shown = capsys.readouterr().out
-    assert "1,000,000" in shown
-    assert "growth: cpu growth 0.1" in shown
-    assert "Bytes" not in shown
+def test_the_growth_table_has_a_row_for_each_number_of_publications(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table.print_tables(build_sample_report(), table.create_console())
+    output = capsys.readouterr().out
+    assert "1,000,000" in output
+    assert "growth: cpu growth 0.1" in output
+    assert "Bytes" not in output

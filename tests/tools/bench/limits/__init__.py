@@ -1,5 +1,6 @@
-"""What the same work costs at the least: each part of it alone, by the services' own code, in
-processes of its own.
+"""Measures the minimum cost of the same work.
+
+Each part runs alone, by the services' own code, in separate processes.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +20,9 @@ FLOOR = "floor"
 
 
 def compute_floor(results: Mapping[str, Figures]) -> Figures:
-    """The sum of the limits, and how much more the pipeline takes than that.
+    """Computes the floor, which is the sum of the limits, and the pipeline's ratio to it.
 
-    Without all of them there is none.
+    Returns nothing if a limit was not measured.
     """
     if any(name not in results for name in LIMITS):
         return {}

@@ -1,7 +1,7 @@
-"""Measures the broker alone: the same record batches, appended and read as the services do it.
+"""Measures the broker alone: it appends and reads the same record batches as the services.
 
-Read by bare consumers: what FastStream and our own loop around it cost is no floor. Job events, one
-for 500 rows, are left out.
+Bare consumers read them, because FastStream and our own loop are no part of the floor. Job events,
+one for 500 rows, are left out.
 """
 
 import asyncio
@@ -33,10 +33,9 @@ from tests.tools.bench.limits.processes import Meter, run_in_processes
 from tests.tools.bench.scenarios.bench import CONCURRENCY, MAX_UNSETTLED_IMPORTS
 
 PREPARED_IMPORTS = 24
-"""Different ones, made before anything is measured: they are sent again and again, over all
-partitions.
-"""
+"""Different imports, prepared before the measurement and sent repeatedly over all partitions."""
 MEMBERS = 2
+"""Members of the publisher's group."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +124,8 @@ class _Work:
         self._publisher_records = cycle(
             [prepared.publisher_records for prepared in prepared_imports]
         )
-        self.all_consumers_started = asyncio.Barrier(
-            MEMBERS + 2
-        )  # with the reader of outcomes and who measures: a rebalance refuses commits
+        # Members, the outcomes' consumer and the measuring task. Commits fail during a rebalance
+        self.all_consumers_started = asyncio.Barrier(MEMBERS + 2)
         self._unsettled_imports = asyncio.Semaphore(MAX_UNSETTLED_IMPORTS)
 
     async def append_imports(self) -> None:
@@ -136,7 +134,7 @@ class _Work:
             await self._import_log.append(next(self._imports))
 
     async def consume_rows(self) -> None:
-        """As a member of the publisher's group: what it sends goes out in whole imports."""
+        """Consumes rows like the publisher's group, and sends records of whole imports."""
         leftover_rows = 0
         rows = RecordFilter(self._names[TopicName.IMPORTS], is_for_publisher)
         async with self._consumer("publisher", rows, TopicName.IMPORTS) as consumer:

@@ -1,6 +1,6 @@
-"""Parsing, validation, decoding, deciding and writing alone: no server, no network.
+"""Measures the computing alone: parsing, validation, decoding, deciding and encoding.
 
-Both cores are kept busy, as the pipeline does.
+There is no server and no network. All cores are busy, as in the pipeline.
 """
 
 import os
@@ -22,9 +22,7 @@ IMPORTS_AT_ONCE = 4
 
 
 def measure_computing(limits: LimitInputs) -> Figures:
-    """Where the pipeline's parts stand in each other's way for caches and memory, so must these: a
-    process a core.
-    """
+    """Runs one process per core, because the pipeline's parts compete for caches and memory too."""
     processes = min(MAX_PROCESSES, os.cpu_count() or 1)
     results = run_in_processes(_measure, limits.lengths.limit_seconds, processes=processes)
     cpu = compute_means(results, "cpu_us_per_row")
@@ -50,7 +48,7 @@ class _CpuClocks:
 
 
 def _measure(seconds: float) -> Figures:
-    _run_pipeline(_CpuClocks())  # what is only done the first time
+    _run_pipeline(_CpuClocks())  # warms up what only the first call does
     clocks, rows = _CpuClocks(), 0
     started, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() < started + seconds:
@@ -69,7 +67,7 @@ def _run_pipeline(clocks: _CpuClocks) -> int:
         imports = [pipeline_steps.build_import(body) for body in bodies]
     with clocks.measure("publisher"):
         rows = pipeline_steps.decode_rows(imports)
-    # The store's part: counted with the database
+    # Not counted here: the database's limit includes the store's part
     snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
     with clocks.measure("publisher"):
         publisher_records = pipeline_steps.build_publisher_records(decide_all(rows, {}, snapshot))

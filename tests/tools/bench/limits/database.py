@@ -1,5 +1,6 @@
-"""The database alone: the statements of the publisher's store and of the fold, by their own
-repositories, in batches of the same size.
+"""Measures the database alone: the statements of the publisher's store and of the fold.
+
+The services' own repositories send them, in batches of the same size.
 """
 
 import asyncio
@@ -26,9 +27,9 @@ from tests.tools.bench.limits.processes import Meter, run_in_processes
 
 WARM_UP_SECONDS = 1.0
 SETTLING_TASKS = 2
-"""The members of the publisher's group in a process."""
+"""Members of the publisher's group in a process."""
 MAX_QUEUED_EVENTS = 50
-"""Before settling waits for the fold: the figure is of both, for the same rows."""
+"""Bound of the queue between settling and folding. Both must process the same rows."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ class _Work:
         self._events: asyncio.Queue[Foldable | None] = asyncio.Queue(MAX_QUEUED_EVENTS)
         self._running_settling_tasks = SETTLING_TASKS
         self.ended = asyncio.Event()
-        """Nothing is cancelled: psycopg's pipelines, left in their middle, say so on stderr."""
+        """Ends the tasks. They are not canceled: psycopg prints errors if a pipeline is
+        interrupted.
+        """
 
     async def settle(self) -> None:
         while not self.ended.is_set():
@@ -127,7 +130,7 @@ class _Work:
             await self._jobs.fold(batch, Advance(), moves=False)
 
     async def _next_events(self) -> list[Foldable]:
-        """As many as are folded at once; fewer, and then none, when nobody settles any more."""
+        """Returns one fold's events. At the end it returns fewer, then none."""
         events: list[Foldable] = []
         while self._running_settling_tasks and len(events) < self._records_at_once:
             if (event := await self._events.get()) is None:
@@ -137,7 +140,7 @@ class _Work:
         return events
 
     async def announce(self) -> None:
-        """What the announcer's sweeps cost."""
+        """Repeats the announcer's query, so that its cost is included."""
         limit: int = StatusSettings.model_fields["announce_limit"].default
         pause: float = StatusSettings.model_fields["announce_interval_seconds"].default
         while not self.ended.is_set():
@@ -145,4 +148,4 @@ class _Work:
                 async with asyncio.timeout(pause):
                     await self.ended.wait()
             async with self._jobs.claim_unannounced(limit):
-                pass  # nobody is told
+                pass  # nothing is announced: only the query is measured

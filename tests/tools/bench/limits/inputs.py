@@ -1,6 +1,4 @@
-"""What every limit is given: servers on which no service runs, how long, and what this round has
-found.
-"""
+"""Inputs of every limit: servers without services, durations, and this round's results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from tests.tools.bench.installation import BenchServers
 from tests.tools.bench.scenarios.bench import Lengths
 
 DEFAULT_FOLD_RECORDS = 5
-"""Records in a fold where none was seen: 600 rows and their imports."""
+"""Records in a fold if this round measured none: 600 rows and their imports."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class LimitInputs:
 
     @property
     def rows_at_once(self) -> int:
-        """What the publisher takes: as it did at full load, else its maximum."""
+        """Rows in a publisher's batch: the mean at full load, or else the maximum."""
         return int(
             self._read_mean_batch_size("publisher")
             or PublisherSettings.model_fields["consumer_max_records"].default
@@ -30,12 +28,14 @@ class LimitInputs:
 
     @property
     def records_at_once(self) -> int:
-        """What a fold takes."""
+        """Records in a fold: the mean at full load, or else the default."""
         return max(1, round(self._read_mean_batch_size("status") or DEFAULT_FOLD_RECORDS))
 
     @property
     def warm_up_seconds(self) -> float:
-        """Of a broker that has not been under load yet."""
+        """Seconds to warm up the broker. It needs the full time only if it was not under load
+        before.
+        """
         return 1.0 if self.results else self.lengths.warm_up_seconds
 
     def _read_mean_batch_size(self, consumer: str) -> float | None:

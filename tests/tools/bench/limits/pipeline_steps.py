@@ -1,5 +1,6 @@
-"""What goes through a pipeline, made by the services' own code, with no server near: imports, rows,
-outcomes, pin events.
+"""Runs the pipeline's steps by the services' own code, without servers.
+
+It builds imports, rows, outcomes and pin events.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ decode_outcomes = decoder(RowsSettled)
 
 
 class PublisherRecords(NamedTuple):
-    """What the publisher sends of settled rows."""
+    """Records that the publisher sends for settled rows."""
 
     outcomes: list[Record]
     pin_events: list[Record]
@@ -70,7 +71,7 @@ def decode_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
 
 
 def decide_new_rows(rows: Sequence[KeyedRow]) -> list[Outcome]:
-    """The outcomes of rows of which the store held none."""
+    """Decides rows as if the store held none of them."""
     return decide_all(rows, {}, build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC)))
 
 

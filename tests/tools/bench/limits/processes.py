@@ -1,5 +1,5 @@
-"""A limit's work in a process of its own, set up as a service's is, and what it used of its own and
-of the servers.
+"""Runs a limit's work in separate processes, set up like services, and meters its CPU and the
+servers'.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ START_SECONDS = 120
 def run_in_processes(
     work: Callable[[Input], Figures], task_input: Input, *, processes: int = 1
 ) -> list[Figures]:
-    """What `work` returns in each of so many processes, which run at the same time."""
+    """Runs `work` in `processes` processes at the same time, and returns each one's figures."""
     context = get_context("spawn")
     barrier = context.Barrier(processes)
     with ProcessPoolExecutor(
@@ -35,27 +35,30 @@ def run_in_processes(
 
 def _set_up(barrier: Barrier) -> None:
     configure_gc()
-    barrier.wait(
-        START_SECONDS
-    )  # or the first would have done the others' work before they had imported it
+    # Otherwise the first process would take the others' work while they still import modules
+    barrier.wait(START_SECONDS)
 
 
 @dataclass
 class Meter:
-    """CPU of the servers and of this process; not what `uncounted` took of the latter: making the
-    material, or another limit's part.
+    """Meters CPU of the servers and of this process.
+
+    `uncounted` excludes work that is not part of the limit: preparing data, or another limit's
+    part.
     """
 
     pids: Mapping[str, int]
     rows: int = 0
     counting: bool = False
     counted: asyncio.Event = field(default_factory=asyncio.Event)
-    """Some rows were: a figure of none would be one of nothing."""
+    """Set once rows have been counted: a figure needs at least one row."""
     _uncounted_seconds: float = field(default=0.0, init=False)
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
-        """The body must not wait: the CPU of whatever ran meanwhile would be lost."""
+        """Excludes the CPU of the body. The body must not await: other tasks' CPU would be excluded
+        too.
+        """
         started = time.thread_time()
         yield
         self._uncounted_seconds += time.thread_time() - started
@@ -67,7 +70,7 @@ class Meter:
 
     @contextmanager
     def measuring(self) -> Iterator[Figures]:
-        """Filled in at the end of the body."""
+        """Yields figures that are filled in at the end of the body."""
         figures: Figures = {}
         before, started = measure_usage(self.pids), time.perf_counter()
         self._uncounted_seconds, self.rows, self.counting = 0.0, 0, True

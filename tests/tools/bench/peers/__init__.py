@@ -1,3 +1,4 @@
-"""What others would build for the same job, each as its users would build it well, measured in the
-same run as Pinflow.
+"""Peers: what others would build for the same job, measured in the same run as Pinflow.
+
+Each is built as well as its users would build it.
 """

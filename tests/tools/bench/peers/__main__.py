@@ -1,5 +1,6 @@
-"""python -m tests.tools.bench.peers [--seconds N] [--only NAME]: peers by themselves. --install
-fetches what pip can't.
+"""python -m tests.tools.bench.peers [--seconds N] [--only NAME]: measures peers only.
+
+--install downloads the software that pip can't install.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def main(names: list[str], seconds: float) -> None:
         console.print(
             f"\n{name}",
             *(f"  NOT EXACT: {fault}" for fault in figures["faults"]),
-            "  does not give:",
+            "  limitations:",
             sep="\n",
         )
         console.print(*(f"  - {feature}" for feature in figures["lacks"]), sep="\n")
@@ -33,12 +34,17 @@ def main(names: list[str], seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.tools.bench.peers", description=__doc__)
     parser.add_argument(
-        "--seconds", type=float, default=5, help="of each, after a warm-up of as many"
+        "--seconds",
+        type=float,
+        default=5,
+        help="duration of each peer's measurement, after a warm-up of the same length",
     )
-    parser.add_argument("--only", choices=PEERS, action="append")
-    parser.add_argument("--install", action="store_true")
+    parser.add_argument(
+        "--only", choices=PEERS, action="append", help="a peer to measure; may be repeated"
+    )
+    parser.add_argument("--install", action="store_true", help="download Kafka Connect and exit")
     arguments = parser.parse_args(sys.argv[1:])
     if arguments.install:
-        software.connect_class_path()
+        software.find_connect_class_path()
     else:
         main(arguments.only or list(PEERS), arguments.seconds)

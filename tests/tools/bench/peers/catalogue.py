@@ -1,6 +1,6 @@
-"""All peers, by name.
+"""Lists all peers by name.
 
-Not in __init__.py: a peer's own processes, which have only what they need, import that too.
+This is not in `__init__.py`, because the peers' own processes import that and lack these packages.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from tests.tools.bench.peers.publisher_stage import measure_connect, measure_pin
 from tests.tools.bench.peers.run import measure, peer_servers
 
 STAGE_ROWS_PER_SECOND = 20_000
-"""That a stage is given for each second asked for: what Pinflow's takes about a second for."""
+"""Rows for a stage per second of its duration. Pinflow's stage needs about a second for them."""
 
 Measure = Callable[[float, float], Figures]
-"""On servers of its own, for so many seconds after so many to warm up.
+"""Measures on servers of its own, for `seconds` after `warm_up_seconds`.
 
 Raises LocalError without the peers' software.
 """

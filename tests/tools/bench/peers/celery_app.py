@@ -1,6 +1,6 @@
-"""Celery as a team that knows it would set it up; only where its packages are (`make bench-peers`).
+"""Sets up Celery as an experienced team would. Needs the packages of `make bench-peers`.
 
-Worker: celery_worker.py.
+The worker is celery_worker.py.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,7 @@ from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT, SETTLE_ROW
 
 SETTLE_IMPORT_TASK, SETTLE_ROW_TASK = "settle_import", "settle_row"
 PREFETCH = {SETTLE_IMPORT_TASK: 4, SETTLE_ROW_TASK: 64}
-"""Tasks that a worker's process has before it asks for more: short ones many, or each would wait
-for Redis.
-"""
+"""Tasks that a worker's process prefetches. Short tasks need many, or each would wait for Redis."""
 
 RETRIES: dict[str, Any] = {
     "autoretry_for": (psycopg.OperationalError,),
@@ -32,9 +30,9 @@ RETRIES: dict[str, Any] = {
 
 
 def create_celery(settings: PeerSettings, task: str) -> Any:
-    """Set for one of the two tasks.
+    """Creates the app for one of the two tasks.
 
-    A task is acknowledged when it is done: whatever a killed worker had comes again.
+    A task is acknowledged when it is done, so that a killed worker's tasks run again.
     """
     register(
         "orjson",
@@ -55,8 +53,8 @@ def create_celery(settings: PeerSettings, task: str) -> Any:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
     )
-    # Redis gives a task that nobody acknowledged to another worker only after visibility_timeout:
-    # an hour, by default
+    # Redis redelivers a task without acknowledgement only after visibility_timeout, by default an
+    # hour
     connection = _Connection(settings.database_url.get_secret_value())
 
     def settle_import(
@@ -85,7 +83,7 @@ def create_celery(settings: PeerSettings, task: str) -> Any:
 
 
 class _Connection:
-    """A process's own, made when it is first needed: that is after the fork."""
+    """One process's connection. It opens at the first use, which is after the fork."""
 
     def __init__(self, url: str) -> None:
         self._url = url

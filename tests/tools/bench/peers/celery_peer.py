@@ -1,4 +1,4 @@
-"""(a) and (b): Celery with Redis, a task a row or a task an import."""
+"""Peers (a) and (b): Celery with Redis, one task per row or one task per import."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_proce
 
 COMMON_MISSING_FEATURES = (
     (
-        "202 is not durable: Redis writes to its disk once a second, so a crash of the machine "
-        "loses what was accepted in the last one."
+        "202 is not durable: Redis writes to its disk once per second, so a crash of the machine "
+        "loses the imports accepted in the last second."
     ),
     (
-        "Job and rows are written apart, to Postgres and to Redis: a crash in between leaves a job "
-        "that never ends."
+        "Job and rows are written separately, to Postgres and Redis: a crash in between leaves a "
+        "job that never ends."
     ),
-    "A killed worker's tasks come again only after the visibility timeout, an hour by default.",
+    "A killed worker's tasks run again only after the visibility timeout, by default an hour.",
     "No dead letters: a task that can't be read is logged and dropped.",
-    "No order among rows of equal keys of different imports: whichever worker is first.",
+    "Rows with the same key in different imports have no order: the fastest worker wins.",
     (
-        "No events for others, no schedules, no accounts and boards checked, no telling whether an "
+        "No events for consumers, no schedules, no checks of accounts and boards or of whether an "
         "existing row's content matches."
     ),
 )
@@ -68,35 +68,36 @@ class CeleryPeer:
 
 
 ROW_BY_ROW = CeleryPeer(
-    "Celery with Redis, a task a row",
+    "Celery with Redis, one task per row",
     "settle_row",
     worker_processes=8,
     max_unsettled_imports=4,
     missing_features=(
         *COMMON_MISSING_FEATURES,
         (
-            "Rows of one import are published in whatever order workers are free; one of two equal "
-            "keys in it wins by chance."
+            "Rows of one import are published in random order: which of two rows with the same key "
+            "wins is chance."
         ),
     ),
 )
 WHOLE_IMPORTS = CeleryPeer(
-    "Celery with Redis, a task an import",
+    "Celery with Redis, one task per import",
     "settle_import",
     worker_processes=4,
     max_unsettled_imports=40,
     missing_features=(
         *COMMON_MISSING_FEATURES,
         "No result for each row: a job has counters only.",
-        "One row that Postgres refuses fails the other 499 with it, for ever.",
+        "One row that Postgres refuses makes all 499 others of its import fail forever.",
     ),
 )
 
 
 @contextmanager
 def redis_server(directory: Path) -> Iterator[tuple[str, RunningProgram]]:
-    """With an append-only file, written to disk every second: the least for tasks that must not be
-    lost, and what most run.
+    """Runs Redis with an append-only file that is written to disk every second.
+
+    Most users run it so, and it is the minimum for tasks that must not be lost.
     """
     port = choose({"redis": FIRST_SERVICE_PORT + PORTS_PER_SERVICE})["redis"]
     data = directory / "redis"

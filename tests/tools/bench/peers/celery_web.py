@@ -1,5 +1,5 @@
-"""python -m tests.tools.bench.peers.celery_web TASK: the job goes to Postgres, its rows to Redis;
-then 202.
+"""python -m tests.tools.bench.peers.celery_web TASK: writes the job to Postgres and its rows to
+Redis, then answers 202.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""python -m tests.tools.bench.peers.celery_worker TASK PROCESSES"""
+"""python -m tests.tools.bench.peers.celery_worker TASK PROCESSES: runs the Celery worker."""
 
 import sys
 

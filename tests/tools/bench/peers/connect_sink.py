@@ -1,4 +1,4 @@
-"""(e) Kafka Connect with Debezium's JDBC sink: the native engine that puts a topic into a table."""
+"""Peer (e): Kafka Connect with Debezium's JDBC sink, which writes a topic to a table."""
 
 import json
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ from tests.tools.bench.peers.store import COLUMNS
 
 CONNECTOR = "pins"
 BATCH = 2000
-"""Records a statement, and a poll: as the publisher's. The default is 500."""
+"""Records per statement and per poll, as for the publisher. The default is 500."""
 MISSING_FEATURES = (
     (
-        "Takes records whose ids have been computed, fields flattened and schema told by someone "
-        "else; it decides nothing."
+        "Needs records with computed ids, flat fields and a known schema, which something else "
+        "must prepare; it decides nothing."
     ),
-    "No outcomes: nobody learns which row was created, which stood there before.",
+    "No outcomes: nobody learns which rows were created and which existed.",
     (
-        "The last of two rows under one key wins and overwrites the first; Pinflow's first one "
-        "stands for ever."
+        "The last of two rows with the same key overwrites the first; in Pinflow the first is kept "
+        "forever."
     ),
     (
-        "A record that Postgres refuses stops the task, or, told to go on, loses the batch's "
-        "order; a restart is by hand."
+        "A record that Postgres refuses stops the task until someone restarts it, or, if errors "
+        "are tolerated, breaks the batch's order."
     ),
-    "No events for others, no schedules, no accounts and boards checked.",
+    "No events for consumers, no schedules, no checks of accounts and boards.",
 )
 JVM_OPTIONS = (
     "-Xms256m",
@@ -42,7 +42,7 @@ JVM_OPTIONS = (
     "-XX:MaxGCPauseMillis=20",
     "-XX:InitiatingHeapOccupancyPercent=35",
 )
-"""Those of Kafka's own start script for Connect."""
+"""JVM options of Kafka's own start script for Connect."""
 
 FIELDS = (*COLUMNS, ("state", "text"), ("published_at", "timestamptz"))
 _TYPES = {
@@ -55,8 +55,9 @@ _JSON = {"type": "string", "name": "io.debezium.data.Json"}
 
 
 def build_schema() -> str:
-    """The records' own, told once to the converter (Kafka 4.2 on): with one in each record they
-    would be six times as large.
+    """Builds the records' schema, which the converter gets once (needs Kafka 4.2 or newer).
+
+    With the schema in each record, records would be six times as large.
     """
     fields = [
         {"field": name, "optional": True, **(_JSON if name == "related_terms" else _TYPES[kind])}
@@ -72,7 +73,10 @@ def build_schema() -> str:
 def run_connect(
     directory: Path, *, kafka: str, topic: str, database_url: str, table: str
 ) -> Iterator[RunningProgram]:
-    """A worker with the connector, its tasks running. Raises LocalError without its software."""
+    """Runs a worker with the connector and waits until its tasks run.
+
+    Raises LocalError without the peer's software.
+    """
     port = choose({"connect": FIRST_SERVICE_PORT})["connect"]
     worker, sink = directory / "worker.properties", directory / "sink.properties"
     worker.write_text(
@@ -81,7 +85,7 @@ def run_connect(
     sink.write_text(
         _format_properties(_build_sink_properties(topic, database_url, table)), encoding="utf-8"
     )
-    class_path = software.connect_class_path()
+    class_path = software.find_connect_class_path()
     log_option = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     command = (
         find_java(),

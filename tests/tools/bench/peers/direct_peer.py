@@ -1,5 +1,6 @@
-"""(d) What a team does before it needs Kafka: one FastAPI process that inserts the whole import in
-the request.
+"""Peer (d): one FastAPI process that inserts the whole import in the request.
+
+A team builds this before it needs Kafka.
 """
 
 import sys
@@ -15,19 +16,19 @@ class DirectPeer:
     name = "FastAPI, inserted in the request"
     missing_features = (
         (
-            "While Postgres is away or slow nothing is accepted: there is nothing between the "
+            "While Postgres is down or slow, nothing is accepted: there is no buffer between the "
             "client and the database."
         ),
         (
-            "A burst waits in the clients' connections; there is no admission, and no other "
-            "workspace's turn."
+            "A burst waits in the clients' connections: there is no admission control, and no "
+            "fairness between workspaces."
         ),
         (
-            "No request ids: an answer that was lost leaves a client to send again, which makes a "
+            "No request ids: after a lost response a client must send again, which creates a "
             "second job."
         ),
-        "No result for each row, and no telling whether an existing row's content matches.",
-        "No events for others, no schedules, no accounts and boards checked.",
+        "No result for each row, and no check whether an existing row's content matches.",
+        "No events for consumers, no schedules, no checks of accounts and boards.",
     )
     uses = ("postgres",)
     max_unsettled_imports = 150

@@ -1,6 +1,4 @@
-"""python -m tests.tools.bench.peers.direct_web: the whole import is inserted while its client
-waits, and answered with 201.
-"""
+"""python -m tests.tools.bench.peers.direct_web: inserts the whole import, then answers 201."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +15,7 @@ from tests.tools.bench.peers.web import AcceptImport, Job, create_app, insert_jo
 @asynccontextmanager
 async def open_intake(_settings: PeerSettings, database: Database) -> AsyncIterator[AcceptImport]:
     async def settle(job: Job) -> None:
-        """Job and rows in one transaction and one round trip."""
+        """Writes job and rows in one transaction and one round trip."""
         column_values = rows.build_values(
             job.workspace_id, job.id, job.accepted_at, job.rows.to_queued()
         )

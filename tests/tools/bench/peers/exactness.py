@@ -1,4 +1,4 @@
-"""Whether a peer's table holds what it was sent: no row lost, none made up, every one counted."""
+"""Checks that a peer stored exactly the rows that it was sent, and counted each."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,10 @@ MAX_NAMED_IMPORTS = 3
 
 
 def find_faults(sent: Mapping[str, int], stored: Mapping[str, int], counted: int) -> list[str]:
-    """In words; empty when all is well.
+    """Describes every difference. Returns an empty list if there is none.
 
-    `sent` and `stored` are rows by the mark of their import, `counted` what its jobs say.
+    `sent` and `stored` are numbers of rows by the mark of their import; `counted` is the sum of its
+    jobs.
     """
     lost = {
         mark: rows - stored.get(mark, 0)

@@ -1,4 +1,4 @@
-"""(c) FastStream on Kafka, a message a row."""
+"""Peer (c): FastStream on Kafka, one message per row."""
 
 import asyncio
 import sys
@@ -14,26 +14,26 @@ from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_proce
 
 
 class FastStreamPeer:
-    name = "FastStream on Kafka, a message a row"
+    name = "FastStream on Kafka, one message per row"
     missing_features = (
         (
-            "Job and rows are written apart, to Postgres and to Kafka: a crash in between leaves a "
-            "job that never ends."
+            "Job and rows are written separately, to Postgres and Kafka: a crash in between leaves "
+            "a job that never ends."
         ),
         (
-            "An import's messages are not one record batch: a producer that fails half way may "
-            "leave some of them."
+            "An import's messages are not one record batch: a producer that fails may leave only "
+            "some of them."
         ),
         (
-            "No dead letters: a message that can't be read, or that Postgres refuses, comes again "
-            "for ever and stops its partition."
+            "No dead letters: a message that can't be read, or that Postgres refuses, is "
+            "redelivered forever and stops its partition."
         ),
         (
-            "A rebalance does not wait for handlers: a row may be in work twice (the results' key "
-            "holds, a side effect would not)."
+            "A rebalance does not wait for handlers: a row may be processed twice at once. The "
+            "results' key prevents duplicates, but side effects would be repeated."
         ),
         (
-            "No events for others, no schedules, no accounts and boards checked, no telling "
+            "No events for consumers, no schedules, no checks of accounts and boards or of "
             "whether an existing row's content matches."
         ),
     )

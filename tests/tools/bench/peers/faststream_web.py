@@ -1,5 +1,5 @@
-"""python -m tests.tools.bench.peers.faststream_web: the job goes to Postgres, its rows to Kafka, a
-message each; then 202.
+"""python -m tests.tools.bench.peers.faststream_web: writes the job to Postgres and a Kafka message
+per row, then answers 202.
 """
 
 from collections.abc import AsyncIterator
@@ -33,9 +33,9 @@ async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterat
 
 
 def _build_messages(job: Job) -> list[RowAccepted]:
-    """What has been validated is not validated again.
+    """Builds the messages without a second validation.
 
-    The job's id stands in for the content's fingerprint, which no peer computes.
+    The job's id replaces the content's fingerprint, which no peer computes.
     """
     return [
         RowAccepted(

@@ -1,5 +1,6 @@
-"""python -m tests.tools.bench.peers.faststream_worker: a message a row, as in FastStream's
-examples, and acknowledged when done.
+"""python -m tests.tools.bench.peers.faststream_worker: settles one message per row.
+
+It follows FastStream's examples and acknowledges a message when it is done.
 """
 
 import logging
@@ -18,8 +19,9 @@ from tests.tools.bench.peers.runtime import PeerSettings
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_ROW
 
 MAX_WORKERS = 6
-"""A partition's rows one after the other, the topic's six at once: FastStream's own way to have
-several without losing any.
+"""Concurrent handlers: one for each of the topic's six partitions, in order within a partition.
+
+This is FastStream's own way to process several messages without losing any.
 """
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark knows of a peer."""
+"""Interfaces between the benchmark and a peer."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -11,26 +11,25 @@ from deploy.administration import NewWorkspace
 
 @dataclass(frozen=True)
 class PeerServers:
-    """What all peers share. `pids` are the servers' own, by name."""
+    """Servers that all peers share. `pids` are those of the servers, by name."""
 
     kafka_bootstrap_servers: str
     kafka_data: Path
     database_url: str
-    """The owner's, of a database with Pinflow's schemas: a peer makes a schema of its own beside
-    them.
-    """
+    """Owner's URL of a database with Pinflow's schemas. A peer adds a schema of its own."""
     workspace: NewWorkspace
     pids: Mapping[str, int]
 
 
 TOPIC_PREFIX = "peer"
-"""Of a peer that uses Kafka."""
+"""Prefix of the topics of peers that use Kafka."""
 
 
 class RunningPeer(Protocol):
-    """A peer that takes imports.
+    """A running peer that accepts imports.
 
-    `base_url` has Pinflow's path for them; `pids` are the roots of its process trees, by name.
+    `base_url` serves Pinflow's path for imports; `pids` are the roots of its process trees, by
+    name.
     """
 
     @property
@@ -41,15 +40,15 @@ class RunningPeer(Protocol):
 
     @property
     def schema(self) -> str:
-        """Where its tables are."""
+        """Database schema of its tables."""
 
     def count_settled_rows(self) -> int:
-        """It is asked twice a second."""
+        """Counts settled rows. The benchmark calls it twice per second."""
 
     def find_faults(self, sent: Mapping[str, int]) -> list[str]:
-        """What is not as it should be, in words, of imports by their mark and the rows each had.
+        """Describes lost, extra or uncounted rows. It is called when all rows have settled.
 
-        All has settled by then.
+        `sent` is the number of rows of each import, by its mark.
         """
 
 
@@ -59,17 +58,18 @@ class Peer(Protocol):
 
     @property
     def missing_features(self) -> tuple[str, ...]:
-        """What it does not give that Pinflow gives, a sentence each."""
+        """Features of Pinflow that it lacks, one sentence each."""
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """Which of the servers: only their CPU is the peer's."""
+        """Names of the servers it uses. The CPU of others is not counted for it."""
 
     @property
     def max_unsettled_imports(self) -> int:
-        """Imports accepted and not settled at which clients wait: enough to keep it busy, and to be
-        done soon after the end.
+        """Unsettled imports at which clients wait.
+
+        Enough to keep the peer busy, and few enough to settle soon after the end.
         """
 
     def running(self, servers: PeerServers, directory: Path) -> AbstractContextManager[RunningPeer]:
-        """Started, empty and ready; stopped at the end."""
+        """Runs the peer, which starts empty, and stops it at the end."""

@@ -1,4 +1,4 @@
-"""A peer's processes, from its programs to a peer that takes imports."""
+"""Starts a peer's processes and waits until it accepts imports."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -42,9 +42,9 @@ def start_processes(
     modules: Mapping[str, tuple[str, ...]],
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[RunningProcesses]:
-    """`modules` are the commands of Python processes, by name; one of them is WEB.
+    """Starts Python processes. `modules` are their commands by name; one of them is WEB.
 
-    `variables` are further settings, with their prefix.
+    `variables` are further environment variables with their full names.
     """
     port = choose({WEB: FIRST_SERVICE_PORT})[WEB]
     base_url = f"http://127.0.0.1:{port}"

@@ -1,9 +1,9 @@
-"""(e) The publisher's stage alone, against a native engine: equal rows stand on a topic; how fast
-do they come into the table?
+"""Measures the publisher's stage alone, and Kafka Connect as peer (e): rows from a topic to a
+table.
 
-Either has its records in the form it needs (stage_records.py), compressed alike, in as many
-partitions. Started and warmed up, a process is stopped for as long as the rows are produced, so
-that neither its start nor producing is in the figures.
+Both get the same rows in their own form (stage_records.py), with the same compression and number of
+partitions. The process is started, warmed up and paused while rows are produced, so that the
+figures contain neither its start nor the producing.
 """
 
 import asyncio
@@ -44,12 +44,13 @@ from tests.tools.bench.peers.store import Store
 from tests.tools.bench.scenarios.bench import ResourceSnapshot, compute_costs
 
 QUIET_SECONDS = 0.5
+"""Time without a change of the table's size after which rows are counted."""
 DRAIN_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine that runs, the table it fills, and the form of its records."""
+    """A running engine, the table that it fills, and the form of its records."""
 
     servers: PeerServers
     kafka: KafkaSettings
@@ -63,7 +64,7 @@ class Stage:
 
 
 def measure_pinflow(servers: PeerServers, rows: int, warm_up_rows: int) -> Figures:
-    """Pinflow's publisher: outcomes and pin events are made, too."""
+    """Measures Pinflow's publisher, which also sends outcomes and pin events."""
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory,
         _create_topics(servers) as kafka,
@@ -88,7 +89,10 @@ def measure_pinflow(servers: PeerServers, rows: int, warm_up_rows: int) -> Figur
 
 
 def measure_connect(servers: PeerServers, rows: int, warm_up_rows: int) -> Figures:
-    """Kafka Connect with Debezium's JDBC sink. Raises LocalError without its software."""
+    """Measures Kafka Connect with Debezium's JDBC sink.
+
+    Raises LocalError without its software.
+    """
     schema = "peer_connect"
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory,
@@ -119,8 +123,9 @@ def _create_topics(servers: PeerServers) -> Iterator[KafkaSettings]:
 
 
 def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
-    """Raises AssertionError when there are other rows in the end, or not all of them within
-    DRAIN_SECONDS.
+    """Measures how fast the engine stores the rows.
+
+    Raises AssertionError if the number of rows is wrong, or incomplete after DRAIN_SECONDS.
     """
     workspace = stage.servers.workspace
     template = build_json_import(build_realistic_rows(workspace)).template
@@ -162,9 +167,9 @@ def _take_snapshot(stage: Stage) -> ResourceSnapshot:
 
 
 def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, expected_rows: int) -> float:
-    """When the last of so many rows came.
+    """Returns the time at which the last of `expected_rows` arrived.
 
-    Seen from the table's size, which costs nothing to ask for; counted only once that rests.
+    It polls the table's size, which is cheap, and counts rows only when the size no longer changes.
     """
     deadline = time.perf_counter() + DRAIN_SECONDS
     size, changed = -1, time.perf_counter()
@@ -178,10 +183,12 @@ def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, expected_r
             and (found := _read_number(connection, f"select count(*) from {table}"))
             >= expected_rows
         ):
-            assert found == expected_rows, f"{found} rows in {table}, {expected_rows} were sent"
+            assert found == expected_rows, (
+                f"{table} has {found} rows, but {expected_rows} were sent"
+            )
             return changed
         time.sleep(0.02)
-    raise AssertionError(f"not {expected_rows} rows in {table} within {DRAIN_SECONDS:.0f} s")
+    raise AssertionError(f"{table} did not get {expected_rows} rows within {DRAIN_SECONDS:.0f} s")
 
 
 def _read_number(connection: "psycopg.Connection[Any]", statement: str) -> int:

@@ -1,5 +1,6 @@
-"""An import's rows on a peer's way: validated by Pinflow's own model, as its users would write one,
-in one call.
+"""Parses an import's rows for a peer.
+
+Pinflow's own model validates them in one call, as a peer's developers would write it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ from shared.contract.strict_json import parse_json
 from tests.tools.bench.peers.store import COLUMNS
 
 CONTENT = tuple(name for name, _ in COLUMNS[COLUMNS.index(("account_id", "uuid")) :])
-"""The columns that are a row's own. The others come from its job, or are computed."""
+"""Columns with a row's own content. The others come from its job or are computed."""
 _read_content = attrgetter(*CONTENT)
 _TEXT_PARSERS: dict[str, Callable[[str], Any]] = {
     "uuid": UUID,
@@ -32,7 +33,7 @@ _PARSERS = {
 }
 
 QueuedRow: TypeAlias = Sequence[Any]
-"""A row as JSON carries it: its number, then CONTENT."""
+"""A row as JSON carries it: its number, then the values of CONTENT."""
 
 
 _ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(Annotated[list[PinSubmission], FailFast()])
@@ -40,7 +41,7 @@ _ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(Annotated[list[PinSubmissi
 
 @dataclass(frozen=True)
 class ParsedImport:
-    """The valid rows, by their number from 1 on, and how many there were."""
+    """Valid rows with their numbers, which start at 1, and the number of all rows."""
 
     valid: list[tuple[int, PinSubmission]]
     total: int
@@ -54,7 +55,7 @@ class ParsedImport:
 
 
 def parse(body: bytes) -> ParsedImport:
-    """Raises ApiError."""
+    """Parses a body and validates its rows. Raises ApiError."""
     raw = require_rows(parse_json(body))
     try:
         return ParsedImport(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))
@@ -73,7 +74,7 @@ def _validate_or_none(row: object) -> PinSubmission | None:
 
 
 def parse_queued(rows: Iterable[QueuedRow]) -> list[QueuedRow]:
-    """With ids and times again, which JSON knows only as text."""
+    """Parses ids and times of rows that went through a queue: JSON has them as text."""
     return [
         (
             number,
@@ -89,10 +90,9 @@ def parse_queued(rows: Iterable[QueuedRow]) -> list[QueuedRow]:
 def build_values(
     workspace_id: UUID, job_id: UUID, accepted_at: datetime, rows: Iterable[QueuedRow]
 ) -> list[tuple[Any, ...]]:
-    """In the order of COLUMNS.
+    """Builds the values of the table's columns, in the order of COLUMNS.
 
-    The id stands where Pinflow has the content's fingerprint: peers don't tell whether a payload
-    matches.
+    The pin id replaces the content's fingerprint: peers don't check whether content matches.
     """
     key, terms = CONTENT.index("idempotency_key"), CONTENT.index("related_terms")
     column_values = []

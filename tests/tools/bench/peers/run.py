@@ -1,5 +1,6 @@
-"""One peer, measured as Pinflow is: warmed up, then at full speed with a bound on what waits, until
-all has settled.
+"""Measures one peer as Pinflow is measured: a warm-up, then full speed until all has settled.
+
+The number of unsettled imports is bounded.
 """
 
 import tempfile
@@ -22,7 +23,7 @@ from tests.tools.bench.scenarios.bench import ResourceSnapshot, compute_costs
 
 @contextmanager
 def peer_servers(server_options: ServerOptions = PRODUCTION_OPTIONS) -> Iterator[PeerServers]:
-    """Servers of a peer's own, with nothing in them, started as Pinflow's are in the benchmark."""
+    """Starts empty servers for one peer, with the same options as Pinflow's in the benchmark."""
     with bench_servers(server_options) as servers, fresh_database(servers.owner_url) as url:
         yield PeerServers(
             servers.bootstrap_servers,
@@ -34,9 +35,9 @@ def peer_servers(server_options: ServerOptions = PRODUCTION_OPTIONS) -> Iterator
 
 
 def measure(peer: Peer, servers: PeerServers, seconds: float, warm_up_seconds: float) -> Figures:
-    """Of submitting; it ends when all has settled.
+    """Submits for `seconds`, waits until all has settled, and returns the figures.
 
-    `exact` is 1, or 0 with `faults` in words; `lacks` is what the peer does not give.
+    `exact` is 1, or 0 with `faults` in words; `lacks` are the features that the peer lacks.
     """
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-peer-", ignore_cleanup_errors=True) as name,

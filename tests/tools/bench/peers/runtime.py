@@ -1,4 +1,4 @@
-"""What the processes of a peer share: their settings, and how they serve HTTP."""
+"""Settings and HTTP server that the peers' processes share."""
 
 from uuid import UUID
 
@@ -11,16 +11,16 @@ from shared.runtime.settings import ServiceSettings
 
 
 class PeerSettings(ServiceSettings):
-    """The services' own, from the same variables, and what a peer needs beside them."""
+    """Settings of the services, from the same variables, and those that only peers have."""
 
     api_key: SecretStr
     workspace_id: UUID
-    """Whose key it is: a peer has one tenant."""
+    """Workspace of the key. A peer has only one tenant."""
     redis_url: str = ""
 
 
 def serve(app: FastAPI, settings: PeerSettings) -> None:
-    configure_gc()  # a team that looks at a profile finds this first
+    configure_gc()  # the first improvement that a profile suggests to any team
     uvicorn.run(
         app,
         host=settings.host,

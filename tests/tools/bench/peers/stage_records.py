@@ -1,4 +1,4 @@
-"""Equal rows for the publisher's stage, in the form that either engine needs."""
+"""Builds the same rows for both engines of the publisher's stage, each in its own form."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +20,11 @@ from shared.runtime.settings import KafkaSettings
 from tests.tools.bench.peers import connect_sink, rows
 
 RecordBuilder = Callable[[UUID, bytes], Sequence[Record]]
-"""The records of an import, from its workspace and body."""
+"""Builds the records of an import from its workspace and body."""
 
 
 def build_row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
-    """As ingest writes them."""
+    """Builds row events as ingest writes them."""
     now = datetime.now(UTC)
     parsed = validate(require_rows(parse_json(body)))
     batch = build_batch(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed))
@@ -32,8 +32,9 @@ def build_row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
 
 
 def build_flat_rows(workspace_id: UUID, body: bytes) -> Sequence[Record]:
-    """A row of the table each, its id computed, without what is null: Connect has no way to compute
-    or to nest.
+    """Builds one flat record per table row, with its computed id and without nulls.
+
+    Connect can neither compute nor nest.
     """
     return list(_generate_flat_rows(workspace_id, body))
 
@@ -51,7 +52,7 @@ def _generate_flat_rows(workspace_id: UUID, body: bytes) -> Iterator[Record]:
 
 
 async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) -> None:
-    """Sends an import to one partition, and imports in turn to all; compressed as by ingest."""
+    """Sends each import to one partition, in rotation, with the same compression as ingest."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
         acks="all",

@@ -1,8 +1,8 @@
-"""A peer's tables, in a schema of its own, and the statements that settle rows in them.
+"""Tables of a peer in a schema of its own, and the statements that settle rows in them.
 
-The statement is the publisher's, less what only Pinflow has: one unique key, computed; typed
-columns as binary arrays, sorted by id; on conflict do nothing. Connections find the tables by their
-search path.
+The statement is the publisher's without Pinflow's own features. It has one computed unique key,
+typed columns as binary arrays, rows sorted by id, and ON CONFLICT DO NOTHING. Connections find the
+tables by their search path.
 """
 
 from collections.abc import Mapping
@@ -93,9 +93,9 @@ SETTLE_IMPORT = f"""
     from counted c
     where job_id = %b::uuid and jobs.created + jobs.existing + jobs.failed + c.rows <= total
 """
-"""A whole import at once, with the job's counters in the same transaction.
+"""Settles a whole import, with the job's counters in the same transaction.
 
-Processed twice it counts once: it would exceed the total.
+A second execution does not count again, because the counters would exceed the total.
 """
 
 SETTLE_ROW = f"""
@@ -104,15 +104,16 @@ SETTLE_ROW = f"""
     select origin_job_id, origin_row, origin_row in (select origin_row from inserted) from rows
     on conflict do nothing
 """
-"""A row for itself, with a result of its own: counters of the job would have all workers wait for
-each other's commits.
+"""Settles one row and stores its result.
+
+Counters in the job would make all workers wait for each other's commits.
 """
 
 PROGRESS = "select total, failed, created, existing from progress where job_id = %b::uuid"
 
 
 class Store:
-    """A peer's tables as the benchmark sees them."""
+    """A peer's tables, as the benchmark reads them."""
 
     def __init__(self, owner_url: str, schema: str) -> None:
         options = quote(f"-csearch_path={schema}")
@@ -127,14 +128,14 @@ class Store:
         self._connection.close()
 
     def count_settled_rows(self) -> int:
-        """What jobs count and what has a result: neither is counted in both."""
+        """Counts settled rows: counters of jobs plus results. No row is in both."""
         return self._read_number(
             "select (select count(*) from results) + coalesce(sum(created + existing + failed), 0) "
             "from jobs"
         )
 
     def count_rows_by_mark(self) -> Mapping[str, int]:
-        """Rows by the mark of the import, which is what their keys begin with."""
+        """Counts rows by the mark of their import, which is the prefix of their keys."""
         return dict(
             self._connection.execute(
                 "select split_part(idempotency_key, '-', 1), count(*) from pins group by 1"

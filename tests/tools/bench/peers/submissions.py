@@ -1,5 +1,6 @@
-"""The same imports that Pinflow is measured with, sent to a peer: as fast as it takes them, while
-not too many wait to be settled.
+"""Sends a peer the same imports as Pinflow, as fast as it accepts them.
+
+The number of unsettled rows is bounded.
 """
 
 import asyncio
@@ -18,14 +19,17 @@ from tests.tools.bench.sources import open_client
 
 CLIENTS = 4
 COUNT_INTERVAL_SECONDS = 0.5
-"""RateLimitedLogFilter: some peers count their rows' results for it."""
+"""Interval between counts of settled rows. It is long, because some peers must count all results.
+"""
 SETTLE_SECONDS = 180.0
 
 
 @dataclass
 class Submissions:
-    """`sent` are the rows of each import that was accepted, by its mark; `accepted` how long each
-    took, in seconds.
+    """Submits imports to a peer and records what it accepted.
+
+    `sent` is the number of rows of each accepted import, by its mark. `accepted` is the seconds
+    until each was accepted.
     """
 
     base_url: str
@@ -45,9 +49,11 @@ class Submissions:
         return sum(self.sent.values())
 
     async def saturate(self, seconds: float, max_unsettled_imports: int) -> float:
-        """Returns how many seconds passed until all that was sent had settled."""
+        """Submits for `seconds`, and returns the seconds until all has settled."""
         headers = {"X-API-Key": self.workspace.api_key, "Content-Type": self._body.content_type}
-        self._some_settled = asyncio.Event()  # here: each call has an event loop of its own
+        self._some_settled = (
+            asyncio.Event()
+        )  # created here, because each call has its own event loop
         async with open_client(self.base_url, headers=headers) as client:
             started = time.perf_counter()
             counting = asyncio.create_task(self._count_periodically())
@@ -63,10 +69,10 @@ class Submissions:
                 await eventually(
                     lambda: self._settled >= self.rows, seconds=SETTLE_SECONDS, every=0.05
                 )
-            except AssertionError:  # a peer that loses rows is to be said so, not to end the run
+            except AssertionError:  # a peer that loses rows is reported, and the run continues
                 self.faults.append(
                     f"{self.rows - self._settled} rows had not settled {SETTLE_SECONDS:.0f} s "
-                    "after the last was sent"
+                    "after the last submission"
                 )
             finally:
                 counting.cancel()

@@ -1,5 +1,6 @@
-"""The HTTP side that all peers have: one process that takes an import, validates it, hands it on,
-and tells how far a job is.
+"""HTTP side of all peers: one process that accepts, validates and hands on imports.
+
+It also answers with a job's progress.
 """
 
 import secrets
@@ -32,7 +33,7 @@ class Job(NamedTuple):
 
 
 AcceptImport: TypeAlias = Callable[[Job], Awaitable[None]]
-"""Takes a whole import, or raises."""
+"""Accepts a whole import, or raises an exception."""
 OpenIntake: TypeAlias = Callable[
     [PeerSettings, Database], AbstractAsyncContextManager[AcceptImport]
 ]
@@ -41,7 +42,10 @@ OpenIntake: TypeAlias = Callable[
 def create_app(
     settings: PeerSettings, open_intake: OpenIntake, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED
 ) -> FastAPI:
-    """`accepted`: what an import is answered, 201 by a peer that has settled it by then."""
+    """Builds the app. `accepted` is the status of a response to an import.
+
+    It is 201 for a peer that has settled the import by then.
+    """
     database = Database.from_settings(settings, application="peer")
     key = settings.api_key.get_secret_value()
 

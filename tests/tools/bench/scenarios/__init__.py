@@ -1,4 +1,4 @@
-"""Each scenario is a function of a Bench, under one name."""
+"""Scenarios by name. Each is a function that takes a Bench and returns figures."""
 
 from collections.abc import Callable
 
@@ -22,13 +22,13 @@ DEFAULT_SCENARIOS: dict[str, Scenario] = {
     "queries": queries,
     "burst": burst,
 }
-"""In this order: what comes later builds on the rate that was found before."""
+"""Scenarios of a run without options, in this order: later ones use the rate of earlier ones."""
 LONG_SCENARIOS: dict[str, Scenario] = {
     "growth": growth,
     "backlog": backlog,
     "soak": soak,
     "catalogue": catalogue,
 }
-"""Only when asked for."""
+"""Scenarios that run only on request."""
 # growth is first: it needs an empty store
 ALL_SCENARIOS = {"growth": growth} | DEFAULT_SCENARIOS | LONG_SCENARIOS

@@ -1,6 +1,4 @@
-"""What every scenario works with: one installation, how long things take, and what this round has
-found so far.
-"""
+"""Context of every scenario: one installation, durations, and this round's results."""
 
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -27,24 +25,23 @@ from tests.tools.bench.sources import HttpSource
 
 CONCURRENCY = 4
 MAX_UNSETTLED_IMPORTS = 150
-"""Imports accepted and not settled: enough to keep every stage busy, a bound for the backlog.
+"""Imports accepted and not settled: enough to keep every stage busy, and a bound for the backlog.
 
-More clients only take CPU away.
+More than `CONCURRENCY` clients would only take CPU away.
 """
 PROBE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of one round."""
+    """Durations and sizes of one round's scenarios."""
 
     seconds: float = 60.0
-    """Of the loaded scenarios; those beside the pipeline take a third."""
+    """Duration of scenarios under load. Those that are not about imports take a third of it."""
     warm_up_seconds: float = 30.0
-    """Before anything is measured.
+    """Duration of the load before the measurement.
 
-    In a broker's first half minute under load its compiler takes 7 µs a row; it must have done by
-    then.
+    In a broker's first half minute under load its JIT compiler takes 7 µs per row. This ends first.
     """
     idle_imports: int = 100
     burst_imports: int = 100
@@ -60,13 +57,13 @@ class Lengths:
 
     @property
     def limit_seconds(self) -> float:
-        """A limit has no backlog that must first build up."""
+        """Duration of a limit. It is short, because a limit has no backlog that builds up first."""
         return self.seconds / 6
 
 
 @dataclass(frozen=True)
 class ResourceSnapshot:
-    """At one moment."""
+    """Resources used up to one moment."""
 
     usage: Usage
     disk_usage: DiskUsage
@@ -82,7 +79,7 @@ class Bench:
     probed_rate: float | None = None
 
     def new_load(self, workspaces: Sequence[NewWorkspace] | None = None) -> Load:
-        """Of JSON imports."""
+        """Creates a load of JSON imports, from one new workspace by default."""
         return Load(
             self.installation.base_url,
             [
@@ -99,7 +96,7 @@ class Bench:
         )
 
     def imports_per_second(self) -> float:
-        """At the most: this round's sustained rate, or what a short look says."""
+        """Returns the maximum rate: this round's sustained rate, or that of a short probe."""
         if (sustained := self.results.get("sustained")) is not None:
             return float(sustained["rows_per_second"]) / MAX_ROWS
         if self.probed_rate is None:
@@ -118,9 +115,9 @@ class Bench:
         )
 
     def measure_load(self, load: Load, work: Coroutine[Any, Any, float]) -> Figures:
-        """`work` drives the load and returns how long that took.
+        """Runs `work`, which drives the load and returns its duration, and builds the figures.
 
-        Fails when a row did not become what it must.
+        Fails if a row does not have its expected outcome.
         """
         before = self.take_snapshot()
         took = uvloop.run(work)
@@ -142,7 +139,7 @@ class Bench:
 def compute_costs(
     before: ResourceSnapshot, after: ResourceSnapshot, rows: int, took: float
 ) -> Figures:
-    """What so many rows took of everything, the generator's part named apart."""
+    """Computes the resources that `rows` rows used. The load generator's CPU is separate."""
     cpu = {
         name: round(value, 2)
         for name, value in compute_cpu_per_row(before.usage, after.usage, rows).items()

@@ -1,4 +1,4 @@
-"""Imports at their fastest, at half of that, alone, mixed, and a hundred at once."""
+"""Scenarios of imports: at full speed, at half of it, alone, mixed, and a hundred at once."""
 
 import uvloop
 
@@ -27,17 +27,18 @@ def half_load(bench: Bench) -> Figures:
 
 
 def idle(bench: Bench) -> Figures:
-    """The end of an import is when a client that polls sees it; CPU and rates include the gaps, and
-    say little.
+    """Submits one import at a time. An import ends when a polling client sees its end.
+
+    CPU and rates include the gaps and say little.
     """
     load = bench.new_load()
     return bench.measure_load(load, load.send_one_by_one(bench.lengths.idle_imports))
 
 
 def mixed(bench: Bench) -> Figures:
-    """Half of the workspaces send CSV.
+    """Submits a mixed load: half of the workspaces send CSV.
 
-    A tenth of the rows fails, a tenth stands already; the parts are new with each import.
+    A tenth of the rows fails and a tenth exists already. The rest is new in each import.
     """
     workspaces = bench.installation.new_workspaces(bench.lengths.workspaces)
     existing_load = Load(

@@ -1,5 +1,6 @@
-"""Every list, filter and order at millions of pins, and single pins, while another workspace's
-imports come at half of what is possible.
+"""Measures every list, filter and order, and single pins, with millions of pins in the store.
+
+Meanwhile another workspace submits imports at half of the maximum rate.
 """
 
 import asyncio
@@ -24,16 +25,18 @@ from tests.tools.bench.sources import open_client
 SMALL_WORKSPACES = 200
 DEFAULT_LIST_LIMITS = {"list_scan_limit": "50000", "list_count_limit": "10000"}
 QUERIES_PER_SECOND = 12.0
-"""Questions, one in two of which looks at many rows: more would measure how they wait for each
-other. There are some 60 kinds.
+"""Queries per second. Half of the about 60 kinds read many rows.
+
+At a higher rate the figures would show how queries wait for each other.
 """
 
 
 class Query(NamedTuple):
     name: str
     url: str
+    """One or more URLs, separated by spaces."""
     is_too_wide: bool = False
-    """Refused, after as many rows as may be looked at: what that takes is a figure as well."""
+    """The query reads up to the scan limit and is then refused. Its time is a figure too."""
 
 
 def catalogue(bench: Bench) -> Figures:
@@ -73,7 +76,7 @@ def catalogue(bench: Bench) -> Figures:
 async def _send_all_queries(
     bench: Bench, queries: dict[str, "_RepeatedQuery"], workspaces: Mapping[str, NewWorkspace]
 ) -> None:
-    """Every question in turn, of either workspace."""
+    """Sends every query of both workspaces in rotation."""
     async with open_client(bench.installation.base_url) as http:
         for size, workspace in workspaces.items():
             headers = {"X-API-Key": workspace.api_key}
@@ -87,7 +90,7 @@ async def _send_all_queries(
 
 
 class _RepeatedQuery:
-    """One question, again and again. Where it has several addresses, one after the other."""
+    """Sends one query repeatedly, through its URLs in rotation."""
 
     def __init__(self, http: httpx.AsyncClient, headers: dict[str, str], query: Query) -> None:
         self._http = http
@@ -96,8 +99,8 @@ class _RepeatedQuery:
         self._urls = cycle(query.url.split(" "))
         self.latencies = RequestLatencies()
         self.unavailable = 0
-        """Times that it was answered 503: lists that take turns, on a machine that is too busy for
-        their number.
+        """Responses 503: the machine is too slow for the number of lists, which wait for each
+        other.
         """
 
     async def __call__(self) -> httpx.Response:
@@ -115,7 +118,7 @@ class _RepeatedQuery:
 async def _build_queries(
     http: httpx.AsyncClient, headers: dict[str, str], *, is_large: bool
 ) -> Sequence[Query]:
-    """`is_large`: with more rows than one page may look at."""
+    """Builds the queries of a workspace. `is_large`: it has more rows than a page may scan."""
     first = await http.get("/v1/pins", headers=headers)
     pin_ids = [pin["id"] for pin in first.raise_for_status().json()]
     schedule_ids = [

@@ -1,4 +1,4 @@
-"""What takes its time: a backlog, a store that grows, half an hour of half load."""
+"""Long scenarios: a backlog, a growing store, and half an hour of half load."""
 
 from bisect import bisect_left
 
@@ -13,14 +13,15 @@ SAMPLE_SECONDS = 1.0
 SOAK_SAMPLE_SECONDS = 5.0
 STEPS = 5
 RATE_START, RATE_END = 0.02, 0.98
-"""Parts of a backlog between which its rate is taken: not while the publisher starts, nor of the
-last batches.
+"""Fractions of the backlog between which its drain rate is measured.
+
+This leaves out the publisher's start and the last batches.
 """
 
 
 def backlog(bench: Bench) -> Figures:
-    """Imports are accepted while no publisher runs; then how fast one drains them, and its memory
-    meanwhile.
+    """Fills a backlog while no publisher runs, then measures how fast one drains it, and its
+    memory.
     """
     installation, rows = bench.installation, bench.lengths.backlog_rows
     load, limit = bench.new_load(), str(2 * rows)
@@ -46,7 +47,7 @@ def backlog(bench: Bench) -> Figures:
 
 
 def _compute_drain_rate(progress: list[tuple[float, int]], imports: int) -> float:
-    """Imports a second, between the first and the last looks that count."""
+    """Computes imports per second between the first and the last sample that count."""
     counts = [count for _, count in progress]
     first, last = bisect_left(counts, RATE_START * imports), bisect_left(counts, RATE_END * imports)
     (start_time, start_count), (end_time, end_count) = progress[max(0, first - 1)], progress[last]
@@ -54,8 +55,10 @@ def _compute_drain_rate(progress: list[tuple[float, int]], imports: int) -> floa
 
 
 def growth(bench: Bench) -> Figures:
-    """CPU a row of the same short load at 0 publications and each fifth of the way, filled through
-    the pipeline itself.
+    """Measures CPU per row of the same short load as the store grows.
+
+    It measures at 0 publications and after each fifth of the goal. The pipeline itself fills the
+    store.
     """
     goal, points = bench.lengths.grow_rows, []
     stored_rows = 0

@@ -1,6 +1,6 @@
-"""One request, one answer: single pins, and questions asked while imports come.
+"""Scenarios of single requests: single pins, and queries while imports arrive.
 
-An open loop: latencies count from the due time.
+The loop is open: latencies count from the time at which a request was due.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from tests.tools.bench.sources import open_client
 CLIENTS = 8
 QUERIES_PER_SECOND = 20.0
 EXAMPLE_IMPORTS = 10
-"""Imports of the workspace that asks."""
+"""Imports of the workspace that sends the queries."""
 SendRequest = Callable[[], Awaitable[httpx.Response]]
 
 
 class RequestLatencies:
-    """Of one kind of request, in seconds."""
+    """Latencies of one kind of request, in seconds."""
 
     def __init__(self) -> None:
         self.seconds = array("d")
@@ -39,7 +39,9 @@ class RequestLatencies:
 
 
 def pins(bench: Bench) -> Figures:
-    """`POST /v1/pins`: as many as eight clients get through, then half of that in an open loop."""
+    """Creates single pins (`POST /v1/pins`): with eight clients at full speed, then at half that
+    rate.
+    """
     (workspace,) = bench.installation.new_workspaces(1)
     (row,) = rows_for(workspace, 1, prefix=MARK_PLACEHOLDER.decode())
     body, headers = (
@@ -72,8 +74,9 @@ def pins(bench: Bench) -> Figures:
 
 
 def queries(bench: Bench) -> Figures:
-    """Lists, jobs with their results, and pins, asked for in turn while another workspace's imports
-    come at half of what is possible.
+    """Queries lists, jobs with results, and pins in rotation.
+
+    Meanwhile another workspace submits imports at half of the maximum rate.
     """
     (workspace,) = bench.installation.new_workspaces(1)
     rate, load, examples = (
@@ -110,7 +113,7 @@ def queries(bench: Bench) -> Figures:
 
 
 async def _build_queries(http: httpx.AsyncClient) -> list[SendRequest]:
-    """Of each kind one, about any of the examples."""
+    """Builds one query of each kind, about random examples."""
     rng = random.Random(7)
     jobs = [job["id"] for job in (await http.get("/v1/pins/imports")).json()]
     some_pins = [pin["id"] for pin in (await http.get("/v1/pins")).json()]

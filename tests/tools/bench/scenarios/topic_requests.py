@@ -1,4 +1,4 @@
-"""Imports asked for by the topic, as upstream systems do."""
+"""Scenario of imports that are requested through the topic, as upstream systems do."""
 
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import RecordProducer
@@ -10,7 +10,10 @@ from tests.tools.bench.sources import TopicSource
 
 
 def topic(bench: Bench) -> Figures:
-    """As fast as they settle. There is no 202, only the broker's acknowledgement of the request."""
+    """Requests imports as fast as they settle.
+
+    There is no 202: `acknowledged_ms` is the time until the broker acknowledges the request.
+    """
     installation = bench.installation
     settings = KafkaSettings(kafka_bootstrap_servers=installation.servers.bootstrap_servers)
     producer = RecordProducer(settings, client_id="bench-upstream")

@@ -29,7 +29,10 @@ NAMES = (*ALL_SCENARIOS, *LIMITS, *PEERS)
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.tools.bench", description=__doc__)
     parser.add_argument(
-        "--seconds", type=float, default=Lengths.seconds, help="duration of each scenario under load"
+        "--seconds",
+        type=float,
+        default=Lengths.seconds,
+        help="duration of each scenario under load",
     )
     parser.add_argument(
         "--rounds",

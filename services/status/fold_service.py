@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.status.folding import Fold, Foldable, count_rows, fold
+from services.status.folding import EventsByJob, Foldable, count_rows, group_by_job
 from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
@@ -21,7 +21,7 @@ so did each retry.
 class FoldRepository(Protocol):
     """Stores one fold. Implemented by JobRepository, and by a fake in tests."""
 
-    async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int: ...
+    async def fold(self, events: EventsByJob, advance: Advance, *, moves: bool) -> int: ...
 
 
 class FoldService:
@@ -50,16 +50,16 @@ class FoldService:
         self, events: Sequence[Foldable], span: Sequence[int], advance: Advance, *, moves: bool
     ) -> dict[int, str]:
         """Folds the events at these indexes. Finds those that Postgres rejects by bisection."""
-        batch = fold([events[index] for index in span])
+        grouped = group_by_job([events[index] for index in span])
         try:
-            ended = await self._store.fold(batch, advance, moves=moves)
+            ended = await self._store.fold(grouped, advance, moves=moves)
         except ValueRejected as error:
             if len(span) == 1:
                 return {span[0]: str(error)}
             middle = len(span) // 2
             rejected = await self._fold(events, span[:middle], advance, moves=False)
             return rejected | await self._fold(events, span[middle:], advance, moves=False)
-        metrics.UPLOADS_KEPT_BYTES.inc(batch.upload_bytes)
+        metrics.UPLOADS_KEPT_BYTES.inc(grouped.upload_bytes)
         if ended:
             self._announcer.wake()
         return {}

@@ -1,4 +1,4 @@
-"""Folds a batch of events: collects them by job, in the form that the SQL statements need."""
+"""Prepares a fold: groups a batch's events by job, in the form that the SQL statements need."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -41,8 +41,8 @@ Foldable = ImportAccepted | ImportRejected | RowsSettled | CompressedUpload
 
 
 @dataclass(slots=True)
-class Fold:
-    """The events of a batch, collected by job."""
+class EventsByJob:
+    """The events of a batch, grouped by job."""
 
     jobs: dict[UUID, tuple[Any, ...]] = field(default_factory=dict)
     """Columns of the jobs. If the import is not in the batch, only the ids are set."""
@@ -67,30 +67,30 @@ class Tally(NamedTuple):
     """JSON of the results of the rows that settle now, in row order."""
 
 
-def fold(events: Iterable[Foldable]) -> Fold:
-    """Collects the events by job.
+def group_by_job(events: Iterable[Foldable]) -> EventsByJob:
+    """Groups events by job.
 
     Events can be repeated and in any order. Only the first stored result of a row counts. Only the
     first import event of a job counts too: ingest may append it again after a crash.
     """
-    batch = Fold()
+    grouped = EventsByJob()
     with_import: set[UUID] = set()
     for event in events:
         if isinstance(event, ImportAccepted | ImportRejected):
             if event.job_id not in with_import:
                 with_import.add(event.job_id)
-                batch.jobs[event.job_id] = _import_columns(event)
+                grouped.jobs[event.job_id] = _import_columns(event)
         elif isinstance(event, CompressedUpload):
             header = event.header
             ids = (header.job_id, header.workspace_id)
             row = (*ids, header.format.value, header.size, event.content)
-            if ids not in batch.uploads:
-                batch.uploads[ids] = row
-                batch.upload_bytes += len(event.content)
+            if ids not in grouped.uploads:
+                grouped.uploads[ids] = row
+                grouped.upload_bytes += len(event.content)
         else:
-            batch.jobs.setdefault(event.job_id, _outcome_columns(event))
-            batch.results[event.job_id] += event.results
-    return batch
+            grouped.jobs.setdefault(event.job_id, _outcome_columns(event))
+            grouped.results[event.job_id] += event.results
+    return grouped
 
 
 def tally(settled: str, results: Iterable[RowResult]) -> Tally:

@@ -8,9 +8,9 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import func, select, text, update
 
-from services.status.folding import Fold, tally
+from services.status.folding import EventsByJob, tally
+from services.status.model import Missing
 from services.status.results import merge_results
-from services.status.service import Missing
 from services.status.tables import jobs
 from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
@@ -158,29 +158,29 @@ class JobRepository:
         self._database = database
         self.positions = PositionStore(database, "status")
 
-    async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int:
-        """Folds a batch in one transaction of two round trips. Returns how many of its jobs ended.
+    async def fold(self, events: EventsByJob, advance: Advance, *, moves: bool) -> int:
+        """Folds events in one transaction of two round trips. Returns how many jobs ended.
 
         With `moves`, the transaction also moves the advance's positions. Raises PositionBehind.
         """
         try:
             async with self._database.pipeline() as driver:
                 await self.positions.lock(driver, advance, moves=moves)
-                if batch.uploads:
+                if events.uploads:
                     # In the order of the ids, or two overlapping folds would deadlock. Sorted here,
                     # because SQL would sort the contents too
-                    uploads = [batch.uploads[key] for key in sorted(batch.uploads)]
+                    uploads = [events.uploads[key] for key in sorted(events.uploads)]
                     await driver.execute(INSERT_UPLOADS, to_columns(UPLOAD_COLUMNS, uploads))
-                job_ids = [job[:2] for job in batch.jobs.values()]
+                job_ids = [job[:2] for job in events.jobs.values()]
                 await driver.execute(INSERT_JOBS, to_columns(JOB_COLUMNS[:2], job_ids))
-                locked = await driver.execute(LOCK_JOBS, [Column("uuid", list(batch.jobs))])
+                locked = await driver.execute(LOCK_JOBS, [Column("uuid", list(events.jobs))])
                 changes = [
-                    (*batch.jobs[job_id], *tally(settled, batch.results[job_id]))
+                    (*events.jobs[job_id], *tally(settled, events.results[job_id]))
                     for job_id, settled in await locked.fetchall()
                 ]
-                added = await driver.execute(UPDATE_JOBS, to_columns(CHANGE_COLUMNS, changes))
+                updated = await driver.execute(UPDATE_JOBS, to_columns(CHANGE_COLUMNS, changes))
                 await driver.commit()
-                ended = (await added.fetchall()).count((True,))
+                ended = (await updated.fetchall()).count((True,))
         except psycopg.errors.CheckViolation as error:
             if error.diag.constraint_name != COUNTERS_CONSTRAINT:
                 raise

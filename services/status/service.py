@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from enum import Enum, auto
 from http import HTTPStatus
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from services.status.model import Missing
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.postgres.row import Row
 
@@ -24,15 +24,6 @@ RETRY_AFTER_SECONDS = 2
 MIN_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.25
 UUID_VERSION_WITH_TIME = 7
-
-
-class Missing(Enum):
-    """Reasons why a workspace has no job with an id."""
-
-    UNKNOWN = auto()
-    """No import with this id has been folded."""
-    FOREIGN = auto()
-    """The job belongs to another workspace."""
 
 
 class JobReader(Protocol):

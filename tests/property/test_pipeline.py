@@ -20,8 +20,8 @@ from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
+from services.status.model import Missing
 from services.status.repository import JobRepository
-from services.status.service import Missing
 from shared.access.cache import BoardCache
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError

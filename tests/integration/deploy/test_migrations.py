@@ -7,9 +7,9 @@ import psycopg
 from pydantic import SecretStr
 
 from deploy.migrations import migrate
-from services.status.folding import fold
+from services.status.folding import group_by_job
+from services.status.model import Missing
 from services.status.repository import JobRepository
-from services.status.service import Missing
 from shared.contract.events import ImportAccepted
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -51,7 +51,7 @@ async def test_results_of_a_version_with_a_table_row_per_result_are_kept_and_con
         store = JobRepository(database)
         before = await store.find_job(half_done.workspace_id, half_done.job_id)
         await store.fold(
-            fold(
+            group_by_job(
                 [
                     untouched,
                     rows_settled(
@@ -68,7 +68,7 @@ async def test_results_of_a_version_with_a_table_row_per_result_are_kept_and_con
         )
         after = await store.find_job(half_done.workspace_id, half_done.job_id)
         await store.fold(
-            fold(
+            group_by_job(
                 [
                     rows_settled(without_results, created_result(7)),
                     rows_settled(with_extra_result, created_result(1)),

@@ -24,7 +24,7 @@ from services.publisher.rows.events import build_outcome_records
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
-from services.status.folding import fold
+from services.status.folding import group_by_job
 from services.status.repository import JobRepository
 from shared.access.cache import BoardCache
 from shared.contract.events import RowsSettled
@@ -243,7 +243,7 @@ class Installation:
             settings = DatabaseSettings(database_url=SecretStr(self.database_url))
             database = Database.from_settings(settings, application="tests")
             for event in events:
-                await JobRepository(database).fold(fold([event]), Advance(), moves=False)
+                await JobRepository(database).fold(group_by_job([event]), Advance(), moves=False)
             await database.dispose()
 
         events = self.read_sent_results()

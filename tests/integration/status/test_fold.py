@@ -14,9 +14,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from services.status.fold_service import MAX_FOLDED_ROWS
-from services.status.folding import Foldable, fold
+from services.status.folding import Foldable, group_by_job
+from services.status.model import Missing
 from services.status.repository import JobRepository
-from services.status.service import Missing
 from shared.contract.errors import BrokerUnavailable, ValueRejected
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.http.pagination.list_query import EMPTY_PAGE
@@ -40,7 +40,7 @@ def store(database: Database) -> JobRepository:
 
 
 async def fold_events(store: JobRepository, *events: Foldable) -> None:
-    await store.fold(fold(events), Advance(), moves=False)
+    await store.fold(group_by_job(events), Advance(), moves=False)
 
 
 async def find_row(store: JobRepository, job: ImportAccepted | ImportRejected) -> Row | None:
@@ -205,7 +205,9 @@ async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(
         *(rows_settled(job, *(created_result(n) for n in range(1, 51))) for job in jobs),
     ]
     batches = [random.Random(seed).sample(events, len(events)) for seed in range(4)]
-    await asyncio.gather(*(store.fold(fold(batch), Advance(), moves=False) for batch in batches))
+    await asyncio.gather(
+        *(store.fold(group_by_job(batch), Advance(), moves=False) for batch in batches)
+    )
     assert [counters(await read_job(store, job)) for job in jobs] == [
         ("completed", 50, 50, 0, 0)
     ] * 8

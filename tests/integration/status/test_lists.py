@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest.ids import new_job_id
-from services.status.folding import fold
+from services.status.folding import group_by_job
 from services.status.lists import ImportFilters, ImportLists
 from services.status.repository import JobRepository
 from shared.contract.errors import ApiError, ErrorCode
@@ -40,7 +40,7 @@ async def store_imports(
         for number in range(count)
     ]
     settled = [rows_settled(job, created_result(1)) for job in jobs[::3]]
-    await JobRepository(database).fold(fold([*jobs, *settled]), Advance(), moves=False)
+    await JobRepository(database).fold(group_by_job([*jobs, *settled]), Advance(), moves=False)
     return jobs
 
 

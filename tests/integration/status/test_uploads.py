@@ -16,9 +16,9 @@ from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import Import, RawUpload, build_batch
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
+from services.status.model import Missing
 from services.status.repository import JobRepository
 from services.status.retention import MAX_DELETED_UPLOADS, UploadCleaner
-from services.status.service import Missing
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_upload

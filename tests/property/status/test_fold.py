@@ -24,8 +24,8 @@ from sqlalchemy import text
 from services.status.consumers import ZSTD_MAGIC, FoldHandler
 from services.status.fold_service import FoldService
 from services.status.folding import CompressedUpload
+from services.status.model import Missing
 from services.status.repository import JobRepository
-from services.status.service import Missing
 from shared.contract.events import (
     Fault,
     FileUploaded,

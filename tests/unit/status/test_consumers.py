@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from services.status import fold_service
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
-from services.status.folding import BYTES_PER_ROW, Fold
+from services.status.folding import BYTES_PER_ROW, EventsByJob
 from shared.contract.errors import ValueRejected
 from shared.contract.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
 from shared.contract.topics import TopicName, TopicNames
@@ -28,24 +28,24 @@ class Store:
     """Accepts all folds except those with a result of the key FAULTY."""
 
     def __init__(self) -> None:
-        self.folds: list[Fold] = []
+        self.folds: list[EventsByJob] = []
         self.moves: list[bool] = []
         """For each attempted transaction, whether it moves the positions."""
 
-    async def fold(self, batch: Fold, _advance: Advance, *, moves: bool) -> int:
+    async def fold(self, events: EventsByJob, _advance: Advance, *, moves: bool) -> int:
         self.moves.append(moves)
         if any(
             result.idempotency_key == FAULTY
-            for results in batch.results.values()
+            for results in events.results.values()
             for result in results
         ):
             raise ValueRejected("a value")
-        self.folds.append(batch)
+        self.folds.append(events)
         return 0
 
     @property
     def sizes(self) -> list[int]:
-        return [sum(map(len, batch.results.values())) for batch in self.folds]
+        return [sum(map(len, events.results.values())) for events in self.folds]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import orjson
 from msgspec.structs import asdict, replace
 
-from services.status.folding import fold, tally
+from services.status.folding import group_by_job, tally
 from services.status.results import merge_results
 from shared.contract.events import Fault, RowResult, RowStatus
 from tests.support.factories import created_result, failed_result, import_accepted, rows_settled
@@ -40,8 +40,10 @@ def test_a_repetition_adds_nothing() -> None:
 
 def test_results_of_one_job_are_collected() -> None:
     job = import_accepted(total_rows=2)
-    batch = fold([rows_settled(job, created_result(1)), job, rows_settled(job, failed_result(2))])
-    assert [result.row_number for result in batch.results[job.job_id]] == [1, 2]
+    grouped = group_by_job(
+        [rows_settled(job, created_result(1)), job, rows_settled(job, failed_result(2))]
+    )
+    assert [result.row_number for result in grouped.results[job.job_id]] == [1, 2]
 
 
 def test_stored_results_are_returned_in_row_order_with_nulls() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from services.ingest.ids import new_job_id
 from services.status import service
-from services.status.service import JobQueries, Missing, is_young, parse_prefer_wait
+from services.status.model import Missing
+from services.status.service import JobQueries, is_young, parse_prefer_wait
 from shared.contract.errors import ApiError
 
 WORKSPACE = uuid4()

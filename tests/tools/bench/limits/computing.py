@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from services.publisher.rows.outcomes import EMPTY_HISTORY, build_snapshot, decide_all
-from services.status.folding import fold
+from services.status.folding import group_by_job
 from shared.contract.events import MAX_ROWS
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.limits import pipeline_steps
@@ -72,5 +72,5 @@ def _run_pipeline(clocks: _CpuClocks) -> int:
     with clocks.measure("publisher"):
         publisher_records = pipeline_steps.build_publisher_records(decide_all(rows, {}, snapshot))
     with clocks.measure("status"):
-        fold(pipeline_steps.decode_status_events(imports, publisher_records.outcomes))
+        group_by_job(pipeline_steps.decode_status_events(imports, publisher_records.outcomes))
     return IMPORTS_AT_ONCE * MAX_ROWS

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from services.publisher.rows.outcomes import KeyedRow
 from services.publisher.rows.repository import RowRepository
 from services.status.config import StatusSettings
-from services.status.folding import Foldable, fold
+from services.status.folding import Foldable, group_by_job
 from services.status.repository import JobRepository
 from shared.contract.events import MAX_ROWS
 from shared.kafka.positions.advance import Advance
@@ -126,8 +126,8 @@ class _Work:
     async def fold(self) -> None:
         while events := await self._next_events():
             with self._meter.uncounted():
-                batch = fold(events)
-            await self._jobs.fold(batch, Advance(), moves=False)
+                grouped = group_by_job(events)
+            await self._jobs.fold(grouped, Advance(), moves=False)
 
     async def _next_events(self) -> list[Foldable]:
         """Returns one fold's events. At the end it returns fewer, then none."""

@@ -1,4 +1,4 @@
-"""What scenarios with PinBridge's clients have in common."""
+"""Imports rows and prepares pins through PinBridge's clients."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,36 +8,40 @@ from tests.acceptance.rows import rows_for
 from tests.support.waiting import eventually
 
 SOON = timedelta(seconds=1)
-"""Time enough for a request that names this moment as one to come."""
+"""A future time that is soon due. One second is enough for the request that names it."""
 
 
 def in_days(days: int) -> datetime:
     return (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0)
 
 
-async def ended(sdk: Any, job_id: object) -> Any:
-    """The import, once it has ended."""
+async def wait_for_import(sdk: Any, job_id: object) -> Any:
+    """Waits until the import has ended, and returns it."""
 
-    async def job() -> Any:
-        found = await sdk.pins.get_import(str(job_id))
-        return found if found.completed_at is not None else None
+    async def ended_job() -> Any:
+        job = await sdk.pins.get_import(str(job_id))
+        return job if job.completed_at is not None else None
 
-    return await eventually(job)
+    return await eventually(ended_job)
 
 
-async def imported(sdk: Any, rows: list[dict[str, Any]]) -> Any:
+async def import_rows(sdk: Any, rows: list[dict[str, Any]]) -> Any:
     accepted = await sdk.pins.import_json(rows)
-    return await ended(sdk, accepted.id)
+    return await wait_for_import(sdk, accepted.id)
 
 
-async def failed_pins(
+async def create_failed_pins(
     sdk: Any, workspace: NewWorkspace, count: int, *, prefix: str = "failed"
 ) -> list[Any]:
-    """Pins whose board was gone when they were due."""
+    """Creates pins that failed because their board was deleted before they were due."""
     account = workspace.accounts[0]
     board = await sdk.pinterest.create_board({"account_id": str(account.id), "name": "Passing"})
-    there = {"account_id": str(account.id), "board_id": board.id, "run_at": in_days(1).isoformat()}
-    job = await imported(sdk, rows_for(workspace, count, prefix=prefix, **there))
+    destination = {
+        "account_id": str(account.id),
+        "board_id": board.id,
+        "run_at": in_days(1).isoformat(),
+    }
+    job = await import_rows(sdk, rows_for(workspace, count, prefix=prefix, **destination))
     await sdk.pinterest.delete_board(board.id, account_id=account.id)
     for row in job.results:
         await sdk.schedules.update(
@@ -51,6 +55,6 @@ async def failed_pins(
     return list(await eventually(failed))
 
 
-async def cancel_one(sdk: Any) -> None:
-    """So that the schedules are not all in one state."""
+async def cancel_one_schedule(sdk: Any) -> None:
+    """Cancels a schedule, so that the schedules are in two states."""
     await sdk.schedules.cancel((await sdk.schedules.list(limit=1))[0].id)

@@ -1,4 +1,4 @@
-"""The whole of Pinflow behind its gateway, and two workspaces to use it from."""
+"""Deploys Pinflow behind its gateway, and creates workspaces and clients for tests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def administer(database_url: str, work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
-    """Do `work` as an operator does it, in SQL."""
+    """Runs `work` with an operator's access to the database, and returns its result."""
 
     async def connected() -> T:
         database = Database.from_settings(
@@ -44,14 +44,14 @@ def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
 
 @pytest.fixture(scope="session")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """The deployment that all modules share that break nothing. Others start one of their own."""
+    """The deployment that all modules share. Modules that break something start their own."""
     with deployed_afresh(tmp_path_factory.mktemp("pinflow"), stack) as deployment:
         yield deployment
 
 
 @contextmanager
 def deployed_afresh(directory: Path, stack: Servers, **variables: str) -> Iterator[Deployment]:
-    """Deploys Pinflow on new topics and a new database, with further settings."""
+    """Deploys Pinflow on new topics and a new database. `variables` are further settings."""
     kafka = stack.kafka_bootstrap_servers
     with (
         fresh_topics(kafka) as prefix,
@@ -70,7 +70,7 @@ def workspace(pinflow: Deployment) -> NewWorkspace:
 
 @pytest.fixture
 def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
-    """Speaks to the gateway as `workspace`."""
+    """A client of the gateway with the key of `workspace`."""
     with httpx.Client(
         base_url=pinflow.base_url,
         headers={"X-API-Key": workspace.api_key},
@@ -84,22 +84,22 @@ def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Clien
 async def connect(
     request: pytest.FixtureRequest, pinflow: Deployment
 ) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """PinBridge's clients, unmodified, one after the other: made with a key.
+    """Creates PinBridge's unmodified client with a key: a synchronous or an asynchronous one.
 
-    Typed Any: they add their resources at run time.
+    Typed Any, because the clients add their resources at run time.
     """
     async with AsyncExitStack() as clients:
 
         async def client(api_key: str | None = None, **options: Any) -> Any:
-            made = request.param(**{"base_url": pinflow.base_url, "api_key": api_key, **options})
-            if isinstance(made, AsyncPinbridgeClient):
-                return await clients.enter_async_context(made)
-            return AsyncAdapter(clients.enter_context(made))
+            created = request.param(**{"base_url": pinflow.base_url, "api_key": api_key, **options})
+            if isinstance(created, AsyncPinbridgeClient):
+                return await clients.enter_async_context(created)
+            return AsyncAdapter(clients.enter_context(created))
 
         yield client
 
 
 @pytest.fixture
 async def sdk(connect: Callable[..., Awaitable[Any]], workspace: NewWorkspace) -> Any:
-    """The workspace's own."""
+    """PinBridge's client with the key of `workspace`."""
     return await connect(workspace.api_key)

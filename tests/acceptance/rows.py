@@ -1,4 +1,4 @@
-"""Rows that one workspace can import."""
+"""Builds valid rows for a workspace, and imports them with retries."""
 
 import time
 from http import HTTPStatus
@@ -9,14 +9,15 @@ import httpx
 from deploy.administration import NewWorkspace
 from tests.support.factories import submitted_row
 
-PATIENCE_SECONDS = 60
+RETRY_SECONDS = 60
 
 
 def rows_for(
     workspace: NewWorkspace, count: int, *, prefix: str, **fields: Any
 ) -> list[dict[str, Any]]:
-    """`count` rows under the keys prefix-1, prefix-2 …, spread over the workspace's accounts and
-    boards.
+    """Builds `count` rows with the keys prefix-1, prefix-2 and so on.
+
+    They are spread over the workspace's accounts and boards.
     """
     return [
         submitted_row(
@@ -37,11 +38,11 @@ def _destination(workspace: NewWorkspace, number: int) -> dict[str, str]:
 
 
 def submit_until_accepted(client: httpx.Client, rows: list[dict[str, Any]]) -> str:
-    """What a careful client does: again after a 503 or a lost connection.
+    """Submits the rows as a careful client does, and returns the job's id.
 
-    Returns the job that it was told of.
+    Retries after a 503 or a lost connection.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + RETRY_SECONDS
     while time.monotonic() < deadline:
         try:
             answer = client.post("/v1/pins/imports/json", json=rows)

@@ -1,6 +1,4 @@
-"""The rights that docs/how-to/run-in-production.md tells operators to give in Kafka are enough for
-the services, on a broker that gives no others.
-"""
+"""Runs the services with exactly the Kafka rights of docs/how-to/run-in-production.md."""
 
 import asyncio
 import re
@@ -54,14 +52,14 @@ OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 
 
 class Rights(NamedTuple):
-    """Holds what one row of the table gives: topics by operation, the group, groups to describe."""
+    """The rights in one row of the table: topics by operation, its group, groups to describe."""
 
     topics: dict[str, list[TopicName]]
     group: str
     described_groups: list[str]
 
 
-def rights_of(service: str) -> Rights:
+def read_rights(service: str) -> Rights:
     (row,) = re.findall(rf"^\| {service} \| (.*) \| (.*) \|$", TABLE, re.MULTILINE)
     topics = {
         part.split()[0]: [TopicName(name) for name in re.findall(r"`(.+?)`", part)]
@@ -75,9 +73,7 @@ def rights_of(service: str) -> Rights:
 
 @dataclass(frozen=True)
 class GuardedKafka(KafkaNode):
-    """A broker with a second listener, on which each service logs in under its own name and may do
-    nothing that is not granted.
-    """
+    """A broker with a second listener. There each service logs in and has only granted rights."""
 
     guarded: int = 0
 
@@ -118,16 +114,16 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
 
 
 async def grant(settings: KafkaSettings, service: str) -> None:
-    rights = rights_of(service)
-    wanted = [
+    rights = read_rights(service)
+    grants = [
         (TOPIC, NAMES[topic], OPERATIONS[operation])
         for operation, topics in rights.topics.items()
         for topic in topics
     ]
-    wanted.append((GROUP, rights.group, OPERATIONS["read"]))
-    wanted += [(GROUP, group, OPERATIONS["describe"]) for group in rights.described_groups]
+    grants.append((GROUP, rights.group, OPERATIONS["read"]))
+    grants += [(GROUP, group, OPERATIONS["describe"]) for group in rights.described_groups]
     async with admin_client(settings) as admin:
-        for kind, name, operation in wanted:
+        for kind, name, operation in grants:
             request = CreateAclsRequest(
                 kind, name, LITERAL, f"User:{service}", "*", operation, ALLOW
             )
@@ -139,7 +135,7 @@ class Guarded(NamedTuple):
     workspace: NewWorkspace
     clients: dict[str, httpx.AsyncClient]
     settings: dict[str, dict[str, Any]]
-    """Of each service: how it reaches Kafka and Postgres."""
+    """The connection settings of each service for Kafka and Postgres."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -168,7 +164,7 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
         yield Guarded(await asyncio.to_thread(new_workspace, database_url), clients, settings)
 
 
-def kafka_settings_of(pinflow: Guarded, service: str) -> KafkaSettings:
+def build_kafka_settings(pinflow: Guarded, service: str) -> KafkaSettings:
     settings = pinflow.settings[service]
     return KafkaSettings(
         **{name: value for name, value in settings.items() if name != "database_url"}
@@ -207,10 +203,10 @@ async def test_the_right_to_write_is_enough_for_a_producer_id(pinflow: Guarded) 
 
     Kafka gives a producer id to whoever may write to any topic (KIP-679).
     """
-    rights = rights_of("ingest")
+    rights = read_rights("ingest")
     assert rights.topics["write"] == [TopicName.IMPORTS, TopicName.DEAD_LETTERS]
     assert rights.topics["read"] == [TopicName.IMPORT_REQUESTS]
-    settings = kafka_settings_of(pinflow, "ingest")
+    settings = build_kafka_settings(pinflow, "ingest")
     topic = NAMES[TopicName.IMPORTS]
     appender = PartitionAppender(
         settings, topic=topic, partition=0, client_id="second", max_bytes=MEBIBYTE
@@ -225,22 +221,22 @@ async def test_the_right_to_write_is_enough_for_a_producer_id(pinflow: Guarded) 
 
 
 async def test_ingest_knows_the_backlog(pinflow: Guarded) -> None:
-    """Without that nothing limits it."""
+    """Ingest needs the publisher's committed offsets to limit the backlog."""
 
-    async def known() -> bool:
+    async def is_known() -> bool:
         lines = (await pinflow.clients["ingest"].get("/metrics")).text.splitlines()
         return any(
             line.startswith("pinflow_unsettled_rows ") and not line.endswith("NaN")
             for line in lines
         )
 
-    await eventually(known)
+    await eventually(is_known)
 
 
 @pytest.mark.parametrize("service", WITH_KAFKA)
-async def test_a_service_may_write_nothing_else(pinflow: Guarded, service: str) -> None:
-    settings = kafka_settings_of(pinflow, service)
-    allowed = rights_of(service).topics["write"]
+async def test_a_service_may_write_to_no_other_topic(pinflow: Guarded, service: str) -> None:
+    settings = build_kafka_settings(pinflow, service)
+    allowed = read_rights(service).topics["write"]
     async with AIOKafkaProducer(**client_options(settings, client_id="stranger")) as producer:
         for topic in set(TopicName) - set(allowed):
             with pytest.raises(TopicAuthorizationFailedError):

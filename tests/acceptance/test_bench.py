@@ -1,5 +1,6 @@
-"""The benchmark, so short that its figures say nothing: it runs, loses no row, and its report has
-all its parts.
+"""Runs the benchmark so briefly that its figures mean nothing.
+
+It must lose no row, and its report must be complete.
 """
 
 import json
@@ -20,7 +21,7 @@ from tests.tools.bench.rounds import BenchRun, ExtraMeasurement
 from tests.tools.bench.scenarios import DEFAULT_SCENARIOS
 from tests.tools.bench.scenarios.bench import Lengths
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # it measures nearly all there is once
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # nearly every scenario runs once
 
 SHORT = Lengths(seconds=1, warm_up_seconds=0, idle_imports=2, burst_imports=5, workspaces=2)
 IMPORTS = {"idle", "sustained", "half-load", "mixed", "queries", "burst"}
@@ -32,10 +33,8 @@ def report() -> Figures:
     peer = ExtraMeasurement("a peer", lambda: {"rows_per_second": 1})
     run = BenchRun(SHORT, list(DEFAULT_SCENARIOS), list(LIMITS), [peer], TEST_OPTIONS)
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            "broker",
-            "database",
-        ):  # a new interpreter for each takes longer than what it measures
+        # A new interpreter for each would take longer than the measurement
+        for name in ("broker", "database"):
             patch.setattr(
                 f"tests.tools.bench.limits.{name}.run_in_processes",
                 lambda work, given: [work(given)],
@@ -46,13 +45,13 @@ def report() -> Figures:
 
 
 @pytest.fixture
-def found(report: Figures) -> dict[str, Figures]:
-    """The only round's figures."""
-    (found,) = report["rounds"]
-    return dict(found)
+def figures_by_name(report: Figures) -> dict[str, Figures]:
+    """The figures of the only round, by scenario."""
+    (figures_by_name,) = report["rounds"]
+    return dict(figures_by_name)
 
 
-def test_it_tells_what_was_measured_on_what(report: Figures) -> None:
+def test_the_report_names_the_machine_versions_and_settings(report: Figures) -> None:
     environment, settings = report["environment"], report["settings"]
     assert len(environment["git"]["commit"]) == 40
     assert environment["machine"].keys() >= {"cores", "cpu", "memory_gib"}
@@ -70,9 +69,9 @@ def test_it_tells_what_was_measured_on_what(report: Figures) -> None:
 
 @pytest.mark.parametrize("name", sorted(IMPORTS | {"topic"}))
 def test_a_scenario_has_every_figure_and_every_row_settled(
-    found: dict[str, Figures], name: str
+    figures_by_name: dict[str, Figures], name: str
 ) -> None:
-    figures = found[name]
+    figures = figures_by_name[name]
     imports = figures["imports"]
     assert imports > 0
     assert figures["refused"] == 0
@@ -86,14 +85,16 @@ def test_a_scenario_has_every_figure_and_every_row_settled(
     assert figures["rss_mb"].keys() == {*PARTS, "generator"}
 
 
-def test_the_mixed_load_has_rows_of_every_kind(found: dict[str, Figures]) -> None:
-    outcomes, imports = found["mixed"]["outcomes"], found["mixed"]["imports"]
+def test_the_mixed_load_has_rows_of_every_kind(figures_by_name: dict[str, Figures]) -> None:
+    outcomes, imports = figures_by_name["mixed"]["outcomes"], figures_by_name["mixed"]["imports"]
     assert outcomes == {"created": imports * 400, "existing": imports * 50, "failed": imports * 50}
 
 
 @pytest.mark.parametrize("name", ["queries", "pins"])
-def test_questions_and_single_pins_are_answered(found: dict[str, Figures], name: str) -> None:
-    figures = found[name]
+def test_queries_and_single_pins_are_answered(
+    figures_by_name: dict[str, Figures], name: str
+) -> None:
+    figures = figures_by_name[name]
     answers = (
         figures["answered_ms"].values()
         if name == "queries"
@@ -103,24 +104,25 @@ def test_questions_and_single_pins_are_answered(found: dict[str, Figures], name:
     assert figures["cpu_us_per_row"].keys() == PARTS
 
 
-def test_the_floor_is_the_sum_of_the_limits(found: dict[str, Figures]) -> None:
+def test_the_floor_is_the_sum_of_the_limits(figures_by_name: dict[str, Figures]) -> None:
     parts = {
         "database": {"postgres", "client"},
         "broker": {"kafka", "client"},
         "computing": {"ingest", "publisher", "status"},
     }
     assert all(
-        found[name]["cpu_us_per_row"].keys() == names and found[name]["rows"] > 0
+        figures_by_name[name]["cpu_us_per_row"].keys() == names
+        and figures_by_name[name]["rows"] > 0
         for name, names in parts.items()
     )
-    total = sum(sum(found[name]["cpu_us_per_row"].values()) for name in parts)
-    assert found["floor"]["cpu_us_per_row_in_all"] == pytest.approx(total, abs=0.1)
-    assert found["floor"]["pipeline_over_floor"] == pytest.approx(
-        found["sustained"]["cpu_us_per_row_in_all"] / total, abs=0.01
+    total = sum(sum(figures_by_name[name]["cpu_us_per_row"].values()) for name in parts)
+    assert figures_by_name["floor"]["cpu_us_per_row_in_all"] == pytest.approx(total, abs=0.1)
+    assert figures_by_name["floor"]["pipeline_over_floor"] == pytest.approx(
+        figures_by_name["sustained"]["cpu_us_per_row_in_all"] / total, abs=0.01
     )
 
 
-def test_it_is_written_shown_and_drawn(
+def test_the_report_is_written_printed_and_plotted(
     report: Figures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = build_report_path(tmp_path)
@@ -130,8 +132,11 @@ def test_it_is_written_shown_and_drawn(
     assert written["summary"]["sustained"]["rows_per_second"].keys() == {"median", "min", "max"}
     assert written["summary"]["a peer"]["rows_per_second"]["median"] == 1
     table.print_tables(written, table.create_console())
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in (*DEFAULT_SCENARIOS, *LIMITS, "a peer", "floor"))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in (*DEFAULT_SCENARIOS, *LIMITS, "a peer", "floor"))
     drawn = plots.draw(written, tmp_path, file.stem)
-    assert {one.name.removeprefix(f"{file.stem}-") for one in drawn} == {"latencies.svg", "cpu.svg"}
-    assert all(one.read_text().rstrip().endswith("</svg>") for one in drawn)
+    assert {plot.name.removeprefix(f"{file.stem}-") for plot in drawn} == {
+        "latencies.svg",
+        "cpu.svg",
+    }
+    assert all(plot.read_text().rstrip().endswith("</svg>") for plot in drawn)

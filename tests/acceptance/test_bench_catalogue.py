@@ -1,6 +1,4 @@
-"""The benchmark of the lists, on so few pins and so short that its figures say nothing: every
-question is answered.
-"""
+"""Runs the benchmark of the lists briefly on few pins. Every query must be answered."""
 
 import pytest
 
@@ -13,7 +11,7 @@ pytestmark = pytest.mark.slow
 SHORT = Lengths(seconds=2, warm_up_seconds=0, catalogue_pins=20_000)
 
 
-def test_every_list_is_asked_for_while_imports_come() -> None:
+def test_every_list_is_queried_during_imports() -> None:
     run = BenchRun(SHORT, ["catalogue"], [], server_options=TEST_OPTIONS)
     run.run_rounds(rounds=1)
     figures = run.rounds[0]["catalogue"]

@@ -1,5 +1,6 @@
-"""The one peer of the benchmark that needs nothing but what Pinflow needs: measured for a moment,
-and caught when it loses a row.
+"""Measures the benchmark's direct peer briefly, and checks that a lost row is found.
+
+This peer needs no other servers than Pinflow.
 """
 
 from collections.abc import Iterator
@@ -46,8 +47,8 @@ def client(peer: RunningProcesses, servers: PeerServers) -> Iterator[httpx.Clien
         yield client
 
 
-# First: it makes the peer's schema anew, which the other tests' peer would miss
-def test_it_is_measured_and_exact(servers: PeerServers) -> None:
+# Runs first: it recreates the peer's schema, which the peer of the other tests uses
+def test_the_direct_peer_is_measured_and_exact(servers: PeerServers) -> None:
     figures = measure(DirectPeer(), servers, seconds=0.5, warm_up_seconds=0.1)
     assert (figures["exact"], figures["faults"]) == (1, [])
     assert figures["rows"] > 0
@@ -56,7 +57,7 @@ def test_it_is_measured_and_exact(servers: PeerServers) -> None:
     assert figures["lacks"]
 
 
-def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
+def test_created_and_existing_rows_are_counted_and_a_lost_row_is_found(
     client: httpx.Client, peer: RunningProcesses, servers: PeerServers
 ) -> None:
     rows = rows_for(servers.workspace, 20, prefix="mark")
@@ -64,8 +65,8 @@ def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
         client.post("/v1/pins/imports/json", json=rows).raise_for_status().json()["id"]
         for _ in range(2)
     )
-    told = [client.get(f"/v1/pins/imports/{job}").json() for job in (first, again)]
-    assert [(job["created_rows"], job["existing_rows"]) for job in told] == [(20, 0), (0, 20)]
+    jobs = [client.get(f"/v1/pins/imports/{job}").json() for job in (first, again)]
+    assert [(job["created_rows"], job["existing_rows"]) for job in jobs] == [(20, 0), (0, 20)]
     assert peer.count_settled_rows() == 40
     assert peer.find_faults({"mark": 20}) == []
     with psycopg.connect(peer.store.url) as connection:
@@ -73,7 +74,7 @@ def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
     assert peer.find_faults({"mark": 20}) == ["1 rows lost, of 1 imports (mark)"]
 
 
-def test_it_has_a_key(client: httpx.Client) -> None:
+def test_the_direct_peer_requires_a_valid_key(client: httpx.Client) -> None:
     assert (
         client.post("/v1/pins/imports/json", json=[], headers={"X-API-Key": "wrong"}).status_code
         == httpx.codes.UNAUTHORIZED

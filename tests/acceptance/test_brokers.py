@@ -1,5 +1,6 @@
-"""Three brokers, one of which is killed, again and again: nothing acknowledged is lost, nothing
-doubled, and work goes on without it.
+"""Kills one of three brokers repeatedly.
+
+No acknowledged import is lost or doubled, and imports continue meanwhile.
 """
 
 import asyncio
@@ -45,21 +46,20 @@ from tests.support.waiting import eventually, wait_until
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
-"""More of them show more, and take 10 s each."""
-IN_TURN = (1, 2, 3)[:KILLS]
-"""Brokers whose loss a whole Pinflow goes through: one, or with three kills and more each of them.
-"""
-LATEST_KILL_SECONDS = 0.03
-"""After an acknowledgement."""
+"""Number of kills. Each takes 10 s."""
+KILLED_BROKERS = (1, 2, 3)[:KILLS]
+"""Brokers that are killed under a deployed Pinflow: one, or each with three kills or more."""
+MAX_KILL_DELAY_SECONDS = 0.03
+"""Longest time between an acknowledgement and the kill."""
 INSTANCES = 4
 DEADLINE_SECONDS = 120
-"""Of a broker's return: machines may be busy."""
+"""Deadline for a broker's return on a busy machine."""
 VICTIM, SURVIVORS, OTHERS = 2, (1, 3), (1, 2, 3, 4, 5)
-"""The broker that has partition 0 alone, and those that have the other partitions."""
-USUAL_SECONDS = 2
-"""Well below any deadline of an import, and above what a busy machine takes for one."""
+"""The only broker of partition 0, the brokers of the other partitions, and these partitions."""
+NORMAL_IMPORT_SECONDS = 2
+"""Longer than an import takes on a busy machine, and well below an import's deadline."""
 CLIENTS, IMPORT_ROWS = 2, 20
-AWAY = 3
+IMPORTS_WITHOUT_BROKER = 3
 """Imports that must be accepted and settled while a broker is down."""
 
 
@@ -75,8 +75,8 @@ class Brokers:
     def start(self, node_id: int) -> None:
         self._programs[node_id - 1].start()
 
-    def wait_until_whole(self) -> None:
-        """All are there, and have caught up: another one may go."""
+    def wait_until_in_sync(self) -> None:
+        """Waits until all brokers run and are in sync, so that another may be killed."""
         wait_until(
             lambda: (
                 asyncio.run(self._kafka.is_ready())
@@ -88,49 +88,50 @@ class Brokers:
 
 @pytest.fixture(scope="module")
 def brokers(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    """After the session's servers, which could take the ports of a broker that is down while they
-    start.
+    """Starts three brokers after the session's servers.
+
+    Otherwise these could take the port of a broker that is down.
     """
     with kafka_cluster(tmp_path_factory.mktemp("brokers")) as (kafka, programs):
         yield Brokers(kafka, programs)
 
 
 @asynccontextmanager
-async def acceptances_on(settings: IngestSettings) -> AsyncIterator[list[KafkaImportLog]]:
+async def open_import_logs(settings: IngestSettings) -> AsyncIterator[list[KafkaImportLog]]:
     async with AsyncExitStack() as stack:
         replicas = [
             settings.model_copy(update={"replica": str(number)}) for number in range(INSTANCES)
         ]
-        yield [await stack.enter_async_context(open_import_log(one)) for one in replicas]
+        yield [await stack.enter_async_context(open_import_log(replica)) for replica in replicas]
 
 
 @pytest.mark.timeout(120 + 60 * KILLS)
-async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_its_broker(
+async def test_invariant_1_acknowledged_imports_survive_the_kill_of_their_broker(
     brokers: Brokers,
 ) -> None:
-    """`make kills KIND=three` does it hundreds of times, and looks closer."""
-    settings = settings_on(brokers)
-    await asyncio.to_thread(brokers.wait_until_whole)
+    """`make kills KIND=three` does this hundreds of times, with more checks."""
+    settings = build_settings(brokers)
+    await asyncio.to_thread(brokers.wait_until_in_sync)
     await create_topics(settings)
     acknowledged: list[UUID] = []
-    async with acceptances_on(settings) as acceptances:
+    async with open_import_logs(settings) as import_logs:
         for number in range(KILLS):
-            await asyncio.to_thread(brokers.wait_until_whole)
+            await asyncio.to_thread(brokers.wait_until_in_sync)
             acknowledged += await asyncio.gather(
-                *map(wait_until_accepted, acceptances)
+                *map(wait_until_accepted, import_logs)
             )  # all work again
-            delay = LATEST_KILL_SECONDS * number / max(1, KILLS - 1)
+            delay = MAX_KILL_DELAY_SECONDS * number / max(1, KILLS - 1)
             victim = await kill_after_an_acknowledgement(
-                brokers, settings, acceptances, acknowledged, delay
+                brokers, settings, import_logs, acknowledged, delay
             )
             brokers.start(victim)
-            await every_partition_is_read_to_its_end(settings)
-    found = await count_records_by_job(settings)
-    assert {job: found[job] for job in acknowledged if found[job] != RECORDS} == {}
-    assert set(found.values()) == {RECORDS}
+            await wait_until_every_partition_is_readable(settings)
+    counts = await count_records_by_job(settings)
+    assert {job: counts[job] for job in acknowledged if counts[job] != RECORDS} == {}
+    assert set(counts.values()) == {RECORDS}
 
 
-def settings_on(brokers: Brokers) -> IngestSettings:
+def build_settings(brokers: Brokers) -> IngestSettings:
     return IngestSettings(
         kafka_bootstrap_servers=brokers.address,
         topic_prefix=f"t-{uuid4().hex[:8]}",
@@ -141,22 +142,22 @@ def settings_on(brokers: Brokers) -> IngestSettings:
 async def kill_after_an_acknowledgement(
     brokers: Brokers,
     settings: IngestSettings,
-    acceptances: list[KafkaImportLog],
+    import_logs: list[KafkaImportLog],
     acknowledged: list[UUID],
     delay: float,
 ) -> int:
-    """Kills the broker that leads the partition of the first import to be acknowledged.
+    """Waits for the first acknowledged import, then kills the leader of its partition.
 
-    Returns its id.
+    Returns the broker's id.
     """
-    jobs = [uuid4() for _ in acceptances]
+    jobs = [uuid4() for _ in import_logs]
     leaders = [
-        await leader_of(settings, choose_partition(str(job).encode(), settings.topic_partitions))
+        await find_leader(settings, choose_partition(str(job).encode(), settings.topic_partitions))
         for job in jobs
     ]
     appends = [
-        asyncio.create_task(one.append(build_import(job)))
-        for one, job in zip(acceptances, jobs, strict=True)
+        asyncio.create_task(import_log.append(build_import(job)))
+        for import_log, job in zip(import_logs, jobs, strict=True)
     ]
     await asyncio.wait(appends, return_when=asyncio.FIRST_COMPLETED)
     victim = next(leader for leader, append in zip(leaders, appends, strict=True) if append.done())
@@ -177,18 +178,20 @@ async def kill_after_an_acknowledgement(
     return victim
 
 
-async def leader_of(settings: IngestSettings, partition: int) -> int:
+async def find_leader(settings: IngestSettings, partition: int) -> int:
     async with admin_client(settings) as admin:
         (topic,) = await admin.describe_topics(
             [TopicNames(settings.topic_prefix)[TopicName.IMPORTS]]
         )
     return next(
-        int(found["leader"]) for found in topic["partitions"] if found["partition"] == partition
+        int(described["leader"])
+        for described in topic["partitions"]
+        if described["partition"] == partition
     )
 
 
-async def every_partition_is_read_to_its_end(settings: IngestSettings) -> None:
-    """Even read committed: no partition stands still."""
+async def wait_until_every_partition_is_readable(settings: IngestSettings) -> None:
+    """Waits until a read_committed consumer reads every partition to its end."""
 
     async def read() -> bool:
         try:
@@ -203,26 +206,26 @@ async def every_partition_is_read_to_its_end(settings: IngestSettings) -> None:
 async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
     brokers: Brokers,
 ) -> None:
-    settings = settings_on(brokers)
-    await asyncio.to_thread(brokers.wait_until_whole)
+    settings = build_settings(brokers)
+    await asyncio.to_thread(brokers.wait_until_in_sync)
     await create_topic_of_single_replicas(settings)
-    async with open_import_log(settings) as acceptance:
+    async with open_import_log(settings) as import_log:
         await asyncio.gather(
             *(
-                eventually(partial(stands, acceptance, partition), seconds=DEADLINE_SECONDS)
+                eventually(partial(is_accepted, import_log, partition), seconds=DEADLINE_SECONDS)
                 for partition in (0, *OTHERS)
             )
         )
         brokers.kill(VICTIM)
         try:
             await eventually(partial(is_leaderless, settings), seconds=DEADLINE_SECONDS)
-            loop, refused = asyncio.get_running_loop(), job_for(0)
+            loop, refused = asyncio.get_running_loop(), new_job_id_on(0)
             started = loop.time()
-            leaderless = asyncio.create_task(acceptance.append(build_import(refused)))
-            jobs = [job_for(partition) for partition in OTHERS * 10]
+            leaderless = asyncio.create_task(import_log.append(build_import(refused)))
+            jobs = [new_job_id_on(partition) for partition in OTHERS * 10]
             for job in jobs:
-                async with asyncio.timeout(USUAL_SECONDS):
-                    await acceptance.append(build_import(job))
+                async with asyncio.timeout(NORMAL_IMPORT_SECONDS):
+                    await import_log.append(build_import(job))
             assert not leaderless.done()
             with pytest.raises(BrokerUnavailable) as refusal:
                 await leaderless
@@ -230,11 +233,11 @@ async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
             assert loop.time() - started < settings.broker_deadline_seconds + 1
         finally:
             brokers.start(VICTIM)
-        await asyncio.to_thread(brokers.wait_until_whole)
-        await eventually(partial(stands, acceptance, 0), seconds=DEADLINE_SECONDS)
-    found = await count_records_by_job(settings)
-    assert [found[job] for job in jobs] == [RECORDS] * len(jobs)
-    assert found[refused] == 0
+        await asyncio.to_thread(brokers.wait_until_in_sync)
+        await eventually(partial(is_accepted, import_log, 0), seconds=DEADLINE_SECONDS)
+    counts = await count_records_by_job(settings)
+    assert [counts[job] for job in jobs] == [RECORDS] * len(jobs)
+    assert counts[refused] == 0
 
 
 async def create_topic_of_single_replicas(settings: IngestSettings) -> None:
@@ -255,12 +258,12 @@ async def create_topic_of_single_replicas(settings: IngestSettings) -> None:
 
 async def is_leaderless(settings: IngestSettings) -> bool:
     try:
-        return await leader_of(settings, 0) < 0
+        return await find_leader(settings, 0) < 0
     except (BrokerUnavailable, KafkaError):
         return False
 
 
-def job_for(partition: int) -> UUID:
+def new_job_id_on(partition: int) -> UUID:
     return next(
         job
         for job in iter(uuid4, None)
@@ -268,43 +271,43 @@ def job_for(partition: int) -> UUID:
     )
 
 
-async def stands(acceptance: KafkaImportLog, partition: int) -> bool:
+async def is_accepted(import_log: KafkaImportLog, partition: int) -> bool:
     try:
-        await acceptance.append(build_import(job_for(partition)))
+        await import_log.append(build_import(new_job_id_on(partition)))
     except BrokerUnavailable:
         return False
     return True
 
 
-async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_believed(
+async def test_offsets_from_a_broker_that_no_longer_coordinates_the_group_are_rejected(
     brokers: Brokers,
 ) -> None:
-    """One that was frozen or cut off, and lives on.
+    """A broker that was frozen or cut off may still answer when it is no longer coordinator.
 
-    It says so with an answer that is empty: as if nothing had ever been settled.
+    Its answer has no offsets, as if the group had never committed any.
     """
     settings = KafkaSettings(
         kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}"
     )
-    await asyncio.to_thread(brokers.wait_until_whole)
+    await asyncio.to_thread(brokers.wait_until_in_sync)
     await create_topics(settings)
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     backlog = LagReader(
         settings, topic=topic, group=f"{settings.topic_prefix}.publisher", client_id="test"
     )
     try:
-        first = await eventually(lambda: told(backlog), seconds=DEADLINE_SECONDS)
+        first = await eventually(lambda: read_or_none(backlog), seconds=DEADLINE_SECONDS)
         coordinator = backlog._coordinator
         assert coordinator is not None
-        backlog._coordinator = coordinator % 3 + 1  # a broker, and not this group's
+        backlog._coordinator = coordinator % 3 + 1  # a broker that does not coordinate this group
         with pytest.raises(BrokerUnavailable, match="NotCoordinator"):
             await backlog.read()
-        assert await eventually(lambda: told(backlog), seconds=DEADLINE_SECONDS) == first
+        assert await eventually(lambda: read_or_none(backlog), seconds=DEADLINE_SECONDS) == first
     finally:
         await backlog.close()
 
 
-async def told(backlog: LagReader) -> GroupOffsets | None:
+async def read_or_none(backlog: LagReader) -> GroupOffsets | None:
     try:
         return await backlog.read()
     except BrokerUnavailable:
@@ -319,7 +322,7 @@ def installation(
     settings = KafkaSettings(
         kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}"
     )
-    brokers.wait_until_whole()  # of topics made while one is away there would be but one copy
+    brokers.wait_until_in_sync()  # topics created while a broker is down would have one replica
     asyncio.run(create_topics(settings))
     with deployed(
         directory,
@@ -331,7 +334,7 @@ def installation(
 
 
 @pytest.mark.timeout(400)
-def test_invariant_2_and_invariant_3_a_lost_broker_loses_and_doubles_nothing_and_stops_nobody(
+def test_invariant_2_and_invariant_3_a_killed_broker_loses_and_doubles_nothing_and_blocks_no_import(
     installation: tuple[Deployment, NewWorkspace], brokers: Brokers
 ) -> None:
     pinflow, workspace = installation
@@ -342,18 +345,18 @@ def test_invariant_2_and_invariant_3_a_lost_broker_loses_and_doubles_nothing_and
         trust_env=False,
     ) as client:
         with importing(client, workspace) as jobs:
-            for node_id in IN_TURN:
-                brokers.wait_until_whole()
+            for node_id in KILLED_BROKERS:
+                brokers.wait_until_in_sync()
                 brokers.kill(node_id)
-                while_away = [
+                jobs_meanwhile = [
                     submit_until_accepted(
                         client, rows_for(workspace, IMPORT_ROWS, prefix=f"{node_id}-{n}")
                     )
-                    for n in range(AWAY)
+                    for n in range(IMPORTS_WITHOUT_BROKER)
                 ]
-                for job_id in while_away:
+                for job_id in jobs_meanwhile:
                     assert wait_for_job(client, job_id)["completed_at"] is not None, pinflow.logs()
-                jobs.extend(while_away)
+                jobs.extend(jobs_meanwhile)
                 brokers.start(node_id)
         for job_id in jobs:
             job = wait_for_job(client, job_id)
@@ -370,7 +373,7 @@ def test_invariant_2_and_invariant_3_a_lost_broker_loses_and_doubles_nothing_and
 
 @contextmanager
 def importing(client: httpx.Client, workspace: NewWorkspace) -> Iterator[list[str]]:
-    """Clients that import without a pause while the body runs; the jobs that they were told of."""
+    """Runs clients that import without pause while the body runs. Yields their jobs."""
     done = threading.Event()
     jobs: list[str] = []
 
@@ -390,5 +393,5 @@ def importing(client: httpx.Client, workspace: NewWorkspace) -> Iterator[list[st
             yield jobs
         finally:
             done.set()
-    for one in working:
-        one.result()
+    for future in working:
+        future.result()

@@ -1,6 +1,4 @@
-"""A short fault run; `make chaos` has longer ones. tests/unit/chaos shows that the checker would
-object.
-"""
+"""A short chaos run. `make chaos` has longer ones; tests/unit/chaos tests the checker itself."""
 
 from pathlib import Path
 
@@ -28,7 +26,7 @@ DECK = (
 )
 
 
-def test_nothing_is_lost_or_doubled_while_things_break(tmp_path: Path) -> None:
+def test_nothing_is_lost_or_doubled_during_faults(tmp_path: Path) -> None:
     history = History(SEED)
     with arena(tmp_path, brokers=1) as running:
         violations = uvloop.run(run(running, history, SECONDS, DECK, at_least=FAULTS))

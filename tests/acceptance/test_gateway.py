@@ -1,4 +1,4 @@
-"""What the gateway adds: one address, nothing internal, a clear answer when a service is away."""
+"""Tests the gateway: one address, no internal paths, a clear answer if a service is down."""
 
 import sys
 
@@ -13,7 +13,7 @@ from tests.support.deployment import Deployment
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/internal/readyz", "/internal/x"])
-def test_what_is_internal_is_not_found(client: httpx.Client, path: str) -> None:
+def test_internal_paths_are_not_found(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
 
@@ -32,7 +32,7 @@ def test_what_is_internal_is_not_found(client: httpx.Client, path: str) -> None:
         ("GET", "/v1/schedules/not-a-uuid", 404, "not_found"),
     ],
 )
-def test_errors_have_a_code_whichever_service_answers(
+def test_errors_of_every_service_have_a_code(
     client: httpx.Client, method: str, path: str, status: int, code: str
 ) -> None:
     answer = client.request(method, path)
@@ -40,14 +40,14 @@ def test_errors_have_a_code_whichever_service_answers(
     assert answer.headers["x-request-id"]
 
 
-def test_a_given_request_id_comes_back(client: httpx.Client) -> None:
+def test_the_answer_repeats_the_clients_request_id(client: httpx.Client) -> None:
     assert (
         client.get("/v1/pins", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"]
         == "mine-1"
     )
 
 
-def test_readiness_asks_everyone(client: httpx.Client) -> None:
+def test_readiness_checks_every_service(client: httpx.Client) -> None:
     report = client.get("/readyz").json()
     assert report["status"] == "ok"
     assert report["checks"] == {
@@ -77,7 +77,7 @@ def test_the_documentation_is_the_committed_one(
     assert head.headers["x-request-id"]
 
 
-def test_the_documentation_is_only_read(client: httpx.Client) -> None:
+def test_the_documentation_is_read_only(client: httpx.Client) -> None:
     answer = client.post("/docs", json={})
     assert (answer.status_code, answer.json()["detail"]["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, HEAD"
@@ -90,7 +90,7 @@ def test_the_gateway_shows_no_other_file(client: httpx.Client, path: str) -> Non
 
 
 @pytest.mark.parametrize("host", ["localhost", "pinflow.example:8080", "10.1.2.3"])
-def test_it_answers_under_whatever_name_it_is_asked_for(client: httpx.Client, host: str) -> None:
+def test_the_gateway_answers_for_any_host_name(client: httpx.Client, host: str) -> None:
     answer = client.get("/v1/pins", headers={"Host": host})
     assert (answer.status_code, answer.json()) == (200, [])
 
@@ -104,7 +104,7 @@ def test_a_body_over_the_limit_is_refused(client: httpx.Client) -> None:
     assert (answer.status_code, answer.json()["detail"]["code"]) == (413, "payload_too_large")
 
 
-def test_a_service_that_is_away_is_a_503_with_retry_after(
+def test_a_service_that_is_down_is_a_503_with_retry_after(
     pinflow: Deployment, client: httpx.Client
 ) -> None:
     pinflow.programs["publisher"].kill()
@@ -119,28 +119,27 @@ def test_a_service_that_is_away_is_a_503_with_retry_after(
         pinflow.wait_until_ready()
 
 
-def wrong_keys(office: httpx.Client, most: int) -> list[httpx.Response]:
-    """The answers to tries that each say they are someone else's, up to the first that is neither
-    believed nor looked up.
+def send_wrong_keys(client: httpx.Client, max_requests: int) -> list[httpx.Response]:
+    """Sends wrong keys, each with another X-Forwarded-For, until one is not answered 401.
+
+    Returns all answers.
     """
     answers: list[httpx.Response] = []
-    while len(answers) < most and (not answers or answers[-1].status_code == 401):
+    while len(answers) < max_requests and (not answers or answers[-1].status_code == 401):
         headers = {
             "X-API-Key": f"wrong-{len(answers)}",
             "X-Forwarded-For": f"198.51.100.{len(answers) % 256}",
         }
-        answers.append(office.get("/v1/pins/imports", headers=headers))
+        answers.append(client.get("/v1/pins/imports", headers=headers))
     return answers
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 is the loopback's there")
-def test_wrong_keys_are_counted_by_the_clients_own_address_whatever_it_says(
+def test_wrong_keys_are_counted_by_the_real_address_despite_x_forwarded_for(
     pinflow: Deployment, workspace: NewWorkspace
 ) -> None:
-    """By the gateway, which tells its client's address and drops what that one says; past it, where
-    nobody but a trusted proxy is heard.
-    """
-    most = StatusSettings.model_fields["access_failed_tries"].default
+    """The gateway replaces X-Forwarded-For. A service accepts it from trusted proxies only."""
+    max_attempts = StatusSettings.model_fields["access_failed_tries"].default
     for url, address in (
         (pinflow.base_url, "127.0.0.2"),
         (pinflow.service_url("status"), "127.0.0.3"),
@@ -148,20 +147,17 @@ def test_wrong_keys_are_counted_by_the_clients_own_address_whatever_it_says(
         with httpx.Client(
             base_url=url, transport=httpx.HTTPTransport(local_address=address), timeout=40
         ) as office:
-            *unknown, refused = wrong_keys(
-                office, 20 * most
-            )  # a slow machine earns new tries meanwhile
-            assert len(unknown) >= most
+            # On a slow machine the bucket refills meanwhile
+            *unauthorized, refused = send_wrong_keys(office, 20 * max_attempts)
+            assert len(unauthorized) >= max_attempts
             assert (refused.status_code, refused.json()["detail"]["code"]) == (
                 429,
                 "too_many_attempts",
             )
             assert 1 <= int(refused.headers["retry-after"]) <= 60
             good = office.get("/v1/pins/imports", headers={"X-API-Key": workspace.api_key})
-            assert (good.status_code, good.json()) == (
-                200,
-                [],
-            )  # though this process has not seen the key before, or not from here
+            # A good key works, even if this process has not seen it before
+            assert (good.status_code, good.json()) == (200, [])
     assert (
         httpx.get(
             f"{pinflow.base_url}/v1/pins/imports", headers={"X-API-Key": "wrong"}, trust_env=False

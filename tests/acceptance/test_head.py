@@ -39,13 +39,13 @@ def test_head_has_the_status_and_the_length_of_get_and_no_body(
     got, head = client.get(path), client.head(path)
     assert (got.status_code, head.status_code, head.content) == (status, status, b"")
     assert head.headers.get("content-type") == got.headers.get("content-type")
-    # The connection is still in step: what follows is the next answer
+    # HEAD left no body on the connection: the next answer is that of the next request
     assert client.get("/healthz").json()["status"] == "ok"
     if path != "/readyz":
         assert head.headers["content-length"] == str(len(got.content))
 
 
-def test_head_of_what_was_imported_reads_as_get_does(
+def test_head_of_an_import_has_the_statuses_of_get(
     client: httpx.Client, pinflow: Deployment, workspace: NewWorkspace
 ) -> None:
     row = submitted_row(account_id=str(workspace.accounts[0].id))
@@ -54,6 +54,6 @@ def test_head_of_what_was_imported_reads_as_get_does(
     assert httpx.head(f"{pinflow.base_url}{location}", trust_env=False).status_code == 401
 
 
-def test_a_405_of_the_gateway_names_head_beside_get(client: httpx.Client) -> None:
+def test_a_405_of_the_gateway_allows_head_and_get(client: httpx.Client) -> None:
     refused = client.delete("/v1/pins/imports")
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")

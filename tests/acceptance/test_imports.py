@@ -1,4 +1,4 @@
-"""Imports through the gateway: every row accounted for, in order, whatever is wrong with some."""
+"""Imports through the gateway: every row has a result, in order, even if some rows fail."""
 
 import csv
 import io
@@ -107,14 +107,14 @@ def test_a_read_right_after_the_202_never_sees_404(
         assert client.get(f"/v1/pins/imports/{accepted['id']}").status_code == 200
 
 
-def test_the_demos_campaign_has_the_mistakes_it_says(
+def test_the_demo_campaign_has_the_documented_mistakes(
     client: httpx.Client, workspace: NewWorkspace
 ) -> None:
     assert CAMPAIGN.read_text(encoding="utf-8") == build_campaign()
     text = fill_campaign([(str(account.id), account.boards) for account in workspace.accounts])
     known = {board for account in workspace.accounts for board in account.boards}
     named = {row["board_id"] for row in csv.DictReader(io.StringIO(text))}
-    # This workspace has three boards an account, the demo's five
+    # Accounts of this workspace have three boards, those of the demo five
     unknown = {f"BOARD_{account}_{board}" for account in (1, 2) for board in (4, 5)}
     assert named == known | unknown | {MISTAKES[87]["board_id"]}
     accepted = client.post(

@@ -1,6 +1,4 @@
-"""What becomes of a key: revoked it stops working everywhere, outage or not; and it stands nowhere
-but with who has it.
-"""
+"""Tests keys: a revoked key stops working even in an outage, and no key is logged or stored."""
 
 import os
 import shutil
@@ -34,17 +32,17 @@ from tests.support.waiting import wait_until
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 2.5
 MARGIN_SECONDS = 3.0
-"""For a machine with other things to do."""
+"""Additional time for a busy machine."""
 
-ADDRESSES = {
+PATHS = {
     name: next(route for route in service.routes if "*" not in route)
     for name, service in SERVICES.items()
 }
-"""An address of each service that asks for a key."""
+"""A path of each service that requires a key."""
 
 
 class Installation:
-    """A Pinflow that logs all it can, with a Postgres of its own, so that it can be taken away."""
+    """A Pinflow with debug logs and its own Postgres, which a test may pause."""
 
     def __init__(
         self, deployment: Deployment, postgres: RunningProgram, url: str, directory: Path
@@ -55,32 +53,32 @@ class Installation:
         self.directory = directory
         self.workspace: NewWorkspace = new_workspace(url)
 
-    def answers(self, key: str, status: int) -> bool:
-        """Whether every service answers so."""
-        return set(self.ask_all(key).values()) == {status}
+    def is_answered(self, key: str, status: int) -> bool:
+        """Returns whether every service answers this key with the status."""
+        return set(self.request_all(key).values()) == {status}
 
-    def ask_all(self, key: str) -> dict[str, int]:
+    def request_all(self, key: str) -> dict[str, int]:
         with ThreadPoolExecutor(len(SERVICES)) as pool:
             return dict(
-                zip(SERVICES, pool.map(lambda name: self.ask(name, key), SERVICES), strict=True)
+                zip(SERVICES, pool.map(lambda name: self.request(name, key), SERVICES), strict=True)
             )
 
     def new_key(self) -> tuple[UUID, str]:
-        row, plain = administer(
+        row, key = administer(
             self.url,
             lambda operator: create_key(
                 operator, self.workspace.id, name="test", scopes=list(Scope)
             ),
         )
-        return row["id"], plain
+        return row["id"], key
 
     def revoke(self, key_id: UUID) -> None:
         assert administer(self.url, lambda operator: operator.revoke_key(key_id))
 
-    def ask(self, name: str, key: str) -> int:
-        """Returns the status of a request with `key` to one service, past the gateway.
+    def request(self, name: str, key: str) -> int:
+        """Sends a request with `key` directly to a service, and returns the status.
 
-        ingest is sent an empty import: it has nothing that could be read.
+        Ingest gets an empty import, because it has no endpoint to read from.
         """
         with httpx.Client(
             base_url=self.deployment.service_url(name),
@@ -88,7 +86,7 @@ class Installation:
             timeout=40,
             trust_env=False,
         ) as client:
-            path = ADDRESSES[name]
+            path = PATHS[name]
             answer = client.post(path, json=[]) if name == "ingest" else client.get(path)
             return answer.status_code
 
@@ -103,8 +101,8 @@ def installation(
     tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str
 ) -> Iterator[Installation]:
     directory = tmp_path_factory.mktemp("keys")
-    noisy = shutil.copytree(gateway.DIRECTORY, directory / "noisy")
-    caddyfile = noisy / "Caddyfile"
+    debug_gateway = shutil.copytree(gateway.DIRECTORY, directory / "noisy")
+    caddyfile = debug_gateway / "Caddyfile"
     caddyfile.write_text(
         caddyfile.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"),
         encoding="utf-8",
@@ -114,7 +112,7 @@ def installation(
         postgres_server(directory) as (postgres, process),
         fresh_database(postgres.url) as url,
     ):
-        patch.setattr(gateway, "DIRECTORY", noisy)
+        patch.setattr(gateway, "DIRECTORY", debug_gateway)
         variables = {
             "access_cache_seconds": str(CACHE_SECONDS),
             "access_stale_seconds": str(STALE_SECONDS),
@@ -128,24 +126,24 @@ def installation(
             yield Installation(deployment, process, url, directory)
 
 
-GOOD = {name: 422 if name == "ingest" else 200 for name in SERVICES}
-"""422: the key is good, the import empty."""
+STATUS_OF_VALID_KEY = {name: 422 if name == "ingest" else 200 for name in SERVICES}
+"""422 means that the key is valid, and the import is empty."""
 
 
 def test_a_revoked_key_stops_working_everywhere_within_the_caches_seconds(
     installation: Installation,
 ) -> None:
     key_id, key = installation.new_key()
-    assert installation.ask_all(key) == GOOD
+    assert installation.request_all(key) == STATUS_OF_VALID_KEY
     installation.revoke(key_id)
     revoked = time.monotonic()
-    wait_until(lambda: installation.answers(key, 401), seconds=CACHE_SECONDS + MARGIN_SECONDS)
+    wait_until(lambda: installation.is_answered(key, 401), seconds=CACHE_SECONDS + MARGIN_SECONDS)
     assert time.monotonic() - revoked < CACHE_SECONDS + MARGIN_SECONDS
 
 
 @contextmanager
 def outage(installation: Installation) -> Iterator[None]:
-    """Postgres is silent: as good as away, and nobody takes its port meanwhile."""
+    """Pauses Postgres while the body runs. It does not answer, but keeps its port."""
     installation.postgres.pause()
     try:
         yield
@@ -154,44 +152,48 @@ def outage(installation: Installation) -> Iterator[None]:
         installation.deployment.wait_until_ready()
 
 
-def test_an_outage_does_not_bring_back_a_key_that_was_seen_revoked(
+def test_an_outage_does_not_restore_a_key_that_was_already_refused(
     installation: Installation,
 ) -> None:
     (key_id, key), (_, other) = installation.new_key(), installation.new_key()
-    assert installation.ask_all(key) == GOOD
+    assert installation.request_all(key) == STATUS_OF_VALID_KEY
     installation.revoke(key_id)
-    wait_until(lambda: installation.answers(key, 401))
-    assert installation.ask("ingest", other) == GOOD["ingest"]
+    wait_until(lambda: installation.is_answered(key, 401))
+    assert installation.request("ingest", other) == STATUS_OF_VALID_KEY["ingest"]
     with outage(installation):
-        assert installation.ask("ingest", other) == GOOD["ingest"]  # one that was good goes on
-        seen = [installation.ask_all(key)]
-        while set(seen[-1].values()) != {503}:  # 401 while that is fresh, then nobody can tell
+        assert (
+            installation.request("ingest", other) == STATUS_OF_VALID_KEY["ingest"]
+        )  # a cached valid key keeps working
+        seen = [installation.request_all(key)]
+        while set(seen[-1].values()) != {
+            503
+        }:  # 401 while it is cached, then 503: it can't be checked
             assert set(seen[-1].values()) <= {401, 503}
-            seen.append(installation.ask_all(key))
-    assert installation.answers(key, 401)
+            seen.append(installation.request_all(key))
+    assert installation.is_answered(key, 401)
 
 
-def test_a_key_revoked_just_before_an_outage_is_believed_for_the_stale_seconds_at_most(
+def test_a_key_revoked_just_before_an_outage_is_accepted_for_at_most_the_stale_seconds(
     installation: Installation,
 ) -> None:
     key_id, key = installation.new_key()
-    assert installation.ask("ingest", key) == GOOD["ingest"]
+    assert installation.request("ingest", key) == STATUS_OF_VALID_KEY["ingest"]
     checked = time.monotonic()
     installation.revoke(key_id)
     with outage(installation):
-        believed = checked
+        last_accepted = checked
         while True:
-            asked = time.monotonic()
-            if (status := installation.ask("ingest", key)) != GOOD["ingest"]:
+            started = time.monotonic()
+            if (status := installation.request("ingest", key)) != STATUS_OF_VALID_KEY["ingest"]:
                 break
-            believed = asked
-        assert believed - checked <= STALE_SECONDS
-        assert status == 503  # nobody can tell
-    assert installation.ask("ingest", key) == 401
+            last_accepted = started
+        assert last_accepted - checked <= STALE_SECONDS
+        assert status == 503  # the key can't be checked
+    assert installation.request("ingest", key) == 401
 
 
-def requests_with(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
-    """Every way to send a key, right and wrong, in good requests and bad ones."""
+def build_requests(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
+    """Builds valid and invalid requests with the key in many places."""
     url = "http://pinflow"
     json = {"Content-Type": "application/json", "X-API-Key": key}
     row = rows_for(workspace, 1, prefix=f"keys-{uuid4()}")[0]
@@ -224,16 +226,20 @@ def requests_with(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
     ]
     bodies = [b"{" + key.encode(), key.encode(), f'["{key}"]'.encode(), b"[]"]
     return [
-        *(httpx.Request("GET", url + path, headers=one) for path in reads for one in headers),
         *(
-            httpx.Request("GET", url + path, headers=one)
+            httpx.Request("GET", url + path, headers=sent_headers)
+            for path in reads
+            for sent_headers in headers
+        ),
+        *(
+            httpx.Request("GET", url + path, headers=sent_headers)
             for path in paths
-            for one in ({}, {"X-API-Key": key})
+            for sent_headers in ({}, {"X-API-Key": key})
         ),
         *(
             httpx.Request("POST", f"{url}{path}", headers=json, content=body)
             for body in bodies
-            for path in IMPORTS
+            for path in POST_PATHS
         ),
         httpx.Request(
             "POST", f"{url}/v1/pins/imports/json", headers=json, content=b"x" * 6_000_000
@@ -251,25 +257,28 @@ def requests_with(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
     ]
 
 
-IMPORTS = ("/v1/pins/imports/json", "/v1/pins", f"/v1/pins/imports/csv?key={quote('x')}")
+POST_PATHS = ("/v1/pins/imports/json", "/v1/pins", f"/v1/pins/imports/csv?key={quote('x')}")
 
 
 def send(base_url: str, requests: list[httpx.Request]) -> list[httpx.Response]:
     answers = []
     with httpx.Client(base_url=base_url, timeout=40, trust_env=False) as client:
-        for one in requests:
-            again = client.build_request(
-                one.method, one.url.raw_path.decode(), headers=one.headers.raw, content=one.read()
+        for request in requests:
+            rebuilt = client.build_request(
+                request.method,
+                request.url.raw_path.decode(),
+                headers=request.headers.raw,
+                content=request.read(),
             )
-            again.headers["Host"] = "pinflow"
-            answers.append(client.send(again))
+            rebuilt.headers["Host"] = "pinflow"
+            answers.append(client.send(rebuilt))
     return answers
 
 
-def send_nonsense(port: int, key: str) -> bytes:
-    """What is no HTTP, or too much of it."""
+def send_invalid_http(port: int, key: str) -> bytes:
+    """Sends invalid or oversized HTTP with the key in it, and returns the answers."""
     secret = key.encode()
-    said = b""
+    received = b""
     for text in (
         b"GET /v1/pins?key=" + secret + b" HTTP/9.9\r\n\r\n",
         b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key " + secret + b"\r\n\r\n",
@@ -290,15 +299,15 @@ def send_nonsense(port: int, key: str) -> bytes:
                 connection.sendall(text)
                 connection.shutdown(socket.SHUT_WR)
                 while part := connection.recv(65536):
-                    said += part
-            except OSError:  # reset: it did not want to hear more
+                    received += part
+            except OSError:  # the server reset the connection
                 continue
-    return said
+    return received
 
 
 @contextmanager
-def without(url: str, *tables: str) -> Iterator[None]:
-    """A database that was broken: what asks for these tables is answered 500."""
+def tables_renamed(url: str, *tables: str) -> Iterator[None]:
+    """Renames the tables while the body runs, so that queries on them fail with 500."""
     names = [sql.Identifier(*table.split(".")) for table in tables]
     with psycopg.connect(url, autocommit=True) as connection:
         for name in names:
@@ -315,22 +324,22 @@ def without(url: str, *tables: str) -> Iterator[None]:
                 )
 
 
-def test_no_key_stands_in_a_log_or_an_answer(installation: Installation) -> None:
+def test_no_key_appears_in_a_log_or_an_answer(installation: Installation) -> None:
     keys = [installation.workspace.api_key, new_api_key().plain]
     deployment = installation.deployment
     answers: list[httpx.Response] = []
     for key in keys:
         for url in (deployment.base_url, *map(deployment.service_url, SERVICES)):
-            answers += send(url, requests_with(key, installation.workspace))
-    nonsense = b"".join(
-        send_nonsense(port, key) for key in keys for port in deployment.ports.values()
+            answers += send(url, build_requests(key, installation.workspace))
+    invalid_answers = b"".join(
+        send_invalid_http(port, key) for key in keys for port in deployment.ports.values()
     )
     for tables in (("publisher.pins", "status.jobs"), ("access.api_keys",)):
-        with without(installation.url, *tables):
+        with tables_renamed(installation.url, *tables):
             answers += [
                 answer
                 for key in keys
-                for answer in send(deployment.base_url, requests_with(key, installation.workspace))
+                for answer in send(deployment.base_url, build_requests(key, installation.workspace))
             ]
     deployment.programs["publisher"].kill()
     try:
@@ -355,20 +364,20 @@ def test_no_key_stands_in_a_log_or_an_answer(installation: Installation) -> None
     assert logs["gateway.log"].count("upstream roundtrip") > len(answers) / 4
     for secret in (key[SHOWN_CHARACTERS:] for key in keys):
         assert [name for name, log in logs.items() if secret in log] == []
-        told = [
+        leaking = [
             answer
             for answer in answers
             if secret in answer.text or secret in str({**answer.headers, "x-request-id": ""})
         ]
-        assert [(answer.status_code, answer.text[:300]) for answer in told] == []
-        assert secret.encode() not in nonsense
+        assert [(answer.status_code, answer.text[:300]) for answer in leaking] == []
+        assert secret.encode() not in invalid_answers
     assert [name for name, log in logs.items() if ROLE_PASSWORD in log] == []
 
 
-def test_no_key_stands_in_the_database(installation: Installation) -> None:
+def test_the_database_has_no_key_in_plain_text(installation: Installation) -> None:
     _, key = installation.new_key()
     for name in SERVICES:
-        installation.ask(name, key)
+        installation.request(name, key)
     with psycopg.connect(installation.url) as connection:
         tables = connection.execute(
             "select schemaname, tablename from pg_tables where schemaname !~ "
@@ -406,7 +415,7 @@ COMMANDS: list[tuple[list[str], dict[str, str]]] = [
 ]
 
 
-def test_the_command_line_says_no_secret(installation: Installation) -> None:
+def test_the_command_line_prints_no_secret(installation: Installation) -> None:
     secret = new_api_key().plain
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")
@@ -415,11 +424,11 @@ def test_the_command_line_says_no_secret(installation: Installation) -> None:
 
     def run(command: tuple[list[str], dict[str, str]]) -> "subprocess.CompletedProcess[str]":
         arguments, variables = command
-        given = {name: value.replace("{secret}", secret) for name, value in variables.items()}
+        filled = {name: value.replace("{secret}", secret) for name, value in variables.items()}
         program = [str(Path(sys.executable).with_name("pinflow")), *arguments]
         return subprocess.run(
             program,
-            env=inherited | given,
+            env=inherited | filled,
             cwd=installation.directory,
             capture_output=True,
             text=True,
@@ -428,9 +437,9 @@ def test_the_command_line_says_no_secret(installation: Installation) -> None:
         )
 
     with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(run, COMMANDS):
-            said = done.stdout + done.stderr
-            assert said
-            assert done.returncode, said
-            assert secret[SHOWN_CHARACTERS:] not in said
-            assert "Traceback" not in said
+        for result in pool.map(run, COMMANDS):
+            output = result.stdout + result.stderr
+            assert output
+            assert result.returncode, output
+            assert secret[SHOWN_CHARACTERS:] not in output
+            assert "Traceback" not in output

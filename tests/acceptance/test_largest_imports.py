@@ -1,4 +1,4 @@
-"""The largest imports that a client may send, ten at once, through the whole of Pinflow."""
+"""Sends ten imports of the largest allowed size at once through Pinflow."""
 
 import asyncio
 import random
@@ -16,9 +16,11 @@ pytestmark = pytest.mark.slow
 
 AT_ONCE = 10
 ROWS = 500
-MOST_MEMORY = 1024 * MEBIBYTE
-"""Resident bytes of one service. docs/explanation/performance.md has what was seen: this
-only catches what grows without bound."""
+MAX_MEMORY_BYTES = 1024 * MEBIBYTE
+"""Resident bytes of one service.
+
+This only catches unbounded growth. docs/explanation/performance.md has the measured sizes.
+"""
 COLUMNS = (
     "account_id",
     "board_id",
@@ -30,11 +32,11 @@ COLUMNS = (
     "related_terms",
 )
 TEXT = "€ŠšŽžŒœŸ‰™†‡•“”„…‹›"
-"""Characters of one byte in Windows-1252 and of three in UTF-8, but for a few."""
+"""Characters with one byte in Windows-1252. Most have three bytes in UTF-8."""
 
 
-def largest_csv(workspace: NewWorkspace, name: str) -> bytes:
-    """Returns a CSV just below the body's limit about three times as large in UTF-8."""
+def build_largest_csv(workspace: NewWorkspace, name: str) -> bytes:
+    """Builds a CSV just below the size limit. In UTF-8 it is about three times as large."""
     account = workspace.accounts[0]
 
     def text(length: int) -> str:
@@ -57,21 +59,21 @@ def largest_csv(workspace: NewWorkspace, name: str) -> bytes:
 
     size = (MAX_IMPORT_BODY_BYTES - 2000) // ROWS
     lines = [line(number) for number in range(1, ROWS + 1)]
-    padded = [f'{one},"{"x" * (size - len(one) - 4)}"' for one in lines]
+    padded = [f'{text},"{"x" * (size - len(text) - 4)}"' for text in lines]
     return "\n".join([",".join([*COLUMNS, "notes"]), *padded]).encode("cp1252")
 
 
-async def test_ten_of_the_largest_imports_at_once_settle_and_memory_stays(
+async def test_ten_of_the_largest_imports_at_once_settle_and_memory_is_bounded(
     pinflow: Deployment, workspace: NewWorkspace
 ) -> None:
     headers = {"X-API-Key": workspace.api_key}
-    files = [largest_csv(workspace, f"large{number}") for number in range(AT_ONCE)]
+    files = [build_largest_csv(workspace, f"large{number}") for number in range(AT_ONCE)]
     async with httpx.AsyncClient(
         base_url=pinflow.base_url, headers=headers, timeout=60, trust_env=False
     ) as client:
 
         async def settle(data: bytes) -> tuple[int, int]:
-            answer = await submitted(client, data)
+            answer = await submit_until_accepted(client, data)
             job = (
                 await client.get(answer.headers["location"], headers={"Prefer": "wait=30"})
             ).json()
@@ -87,11 +89,11 @@ async def test_ten_of_the_largest_imports_at_once_settle_and_memory_stays(
         for name, program in pinflow.programs.items()
     }
     print({name: f"{size / MEBIBYTE:.0f} MB" for name, size in memory.items()})
-    assert max(memory.values()) < MOST_MEMORY, memory
+    assert max(memory.values()) < MAX_MEMORY_BYTES, memory
 
 
-async def submitted(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
-    """Sends the file until it is accepted: so many bodies at once may have to wait for room."""
+async def submit_until_accepted(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
+    """Sends the file until it is accepted. With ten at once the limits may refuse some."""
     while True:
         answer = await client.post(
             "/v1/pins/imports/csv", files={"file": ("large.csv", data, "text/csv")}

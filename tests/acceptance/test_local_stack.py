@@ -1,6 +1,4 @@
-"""The local stack and the `pinflow` command, as a person uses them, in a directory of the test's
-own.
-"""
+"""Runs the local stack and the `pinflow` command as a user does, in a temporary directory."""
 
 import asyncio
 import json
@@ -40,8 +38,8 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.timeout(400)
 
 PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}
-SECONDS = 300
-"""For one command: more than `up` may take."""
+COMMAND_SECONDS = 300
+"""Timeout of a command. `up` takes less."""
 OLD_TOPIC = "pinflow.imports.v1"
 
 
@@ -56,7 +54,7 @@ class Shell:
     def pinflow(
         self, *arguments: str, stdin: str | None = None, **variables: str
     ) -> "subprocess.CompletedProcess[str]":
-        """`pinflow` as it runs in the folder whose `.pinflow/env` it finds."""
+        """Runs `pinflow` in the folder whose `.pinflow/env` it reads."""
         return self._run(
             [str(Path(sys.executable).with_name("pinflow")), *arguments],
             self._home,
@@ -64,14 +62,14 @@ class Shell:
             variables,
         )
 
-    def as_in_a_checkout(self, *command: str, stdin: str) -> str:
-        """Returns what an example prints in a checkout's folder, with the stack's variables."""
-        for name, place in ((".venv", Path(sys.prefix)), ("docs", CHECKOUT / "docs")):
+    def run_in_checkout(self, *command: str, stdin: str) -> str:
+        """Runs an example as in a checkout, with the stack's variables, and returns its output."""
+        for name, target in ((".venv", Path(sys.prefix)), ("docs", CHECKOUT / "docs")):
             if not (self._home / name).exists():
-                (self._home / name).symlink_to(place)
-        done = self._run(list(command), self._home, stdin, self.env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+                (self._home / name).symlink_to(target)
+        result = self._run(list(command), self._home, stdin, self.env)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def _run(
         self,
@@ -91,7 +89,7 @@ class Shell:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=COMMAND_SECONDS,
             check=False,
         )
 
@@ -125,14 +123,14 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 @pytest.fixture(scope="module")
 def destination(shell: Shell) -> dict[str, str]:
-    """Where rows can be published: an account, and a board of it."""
+    """The ids of an account and one of its boards, as fields of a row."""
     account = json.loads(shell.pinflow("accounts", "list", "--json").stdout)[0]["id"]
     board = json.loads(shell.pinflow("boards", "list", account, "--json").stdout)[0]["board_id"]
     return {"account_id": account, "board_id": board}
 
 
-class Portal(BaseHTTPRequestHandler):
-    """Answers everything, and is no Pinflow."""
+class OtherServer(BaseHTTPRequestHandler):
+    """A web server that answers every GET with 200, but is not Pinflow."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -148,7 +146,7 @@ async def read_replication_factors(servers: str, topic: str) -> set[int]:
     return {len(partition["replicas"]) for partition in described["partitions"]}
 
 
-def write(shell: Shell, name: str, rows: list[dict[str, Any]]) -> str:
+def write_rows(shell: Shell, name: str, rows: list[dict[str, Any]]) -> str:
     file = shell.layout.directory / name
     file.write_text(json.dumps(rows), encoding="utf-8")
     return str(file)
@@ -169,14 +167,14 @@ def test_up_runs_every_process_under_its_pid_and_writes_the_env(shell: Shell) ->
     assert gateway.find_problem(shell.env["PINFLOW_BASE_URL"]) is None
 
 
-def test_up_again_does_no_harm(shell: Shell) -> None:
+def test_a_second_up_changes_nothing(shell: Shell) -> None:
     before = {name: shell.pid(name) for name in PROCESSES}, shell.env
     again = shell.local("up")
     assert "was already up" in again.stdout
     assert ({name: shell.pid(name) for name in PROCESSES}, shell.env) == before
 
 
-def test_services_are_told_what_the_settings_file_says(shell: Shell) -> None:
+def test_services_get_the_variables_of_the_settings_file(shell: Shell) -> None:
     webhook = {"url": "http://127.0.0.1:8787/", "secret": "sixteen characters", "is_enabled": False}
     headers = {"X-API-Key": shell.env["PINFLOW_API_KEY"]}
     made = httpx.post(
@@ -199,10 +197,8 @@ def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     )
 
 
-def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(
-    shell: Shell, tmp_path: Path
-) -> None:
-    """While one stack runs, another starts beside it."""
+def test_a_stack_of_three_brokers_avoids_taken_ports(shell: Shell, tmp_path: Path) -> None:
+    """A second stack starts while the first one runs."""
     other = Shell(tmp_path)
     try:
         up = other.local("up", "--brokers", "3")
@@ -213,8 +209,8 @@ def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(
         assert len(set(servers.split(",")) - {shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]}) == 3
         wait_until(lambda: asyncio.run(are_replicas_in_sync(servers)))
         assert asyncio.run(read_replication_factors(servers, "pinflow.imports.v2")) == {3}
-        asked = other.local("up", "--brokers", "1")
-        assert (asked.returncode, "make clean" in asked.stderr) == (1, True)
+        with_one_broker = other.local("up", "--brokers", "1")
+        assert (with_one_broker.returncode, "make clean" in with_one_broker.stderr) == (1, True)
         before = other.pid("kafka-2")
         os.kill(before, signal.SIGKILL)
         wait_until(
@@ -236,8 +232,8 @@ def test_stacks_started_at_the_same_moment_share_no_port(shell: Shell, tmp_path:
         assert len(ports) == len(set(ports))
         urls = [stack.env["PINFLOW_BASE_URL"] for stack in stacks]
         keys = [stack.env["PINFLOW_API_KEY"] for stack in stacks]
-        for _ in range(10):  # two gateways on one port would answer by turns
-            answers = [[status_of(url, key) for key in keys] for url in urls]
+        for _ in range(10):  # two gateways on one port would alternate
+            answers = [[request_status(url, key) for key in keys] for url in urls]
             assert answers == [[200, 401], [401, 200]]
     finally:
         with ThreadPoolExecutor() as pool:
@@ -248,10 +244,10 @@ def test_stacks_started_at_the_same_moment_share_no_port(shell: Shell, tmp_path:
 def test_up_refuses_if_another_program_has_a_services_port(shell: Shell) -> None:
     port = shell.ports["publisher"]
     os.kill(shell.pid("publisher"), signal.SIGKILL)
-    with server_at(port) as portal:  # supervisor starts the publisher again, which can't listen
-        threading.Thread(target=portal.serve_forever, daemon=True).start()
+    with bind_server(port) as server:  # supervisor starts the publisher again, which can't listen
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         up = shell.local("up")
-        portal.shutdown()
+        server.shutdown()
     assert up.returncode == 1, up.stdout
     assert f"Another program answers at http://127.0.0.1:{port}" in up.stderr
     assert "make down, then make up" in up.stderr
@@ -263,22 +259,20 @@ class ReusingServer(HTTPServer):
     allow_reuse_address = True
 
 
-def server_at(port: int) -> HTTPServer:
-    """Listens as soon as the killed process has let go of the port."""
-    made: list[HTTPServer] = []
+def bind_server(port: int) -> HTTPServer:
+    """Listens on the port as soon as the killed process has released it."""
+    servers: list[HTTPServer] = []
 
     def bind() -> bool:
         with suppress(OSError):
-            made.append(ReusingServer(("127.0.0.1", port), Portal))
-        return bool(made)
+            servers.append(ReusingServer(("127.0.0.1", port), OtherServer))
+        return bool(servers)
 
     wait_until(bind)
-    return made[0]
+    return servers[0]
 
 
-def test_servers_with_other_data_are_not_taken_for_this_stacks(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_servers_with_other_data_are_reported_as_foreign(shell: Shell, tmp_path: Path) -> None:
     ports = shell.ports
     kafka = KafkaCluster.from_ports(
         tmp_path, [NodePorts(ports["kafka"], ports["kafka_controller"])]
@@ -288,13 +282,13 @@ def test_servers_with_other_data_are_not_taken_for_this_stacks(
     identity.write_text(f"cluster.id={new_cluster_id()}\n", encoding="utf-8")
     with pytest.raises(ForeignServer, match="is another cluster"):
         asyncio.run(kafka.is_ready())
-    # Of a copied checkout: its password is the same
+    # A copied checkout has the same password
     password = json.loads(shell.layout.state_file.read_text(encoding="utf-8"))["passwords"]["owner"]
     with pytest.raises(ForeignServer, match="another data directory"):
         Postgres(tmp_path / "postgres", ports["postgres"], password).is_ready()
 
 
-def status_of(base_url: str, key: str) -> int:
+def request_status(base_url: str, key: str) -> int:
     return httpx.get(
         f"{base_url}/v1/pinterest/accounts",
         headers={"X-API-Key": key},
@@ -306,7 +300,7 @@ def status_of(base_url: str, key: str) -> int:
 def test_down_leaves_no_process_and_up_finds_the_data_again(
     shell: Shell, destination: dict[str, str]
 ) -> None:
-    file = write(shell, "kept.json", [submitted_row(**destination, idempotency_key="kept")])
+    file = write_rows(shell, "kept.json", [submitted_row(**destination, idempotency_key="kept")])
     assert shell.pinflow("import", file).returncode == 0
     pids = [shell.pid(name) for name in (*PROCESSES, "supervisor")]
     down = shell.local("down")
@@ -328,20 +322,20 @@ def test_processes_that_lost_their_supervisor_are_found_and_ended(shell: Shell) 
     assert not psutil.pid_exists(orphan)
 
 
-def test_import_tells_the_outcome_by_table_and_exit_code(
+def test_import_reports_the_outcome_by_table_and_exit_code(
     shell: Shell, destination: dict[str, str]
 ) -> None:
     good = submitted_row(**destination, idempotency_key="cli-1")
-    assert shell.pinflow("import", write(shell, "good.json", [good])).returncode == 0
-    mixed = shell.pinflow("import", write(shell, "mixed.json", [good, {**good, "title": ""}]))
+    assert shell.pinflow("import", write_rows(shell, "good.json", [good])).returncode == 0
+    mixed = shell.pinflow("import", write_rows(shell, "mixed.json", [good, {**good, "title": ""}]))
     assert mixed.returncode == 1
     assert "0 created, 1 existing, 1 failed" in mixed.stdout
     assert "title: must not be blank" in mixed.stdout
     changed = shell.pinflow(
-        "import", write(shell, "changed.json", [{**good, "title": "Another title"}])
+        "import", write_rows(shell, "changed.json", [{**good, "title": "Another title"}])
     )
     assert "1 existing row(s) differ" in changed.stdout
-    empty = shell.pinflow("import", write(shell, "empty-row.json", [{}]))
+    empty = shell.pinflow("import", write_rows(shell, "empty-row.json", [{}]))
     assert all(
         f"{name}: Field required" in empty.stdout
         for name in ("account_id", "board_id", "title", "idempotency_key")
@@ -349,12 +343,12 @@ def test_import_tells_the_outcome_by_table_and_exit_code(
 
 
 def test_an_address_that_is_not_pinflows_is_exit_code_2(shell: Shell) -> None:
-    with HTTPServer(("127.0.0.1", 0), Portal) as portal:
-        threading.Thread(target=portal.serve_forever, daemon=True).start()
+    with HTTPServer(("127.0.0.1", 0), OtherServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         listed = shell.pinflow(
-            "imports", "list", "--base-url", f"http://127.0.0.1:{portal.server_port}"
+            "imports", "list", "--base-url", f"http://127.0.0.1:{server.server_port}"
         )
-        portal.shutdown()
+        server.shutdown()
     assert (listed.returncode, "is not Pinflow" in listed.stderr) == (2, True)
 
 
@@ -364,9 +358,9 @@ def test_import_reads_standard_input_and_csv(shell: Shell, destination: dict[str
         f"{destination['account_id']},{destination['board_id']},Shelf,"
         "https://cdn.example/s.jpg,cli-csv\n"
     )
-    done = shell.pinflow("import", "-", "--format", "csv", "--json", stdin=text)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["source_type"] == "csv"
+    result = shell.pinflow("import", "-", "--format", "csv", "--json", stdin=text)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["source_type"] == "csv"
 
 
 @pytest.mark.parametrize(
@@ -397,8 +391,8 @@ def test_a_missing_or_nameless_file_is_exit_code_2(shell: Shell) -> None:
     assert (elsewhere.returncode, "must begin with http://" in elsewhere.stderr) == (2, True)
 
 
-def test_a_pinflow_that_is_away_is_exit_code_3(shell: Shell) -> None:
-    file = write(shell, "away.json", [submitted_row()])
+def test_an_unreachable_pinflow_is_exit_code_3(shell: Shell) -> None:
+    file = write_rows(shell, "away.json", [submitted_row()])
     away = shell.pinflow("import", file, "--base-url", "http://127.0.0.1:9", "--patience", "1")
     assert (away.returncode, "Nothing answers" in away.stderr) == (3, True)
     no_database = shell.pinflow(
@@ -410,7 +404,7 @@ def test_a_pinflow_that_is_away_is_exit_code_3(shell: Shell) -> None:
 
 
 def test_imports_are_listed_and_shown(shell: Shell, destination: dict[str, str]) -> None:
-    file = write(
+    file = write_rows(
         shell,
         "shown.json",
         [submitted_row(**{**destination, "board_id": "nowhere", "idempotency_key": "shown"})],
@@ -426,11 +420,11 @@ def test_imports_are_listed_and_shown(shell: Shell, destination: dict[str, str])
     "page",
     ["docs/quickstart.md", "docs/how-to/use-the-api.md", "docs/how-to/import-a-spreadsheet.md"],
 )
-def test_a_pages_examples_print_what_it_promises(shell: Shell, page: str) -> None:
+def test_the_examples_of_a_page_print_the_shown_output(shell: Shell, page: str) -> None:
     examples = read_examples(page)
     assert len(examples) >= 4
     assert (
-        find_mismatches(examples, shell.as_in_a_checkout("sh", "-s", stdin=build_script(examples)))
+        find_mismatches(examples, shell.run_in_checkout("sh", "-s", stdin=build_script(examples)))
         == []
     )
 
@@ -441,7 +435,7 @@ def test_the_example_of_a_request_by_topic_makes_an_import(shell: Shell) -> None
         for example in read_examples("docs/how-to/use-the-api.md")
         if "AIOKafkaProducer" in example.code
     ]
-    printed = shell.as_in_a_checkout("sh", "-s", stdin=build_script([by_kafka]))
+    printed = shell.run_in_checkout("sh", "-s", stdin=build_script([by_kafka]))
     request_id = printed.split()[1]
     wait_until(lambda: request_id in shell.pinflow("imports", "list", "--json").stdout)
 
@@ -488,10 +482,12 @@ def test_an_operators_key_may_be_for_some_accounts_only(shell: Shell) -> None:
     )
     url = f"{shell.env['PINFLOW_BASE_URL']}/v1/pinterest/accounts"
     with httpx.Client(headers={"X-API-Key": key["api_key"]}, timeout=10, trust_env=False) as client:
-        assert [one["id"] for one in client.get(url).json()] == key["account_ids"] == [account]
+        assert (
+            [listed["id"] for listed in client.get(url).json()] == key["account_ids"] == [account]
+        )
         assert client.delete(f"{url}/{account}").status_code == 204
         assert shell.pinflow("accounts", "restore", account, **own).returncode == 0
-        assert [one["revoked_at"] for one in client.get(url).json()] == [None]
+        assert [listed["revoked_at"] for listed in client.get(url).json()] == [None]
     unknown = shell.pinflow("keys", "create", "none", "--account", str(uuid4()), **own)
     assert (unknown.returncode, "has no account" in unknown.stderr) == (2, True)
 
@@ -501,8 +497,8 @@ def test_migrate_and_topics_again_change_nothing(shell: Shell) -> None:
     assert "All topics are there" in shell.pinflow("topics", "create").stdout
 
 
-async def old_import(shell: Shell) -> None:
-    """Leaves an import on the topic of the version before, as if its status had not read it."""
+async def write_old_import(shell: Shell) -> None:
+    """Writes an import to a topic of the previous version that its status has not read."""
     servers = shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=servers)) as admin:
         await admin.create_topics([NewTopic(OLD_TOPIC, 1, 1)])
@@ -516,8 +512,8 @@ async def delete_old_topic(shell: Shell) -> None:
         await admin.delete_topics([OLD_TOPIC])
 
 
-def test_up_refuses_while_an_import_waits_on_a_topic_of_the_version_before(shell: Shell) -> None:
-    asyncio.run(old_import(shell))
+def test_up_refuses_while_an_import_waits_on_a_topic_of_the_previous_version(shell: Shell) -> None:
+    asyncio.run(write_old_import(shell))
     up = shell.local("up")
     assert up.returncode == 1, up.stdout
     assert f"{OLD_TOPIC} (group pinflow.status): 1 record waits" in up.stderr
@@ -527,7 +523,7 @@ def test_up_refuses_while_an_import_waits_on_a_topic_of_the_version_before(shell
     assert up.returncode == 0, up.stdout + up.stderr
 
 
-def test_the_stacks_key_and_passwords_stand_in_no_log_and_only_in_files_of_its_owner(
+def test_the_key_and_passwords_appear_in_no_log_and_only_in_private_files(
     shell: Shell,
 ) -> None:
     passwords = json.loads(shell.layout.state_file.read_text(encoding="utf-8"))["passwords"]

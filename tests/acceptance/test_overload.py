@@ -1,5 +1,6 @@
-"""More than can be settled: whoever sends too much is told when to come again, nobody else notices
-much, and nothing is lost.
+"""Sends more rows than Pinflow can settle.
+
+The sender gets 429 with Retry-After, other workspaces are hardly slower, and nothing is lost.
 """
 
 import asyncio
@@ -36,27 +37,27 @@ from tests.tools.bench.measure import measure_usage
 from tests.tools.bench.sources import Sender as BenchSender
 
 ROWS = 500
-PER_WORKSPACE, OF_ALL = 3000, 8000
-RESERVE = OF_ALL // 10
-HANGING_PINS, MOST_PINS = 60, 50
-MOST_GROWTH = 150 * 2**20
-"""Bytes that a process may grow by in a flood: buffers, caches, the allocator's leftovers."""
+MAX_WORKSPACE_ROWS, MAX_ROWS_IN_ALL = 3000, 8000
+RESERVE = MAX_ROWS_IN_ALL // 10
+HANGING_PINS, MAX_DIRECT_PINS = 60, 50
+MAX_GROWTH_BYTES = 150 * 2**20
+"""Bytes by which a process may grow in a flood, for buffers, caches and free memory it keeps."""
 
 
 @pytest.fixture(scope="module")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
     limits = {
-        "max_unsettled_rows_per_workspace": str(PER_WORKSPACE),
-        "max_unsettled_rows": str(OF_ALL),
-        "max_direct_pins": str(MOST_PINS),
-        "database_timeout_seconds": "45",  # so that what hangs hangs until it is let go
+        "max_unsettled_rows_per_workspace": str(MAX_WORKSPACE_ROWS),
+        "max_unsettled_rows": str(MAX_ROWS_IN_ALL),
+        "max_direct_pins": str(MAX_DIRECT_PINS),
+        "database_timeout_seconds": "45",  # hanging statements wait until the test ends them
     }
     with deployed_afresh(tmp_path_factory.mktemp("overload"), stack, **limits) as deployment:
         yield deployment
 
 
 class Sender:
-    """A workspace that submits whole imports, to the gateway or straight to one replica."""
+    """Submits large imports of a workspace, to the gateway or directly to a replica."""
 
     def __init__(self, pinflow: Deployment, workspace: NewWorkspace) -> None:
         self.workspace = workspace
@@ -77,7 +78,7 @@ class Sender:
         return answer
 
     def submit_until_refused(self, url: str = "") -> httpx.Response:
-        for _ in range(2 * OF_ALL // ROWS):
+        for _ in range(2 * MAX_ROWS_IN_ALL // ROWS):
             answer = self.submit(url)
             if answer.status_code != HTTPStatus.ACCEPTED:
                 assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS, answer.text
@@ -97,17 +98,20 @@ class Sender:
 
 @contextmanager
 def senders(pinflow: Deployment, count: int) -> Iterator[list[Sender]]:
-    made = [Sender(pinflow, new_workspace(pinflow.database_url)) for _ in range(count)]
+    created = [Sender(pinflow, new_workspace(pinflow.database_url)) for _ in range(count)]
     try:
-        yield made
+        yield created
     finally:
-        for sender in made:
+        for sender in created:
             sender.client.close()
 
 
 @contextmanager
 def publisher_paused(pinflow: Deployment) -> Iterator[None]:
-    """Pauses the publisher when all is settled: a job may end before its batch is committed."""
+    """Waits until all rows are settled, and pauses the publisher while the body runs.
+
+    A job may end before its batch is committed.
+    """
     wait_until(lambda: read_unsettled_rows(pinflow.service_url("ingest")) == 0)
     program = pinflow.programs["publisher"]
     program.pause()
@@ -117,7 +121,7 @@ def publisher_paused(pinflow: Deployment) -> Iterator[None]:
         program.resume()
 
 
-def test_invariant_2_a_workspace_that_floods_is_told_to_wait_and_no_other_is(
+def test_invariant_2_only_the_flooding_workspace_is_told_to_wait(
     pinflow: Deployment, tmp_path: Path
 ) -> None:
     with senders(pinflow, 2) as (flooding, other):
@@ -125,24 +129,24 @@ def test_invariant_2_a_workspace_that_floods_is_told_to_wait_and_no_other_is(
             detail = flooding.submit_until_refused().json()["detail"]
             assert (detail["code"], detail["limit"], detail["reason"]) == (
                 "too_many_unsettled_rows",
-                PER_WORKSPACE,
+                MAX_WORKSPACE_ROWS,
                 "workspace",
             )
-            assert detail["current"] == len(flooding.jobs) * ROWS == PER_WORKSPACE
+            assert detail["current"] == len(flooding.jobs) * ROWS == MAX_WORKSPACE_ROWS
             assert flooding.submit().status_code == HTTPStatus.TOO_MANY_REQUESTS
             assert other.submit().status_code == HTTPStatus.ACCEPTED
-            command = import_by_command(pinflow, flooding.workspace, tmp_path)
+            command = start_import_command(pinflow, flooding.workspace, tmp_path)
             assert command.stderr is not None
             assert "Trying again in" in command.stderr.readline()
-        _, said = command.communicate(timeout=120)
-        assert command.returncode == 0, said
+        _, errors = command.communicate(timeout=120)
+        assert command.returncode == 0, errors
         flooding.require_all_exact()
         other.require_all_exact()
         wait_until(lambda: flooding.submit().status_code == HTTPStatus.ACCEPTED)
         flooding.require_all_exact()
 
 
-def import_by_command(
+def start_import_command(
     pinflow: Deployment, workspace: NewWorkspace, directory: Path
 ) -> "subprocess.Popen[str]":
     file = directory / "rows.json"
@@ -164,7 +168,7 @@ def import_by_command(
     )
 
 
-def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kill(
+def test_invariant_2_the_system_limit_holds_for_all_replicas_and_survives_a_kill(
     pinflow: Deployment, tmp_path: Path
 ) -> None:
     with (
@@ -178,21 +182,20 @@ def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kil
                 "too_many_unsettled_rows",
                 "overloaded",
             ]
-            assert OF_ALL <= answers[-1]["current"] < OF_ALL + ROWS
-            assert newcomer.submit().status_code == HTTPStatus.ACCEPTED  # of the reserve
-            # What the other replica did not accept it knows from Kafka: it has only the reserve to
-            # give
-            wait_until(lambda: read_unsettled_rows(second) >= OF_ALL)
+            assert MAX_ROWS_IN_ALL <= answers[-1]["current"] < MAX_ROWS_IN_ALL + ROWS
+            assert newcomer.submit().status_code == HTTPStatus.ACCEPTED  # from the reserve
+            # The second replica learns the backlog from Kafka: it accepts only from the reserve
+            wait_until(lambda: read_unsettled_rows(second) >= MAX_ROWS_IN_ALL)
             detail = flooding[0].submit_until_refused(second).json()["detail"]
             assert (detail["code"], detail["reason"]) == ("overloaded", "system")
             ingest = pinflow.programs["ingest"]
             ingest.kill()
-            start_again(pinflow)
+            restart_ingest(pinflow)
             detail = flooding[1].submit_until_refused().json()["detail"]
             assert (detail["code"], detail["reason"]) == ("overloaded", "system")
             assert (
                 sum(len(sender.jobs) for sender in [*flooding, newcomer]) * ROWS
-                <= OF_ALL + RESERVE + 4 * ROWS
+                <= MAX_ROWS_IN_ALL + RESERVE + 4 * ROWS
             )
         for sender in [*flooding, newcomer]:
             sender.require_all_exact()
@@ -200,7 +203,7 @@ def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kil
 
 @contextmanager
 def second_ingest(pinflow: Deployment, directory: Path) -> Iterator[str]:
-    """Another replica, not behind the gateway. Gives its address."""
+    """Runs a second replica that the gateway does not use. Yields its URL."""
     (port,) = choose({"ingest-1": pinflow.ports["ingest"] + 1}).values()
     program = RunningProgram(
         program_for_replica(pinflow.programs["ingest"].program, 1, port), directory
@@ -214,16 +217,19 @@ def second_ingest(pinflow: Deployment, directory: Path) -> Iterator[str]:
         program.close()
 
 
-def start_again(pinflow: Deployment) -> None:
-    """Ingest; the gateway is not ready while the publisher is paused."""
+def restart_ingest(pinflow: Deployment) -> None:
+    """Starts ingest and waits until it is ready.
+
+    The gateway is not ready while the publisher is paused.
+    """
     pinflow.programs["ingest"].start()
     pinflow.programs["ingest"].wait_until(lambda: is_ready(pinflow.service_url("ingest")))
 
 
-def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_once(
+def test_invariant_2_the_request_consumer_waits_for_capacity_and_can_stop_meanwhile(
     pinflow: Deployment, kafka: str
 ) -> None:
-    count = PER_WORKSPACE // ROWS + 4
+    count = MAX_WORKSPACE_ROWS // ROWS + 4
     ingest = pinflow.programs["ingest"]
     with senders(pinflow, 1) as (sender,):
         with publisher_paused(pinflow):
@@ -234,10 +240,10 @@ def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_onc
             began = time.monotonic()
             ingest.terminate()
             assert time.monotonic() - began < 12
-            said = ingest.log.read_text()
-            assert said.count("batch_waits_for_capacity") == 1
-            assert "batch_failed" not in said
-            start_again(pinflow)
+            log = ingest.log.read_text()
+            assert log.count("batch_waits_for_capacity") == 1
+            assert "batch_failed" not in log
+            restart_ingest(pinflow)
         wait_until(lambda: len(completed(sender)) == count)
         assert {(job["created_rows"], job["total_rows"]) for job in completed(sender)} == {
             (ROWS, ROWS)
@@ -255,13 +261,13 @@ async def request_imports(kafka: str, prefix: str, workspace: NewWorkspace, coun
     settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix)
     producer = RecordProducer(settings, client_id="upstream")
     await producer.start()
-    about = {
+    attributes = {
         "ce_specversion": "1.0",
         "ce_id": "e",
         "ce_source": "/test",
         "ce_type": EventType.IMPORT_REQUESTED,
     }
-    headers = [(name, value.encode()) for name, value in about.items()]
+    headers = [(name, value.encode()) for name, value in attributes.items()]
     for number in range(count):
         rows = rows_for(workspace, ROWS, prefix=f"topic-{number}")
         document = {"request_id": str(uuid4()), "workspace_id": str(workspace.id), "rows": rows}
@@ -270,12 +276,12 @@ async def request_imports(kafka: str, prefix: str, workspace: NewWorkspace, coun
     await producer.stop()
 
 
-def test_invariant_9_single_pins_that_hang_hold_up_no_row_and_more_are_refused(
+def test_invariant_9_hanging_single_pins_are_limited_and_block_no_row(
     pinflow: Deployment,
 ) -> None:
-    """Their database connections are not those of the consumers.
+    """Single pins and consumers have separate database connections.
 
-    Here they hang at the lock of an unfinished change to their pin.
+    The single pins wait for the row lock of an uncommitted change to their pin.
     """
     with senders(pinflow, 1) as (sender,):
         (pin,) = rows_for(sender.workspace, 1, prefix="single")
@@ -288,7 +294,7 @@ def test_invariant_9_single_pins_that_hang_hold_up_no_row_and_more_are_refused(
         refused = [
             answer for answer in answers if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
         ]
-        assert len(refused) == HANGING_PINS - MOST_PINS
+        assert len(refused) == HANGING_PINS - MAX_DIRECT_PINS
         assert {
             (answer.json()["detail"]["code"], answer.headers["retry-after"]) for answer in refused
         } == {("overloaded", "1")}
@@ -296,7 +302,7 @@ def test_invariant_9_single_pins_that_hang_hold_up_no_row_and_more_are_refused(
 
 
 async def post_pins_while_rows_settle(
-    pinflow: Deployment, sender: Sender, pin: dict[str, object], let_go: Callable[[], None]
+    pinflow: Deployment, sender: Sender, pin: dict[str, object], release_lock: Callable[[], None]
 ) -> list[httpx.Response]:
     headers, limits = (
         {"X-API-Key": sender.workspace.api_key},
@@ -308,17 +314,19 @@ async def post_pins_while_rows_settle(
         posting = [
             asyncio.create_task(client.post("/v1/pins", json=pin)) for _ in range(HANGING_PINS)
         ]
-        await eventually(lambda: sum(task.done() for task in posting) == HANGING_PINS - MOST_PINS)
+        await eventually(
+            lambda: sum(task.done() for task in posting) == HANGING_PINS - MAX_DIRECT_PINS
+        )
         assert (await asyncio.to_thread(sender.submit)).status_code == HTTPStatus.ACCEPTED
         await asyncio.to_thread(sender.require_all_exact)
-        assert sum(task.done() for task in posting) == HANGING_PINS - MOST_PINS, (
-            "they no longer hung: this shows nothing"
+        assert sum(task.done() for task in posting) == HANGING_PINS - MAX_DIRECT_PINS, (
+            "requests ended too early, so this test shows nothing"
         )
-        let_go()
+        release_lock()
         return await asyncio.gather(*posting)
 
 
-def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(
+def test_during_a_flood_other_imports_end_in_time_and_memory_is_bounded(
     pinflow: Deployment,
 ) -> None:
     flooding, other = (
@@ -344,9 +352,9 @@ def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(
         HTTPStatus.SERVICE_UNAVAILABLE,
     }
     rate = flood.accepted_rows / (seconds + flood.drained_seconds)
-    # What may stand before it, at the rate of this very run; thrice, and a constant, for a machine
-    # that others use too
-    bound = 5 + 3 * (PER_WORKSPACE + ROWS + OTHER_ROWS) / rate
+    # The backlog before an import, at the rate of this run; three times and a constant, for a busy
+    # machine
+    bound = 5 + 3 * (MAX_WORKSPACE_ROWS + ROWS + OTHER_ROWS) / rate
     assert max(flood.other_settled) < bound, (flood.other_settled, rate)
     for name in pids:
-        assert flood.peak_bytes(name) - flood.sizes[0][1][name] < MOST_GROWTH, name
+        assert flood.peak_bytes(name) - flood.sizes[0][1][name] < MAX_GROWTH_BYTES, name

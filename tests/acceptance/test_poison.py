@@ -1,5 +1,6 @@
-"""Poison in a running Pinflow: no job hangs, no partition stands still, nothing vanishes; and what
-an operator makes of it.
+"""Writes poison records to a running Pinflow, and replays their dead letters.
+
+No job hangs, no partition is blocked, and no record is lost.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from tests.support.factories import import_accepted, row_accepted
 from tests.support.services import WITH_KAFKA
 from tests.support.waiting import wait_until
 
-FAR = 2**40
+HUGE_NUMBER = 2**40
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def operator(kafka: str, pinflow: Deployment) -> Operator:
 
 
 class Job:
-    """An import written by hand, as a broken or newer ingest would."""
+    """An import whose records a test writes, as a broken or newer ingest might."""
 
     def __init__(self, operator: Operator, workspace: NewWorkspace, total: int) -> None:
         self._operator = operator
@@ -58,13 +59,16 @@ class Job:
 
     def row(self, number: int, **fields: Any) -> dict[str, Any]:
         account = self._workspace.accounts[0]
-        about: dict[str, Any] = {
+        fields_of_pin: dict[str, Any] = {
             "account_id": str(account.id),
             "board_id": account.boards[0],
             "idempotency_key": f"{self.id}-{number}",
         }
         row = row_accepted(
-            job_id=self.accepted.job_id, workspace_id=self._workspace.id, row_number=number, **about
+            job_id=self.accepted.job_id,
+            workspace_id=self._workspace.id,
+            row_number=number,
+            **fields_of_pin,
         )
         return {**event_document(row), **fields}
 
@@ -72,30 +76,30 @@ class Job:
     def id(self) -> str:
         return str(self.accepted.job_id)
 
-    def write(self, *rows: Mapping[str, Any]) -> None:
+    def write_import(self, *rows: Mapping[str, Any]) -> None:
         values = [encode(self.accepted), *map(to_compact_json, rows)]
         self._operator.write_records(
             TopicName.IMPORTS, *(Record(self.id.encode(), value) for value in values)
         )
 
 
-def ended_job(client: httpx.Client, job: Job) -> dict[str, Any]:
-    """Nobody was told 202: it may not be there yet."""
+def wait_until_ended(client: httpx.Client, job: Job) -> dict[str, Any]:
+    """Waits until the job exists and has ended. Status may not have folded it yet."""
     wait_until(lambda: client.get(f"/v1/pins/imports/{job.id}").is_success)
     return wait_for_job(client, job.id)
 
 
-def told(job: Mapping[str, Any]) -> list[tuple[int, str, str | None]]:
+def summarize_results(job: Mapping[str, Any]) -> list[tuple[int, str, str | None]]:
     return [
         (result["row_number"], result["status"], result["error_code"]) for result in job["results"]
     ]
 
 
-def letters(operator: Operator, *filters: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = operator.run_json(
+def list_dead_letters(operator: Operator, *filters: str) -> list[dict[str, Any]]:
+    dead_letters: list[dict[str, Any]] = operator.run_json(
         "list", "--oldest", "--limit", "10000", *filters
     )
-    return found
+    return dead_letters
 
 
 def test_invariant_8_a_row_that_postgres_refuses_fails_alone_and_its_job_ends(
@@ -104,14 +108,14 @@ def test_invariant_8_a_row_that_postgres_refuses_fails_alone_and_its_job_ends(
     job = Job(operator, workspace, total=5)
     rows = [job.row(number) for number in range(1, 6)]
     rows[2]["row"]["title"] = "a\0b"
-    job.write(*rows)
-    ended = ended_job(client, job)
+    job.write_import(*rows)
+    ended = wait_until_ended(client, job)
     assert ended["status"] == "completed_with_errors"
     created = [(number, "created", None) for number in (1, 2, 4, 5)]
-    assert told(ended) == sorted([*created, (3, "failed", "internal_error")])
-    wait_until(lambda: letters(operator, "--job", job.id))
-    (letter,) = letters(operator, "--job", job.id)
-    assert (letter["topic"], letter["code"], letter["row_number"]) == (
+    assert summarize_results(ended) == sorted([*created, (3, "failed", "internal_error")])
+    wait_until(lambda: list_dead_letters(operator, "--job", job.id))
+    (dead_letter,) = list_dead_letters(operator, "--job", job.id)
+    assert (dead_letter["topic"], dead_letter["code"], dead_letter["row_number"]) == (
         "imports",
         "record_refused",
         3,
@@ -122,12 +126,12 @@ def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
     client: httpx.Client, workspace: NewWorkspace, operator: Operator
 ) -> None:
     job = Job(operator, workspace, total=2)
-    job.write(job.row(1), job.row(2, version=2, something="new"))
-    ended = ended_job(client, job)
-    assert told(ended) == [(1, "created", None), (2, "failed", "internal_error")]
-    wait_until(lambda: letters(operator, "--job", job.id))
-    shown = operator.run("show", letters(operator, "--job", job.id)[0]["name"])
-    assert '"something":"new"' in shown.output
+    job.write_import(job.row(1), job.row(2, version=2, something="new"))
+    ended = wait_until_ended(client, job)
+    assert summarize_results(ended) == [(1, "created", None), (2, "failed", "internal_error")]
+    wait_until(lambda: list_dead_letters(operator, "--job", job.id))
+    result = operator.run("show", list_dead_letters(operator, "--job", job.id)[0]["name"])
+    assert '"something":"new"' in result.output
     assert operator.run_json("replay", "--job", job.id, "--dry-run")["counts"] == {
         "as a new import": 1
     }
@@ -136,53 +140,62 @@ def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
 
     def new_job() -> Any:
         jobs = client.get("/v1/pins/imports").json()
-        return next((one for one in jobs if one["id"] != job.id and one["completed_at"]), None)
+        return next(
+            (
+                candidate
+                for candidate in jobs
+                if candidate["id"] != job.id and candidate["completed_at"]
+            ),
+            None,
+        )
 
     wait_until(new_job)
     replayed = client.get(f"/v1/pins/imports/{new_job()['id']}").json()
-    assert told(replayed) == [(1, "created", None)]
+    assert summarize_results(replayed) == [(1, "created", None)]
     assert replayed["results"][0]["idempotency_key"] == f"{job.id}-2"
     assert replayed["source_filename"] == f"dead letter of job {job.id}, row 2"
-    assert told(ended_job(client, job)) == told(ended)  # settled for ever
-    assert letters(operator, "--job", job.id) == []
+    assert summarize_results(wait_until_ended(client, job)) == summarize_results(
+        ended
+    )  # the first job stays unchanged
+    assert list_dead_letters(operator, "--job", job.id) == []
 
 
-def strange_imports(job: Job) -> list[bytes]:
-    """Makes values for the topic `imports` that nobody should write there, of every kind."""
+def build_unexpected_imports(job: Job) -> list[bytes]:
+    """Builds invalid values of every kind for the topic `imports`."""
     accepted = event_document(job.accepted)
     owner = {"job_id": job.id, "workspace_id": accepted["workspace_id"]}
     upload = {"kind": "u", "version": 1, **owner, "format": "csv", "encoding": "zstd", "size": 1}
     documents: list[dict[str, Any]] = [
         {**accepted, "version": 2},
         {**accepted, "type": "import_undone"},
-        {**accepted, "total_rows": FAR},
+        {**accepted, "total_rows": HUGE_NUMBER},
         {**accepted, "accepted_at": "0001-01-01T00:00:00+14:00"},
         {**accepted, "source_filename": "a\0b"},
         {**accepted, "source_filename": "\ud800"},
-        *strange_results(job),
+        *build_unexpected_results(job),
         {**upload, "version": 2},
         {**upload, "format": "pdf"},
         {**upload, "size": -1},
         job.row(1, version=2),
-        job.row(1, row_number=FAR),
+        job.row(1, row_number=HUGE_NUMBER),
         job.row(2, accepted_at="9999-12-31T23:59:59-14:00"),
         job.row(3, row={}),
         job.row(4, row="a\0b"),
-        # Its outcome would name it twice: more than its topic takes
+        # Its outcome would have the id twice and be larger than the topic allows
         job.row(5, row={**job.row(5)["row"], "board_id": "b" * 600_000}),
         {"kind": "x", "version": 1, **owner},
         {"kind": "", **owner},
         {**owner, "version": 1},
     ]
-    spaced = json.dumps(accepted).encode()  # its first bytes are of no known kind
+    spaced = json.dumps(accepted).encode()  # its first bytes match no kind
     return [
-        *(to_compact_json(one) for one in documents),
+        *(to_compact_json(document) for document in documents),
         spaced,
         *(kind_prefix(kind) for kind in RecordKind),
     ]
 
 
-def strange_results(job: Job) -> list[dict[str, Any]]:
+def build_unexpected_results(job: Job) -> list[dict[str, Any]]:
     result = {"row_number": 1, "status": "created"}
     workspace_id = str(job.accepted.workspace_id)
     settled = {
@@ -194,15 +207,17 @@ def strange_results(job: Job) -> list[dict[str, Any]]:
     }
     return [
         {**settled, "version": 2},
-        {**settled, "results": [{**result, "row_number": FAR}]},
+        {**settled, "results": [{**result, "row_number": HUGE_NUMBER}]},
         {**settled, "results": [{**result, "row_number": 0}]},
         {**settled, "results": [{**result, "status": "undone"}]},
         {**settled, "results": [{**result, "error_message": "\ud800"}]},
     ]
 
 
-def strange(operator: Operator, workspace: NewWorkspace) -> dict[TopicName, list[bytes | None]]:
-    """Makes values for each topic, none of which may hold up those behind it."""
+def build_unexpected_values(
+    operator: Operator, workspace: NewWorkspace
+) -> dict[TopicName, list[bytes | None]]:
+    """Builds unexpected values for each topic. None may block the records after it."""
     job = Job(operator, workspace, total=1)
     request = {"request_id": "r", "workspace_id": str(workspace.id), "rows": []}
     requests = [
@@ -212,29 +227,32 @@ def strange(operator: Operator, workspace: NewWorkspace) -> dict[TopicName, list
         None,
     ]
     values: dict[TopicName, list[bytes]] = {
-        TopicName.IMPORTS: strange_imports(job),
-        TopicName.OUTCOMES: [to_compact_json(one) for one in strange_results(job)],
-        TopicName.PIN_EVENTS: [],  # of no workspace: its key names none
+        TopicName.IMPORTS: build_unexpected_imports(job),
+        TopicName.OUTCOMES: [to_compact_json(result) for result in build_unexpected_results(job)],
+        TopicName.PIN_EVENTS: [],  # its key names no workspace
         TopicName.JOB_EVENTS: [],
-        TopicName.IMPORT_REQUESTS: [to_compact_json(one) for one in requests],
+        TopicName.IMPORT_REQUESTS: [to_compact_json(request) for request in requests],
     }
-    return {topic: [b"\xff\x00garbage", b"", None, *of_topic] for topic, of_topic in values.items()}
+    return {
+        topic: [b"\xff\x00garbage", b"", None, *topic_values]
+        for topic, topic_values in values.items()
+    }
 
 
-def test_invariant_8_nothing_strange_on_any_topic_holds_up_an_import(
+def test_invariant_8_unexpected_records_on_any_topic_block_no_import(
     pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, operator: Operator
 ) -> None:
-    values = strange(operator, workspace)
+    values = build_unexpected_values(operator, workspace)
     request_headers = [("ce_type", b"pinflow.import.requested.v1")]
     written = {
-        topic: [record_of(value, request_headers) for value in of_topic]
-        for topic, of_topic in values.items()
+        topic: [build_record(value, request_headers) for value in topic_values]
+        for topic, topic_values in values.items()
     }
     written[TopicName.IMPORT_REQUESTS].append(
         Record(b"strange", b"{}", [("ce_type", b"pinflow.import.requested.v2")])
     )
-    before = {topic: len(letters(operator, "--topic", topic)) for topic in written}
-    # Without any webhook nobody would read what the webhooks service reads
+    before = {topic: len(list_dead_letters(operator, "--topic", topic)) for topic in written}
+    # Without a webhook the webhooks service would pause its consumer
     webhook = {
         "url": "https://receiver.example/hooks",
         "secret": "s" * 32,
@@ -244,23 +262,24 @@ def test_invariant_8_nothing_strange_on_any_topic_holds_up_an_import(
     for topic, records in written.items():
         operator.write_records(topic, *records)
 
-    def given_up_since() -> dict[TopicName, int]:
+    def count_new_dead_letters() -> dict[TopicName, int]:
         return {
-            topic: len(letters(operator, "--topic", topic)) - before[topic] for topic in written
+            topic: len(list_dead_letters(operator, "--topic", topic)) - before[topic]
+            for topic in written
         }
 
-    wanted = {topic: len(records) for topic, records in written.items()}
-    wait_until(lambda: given_up_since() == wanted)
+    expected = {topic: len(records) for topic, records in written.items()}
+    wait_until(lambda: count_new_dead_letters() == expected)
     for number in range(6):
         job = wait_for_job(
             client,
             submit_until_accepted(client, rows_for(workspace, 20, prefix=f"beside-{number}")),
         )
         assert (job["status"], job["created_rows"]) == ("completed", 20)
-    assert given_up_since() == wanted  # one dead letter each, not one of each reader
+    assert count_new_dead_letters() == expected  # one dead letter per record, not one per consumer
 
 
-def record_of(value: bytes | None, headers: list[tuple[str, bytes]]) -> Record:
+def build_record(value: bytes | None, headers: list[tuple[str, bytes]]) -> Record:
     return Record(b"strange", cast("bytes", value), headers)
 
 
@@ -278,7 +297,7 @@ def record_of(value: bytes | None, headers: list[tuple[str, bytes]]) -> Record:
         ),
     ],
 )
-def test_invariant_8_a_strange_record_of_imports_is_given_up_once_by_its_owner(
+def test_invariant_8_an_unexpected_import_record_becomes_one_dead_letter_of_its_consumer(
     client: httpx.Client,
     workspace: NewWorkspace,
     operator: Operator,
@@ -287,36 +306,36 @@ def test_invariant_8_a_strange_record_of_imports_is_given_up_once_by_its_owner(
 ) -> None:
     job = Job(operator, workspace, total=1)
     operator.write_records(TopicName.IMPORTS, Record(job.id.encode(), cast("bytes", value)))
-    job.write(job.row(1))
+    job.write_import(job.row(1))
     assert is_for_status(value) == (service == "status")
-    # of the same partition, so both have passed it
-    assert told(ended_job(client, job)) == [(1, "created", None)]
-    wait_until(lambda: letters(operator, "--job", job.id))
-    (letter,) = letters(operator, "--job", job.id)
-    assert (letter["service"], letter["topic"], letter["code"]) == (
+    # On the same partition, so both consumers have passed the unexpected record
+    assert summarize_results(wait_until_ended(client, job)) == [(1, "created", None)]
+    wait_until(lambda: list_dead_letters(operator, "--job", job.id))
+    (dead_letter,) = list_dead_letters(operator, "--job", job.id)
+    assert (dead_letter["service"], dead_letter["topic"], dead_letter["code"]) == (
         service,
         "imports",
         "invalid_record",
     )
 
 
-def test_invariant_8_an_outcome_of_a_row_that_its_job_has_not_holds_up_nobody(
+def test_invariant_8_an_outcome_of_a_missing_row_blocks_nothing(
     client: httpx.Client, workspace: NewWorkspace, operator: Operator
 ) -> None:
     job = Job(operator, workspace, total=1)
-    job.write(job.row(1))
-    assert ended_job(client, job)["status"] == "completed"
+    job.write_import(job.row(1))
+    assert wait_until_ended(client, job)["status"] == "completed"
     operator.write_records(
         TopicName.IMPORTS, Record(job.id.encode(), to_compact_json(job.row(400)))
     )
-    wait_until(lambda: letters(operator, "--topic", "outcomes", "--job", job.id))
-    assert told(ended_job(client, job)) == [(1, "created", None)]
+    wait_until(lambda: list_dead_letters(operator, "--topic", "outcomes", "--job", job.id))
+    assert summarize_results(wait_until_ended(client, job)) == [(1, "created", None)]
 
 
-def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
+def test_invariant_8_an_oversized_value_is_truncated_and_blocks_nothing(
     client: httpx.Client, workspace: NewWorkspace, operator: Operator
 ) -> None:
-    """A topic that only services write to takes what was small while it was compressed."""
+    """A topic of services accepts a large value that was small when compressed."""
     publishers, of_status = (
         (TopicName.IMPORTS, b""),
         (TopicName.IMPORTS, kind_prefix(RecordKind.IMPORT)),
@@ -345,63 +364,69 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
     )
     assert job["status"] == "completed"
 
-    def kept_in_part() -> bool:
-        stay = [one["stays"] for one in operator.run_json("replay", "--dry-run")["letters"]]
-        return stay.count("cut") == 2 * len(large)
+    def are_truncated() -> bool:
+        reasons = [
+            dead_letter["stays"]
+            for dead_letter in operator.run_json("replay", "--dry-run")["letters"]
+        ]
+        return reasons.count("cut") == 2 * len(large)
 
-    wait_until(kept_in_part)
+    wait_until(are_truncated)
 
 
-def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(
+def test_invariant_8_the_longest_allowed_rows_block_nothing(
     client: httpx.Client, workspace: NewWorkspace
 ) -> None:
-    """Four bytes a character: together, the outcomes of so many unknown boards are more than their
-    topic takes.
-    """
+    """With four bytes per character, the outcomes exceed the topic's limit for one record."""
     rows = rows_for(workspace, MAX_ROWS, prefix="long", board_id="\U0001f4a1" * MAX_KEY_LENGTH)
     for number, row in enumerate(rows):
         row["idempotency_key"] = f"{number:\U0001f4a1>{MAX_KEY_LENGTH}}"
     job = wait_for_job(client, submit_until_accepted(client, rows))
     assert (
-        sum(len(json.dumps(one, ensure_ascii=False).encode()) for one in job["results"]) > MEBIBYTE
+        sum(len(json.dumps(result, ensure_ascii=False).encode()) for result in job["results"])
+        > MEBIBYTE
     )
-    assert told(job) == [(number, "failed", "board_not_found") for number in range(1, MAX_ROWS + 1)]
+    assert summarize_results(job) == [
+        (number, "failed", "board_not_found") for number in range(1, MAX_ROWS + 1)
+    ]
 
 
-def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(
+def test_a_replay_that_fails_again_is_counted_until_the_record_is_quarantined(
     operator: Operator, pinflow: Deployment
 ) -> None:
     operator.write_records(
         TopicName.IMPORT_REQUESTS, Record(b"again", b"{}", [("ce_type", b"poison-again")])
     )
 
-    def come_back(replays: int) -> list[str]:
-        waiting = letters(operator, "--topic", "import-requests")
+    def find_waiting(replays: int) -> list[str]:
+        waiting = list_dead_letters(operator, "--topic", "import-requests")
         return [
-            letter["name"]
-            for letter in waiting
-            if "poison-again" in letter["message"] and letter["replays"] == replays
+            dead_letter["name"]
+            for dead_letter in waiting
+            if "poison-again" in dead_letter["message"] and dead_letter["replays"] == replays
         ]
 
     for replays in range(MAX_REPLAYS + 1):
-        wait_until(partial(come_back, replays))
-        done = operator.run("replay", *come_back(replays), "--yes")
+        wait_until(partial(find_waiting, replays))
+        done = operator.run("replay", *find_waiting(replays), "--yes")
         assert done.exit_code == (ExitCode.DONE if replays < MAX_REPLAYS else ExitCode.REFUSED), (
             done.output
         )
     assert "quarantined" in done.output
 
 
-DEFINED = {
-    one._name + ("_total" if isinstance(one, Counter) else ""): set(one._labelnames)
-    for one in vars(metrics).values()
-    if isinstance(one, Counter | Gauge)
+DEFINED_LABELS = {
+    metric._name + ("_total" if isinstance(metric, Counter) else ""): set(metric._labelnames)
+    for metric in vars(metrics).values()
+    if isinstance(metric, Counter | Gauge)
 }
-"""The labels of each counter and gauge: of what has labels and never happened there is no sample.
+"""The labels of each counter and gauge.
+
+A metric with labels has no sample before its first event.
 """
 
 
-def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
+def test_alerts_use_only_metrics_that_the_services_expose(pinflow: Deployment) -> None:
     exposed = [
         httpx.get(f"{pinflow.service_url(name)}/metrics", trust_env=False).text for name in SERVICES
     ]
@@ -421,7 +446,7 @@ def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
             assert any(
                 re.search(rf"^(# TYPE )?{metric}[{{ ]", text, re.MULTILINE) for text in exposed
             ), metric
-            assert labels <= DEFINED.get(metric, labels), rule["alert"]
+            assert labels <= DEFINED_LABELS.get(metric, labels), rule["alert"]
         samples = [
             line
             for text in exposed
@@ -432,14 +457,14 @@ def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
 
 
 @pytest.mark.parametrize("service", WITH_KAFKA)
-def test_dead_letters_are_counted_where_they_were_given_up(
+def test_dead_letters_are_counted_by_the_service_that_wrote_them(
     pinflow: Deployment, service: str
 ) -> None:
     text = httpx.get(f"{pinflow.service_url(service)}/metrics", trust_env=False).text
-    found = re.findall(
+    counts = re.findall(
         r'^pinflow_dead_letters_total{code="invalid_record",service="(\w+)",topic="[^"]+"} (\S+)$',
         text,
         re.MULTILINE,
     )
-    assert {name for name, _ in found} == {service}
-    assert all(float(count) > 0 for _, count in found)
+    assert {name for name, _ in counts} == {service}
+    assert all(float(count) > 0 for _, count in counts)

@@ -1,5 +1,6 @@
-"""Several replicas of each service: partitions are shared evenly, whoever comes and goes, and
-everything stays exact.
+"""Runs several replicas of each service.
+
+They share partitions evenly while replicas start and stop, and no row is lost or doubled.
 """
 
 import asyncio
@@ -30,21 +31,27 @@ from tests.tools.chaos.workload import Clients
 
 pytestmark = pytest.mark.slow
 
-MOST = 4
+MAX_REPLICAS = 4
 PARTITIONS = 10
-"""Not the default, which nothing may count on; and a number that four, three and two publishers
-share unevenly if it is done wrongly.
+"""Not the default, because nothing may depend on it.
+
+A wrong assignment would give four, three or two publishers uneven shares of it.
 """
-IMPORTS = 8
-"""Accepted by each number of replicas, at least."""
-READ = {
+MIN_IMPORTS = 8
+"""Imports that each number of replicas must accept."""
+CONSUMED_TOPICS = {
     "ingest": [TopicName.IMPORT_REQUESTS],
     "publisher": [TopicName.IMPORTS],
     "status": [TopicName.IMPORTS, TopicName.OUTCOMES],
     "webhooks": [TopicName.PIN_EVENTS, TopicName.JOB_EVENTS],
 }
-MEMBERS = {"ingest": 1, "publisher": PublisherSettings().row_consumers, "status": 1, "webhooks": 1}
-"""In each process."""
+MEMBERS_PER_PROCESS = {
+    "ingest": 1,
+    "publisher": PublisherSettings().row_consumers,
+    "status": 1,
+    "webhooks": 1,
+}
+"""Members of the consumer group in each process."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,7 @@ def pinflow(
 ) -> Iterator[Deployment]:
     directory: Path = tmp_path_factory.mktemp("replicas")
     with deployed(
-        directory, MOST, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix
+        directory, MAX_REPLICAS, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix
     ) as deployment:
         yield deployment
 
@@ -72,80 +79,86 @@ def test_invariants_2_3_and_5_hold_while_four_replicas_become_three_and_two_and_
     clients = Clients(pinflow.base_url, kafka, topic_prefix, workspaces, history)
     observer = Observer(pinflow.base_url, kafka, topic_prefix, database_url, workspaces)
     groups = Groups(kafka, topic_prefix)
-    become(pinflow, MOST)
+    set_replicas(pinflow, MAX_REPLICAS)
 
     async def scenario() -> None:
         working = asyncio.create_task(clients.run())
         for replicas in (4, 3, 2):
-            await asyncio.to_thread(become, pinflow, replicas)
+            await asyncio.to_thread(set_replicas, pinflow, replicas)
             await groups.require_even(replicas)
-            before = accepted(history)
-            # In this turn
-            await eventually(lambda: accepted(history) >= before + IMPORTS)  # noqa: B023
+            before = count_accepted(history)
+            # The lambda is used in this iteration only
+            await eventually(lambda: count_accepted(history) >= before + MIN_IMPORTS)  # noqa: B023
         clients.stop()
         await working
         await groups.require_even(2)
-        await observer.wait_until_settled(accepted(history))
+        await observer.wait_until_settled(count_accepted(history))
         violations = check(history, await observer.read_final_state())
         assert not violations, "\n".join(str(violation) for violation in violations[:MAX_SHOWN])
 
     uvloop.run(scenario())
 
 
-def accepted(history: History) -> int:
+def count_accepted(history: History) -> int:
     return sum(submission.outcome is RequestOutcome.ACCEPTED for submission in history.submissions)
 
 
-def become(pinflow: Deployment, replicas: int) -> None:
-    """So many of each service: others are asked to go, of all services at once; those that are
-    missing are started.
+def set_replicas(pinflow: Deployment, replicas: int) -> None:
+    """Stops or starts processes until each service has this many replicas.
+
+    Replicas of all services stop at the same time.
     """
-    there = {
+    is_needed = {
         replica_name(service, replica): replica < replicas
         for service in SERVICES
-        for replica in range(MOST)
+        for replica in range(MAX_REPLICAS)
     }
-    programs = {name: pinflow.programs[name] for name in there}
-    going = [
-        programs[name] for name, stays in there.items() if not stays and programs[name].is_alive
+    programs = {name: pinflow.programs[name] for name in is_needed}
+    stopping = [
+        programs[name]
+        for name, needed in is_needed.items()
+        if not needed and programs[name].is_alive
     ]
-    for program in going:
+    for program in stopping:
         program.process.terminate()
-    for program in going:
+    for program in stopping:
         program.process.wait(STOP_SECONDS)
-    coming = [name for name, stays in there.items() if stays and not programs[name].is_alive]
-    for name in coming:
+    starting = [
+        name for name, needed in is_needed.items() if needed and not programs[name].is_alive
+    ]
+    for name in starting:
         pinflow.restart(name)
-    if coming:
+    if starting:
         pinflow.wait_until_ready()
 
 
 class Groups:
-    """The services' groups, as Kafka tells of them."""
+    """Checks the services' consumer groups in Kafka."""
 
     def __init__(self, kafka: str, topic_prefix: str) -> None:
         self._kafka = kafka
         self._names = TopicNames(topic_prefix)
 
     async def require_even(self, replicas: int) -> None:
-        """Once so many have joined, no member and no process has more of a topic than another, but
-        for one partition.
+        """Waits until all replicas have joined, and requires even shares of each topic.
+
+        Members, and likewise processes, may differ by one partition.
         """
-        for service, topics in READ.items():
-            members = await self._complete(service, replicas * MEMBERS[service])
+        for service, topics in CONSUMED_TOPICS.items():
+            members = await self._wait_for_members(service, replicas * MEMBERS_PER_PROCESS[service])
             for topic in topics:
                 shares = Shares(self._names[topic], members)
-                assert shares.all == PARTITIONS, shares
-                assert is_even(shares.of_members()), shares
-                assert is_even(shares.of_processes()), shares
-                assert len(shares.of_processes()) == replicas, shares
+                assert shares.total == PARTITIONS, shares
+                assert is_even(shares.by_member()), shares
+                assert is_even(shares.by_process()), shares
+                assert len(shares.by_process()) == replicas, shares
 
-    async def _complete(self, service: str, count: int) -> list[GroupMember]:
-        async def found() -> list[GroupMember] | None:
+    async def _wait_for_members(self, service: str, count: int) -> list[GroupMember]:
+        async def all_members() -> list[GroupMember] | None:
             members = await read_group_members(self._kafka, self._names.group(service))
             return members if len(members) == count else None
 
-        return await eventually(found, seconds=40, every=0.1)
+        return await eventually(all_members, seconds=40, every=0.1)
 
 
 class Shares:
@@ -154,13 +167,13 @@ class Shares:
         self._members = members
 
     @property
-    def all(self) -> int:
-        return sum(self.of_members())
+    def total(self) -> int:
+        return sum(self.by_member())
 
-    def of_members(self) -> list[int]:
+    def by_member(self) -> list[int]:
         return [member.partitions[self._topic] for member in self._members]
 
-    def of_processes(self) -> list[int]:
+    def by_process(self) -> list[int]:
         clients = {member.client for member in self._members}
         return [
             sum(
@@ -182,18 +195,18 @@ def is_even(shares: list[int]) -> bool:
     return max(shares) - min(shares) <= 1
 
 
-def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
+def test_the_gateway_uses_replicas_in_turn_and_skips_those_that_are_down(
     pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace
 ) -> None:
-    become(pinflow, 2)
-    before = [imports_of(pinflow, replica_name("ingest", number)) for number in range(2)]
+    set_replicas(pinflow, 2)
+    before = [count_imports(pinflow, replica_name("ingest", number)) for number in range(2)]
     for number in range(4):
         answer = client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, 3, prefix=str(number))
         )
         assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
         assert wait_for_job(client, answer.json()["id"])["created_rows"] == 3
-    assert [imports_of(pinflow, replica_name("ingest", number)) for number in range(2)] == [
+    assert [count_imports(pinflow, replica_name("ingest", number)) for number in range(2)] == [
         count + 2 for count in before
     ]
     assert client.get("/readyz").json()["checks"] == {
@@ -203,8 +216,8 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
     }
 
 
-def imports_of(pinflow: Deployment, name: str) -> float:
-    """How many it has accepted by HTTP."""
+def count_imports(pinflow: Deployment, name: str) -> float:
+    """Returns the number of JSON imports that the replica has accepted."""
     lines = httpx.get(
         f"{pinflow.service_url(name)}/metrics", timeout=10, trust_env=False
     ).text.splitlines()

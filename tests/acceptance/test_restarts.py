@@ -1,5 +1,6 @@
-"""SIGTERM: what is in flight is finished and committed; a rolling restart under load costs clients
-no more than a retry.
+"""Restarts services with SIGTERM.
+
+They finish and commit the batch in flight. In a rolling restart a client needs at most a retry.
 """
 
 import asyncio
@@ -30,18 +31,18 @@ ROWS = 100
 CLIENTS = 3
 DEFAULTS = ServiceSettings()
 PAUSE_SECONDS = 0.2
-PATIENCE_SECONDS = 40
+RETRY_SECONDS = 40
 STOPPED = -signal.SIGTERM
-"""uvicorn ends well and then hands the signal on: so whoever sent it sees that it was heeded.
+"""The exit code after SIGTERM: uvicorn shuts down and then raises the signal again.
 
-After a lost part it would be 1.
+After the failure of a component it would be 1.
 """
 
 
 class Client:
-    """Sends import after import, in a thread.
+    """Sends one import after another in a thread.
 
-    Honours Retry-After; whatever else is no 202 it remembers as failed.
+    It respects Retry-After, and records any other answer than 202 as failed.
     """
 
     def __init__(self, url: str, workspace: NewWorkspace, name: str) -> None:
@@ -64,7 +65,7 @@ class Client:
     def _run(self) -> None:
         headers = {"X-API-Key": self._workspace.api_key}
         with httpx.Client(
-            base_url=self._url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
+            base_url=self._url, headers=headers, timeout=RETRY_SECONDS, trust_env=False
         ) as http:
             number = 0
             while not self._stopping.is_set():
@@ -73,7 +74,7 @@ class Client:
                 self._stopping.wait(PAUSE_SECONDS)
 
     def _submit(self, http: httpx.Client, rows: list[dict[str, Any]]) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + RETRY_SECONDS
         while time.monotonic() < deadline:
             try:
                 answer = http.post("/v1/pins/imports/json", json=rows)
@@ -107,8 +108,9 @@ def load(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[list[Client]]
 
 
 def restart(pinflow: Deployment, name: str) -> None:
-    """As a deployment does: asked to go, gone within its deadline, the next one started and waited
-    for.
+    """Restarts a service as a deployment does, and waits until it is ready.
+
+    It must stop within its deadline.
     """
     started = time.monotonic()
     assert pinflow.programs[name].terminate() == STOPPED, pinflow.programs[name].tail()
@@ -124,11 +126,11 @@ def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterato
 
 
 @pytest.fixture
-def announced_before(kafka: str, pinflow: Deployment) -> int:
-    return announced_pins(kafka, pinflow.topic_prefix)
+def pin_events_before(kafka: str, pinflow: Deployment) -> int:
+    return count_pin_events(kafka, pinflow.topic_prefix)
 
 
-def announced_pins(kafka: str, topic_prefix: str) -> int:
+def count_pin_events(kafka: str, topic_prefix: str) -> int:
     async def count() -> int:
         return sum([1 async for _ in stream_records(kafka, topic_prefix, TopicName.PIN_EVENTS)])
 
@@ -140,7 +142,7 @@ def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
     client: httpx.Client,
     workspace: NewWorkspace,
     kafka: str,
-    announced_before: int,
+    pin_events_before: int,
 ) -> None:
     with load(pinflow, workspace) as clients:
         for name in SERVICES:
@@ -151,8 +153,8 @@ def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
     for job_id in jobs:
         job = wait_for_job(client, job_id)
         assert (job["status"], job["created_rows"]) == ("completed", ROWS), pinflow.logs()
-    # A batch that was processed again would have announced its pins again
-    repeated = announced_pins(kafka, pinflow.topic_prefix) - announced_before - len(jobs) * ROWS
+    # A batch that is processed twice sends its pin events twice
+    repeated = count_pin_events(kafka, pinflow.topic_prefix) - pin_events_before - len(jobs) * ROWS
     print(
         f"{len(jobs)} imports, {sum(len(each.retried) for each in clients)} requests sent again, "
         f"{repeated} rows processed again"
@@ -165,40 +167,34 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
     client: httpx.Client,
     workspace: NewWorkspace,
     kafka: str,
-    announced_before: int,
+    pin_events_before: int,
 ) -> None:
-    """The batch is held in the middle by a lock on the store; asked to go, the publisher ends it
-    before it goes.
-    """
+    """A table lock holds the batch. After SIGTERM the publisher finishes it before it stops."""
     publisher = pinflow.programs["publisher"]
     with psycopg.connect(pinflow.database_url) as holding:
         holding.execute("lock table publisher.pins in share mode")  # readers pass, inserts wait
         accepted = client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, ROWS, prefix="in-flight")
         )
-        wait_until(lambda: insert_waits(pinflow.database_url))
+        wait_until(lambda: is_insert_waiting(pinflow.database_url))
         publisher.process.terminate()
-        wait_until(
-            lambda: not is_live(pinflow.service_url("publisher"))
-        )  # it has heard, and takes no requests any more
+        # It has received the signal and accepts no more requests
+        wait_until(lambda: not is_live(pinflow.service_url("publisher")))
         assert publisher.is_alive
         holding.rollback()
     assert publisher.process.wait(DEFAULTS.stop_timeout_seconds + 10) == STOPPED, publisher.tail()
     job = wait_for_job(client, accepted.json()["id"])
-    assert (job["status"], job["created_rows"]) == (
-        "completed",
-        ROWS,
-    )  # status folded it: the publisher is still away
+    # Status has folded the outcome, although the publisher is still down
+    assert (job["status"], job["created_rows"]) == ("completed", ROWS)
     pinflow.restart("publisher")
     pinflow.wait_until_ready()
     after = client.post("/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after"))
     assert wait_for_job(client, after.json()["id"])["status"] == "completed"
-    assert (
-        announced_pins(kafka, pinflow.topic_prefix) - announced_before == ROWS + 1
-    )  # nothing was taken up again
+    # No batch was processed again
+    assert count_pin_events(kafka, pinflow.topic_prefix) - pin_events_before == ROWS + 1
 
 
-def insert_waits(database_url: str) -> bool:
+def is_insert_waiting(database_url: str) -> bool:
     query = (
         "select from pg_stat_activity where wait_event_type = 'Lock' and usename = "
         "'pinflow_publisher'"

@@ -1,4 +1,4 @@
-"""Postgres is put back and Kafka is kept: all becomes as it was, nothing happens twice."""
+"""Restores an older Postgres under a current Kafka. No row is lost or doubled."""
 
 import random
 import time
@@ -27,9 +27,9 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BATCH_RECORDS = 50
-"""Small, so that a backup finds imports half settled."""
-STRADDLING, HALF = 12, 250
-"""Imports at once, and rows of each whose keys are its own; the others' are in all imports."""
+"""Small, so that a backup has partly settled imports."""
+IMPORTS, ROWS_PER_KIND = 12, 250
+"""Imports at once, each with so many rows with keys of its own and with shared keys."""
 KILLS = 6
 JOB_TIMES = {"started_at", "completed_at", "updated_at"}
 
@@ -37,8 +37,8 @@ JOB_TIMES = {"started_at", "completed_at", "updated_at"}
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     directory = tmp_path_factory.mktemp("restores")
-    with installed(directory, consumer_max_records=str(BATCH_RECORDS)) as made:
-        yield made
+    with installed(directory, consumer_max_records=str(BATCH_RECORDS)) as installation:
+        yield installation
 
 
 @pytest.fixture
@@ -69,14 +69,14 @@ def test_invariants_2_to_4_services_that_start_on_an_older_postgres_restore_ever
     before = installation.read_state(workspace, scenario.jobs)
     installation.stop_services()
     installation.restore_postgres(copy)
-    scenario.add_late_board()  # rows that failed for want of it must not be created now
+    scenario.add_late_board()  # rows that failed without it must not be created now
     installation.start_services()
     installation.require_recovered(workspace, before)
     wait_until(installation.has_matching_offsets)
     scenario.import_again(client)
 
 
-def test_invariants_2_to_4_an_older_postgres_under_running_services_is_noticed_and_heals(
+def test_invariants_2_to_4_an_older_postgres_under_running_services_is_noticed_and_repaired(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
@@ -92,7 +92,7 @@ def test_invariants_2_to_4_an_older_postgres_under_running_services_is_noticed_a
     scenario.import_again(client)
 
 
-def test_invariants_2_to_4_imports_go_on_while_postgres_is_replaced_by_an_older_one(
+def test_invariants_2_to_4_imports_continue_while_postgres_is_replaced_by_an_older_one(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
@@ -104,84 +104,86 @@ def test_invariants_2_to_4_imports_go_on_while_postgres_is_replaced_by_an_older_
         wait_for_imports(clients, 10)
         installation.restore_postgres(copy)
         wait_for_imports(clients, 5)
-    require_seen(installation, workspace, clients)
+    require_ended_as_seen(installation, workspace, clients)
 
 
 def wait_for_imports(clients: list[ImportingClient], count: int) -> None:
-    """Waits until each client has seen so many more of its imports end."""
+    """Waits until `count` more imports of each client have ended."""
     goals = [len(client.ended_jobs) + count for client in clients]
     wait_until(
-        lambda: all(len(one.ended_jobs) >= goal for one, goal in zip(clients, goals, strict=True)),
+        lambda: all(
+            len(client.ended_jobs) >= goal for client, goal in zip(clients, goals, strict=True)
+        ),
         seconds=RECOVERY_SECONDS,
     )
 
 
-def require_seen(
+def require_ended_as_seen(
     installation: Installation,
     workspace: NewWorkspace,
     clients: list[ImportingClient],
 ) -> None:
-    """Requires that all accepted imports end, and that those which were seen ended as seen."""
+    """Requires that all accepted imports end, and as the clients saw them end."""
     jobs = [job_id for client in clients for job_id in client.jobs]
     assert len(set(jobs)) == len(jobs)
 
     def have_ended() -> bool:
-        record = installation.read_state(workspace, jobs)
-        are_terminal = all(job["processed_rows"] == 40 for job in record.jobs.values())
-        return not record.unanswered and are_terminal and not installation.is_replaying()
+        state = installation.read_state(workspace, jobs)
+        are_terminal = all(job["processed_rows"] == 40 for job in state.jobs.values())
+        return not state.unanswered and are_terminal and not installation.is_replaying()
 
     wait_until(have_ended, seconds=RECOVERY_SECONDS)
-    record = installation.read_state(workspace, jobs)
+    state = installation.read_state(workspace, jobs)
     seen = {job_id: job for client in clients for job_id, job in client.ended_jobs.items()}
     for job_id, job in seen.items():
         as_seen = {name: value for name, value in job.items() if name not in JOB_TIMES}
-        assert record.jobs[job_id] == as_seen, installation.deployment.logs()
-    installation.require_no_duplicates(workspace, record)
-    unknown = [job_id for client in clients for job_id in client.missing_jobs]
-    print(f"{len(jobs)} imports, {len(seen)} seen to end; {len(unknown)} once unknown")
+        assert state.jobs[job_id] == as_seen, installation.deployment.logs()
+    installation.require_no_duplicates(workspace, state)
+    missing = [job_id for client in clients for job_id in client.missing_jobs]
+    print(f"{len(jobs)} imports, {len(seen)} seen to end; {len(missing)} once answered 404")
 
 
-def test_invariants_2_to_4_a_backup_in_the_middle_of_imports_is_restored_without_a_row_too_many(
+def test_invariants_2_to_4_a_backup_in_the_middle_of_imports_is_restored_without_an_extra_row(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
 ) -> None:
-    """The backup holds imports of which some rows are settled, and others are not."""
+    """The backup has imports with some settled and some unsettled rows."""
     publisher = installation.deployment.programs["publisher"]
     rng = random.Random(16)
     for attempt in range(20):
-        imports = [interleaved(workspace, attempt, number) for number in range(STRADDLING)]
+        imports = [interleave_rows(workspace, attempt, number) for number in range(IMPORTS)]
         jobs = submit_at_once(client, imports)
         time.sleep(rng.uniform(0, 0.2))
         publisher.pause()
-        if is_found := is_half_settled(installation, jobs):
+        if is_partly_settled := has_partly_settled_job(installation, jobs):
             copy = installation.back_up_postgres()
         publisher.resume()
-        if is_found:
+        if is_partly_settled:
             break
-    assert is_found
+    assert is_partly_settled
     created = [read_counters(wait_until_completed(client, job_id))[0] for job_id in jobs]
-    assert sum(created) == HALF + STRADDLING * HALF
+    assert sum(created) == ROWS_PER_KIND + IMPORTS * ROWS_PER_KIND
     before = installation.read_state(workspace, jobs)
     installation.restore_postgres(copy)
     installation.require_recovered(workspace, before)
 
 
-def interleaved(workspace: NewWorkspace, attempt: int, number: int) -> list[dict[str, Any]]:
-    """Returns rows whose keys are in turn of this import alone and of all imports."""
-    own = rows_for(workspace, HALF, prefix=f"own-{attempt}-{number}")
-    shared = rows_for(workspace, HALF, prefix=f"all-{attempt}")
+def interleave_rows(workspace: NewWorkspace, attempt: int, number: int) -> list[dict[str, Any]]:
+    """Builds rows whose keys alternate: of this import alone, and shared by all imports."""
+    own = rows_for(workspace, ROWS_PER_KIND, prefix=f"own-{attempt}-{number}")
+    shared = rows_for(workspace, ROWS_PER_KIND, prefix=f"all-{attempt}")
     return [row for pair in zip(own, shared, strict=True) for row in pair]
 
 
-def is_half_settled(installation: Installation, jobs: list[str]) -> bool:
-    """Tells whether the store has some of a job's own keys, but not all."""
+def has_partly_settled_job(installation: Installation, jobs: list[str]) -> bool:
+    """Returns whether Postgres has some of a job's own keys, but not all."""
     query = (
         "select from publisher.pins where origin_job_id = any(%s::uuid[]) "
         "and idempotency_key like 'own-%%' group by origin_job_id having count(*) < %s"
     )
     with psycopg.connect(installation.database_url) as connection:
-        return connection.execute(query, (jobs, HALF)).rowcount > 0
+        return connection.execute(query, (jobs, ROWS_PER_KIND)).rowcount > 0
 
 
 def test_invariants_2_to_4_kills_in_the_middle_of_the_recovery_change_nothing(
@@ -205,12 +207,14 @@ def test_invariants_2_to_4_kills_in_the_middle_of_the_recovery_change_nothing(
 
 
 def kill_during_replay(installation: Installation) -> None:
-    """Kills publisher and status again and again, and starts each as a supervisor would."""
+    """Kills publisher and status repeatedly, and restarts each as supervisor would."""
     rng = random.Random(16)
     for _ in range(KILLS):
         for name in ("publisher", "status"):
             deadline = time.monotonic() + rng.uniform(0.2, 2.0)
-            wait_until(lambda: time.monotonic() > deadline or installation.is_replaying())  # noqa: B023
+            wait_until(
+                lambda: time.monotonic() > deadline or installation.is_replaying()  # noqa: B023
+            )
             installation.deployment.programs[name].kill()
             installation.deployment.restart(name)
             url = installation.deployment.service_url(name)
@@ -224,7 +228,7 @@ def test_a_restore_twice_in_a_row_restores_everything(
     client: httpx.Client,
     scenario: ImportScenario,
 ) -> None:
-    """The second restore comes while the first is healed: what was replayed is lost again."""
+    """The second restore loses what was replayed after the first one."""
     scenario.import_before_backup(client)
     copy = installation.back_up_postgres()
     scenario.import_after_backup(client)

@@ -1,4 +1,4 @@
-"""Kafka lost records: nothing is consumed until an operator accepts the loss."""
+"""Kafka loses records: affected partitions stop until an operator accepts the loss."""
 
 import asyncio
 import time
@@ -32,15 +32,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 READERS = ("publisher", "status")
 """The services that read imports."""
 IMPORTS = 12
-"""Enough to reach every partition, or all but one."""
+"""Enough imports for every partition, or for all except one."""
 
-Refused = dict[tuple[str, TopicPartition], str]
+RefusedPositions = dict[tuple[str, TopicPartition], str]
 
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("restores")) as made:
-        yield made
+    with installed(tmp_path_factory.mktemp("restores")) as installation:
+        yield installation
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def workspace(installation: Installation) -> NewWorkspace:
 
 @pytest.fixture
 def client(installation: Installation, workspace: NewWorkspace) -> Iterator[httpx.Client]:
-    if installation.find_refused_positions():  # what a test that failed has left
+    if installation.find_refused_positions():  # left by a failed test
         installation.accept_losses()
         installation.deployment.wait_until_ready()
     with installation.client(workspace) as client:
@@ -76,7 +76,7 @@ def test_a_recreated_kafka_is_refused_until_an_operator_accepts_the_loss(
     imports = import_meanwhile(installation, workspace, client, refused)
     installation.accept_losses()
     installation.deployment.wait_until_ready()
-    assert sorted(read_counters(wait_until_completed(client, one)) for one in imports) == [
+    assert sorted(read_counters(wait_until_completed(client, job_id)) for job_id in imports) == [
         (0, 30, 0),
         (10, 20, 0),
     ]
@@ -99,7 +99,7 @@ def test_a_kafka_cut_back_to_an_earlier_end_is_refused_until_an_operator_accepts
     imports = import_meanwhile(installation, workspace, client, refused)
     installation.accept_losses()
     installation.deployment.wait_until_ready()
-    assert sorted(read_counters(wait_until_completed(client, one)) for one in imports) == [
+    assert sorted(read_counters(wait_until_completed(client, job_id)) for job_id in imports) == [
         (0, 30, 0),
         (10, 20, 0),
     ]
@@ -124,7 +124,7 @@ def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_acce
     asyncio.run(
         delete_records(
             installation.settings.kafka_bootstrap_servers,
-            topic(installation, TopicName.IMPORTS),
+            topic_name(installation, TopicName.IMPORTS),
         )
     )
     for name in READERS:
@@ -139,7 +139,7 @@ def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_acce
     imports = import_meanwhile(installation, workspace, client, refused)
     installation.accept_losses()
     installation.deployment.wait_until_ready()
-    assert sorted(read_counters(wait_until_completed(client, one)) for one in imports) == [
+    assert sorted(read_counters(wait_until_completed(client, job_id)) for job_id in imports) == [
         (0, 30, 0),
         (10, 20, 0),
     ]
@@ -147,7 +147,7 @@ def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_acce
     scenario.import_again(client)
 
 
-def test_with_kafka_and_postgres_lost_what_the_backup_holds_stands_and_work_goes_on(
+def test_with_kafka_and_postgres_lost_the_backups_data_stays_and_imports_continue(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
@@ -182,10 +182,10 @@ def test_more_partitions_are_read_from_their_beginning(
 ) -> None:
     kafka, imports = (
         installation.settings.kafka_bootstrap_servers,
-        topic(installation, TopicName.IMPORTS),
+        topic_name(installation, TopicName.IMPORTS),
     )
     asyncio.run(add_partitions(kafka, imports, 9))
-    asyncio.run(add_partitions(kafka, topic(installation, TopicName.OUTCOMES), 9))
+    asyncio.run(add_partitions(kafka, topic_name(installation, TopicName.OUTCOMES), 9))
     installation.deployment.programs["ingest"].terminate()
     installation.deployment.restart("ingest")
     installation.deployment.wait_until_ready()
@@ -197,7 +197,7 @@ def test_more_partitions_are_read_from_their_beginning(
         return all(ends[TopicPartition(imports, number)].end > 0 for number in (6, 7, 8))
 
     wait_until(are_used)
-    for name in READERS:  # which have not looked for partitions meanwhile
+    for name in READERS:  # they have not looked for new partitions meanwhile
         installation.deployment.programs[name].terminate()
         installation.deployment.restart(name)
     installation.deployment.wait_until_ready()
@@ -206,14 +206,16 @@ def test_more_partitions_are_read_from_their_beginning(
     ] * len(jobs)
     for name in READERS:
         numbers = {
-            one.partition for one in installation.read_positions(name) if one.topic == imports
+            partition.partition
+            for partition in installation.read_positions(name)
+            if partition.topic == imports
         }
         assert numbers == set(range(9))
     wait_until(installation.has_matching_offsets)
     installation.require_no_duplicates(workspace, installation.read_state(workspace, jobs))
 
 
-def topic(installation: Installation, name: TopicName) -> str:
+def topic_name(installation: Installation, name: TopicName) -> str:
     return TopicNames(installation.settings.topic_prefix)[name]
 
 
@@ -222,24 +224,24 @@ def wait_for_refusals(
     refusal: Refusal,
     *,
     expected: Callable[[Installation], set[tuple[str, TopicPartition]]],
-) -> Refused:
-    """Waits until exactly the partitions that lost something are refused, and readiness says so."""
+) -> RefusedPositions:
+    """Waits until exactly the expected positions are refused and readiness names them."""
     partitions = expected(installation)
     assert partitions
 
-    refused: Refused = {}
+    refused: RefusedPositions = {}
 
     def are_refused() -> bool:
         refused.clear()
         refused.update(installation.find_refused_positions())
         return refused.keys() >= partitions
 
-    with suppress(AssertionError):  # the comparison says more
+    with suppress(AssertionError):  # the comparison below has a better message
         wait_until(are_refused, seconds=60)
     assert refused == dict.fromkeys(partitions, refusal)
     for service in {service for service, _ in partitions}:
         require_not_ready(
-            installation, service, [one for name, one in partitions if name == service]
+            installation, service, [partition for name, partition in partitions if name == service]
         )
     assert (
         httpx.get(f"{installation.deployment.base_url}/readyz", trust_env=False).status_code == 503
@@ -252,70 +254,78 @@ def require_not_ready(
     service: str,
     partitions: Sequence[TopicPartition],
 ) -> None:
-    """Waits until readiness names each partition and the command."""
+    """Waits until readiness names each partition and the command to run."""
 
-    def says_so() -> bool:
+    def is_reported() -> bool:
         answer = installation.get_readiness(service)
-        names = [f"{one.topic}/{one.partition}" for one in partitions]
+        names = [f"{partition.topic}/{partition.partition}" for partition in partitions]
         return answer.status_code == 503 and all(
             name in answer.text for name in [*names, "pinflow recover"]
         )
 
-    wait_until(says_so)
+    wait_until(is_reported)
 
 
 def import_meanwhile(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
-    refused: Refused,
+    refused: RefusedPositions,
 ) -> list[str]:
-    """Imports known keys and new ones, and requires that no refused partition is consumed."""
-    known = rows_for(workspace, 20, prefix="early")
-    rows = [*known, *rows_for(workspace, 10, prefix="meanwhile")]
-    before = {one: installation.read_positions(one) for one in SERVICES_WITH_POSITIONS}
-    jobs = [submit_until_accepted(client, rows) for _ in range(2)]
-    deadline = time.monotonic() + 5  # as long as two looks take
+    """Imports existing and new keys, and requires that no refused partition is consumed.
 
-    def has_passed() -> bool:
+    Returns the jobs' ids.
+    """
+    existing = rows_for(workspace, 20, prefix="early")
+    rows = [*existing, *rows_for(workspace, 10, prefix="meanwhile")]
+    before = {service: installation.read_positions(service) for service in SERVICES_WITH_POSITIONS}
+    jobs = [submit_until_accepted(client, rows) for _ in range(2)]
+    deadline = time.monotonic() + 5  # two checks of the positions
+
+    def is_over() -> bool:
         assert installation.find_refused_positions() == refused
         for service, partition in refused:
             position = installation.read_positions(service)[partition]
             assert position.next_offset == before[service][partition].next_offset
         return time.monotonic() > deadline
 
-    wait_until(has_passed)
+    wait_until(is_over)
     return jobs
 
 
 def all_positions(installation: Installation) -> set[tuple[str, TopicPartition]]:
-    """Returns those of consumer groups: the publisher's in outcomes is moved to the new cluster."""
+    """Returns the positions of consumer groups.
+
+    The publisher moves its position in outcomes to the new cluster by itself.
+    """
     return {
-        (service, one)
+        (service, partition)
         for service in SERVICES_WITH_POSITIONS
-        for one in installation.read_positions(service)
-        if service != "publisher" or one.topic == topic(installation, TopicName.IMPORTS)
+        for partition in installation.read_positions(service)
+        if service != "publisher" or partition.topic == topic_name(installation, TopicName.IMPORTS)
     }
 
 
 def positions_beyond_the_end(installation: Installation) -> set[tuple[str, TopicPartition]]:
-    """Returns those beyond their log's end."""
+    """Returns the positions beyond the end of their partition."""
     return {
-        (service, one)
-        for service, one in all_positions(installation)
-        if installation.read_positions(service)[one].next_offset > log_at(installation, one)[1]
+        (service, partition)
+        for service, partition in all_positions(installation)
+        if installation.read_positions(service)[partition].next_offset
+        > read_offset_range(installation, partition)[1]
     }
 
 
 def positions_before_the_begin(installation: Installation) -> set[tuple[str, TopicPartition]]:
-    """Returns those of partitions that begin after them."""
+    """Returns the positions before the beginning of their partition."""
     return {
-        (service, one)
-        for service, one in all_positions(installation)
-        if installation.read_positions(service)[one].next_offset < log_at(installation, one)[0]
+        (service, partition)
+        for service, partition in all_positions(installation)
+        if installation.read_positions(service)[partition].next_offset
+        < read_offset_range(installation, partition)[0]
     }
 
 
-def log_at(installation: Installation, partition: TopicPartition) -> tuple[int, int]:
+def read_offset_range(installation: Installation, partition: TopicPartition) -> tuple[int, int]:
     kafka = installation.settings.kafka_bootstrap_servers
     return asyncio.run(read_offset_ranges(kafka, partition.topic))[partition]

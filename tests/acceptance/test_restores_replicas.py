@@ -1,11 +1,11 @@
-"""Two of each service over a Postgres that is put back to a backup."""
+"""Restores an older Postgres under two replicas of each service."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.acceptance.conftest import new_workspace
-from tests.acceptance.test_restores import require_seen, wait_for_imports
+from tests.acceptance.test_restores import require_ended_as_seen, wait_for_imports
 from tests.support.restores_imports import ImportScenario, importing
 from tests.support.restores_installation import Installation, installed
 from tests.support.waiting import wait_until
@@ -15,8 +15,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("restores"), 2, consumer_max_records="50") as made:
-        yield made
+    with installed(
+        tmp_path_factory.mktemp("restores"), 2, consumer_max_records="50"
+    ) as installation:
+        yield installation
 
 
 def test_invariants_2_to_4_two_publishers_over_an_older_postgres_restore_everything(
@@ -35,7 +37,7 @@ def test_invariants_2_to_4_two_publishers_over_an_older_postgres_restore_everyth
         scenario.import_again(client)
 
 
-def test_invariants_2_to_4_two_publishers_go_on_while_postgres_is_replaced_by_an_older_one(
+def test_invariants_2_to_4_two_publishers_continue_while_postgres_is_replaced_by_an_older_one(
     installation: Installation,
 ) -> None:
     workspace = new_workspace(installation.database_url)
@@ -45,4 +47,4 @@ def test_invariants_2_to_4_two_publishers_go_on_while_postgres_is_replaced_by_an
         wait_for_imports(clients, 10)
         installation.restore_postgres(copy)
         wait_for_imports(clients, 5)
-    require_seen(installation, workspace, clients)
+    require_ended_as_seen(installation, workspace, clients)

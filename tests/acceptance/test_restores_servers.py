@@ -1,4 +1,4 @@
-"""The tests' own tools: servers are put back to an earlier state, whole."""
+"""Tests the helpers that restore a server to an earlier state."""
 
 import asyncio
 import threading
@@ -35,20 +35,20 @@ def test_a_restored_postgres_has_what_was_committed_before_the_snapshot(tmp_path
         for _ in range(2):  # the copy can be used again
             restore(program, copy)
             program.wait_until(postgres.is_ready)
-            found = entries(postgres.url)
-            assert found == list(range(len(found)))
-            assert before <= len(found) <= after + 1
-            with writing(postgres.url, first=len(found)) as written_since:
+            numbers = read_numbers(postgres.url)
+            assert numbers == list(range(len(numbers)))
+            assert before <= len(numbers) <= after + 1
+            with writing(postgres.url, first=len(numbers)) as written_since:
                 wait_until(lambda: len(written_since) > 10)
 
 
 @contextmanager
 def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
-    """Inserts numbers one after the other; gives those whose commit was acknowledged."""
+    """Inserts numbers in a thread. Yields those whose commit was acknowledged."""
     written: list[int] = []
     stopping = threading.Event()
 
-    def scenario() -> None:
+    def insert_numbers() -> None:
         with (
             suppress(psycopg.OperationalError),
             psycopg.connect(url, autocommit=True) as connection,
@@ -57,7 +57,7 @@ def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
                 connection.execute("insert into entries values (%s)", (first + len(written),))
                 written.append(first + len(written))
 
-    thread = threading.Thread(target=scenario)
+    thread = threading.Thread(target=insert_numbers)
     thread.start()
     try:
         yield written
@@ -66,12 +66,12 @@ def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
         thread.join()
 
 
-def entries(url: str) -> list[int]:
+def read_numbers(url: str) -> list[int]:
     with psycopg.connect(url) as connection:
         return [number for (number,) in connection.execute("select number from entries order by 1")]
 
 
-def test_a_restored_kafka_ends_where_it_did_and_a_recreated_one_is_another_cluster(
+def test_a_restored_kafka_has_its_earlier_end_and_a_recreated_one_is_another_cluster(
     tmp_path: Path,
 ) -> None:
     with kafka_server(tmp_path) as (kafka, program):
@@ -83,12 +83,12 @@ def test_a_restored_kafka_ends_where_it_did_and_a_recreated_one_is_another_clust
         asyncio.run(produce(settings, b"after"))
         restore(program, copy)
         program.wait_until(lambda: asyncio.run(kafka.is_ready()))
-        assert asyncio.run(values_of(settings)) == [b"before"]
+        assert asyncio.run(read_values(settings)) == [b"before"]
         assert asyncio.run(read_cluster_id(settings.kafka_bootstrap_servers)) == cluster_id
         recreate(program, kafka)
         program.wait_until(lambda: asyncio.run(kafka.is_ready()))
         asyncio.run(create_topics(settings))
-        assert asyncio.run(values_of(settings)) == []
+        assert asyncio.run(read_values(settings)) == []
         assert asyncio.run(read_cluster_id(settings.kafka_bootstrap_servers)) != cluster_id
 
 
@@ -102,7 +102,7 @@ async def produce(settings: KafkaSettings, value: bytes) -> None:
     await producer.stop()
 
 
-async def values_of(settings: KafkaSettings) -> list[bytes | None]:
+async def read_values(settings: KafkaSettings) -> list[bytes | None]:
     records = await read_records(
         settings.kafka_bootstrap_servers,
         settings.topic_prefix,

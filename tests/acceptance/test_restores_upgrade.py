@@ -1,4 +1,4 @@
-"""The first start on an installation from before positions were stored."""
+"""The first start after an upgrade from a version that stored no positions in Postgres."""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,14 @@ from tests.support.restores_installation import SERVICES_WITH_POSITIONS, Install
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-SEEDED = ("publisher", "status")
-"""What has worked. Webhooks has no endpoint."""
+SEEDED_SERVICES = ("publisher", "status")
+"""Services that have consumed records. No webhook is registered, so webhooks has not."""
 
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("restores")) as made:
-        yield made
+    with installed(tmp_path_factory.mktemp("restores")) as installation:
+        yield installation
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def client(installation: Installation, workspace: NewWorkspace) -> Iterator[http
         yield client
 
 
-def test_the_first_start_on_an_installation_from_before_reads_nothing_again(
+def test_the_first_start_after_the_upgrade_reads_nothing_again(
     installation: Installation,
     workspace: NewWorkspace,
     client: httpx.Client,
@@ -46,17 +46,21 @@ def test_the_first_start_on_an_installation_from_before_reads_nothing_again(
     before = installation.read_state(workspace, scenario.jobs)
     events = installation.count_pin_events(workspace)
     installation.stop_services()
-    committed = {service: installation.read_committed_offsets(service) for service in SEEDED}
-    forget_positions(installation, seeds=SEEDED)
+    committed = {
+        service: installation.read_committed_offsets(service) for service in SEEDED_SERVICES
+    }
+    forget_positions(installation, seeds=SEEDED_SERVICES)
     installation.start_services()
-    wait_until(lambda: not seeds_of(installation))
-    for service in SEEDED:
+    wait_until(lambda: not find_seeds(installation))
+    for service in SEEDED_SERVICES:
         stored = installation.read_positions(service)
-        assert {one: stored[one].next_offset for one in committed[service]} == committed[service]
+        assert {
+            partition: stored[partition].next_offset for partition in committed[service]
+        } == committed[service]
         assert {position.replay_until for position in stored.values()} == {None}
     installation.require_recovered(workspace, before)
     scenario.import_again(client)
-    assert installation.count_pin_events(workspace) == events + 1  # the new key's
+    assert installation.count_pin_events(workspace) == events + 1  # for the new key
 
 
 def test_a_first_start_without_any_position_reads_everything_again_and_changes_nothing(
@@ -75,12 +79,12 @@ def test_a_first_start_without_any_position_reads_everything_again_and_changes_n
     installation.start_services()
     installation.require_recovered(workspace, before)
     wait_until(installation.has_matching_offsets)
-    assert installation.count_pin_events(workspace) > events  # announced again, under the same ids
+    assert installation.count_pin_events(workspace) > events  # sent again with the same ids
     scenario.import_again(client)
 
 
 def forget_positions(installation: Installation, *, seeds: tuple[str, ...]) -> None:
-    """Leaves what revision 0012 leaves: no positions, and a seed in these schemas."""
+    """Restores the state after revision 0012: no positions, and a seed in these schemas."""
     with psycopg.connect(installation.database_url) as connection:
         for schema in SERVICES_WITH_POSITIONS:
             connection.execute(f"delete from {schema}.positions".encode())
@@ -88,7 +92,7 @@ def forget_positions(installation: Installation, *, seeds: tuple[str, ...]) -> N
             connection.execute(f"insert into {schema}.position_seed default values".encode())
 
 
-def seeds_of(installation: Installation) -> list[str]:
+def find_seeds(installation: Installation) -> list[str]:
     with psycopg.connect(installation.database_url) as connection:
         return [
             schema

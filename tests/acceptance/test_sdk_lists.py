@@ -11,7 +11,7 @@ from pinbridge_sdk.models.pins import PinSort
 from pinbridge_sdk.models.schedules import ScheduleSort
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.clients import cancel_one, failed_pins, imported, in_days
+from tests.acceptance.clients import cancel_one_schedule, create_failed_pins, import_rows, in_days
 from tests.acceptance.rows import rows_for
 
 PIN_ORDERS: dict[str, Callable[[Any], Any]] = {
@@ -29,16 +29,16 @@ SCHEDULE_ORDERS: dict[str, Callable[[Any], Any]] = {
 
 
 async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace) -> None:
-    await imported(sdk, rows_for(workspace, 4, prefix="early"))
+    await import_rows(sdk, rows_for(workspace, 4, prefix="early"))
     special = {
         "title": "100% Wool_Throw",
         "description": "Scratchy",
         "link_url": "https://shop.example/throws",
     }
-    await imported(sdk, rows_for(workspace, 1, prefix="late", **special))
-    failed = await failed_pins(sdk, workspace, 1)
+    await import_rows(sdk, rows_for(workspace, 1, prefix="late", **special))
+    failed = await create_failed_pins(sdk, workspace, 1)
 
-    async def found(**filters: Any) -> set[str]:
+    async def find_keys(**filters: Any) -> set[str]:
         page = await sdk.pins.list_page(**filters)
         assert page.items == await sdk.pins.list(**filters)
         assert (page.total, page.has_more) == (len(page.items), False)
@@ -48,52 +48,52 @@ async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace)
     assert len(pins) == 6
     (late,) = [pin for pin in pins if pin.idempotency_key == "late-1"]
     for account in workspace.accounts:
-        wanted = {pin.idempotency_key for pin in pins if pin.pinterest_account_id == account.id}
-        assert await found(account_id=account.id) == wanted
+        expected = {pin.idempotency_key for pin in pins if pin.pinterest_account_id == account.id}
+        assert await find_keys(account_id=account.id) == expected
     board = pins[0].board_id
-    assert await found(board_id=board) == {
+    assert await find_keys(board_id=board) == {
         pin.idempotency_key for pin in pins if pin.board_id == board
     }
     assert (
-        await found(status="failed")
-        == await found(error_code="board_not_found")
+        await find_keys(status="failed")
+        == await find_keys(error_code="board_not_found")
         == {failed[0].idempotency_key}
     )
-    assert await found(status=PinStatus.PUBLISHED) == {pin.idempotency_key for pin in pins} - {
+    assert await find_keys(status=PinStatus.PUBLISHED) == {pin.idempotency_key for pin in pins} - {
         failed[0].idempotency_key
     }
     for status in (PinStatus.QUEUED, PinStatus.DEFERRED, PinStatus.PUBLISHING):
-        assert await found(status=status) == set()
-    assert await found(error_code="account_not_found") == set()
-    assert await found(since=late.created_at) >= {"late-1"}
-    assert await found(until=late.created_at) == {f"early-{number}" for number in range(1, 5)}
-    assert await found(
+        assert await find_keys(status=status) == set()
+    assert await find_keys(error_code="account_not_found") == set()
+    assert await find_keys(since=late.created_at) >= {"late-1"}
+    assert await find_keys(until=late.created_at) == {f"early-{number}" for number in range(1, 5)}
+    assert await find_keys(
         since=late.created_at, until=late.created_at + timedelta(microseconds=1)
     ) == {"late-1"}
     for text in ("100% wool_", "scratchy", "/throws"):
-        assert await found(q=text) == {"late-1"}
-    assert await found(q="100_") == set()
-    assert await found(removed=True) == set()
-    assert len(await found(removed=False)) == 6
+        assert await find_keys(q=text) == {"late-1"}
+    assert await find_keys(q="100_") == set()
+    assert await find_keys(removed=True) == set()
+    assert len(await find_keys(removed=False)) == 6
 
 
 @pytest.mark.parametrize("sort", get_args(PinSort))
 async def test_pins_are_listed_in_every_order(sdk: Any, workspace: NewWorkspace, sort: str) -> None:
-    await imported(sdk, rows_for(workspace, 3, prefix="one"))
-    await imported(sdk, rows_for(workspace, 3, prefix="two"))
+    await import_rows(sdk, rows_for(workspace, 3, prefix="one"))
+    await import_rows(sdk, rows_for(workspace, 3, prefix="two"))
     order, _, direction = sort.rpartition("_")
     pins = await sdk.pins.list(sort=sort)
     values = [PIN_ORDERS[order](pin) for pin in pins]
     assert (len(values), values) == (6, sorted(values, reverse=direction == "desc"))
-    assert await in_pages(sdk.pins.list_page, sort=sort) == [pin.id for pin in pins]
+    assert await read_ids_in_pages(sdk.pins.list_page, sort=sort) == [pin.id for pin in pins]
 
 
-async def in_pages(list_page: Callable[..., Any], **options: Any) -> list[Any]:
-    """The ids of all there is, by pages of four as the client turns them."""
+async def read_ids_in_pages(list_page: Callable[..., Any], **options: Any) -> list[Any]:
+    """Reads a list in pages of four with PinBridge's client, and returns all ids."""
     ids: list[Any] = []
     while True:
         page = await list_page(limit=4, offset=len(ids), **options)
-        ids += [one.id for one in page.items]
+        ids += [item.id for item in page.items]
         assert page.total == 6
         if not page.has_more:
             return ids
@@ -108,33 +108,35 @@ async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorks
         "description": "Scratchy",
         "link_url": "https://shop.example/throws",
     }
-    job = await imported(sdk, rows)
+    job = await import_rows(sdk, rows)
     first, second, third, special = [
         await sdk.schedules.get(row.schedule_id) for row in job.results
     ]
     await sdk.schedules.cancel(first.id)
 
-    async def found(**filters: Any) -> set[Any]:
+    async def find_ids(**filters: Any) -> set[Any]:
         page = await sdk.schedules.list_page(**filters)
         assert page.items == await sdk.schedules.list(**filters)
         assert (page.total, page.has_more) == (len(page.items), False)
         return {schedule.id for schedule in page.items}
 
     everything = {first.id, second.id, third.id, special.id}
-    assert await found() == everything
+    assert await find_ids() == everything
     for account in workspace.accounts:
-        wanted = {
-            one.id
-            for one in (first, second, third, special)
-            if one.pinterest_account_id == account.id
+        expected = {
+            schedule.id
+            for schedule in (first, second, third, special)
+            if schedule.pinterest_account_id == account.id
         }
-        assert await found(account_id=account.id) == wanted
+        assert await find_ids(account_id=account.id) == expected
     board = first.payload["board_id"]
-    assert await found(board_id=board) == {
-        one.id for one in (first, second, third, special) if one.payload["board_id"] == board
+    assert await find_ids(board_id=board) == {
+        schedule.id
+        for schedule in (first, second, third, special)
+        if schedule.payload["board_id"] == board
     }
-    assert await found(status="canceled") == {first.id}
-    assert await found(status=ScheduleStatus.SCHEDULED) == everything - {first.id}
+    assert await find_ids(status="canceled") == {first.id}
+    assert await find_ids(status=ScheduleStatus.SCHEDULED) == everything - {first.id}
     for status in (
         ScheduleStatus.QUEUED,
         ScheduleStatus.DEFERRED,
@@ -142,12 +144,12 @@ async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorks
         ScheduleStatus.DONE,
         ScheduleStatus.FAILED,
     ):
-        assert await found(status=status) == set()
-    assert await found(since=third.run_at) == {third.id, special.id}
-    assert await found(until=third.run_at) == {first.id, second.id}
+        assert await find_ids(status=status) == set()
+    assert await find_ids(since=third.run_at) == {third.id, special.id}
+    assert await find_ids(until=third.run_at) == {first.id, second.id}
     for text in ("100% wool_", "scratchy", "/throws"):
-        assert await found(q=text) == {special.id}
-    assert await found(q="100_") == set()
+        assert await find_ids(q=text) == {special.id}
+    assert await find_ids(q="100_") == set()
 
 
 @pytest.mark.parametrize("sort", get_args(ScheduleSort))
@@ -158,18 +160,18 @@ async def test_schedules_are_listed_in_every_order(
         rows = rows_for(workspace, 3, prefix=prefix)
         for days, row in enumerate(rows, start=10):
             row["run_at"] = in_days(days).isoformat()
-        await imported(sdk, rows)
-    await cancel_one(sdk)
+        await import_rows(sdk, rows)
+    await cancel_one_schedule(sdk)
     order, _, direction = sort.rpartition("_")
     schedules = await sdk.schedules.list(sort=sort)
     values = [SCHEDULE_ORDERS[order](schedule) for schedule in schedules]
     assert (len(values), values) == (6, sorted(values, reverse=direction == "desc"))
-    assert await in_pages(sdk.schedules.list_page, sort=sort) == [
+    assert await read_ids_in_pages(sdk.schedules.list_page, sort=sort) == [
         schedule.id for schedule in schedules
     ]
 
 
-async def test_what_is_no_filter_value_is_refused_by_its_name(sdk: Any) -> None:
+async def test_an_invalid_filter_value_is_refused_with_the_parameters_name(sdk: Any) -> None:
     for wrong in (
         {"status": "lost"},
         {"sort": "title"},

@@ -1,6 +1,4 @@
-"""PinBridge's clients on pins: published one by one, in batches and by imports; edited, tried
-again, deleted.
-"""
+"""PinBridge's clients publish, import, edit, retry and delete pins."""
 
 from io import BytesIO
 from typing import Any
@@ -12,7 +10,7 @@ from pinbridge_sdk.models.common import ImportJobStatus, ImportSourceType, PinSt
 from pinbridge_sdk.models.pins import PinCreate, PinImportCreate, PinRetryRequest, PinUpdate
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.clients import ended, failed_pins, imported, in_days
+from tests.acceptance.clients import create_failed_pins, import_rows, in_days, wait_for_import
 from tests.acceptance.rows import rows_for
 
 CSV = """\
@@ -22,7 +20,7 @@ account_id,board_id,title,image_url,idempotency_key
 """
 
 
-def csv_of(workspace: NewWorkspace) -> str:
+def build_csv(workspace: NewWorkspace) -> str:
     account = workspace.accounts[0]
     return CSV.format(account=account.id, board=account.boards[0])
 
@@ -34,7 +32,7 @@ async def test_rows_are_imported_and_followed_to_their_pins(
     at = in_days(30)
     accepted = await sdk.pins.import_json([now, PinImportCreate(**later, run_at=at)])
     assert (accepted.total_rows, accepted.source_type) == (2, ImportSourceType.JSON)
-    await ended(sdk, accepted.id)
+    await wait_for_import(sdk, accepted.id)
     job = await sdk.pins.get_import(accepted.id)
     assert (job.status, job.created_rows, job.failed_rows) == (ImportJobStatus.COMPLETED, 2, 0)
     pin = await sdk.pins.get(job.results[0].pin_id)
@@ -50,9 +48,9 @@ async def test_rows_are_imported_and_followed_to_their_pins(
 async def test_a_csv_is_imported_and_its_wrong_row_fails_alone(
     sdk: Any, workspace: NewWorkspace
 ) -> None:
-    text = csv_of(workspace)
+    text = build_csv(workspace)
     accepted = await sdk.pins.import_csv(BytesIO(text.encode()), filename="autumn.csv")
-    job = await ended(sdk, accepted.id)
+    job = await wait_for_import(sdk, accepted.id)
     assert (job.source_filename, job.source_type, job.status) == (
         "autumn.csv",
         ImportSourceType.CSV,
@@ -63,10 +61,10 @@ async def test_a_csv_is_imported_and_its_wrong_row_fails_alone(
 
 
 async def test_imports_are_listed_by_status_and_source(sdk: Any, workspace: NewWorkspace) -> None:
-    good = await imported(sdk, rows_for(workspace, 1, prefix="good"))
-    bad = await imported(sdk, rows_for(workspace, 1, prefix="bad", board_id="nowhere"))
-    upload = await sdk.pins.import_csv(csv_of(workspace).encode(), filename="a.csv")
-    await ended(sdk, upload.id)
+    good = await import_rows(sdk, rows_for(workspace, 1, prefix="good"))
+    bad = await import_rows(sdk, rows_for(workspace, 1, prefix="bad", board_id="nowhere"))
+    upload = await sdk.pins.import_csv(build_csv(workspace).encode(), filename="a.csv")
+    await wait_for_import(sdk, upload.id)
     assert [job.id for job in await sdk.pins.list_imports()] == [upload.id, bad.id, good.id]
     assert [job.id for job in await sdk.pins.list_imports(source_type=ImportSourceType.CSV)] == [
         upload.id
@@ -140,21 +138,23 @@ async def test_a_pin_is_checked_without_being_stored(sdk: Any, workspace: NewWor
 
 async def test_a_batch_answers_for_each_pin(sdk: Any, workspace: NewWorkspace) -> None:
     rows = rows_for(workspace, 3, prefix="batch")
-    there = await sdk.pins.create(rows[0])
+    existing = await sdk.pins.create(rows[0])
     rows[2]["board_id"] = "nowhere"
     batch = await sdk.pins.create_batch([rows[0], PinCreate(**rows[1]), rows[2]])
     assert (batch.created_count, batch.existing_count, batch.failed_count) == (1, 1, 1)
-    assert [(one.index, one.idempotency_key, one.status.value) for one in batch.results] == [
+    assert [
+        (result.index, result.idempotency_key, result.status.value) for result in batch.results
+    ] == [
         (0, "batch-1", "existing"),
         (1, "batch-2", "created"),
         (2, "batch-3", "failed"),
     ]
-    assert batch.results[0].pin == there
+    assert batch.results[0].pin == existing
     assert batch.results[2].error["code"] == "board_not_found"
 
 
 async def test_a_failed_pin_is_edited_and_published(sdk: Any, workspace: NewWorkspace) -> None:
-    (failed,) = await failed_pins(sdk, workspace, 1)
+    (failed,) = await create_failed_pins(sdk, workspace, 1)
     assert (failed.error_code, failed.published_at) == ("board_not_found", None)
     assert failed.failed_at is not None
     board = workspace.accounts[0].boards[0]
@@ -179,10 +179,10 @@ async def test_a_failed_pin_is_edited_and_published(sdk: Any, workspace: NewWork
     assert (refused.value.status_code, refused.value.code) == (409, "pin_already_published")
 
 
-async def test_failed_pins_are_tried_again_elsewhere_and_many_at_once(
+async def test_failed_pins_are_retried_on_another_board_and_in_bulk(
     sdk: Any, workspace: NewWorkspace
 ) -> None:
-    first, second, third = await failed_pins(sdk, workspace, 3)
+    first, second, third = await create_failed_pins(sdk, workspace, 3)
     account = workspace.accounts[1]
     moved = await sdk.pins.retry(
         first.id, PinRetryRequest(board_id=account.boards[1], account_id=account.id)
@@ -194,29 +194,35 @@ async def test_failed_pins_are_tried_again_elsewhere_and_many_at_once(
     )
     await sdk.pins.update(second.id, {"board_id": workspace.accounts[0].boards[0]})
     retried = await sdk.pins.bulk_retry([second.id, third.id, first.id, uuid4()])
-    outcomes = {one.id: one.status for one in retried.results}
+    outcomes = {result.id: result.status for result in retried.results}
     assert (outcomes[second.id], outcomes[third.id], len(outcomes)) == ("succeeded", "failed", 4)
     assert retried.succeeded_count == 1
 
 
 async def test_pins_are_deleted_for_good(sdk: Any, workspace: NewWorkspace) -> None:
     rows = rows_for(workspace, 4, prefix="gone")
-    one, two, three, four = [await sdk.pins.create(row) for row in rows]
-    assert await sdk.pins.delete(one.id) is None
-    told = await sdk.pins.delete(two.id, delete_from_pinterest=True)
-    assert (told.id, told.deleted, told.removed_from_pinterest) == (two.id, True, False)
-    assert told.reason
-    many = await sdk.pins.bulk_delete([three.id, uuid4()])
+    first, second, third, fourth = [await sdk.pins.create(row) for row in rows]
+    assert await sdk.pins.delete(first.id) is None
+    deletion = await sdk.pins.delete(second.id, delete_from_pinterest=True)
+    assert (deletion.id, deletion.deleted, deletion.removed_from_pinterest) == (
+        second.id,
+        True,
+        False,
+    )
+    assert deletion.reason
+    many = await sdk.pins.bulk_delete([third.id, uuid4()])
     assert (many.succeeded_count, len(many.results)) == (1, 2)
-    assert [pin.id for pin in await sdk.pins.list()] == [four.id]
+    assert [pin.id for pin in await sdk.pins.list()] == [fourth.id]
     with pytest.raises(NotFoundError):
-        await sdk.pins.get(one.id)
+        await sdk.pins.get(first.id)
     with pytest.raises(APIError) as deleted:
         await sdk.pins.create(rows[0])
     assert (deleted.value.status_code, deleted.value.code) == (409, "pin_deleted")
 
 
-async def test_a_refused_import_is_told_by_its_code(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_a_refused_import_raises_an_error_with_its_code(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     with pytest.raises(ValidationError) as empty:
         await sdk.pins.import_json([])
     assert (empty.value.status_code, empty.value.code) == (422, "empty_import")

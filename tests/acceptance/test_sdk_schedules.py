@@ -15,48 +15,48 @@ from tests.acceptance.rows import rows_for
 from tests.support.waiting import eventually
 
 
-def wanted(workspace: NewWorkspace, **fields: Any) -> dict[str, Any]:
-    """A schedule, as a client asks for it: it has no key."""
+def build_schedule(workspace: NewWorkspace, **fields: Any) -> dict[str, Any]:
+    """Builds the fields of a schedule, without an idempotency key."""
     row = rows_for(workspace, 1, prefix="x", **{"run_at": in_days(30).isoformat(), **fields})[0]
     del row["idempotency_key"]
     return row
 
 
-async def test_a_schedule_is_made_and_read(sdk: Any, workspace: NewWorkspace) -> None:
-    asked = wanted(workspace)
-    made = await sdk.schedules.create(ScheduleCreate(**asked))
+async def test_a_schedule_is_created_and_read(sdk: Any, workspace: NewWorkspace) -> None:
+    fields = build_schedule(workspace)
+    made = await sdk.schedules.create(ScheduleCreate(**fields))
     assert (made.status, made.run_at.isoformat(), made.pin_id) == (
         ScheduleStatus.SCHEDULED,
-        asked["run_at"],
+        fields["run_at"],
         None,
     )
     assert (made.payload["title"], str(made.pinterest_account_id)) == (
-        asked["title"],
-        asked["account_id"],
+        fields["title"],
+        fields["account_id"],
     )
     found = await sdk.schedules.get(made.id)
     assert found == made
-    assert [one.id for one in await sdk.schedules.list()] == [made.id]
+    assert [schedule.id for schedule in await sdk.schedules.list()] == [made.id]
     assert await sdk.pins.list() == []
 
 
 async def test_a_schedule_is_checked_without_being_stored(
     sdk: Any, workspace: NewWorkspace
 ) -> None:
-    good = await sdk.schedules.validate(ScheduleCreate(**wanted(workspace)))
+    good = await sdk.schedules.validate(ScheduleCreate(**build_schedule(workspace)))
     assert (good.valid, good.dry_run) == (True, True)
-    bad = await sdk.schedules.validate(wanted(workspace, board_id="nowhere"))
+    bad = await sdk.schedules.validate(build_schedule(workspace, board_id="nowhere"))
     assert (bad.valid, [check.name for check in bad.checks if check.status.value == "failed"]) == (
         False,
         ["board"],
     )
-    past = await sdk.schedules.validate(wanted(workspace, run_at=in_days(-1).isoformat()))
+    past = await sdk.schedules.validate(build_schedule(workspace, run_at=in_days(-1).isoformat()))
     assert not past.valid
     assert await sdk.schedules.list() == []
 
 
 async def test_a_schedule_is_edited_until_it_is_due(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(wanted(workspace))
+    made = await sdk.schedules.create(build_schedule(workspace))
     at = in_days(60)
     edited = await sdk.schedules.update(
         made.id, ScheduleUpdate(run_at=at, title="Another title", description=None)
@@ -69,11 +69,11 @@ async def test_a_schedule_is_edited_until_it_is_due(sdk: Any, workspace: NewWork
     assert past.value.code == "run_at_in_past"
 
 
-async def test_a_cancelled_schedule_is_revived(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(wanted(workspace))
+async def test_a_canceled_schedule_is_revived(sdk: Any, workspace: NewWorkspace) -> None:
+    made = await sdk.schedules.create(build_schedule(workspace))
     for _ in range(2):
-        cancelled = await sdk.schedules.cancel(made.id)
-        assert (cancelled.id, cancelled.status) == (made.id, ScheduleStatus.CANCELED)
+        canceled = await sdk.schedules.cancel(made.id)
+        assert (canceled.id, canceled.status) == (made.id, ScheduleStatus.CANCELED)
     with pytest.raises(APIError) as refused:
         await sdk.schedules.update(made.id, {"title": "Too late"})
     assert (refused.value.status_code, refused.value.code) == (409, "schedule_not_pending")
@@ -87,7 +87,7 @@ async def test_a_cancelled_schedule_is_revived(sdk: Any, workspace: NewWorkspace
 
 async def test_a_schedule_that_is_due_becomes_a_pin(sdk: Any, workspace: NewWorkspace) -> None:
     made = await sdk.schedules.create(
-        wanted(workspace, run_at=(datetime.now(UTC) + SOON).isoformat())
+        build_schedule(workspace, run_at=(datetime.now(UTC) + SOON).isoformat())
     )
 
     async def done() -> Any:
@@ -104,27 +104,27 @@ async def test_a_schedule_that_is_due_becomes_a_pin(sdk: Any, workspace: NewWork
 
 
 async def test_a_schedule_is_deleted(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(wanted(workspace))
+    made = await sdk.schedules.create(build_schedule(workspace))
     assert await sdk.schedules.delete(made.id) is None
     with pytest.raises(NotFoundError):
         await sdk.schedules.get(made.id)
     assert await sdk.schedules.list() == []
 
 
-async def test_many_schedules_are_cancelled_revived_and_deleted_at_once(
+async def test_many_schedules_are_canceled_revived_and_deleted_at_once(
     sdk: Any, workspace: NewWorkspace
 ) -> None:
-    ids = [(await sdk.schedules.create(wanted(workspace))).id for _ in range(3)]
+    ids = [(await sdk.schedules.create(build_schedule(workspace))).id for _ in range(3)]
 
     async def statuses() -> list[ScheduleStatus]:
-        return [(await sdk.schedules.get(one)).status for one in ids]
+        return [(await sdk.schedules.get(schedule_id)).status for schedule_id in ids]
 
-    cancelled = await sdk.schedules.bulk_cancel([*ids, uuid4()])
-    assert (cancelled.succeeded_count, len(cancelled.results)) == (3, 4)
+    canceled = await sdk.schedules.bulk_cancel([*ids, uuid4()])
+    assert (canceled.succeeded_count, len(canceled.results)) == (3, 4)
     assert await statuses() == [ScheduleStatus.CANCELED] * 3
     revived = await sdk.schedules.bulk_retry(ids[:2])
-    assert [(one.id, one.status) for one in revived.results] == [
-        (one, "succeeded") for one in ids[:2]
+    assert [(result.id, result.status) for result in revived.results] == [
+        (schedule_id, "succeeded") for schedule_id in ids[:2]
     ]
     assert await statuses() == [ScheduleStatus.SCHEDULED] * 2 + [ScheduleStatus.CANCELED]
     deleted = await sdk.schedules.bulk_delete(ids)

@@ -1,5 +1,6 @@
-"""What Pinflow leaves out answers PinBridge's clients 501 and what to do instead, with a key and
-without.
+"""Operations of PinBridge that Pinflow does not support answer 501 and name an alternative.
+
+They do so with and without a key.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,16 +18,16 @@ from tests.support.sdk import build_placeholders
 LARGE = 20 * 1024 * 1024
 
 
-async def test_what_is_left_out_says_so_to_the_client(
+async def test_unsupported_operations_raise_not_supported(
     sdk: Any, connect: Callable[..., Awaitable[Any]]
 ) -> None:
     sentences = {area.alternative for area in AREAS}
-    nobody = await connect()
+    without_key = await connect()
     methods = [name for name, operation in SDK.items() if operation in UNSUPPORTED]
     assert len(methods) >= len(UNSUPPORTED)
     for method in methods:
         group, _, name = method.partition(".")
-        for client in (sdk, nobody):
+        for client in (sdk, without_key):
             call = getattr(getattr(client, group), name)
             with pytest.raises(APIError) as refused:
                 await call(**build_placeholders(call))
@@ -38,13 +39,13 @@ async def test_what_is_left_out_says_so_to_the_client(
             assert any(refused.value.message.endswith(sentence) for sentence in sentences)
 
 
-async def test_the_client_gets_its_answer_for_a_large_upload_too(sdk: Any) -> None:
+async def test_an_unsupported_large_upload_gets_its_answer(sdk: Any) -> None:
     with pytest.raises(APIError) as refused:
         await sdk.assets.upload_video(b"\0" * LARGE, filename="film.mp4")
     assert (refused.value.status_code, refused.value.code) == (501, "not_supported")
 
 
-def test_another_method_at_such_an_address_is_405(pinflow: Deployment) -> None:
+def test_another_method_on_an_unsupported_path_is_405(pinflow: Deployment) -> None:
     for path, allowed in (
         ("/v1/auth/profile", "GET, HEAD, PUT"),
         ("/v1/pinterest/terms/related", "GET, HEAD"),

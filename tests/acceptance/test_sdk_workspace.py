@@ -1,6 +1,4 @@
-"""PinBridge's clients on what a workspace has: accounts, boards, keys, webhooks, its limits; and on
-the system.
-"""
+"""PinBridge's clients manage accounts, boards, keys and webhooks, and read limits and health."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,9 +15,11 @@ from tests.support.deployment import Deployment
 from tests.support.waiting import eventually
 
 SECRET = "sixteen-characters-at-least"  # pragma: allowlist secret
-TRIES = 61
-"""One wrong key more than an address may try. A slow machine needs some more: one is forgotten each
-second."""
+ATTEMPTS = 61
+"""One more wrong key than an address may try.
+
+A slow machine needs some more, because one attempt is forgotten each second.
+"""
 
 
 async def test_accounts_are_listed_and_revoked(sdk: Any, workspace: NewWorkspace) -> None:
@@ -36,14 +36,14 @@ async def test_accounts_are_listed_and_revoked(sdk: Any, workspace: NewWorkspace
     assert states[workspace.accounts[0].id] is False
 
 
-async def test_a_board_is_made_changed_asked_about_and_deleted(
+async def test_a_board_is_created_changed_checked_and_deleted(
     sdk: Any, workspace: NewWorkspace
 ) -> None:
     account = workspace.accounts[0]
-    asked = BoardCreateRequest(
+    request = BoardCreateRequest(
         account_id=account.id, name="Autumn", description="Lamps", privacy="PUBLIC"
     )
-    made = await sdk.pinterest.create_board(asked)
+    made = await sdk.pinterest.create_board(request)
     assert (made.name, made.description, made.privacy) == ("Autumn", "Lamps", "PUBLIC")
     assert {board.id for board in await sdk.pinterest.list_boards(account.id)} == {
         *account.boards,
@@ -69,7 +69,7 @@ async def test_a_board_is_made_changed_asked_about_and_deleted(
     assert (await sdk.pins.get(pin.id)).board_id == made.id
 
 
-async def test_a_key_is_made_limited_changed_and_revoked(
+async def test_a_key_is_created_limited_changed_and_revoked(
     sdk: Any, connect: Callable[..., Awaitable[Any]], workspace: NewWorkspace
 ) -> None:
     first, second = workspace.accounts
@@ -110,27 +110,27 @@ async def test_a_key_is_made_limited_changed_and_revoked(
             return error.code == "account_not_permitted"
         return False
 
-    await eventually(refused)  # once what is remembered of the key has run out
+    await eventually(refused)  # after the cached key has expired
 
     assert await sdk.api_keys.revoke(made.id) is None
 
-    async def shut_out() -> bool:
+    async def is_unauthorized() -> bool:
         try:
             await reader.pinterest.list_accounts()
         except AuthenticationError as error:
             return error.status_code == 401
         return False
 
-    await eventually(shut_out)
+    await eventually(is_unauthorized)
     assert {key.id: key.revoked_at is not None for key in await sdk.api_keys.list()}[made.id]
 
 
-async def test_a_webhook_is_made_changed_and_deleted(sdk: Any) -> None:
+async def test_a_webhook_is_created_changed_and_deleted(sdk: Any) -> None:
     made = await sdk.webhooks.create(
         WebhookCreate(url="https://hooks.shop.example/pinflow", secret=SECRET)
     )
     assert (made.events, made.is_enabled) == (["pin.published", "pin.failed"], True)
-    assert [one.id for one in await sdk.webhooks.list()] == [made.id]
+    assert [webhook.id for webhook in await sdk.webhooks.list()] == [made.id]
     found = await sdk.webhooks.get(made.id)
     assert found == made
     changed = await sdk.webhooks.update(
@@ -151,7 +151,9 @@ async def test_a_webhook_is_made_changed_and_deleted(sdk: Any) -> None:
     )
 
 
-async def test_the_rate_meter_tells_what_room_there_is(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_the_rate_meter_returns_the_available_tokens(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     account = workspace.accounts[0]
     meter = await sdk.rate_meter.get(account.id)
     assert meter.account.account_id == str(account.id)
@@ -160,14 +162,14 @@ async def test_the_rate_meter_tells_what_room_there_is(sdk: Any, workspace: NewW
         assert node.refill_rate >= 0
 
 
-async def test_the_system_tells_its_name_and_health(sdk: Any) -> None:
+async def test_the_system_endpoints_return_name_and_health(sdk: Any) -> None:
     assert (await sdk.system.root()).service == "pinflow"
     assert (await sdk.system.health()).status == "ok"
     readiness = await sdk.system.readiness()
     assert (readiness.status, readiness.database) == ("ok", "ok")
 
 
-async def test_without_a_good_key_the_client_is_told(
+async def test_without_a_valid_key_the_client_raises_an_error(
     connect: Callable[..., Awaitable[Any]],
 ) -> None:
     stranger = await connect("pf_wrong")
@@ -192,7 +194,7 @@ async def test_too_many_wrong_keys_are_a_rate_limit(
     }
     guessing = await connect("pf_guess", **elsewhere)
     refusals = set()
-    for _ in range(4 * TRIES):
+    for _ in range(4 * ATTEMPTS):
         with pytest.raises((AuthenticationError, RateLimitError)) as refused:
             await guessing.pins.list()
         refusals.add((type(refused.value), refused.value.code))

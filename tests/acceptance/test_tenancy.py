@@ -1,5 +1,6 @@
-"""Invariant 10, keys and their limits, for every endpoint there is: one without a scenario fails
-the test that walks the routes.
+"""Tests invariant 10, keys, scopes and account lists on every endpoint.
+
+An endpoint without a check fails the test that lists the routes.
 """
 
 import re
@@ -18,8 +19,8 @@ from deploy.generate.openapi import build_document
 from services.status.unsupported import AREAS
 from shared.access.keys import Scope, new_api_key
 from tests.acceptance.conftest import administer, deployed_afresh
-from tests.acceptance.tenancy.allow_lists import OF_THE_WORKSPACE, PERMITTED
-from tests.acceptance.tenancy.tenants import Tenants, client_of, tenancy
+from tests.acceptance.tenancy.allow_lists import NOT_LIMITED_BY_ACCOUNT, PERMITTED
+from tests.acceptance.tenancy.tenants import Tenants, open_client, tenancy
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
@@ -31,16 +32,16 @@ OPERATIONS: dict[Operation, dict[str, Any]] = {
     for method, operation in operations.items()
 }
 PUBLIC: set[Operation] = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz")}
-"""What answers without a key, as it tells nothing of any workspace."""
-LEFT_OUT = {
+"""Operations without a key. They return no workspace's data."""
+UNSUPPORTED = {
     (method, path)
     for area in AREAS
     for method, path in (operation.split(" ") for operation in area.operations)
 }
-"""Answers 501, whoever asks."""
+"""Operations of PinBridge that always answer 501."""
 UNDOCUMENTED = (
     PUBLIC
-    | LEFT_OUT
+    | UNSUPPORTED
     | {
         ("GET", path)
         for path in (
@@ -51,13 +52,13 @@ UNDOCUMENTED = (
     }
     | {("POST", "/internal/key-usage")}
 )
-"""What a route may be that OpenAPI does not name."""
+"""Routes that the OpenAPI document may lack."""
 GUARDED = sorted(set(OPERATIONS) - PUBLIC)
 
 
 @pytest.fixture(scope="module")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """Deploys Pinflow with room for all the wrong keys that are tried here."""
+    """Deploys Pinflow with a high limit of wrong keys, because these tests send many."""
     with deployed_afresh(
         tmp_path_factory.mktemp("tenancy"), stack, access_failed_tries="10000"
     ) as deployment:
@@ -76,10 +77,10 @@ def test_invariant_10_every_endpoint_has_a_scenario_with_two_workspaces() -> Non
 
 
 def test_every_endpoint_has_a_scenario_with_a_key_for_one_account() -> None:
-    assert set(PERMITTED) | set(OF_THE_WORKSPACE) == set(GUARDED)
+    assert set(PERMITTED) | set(NOT_LIMITED_BY_ACCOUNT) == set(GUARDED)
 
 
-def test_every_route_is_documented_or_known_to_tell_nothing() -> None:
+def test_every_route_is_documented_or_listed_as_undocumented() -> None:
     routes = {
         (method, route.path)
         for application in create_applications().values()
@@ -90,52 +91,53 @@ def test_every_route_is_documented_or_known_to_tell_nothing() -> None:
     assert set(GUARDED) <= routes
 
 
-def test_every_operation_that_is_not_public_wants_a_key() -> None:
+def test_every_operation_that_is_not_public_requires_a_key() -> None:
     assert {
         operation for operation, described in OPERATIONS.items() if "security" not in described
     } == PUBLIC
 
 
 @pytest.mark.parametrize("operation", SCENARIOS, ids=" ".join)
-def test_invariant_10_what_is_anothers_is_what_does_not_exist(
+def test_invariant_10_resources_of_another_workspace_do_not_exist(
     tenants: Tenants, operation: Operation
 ) -> None:
     SCENARIOS[operation](tenants)
 
 
 @pytest.mark.parametrize("operation", PERMITTED, ids=" ".join)
-def test_a_key_for_one_account_gets_at_no_other(tenants: Tenants, operation: Operation) -> None:
+def test_a_key_for_one_account_reaches_no_other(tenants: Tenants, operation: Operation) -> None:
     PERMITTED[operation](replace(tenants, theirs=tenants.limited, strangers=tenants.limited))
 
 
-def ask(client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
-    """A request of the right form with nothing good in it: whoever may ask gets past the key to
-    another error, or a page.
+def send(client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
+    """Sends a request with unknown ids and no body.
+
+    With a sufficient key the answer is another error or a page, but not 401 or 403.
     """
     method, path = operation
     return client.request(method, re.sub(r"\{\w+\}", str(uuid4()), path), headers=headers)
 
 
 @pytest.mark.parametrize("operation", GUARDED, ids=" ".join)
-def test_without_a_good_key_every_endpoint_is_401(
+def test_without_a_valid_key_every_endpoint_is_401(
     pinflow: Deployment, operation: Operation
 ) -> None:
     wrong = new_api_key().plain
-    with client_of(pinflow, None) as nobody:
+    with open_client(pinflow, None) as nobody:
         for headers in (
             {},
             {"X-API-Key": wrong},
             {"Authorization": f"Bearer {wrong}"},
             {"Authorization": "Basic YTpi"},
         ):
-            answer = ask(nobody, operation, **headers)
+            answer = send(nobody, operation, **headers)
             assert (answer.status_code, answer.json()["detail"]["code"]) == (401, "unauthorized")
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 @pytest.fixture(scope="module")
 def narrow_keys(pinflow: Deployment, tenants: Tenants) -> dict[Scope, str]:
-    """A key with one scope each."""
+    """Keys with one scope each, by scope."""
     keys = {scope: new_api_key() for scope in Scope}
 
     async def create(operator: OperatorRepository) -> None:
@@ -146,8 +148,8 @@ def narrow_keys(pinflow: Deployment, tenants: Tenants) -> dict[Scope, str]:
     return {scope: key.plain for scope, key in keys.items()}
 
 
-def scope_of(operation: Operation) -> Scope:
-    """Reading, writing; and what can't be undone."""
+def required_scope(operation: Operation) -> Scope:
+    """Returns the scope that the operation requires."""
     method, path = operation
     if method == "DELETE" or path.endswith("/bulk-delete"):
         return Scope.DESTRUCTIVE
@@ -158,10 +160,10 @@ def scope_of(operation: Operation) -> Scope:
 def test_a_key_without_the_scope_is_403(
     pinflow: Deployment, narrow_keys: dict[Scope, str], operation: Operation
 ) -> None:
-    needed = scope_of(operation)
+    needed = required_scope(operation)
     for scope, key in narrow_keys.items():
-        with client_of(pinflow, key) as client:
-            answer = ask(client, operation)
+        with open_client(pinflow, key) as client:
+            answer = send(client, operation)
         if scope is needed:
             assert answer.status_code not in {401, 403}
         else:

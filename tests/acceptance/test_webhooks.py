@@ -1,5 +1,6 @@
-"""Webhooks in a running Pinflow: PinBridge's public client makes them, imports are told, and
-nothing is lost that was accepted.
+"""Tests webhooks in a running Pinflow.
+
+PinBridge's public client creates them, and no delivery of an accepted import is lost.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ EVENTS = ["pin.published", "import.completed"]
 
 @pytest.fixture(scope="module")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """Deploys Pinflow so that receivers may be on this machine and retries come soon."""
+    """Deploys Pinflow with receivers allowed on this machine and with fast retries."""
     variables = {
         "webhook_allow_private_addresses": "true",
         "webhook_first_retry_seconds": "0.2",
@@ -53,20 +54,22 @@ def receiver() -> Iterator[Receiver]:
 
 
 def is_genuine(received: ReceivedRequest) -> bool:
-    """As PinBridge documents it for receivers: createHmac('sha256',
-    secret).update(rawBody).digest('hex').
+    """Checks the signature as PinBridge documents it for receivers.
+
+    That is createHmac('sha256', secret).update(rawBody).digest('hex').
     """
     expected = hmac.new(SECRET.encode(), received.body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, received.headers["x-pinbridge-signature"])
 
 
-def keys_of(receiver: Receiver) -> list[str]:
+def read_keys(receiver: Receiver) -> list[str]:
     return [
-        one.document["data"]["idempotency_key"] for one in receiver.find_requests("pin.published")
+        request.document["data"]["idempotency_key"]
+        for request in receiver.find_requests("pin.published")
     ]
 
 
-def test_the_sdk_makes_a_webhook_and_an_import_is_told(
+def test_the_sdk_creates_a_webhook_that_receives_an_imports_events(
     sdk: Any, workspace: NewWorkspace, receiver: Receiver
 ) -> None:
     made = sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
@@ -76,10 +79,10 @@ def test_the_sdk_makes_a_webhook_and_an_import_is_told(
         EVENTS,
         True,
     )
-    job = sdk.pins.import_json(rows_for(workspace, 20, prefix="told"))
+    job = sdk.pins.import_json(rows_for(workspace, 20, prefix="event"))
     wait_until(lambda: len(receiver.find_requests()) == 21)
     assert all(map(is_genuine, receiver.requests))
-    assert sorted(keys_of(receiver)) == sorted(f"told-{number}" for number in range(1, 21))
+    assert sorted(read_keys(receiver)) == sorted(f"event-{number}" for number in range(1, 21))
     (ended,) = receiver.find_requests("import.completed")
     assert ended.document["data"]["job_id"] == str(job.id)
     assert ended.document["data"]["created_rows"] == 20
@@ -113,12 +116,10 @@ async def test_the_asynchronous_sdk_does_the_same(
         assert await sdk.webhooks.list() == []
 
 
-def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
+def test_kill_9_of_the_service_in_the_middle_of_deliveries_loses_none(
     pinflow: Deployment, sdk: Any, workspace: NewWorkspace, receiver: Receiver
 ) -> None:
-    """Killed with requests under way and many to come, three times; each delivery arrives at least
-    once.
-    """
+    """Kills the webhooks service three times during deliveries. Each arrives at least once."""
     rows, held = 120, threading.Event()
 
     def slowly(_: ReceivedRequest) -> Reply:
@@ -129,11 +130,11 @@ def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
     sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
     sdk.pins.import_json(rows_for(workspace, rows, prefix="killed"))
     for kills in range(1, 4):
-        wait_until(lambda: len(receiver.find_requests()) >= 20 * kills)  # noqa: B023 - in this turn
+        wait_until(lambda: len(receiver.find_requests()) >= 20 * kills)  # noqa: B023
         pinflow.programs["webhooks"].kill()
         pinflow.restart("webhooks")
     wait_until(
-        lambda: set(keys_of(receiver)) == {f"killed-{number}" for number in range(1, rows + 1)},
+        lambda: set(read_keys(receiver)) == {f"killed-{number}" for number in range(1, rows + 1)},
         seconds=60,
     )
     wait_until(lambda: receiver.find_requests("import.completed"))
@@ -141,7 +142,7 @@ def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
     pinflow.wait_until_ready()
 
 
-def test_imports_go_on_while_nobody_delivers_and_are_told_later(
+def test_imports_continue_without_the_webhooks_service_and_are_delivered_later(
     pinflow: Deployment, sdk: Any, workspace: NewWorkspace, receiver: Receiver
 ) -> None:
     sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
@@ -150,10 +151,8 @@ def test_imports_go_on_while_nobody_delivers_and_are_told_later(
         job = sdk.pins.import_json(rows_for(workspace, 5, prefix="later"))
         wait_until(lambda: asyncio.run(_ended(pinflow, workspace, str(job.id))))
         readiness = httpx.get(f"{pinflow.base_url}/readyz", trust_env=False)
-        assert (readiness.status_code, readiness.json()["status"]) == (
-            200,
-            "degraded",
-        )  # a load balancer goes on
+        # 200, so that a load balancer keeps using the gateway
+        assert (readiness.status_code, readiness.json()["status"]) == (200, "degraded")
         assert readiness.json()["checks"]["webhooks"] == "no answer"
     finally:
         pinflow.restart("webhooks")

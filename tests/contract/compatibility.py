@@ -18,7 +18,7 @@ from tests.support.sdk import Operation, read_operations
 
 DOCUMENT = ROOT / "docs" / "reference" / "compatibility.md"
 ACCEPTANCE = ROOT / "tests" / "acceptance"
-REFUSALS = "test_sdk_unsupported.py::test_what_is_left_out_says_so_to_the_client"
+REFUSALS = "test_sdk_unsupported.py::test_unsupported_operations_raise_not_supported"
 """The test that calls every operation that answers 501."""
 
 INTRODUCTION = """\

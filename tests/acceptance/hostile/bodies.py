@@ -1,4 +1,4 @@
-"""Hostile bodies: JSON, CSV and multipart that are meant to break whoever reads them."""
+"""Hostile request bodies: JSON, CSV and multipart data that may break a parser."""
 
 import gzip
 import zlib
@@ -44,21 +44,21 @@ JSON_BODIES = [
     Hostile("NaN", post(rows(b'"title":NaN')), NOT_JSON),
     Hostile("-Infinity", post(rows(b'"title":-Infinity')), NOT_JSON),
     Hostile(
-        "a name twice in one object: the last counts",
+        "a duplicate name in an object: the last one counts",
         post(rows(b'"title":"","title":"Second"')),
         IMPORTED,
     ),
     Hostile(
-        "a name twice in one object: the last counts, also when it is wrong",
+        "a duplicate name in an object: the last one counts, even if it is invalid",
         post(rows(b'"title":"First","title":""')),
         ROW_FAILS,
     ),
     Hostile("a lone surrogate", post(rows(rb'"title":"\ud800"')), ROW_FAILS),
     Hostile("a null byte, escaped", post(rows(rb'"title":"a\u0000b"')), ROW_FAILS),
     Hostile("a null byte, raw", post(rows(b'"title":"a\0b"')), NOT_JSON),
-    Hostile("bytes that are no UTF-8", post(rows(b'"title":"\xff\xfe"')), NOT_JSON),
+    Hostile("invalid UTF-8", post(rows(b'"title":"\xff\xfe"')), NOT_JSON),
     Hostile("UTF-16", post(rows().decode().encode("utf-16")), NOT_JSON),
-    Hostile("a comma too many, a comment", post(rows()[:-1] + b",/* */]"), NOT_JSON),
+    Hostile("a trailing comma and a comment", post(rows()[:-1] + b",/* */]"), NOT_JSON),
     Hostile(
         "bidirectional characters in texts",
         post(rows(rb'"title":"\u202etxt.exe\r\n\u009b2J"')),
@@ -112,8 +112,10 @@ CODINGS = [
     Hostile("deflate", post(zlib.compress(rows()), b"Content-Encoding: deflate"), NO_CODING),
     Hostile("br", post(rows(), b"Content-Encoding: br"), NO_CODING),
     Hostile("gzip twice", post(rows(), b"Content-Encoding: gzip, gzip"), NO_CODING),
-    Hostile("said to be gzip, but plain", post(rows(), b"Content-Encoding: gzip"), NO_CODING),
-    Hostile("gzip that does not say so", post(lambda: gzip.compress(rows())), NOT_JSON),
+    Hostile(
+        "plain JSON with Content-Encoding: gzip", post(rows(), b"Content-Encoding: gzip"), NO_CODING
+    ),
+    Hostile("gzip without Content-Encoding", post(lambda: gzip.compress(rows())), NOT_JSON),
     Hostile("identity", post(rows(), b"Content-Encoding: identity"), IMPORTED),
     Hostile(
         "XML",
@@ -158,7 +160,7 @@ UPLOADS = [
         post(file(table(b"x")), to=b"/v1/pins/imports/csv", kind=b"multipart/form-data"),
         BROKEN_UPLOAD,
     ),
-    Hostile("it never ends", upload(file(table(b"x"))[:-6]), BROKEN_UPLOAD),
+    Hostile("no closing boundary", upload(file(table(b"x"))[:-6]), BROKEN_UPLOAD),
     Hostile(
         "a part's header of 1 MB",
         upload(b"--b\r\nX: " + b"x" * MEGABYTE + b"\r\n\r\nx\r\n" + _END),
@@ -169,7 +171,7 @@ UPLOADS = [
         upload(b"--b\r\n" + b"X: x\r\n" * 100_000 + b"\r\nx\r\n" + _END),
         BROKEN_UPLOAD,
     ),
-    Hostile("a field's name of 1 MB", upload(_PART % (b"x" * MEGABYTE) + _END), BROKEN_UPLOAD),
+    Hostile("a field name of 1 MB", upload(_PART % (b"x" * MEGABYTE) + _END), BROKEN_UPLOAD),
     Hostile(
         "multipart in multipart",
         upload(file(file(table(b"x")).replace(b"--b", b"--c"))),
@@ -177,17 +179,19 @@ UPLOADS = [
     ),
     Hostile("only boundaries", upload(b"--b\r\n" * 100_000 + _END), BROKEN_UPLOAD),
     Hostile(
-        "a file's name that climbs out", upload(file(table(b"x"), b"../../../etc/passwd")), IMPORTED
+        "a file name with ../ (path traversal)",
+        upload(file(table(b"x"), b"../../../etc/passwd")),
+        IMPORTED,
     ),
     Hostile(
-        "a file's name with a header in it",
+        "a file name with a header line in it",
         upload(file(table(b"x"), b"a.csv\r\nX-Injected: 1")),
         IMPORTED,
     ),
     Hostile(
-        "a file's name with escapes",
+        "a file name with terminal escapes",
         upload(file(table(b"x"), b"\x1b[31m\xe2\x80\xaecsv.exe")),
         IMPORTED,
     ),
-    Hostile("a file's name of 100 kB", upload(file(table(b"x"), b"x" * 100_000)), BROKEN_UPLOAD),
+    Hostile("a file name of 100 kB", upload(file(table(b"x"), b"x" * 100_000)), BROKEN_UPLOAD),
 ]

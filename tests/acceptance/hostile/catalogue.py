@@ -1,7 +1,7 @@
-"""All that is tried, by kind."""
+"""Every hostile request, by kind."""
 
 from tests.acceptance.hostile.bodies import CODINGS, JSON_BODIES, UPLOADS
-from tests.acceptance.hostile.commands import LATER, LISTS, PINS, WHAT_THERE_IS
+from tests.acceptance.hostile.commands import LISTS, PINS, SCHEDULE_REQUESTS, WORKSPACE_REQUESTS
 from tests.acceptance.hostile.framing import LENGTHS
 from tests.acceptance.hostile.lines import ADDRESSES, HEADERS, METHODS, VERSIONS
 from tests.acceptance.hostile.requests import Hostile
@@ -11,8 +11,8 @@ CATALOGUE: dict[str, list[Hostile]] = {
     "Content encodings and types": CODINGS,
     "Uploads": UPLOADS,
     "Pins, batches, updates": PINS,
-    "Schedules": LATER,
-    "Boards, keys, webhooks": WHAT_THERE_IS,
+    "Schedules": SCHEDULE_REQUESTS,
+    "Boards, keys, webhooks": WORKSPACE_REQUESTS,
     "Lists": LISTS,
     "Lengths and chunks": LENGTHS,
     "Methods": METHODS,

@@ -1,6 +1,4 @@
-"""Hostile commands: what is wrong with pins, schedules, boards, keys and webhooks that are not
-imported but asked for one by one.
-"""
+"""Hostile requests for single pins, schedules, boards, keys and webhooks."""
 
 from tests.acceptance.hostile.requests import (
     HOST,
@@ -13,13 +11,13 @@ from tests.acceptance.hostile.requests import (
     Expected,
     Hostile,
     Request,
+    find_service,
     get,
     post,
     row,
-    service_of,
 )
 
-OK, MADE = Expected(200), Expected(201)
+OK, CREATED = Expected(200), Expected(201)
 INVALID = Expected(422, "validation_error")
 PARAMETER = Expected(422, "invalid_parameter")
 PAYLOAD = Expected(422, "invalid_payload")
@@ -29,7 +27,7 @@ BOARDS, KEYS, WEBHOOKS = b"/v1/pinterest/boards", b"/v1/api-keys", b"/v1/webhook
 LONG = 100_000
 
 
-def _ask(
+def _post(
     name: str,
     to: bytes,
     body: Body,
@@ -37,7 +35,7 @@ def _ask(
     *headers: bytes,
     direct: Expected | None = None,
 ) -> Hostile:
-    return Hostile(name, post(body, *headers, to=to), expected, direct, service_of(to))
+    return Hostile(name, post(body, *headers, to=to), expected, direct, find_service(to))
 
 
 def _patch(name: str, to: bytes, body: bytes, expected: Expected) -> Hostile:
@@ -46,61 +44,61 @@ def _patch(name: str, to: bytes, body: bytes, expected: Expected) -> Hostile:
         Request(b"PATCH %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: application/json"), body),
         expected,
         None,
-        service_of(to),
+        find_service(to),
     )
 
 
-def _webhook(name: str, url: bytes, more: bytes = b"") -> Hostile:
-    body = b'{"is_enabled":false,"secret":"of-sixteen-or-more","url":"%b"%b}' % (url, more)
-    return _ask(f"a webhook to {name}", WEBHOOKS, body, INVALID)
+def _webhook(name: str, url: bytes, extra_fields: bytes = b"") -> Hostile:
+    body = b'{"is_enabled":false,"secret":"of-sixteen-or-more","url":"%b"%b}' % (url, extra_fields)
+    return _post(f"a webhook to {name}", WEBHOOKS, body, INVALID)
 
 
-def _later(run_at: bytes) -> bytes:
+def _schedule_row(run_at: bytes) -> bytes:
     return row(b'"run_at":%b' % run_at)
 
 
 PINS = [
-    _ask(
+    _post(
         "a batch of 100 000 pins",
         BATCH,
         b'{"pins":[' + b"{}," * LONG + b"{}]}",
         Expected(422, "too_many_pins"),
     ),
-    _ask("a batch, 100 000 deep", BATCH, b'{"pins":' + b"[" * LONG + b"]" * LONG + b"}", NOT_JSON),
-    _ask(
+    _post("a batch, 100 000 deep", BATCH, b'{"pins":' + b"[" * LONG + b"]" * LONG + b"}", NOT_JSON),
+    _post(
         "a batch of null, 1e999 and texts: each fails",
         BATCH,
         b'{"pins":[null,1e999,"x",[],{}]}',
         OK,
     ),
-    _ask("a batch of 9 MB", BATCH, lambda: b'{"pins":["' + b"x" * 90 * LONG + b'"]}', TOO_LARGE),
-    _ask("a batch with one pin twice", BATCH, b'{"pins":[%b,%b]}' % (row(), row()), OK),
-    _ask(
+    _post("a batch of 9 MB", BATCH, lambda: b'{"pins":["' + b"x" * 90 * LONG + b'"]}', TOO_LARGE),
+    _post("a batch with one pin twice", BATCH, b'{"pins":[%b,%b]}' % (row(), row()), OK),
+    _post(
         "a batch with null bytes and lone surrogates",
         BATCH,
         b'{"pins":[%b]}' % row(rb'"title":"\u0000\ud800"'),
         OK,
     ),
-    _ask("a batch that is none", BATCH, b"[]", PAYLOAD),
-    _ask("no pins", BATCH, b'{"pins":[]}', Expected(422, "empty_batch")),
-    _ask("a pin of 100 kB", b"/v1/pins", b'{"title":"' + b"x" * LONG + b'"}', TOO_LARGE),
-    _ask(
+    _post("a batch that is a list", BATCH, b"[]", PAYLOAD),
+    _post("no pins", BATCH, b'{"pins":[]}', Expected(422, "empty_batch")),
+    _post("a pin of 100 kB", b"/v1/pins", b'{"title":"' + b"x" * LONG + b'"}', TOO_LARGE),
+    _post(
         "a dry run of nonsense",
         b"/v1/pins/validate",
         rb'{"account_id":{"$ne":null},"title":"\u0000","run_at":1e308}',
         OK,
     ),
-    _ask("a dry run of a list", b"/v1/pins/validate", b"[]", PAYLOAD),
-    _ask("100 000 ids", BULK, b'{"ids":[' + b"0," * LONG + b"0]}", TOO_LARGE),
-    _ask(
+    _post("a dry run of a list", b"/v1/pins/validate", b"[]", PAYLOAD),
+    _post("100 000 ids", BULK, b'{"ids":[' + b"0," * LONG + b"0]}", TOO_LARGE),
+    _post(
         "101 ids",
         BULK,
         b'{"ids":[%b]}' % b",".join([b'"%b"' % ID] * 101),
         Expected(422, "too_many_ids"),
     ),
-    _ask("one id a hundred times", BULK, b'{"ids":[%b]}' % b",".join([b'"%b"' % ID] * 100), OK),
-    _ask("ids that are none", BULK, rb'{"ids":["\u0000","\ud800","x",1,null,{}]}', INVALID),
-    _ask(
+    _post("one id a hundred times", BULK, b'{"ids":[%b]}' % b",".join([b'"%b"' % ID] * 100), OK),
+    _post("invalid ids", BULK, rb'{"ids":["\u0000","\ud800","x",1,null,{}]}', INVALID),
+    _post(
         "ids in braces and without dashes",
         BULK,
         b'{"ids":["{%b}","%b"]}' % (ID, ID.replace(b"-", b"")),
@@ -109,9 +107,9 @@ PINS = [
     _patch(
         "an update by SQL", b"/v1/pins/1;drop%20table%20publisher.pins", b'{"title":"x"}', NOT_FOUND
     ),
-    _patch("an update of nothing", b"/v1/pins/" + ID, b"{}", PAYLOAD),
+    _patch("an empty update", b"/v1/pins/" + ID, b"{}", PAYLOAD),
     _patch(
-        "an update of what is not to be updated",
+        "an update of read-only fields",
         b"/v1/pins/" + ID,
         b'{"state":"published","workspace_id":"x"}',
         PAYLOAD,
@@ -123,90 +121,102 @@ PINS = [
         NOT_JSON,
     ),
     _patch(
-        "an update of a pin that there is not, with a null byte",
+        "an update of an unknown pin, with a null byte",
         b"/v1/pins/" + ID,
         rb'{"title":"\u0000"}',
         NOT_FOUND,
     ),
 ]
 
-LATER = [
-    _ask("a schedule in the year 9999", SCHEDULES, _later(b'"9999-12-31T23:59:59.999999Z"'), MADE),
-    _ask(
+SCHEDULE_REQUESTS = [
+    _post(
+        "a schedule in the year 9999",
+        SCHEDULES,
+        _schedule_row(b'"9999-12-31T23:59:59.999999Z"'),
+        CREATED,
+    ),
+    _post(
         "a schedule beyond the year 9999",
         SCHEDULES,
-        _later(b'"9999-12-31T23:59:59-14:00"'),
+        _schedule_row(b'"9999-12-31T23:59:59-14:00"'),
         INVALID,
     ),
-    _ask("a schedule in the year 1", SCHEDULES, _later(b'"0001-01-01T00:00:00+14:00"'), INVALID),
-    _ask("a schedule at 1e308", SCHEDULES, _later(b"1e308"), INVALID),
-    _ask("a schedule without an offset", SCHEDULES, _later(b'"2031-05-01T09:00:00"'), INVALID),
-    _ask(
+    _post(
+        "a schedule in the year 1",
+        SCHEDULES,
+        _schedule_row(b'"0001-01-01T00:00:00+14:00"'),
+        INVALID,
+    ),
+    _post("a schedule at 1e308", SCHEDULES, _schedule_row(b"1e308"), INVALID),
+    _post(
+        "a schedule without an offset", SCHEDULES, _schedule_row(b'"2031-05-01T09:00:00"'), INVALID
+    ),
+    _post(
         "a key of bytes",
         SCHEDULES,
-        _later(b'"2031-05-01T09:00:00Z"'),
+        _schedule_row(b'"2031-05-01T09:00:00Z"'),
         PARAMETER,
         b"Idempotency-Key: \xff\xfe%NONCE%",
     ),
-    _ask(
+    _post(
         "a key of 300 characters",
         SCHEDULES,
-        _later(b'"2031-05-01T09:00:00Z"'),
+        _schedule_row(b'"2031-05-01T09:00:00Z"'),
         PARAMETER,
         b"Idempotency-Key: " + b"k" * 300,
     ),
-    _ask(
+    _post(
         "a blank key",
         SCHEDULES,
-        _later(b'"2031-05-01T09:00:00Z"'),
+        _schedule_row(b'"2031-05-01T09:00:00Z"'),
         PARAMETER,
         b"Idempotency-Key:  ",
     ),
-    _ask(
+    _post(
         "a key with a null byte",
         SCHEDULES,
-        _later(b'"2031-05-01T09:00:00Z"'),
+        _schedule_row(b'"2031-05-01T09:00:00Z"'),
         NOT_HTTP,
         b"Idempotency-Key: a\0b",
     ),
 ]
 
-WHAT_THERE_IS = [
-    _ask(
+WORKSPACE_REQUESTS = [
+    _post(
         "a board with a null byte in its name",
         BOARDS,
         rb'{"account_id":"%ACCOUNT%","name":"a\u0000b"}',
         INVALID,
     ),
-    _ask(
+    _post(
         "a board with a lone surrogate in its name",
         BOARDS,
         rb'{"account_id":"%ACCOUNT%","name":"\ud800"}',
         INVALID,
     ),
-    _ask(
+    _post(
         "a board with a name of 50 kB",
         BOARDS,
         b'{"account_id":"%ACCOUNT%","name":"' + b"x" * 50_000 + b'"}',
         INVALID,
     ),
-    _ask(
+    _post(
         "a board on an account by SQL", BOARDS, b'{"account_id":"\' or 1=1 --","name":"x"}', INVALID
     ),
-    _ask(
+    _post(
         "a key with a scope that there is not",
         KEYS,
         b'{"name":"x","scopes":["read","root"]}',
         INVALID,
     ),
-    _ask("a key with a null byte in its name", KEYS, rb'{"name":"a\u0000b"}', INVALID),
-    _ask(
+    _post("a key with a null byte in its name", KEYS, rb'{"name":"a\u0000b"}', INVALID),
+    _post(
         "a key for 1000 accounts",
         KEYS,
         b'{"name":"x","pinterest_account_ids":[%b]}' % b",".join([b'"%b"' % ID] * 1000),
         Expected(422, "account_not_found"),
     ),
-    _ask("a key for no account", KEYS, b'{"name":"x","pinterest_account_ids":[]}', INVALID),
+    _post("a key for no account", KEYS, b'{"name":"x","pinterest_account_ids":[]}', INVALID),
     _webhook("this machine", b"http://127.0.0.1:1/"),
     _webhook("this machine, oddly written", b"http://0x7f.1/"),
     _webhook("this machine, as one number", b"http://2130706433/"),
@@ -231,7 +241,7 @@ LISTS = [
     for name, target, expected, service in (
         ("a search of 10 kB", b"/v1/pins?q=" + b"a" * 10_000, PARAMETER, "publisher"),
         ("a search for wildcards", b"/v1/pins?q=%25_%5C%25", OK, "publisher"),
-        ("a search for bytes that are no UTF-8", b"/v1/pins?q=%ED%A0%80%FF", OK, "publisher"),
+        ("a search for invalid UTF-8", b"/v1/pins?q=%ED%A0%80%FF", OK, "publisher"),
         (
             "SQL as order",
             b"/v1/pins?sort=title_asc;drop%20table%20publisher.pins",
@@ -245,19 +255,19 @@ LISTS = [
             "publisher",
         ),
         (
-            "a moment that does not exist",
+            "a date that does not exist",
             b"/v1/pins?since=2026-02-30T00:00:00Z",
             PARAMETER,
             "publisher",
         ),
         (
-            "a moment beyond the year 9999",
+            "a time beyond the year 9999",
             b"/v1/pins?until=9999-12-31T23:59:59-14:00",
             PARAMETER,
             "publisher",
         ),
         (
-            "a cursor of our own making",
+            "a forged cursor",
             b"/v1/pins?cursor=eyJ2IjoxLCJzIjoiJyBvciAxPTEgLS0ifQ",
             PARAMETER,
             "publisher",
@@ -268,9 +278,9 @@ LISTS = [
             PARAMETER,
             "publisher",
         ),
-        ("a cursor that is no base64", b"/v1/pins/imports?cursor=%00", PARAMETER, "status"),
+        ("a cursor that is not base64", b"/v1/pins/imports?cursor=%00", PARAMETER, "status"),
         ("a limit in hexadecimal", b"/v1/pins?limit=0x10", PARAMETER, "publisher"),
-        ("a limit given twice: the last counts", b"/v1/pins?limit=0&limit=1", OK, "publisher"),
+        ("a duplicate limit: the last one counts", b"/v1/pins?limit=0&limit=1", OK, "publisher"),
         ("SQL as delivery", b"/v1/webhooks/" + ID + b"/deliveries/1'--", NOT_FOUND, "webhooks"),
     )
 ]

@@ -1,5 +1,6 @@
-"""One Pinflow for all that is hostile, with short times, so that what is slow is cut while a test
-waits.
+"""One Pinflow for all hostile requests.
+
+Its timeouts are short, so that a test sees slow connections closed.
 """
 
 import os
@@ -23,13 +24,15 @@ from tests.support.infrastructure import Servers
 BODY_SECONDS = 5.0
 GATEWAY_SECONDS = {"read_header": 2.0, "read_body": 8.0, "write": 12.0, "idle": 5.0}
 LONG = "PINFLOW_HOSTILE_EXAMPLES" in os.environ
-"""`make hostile`: what takes too long for every `make test`."""
+"""True in `make hostile`, which has cases that take too long for `make test`."""
 
 
 @pytest.fixture(scope="package")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """Deploys Pinflow with short times. Fails at its end when a process was lost or restarted,
-    something broke, or a client has written a line of a log.
+    """Deploys Pinflow with short timeouts.
+
+    Fails at its end if a process has died, a request failed with an exception, or a client could
+    write a line into a log.
     """
     times = {f"gateway_{name}": f"{seconds}s" for name, seconds in GATEWAY_SECONDS.items()}
     with deployed_afresh(
@@ -43,7 +46,7 @@ def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterato
 
 def _check_log(log: Path) -> None:
     for line in log.read_bytes().splitlines():
-        event = orjson.loads(line)  # fails for a line that a client began
+        event = orjson.loads(line)  # fails if a client could begin a line
         assert event["event"] != "request_failed", line.decode()
         assert "exception" not in event, line.decode()
         assert not any(byte < 0x20 or byte == 0x7F for byte in line), line
@@ -56,7 +59,7 @@ def workspace(pinflow: Deployment) -> NewWorkspace:
 
 @pytest.fixture(scope="package")
 def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
-    """One that means well."""
+    """A client with valid requests."""
     with httpx.Client(
         base_url=pinflow.base_url,
         headers={"X-API-Key": workspace.api_key},
@@ -71,8 +74,8 @@ def caller(workspace: NewWorkspace) -> Caller:
     return Caller(workspace, uuid4().hex)
 
 
-def memory_of(pinflow: Deployment) -> dict[str, int]:
-    """Resident bytes of each process."""
+def read_memory(pinflow: Deployment) -> dict[str, int]:
+    """Returns the resident bytes of each process."""
     return {
         name: int(psutil.Process(program.process.pid).memory_info().rss)
         for name, program in pinflow.programs.items()
@@ -81,18 +84,18 @@ def memory_of(pinflow: Deployment) -> dict[str, int]:
 
 @pytest.fixture(scope="package")
 def warm(pinflow: Deployment, client: httpx.Client) -> dict[str, int]:
-    """Each process's memory when it has done a little of everything."""
+    """The memory of each process after it has handled some requests of each kind."""
     for _ in range(20):
         client.get("/v1/pins")
         client.get("/v1/pins/imports")
         client.post("/v1/pins/imports/json", content=b"[]")
         client.get("/readyz")
-    return memory_of(pinflow)
+    return read_memory(pinflow)
 
 
 @contextmanager
-def memory_bounded(pinflow: Deployment, warm: dict[str, int], most: int) -> Iterator[None]:
-    """No process has grown by more than `most` bytes when the block ends."""
+def memory_bounded(pinflow: Deployment, warm: dict[str, int], max_growth: int) -> Iterator[None]:
+    """Requires that no process has grown by `max_growth` bytes or more when the block ends."""
     yield
-    grown = {name: now - warm[name] for name, now in memory_of(pinflow).items()}
-    assert all(growth < most for growth in grown.values()), grown
+    growth = {name: size - warm[name] for name, size in read_memory(pinflow).items()}
+    assert max(growth.values()) < max_growth, growth

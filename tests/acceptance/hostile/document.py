@@ -1,4 +1,4 @@
-"""docs/explanation/hostile-input.md, made from the catalogue.
+"""Generates docs/explanation/hostile-input.md from the catalogue.
 
 Run it with `python -m tests.acceptance.hostile.document`.
 """
@@ -20,7 +20,7 @@ The page is generated from the catalogue in tests/acceptance/hostile by
 ## How it is tested
 
 Each line is tried through the gateway and directly at the service (test_requests.py). Afterwards no
-process has died or grown, and nothing was accepted but what the table says. No log has a stack
+process has died or grown, and nothing was accepted except what the table says. No log has a stack
 trace, or a line that a client could begin.
 
 ## How to read the tables
@@ -43,7 +43,7 @@ SLOW = """\
 test_floods.py does each of these with 200 to 250 clients, while another client imports and
 queries.
 
-| tried | what happens |
+| attack | result |
 |---|---|
 | headers, a byte at a time | the gateway closes the connection after `read_header`, 10 s |
 | bodies, a byte at a time | 408 `request_timeout` after `PINFLOW_BODY_SECONDS`, 20 s; \
@@ -64,7 +64,7 @@ same connection. The next client on a connection gets its own answer. test_smugg
 """
 
 
-def text() -> str:
+def build_document() -> str:
     parts = [INTRODUCTION]
     for kind, requests in CATALOGUE.items():
         lines = [
@@ -75,7 +75,7 @@ def text() -> str:
             "\n".join(
                 [
                     f"## {kind}\n",
-                    "| tried | through the gateway | at the service |",
+                    "| request | through the gateway | at the service |",
                     "|---|---|---|",
                     *lines,
                 ]
@@ -86,4 +86,4 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(text(), encoding="utf-8")
+    DOCUMENT.write_text(build_document(), encoding="utf-8")

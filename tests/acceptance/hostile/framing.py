@@ -1,4 +1,4 @@
-"""Bodies whose length is a lie, and requests hidden in them."""
+"""Bodies with a wrong length, and requests hidden in bodies (request smuggling)."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
 
 
 def _chunked(body: bytes, *headers: bytes) -> Hostile:
-    return Hostile("", post(body, *(headers or (CHUNKED,)), length=False), NO_BODY, NOT_HTTP)
+    return Hostile("", post(body, *(headers or (CHUNKED,)), has_length=False), NO_BODY, NOT_HTTP)
 
 
 def _named(
@@ -30,13 +30,13 @@ def _named(
 
 
 def _length(length: bytes, body: bytes = b"[]") -> Hostile:
-    return Hostile("", post(body, b"Content-Length: " + length, length=False), NOT_HTTP)
+    return Hostile("", post(body, b"Content-Length: " + length, has_length=False), NOT_HTTP)
 
 
 _ONE_CHUNK = b"2\r\n[]\r\n0\r\n\r\n"
 
 LENGTHS = [
-    _named("Content-Length below the body's", _length(b"2", b"[]GARBAGE"), EMPTY, NOT_HTTP),
+    _named("a Content-Length below the body's size", _length(b"2", b"[]GARBAGE"), EMPTY, NOT_HTTP),
     _named("Content-Length: -5", _length(b"-5")),
     _named("Content-Length: +2", _length(b"+2")),
     _named("Content-Length: 0x2", _length(b"0x2")),
@@ -45,10 +45,10 @@ LENGTHS = [
         "Content-Length twice, different", Hostile("", post(b"[]", b"Content-Length: 9"), NOT_HTTP)
     ),
     _named("chunks", _chunked(b"2\r\n[]\r\n0\r\n\r\n"), EMPTY, EMPTY),
-    _named("a chunk's size that is no number", _chunked(b"zz\r\n[]\r\n0\r\n\r\n")),
+    _named("a chunk size that is not a number", _chunked(b"zz\r\n[]\r\n0\r\n\r\n")),
     _named("a chunk of negative size", _chunked(b"-2\r\n[]\r\n0\r\n\r\n")),
     _named("a chunk of 2^68 bytes", _chunked(b"fffffffffffffffff\r\n[]\r\n")),
-    _named("a chunk longer than it says", _chunked(b"2\r\n[]xx0\r\n\r\n")),
+    _named("a chunk longer than its size", _chunked(b"2\r\n[]xx0\r\n\r\n")),
     _named("chunks ended by bare LF", _chunked(b"2\n[]\n0\n\n")),
     _named(
         "5 kB of chunk extensions",
@@ -74,9 +74,9 @@ LENGTHS = [
 
 
 class Smuggling(NamedTuple):
-    """`raw` hides a request %HIDDEN%.
+    """A request `raw` that hides a second request, %HIDDEN%.
 
-    What the gateway takes for one request, the service must too.
+    Gateway and service must agree on the end of the first request.
     """
 
     name: str

@@ -42,10 +42,8 @@ METHODS = [
         "CONNECT", get(b"evil.example:80", method=b"CONNECT"), REFUSED_METHOD, NOT_HTTP, "status"
     ),
     Hostile("PROPFIND", get(LIST, method=b"PROPFIND"), REFUSED_METHOD, NOT_ALLOWED, "status"),
-    Hostile(
-        "a method that there is not", get(LIST, method=b"BREW"), REFUSED_METHOD, NOT_HTTP, "status"
-    ),
-    Hostile("get, in small letters", get(LIST, method=b"get"), REFUSED_METHOD, NOT_HTTP, "status"),
+    Hostile("an unknown method", get(LIST, method=b"BREW"), REFUSED_METHOD, NOT_HTTP, "status"),
+    Hostile("get in lower case", get(LIST, method=b"get"), REFUSED_METHOD, NOT_HTTP, "status"),
     Hostile(
         "a control character in the method",
         get(LIST, method=b"GET\x01"),
@@ -61,16 +59,20 @@ METHODS = [
 ]
 
 ADDRESSES = [
-    _status("the metrics, encoded", b"/%6detrics", NOT_FOUND, OK),
-    _status("the metrics, by a detour", b"/v1/../metrics", NOT_FOUND),
-    _status("the metrics, by an encoded detour", b"/v1/%2e%2e/metrics", NOT_FOUND),
-    _status("the metrics, with two slashes", b"//metrics", NOT_FOUND),
-    _status("the metrics, in capitals", b"/METRICS", NOT_FOUND),
-    _status("the metrics, with a slash behind", b"/metrics/", NOT_FOUND),
-    _status("the metrics, with a query", b"/metrics?x", NOT_FOUND, OK),
-    _status("the metrics, in absolute form", b"http://evil.example/metrics", NOT_FOUND, OK),
-    _status("what is internal, with an encoded slash", b"/internal%2freadyz", NOT_FOUND, OK),
-    _status("out of the tree", b"/v1/pins/imports/..%2f..%2f..%2f..%2fetc%2fpasswd", NOT_FOUND),
+    _status("/metrics, percent-encoded", b"/%6detrics", NOT_FOUND, OK),
+    _status("/metrics by way of ..", b"/v1/../metrics", NOT_FOUND),
+    _status("/metrics by way of an encoded ..", b"/v1/%2e%2e/metrics", NOT_FOUND),
+    _status("/metrics with two slashes", b"//metrics", NOT_FOUND),
+    _status("/metrics in capitals", b"/METRICS", NOT_FOUND),
+    _status("/metrics with a trailing slash", b"/metrics/", NOT_FOUND),
+    _status("/metrics with a query", b"/metrics?x", NOT_FOUND, OK),
+    _status("/metrics in absolute form", b"http://evil.example/metrics", NOT_FOUND, OK),
+    _status("an internal path with an encoded slash", b"/internal%2freadyz", NOT_FOUND, OK),
+    _status(
+        "a path traversal to /etc/passwd",
+        b"/v1/pins/imports/..%2f..%2f..%2f..%2fetc%2fpasswd",
+        NOT_FOUND,
+    ),
     _status("SQL as id", b"/v1/pins/imports/'%20or%20'1'='1", NOT_FOUND),
     _status(
         "SQL as filter",
@@ -78,7 +80,7 @@ ADDRESSES = [
         Expected(422, "invalid_parameter"),
     ),
     _status(
-        "an offset of twenty digits",
+        "an offset of 20 digits",
         b"/v1/pins/imports?offset=99999999999999999999",
         Expected(422, "invalid_parameter"),
     ),
@@ -96,20 +98,20 @@ ADDRESSES = [
         service="access",
     ),
     _publisher("a line break as id", b"/v1/pins/a%0d%0aX-Injected:%201", NOT_FOUND),
-    _publisher("bytes that are no UTF-8", b"/v1/pins/%ff%fe", NOT_FOUND),
-    _publisher("raw bytes", b"/v1/pins/\xff", NOT_FOUND, NOT_HTTP),
-    _publisher("an escape that is none", b"/v1/pins/%zz", NOT_HTTP, NOT_FOUND),
-    _publisher("20 kB of address", b"/v1/pins/" + b"a" * 20_000, NOT_FOUND),
-    _publisher("40 kB of address", b"/v1/pins/" + b"a" * 40_000, HEAD_TOO_LARGE, NOT_FOUND),
+    _publisher("invalid UTF-8 as id", b"/v1/pins/%ff%fe", NOT_FOUND),
+    _publisher("a raw byte in the path", b"/v1/pins/\xff", NOT_FOUND, NOT_HTTP),
+    _publisher("an invalid percent escape", b"/v1/pins/%zz", NOT_HTTP, NOT_FOUND),
+    _publisher("a path of 20 kB", b"/v1/pins/" + b"a" * 20_000, NOT_FOUND),
+    _publisher("a path of 40 kB", b"/v1/pins/" + b"a" * 40_000, HEAD_TOO_LARGE, NOT_FOUND),
     _publisher("10 000 parameters", b"/v1/pins?" + b"&".join([b"a"] * 10_000), OK),
-    _status("what is left out, with a null byte", b"/v1/assets/%00", NOT_SUPPORTED),
+    _status("an unsupported path with a null byte", b"/v1/assets/%00", NOT_SUPPORTED),
     _status(
-        "what is left out, with SQL",
+        "an unsupported path with SQL",
         b"/v1/pins/1;select%20pg_sleep(9)/analytics?source='--",
         NOT_SUPPORTED,
     ),
     Hostile(
-        "a large body to what is left out",
+        "a large body to an unsupported path",
         post(lambda: b"x" * 8_000_000, to=b"/v1/assets/images"),
         NOT_SUPPORTED,
         service="status",
@@ -123,7 +125,7 @@ VERSIONS = [
         "HTTP/2.0 in a line of HTTP/1", get(LIST, version=b"HTTP/2.0"), Expected(505), OK, "status"
     ),
     Hostile(
-        "HTTP/2 without asking",
+        "HTTP/2 with prior knowledge",
         get(b"*", b"", b"SM", b"", method=b"PRI", version=b"HTTP/2.0"),
         Expected(0),
         NOT_HTTP,
@@ -149,9 +151,9 @@ VERSIONS = [
 HEADERS = [
     Hostile("no Host", get(LIST, KEY), NOT_HTTP, OK, "status"),
     Hostile("two Hosts", get(LIST, HOST, b"Host: evil.example", KEY), NOT_HTTP, OK, "status"),
-    Hostile("a Host that is none", get(LIST, b"Host: a b", KEY), NOT_HTTP, OK, "status"),
+    Hostile("an invalid Host", get(LIST, b"Host: a b", KEY), NOT_HTTP, OK, "status"),
     Hostile(
-        "another's Host: no redirect leads there",
+        "a foreign Host: no redirect goes there",
         get(b"/v1/pins/imports/", b"Host: evil.example", KEY),
         NOT_FOUND,
         service="status",

@@ -1,7 +1,4 @@
-"""Hostile requests as data.
-
-The tests and docs/explanation/hostile-input.md are made from it.
-"""
+"""Hostile requests as data, for the tests and for docs/explanation/hostile-input.md."""
 
 import fnmatch
 from collections.abc import Callable
@@ -12,20 +9,20 @@ from deploy.services import DEFAULT_SERVICE, SERVICES
 from tests.acceptance.hostile.wire import Caller
 
 Body = bytes | Callable[[], bytes]
-"""What is large is made when it is sent."""
+"""A body, or a function that builds a large one when it is sent."""
 
 
 class Expected(NamedTuple):
     status: int
     code: str | None = None
     row: str | None = None
-    """What becomes of the first row of an import that is accepted."""
+    """The status of the first row, if the import is accepted."""
 
     def __str__(self) -> str:
-        said = (
+        text = (
             f"{self.status} `{self.code}`" if self.code else str(self.status or "connection closed")
         )
-        return f"{said}, row {self.row}" if self.row else said
+        return f"{text}, row {self.row}" if self.row else text
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class Request:
     line: bytes
     headers: tuple[bytes, ...]
     body: Body = b""
-    length: bool = True
-    """Whether the right Content-Length is sent."""
+    has_length: bool = True
+    """If true, the correct Content-Length is added."""
 
     @property
     def method(self) -> str:
@@ -43,7 +40,7 @@ class Request:
     def raw(self, caller: Caller) -> bytes:
         body = caller.fill(self.body() if callable(self.body) else self.body)
         headers = (
-            (*self.headers, b"Content-Length: %d" % len(body)) if self.length else self.headers
+            (*self.headers, b"Content-Length: %d" % len(body)) if self.has_length else self.headers
         )
         return caller.fill(b"\r\n".join([self.line, *headers, b"", b""])) + body
 
@@ -54,7 +51,7 @@ class Hostile:
     request: Request
     gateway: Expected
     direct: Expected | None = None
-    """What the service answers without the gateway, where that differs."""
+    """The service's answer without the gateway, if it differs."""
     service: str = "ingest"
 
     @property
@@ -70,16 +67,14 @@ ROW_FAILS = Expected(202, row="failed")
 NOT_JSON = Expected(422, "invalid_json")
 NO_CODING = Expected(415, "unsupported_media_type")
 NOT_HTTP = Expected(400)
-"""Said by the HTTP parser of the gateway or of the service, in plain text, before any of our code
-runs.
-"""
+"""A plain-text answer of the HTTP parser of gateway or service, before Pinflow's code runs."""
 NOT_FOUND = Expected(404, "not_found")
 NOT_SUPPORTED = Expected(501, "not_supported")
 BROKEN_UPLOAD = Expected(400, "invalid_multipart")
 TOO_LARGE = Expected(413, "payload_too_large")
 
 
-def service_of(target: bytes) -> str:
+def find_service(target: bytes) -> str:
     """Returns the service to which the gateway sends a request with this target."""
     path = target.partition(b"?")[0].decode()
     for name, service in SERVICES.items():
@@ -93,23 +88,26 @@ def post(
     *headers: bytes,
     to: bytes = JSON,
     kind: bytes = b"application/json",
-    length: bool = True,
+    has_length: bool = True,
 ) -> Request:
     return Request(
-        b"POST %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: " + kind, *headers), body, length
+        b"POST %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: " + kind, *headers), body, has_length
     )
 
 
 def get(
     target: bytes, *headers: bytes, method: bytes = b"GET", version: bytes = b"HTTP/1.1"
 ) -> Request:
-    return Request(b"%b %b %b" % (method, target, version), headers or (HOST, KEY), length=False)
+    return Request(
+        b"%b %b %b" % (method, target, version), headers or (HOST, KEY), has_length=False
+    )
 
 
 def row(fields: bytes = b"") -> bytes:
-    """A valid row; `fields` come last, so that they win."""
+    """Builds a valid row. `fields` come last and so override its own."""
     return (
-        b'{"account_id":"%ACCOUNT%","board_id":"%BOARD%","title":"Lamp","idempotency_key":"%NONCE%","image_url":"https://a.example/x.png"'
+        b'{"account_id":"%ACCOUNT%","board_id":"%BOARD%","title":"Lamp",'
+        b'"idempotency_key":"%NONCE%","image_url":"https://a.example/x.png"'
         + (b"," + fields if fields else b"")
         + b"}"
     )
@@ -132,7 +130,8 @@ def file(content: bytes, name: bytes = b"a.csv") -> bytes:
 
 def table(cell: bytes, column: bytes = b"description") -> bytes:
     return (
-        b"account_id,board_id,title,idempotency_key,image_url,%b\n%%ACCOUNT%%,%%BOARD%%,Lamp,%%NONCE%%,https://a.example/x.png,%b\n"
+        b"account_id,board_id,title,idempotency_key,image_url,%b\n"
+        b"%%ACCOUNT%%,%%BOARD%%,Lamp,%%NONCE%%,https://a.example/x.png,%b\n"
         % (
             column,
             cell,

@@ -1,5 +1,6 @@
-"""What the OpenAPI document can't say: which accounts and boards there are, and what stands in a
-CSV. Loaded by schemathesis itself.
+"""Hooks that schemathesis loads: they fill in existing accounts and boards, and build CSV files.
+
+The OpenAPI document cannot name these.
 """
 
 import csv
@@ -17,43 +18,46 @@ from schemathesis.generation.meta import TestPhase
 
 ACCOUNT, BOARD, KEY = (os.environ[f"HOSTILE_{name}"] for name in ("ACCOUNT", "BOARD", "KEY"))
 COLUMNS = ("account_id", "board_id", "title", "idempotency_key", "image_url", "description")
-THINGS = {
+RESOURCES = {
     "/v1/pins/{pin_id}": os.environ["HOSTILE_PIN"],
     "/v1/jobs/{job_id}": os.environ["HOSTILE_PIN"],
     "/v1/schedules/{schedule_id}": os.environ["HOSTILE_SCHEDULE"],
     "/v1/pinterest/boards/{board_id}": BOARD,
 }
-NEEDED = {"/v1/api-keys/{key_id}"}
-"""What is not to be changed either, if it is the one in use."""
+PROTECTED_PATHS = {"/v1/api-keys/{key_id}"}
+"""Paths on which a change could break the run, as a DELETE could."""
 LATER = "2031-05-01T09:00:00Z"
-NOWHERE = "https://hooks.invalid/"
-"""Resolves to nothing: what a webhook is told must not leave this machine."""
+UNREACHABLE_URL = "https://hooks.invalid/"
+"""A name that never resolves, so no webhook request leaves this machine."""
 CURSOR = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
-    """Valid is what names things that exist, and a time to come: what is well-formed is replaced,
-    what is wrong stays.
+    """Replaces well-formed ids, URLs and times by existing ids and valid values.
+
+    Otherwise schemathesis's valid requests would name resources that do not exist. Malformed values
+    stay.
     """
-    _make_real(case.body)
-    _make_real(case.query)
+    _use_existing(case.body)
+    _use_existing(case.query)
     if CURSOR.fullmatch(str((case.query or {}).get("cursor", ""))) and not _is_uuid(
         case.query["cursor"]
     ):
-        del case.query["cursor"]  # a page that there was
-    _settle_keys(case)
+        del case.query["cursor"]  # no cursor that schemathesis makes up belongs to a page
+    _make_keys_unique(case)
     if case.operation.path == "/v1/schedules/{schedule_id}":
-        _leave_an_image(case.body)
-    if case.method == "DELETE" or case.operation.path in NEEDED:
-        _spare_what_is_needed(case)
+        _keep_the_image(case.body)
+    if case.method == "DELETE" or case.operation.path in PROTECTED_PATHS:
+        _protect_resources_in_use(case)
     elif case.meta.phase.name is not TestPhase.STATEFUL:
-        _name_a_real_thing(case)
+        _name_an_existing_resource(case)
 
 
-def _settle_keys(case: Any) -> None:
-    """Of two schedules with one key the second must be the first; and the header's must be the
-    body's.
+def _make_keys_unique(case: Any) -> None:
+    """Makes idempotency keys unique, and removes the header if the body has a key.
+
+    A second schedule with the same key must equal the first, and both keys of a request must agree.
     """
     headers, body = case.headers or {}, case.body if isinstance(case.body, dict) else {}
     if "idempotency_key" in body:
@@ -61,7 +65,7 @@ def _settle_keys(case: Any) -> None:
     elif key := headers.get("idempotency-key"):
         headers["idempotency-key"] = f"{key[:200]}-{uuid4()}".encode().decode(
             "latin-1"
-        )  # as it is sent
+        )  # the encoding of a sent header
     key = body.get("idempotency_key")
     if (
         case.operation.path == "/v1/schedules"
@@ -72,9 +76,10 @@ def _settle_keys(case: Any) -> None:
         body["idempotency_key"] = str(uuid4())
 
 
-def _leave_an_image(body: Any) -> None:
-    """An update may take a schedule's image away only if it brings another: which of the two it has
-    the schema can't know.
+def _keep_the_image(body: Any) -> None:
+    """Keeps an update from removing a schedule's image without giving another.
+
+    The schema cannot know whether a schedule has a URL or an asset.
     """
     if isinstance(body, dict) and any(
         body.get(name, "") is None for name in ("image_url", "asset_id")
@@ -84,36 +89,38 @@ def _leave_an_image(body: Any) -> None:
         body.setdefault("title", "Lamp")
 
 
-def _spare_what_is_needed(case: Any) -> None:
-    """The account, the board and the key that all the others are tried with, which schemathesis has
-    seen in answers.
+def _protect_resources_in_use(case: Any) -> None:
+    """Replaces the account, board and key that other requests use.
+
+    schemathesis has seen them in answers.
     """
     for name, value in (case.path_parameters or {}).items():
         if value in {ACCOUNT, BOARD, KEY}:
             case.path_parameters[name] = str(uuid4())
 
 
-def _name_a_real_thing(case: Any) -> None:
-    """In every other request, told by the name's length; what was made and deleted on the way is
-    the stateful phase's.
+def _name_an_existing_resource(case: Any) -> None:
+    """Names an existing resource if the generated name has an even length.
+
+    The stateful phase names resources that it created itself.
     """
-    for path, real in THINGS.items():
+    for path, existing in RESOURCES.items():
         name = path.rpartition("{")[2].rstrip("}")
         if case.operation.path.startswith(path) and len(str(case.path_parameters[name])) % 2 == 0:
-            case.path_parameters[name] = real
+            case.path_parameters[name] = existing
 
 
-def _make_real(value: Any) -> None:
+def _use_existing(value: Any) -> None:
     if isinstance(value, list):
-        for one in value:
-            _make_real(one)
+        for item in value:
+            _use_existing(item)
     elif isinstance(value, dict):
         for name, part in value.items():
-            is_well_formed, real = REAL.get(name, (_never, None))
+            is_well_formed, existing = EXISTING.get(name, (_never, None))
             if is_well_formed(part):
-                value[name] = real
+                value[name] = existing
             else:
-                _make_real(part)
+                _use_existing(part)
 
 
 def _never(_value: object) -> bool:
@@ -146,12 +153,12 @@ def _is_web_address(value: object) -> bool:
     return isinstance(value, str) and value.lower().startswith(("http://", "https://"))
 
 
-REAL: dict[str, tuple[Callable[[object], bool], Any]] = {
+EXISTING: dict[str, tuple[Callable[[object], bool], Any]] = {
     "account_id": (_is_uuid, ACCOUNT),
     "pinterest_account_ids": (_are_uuids, [ACCOUNT]),
     "board_id": (_is_board, BOARD),
     "run_at": (_is_instant, LATER),
-    "url": (_is_web_address, NOWHERE),
+    "url": (_is_web_address, UNREACHABLE_URL),
 }
 
 
@@ -161,7 +168,7 @@ def _csv(rows: list[list[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-# Without NUL and surrogates csv can write whatever it is given
+# csv can write any text without NUL and surrogates
 _CELLS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60
 ).filter(lambda cell: cell.strip())

@@ -1,5 +1,6 @@
-"""Many clients that are slow, or large, at once: they are cut, memory stays bounded, and whoever
-means well is served meanwhile.
+"""Many slow clients or large bodies at once.
+
+Their connections are closed, memory is bounded, and other clients are served meanwhile.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.hostile.conftest import GATEWAY_SECONDS, LONG, memory_bounded, memory_of
+from tests.acceptance.hostile.conftest import GATEWAY_SECONDS, LONG, memory_bounded, read_memory
 from tests.acceptance.hostile.requests import get, post, row
 from tests.acceptance.hostile.wire import Caller
 from tests.acceptance.rows import rows_for
@@ -27,68 +28,68 @@ pytestmark = pytest.mark.slow
 SLOW = 250
 UPLOADS = 200
 SLACK = 15.0
-"""Seconds, on a machine with other things to do."""
+"""Seconds for a busy machine."""
 MEGABYTE = 1024 * 1024
 
 
-class Dripping:
-    """A client that sends its request's beginning, then a byte now and then, and never reads."""
+class SlowSender:
+    """A client that sends the start of a request and then a byte every 0.5 s."""
 
-    def __init__(self, beginning: bytes, drip: bytes = b"") -> None:
+    def __init__(self, beginning: bytes, filler: bytes = b"") -> None:
         self._beginning = beginning
-        self._drip = drip
+        self._filler = filler
         self.seconds = 0.0
-        """Until it was cut."""
+        """Seconds until its connection was closed or answered."""
         self.answer = b""
 
     async def run(self, port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         started = time.monotonic()
-        dripping = asyncio.create_task(self._send(writer))
+        sending = asyncio.create_task(self._send(writer))
         with suppress(OSError):
             # An answer, or the end of the connection
             self.answer = await reader.read(65536)
         self.seconds = time.monotonic() - started
-        dripping.cancel()
+        sending.cancel()
         writer.close()
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             writer.write(self._beginning)
-            while self._drip:
+            while self._filler:
                 await asyncio.sleep(0.5)
-                writer.write(self._drip)
+                writer.write(self._filler)
                 await writer.drain()
 
 
-class WellMeaning:
-    """Imports and queries all the time; `seconds` are how long each round took."""
+class NormalClient:
+    """Imports and queries all the time. `seconds` are the durations of its rounds."""
 
     def __init__(self, client: httpx.Client, workspace: NewWorkspace) -> None:
         self._client = client
         self._workspace = workspace
         self.seconds: list[float] = []
-        self.trouble: list[BaseException] = []
+        self.errors: list[BaseException] = []
 
     @contextmanager
-    def at_work(self) -> Iterator["WellMeaning"]:
-        enough = threading.Event()
+    def running(self) -> Iterator["NormalClient"]:
+        stopping = threading.Event()
 
         def work() -> None:
             try:
-                while not enough.is_set():
+                while not stopping.is_set():
                     self._round()
-            except BaseException as error:  # noqa: BLE001 - told by the test's own thread
-                self.trouble.append(error)
+            except BaseException as error:  # noqa: BLE001 - raised by the test's thread
+                self.errors.append(error)
 
         worker = threading.Thread(target=work)
         worker.start()
         try:
             yield self
         finally:
-            enough.set()
+            stopping.set()
             worker.join()
-        assert not self.trouble, self.trouble
+        assert not self.errors, self.errors
         assert self.seconds
 
     def _round(self) -> None:
@@ -105,59 +106,75 @@ class WellMeaning:
 
 
 @pytest.fixture
-def well_meaning(client: httpx.Client, workspace: NewWorkspace) -> WellMeaning:
-    return WellMeaning(client, workspace)
+def normal_client(client: httpx.Client, workspace: NewWorkspace) -> NormalClient:
+    return NormalClient(client, workspace)
 
 
-def _cut(pinflow: Deployment, drippers: list[Dripping], well_meaning: WellMeaning) -> None:
-    async def all_of_them() -> None:
-        await asyncio.gather(*(dripper.run(pinflow.ports["gateway"]) for dripper in drippers))
+def _run_until_closed(
+    pinflow: Deployment, slow_senders: list[SlowSender], normal_client: NormalClient
+) -> None:
+    async def run_all() -> None:
+        await asyncio.gather(
+            *(slow_sender.run(pinflow.ports["gateway"]) for slow_sender in slow_senders)
+        )
 
-    with well_meaning.at_work():
-        asyncio.run(all_of_them())
+    with normal_client.running():
+        asyncio.run(run_all())
     print(
-        f"cut after {max(one.seconds for one in drippers):.1f} s; a round of the others took up to "
-        f"{max(well_meaning.seconds):.1f} s"
+        f"closed after {max(each.seconds for each in slow_senders):.1f} s; "
+        "a round of the others took up to "
+        f"{max(normal_client.seconds):.1f} s"
     )
 
 
-def test_slow_headers_are_cut(
-    pinflow: Deployment, warm: dict[str, int], well_meaning: WellMeaning
+def test_connections_with_slow_headers_are_closed(
+    pinflow: Deployment, warm: dict[str, int], normal_client: NormalClient
 ) -> None:
-    drippers = [Dripping(b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-A: ", b"a") for _ in range(SLOW)]
+    slow_senders = [
+        SlowSender(b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-A: ", b"a") for _ in range(SLOW)
+    ]
     with memory_bounded(pinflow, warm, 100 * MEGABYTE):
-        _cut(pinflow, drippers, well_meaning)
-    assert max(one.seconds for one in drippers) < GATEWAY_SECONDS["read_header"] + SLACK
+        _run_until_closed(pinflow, slow_senders, normal_client)
+    assert (
+        max(slow_sender.seconds for slow_sender in slow_senders)
+        < GATEWAY_SECONDS["read_header"] + SLACK
+    )
 
 
 @pytest.mark.parametrize("length", [2000, 5_000_000] if LONG else [2000])
-def test_slow_bodies_are_cut(
+def test_requests_with_slow_bodies_are_answered_408(
     pinflow: Deployment,
     warm: dict[str, int],
-    well_meaning: WellMeaning,
+    normal_client: NormalClient,
     caller: Caller,
     length: int,
 ) -> None:
-    beginning = caller.fill(post(b"[", b"Content-Length: %d" % length, length=False).raw(caller))
-    drippers = [Dripping(beginning, b" ") for _ in range(SLOW)]
+    beginning = caller.fill(
+        post(b"[", b"Content-Length: %d" % length, has_length=False).raw(caller)
+    )
+    slow_senders = [SlowSender(beginning, b" ") for _ in range(SLOW)]
     with memory_bounded(pinflow, warm, 150 * MEGABYTE):
-        _cut(pinflow, drippers, well_meaning)
-    assert max(one.seconds for one in drippers) < GATEWAY_SECONDS["read_body"] + SLACK
-    assert {one.answer.split(b" ")[1] for one in drippers} == {b"408"}
+        _run_until_closed(pinflow, slow_senders, normal_client)
+    assert (
+        max(slow_sender.seconds for slow_sender in slow_senders)
+        < GATEWAY_SECONDS["read_body"] + SLACK
+    )
+    assert {slow_sender.answer.split(b" ")[1] for slow_sender in slow_senders} == {b"408"}
 
 
-@pytest.mark.skipif(not LONG, reason="twelve seconds: part of make hostile")
-def test_slow_readers_are_cut(
+@pytest.mark.skipif(not LONG, reason="takes twelve seconds: part of make hostile")
+def test_connections_of_slow_readers_are_closed(
     pinflow: Deployment,
     warm: dict[str, int],
     client: httpx.Client,
-    well_meaning: WellMeaning,
+    normal_client: NormalClient,
     caller: Caller,
 ) -> None:
-    """Who asks for a large job and does not read it is let go after the gateway's `write`, or
-    `idle` when the kernel has taken it all.
+    """The gateway closes after `write` a connection whose client does not read a large answer.
+
+    It does so after `idle` if the kernel has buffered the whole answer.
     """
-    wrong = dict.fromkeys(
+    invalid_row = dict.fromkeys(
         (
             "account_id",
             "asset_id",
@@ -169,13 +186,13 @@ def test_slow_readers_are_cut(
         ),
         "x" * 300,
     )
-    job_id = client.post("/v1/pins/imports/json", json=[wrong] * 500).json()["id"]
+    job_id = client.post("/v1/pins/imports/json", json=[invalid_row] * 500).json()["id"]
     wait_for_job(client, job_id)
     size = len(client.get(f"/v1/pins/imports/{job_id}").content)
     assert size > MEGABYTE
     request = caller.fill(get(b"/v1/pins/imports/" + job_id.encode()).raw(caller))
 
-    with ExitStack() as stack, _highest(pinflow) as peak, well_meaning.at_work():
+    with ExitStack() as stack, _peak_memory(pinflow) as peak, normal_client.running():
         for _ in range(SLOW):
             reader = stack.enter_context(socket.socket())
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -183,24 +200,25 @@ def test_slow_readers_are_cut(
             reader.sendall(request)
         started = time.monotonic()
         wait_until(
-            lambda: _connections(pinflow) < 10,
+            lambda: _count_connections(pinflow) < 10,
             seconds=GATEWAY_SECONDS["write"] + GATEWAY_SECONDS["idle"] + SLACK,
         )
         seconds = time.monotonic() - started
-    grown = (peak["status"] - warm["status"]) // MEGABYTE
+    growth = (peak["status"] - warm["status"]) // MEGABYTE
     print(
-        f"{SLOW} readers of {size} bytes cut after {seconds:.1f} s; status grew by up to {grown} "
-        "MiB"
+        f"closed {SLOW} connections of readers of {size} bytes after {seconds:.1f} s; "
+        f"status grew by up to {growth} MiB"
     )
-    assert grown < 250, grown
+    assert growth < 250, growth
 
 
-def _connections(pinflow: Deployment) -> int:
-    """Of clients that the gateway still holds."""
+def _count_connections(pinflow: Deployment) -> int:
+    """Counts the clients' connections that the gateway still holds."""
     connections = psutil.Process(pinflow.programs["gateway"].process.pid).net_connections("tcp")
     return sum(
-        one.status == psutil.CONN_ESTABLISHED and one.laddr.port == pinflow.ports["gateway"]
-        for one in connections
+        connection.status == psutil.CONN_ESTABLISHED
+        and connection.laddr.port == pinflow.ports["gateway"]
+        for connection in connections
     )
 
 
@@ -230,17 +248,17 @@ def test_many_large_bodies_at_once_stay_within_memory(
         limits = httpx.Limits(max_connections=UPLOADS)
         async with httpx.AsyncClient(
             base_url=pinflow.base_url, headers=headers, timeout=120, trust_env=False, limits=limits
-        ) as many:
-            await asyncio.gather(*(upload(many) for _ in range(UPLOADS)))
+        ) as http:
+            await asyncio.gather(*(upload(http) for _ in range(UPLOADS)))
 
-    with _highest(pinflow) as peak:
+    with _peak_memory(pinflow) as peak:
         asyncio.run(flood())
-    grown = {name: (peak[name] - warm[name]) // MEGABYTE for name in peak}
-    print(f"{dict(answers)}; peaks over the warm processes in MiB: {grown}")
-    # The last two where the machine is too busy to take a gigabyte within a body's time
+    growth = {name: (peak[name] - warm[name]) // MEGABYTE for name in peak}
+    print(f"{dict(answers)}; peaks over the warm processes in MiB: {growth}")
+    # request_timeout and cut: a busy machine may not take a gigabyte in time
     assert answers.keys() <= {"accepted", "too_busy", "request_timeout", "cut"}, answers
     assert answers["accepted"], answers
-    assert grown["ingest"] < 300, grown
+    assert growth["ingest"] < 300, growth
     assert (
         client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after")
@@ -250,14 +268,14 @@ def test_many_large_bodies_at_once_stay_within_memory(
 
 
 @contextmanager
-def _highest(pinflow: Deployment) -> Iterator[dict[str, int]]:
-    """The most memory that each process is seen to hold."""
-    peak = memory_of(pinflow)
-    enough = threading.Event()
+def _peak_memory(pinflow: Deployment) -> Iterator[dict[str, int]]:
+    """Yields the peak memory of each process, which a thread updates."""
+    peak = read_memory(pinflow)
+    stopping = threading.Event()
 
     def watch() -> None:
-        while not enough.wait(0.02):
-            for name, now in memory_of(pinflow).items():
+        while not stopping.wait(0.02):
+            for name, now in read_memory(pinflow).items():
                 peak[name] = max(peak[name], now)
 
     watcher = threading.Thread(target=watch)
@@ -265,5 +283,5 @@ def _highest(pinflow: Deployment) -> Iterator[dict[str, int]]:
     try:
         yield peak
     finally:
-        enough.set()
+        stopping.set()
         watcher.join()

@@ -1,7 +1,6 @@
-"""schemathesis over the published document, through the gateway, with every check that it has: what
-the document says is what is done.
+"""Runs schemathesis with all its checks on the published OpenAPI document, through the gateway.
 
-A bounded run with a fixed seed; `make hostile` runs with more examples and seeds of its own.
+The run is short and has a fixed seed. `make hostile` runs more examples with other seeds.
 """
 
 import os
@@ -20,22 +19,22 @@ from tests.support.deployment import Deployment
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = int(os.environ.get("PINFLOW_HOSTILE_EXAMPLES", "8"))
 SEED = os.environ.get("PINFLOW_HOSTILE_SEED", "4")
-MISSED = "repeatedly returned 401"
-"""What schemathesis warns of when it could not get in at all, and so tested nothing."""
+UNAUTHORIZED_WARNING = "repeatedly returned 401"
+"""schemathesis's warning that its key was refused, so it tested nothing."""
 
 
-def things(workspace: NewWorkspace, client: httpx.Client) -> dict[str, str]:
-    """What there is to be named, as the hooks want it."""
+def create_resources(workspace: NewWorkspace, client: httpx.Client) -> dict[str, str]:
+    """Creates a pin and a schedule, and returns the variables that the hooks read."""
     account = workspace.accounts[0]
     (pin,) = rows_for(
         workspace, 1, prefix="hostile", account_id=str(account.id), board_id=account.boards[0]
     )
     schedule = {**pin, "idempotency_key": "hostile-schedule", "run_at": "2031-05-01T09:00:00Z"}
-    made = [
-        client.post(path, json=asked)
-        for path, asked in (("/v1/pins", pin), ("/v1/schedules", schedule))
+    answers = [
+        client.post(path, json=document)
+        for path, document in (("/v1/pins", pin), ("/v1/schedules", schedule))
     ]
-    ids = [str(one.raise_for_status().json()["id"]) for one in made]
+    ids = [str(answer.raise_for_status().json()["id"]) for answer in answers]
     key = client.get("/v1/api-keys").json()[0]["id"]
     named = {
         "ACCOUNT": account.id,
@@ -48,10 +47,10 @@ def things(workspace: NewWorkspace, client: httpx.Client) -> dict[str, str]:
 
 
 @pytest.mark.timeout(60 + EXAMPLES * 20)
-def test_what_the_document_says_is_what_is_done(
+def test_the_api_matches_its_openapi_document(
     pinflow: Deployment, workspace: NewWorkspace, client: httpx.Client, tmp_path: Path
 ) -> None:
-    names = {**things(workspace, client), "PYTHONPATH": str(ROOT)}
+    names = {**create_resources(workspace, client), "PYTHONPATH": str(ROOT)}
     command = [
         sys.executable,
         "-m",
@@ -84,4 +83,4 @@ def test_what_the_document_says_is_what_is_done(
     )
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert MISSED not in run.stdout, run.stdout
+    assert UNAUTHORIZED_WARNING not in run.stdout, run.stdout

@@ -1,5 +1,6 @@
-"""Every request of the catalogue, through the gateway and directly at the service: refused with a
-code, never a 5xx, nothing told.
+"""Sends every request of the catalogue to the gateway and directly to the service.
+
+Each gets the expected code, no 5xx, and no answer has internal details.
 """
 
 import re
@@ -16,15 +17,16 @@ from tests.acceptance.hostile.requests import Expected, Hostile
 from tests.acceptance.hostile.wire import Answer, Caller, Connection
 from tests.support.deployment import Deployment, wait_for_job
 
-INSIDE = re.compile(
+INTERNAL_DETAILS = re.compile(
     rb"Traceback|File \"|\.py\b|/site-packages|/tmp/|"
     rb"psycopg|sqlalchemy|orjson|pydantic|\bselect .+ from\b",
     re.IGNORECASE,
 )
-"""What no client should ever read."""
-GROWTH = 150 * 1024 * 1024
-"""Bytes that a process may grow by while all of this is done to it; one body is 5 MiB, and as
-objects up to ten times that.
+"""Texts that no client may see."""
+MAX_GROWTH = 150 * 1024 * 1024
+"""Bytes by which a process may grow during all requests.
+
+A body has up to 5 MiB, and its parsed objects up to ten times as much.
 """
 
 
@@ -32,13 +34,13 @@ objects up to ten times that.
 def accepted(
     pinflow: Deployment, client: httpx.Client, warm: dict[str, int]
 ) -> Iterator[list[str]]:
-    """The jobs of imports that were accepted.
+    """A list to which tests add the jobs of accepted imports.
 
-    In the end there are no others, and memory is what it was.
+    At the end it requires that no others exist and that memory is bounded.
     """
     jobs: list[str] = []
     before = int(client.get("/v1/pins/imports").headers["x-total-count"])
-    with memory_bounded(pinflow, warm, GROWTH):
+    with memory_bounded(pinflow, warm, MAX_GROWTH):
         yield jobs
     assert int(client.get("/v1/pins/imports").headers["x-total-count"]) == before + len(jobs)
 
@@ -63,13 +65,13 @@ def test_directly_at_the_service(
 
 def _check(port: int, caller: Caller, hostile: Hostile, expected: Expected) -> Answer:
     with Connection(port) as connection:
-        answer = connection.send(hostile.request.raw(caller)).answer(hostile.request.method)
+        answer = connection.send(hostile.request.raw(caller)).read_answer(hostile.request.method)
     assert (answer.status, answer.code) == (expected.status, expected.code), answer
-    assert not INSIDE.search(answer.body), answer
+    assert not INTERNAL_DETAILS.search(answer.body), answer
     assert "x-injected" not in answer.headers, answer
-    own = answer.code == "not_supported" or not answer.code
-    assert answer.status < 500 or (answer.status in {501, 505} and own), (
-        "a 5xx that is neither the HTTP parser's own nor what is left out"
+    is_allowed = answer.code == "not_supported" or not answer.code
+    assert answer.status < 500 or (answer.status in {501, 505} and is_allowed), (
+        "a 5xx that is neither the HTTP parser's nor 501 not_supported"
     )
     if answer.code:
         assert orjson.loads(answer.body)["detail"]["message"]
@@ -85,9 +87,7 @@ def _follow(client: httpx.Client, answer: Answer, expected: Expected) -> str:
 
 
 def test_texts_are_kept_as_data(workspace: NewWorkspace, client: httpx.Client) -> None:
-    """What a spreadsheet, a shell, a terminal or a database would run stands in the pin as it was
-    sent.
-    """
+    """A pin keeps text that a spreadsheet, shell, terminal or database could execute."""
     title = (
         "=cmd|'/c calc'!A0 \u202e\x9b31m\r\n'; drop table publisher.pins; -- {{7*7}} "
         "${jndi:ldap://x} <script>"
@@ -99,31 +99,33 @@ def test_texts_are_kept_as_data(workspace: NewWorkspace, client: httpx.Client) -
         "title": title,
         "idempotency_key": title,
     }
-    made = client.post("/v1/pins", json={**pin, "image_url": "https://a.example/x.png"})
-    assert (made.status_code, made.json()["title"], made.json()["idempotency_key"]) == (
+    created = client.post("/v1/pins", json={**pin, "image_url": "https://a.example/x.png"})
+    assert (created.status_code, created.json()["title"], created.json()["idempotency_key"]) == (
         201,
         title,
         title,
     )
-    assert client.get(f"/v1/pins/{made.json()['id']}").json()["title"] == title
+    assert client.get(f"/v1/pins/{created.json()['id']}").json()["title"] == title
     assert title in [
-        one["title"]
-        for one in client.get("/v1/pins", params={"board_id": account.boards[0]}).json()
+        pin["title"]
+        for pin in client.get("/v1/pins", params={"board_id": account.boards[0]}).json()
     ]
 
 
 @pytest.mark.parametrize(
     "ending", [b"", rb',"description":"\ud800"'], ids=["quick parser", "slow parser"]
 )
-def test_of_equal_names_the_last_counts_to_both_parsers(
+def test_the_last_of_duplicate_names_wins_in_both_parsers(
     caller: Caller, client: httpx.Client, accepted: list[str], ending: bytes
 ) -> None:
-    """A lone surrogate in another row makes the document one for the slow parser."""
-    twice = (
+    """A lone surrogate in another row makes ingest use the slow parser."""
+    row_start = (
         b'{"title":"first","title":"second","idempotency_key":"%NONCE%",'
         b'"account_id":"%ACCOUNT%","board_id":"%BOARD%",'
     )
-    body = b"[" + twice + b'"image_url":"https://a.example/x.png"},{"title":"x"' + ending + b"}]"
+    body = (
+        b"[" + row_start + b'"image_url":"https://a.example/x.png"},{"title":"x"' + ending + b"}]"
+    )
     answer = client.post(
         "/v1/pins/imports/json",
         content=caller.fill(body),

@@ -1,7 +1,7 @@
-"""A request hidden in another's body: gateway and services must agree on where each request ends.
+"""Request smuggling: gateway and services must agree on the end of each request.
 
-What the services saw is read in their logs, by the request ids; what the gateway took for a request
-it answered on its connection.
+Request ids in the services' logs show which requests they saw. The gateway answers on its
+connection what it treated as a request.
 """
 
 from uuid import uuid4
@@ -11,12 +11,12 @@ import pytest
 
 from deploy.services import SERVICES
 from tests.acceptance.hostile.framing import HIDDEN, SMUGGLING, Smuggling
-from tests.acceptance.hostile.wire import Answer, Caller, Connection, answers_in
+from tests.acceptance.hostile.wire import Answer, Caller, Connection, parse_answers
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
 
-PATIENCE = 0.2
-"""Seconds for one answer more. The gateway closes most connections."""
+ANSWER_SECONDS = 0.2
+"""Seconds to wait for a further answer. The gateway closes most connections."""
 
 
 @pytest.mark.parametrize("smuggling", SMUGGLING, ids=lambda smuggling: smuggling.name)
@@ -29,25 +29,23 @@ def test_no_hidden_request_reaches_a_service(
         smuggling.raw.replace(b"%LENGTH%", b"%d" % len(body)).replace(b"%HIDDEN%", hidden)
     )
     with Connection(pinflow.ports["gateway"]) as connection:
-        received = bytearray(connection.send(raw).received(PATIENCE))
-        for _ in range(
-            3
-        ):  # whoever comes next, on the same connections to the services, gets what is theirs
-            mine = uuid4().hex
+        received = bytearray(connection.send(raw).read_available(ANSWER_SECONDS))
+        # The next requests on the same connections to the services get their own answers
+        for _ in range(3):
+            request_id = uuid4().hex
             assert (
-                client.get("/v1/pins", headers={"X-Request-ID": mine}).headers["x-request-id"]
-                == mine
+                client.get("/v1/pins", headers={"X-Request-ID": request_id}).headers["x-request-id"]
+                == request_id
             )
-        if _is_seen(
-            pinflow, caller
-        ):  # then the gateway took it for a request of its own, and answers it here
+        # If a service saw it, the gateway treated it as a request and answers it on this connection
+        if _is_seen(pinflow, caller):
 
             def is_answered() -> bool:
-                received.extend(connection.received(PATIENCE))
-                return _is_among(answers_in(bytes(received)), caller)
+                received.extend(connection.read_available(ANSWER_SECONDS))
+                return _is_among(parse_answers(bytes(received)), caller)
 
             wait_until(is_answered)
-    answers = answers_in(bytes(received))
+    answers = parse_answers(bytes(received))
     assert all(answer.status < 500 or answer.status == 501 for answer in answers), answers
 
 
@@ -62,8 +60,8 @@ def _is_seen(pinflow: Deployment, caller: Caller) -> bool:
     )
 
 
-def test_a_pipelined_request_is_seen(pinflow: Deployment, caller: Caller) -> None:
-    """What the others look for, so that they could find it."""
+def test_a_pipelined_request_is_found_in_the_logs(pinflow: Deployment, caller: Caller) -> None:
+    """Proves that the other tests would find a hidden request."""
     with Connection(pinflow.ports["gateway"]) as connection:
-        assert _is_among([connection.send(caller.fill(HIDDEN)).answer()], caller)
+        assert _is_among([connection.send(caller.fill(HIDDEN)).read_answer()], caller)
     wait_until(lambda: _is_seen(pinflow, caller))

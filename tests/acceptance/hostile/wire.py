@@ -1,4 +1,4 @@
-"""HTTP as no client library would write it: bytes as they are, on a socket of one's own."""
+"""Sends raw bytes on a socket, for HTTP that no client library would write."""
 
 import http.client
 import io
@@ -19,8 +19,9 @@ CLOSED = 0
 
 @dataclass(frozen=True)
 class Caller:
-    """In a request %KEY%, %ACCOUNT% and %BOARD% stand for these, %NONCE% for something new each
-    time.
+    """Fills the placeholders of a request: %KEY%, %ACCOUNT%, %BOARD% and %NONCE%.
+
+    The nonce is new for each test.
     """
 
     workspace: NewWorkspace
@@ -28,13 +29,13 @@ class Caller:
 
     def fill(self, text: bytes) -> bytes:
         account = self.workspace.accounts[0]
-        named = {
+        values = {
             "KEY": self.workspace.api_key,
             "ACCOUNT": account.id,
             "BOARD": account.boards[0],
             "NONCE": self.nonce,
         }
-        for name, value in named.items():
+        for name, value in values.items():
             text = text.replace(f"%{name}%".encode(), str(value).encode())
         return text
 
@@ -52,10 +53,10 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """Sends what it is told, and reads what comes."""
+    """A connection that sends raw bytes and reads answers."""
 
-    def __init__(self, port: int, patience: float = 30) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=patience)
+    def __init__(self, port: int, timeout_seconds: float = 30) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -64,25 +65,23 @@ class Connection:
         self._socket.close()
 
     def send(self, data: bytes) -> Self:
-        with suppress(OSError):  # answered and closed while it was still being sent
+        with suppress(OSError):  # the server may answer and close while this is sending
             self._socket.sendall(data)
         return self
 
-    def received(self, patience: float) -> bytes:
-        """All that comes, until nothing more has come for `patience` seconds or the connection is
-        closed.
-        """
-        self._socket.settimeout(patience)
+    def read_available(self, timeout_seconds: float) -> bytes:
+        """Reads until the connection ends or nothing has come for `timeout_seconds`."""
+        self._socket.settimeout(timeout_seconds)
         data = bytearray()
         with suppress(OSError):
-            while more := self._socket.recv(65536):
-                data += more
+            while part := self._socket.recv(65536):
+                data += part
         return bytes(data)
 
-    def answer(self, method: str = "GET") -> Answer:
-        """The next answer; CLOSED when there is none.
+    def read_answer(self, method: str = "GET") -> Answer:
+        """Reads the next answer. Its status is CLOSED if the connection was closed.
 
-        Raises TimeoutError when nothing comes at all.
+        Raises TimeoutError if nothing comes.
         """
         response = http.client.HTTPResponse(self._socket, method=method)
         try:
@@ -92,18 +91,18 @@ class Connection:
         except (http.client.HTTPException, OSError):
             return Answer(CLOSED)
         body = b""
-        with suppress(
-            ConnectionResetError
-        ):  # what was still being sent when it was answered resets the connection
+        # An answer during the sending resets the connection
+        with suppress(ConnectionResetError):
             body = response.read()
         return Answer(
             response.status, {name.lower(): value for name, value in response.getheaders()}, body
         )
 
 
-class _Received(io.BytesIO):
-    """What came on one connection, as http.client's responses read it one after the other: each
-    closes what it has read from.
+class _ReceivedBytes(io.BytesIO):
+    """The bytes of one connection, from which several http.client responses read.
+
+    Each response closes its file, so close() does nothing.
     """
 
     def makefile(self, _mode: str) -> Self:
@@ -112,13 +111,14 @@ class _Received(io.BytesIO):
     def close(self) -> None: ...
 
 
-def answers_in(received: bytes) -> list[Answer]:
-    """Each whole answer among these bytes."""
-    source = _Received(received)
+def parse_answers(received: bytes) -> list[Answer]:
+    """Parses every complete answer in the bytes."""
+    source = _ReceivedBytes(received)
     answers = []
     with suppress(http.client.HTTPException):
         while source.tell() < len(received):
-            response = http.client.HTTPResponse(source)  # type: ignore[arg-type] # all that it asks of a socket is its file
+            # HTTPResponse uses only the socket's makefile
+            response = http.client.HTTPResponse(source)  # type: ignore[arg-type]
             response.begin()
             headers = {name.lower(): value for name, value in response.getheaders()}
             answers.append(Answer(response.status, headers, response.read()))

@@ -1,7 +1,7 @@
-"""How a key of the owner's own workspace tries to get at accounts that are not on its list,
-endpoint by endpoint.
+"""Checks each endpoint with a key of the owner's workspace that lacks the account.
 
-What is read is as if it did not exist; publishing there is refused by name.
+To that key, resources of accounts not on its list do not exist. Publishing to such an account is
+refused with `account_not_permitted`.
 """
 
 from collections.abc import Callable
@@ -13,38 +13,38 @@ from uuid import uuid4
 import httpx
 
 from tests.acceptance.rows import rows_for
-from tests.acceptance.tenancy.checks import Check, a_change
-from tests.acceptance.tenancy.tenants import NOWHERE, SECRET, Tenants
+from tests.acceptance.tenancy.checks import Check, changes_as_unknown
+from tests.acceptance.tenancy.tenants import SECRET, UNREACHABLE_URL, Tenants
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
 from tests.support.deployment import wait_for_job
 
-OF_THE_WORKSPACE: dict[Operation, str] = {
+NOT_LIMITED_BY_ACCOUNT: dict[Operation, str] = {
     (
         "GET",
         "/v1/pins/imports",
-    ): "an import belongs to the workspace: its results hold ids and faults, no content",
+    ): "an import belongs to the workspace; its results have ids and errors, but no content",
     ("GET", "/v1/pins/imports/{job_id}"): "the same",
     (
         "GET",
         "/v1/webhooks",
-    ): "what webhooks there are is the workspace's; what they are told is not shown",
+    ): "webhooks belong to the workspace; their deliveries are not shown",
     ("GET", "/v1/webhooks/{webhook_id}"): "the same",
-    ("DELETE", "/v1/webhooks/{webhook_id}"): "the same: who may destroy may end it",
+    ("DELETE", "/v1/webhooks/{webhook_id}"): "the same; the key has the destructive scope",
 }
-"""What a list of accounts has no say in, and why."""
+"""Operations that a key's account list does not limit, with the reason."""
 
 
-def _asked(tenants: Tenants) -> dict[str, Any]:
+def _build_row(tenants: Tenants) -> dict[str, Any]:
     return rows_for(tenants.owner, 1, prefix=f"limited-{uuid4()}")[0]
 
 
-def _later(tenants: Tenants) -> dict[str, Any]:
-    return {**_asked(tenants), "run_at": (datetime.now(UTC) + timedelta(days=9)).isoformat()}
+def _build_schedule(tenants: Tenants) -> dict[str, Any]:
+    return {**_build_row(tenants), "run_at": (datetime.now(UTC) + timedelta(days=9)).isoformat()}
 
 
 def rows_fail(send: Callable[[httpx.Client, dict[str, Any]], httpx.Response]) -> Check:
     def check(tenants: Tenants) -> None:
-        job = wait_for_job(tenants.limited, send(tenants.limited, _asked(tenants)).json()["id"])
+        job = wait_for_job(tenants.limited, send(tenants.limited, _build_row(tenants)).json()["id"])
         (result,) = job["results"]
         assert (result["status"], result["error_code"], result["pin_id"]) == (
             "failed",
@@ -66,10 +66,10 @@ def _as_csv(client: httpx.Client, row: dict[str, Any]) -> httpx.Response:
     )
 
 
-def refused(path: str, asked: Callable[[Tenants], dict[str, Any]]) -> Check:
+def post_is_forbidden(path: str, build_body: Callable[[Tenants], dict[str, Any]]) -> Check:
     def check(tenants: Tenants) -> None:
         before = tenants.state()
-        answer = tenants.limited.post(path, json=asked(tenants))
+        answer = tenants.limited.post(path, json=build_body(tenants))
         assert (answer.status_code, answer.json()["detail"]["code"]) == (
             HTTPStatus.FORBIDDEN,
             "account_not_permitted",
@@ -79,9 +79,9 @@ def refused(path: str, asked: Callable[[Tenants], dict[str, Any]]) -> Check:
     return check
 
 
-def found_wanting(path: str, asked: Callable[[Tenants], dict[str, Any]]) -> Check:
+def dry_run_fails(path: str, build_body: Callable[[Tenants], dict[str, Any]]) -> Check:
     def check(tenants: Tenants) -> None:
-        answer = tenants.limited.post(path, json=asked(tenants)).json()
+        answer = tenants.limited.post(path, json=build_body(tenants)).json()
         failed = {
             check["name"]: check["code"]
             for check in answer["checks"]
@@ -93,15 +93,16 @@ def found_wanting(path: str, asked: Callable[[Tenants], dict[str, Any]]) -> Chec
 
 
 def a_batch_fails(tenants: Tenants) -> None:
-    (result,) = tenants.limited.post("/v1/pins/batch", json={"pins": [_asked(tenants)]}).json()[
+    (result,) = tenants.limited.post("/v1/pins/batch", json={"pins": [_build_row(tenants)]}).json()[
         "results"
     ]
     assert (result["status"], result["error"]["code"]) == ("failed", "account_not_permitted")
 
 
-def out_of_reach(method: str, path: str, body: object = None) -> Check:
-    """Webhooks are told of every account: of what they were told nothing is shown, and none is made
-    or changed.
+def webhook_request_is_forbidden(method: str, path: str, body: object = None) -> Check:
+    """Checks that the key may not create or change webhooks or see deliveries.
+
+    A webhook receives the events of every account of the workspace.
     """
 
     def check(tenants: Tenants) -> None:
@@ -119,7 +120,7 @@ def out_of_reach(method: str, path: str, body: object = None) -> Check:
 
 
 def only_the_listed_account_is_seen(tenants: Tenants) -> None:
-    assert [one["id"] for one in tenants.limited.get("/v1/pinterest/accounts").json()] == [
+    assert [account["id"] for account in tenants.limited.get("/v1/pinterest/accounts").json()] == [
         tenants.empty_account
     ]
 
@@ -129,43 +130,44 @@ def only_keys_within_its_own_are_seen(tenants: Tenants) -> None:
     assert {key["name"] for key in keys} == {"limited"}
 
 
-def a_key(tenants: Tenants) -> dict[str, Any]:
-    return {"name": "heir", "pinterest_account_ids": [tenants.account]}
+def build_key(tenants: Tenants) -> dict[str, Any]:
+    return {"name": "new key", "pinterest_account_ids": [tenants.account]}
 
 
 PERMITTED: dict[Operation, Check] = {
     **{
         operation: check
         for operation, check in SCENARIOS.items()
-        if operation not in OF_THE_WORKSPACE
+        if operation not in NOT_LIMITED_BY_ACCOUNT
     },
     ("POST", "/v1/pins/imports/json"): rows_fail(_as_json),
     ("POST", "/v1/pins/imports/csv"): rows_fail(_as_csv),
-    ("POST", "/v1/pins"): refused("/v1/pins", _asked),
+    ("POST", "/v1/pins"): post_is_forbidden("/v1/pins", _build_row),
     ("POST", "/v1/pins/batch"): a_batch_fails,
-    ("POST", "/v1/pins/validate"): found_wanting("/v1/pins/validate", _asked),
-    ("POST", "/v1/schedules"): refused("/v1/schedules", _later),
-    ("POST", "/v1/schedules/validate"): found_wanting("/v1/schedules/validate", _later),
+    ("POST", "/v1/pins/validate"): dry_run_fails("/v1/pins/validate", _build_row),
+    ("POST", "/v1/schedules"): post_is_forbidden("/v1/schedules", _build_schedule),
+    ("POST", "/v1/schedules/validate"): dry_run_fails("/v1/schedules/validate", _build_schedule),
     ("GET", "/v1/pinterest/accounts"): only_the_listed_account_is_seen,
     ("GET", "/v1/api-keys"): only_keys_within_its_own_are_seen,
-    ("POST", "/v1/api-keys"): refused("/v1/api-keys", a_key),
-    ("POST", "/v1/pins/{pin_id}/retry"): a_change(
+    ("POST", "/v1/api-keys"): post_is_forbidden("/v1/api-keys", build_key),
+    ("POST", "/v1/pins/{pin_id}/retry"): changes_as_unknown(
         "POST", "/v1/pins/{}/retry", lambda tenants: tenants.pin
     ),
-    ("POST", "/v1/webhooks"): out_of_reach(
-        "POST", "/v1/webhooks", {"url": NOWHERE, "secret": SECRET}
+    ("POST", "/v1/webhooks"): webhook_request_is_forbidden(
+        "POST", "/v1/webhooks", {"url": UNREACHABLE_URL, "secret": SECRET}
     ),
-    ("PATCH", "/v1/webhooks/{webhook_id}"): out_of_reach(
-        "PATCH", "/v1/webhooks/{}", {"url": NOWHERE}
+    ("PATCH", "/v1/webhooks/{webhook_id}"): webhook_request_is_forbidden(
+        "PATCH", "/v1/webhooks/{}", {"url": UNREACHABLE_URL}
     ),
-    ("GET", "/v1/webhooks/{webhook_id}/deliveries"): out_of_reach(
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries"): webhook_request_is_forbidden(
         "GET", "/v1/webhooks/{}/deliveries"
     ),
-    ("GET", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"): out_of_reach(
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"): webhook_request_is_forbidden(
         "GET", "/v1/webhooks/{}/deliveries/{}"
     ),
-    ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend"): out_of_reach(
-        "POST", "/v1/webhooks/{}/deliveries/{}/resend"
-    ),
+    (
+        "POST",
+        "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend",
+    ): webhook_request_is_forbidden("POST", "/v1/webhooks/{}/deliveries/{}/resend"),
 }
-"""Where nothing else is said, the key fares as another workspace does."""
+"""The check of each operation. By default it is the one for another workspace."""

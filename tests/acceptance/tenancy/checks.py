@@ -1,4 +1,4 @@
-"""The ways to try: each makes a check of one endpoint, for whoever is `theirs` and `strangers`."""
+"""Builds checks of one endpoint for the clients `theirs` and `strangers`."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -10,12 +10,12 @@ import httpx
 from tests.acceptance.tenancy.tenants import Tenants
 
 Check = Callable[[Tenants], None]
-Named = Callable[[Tenants], str]
-"""What of the owner's is tried to get at."""
+OwnedId = Callable[[Tenants], str]
+"""Returns the id of one of the owner's resources."""
 
 
-def one_thing(path: str, owned: Named, unknown: Callable[[], object] = uuid4) -> Check:
-    """What the owner can read is to the other what does not exist: to the letter."""
+def reads_as_unknown(path: str, owned: OwnedId, unknown: Callable[[], object] = uuid4) -> Check:
+    """Checks that a foreign resource gets exactly the answer of an unknown one."""
 
     def check(tenants: Tenants) -> None:
         assert tenants.mine.get(path.format(owned(tenants))).status_code == HTTPStatus.OK
@@ -28,18 +28,23 @@ def one_thing(path: str, owned: Named, unknown: Callable[[], object] = uuid4) ->
     return check
 
 
-def a_change(
-    method: str, path: str, owned: Named, body: object = None, unknown: Callable[[], object] = uuid4
+def changes_as_unknown(
+    method: str,
+    path: str,
+    owned: OwnedId,
+    body: object = None,
+    unknown: Callable[[], object] = uuid4,
 ) -> Check:
-    """What the other tries on the owner's thing is answered as on one that does not exist, and
-    changes nothing.
+    """Checks that a change of a foreign resource is answered like that of an unknown one.
+
+    It must change nothing.
     """
 
     def check(tenants: Tenants) -> None:
         before = tenants.state()
         foreign, absent = (
-            tenants.theirs.request(method, path.format(one), json=body)
-            for one in (owned(tenants), unknown())
+            tenants.theirs.request(method, path.format(resource_id), json=body)
+            for resource_id in (owned(tenants), unknown())
         )
         require_alike(foreign, absent)
         assert tenants.state() == before
@@ -47,35 +52,38 @@ def a_change(
     return check
 
 
-def a_change_on_an_account(
+def changes_account_as_unknown(
     method: str, path: str, fields: dict[str, Any], *, in_body: bool
 ) -> Check:
-    """The same, where it is the account that is named, in the body or as a parameter."""
+    """Checks the same for a foreign account, named in the body or as a parameter."""
 
     def check(tenants: Tenants) -> None:
         before = tenants.state()
 
-        def ask(account: str) -> httpx.Response:
-            url, named = path.format(board=tenants.board), {"account_id": account, **fields}
+        def send(account: str) -> httpx.Response:
+            url, values = path.format(board=tenants.board), {"account_id": account, **fields}
             if in_body:
-                return tenants.theirs.request(method, url, json=named)
-            return tenants.theirs.request(method, url, params=named)
+                return tenants.theirs.request(method, url, json=values)
+            return tenants.theirs.request(method, url, params=values)
 
         require_alike(
-            ask(tenants.account), ask(str(uuid4())), codes={"not_found", "board_not_found"}
+            send(tenants.account), send(str(uuid4())), codes={"not_found", "board_not_found"}
         )
         assert tenants.state() == before
 
     return check
 
 
-def many(path: str, owned: Named) -> Check:
-    """In a bulk request the owner's thing fares as one that does not exist."""
+def bulk_as_unknown(path: str, owned: OwnedId) -> Check:
+    """Checks that a bulk request treats a foreign resource like an unknown one."""
 
     def check(tenants: Tenants) -> None:
         before = tenants.state()
         foreign, absent = owned(tenants), str(uuid4())
-        answers = [tenants.theirs.post(path, json={"ids": [one]}) for one in (foreign, absent)]
+        answers = [
+            tenants.theirs.post(path, json={"ids": [resource_id]})
+            for resource_id in (foreign, absent)
+        ]
         assert [answer.status_code for answer in answers] == [HTTPStatus.OK] * 2
         assert answers[0].json()["succeeded_count"] == 0
         assert without(answers[0].text, foreign) == without(answers[1].text, absent)
@@ -84,14 +92,12 @@ def many(path: str, owned: Named) -> Check:
     return check
 
 
-def a_list(path: str, *filters: Named) -> Check:
-    """The owner sees something; a stranger nothing, and no count of it, even asking by the owner's
-    ids.
-    """
+def lists_nothing(path: str, *filters: OwnedId) -> Check:
+    """Checks that a stranger's list and total are empty, even with filters by the owner's ids."""
 
     def check(tenants: Tenants) -> None:
         assert len(tenants.mine.get(path).json()) > 0
-        for query in ("", *(one(tenants) for one in filters)):
+        for query in ("", *(build_query(tenants) for build_query in filters)):
             listed = tenants.strangers.get(path + query)
             assert (listed.status_code, listed.json()) == (HTTPStatus.OK, [])
             assert listed.headers.get("x-total-count", "0") == "0"
@@ -109,13 +115,13 @@ def require_alike(
     assert (foreign.status_code, foreign.json()) == (absent.status_code, absent.json())
     assert foreign.status_code == HTTPStatus.NOT_FOUND
     assert foreign.json()["detail"]["code"] in codes
-    assert _varying(foreign) == _varying(absent)
+    assert _header_names(foreign) == _header_names(absent)
 
 
-def without(text: str, asked: str) -> str:
-    """What is said apart from repeating what was asked for."""
-    return text.replace(asked, "…")
+def without(text: str, value: str) -> str:
+    """Returns the text without the value that the request named."""
+    return text.replace(value, "…")
 
 
-def _varying(answer: httpx.Response) -> list[str]:
+def _header_names(answer: httpx.Response) -> list[str]:
     return sorted(name for name in answer.headers if name not in {"date", "x-request-id"})

@@ -1,6 +1,4 @@
-"""Who takes part: a workspace with one of everything, another that tries to get at it, a stranger,
-and a key that may see little.
-"""
+"""The workspaces and clients of the tenancy tests."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,26 +17,29 @@ from tests.support.deployment import Deployment, wait_for_job
 from tests.support.waiting import wait_until
 
 SECRET = "known-to-the-owner-only"  # pragma: allowlist secret
-NOWHERE = "https://hooks.invalid/pinflow"
-"""A name that never resolves: deliveries are tried and logged, and nothing leaves this machine."""
+UNREACHABLE_URL = "https://hooks.invalid/pinflow"
+"""A name that never resolves, so no delivery leaves this machine."""
 
 
 @dataclass(frozen=True)
 class Tenants:
-    """The owner has a published pin, a schedule, an import, a key, a webhook with a delivery;
-    others try to get at them.
+    """An owner with one resource of each kind, and clients that must not reach them.
+
+    The owner has a published pin, a schedule, an import, a key, and a webhook with a delivery.
     """
 
     owner: NewWorkspace
     other: NewWorkspace
     mine: httpx.Client
-    """The owner's."""
+    """The owner's client."""
     theirs: httpx.Client
+    """The client of another workspace that has resources too."""
     strangers: httpx.Client
-    """Of a workspace that has nothing to list."""
+    """The client of a workspace that has nothing to list."""
     limited: httpx.Client
-    """Of a key of the owner's workspace with all scopes, for one account that has nothing."""
+    """A client of the owner's workspace with all scopes, limited to `empty_account`."""
     empty_account: str
+    """An account of the owner without pins or schedules."""
     job: dict[str, Any]
     webhook: str
     delivery: str
@@ -49,7 +50,7 @@ class Tenants:
 
     @property
     def board(self) -> str:
-        """One of `account`'s."""
+        """A board of `account`."""
         return self.owner.accounts[0].boards[0]
 
     @property
@@ -65,7 +66,7 @@ class Tenants:
         return str(self.mine.get("/v1/api-keys").json()[0]["id"])
 
     def state(self) -> dict[str, Any]:
-        """All that the owner has, as far as others could change it."""
+        """Reads all resources of the owner that another workspace might change."""
         paths = [
             "/v1/pins",
             "/v1/schedules",
@@ -80,25 +81,26 @@ class Tenants:
         return {"keys": keys, **{path: self.mine.get(path).json() for path in paths}}
 
 
-def client_of(pinflow: Deployment, key: str | None) -> httpx.Client:
+def open_client(pinflow: Deployment, key: str | None) -> httpx.Client:
     headers = {"X-API-Key": key} if key else {}
     return httpx.Client(base_url=pinflow.base_url, headers=headers, timeout=40, trust_env=False)
 
 
 @contextmanager
 def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
+    """Creates the workspaces and their resources, and yields them."""
     owner, other, stranger = (
         new_workspace(pinflow.database_url, name) for name in ("Owner", "Other", "Stranger")
     )
     with ExitStack() as clients:
         mine, theirs, strangers = (
-            clients.enter_context(client_of(pinflow, workspace.api_key))
+            clients.enter_context(open_client(pinflow, workspace.api_key))
             for workspace in (owner, other, stranger)
         )
-        webhook = made(
+        webhook = require_created(
             mine.post(
                 "/v1/webhooks",
-                json={"url": NOWHERE, "secret": SECRET, "events": ["import.completed"]},
+                json={"url": UNREACHABLE_URL, "secret": SECRET, "events": ["import.completed"]},
             )
         )
         published, scheduled = rows_for(owner, 2, prefix="owned")
@@ -112,9 +114,11 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
                 pinflow.database_url, lambda access: access.add_account(owner.id, name="Empty")
             )
         )
-        little = {"name": "limited", "scopes": list(Scope), "pinterest_account_ids": [empty]}
+        limited_key = {"name": "limited", "scopes": list(Scope), "pinterest_account_ids": [empty]}
         limited = clients.enter_context(
-            client_of(pinflow, made(mine.post("/v1/api-keys", json=little))["api_key"])
+            open_client(
+                pinflow, require_created(mine.post("/v1/api-keys", json=limited_key))["api_key"]
+            )
         )
         deliveries = f"/v1/webhooks/{webhook['id']}/deliveries"
         wait_until(lambda: mine.get(deliveries).json())
@@ -124,6 +128,6 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
         )
 
 
-def made(answer: httpx.Response) -> dict[str, Any]:
+def require_created(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == HTTPStatus.CREATED, answer.text
     return dict(answer.json())

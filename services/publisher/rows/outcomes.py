@@ -125,9 +125,10 @@ class ReplayedRow(NamedTuple):
 
 Outcome = CreatedRow | ExistingRow | FailedRow | ReplayedRow
 
-UNREADABLE = Failure(
-    ErrorCode.INTERNAL_ERROR, "This row could not be read. Send it again in a new import."
+UNPROCESSABLE = Failure(
+    ErrorCode.INTERNAL_ERROR, "This row could not be processed. Send it again in a new import."
 )
+"""The failure of a row that can't be read, or that Postgres can't store."""
 COLLISION = Failure(
     ErrorCode.INTERNAL_ERROR,
     "This idempotency key has the same hash as another key. Use a different key.",
@@ -282,7 +283,7 @@ def _decide_without_pin(
         _, creator = promise
         existing_outcome = creator._replace(status=RowStatus.EXISTING, payload_matches=None)
         return _build_replayed(keyed.row, existing_outcome)
-    return _build_failed(keyed.row, check_failure or UNREADABLE)
+    return _build_failed(keyed.row, check_failure or UNPROCESSABLE)
 
 
 def _repeat_recorded(keyed: KeyedRow, recorded: StoredOutcome, stored: StoredPin | None) -> Outcome:
@@ -310,7 +311,7 @@ def decide_unreadable(
     """Fails an unreadable row, unless another outcome is recorded."""
     outcome = recorded.get(Origin(row.job_id, row.row_number))
     if outcome is None:
-        return FailedRow(*row, UNREADABLE)
+        return FailedRow(*row, UNPROCESSABLE)
     if outcome.failure is not None:
         return FailedRow(*row, outcome.failure)
     return ReplayedRow(*row, None, outcome)

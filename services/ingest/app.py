@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.monitor import BacklogMonitor
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.admission.rate_meter import RateMeter
@@ -11,8 +11,8 @@ from services.ingest.consumers import ImportRequestHandler
 from services.ingest.dependencies import IngestDependencies
 from services.ingest.endpoints import internal_router, rate_meter_router, router
 from services.ingest.import_log import KafkaImportLog
+from services.ingest.import_request_service import ImportRequestService
 from services.ingest.repository import PostgresRequestLedger
-from services.ingest.requested_imports import RequestedImportService
 from services.ingest.service import ImportService
 from shared.access.cache import WorkspaceCache
 from shared.contract.topics import TopicName
@@ -25,11 +25,11 @@ from shared.runtime.service import Service
 def create_app(settings: IngestSettings) -> FastAPI:
     """Builds the application. Its lifespan starts the components."""
     service = Service("ingest", settings)
-    admission = Admission(settings)
+    admission = AdmissionControl(settings)
     monitor = BacklogMonitor(settings, admission)
     import_log = KafkaImportLog(settings)
     handler = ImportRequestHandler(
-        RequestedImportService(
+        ImportRequestService(
             PostgresRequestLedger(service.database),
             WorkspaceCache(service.access),
             import_log,

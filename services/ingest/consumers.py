@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 from aiokafka import ConsumerRecord
 
-from services.ingest.requested_imports import RequestedImportService
-from services.ingest.requests import ReceivedRequest, identify_request, require_type
+from services.ingest.import_request_service import ImportRequestService
+from services.ingest.import_requests import ReceivedRequest, identify_request, require_type
 from shared.contract.errors import Poison
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, select_replay_headers
@@ -16,9 +16,9 @@ RequestRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 
 class ImportRequestHandler:
-    """Hands a batch of requests to RequestedImportService. Poison records become dead letters."""
+    """Hands a batch of requests to ImportRequestService. Poison records become dead letters."""
 
-    def __init__(self, imports: RequestedImportService) -> None:
+    def __init__(self, imports: ImportRequestService) -> None:
         self._imports = imports
 
     def decode(self, records: Batch) -> tuple[list[RequestRecord], list[DeadLetter]]:

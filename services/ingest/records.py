@@ -1,28 +1,23 @@
 """Builds an import's record batch from its parsed rows, for imports by HTTP and by topic."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import NamedTuple
-from uuid import UUID
+from dataclasses import dataclass
+from datetime import UTC
 
 import cramjam
 from msgspec.structs import replace
 
-from services.ingest.parsing.rows import ParsedRows
+from services.ingest.model import Import
 from shared.contract.events import (
     FileUploaded,
     ImportAccepted,
     ImportRejected,
-    Notice,
     RowResult,
     RowsSettled,
-    SourceType,
-    UploadFormat,
 )
 from shared.contract.import_limits import MAX_RESULTS_BYTES
 from shared.contract.wire import encode
-from shared.kafka.records import Header, Record
+from shared.kafka.records import Record
 
 ZSTD_LEVEL = 1
 """Level 1 compresses 215 kB of JSON to 38 kB in 0.8 us a row. Level 3 takes twice as long and saves
@@ -30,31 +25,6 @@ nothing.
 """
 MAX_SHORTENED_MESSAGE_LENGTH = 300
 """Maximum characters of a failed row's message if many long results must fit into one record."""
-
-
-class RawUpload(NamedTuple):
-    """The original file or body that a client sent."""
-
-    format: UploadFormat
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """A parsed import. Retries reuse its job id, time and rows."""
-
-    job_id: UUID
-    workspace_id: UUID
-    accepted_at: datetime
-    source_type: SourceType
-    source_filename: str | None
-    rows: ParsedRows
-    warnings: Sequence[Notice] = field(default_factory=tuple)
-    request_id: str | None = None
-    replay_headers: Sequence[Header] = field(default_factory=tuple)
-    """The headers that count how often the request was replayed. Every record gets them."""
-    upload: RawUpload | None = None
-    """None if uploads are not kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_, update
 
-from services.ingest.requests import Claim, LedgerEntry, RequestKey
+from services.ingest.import_requests import Claim, LedgerEntry, RequestKey
 from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database

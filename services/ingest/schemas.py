@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from services.ingest.admission.limits import RowQuota
-from services.ingest.records import Import
+from services.ingest.admission.control import RowQuota
+from services.ingest.model import Import
 from shared.contract.events import JobStatus, Notice, SourceType
 
 

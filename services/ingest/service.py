@@ -13,13 +13,14 @@ from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from services.ingest.admission.backlog import EndPosition
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent_imports import RecentImports
 from services.ingest.ids import build_job_path, new_job_id
+from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import fail_forbidden_accounts, require_rows, validate
-from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
+from services.ingest.records import ImportBatch, build_batch
 from shared.contract.errors import (
     AcceptanceUnknown,
     ApiError,
@@ -80,7 +81,12 @@ class ImportService:
     """
 
     def __init__(
-        self, import_log: ImportLog, admission: Admission, queue: ImportQueue, *, keep_uploads: bool
+        self,
+        import_log: ImportLog,
+        admission: AdmissionControl,
+        queue: ImportQueue,
+        *,
+        keep_uploads: bool,
     ) -> None:
         self.recent_imports = RecentImports()
         self._import_log = import_log

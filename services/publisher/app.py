@@ -7,7 +7,7 @@ from services.publisher.outbox import OutboxRelay
 from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
-from services.publisher.pins.batch import BatchService
+from services.publisher.pins.bulk_publish import BulkPublishService
 from services.publisher.pins.dependencies import (
     PublisherDependencies,
     build_batch_reader,
@@ -97,7 +97,7 @@ def _build_dependencies(
         settings=settings,
         pins=PinService(repository, boards, service.access),
         schedules=ScheduleService(repository, boards, service.access),
-        batches=BatchService(repository, boards, settings.max_batch_pins),
+        bulk_publish=BulkPublishService(repository, boards, settings.max_batch_pins),
         dry_run=DryRunService(repository, service.access),
         lists=PinListService(service.paginator(settings)),
         reader=build_pin_reader(settings, writes),

@@ -3,11 +3,9 @@
 A pin's states, columns, origin and failures.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -92,13 +90,3 @@ def build_failure(check: BoardCheck, destination: Destination) -> Failure:
     return Failure(
         ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {destination.board_id} on this account"
     )
-
-
-def group_by_change(
-    changes: Mapping[UUID, dict[str, Any]],
-) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
-    """Groups pins by their change, so that one UPDATE serves each group. Usually there is one."""
-    groups: dict[tuple[Any, ...], list[UUID]] = defaultdict(list)
-    for pin_id, change in changes.items():
-        groups[tuple(change.items())].append(pin_id)
-    return ((dict(change), ids) for change, ids in groups.items())

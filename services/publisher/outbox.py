@@ -1,7 +1,7 @@
 """Sends the events of the outbox to Kafka."""
 
+from services.publisher.outbox_events import build_outbox_record
 from services.publisher.outbox_repository import OutboxRepository
-from services.publisher.pin_events import build_outbox_record
 from shared.kafka.producer import RecordSender
 
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import delete, select
 
-from services.publisher.pin_events import OutboxEvent
+from services.publisher.outbox_events import OutboxEvent
 from services.publisher.tables import outbox
 from shared.kafka.producer import SEND_TIMEOUT_SECONDS
 from shared.postgres.arrays import column_names, to_columns, unnest

@@ -9,10 +9,11 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.publisher.model import Failure, PinState, group_by_change
+from services.publisher.model import Failure, PinState
+from services.publisher.outbox_events import OutboxEvent, build_pin_failed, build_pin_published
 from services.publisher.outbox_repository import add_events
-from services.publisher.pin_events import OutboxEvent, build_pin_failed, build_pin_published
 from services.publisher.tables import pins
+from services.publisher.updates import group_by_change
 from shared.postgres.database import Database, driver_connection
 from shared.postgres.row import Row
 

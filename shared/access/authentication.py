@@ -11,12 +11,12 @@ from uuid import UUID
 
 import structlog
 
-from shared.access.cache import Clock
 from shared.access.errors import unauthorized
 from shared.access.keys import hash_api_key
 from shared.access.model import Principal
 from shared.access.network import find_network
 from shared.contract.errors import ApiError, DatabaseUnavailable, ErrorCode
+from shared.runtime.clock import Clock
 from shared.runtime.limits.token_buckets import TokenBuckets
 from shared.runtime.settings import ServiceSettings
 

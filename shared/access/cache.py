@@ -1,17 +1,17 @@
 """TTL caches of existing workspaces and boards. Misses are never cached."""
 
 import time
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Collection, Hashable
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from shared.access.model import BoardCheck, Destination
 from shared.access.repository import AccessRepository
+from shared.runtime.clock import Clock
 
 CACHE_SECONDS = 30.0
 MAX_CACHED = 50_000
 
-Clock = Callable[[], float]
 K = TypeVar("K", bound=Hashable)
 
 

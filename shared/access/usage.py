@@ -10,9 +10,10 @@ from uuid import UUID
 import orjson
 import structlog
 
-from shared.access.cache import Clock, TTLSet
+from shared.access.cache import TTLSet
 from shared.contract.errors import Unavailable
 from shared.http.client import REQUEST_FAILURES, create_http_pool
+from shared.runtime.clock import Clock
 from shared.runtime.periodic import PeriodicTask
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.administration import OperatorRepository
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
@@ -68,7 +68,10 @@ class Pipeline:
         try:
             settings = IngestSettings()
             imports = ImportService(
-                self, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
+                self,
+                AdmissionControl(settings),
+                ImportQueue.from_settings(settings),
+                keep_uploads=True,
             )
             accepted = await imports.accept_json(workspace_id, document, strict=False)
         except ApiError:

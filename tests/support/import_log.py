@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 
 from services.ingest.config import IngestSettings
 from services.ingest.import_log import KafkaImportLog
+from services.ingest.model import Import
 from services.ingest.parsing.rows import ParsedRows, ValidRow
-from services.ingest.records import Import, ImportBatch, build_batch
+from services.ingest.records import ImportBatch, build_batch
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.events import SourceType
 from shared.contract.topics import PARTITIONS, TopicName

@@ -16,7 +16,7 @@ from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 MAX_RESULTS_PER_RECORD = 200
-"""The publisher's records have as many (services/publisher/rows/events.py): 50 KB."""
+"""The publisher's records have as many (services/publisher/rows/records.py): 50 KB."""
 
 
 class UnfinishedJob(NamedTuple):

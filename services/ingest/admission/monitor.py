@@ -10,7 +10,7 @@ import time
 import structlog
 
 from services.ingest.admission.backlog import LagSample
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.lag import GroupOffsets, LagReader
@@ -33,7 +33,7 @@ class BacklogMonitor:
     Without samples, imports are accepted without a limit, and the log says so once.
     """
 
-    def __init__(self, settings: ServiceSettings, admission: Admission) -> None:
+    def __init__(self, settings: ServiceSettings, admission: AdmissionControl) -> None:
         names = TopicNames(settings.topic_prefix)
         client_id = f"pinflow-ingest-{settings.replica}-backlog"
         self._reader = LagReader(

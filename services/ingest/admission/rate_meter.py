@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from services.ingest.admission.limits import Admission, RowQuota
+from services.ingest.admission.control import AdmissionControl, RowQuota
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import not_found
@@ -11,7 +11,7 @@ from shared.contract.errors import not_found
 class RateMeter:
     """Reads how many rows a key's workspace may still import."""
 
-    def __init__(self, admission: Admission, access: AccessRepository) -> None:
+    def __init__(self, admission: AdmissionControl, access: AccessRepository) -> None:
         self._admission = admission
         self._access = access
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 
 from services.publisher.config import PublisherSettings
-from services.publisher.pins.batch import BatchService
+from services.publisher.pins.bulk_publish import BulkPublishService
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.schedules import ScheduleService
@@ -19,17 +19,18 @@ from shared.http.write_limit import WriteLimit
 _CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
 """Maximum bytes of all concurrent bodies: as many of the largest as there may be requests."""
 _CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
-"""Maximum bytes of all concurrent batches: two of the largest, and many more of usual size."""
+"""Maximum bytes of all concurrent bodies of POST /v1/pins/batch: two of the largest, and many more
+of usual size."""
 
 
 def build_pin_reader(settings: PublisherSettings, writes: WriteLimit) -> JsonReader:
-    """Builds the reader of all request bodies except batches."""
+    """Builds the reader of all request bodies except those of POST /v1/pins/batch."""
     bodies = _build_bodies(settings, settings.pin_body_limit, _CONCURRENT_BODY_BYTES)
     return JsonReader(bodies, writes)
 
 
 def build_batch_reader(settings: PublisherSettings, writes: WriteLimit) -> JsonReader:
-    """Builds the reader of batches."""
+    """Builds the reader of the bodies of POST /v1/pins/batch."""
     bodies = _build_bodies(settings, settings.batch_body_limit, _CONCURRENT_BATCH_BYTES)
     return JsonReader(bodies, writes)
 
@@ -49,13 +50,14 @@ class PublisherDependencies:
     settings: PublisherSettings
     pins: PinService
     schedules: ScheduleService
-    batches: BatchService
+    bulk_publish: BulkPublishService
     dry_run: DryRunService
     lists: PinListService
     reader: JsonReader
     batch_reader: JsonReader
     writes: WriteLimit
-    """Limits concurrent commands that have no body."""
+    """Limits concurrent writes. Readers acquire it. A command without a body acquires it in its
+    endpoint."""
 
 
 Publisher = Annotated[PublisherDependencies, Depends(typed_dependencies(PublisherDependencies))]

@@ -15,7 +15,7 @@ from services.publisher.pins.openapi import (
     PIN,
     build_edit_schema,
 )
-from services.publisher.pins.requests import PIN_FIELDS, PinRetry, parse_ids
+from services.publisher.pins.request_bodies import PIN_FIELDS, PinRetry, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.pins import (
@@ -88,7 +88,7 @@ async def create_pins(
     publishable one is created.
     """
     async with publisher.batch_reader.read(request) as document:
-        items = await publisher.batches.publish(principal, document)
+        items = await publisher.bulk_publish.publish(principal, document)
     return PinBatchResponse.from_items(items, publisher.settings.base_url)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from services.publisher.config import MAX_BULK_IDS
-from services.publisher.pins.requests import PinForNow, ScheduleSubmission
+from services.publisher.pins.request_bodies import PinForNow, ScheduleSubmission
 from shared.http.requests import json_body
 
 INVALID_OBJECT = {

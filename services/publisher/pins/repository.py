@@ -14,14 +14,14 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.publisher.model import PIN_COLUMNS, PinState, group_by_change
-from services.publisher.outbox_repository import add_events
-from services.publisher.pin_events import (
+from services.publisher.model import PIN_COLUMNS, PinState
+from services.publisher.outbox_events import (
     OutboxEvent,
     build_change_event,
     build_pin_published,
     build_pin_scheduled,
 )
+from services.publisher.outbox_repository import add_events
 from services.publisher.pins.statements import (
     INSERT_PINS,
     IS_DUE,
@@ -42,6 +42,7 @@ from services.publisher.pins.transitions import (
     Updated,
 )
 from services.publisher.tables import pins
+from services.publisher.updates import group_by_change
 from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode, PositionBehind
 from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, DriverConnection, driver_connection

@@ -16,7 +16,7 @@ from services.publisher.pins.openapi import (
     build_edit_schema,
     build_pair_schema,
 )
-from services.publisher.pins.requests import SCHEDULE_FIELDS, parse_ids
+from services.publisher.pins.request_bodies import SCHEDULE_FIELDS, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.schedules import ScheduleResponse

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from services.publisher.pins import transitions
 from services.publisher.pins.repository import PinRepository
-from services.publisher.pins.requests import (
+from services.publisher.pins.request_bodies import (
     SCHEDULE_FIELDS,
     generate_key,
     parse_changes,

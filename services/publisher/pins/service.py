@@ -7,7 +7,7 @@ from uuid import UUID
 
 from services.publisher.pins import transitions
 from services.publisher.pins.repository import PinRepository
-from services.publisher.pins.requests import PIN_FIELDS, parse_changes, parse_pin, parse_retry
+from services.publisher.pins.request_bodies import PIN_FIELDS, parse_changes, parse_pin, parse_retry
 from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
 from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal

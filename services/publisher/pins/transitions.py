@@ -11,8 +11,8 @@ from uuid import UUID
 
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import PinState, build_failure
-from services.publisher.pin_events import PinChange
-from services.publisher.pins.requests import ScheduleSubmission, build_changed_values
+from services.publisher.outbox_events import PinChange
+from services.publisher.pins.request_bodies import ScheduleSubmission, build_changed_values
 from services.publisher.pins.statuses import translate_schedule_state
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found

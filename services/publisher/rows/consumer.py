@@ -7,7 +7,6 @@ from typing import TypeAlias
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.publisher.rows.events import build_outcome_records, build_pin_event_records
 from services.publisher.rows.outcomes import (
     CreatedRow,
     ExistingRow,
@@ -15,6 +14,7 @@ from services.publisher.rows.outcomes import (
     Outcome,
     ReplayedRow,
 )
+from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.publisher.rows.service import RowService
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus

@@ -8,7 +8,7 @@ import structlog
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.publisher.rows.events import POSITIONS_HEADER, parse_positions
+from services.publisher.rows.positions_header import POSITIONS_HEADER, parse_positions
 from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import derive_pin_id
 from shared.contract.wire import decoder

@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from deploy.cli.recovery.positions import POSITION_TOPICS, WITHOUT_GROUP, PositionOwner
-from services.publisher.rows.events import build_outcome_records
 from services.publisher.rows.outcomes import Outcome
+from services.publisher.rows.records import build_outcome_records
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.status.folding import group_by_job

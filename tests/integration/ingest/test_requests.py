@@ -12,16 +12,16 @@ import pytest_asyncio
 from aiokafka import ConsumerRecord
 from sqlalchemy import delete, select
 
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestHandler
 from services.ingest.ids import new_job_id
 from services.ingest.import_log import KafkaImportLog
+from services.ingest.import_request_service import ImportRequestService
+from services.ingest.import_requests import Claim, RequestKey
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
 from services.ingest.repository import PostgresRequestLedger
-from services.ingest.requested_imports import RequestedImportService
-from services.ingest.requests import Claim, RequestKey
 from services.ingest.tables import requests
 from shared.access.cache import WorkspaceCache
 from shared.contract.cloudevents import EventType, build_headers
@@ -64,8 +64,12 @@ def handler(
     settings: IngestSettings,
 ) -> ImportRequestHandler:
     return ImportRequestHandler(
-        RequestedImportService(
-            ledger, WorkspaceCache(workspace.access), import_log, Admission(settings), settings
+        ImportRequestService(
+            ledger,
+            WorkspaceCache(workspace.access),
+            import_log,
+            AdmissionControl(settings),
+            settings,
         )
     )
 
@@ -201,8 +205,12 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
 
     body = request(workspace, request_id="e")
     crashing = ImportRequestHandler(
-        RequestedImportService(
-            ledger, WorkspaceCache(workspace.access), CrashingLog(), Admission(settings), settings
+        ImportRequestService(
+            ledger,
+            WorkspaceCache(workspace.access),
+            CrashingLog(),
+            AdmissionControl(settings),
+            settings,
         )
     )
     with pytest.raises(BrokerUnavailable):
@@ -221,7 +229,7 @@ async def test_invariant_1_a_request_whose_claim_was_lost_by_a_restore_is_claime
     handler: ImportRequestHandler,
     database: Database,
 ) -> None:
-    class RestoredWhileWaiting(Admission):
+    class RestoredWhileWaiting(AdmissionControl):
         """Replaces Postgres by an older copy while the request waits for capacity."""
 
         async def wait_for_capacity(self, workspace_id: UUID, deadline: float) -> None:
@@ -233,7 +241,7 @@ async def test_invariant_1_a_request_whose_claim_was_lost_by_a_restore_is_claime
 
     record = build_record(request(workspace, request_id="r"))
     restored = ImportRequestHandler(
-        RequestedImportService(
+        ImportRequestService(
             ledger,
             WorkspaceCache(workspace.access),
             import_log,
@@ -268,15 +276,19 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
     with pytest.raises(BrokerUnavailable):
         await handle(
             ImportRequestHandler(
-                RequestedImportService(ledger, access, CrashingLog(), Admission(settings), settings)
+                ImportRequestService(
+                    ledger, access, CrashingLog(), AdmissionControl(settings), settings
+                )
             ),
             record,
         )
-    monkeypatch.setattr("services.ingest.requests.validate", lambda _rows: ParsedRows())
+    monkeypatch.setattr("services.ingest.import_requests.validate", lambda _rows: ParsedRows())
     assert (
         await handle(
             ImportRequestHandler(
-                RequestedImportService(ledger, access, import_log, Admission(settings), settings)
+                ImportRequestService(
+                    ledger, access, import_log, AdmissionControl(settings), settings
+                )
             ),
             record,
         )

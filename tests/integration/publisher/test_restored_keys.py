@@ -6,7 +6,7 @@ import pytest
 
 from services.publisher.ids import compute_pin_id
 from services.publisher.pins.repository import PinRepository
-from services.publisher.pins.requests import parse_pin
+from services.publisher.pins.request_bodies import parse_pin
 from services.publisher.pins.transitions import NewPin
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, PositionBehind

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from services.publisher.ids import compute_pin_id
-from services.publisher.rows.events import build_outcome_records
 from services.publisher.rows.outcomes import (
     CreatedRow,
     ExistingRow,
@@ -20,6 +19,7 @@ from services.publisher.rows.outcomes import (
     ReplayedRow,
     find_result_ids,
 )
+from services.publisher.rows.records import build_outcome_records
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService, Settlement
 from shared.access.cache import BoardCache

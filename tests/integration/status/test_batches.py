@@ -8,8 +8,9 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import validate
-from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
+from services.ingest.records import ImportBatch, build_batch
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_for_status, is_whole_import

@@ -12,8 +12,9 @@ import cramjam
 import pytest
 from sqlalchemy import text
 
+from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import ParsedRows
-from services.ingest.records import Import, RawUpload, build_batch
+from services.ingest.records import build_batch
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
 from services.status.model import Missing

@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
@@ -40,7 +40,7 @@ class MemoryLog:
 def new_imports(log: MemoryLog) -> ImportService:
     settings = IngestSettings()
     return ImportService(
-        log, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
+        log, AdmissionControl(settings), ImportQueue.from_settings(settings), keep_uploads=True
     )
 
 

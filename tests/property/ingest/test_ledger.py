@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from deploy.administration import OperatorRepository
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestHandler
+from services.ingest.import_request_service import ImportRequestService
+from services.ingest.import_requests import Claim, LedgerEntry, RequestKey
 from services.ingest.records import ImportBatch
 from services.ingest.repository import PostgresRequestLedger
-from services.ingest.requested_imports import RequestedImportService
-from services.ingest.requests import Claim, LedgerEntry, RequestKey
 from shared.access.cache import WorkspaceCache
 from shared.access.repository import AccessRepository
 from shared.contract.cloudevents import EventType
@@ -97,8 +97,12 @@ class RequestMachine(RuleBasedStateMachine):
         self._kafka, self._ledger = FaultyLog(), ForgetfulLedger(self._pool)
         settings = IngestSettings(imports_at_once=2)
         self._handler = ImportRequestHandler(
-            RequestedImportService(
-                self._ledger, WorkspaceCache(access), self._kafka, Admission(settings), settings
+            ImportRequestService(
+                self._ledger,
+                WorkspaceCache(access),
+                self._kafka,
+                AdmissionControl(settings),
+                settings,
             )
         )
 

@@ -8,10 +8,10 @@ from typing import Any, cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestHandler
-from services.ingest.requested_imports import RequestedImportService
+from services.ingest.import_request_service import ImportRequestService
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
@@ -127,11 +127,11 @@ def build_handlers() -> dict[Reader, Any]:
     status = FoldHandler(cast("Any", None), NAMES)
     settings = IngestSettings()
     requests = ImportRequestHandler(
-        RequestedImportService(
+        ImportRequestService(
             cast("Any", None),
             cast("WorkspaceCache", None),
             cast("Any", None),
-            Admission(settings),
+            AdmissionControl(settings),
             settings,
         )
     )

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.admission import limits as admission
+from services.ingest.admission import control as admission
 from services.ingest.admission.backlog import STALE_AFTER_SECONDS, EndPosition, LagSample
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
 from tests.support.waiting import eventually
@@ -22,7 +22,7 @@ class Scene:
     def __init__(self) -> None:
         self.now = 100.0
         settings = IngestSettings(max_unsettled_rows_per_workspace=1000, max_unsettled_rows=10_000)
-        self.admission = Admission(settings, lambda: self.now)
+        self.admission = AdmissionControl(settings, lambda: self.now)
         self.end = 0
         self.settled = 0
         self.take_sample()

@@ -14,14 +14,14 @@ from uuid import UUID, uuid4
 import pytest
 from aiokafka import ConsumerRecord
 
-from services.ingest import requests
-from services.ingest.admission.limits import Admission
+from services.ingest import import_requests
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestHandler
+from services.ingest.import_request_service import ImportRequestService
+from services.ingest.import_requests import Claim, LedgerEntry, RequestKey
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
-from services.ingest.requested_imports import RequestedImportService
-from services.ingest.requests import Claim, LedgerEntry, RequestKey
 from shared.access.cache import WorkspaceCache
 from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
@@ -110,8 +110,12 @@ async def log() -> FakeImportLog:
 def handler(ledger: MemoryLedger, log: FakeImportLog) -> ImportRequestHandler:
     settings = IngestSettings(imports_at_once=2, consumer_poison_limit=3)
     return ImportRequestHandler(
-        RequestedImportService(
-            ledger, cast("WorkspaceCache", EveryWorkspace()), log, Admission(settings), settings
+        ImportRequestService(
+            ledger,
+            cast("WorkspaceCache", EveryWorkspace()),
+            log,
+            AdmissionControl(settings),
+            settings,
         )
     )
 
@@ -234,7 +238,7 @@ async def test_bodies_are_parsed_off_the_event_loop(
         threads.add(threading.get_ident())
         return parse_json(body)
 
-    monkeypatch.setattr(requests, "parse_json", watched)
+    monkeypatch.setattr(import_requests, "parse_json", watched)
     await handle(handler, build_request("a"), build_request("b"))
     assert threads
     assert threading.get_ident() not in threads
@@ -259,7 +263,7 @@ async def test_invariant_4_a_redelivered_request_is_not_decided_again(
     with pytest.raises(AcceptanceUnknown):
         await handle(handler, request_record)
     # The other rules drop every row
-    monkeypatch.setattr(requests, "validate", lambda _rows: ParsedRows())
+    monkeypatch.setattr(import_requests, "validate", lambda _rows: ParsedRows())
     log.failing = {}
     await handle(handler, request_record)
     first, second = log.batches

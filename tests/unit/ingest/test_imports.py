@@ -10,7 +10,7 @@ import pytest
 
 from services.ingest import service as imports
 from services.ingest.admission.backlog import EndPosition, LagSample
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.parsing.rows import ParsedRows, RawRow, validate
@@ -30,7 +30,10 @@ class AcceptingLog:
 def new_imports() -> ImportService:
     settings = IngestSettings()
     return ImportService(
-        AcceptingLog(), Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
+        AcceptingLog(),
+        AdmissionControl(settings),
+        ImportQueue.from_settings(settings),
+        keep_uploads=True,
     )
 
 
@@ -74,7 +77,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
 ) -> None:
     settings = IngestSettings(max_unsettled_rows_per_workspace=1)
     admission, queue, workspace = (
-        Admission(settings),
+        AdmissionControl(settings),
         ImportQueue(at_once=1, max_waiting=10, timeout_seconds=60),
         uuid4(),
     )
@@ -126,7 +129,7 @@ async def test_a_partition_without_a_leader_does_not_delay_imports_of_other_part
     settings = IngestSettings(imports_at_once=2)
     log = LogWithoutOneLeader(dead)
     accepting = ImportService(
-        log, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=False
+        log, AdmissionControl(settings), ImportQueue.from_settings(settings), keep_uploads=False
     )
     body = json.dumps([submitted_row()]).encode()
     blocked = [

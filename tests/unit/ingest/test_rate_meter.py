@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from services.ingest.admission.backlog import STALE_AFTER_SECONDS
-from services.ingest.admission.limits import RowQuota
+from services.ingest.admission.control import RowQuota
 from tests.unit.ingest.test_admission import A, B, Scene
 
 

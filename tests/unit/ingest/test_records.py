@@ -10,15 +10,10 @@ import cramjam
 import pytest
 
 from services.ingest.appender import encode_batch
+from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import WrongCellCount, require_rows, validate
-from services.ingest.records import (
-    Import,
-    ImportBatch,
-    RawUpload,
-    build_batch,
-    build_rejection_batch,
-)
+from services.ingest.records import ImportBatch, build_batch, build_rejection_batch
 from shared.contract.events import (
     FileUploaded,
     ImportAccepted,

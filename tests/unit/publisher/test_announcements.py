@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import Failure, build_failure
-from services.publisher.rows.events import build_outcome_records, build_pin_event_records
 from services.publisher.rows.outcomes import (
     EMPTY_HISTORY,
     FailedRow,
@@ -20,6 +19,7 @@ from services.publisher.rows.outcomes import (
     decide_all,
     sort_rows,
 )
+from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_KEY_LENGTH, MAX_ROWS, PinPublished, PinScheduled

@@ -6,7 +6,7 @@ from services.publisher.pins.dry_run.checks import Snapshot, check_pin, check_sc
 from services.publisher.pins.dry_run.partial_request import PartialRequest
 from services.publisher.pins.dry_run.report import Report
 from services.publisher.pins.repository import PinRepository
-from services.publisher.pins.requests import (
+from services.publisher.pins.request_bodies import (
     CONTENT_FIELDS,
     PinForNow,
     ScheduleSubmission,

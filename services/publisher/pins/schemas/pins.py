@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from services.publisher.model import PinState
-from services.publisher.pins.batch import BatchItem
+from services.publisher.pins.bulk_publish import BulkPublishItem
 from services.publisher.pins.statuses import PinStatus, translate_pin_state
 from shared.contract.events import RowStatus
 
@@ -70,7 +70,7 @@ class PinBatchItemResult(BaseModel):
     """For an existing pin: whether the content equals the first accepted content of its key."""
 
     @classmethod
-    def from_item(cls, index: int, item: BatchItem, base_url: str) -> "PinBatchItemResult":
+    def from_item(cls, index: int, item: BulkPublishItem, base_url: str) -> "PinBatchItemResult":
         return cls(
             index=index,
             idempotency_key=item.key,
@@ -94,7 +94,7 @@ class PinBatchResponse(BaseModel):
     headroom: dict[str, Any] | None = None
 
     @classmethod
-    def from_items(cls, items: Sequence[BatchItem], base_url: str) -> "PinBatchResponse":
+    def from_items(cls, items: Sequence[BulkPublishItem], base_url: str) -> "PinBatchResponse":
         counts = {
             f"{status}_count": sum(item.status is status for item in items) for status in RowStatus
         }

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.pins.requests import CONTENT_FIELDS
+from services.publisher.pins.request_bodies import CONTENT_FIELDS
 from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
 from shared.contract.schedule_ids import derive_schedule_id
 

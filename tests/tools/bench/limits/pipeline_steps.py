@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from deploy.administration import NewAccount, NewWorkspace
 from services.ingest.ids import new_job_id
+from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import require_rows, validate
-from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
-from services.publisher.rows.events import build_outcome_records, build_pin_event_records
+from services.ingest.records import ImportBatch, build_batch
 from services.publisher.rows.outcomes import (
     EMPTY_HISTORY,
     KeyedRow,
@@ -21,6 +21,7 @@ from services.publisher.rows.outcomes import (
     decide_all,
     sort_rows,
 )
+from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.status.consumers import _parse_upload
 from services.status.folding import Foldable
 from shared.contract.events import RowAccepted, RowsSettled, SourceType, UploadFormat, decode_import

@@ -9,8 +9,9 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from services.ingest.ids import new_job_id
+from services.ingest.model import Import
 from services.ingest.parsing.rows import require_rows, validate
-from services.ingest.records import Import, build_batch
+from services.ingest.records import build_batch
 from shared.contract.events import SourceType
 from shared.contract.strict_json import parse_json
 from shared.contract.topics import MAX_RECORD_BYTES, TopicName, TopicNames

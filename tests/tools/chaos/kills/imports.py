@@ -6,8 +6,9 @@ from random import Random
 from uuid import UUID, uuid4
 
 from services.ingest.ids import new_job_id
+from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import ParsedRows, ValidRow
-from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
+from services.ingest.records import ImportBatch, build_batch
 from shared.contract.events import RowResult, RowStatus, SourceType, UploadFormat
 from shared.kafka.producer import choose_partition
 

@@ -1,13 +1,13 @@
 """Builds the records of a batch of rows: pin events, and outcomes for the status service."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TypeAlias
 from uuid import UUID
 
-from services.publisher.pin_events import SOURCE
+from services.publisher.outbox_events import SOURCE
 from services.publisher.rows.outcomes import (
     CreatedRow,
     ExistingRow,
@@ -16,6 +16,7 @@ from services.publisher.rows.outcomes import (
     ReplayedRow,
     find_result_ids,
 )
+from services.publisher.rows.positions_header import POSITIONS_HEADER, EndOffsets, encode_positions
 from shared.contract.cloudevents import EventType, build_common_headers
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
@@ -46,10 +47,6 @@ MAX_MESSAGE_CHARACTERS = 1000
 
 Only earlier versions recorded longer messages.
 """
-POSITIONS_HEADER = "pinflow-positions"
-"""The header of outcomes with the end offsets of their batch (history.py)."""
-EndOffsets: TypeAlias = Mapping[int, int]
-"""The offset after a batch's last row, by partition of `imports`."""
 Headers: TypeAlias = "list[tuple[str, bytes]]"
 
 
@@ -235,16 +232,3 @@ def _build_replayed_result(outcome: ReplayedRow) -> RowResult:
         idempotency_key=outcome.idempotency_key,
         payload_matches=recorded.payload_matches,
     )
-
-
-def encode_positions(end_offsets: EndOffsets) -> bytes:
-    """Encodes offsets by partition: `0:170,3:99`."""
-    return ",".join(
-        f"{partition}:{offset}" for partition, offset in sorted(end_offsets.items())
-    ).encode()
-
-
-def parse_positions(header: bytes) -> dict[int, int]:
-    """Decodes the header that `encode_positions` built. Raises ValueError."""
-    pairs = (part.split(":") for part in header.decode().split(","))
-    return {int(partition): int(offset) for partition, offset in pairs}

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from services.ingest.decisions import RequestDecision
 from services.ingest.ids import new_job_id
+from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import require_rows, validate
-from services.ingest.records import Import, RawUpload, build_batch, build_rejection_batch
+from services.ingest.records import build_batch, build_rejection_batch
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ApiError, ErrorCode, Poison
 from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat

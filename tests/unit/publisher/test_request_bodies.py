@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import asdict
 
-from services.publisher.pins.requests import build_changed_values, parse_changes, parse_ids
+from services.publisher.pins.request_bodies import build_changed_values, parse_changes, parse_ids
 from shared.contract.errors import ApiError
 from shared.contract.pins import PinSubmission
 from tests.support.factories import submitted_row

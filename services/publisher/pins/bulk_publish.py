@@ -1,11 +1,11 @@
-"""Publishes a batch of pins. Each gets the result of a single call, in the order of the list."""
+"""Publishes many pins in one call. Each gets the result of a single call, in the order of the list."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from services.publisher.pins.repository import PinRepository
-from services.publisher.pins.requests import parse_pin, parse_pins
+from services.publisher.pins.request_bodies import parse_pin, parse_pins
 from services.publisher.pins.transitions import (
     KeyOwner,
     NewPin,
@@ -22,7 +22,7 @@ from shared.postgres.row import Row
 FailedChecks: TypeAlias = Mapping[Destination, BoardCheck]
 
 
-class BatchItem(NamedTuple):
+class BulkPublishItem(NamedTuple):
     """The result of one item: the row that owns its key, or the error."""
 
     key: str
@@ -32,13 +32,13 @@ class BatchItem(NamedTuple):
     error: ApiError | None = None
 
 
-class BatchService:
+class BulkPublishService:
     def __init__(self, pins: PinRepository, boards: BoardCache, limit: int) -> None:
         self._pins = pins
         self._boards = boards
         self._limit = limit
 
-    async def publish(self, principal: Principal, document: object) -> list[BatchItem]:
+    async def publish(self, principal: Principal, document: object) -> list[BulkPublishItem]:
         """Publishes all valid pins in one transaction. A fault fails only its item.
 
         Raises ApiError if the list itself is invalid.
@@ -74,15 +74,15 @@ class _ItemSettler:
         self._not_reached = dict(created)
         """Created pins whose items come later. Earlier items see their keys as free."""
 
-    def settle(self, item: NewPin | ApiError, document: object) -> BatchItem:
+    def settle(self, item: NewPin | ApiError, document: object) -> BulkPublishItem:
         if isinstance(item, ApiError):
-            return BatchItem(_read_sent_key(document), RowStatus.FAILED, error=item)
+            return BulkPublishItem(_read_sent_key(document), RowStatus.FAILED, error=item)
         try:
             return self._settle_pin(item)
         except ApiError as error:
-            return BatchItem(item.content.idempotency_key, RowStatus.FAILED, error=error)
+            return BulkPublishItem(item.content.idempotency_key, RowStatus.FAILED, error=error)
 
-    def _settle_pin(self, pin: NewPin) -> BatchItem:
+    def _settle_pin(self, pin: NewPin) -> BulkPublishItem:
         key = pin.content.idempotency_key
         owner = self._owners.get(pin.pin_id)
         created = self._not_reached.get(pin.pin_id)
@@ -93,9 +93,9 @@ class _ItemSettler:
         if owner is None:
             raise AssertionError("A publishable pin was not published.")
         if created is pin:
-            return BatchItem(key, RowStatus.CREATED, owner.row)
+            return BulkPublishItem(key, RowStatus.CREATED, owner.row)
         row = resolve_existing(self._principal, key, owner.row)
-        return BatchItem(key, RowStatus.EXISTING, row, row["fingerprint"] == pin.fingerprint)
+        return BulkPublishItem(key, RowStatus.EXISTING, row, row["fingerprint"] == pin.fingerprint)
 
 
 def _parse_item(principal: Principal, document: object) -> NewPin | ApiError:

@@ -104,7 +104,7 @@ def parse_retry(document: object) -> dict[str, Any]:
 
 
 def parse_pins(document: object, limit: int) -> list[Any]:
-    """Parses the list of a batch, but not its items."""
+    """Parses the list of a bulk publish, but not its items."""
     return _parse_list(document, "pins", limit, ErrorCode.TOO_MANY_PINS)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from services.ingest.admission.limits import Admission
+from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from services.ingest.decisions import RequestDecision, pack, unpack
-from services.ingest.requests import (
+from services.ingest.import_requests import (
     Claim,
     LedgerEntry,
     ReceivedRequest,
@@ -42,7 +42,7 @@ class RequestLedger(Protocol):
         """Marks requests whose records are in Kafka and deletes their decisions."""
 
 
-class RequestedImportService:
+class ImportRequestService:
     """Accepts each request in four steps: claim, store the decision, append, mark as committed.
 
     After a crash between two steps the same job is repeated with the same decision. A request may
@@ -54,7 +54,7 @@ class RequestedImportService:
         ledger: RequestLedger,
         workspaces: WorkspaceCache,
         import_log: ImportLog,
-        admission: Admission,
+        admission: AdmissionControl,
         settings: IngestSettings,
     ) -> None:
         self._ledger = ledger

@@ -17,9 +17,9 @@ from uuid import UUID
 
 from services.ingest.admission.backlog import BacklogTracker, EndPosition, LagSample
 from services.ingest.config import IngestSettings
-from shared.access.cache import Clock
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overloaded
 from shared.runtime import metrics
+from shared.runtime.clock import Clock
 
 RESERVE_SHARE = 0.1
 """Share of the system's limit that is added for workspaces without unsettled rows. Otherwise
@@ -52,7 +52,7 @@ class RowQuota(NamedTuple):
     """Rows settled per second, as last measured; 0 while unknown."""
 
 
-class Admission:
+class AdmissionControl:
     """Accepts or refuses imports by the backlog that this process knows.
 
     `clock` must be the clock of `LagSample.sampled_at`.

@@ -1,4 +1,4 @@
-"""Publishes many pins in one call. Each gets the result of a single call, in the order of the list."""
+"""Publishes many pins in one call. Each gets the result of a single call, in the list's order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias

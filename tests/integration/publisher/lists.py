@@ -59,7 +59,7 @@ async def serve_lists(
         lists=PinListService(Paginator(database, settings)),
         pins=unused,
         schedules=unused,
-        batches=unused,
+        bulk_publish=unused,
         dry_run=unused,
         reader=unused,
         batch_reader=unused,

@@ -34,7 +34,7 @@ def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFact
 def peer(
     servers: PeerServers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningProcesses]:
-    with DirectPeer().running(servers, tmp_path_factory.mktemp("peer")) as running:
+    with DirectPeer().start(servers, tmp_path_factory.mktemp("peer")) as running:
         yield running
 
 
@@ -71,7 +71,7 @@ def test_created_and_existing_rows_are_counted_and_a_lost_row_is_found(
     assert peer.find_faults({"mark": 20}) == []
     with psycopg.connect(peer.store.url) as connection:
         connection.execute("delete from pins where idempotency_key = 'mark-7'")
-    assert peer.find_faults({"mark": 20}) == ["1 rows lost, of 1 imports (mark)"]
+    assert peer.find_faults({"mark": 20}) == ["1 rows lost, in 1 imports (mark)"]
 
 
 def test_the_direct_peer_requires_a_valid_key(client: httpx.Client) -> None:

@@ -24,6 +24,8 @@ MIXED_ROW_INTERVAL = 10
 
 
 class Outcomes(NamedTuple):
+    """Number of rows by outcome."""
+
     created: int
     existing: int = 0
     failed: int = 0
@@ -44,6 +46,7 @@ class PreparedImport:
 
 
 def new_mark() -> str:
+    """Creates a random mark, which makes the keys of an import unique."""
     return uuid4().hex[: len(MARK_PLACEHOLDER)]
 
 
@@ -56,14 +59,14 @@ def build_realistic_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
 
     They keep caches and compression from making the load easier than real rows.
     """
-    tag = MARK_PLACEHOLDER.decode()
+    mark = MARK_PLACEHOLDER.decode()
     return [
         {
             **row,
-            "link_url": f"https://shop.example/lamps/{tag}-{number}?season=autumn",
-            "image_url": f"https://cdn.example/{tag}/{number}.jpg",
+            "link_url": f"https://shop.example/lamps/{mark}-{number}?season=autumn",
+            "image_url": f"https://cdn.example/{mark}/{number}.jpg",
         }
-        for number, row in enumerate(rows_for(workspace, MAX_ROWS, prefix=tag), 1)
+        for number, row in enumerate(rows_for(workspace, MAX_ROWS, prefix=mark), 1)
     ]
 
 
@@ -121,7 +124,7 @@ def build_existing_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
 
 def _build_existing_fields(position: int) -> dict[str, str]:
     return {
-        "idempotency_key": f"stands-{position}",
-        "link_url": f"https://shop.example/lamps/stands-{position}",
-        "image_url": f"https://cdn.example/stands/{position}.jpg",
+        "idempotency_key": f"existing-{position}",
+        "link_url": f"https://shop.example/lamps/existing-{position}",
+        "image_url": f"https://cdn.example/existing/{position}.jpg",
     }

@@ -13,7 +13,9 @@ async def submit_while(
     submit: Callable[[], Awaitable[object]],
     some_settled: asyncio.Event,
 ) -> None:
-    """Runs one client. Without capacity it waits until `some_settled` is set, then checks again."""
+    """Submits as one client. Without capacity it waits until `some_settled` is set and checks
+    again.
+    """
     while is_running():
         if has_capacity():
             await submit()

@@ -20,6 +20,7 @@ from tests.tools.bench.measure import Sizes, compute_percentiles
 from tests.tools.bench.sources import Sender
 
 OTHER_ROWS = 20
+"""Rows of an import of the other workspace."""
 SAMPLE_SECONDS = 0.5
 DRAIN_SECONDS = 240
 
@@ -42,6 +43,7 @@ class Flood:
     other_accepted: list[float] = field(default_factory=list)
     sizes: list[tuple[float, Sizes]] = field(default_factory=list)
     unsettled: list[float] = field(default_factory=list)
+    """Samples of the number of unsettled rows."""
     accepted_jobs: list[str] = field(default_factory=list)
     drained_seconds: float = 0.0
 

@@ -65,12 +65,12 @@ class DeploymentShape:
         return self.cores.servers if self.cores else None
 
     def to_figures(self) -> Figures:
-        on_cores = (
-            {name: sorted(cores) for name, cores in self.cores._asdict().items()}
+        cores = (
+            {name: sorted(numbers) for name, numbers in self.cores._asdict().items()}
             if self.cores
             else None
         )
-        return {"replicas": self.replicas, "cores": on_cores}
+        return {"replicas": self.replicas, "cores": cores}
 
 
 DEFAULT_SHAPE = DeploymentShape()
@@ -83,11 +83,13 @@ SERVICE_SETTINGS = {
 
 The high list limits allow a list to count all settled imports, also those of a soak.
 """
-ANSWER_SECONDS = 60
+READY_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class BenchServers:
+    """Running Kafka and Postgres."""
+
     directory: Path
     kafka: KafkaNode
     owner_url: str
@@ -100,6 +102,7 @@ class BenchServers:
 
 @contextmanager
 def bench_servers(server_options: ServerOptions = PRODUCTION_OPTIONS) -> Iterator[BenchServers]:
+    """Starts Kafka and Postgres in a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="pinflow-bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         with (
@@ -111,6 +114,8 @@ def bench_servers(server_options: ServerOptions = PRODUCTION_OPTIONS) -> Iterato
 
 
 class Installation:
+    """The gateway and the services that are measured."""
+
     def __init__(
         self,
         servers: BenchServers,
@@ -196,7 +201,7 @@ class Installation:
                 self.deployment.programs[name].start()
         wait_until(
             lambda: all(is_ready(self.deployment.service_url(name)) for name in names),
-            seconds=ANSWER_SECONDS,
+            seconds=READY_TIMEOUT_SECONDS,
         )
 
 

@@ -50,20 +50,20 @@ class Load:
         self._settled = [0] * len(sources)
         self._some_settled = asyncio.Event()
         # Eight bytes each: all latencies are kept, so that percentiles are exact
-        self.accepted = array("d")
-        self.settled = array("d")
+        self.accepted_latencies = array("d")
+        self.settled_latencies = array("d")
         self.refused = 0
         self.outcomes = Outcomes(0)
 
     @property
     def imports(self) -> int:
-        return sum(len(due) for due in self._due_times)
+        return sum(len(due_times) for due_times in self._due_times)
 
     @property
     def rows(self) -> int:
         return sum(
-            len(due) * sum(source.expected_outcomes)
-            for due, source in zip(self._due_times, self._sources, strict=True)
+            len(due_times) * sum(source.expected_outcomes)
+            for due_times, source in zip(self._due_times, self._sources, strict=True)
         )
 
     @property
@@ -81,8 +81,8 @@ class Load:
         """Submits with `concurrency` clients while at most `max_unsettled_imports` are unsettled.
 
         Stops after `seconds` or about `max_imports`, waits until all have settled, and returns the
-        seconds that took. Without the bound it would measure a growing backlog, and what CPU the
-        backlog leaves.
+        seconds that took. Without the bound a backlog would grow and take CPU from the measured
+        work.
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
@@ -144,9 +144,9 @@ class Load:
             return time.perf_counter() - started
 
     async def drain(self, progress: list[tuple[float, int]]) -> float:
-        """Waits until all imports have settled, and records their number by seconds since the call.
+        """Waits until all imports have settled, and returns the seconds that took.
 
-        Returns the seconds that took.
+        Adds to `progress` the seconds since the call and the number of settled imports.
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
@@ -166,12 +166,12 @@ class Load:
             return await self._count_all(http) >= self.imports
 
         await eventually(settled, seconds=SETTLE_SECONDS, every=COUNT_INTERVAL_SECONDS)
-        took = time.perf_counter() - started
+        elapsed = time.perf_counter() - started
         if counting is not None:
             counting.cancel()
         self.outcomes, latencies = await self._read_results(http)
-        self.settled.extend(latencies)
-        return took
+        self.settled_latencies.extend(latencies)
+        return elapsed
 
     async def _submit_and_follow(self, http: httpx.AsyncClient) -> None:
         started, source = time.perf_counter(), self._sources[0]
@@ -185,7 +185,7 @@ class Load:
                 and newest[0][source.id_field] == import_id
                 and newest[0]["completed_at"] is not None
             ):
-                self.settled.append(time.perf_counter() - started)
+                self.settled_latencies.append(time.perf_counter() - started)
                 return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -205,7 +205,7 @@ class Load:
         if import_id is None:
             self.refused += 1
             return None
-        self.accepted.append(time.perf_counter() - due)
+        self.accepted_latencies.append(time.perf_counter() - due)
         self._due_times[source_number][import_id] = self._clock_offset + due
         return import_id
 
@@ -219,8 +219,8 @@ class Load:
 
     async def _count_all(self, http: httpx.AsyncClient) -> int:
         """Counts settled imports of sources that had unsettled ones at the last count."""
-        for source_number, due in enumerate(self._due_times):
-            if self._settled[source_number] < len(due):
+        for source_number, due_times in enumerate(self._due_times):
+            if self._settled[source_number] < len(due_times):
                 await self._count(http, source_number)
         return self.settled_imports
 
@@ -236,19 +236,19 @@ class Load:
     async def _read_results(self, http: httpx.AsyncClient) -> tuple[Outcomes, list[float]]:
         """Reads the outcomes of all rows, and each import's seconds from its due time to its end.
 
-        The times are of one machine's clocks. A job ends when the last fold's transaction begins,
-        some milliseconds before a client sees it.
+        Both times are from the clock of one machine. A job ends when the last fold's transaction
+        begins, some milliseconds before a client sees it.
         """
         outcomes: Counter[str] = Counter()
         seconds: list[float] = []
-        for source, due in zip(self._sources, self._due_times, strict=True):
+        for source, due_times in zip(self._sources, self._due_times, strict=True):
             offset = 0
             while page := (
                 await self._list_imports(http, source, limit=PAGE_SIZE, offset=offset)
             ).json():
                 offset += len(page)
                 for job in page:
-                    if (due_time := due.get(job[source.id_field])) is not None:
+                    if (due_time := due_times.get(job[source.id_field])) is not None:
                         seconds.append(_parse_timestamp(job["completed_at"]) - due_time)
                         outcomes.update({name: job[f"{name}_rows"] for name in Outcomes._fields})
         return Outcomes(*(outcomes[name] for name in Outcomes._fields)), seconds
@@ -267,8 +267,8 @@ class Load:
         A figure of a load that lost rows would be worthless.
         """
         expected = [
-            Outcomes(*(len(due) * count for count in source.expected_outcomes))
-            for due, source in zip(self._due_times, self._sources, strict=True)
+            Outcomes(*(len(due_times) * count for count in source.expected_outcomes))
+            for due_times, source in zip(self._due_times, self._sources, strict=True)
         ]
         expected_total = Outcomes(*(sum(counts) for counts in zip(*expected, strict=True)))
         assert self.outcomes == expected_total, (

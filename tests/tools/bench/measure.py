@@ -31,6 +31,7 @@ class Usage:
 
 
 def measure_usage(pids: Mapping[str, int]) -> Usage:
+    """Measures the process trees of `pids` and the load generator."""
     trees = {name: _list_processes(pid) for name, pid in pids.items()}
     trees[GENERATOR] = [psutil.Process()]  # without children: they are the other parts
     return Usage(
@@ -126,9 +127,8 @@ def _list_processes(pid: int) -> list[psutil.Process]:
 def _read_or_zero(process: psutil.Process, read: Callable[[psutil.Process], float]) -> float:
     try:
         return read(process)
-    except (
-        psutil.NoSuchProcess
-    ):  # ended just now, such as an autovacuum worker: its parent counts it
+    except psutil.NoSuchProcess:
+        # It just ended, such as an autovacuum worker. Its parent counts its CPU
         return 0.0
 
 

@@ -88,11 +88,9 @@ class BenchRun:
                 results[FLOOR] = figures
 
     def _warm_up(self, servers: BenchServers) -> None:
-        """Warms up the servers through separate services, so that scenarios begin with an empty
-        store.
-        """
+        """Warms up the servers through other services, so that scenarios find an empty store."""
         if self.lengths.warm_up_seconds:
-            self.console.print("warming up")
+            self.console.print("Warming up")
             with installation(servers, self.shape) as pinflow:
                 Bench(pinflow, self.lengths).warm_up()
 
@@ -104,5 +102,5 @@ class BenchRun:
             self.console.print_exception()
             self.faults.append(f"round {len(self.rounds)}, {name}: {error!r}")
             return
-        self.console.print(f"measured {name} in {time.perf_counter() - started:.1f} s")
+        self.console.print(f"Measured {name} in {time.perf_counter() - started:.1f} s")
         self.on_progress()

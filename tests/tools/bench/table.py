@@ -162,9 +162,9 @@ def _build_peers_table(summary: Summary) -> Table:
         "", "rows/s, Pinflow ÷ peer", "CPU per row, Pinflow ÷ peer", "exact", title="Peers"
     )
     for name, figures in summary.items():
-        ours = summary.get("publisher-stage" if name == "kafka-connect" else "sustained", {})
-        rates = [find_median(source, "rows_per_second") for source in (ours, figures)]
-        costs = [find_median(source, "cpu_us_per_row_in_all") for source in (ours, figures)]
+        pinflow = summary.get("publisher-stage" if name == "kafka-connect" else "sustained", {})
+        rates = [find_median(source, "rows_per_second") for source in (pinflow, figures)]
+        costs = [find_median(source, "cpu_us_per_row_in_all") for source in (pinflow, figures)]
         if "exact" in figures and name != "publisher-stage":
             table.add_row(
                 name,
@@ -175,8 +175,8 @@ def _build_peers_table(summary: Summary) -> Table:
     return table
 
 
-def _format_ratio(ours: float | None, theirs: float | None) -> str:
-    return _format_number(ours / theirs) if ours and theirs else ""
+def _format_ratio(pinflow: float | None, peer: float | None) -> str:
+    return _format_number(pinflow / peer) if pinflow and peer else ""
 
 
 def _format_percentiles(times: Figures) -> str:

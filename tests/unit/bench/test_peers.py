@@ -24,11 +24,11 @@ def test_exactly_the_sent_rows_have_no_faults() -> None:
 @pytest.mark.parametrize(
     ("stored", "counted", "fault"),
     [
-        ({"a": 499}, 500, "1 rows lost, of 1 imports (a)"),
-        ({}, 500, "500 rows lost, of 1 imports (a)"),
-        ({"a": 501}, 500, "1 rows that nobody sent, of 1 imports (a)"),
-        ({"a": 500, "x": 3}, 500, "3 rows that nobody sent, of 1 imports (x)"),
-        ({"a": 500}, 499, "the jobs count 499 rows, 500 were sent"),
+        ({"a": 499}, 500, "1 rows lost, in 1 imports (a)"),
+        ({}, 500, "500 rows lost, in 1 imports (a)"),
+        ({"a": 501}, 500, "1 rows that nobody sent, in 1 imports (a)"),
+        ({"a": 500, "x": 3}, 500, "3 rows that nobody sent, in 1 imports (x)"),
+        ({"a": 500}, 499, "the jobs count 499 rows, but 500 were sent"),
     ],
 )
 def test_every_difference_is_reported(stored: dict[str, int], counted: int, fault: str) -> None:

@@ -53,11 +53,11 @@ def _measure(seconds: float) -> Figures:
     started, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() < started + seconds:
         rows += _run_pipeline(clocks)
-    took = time.perf_counter() - started
+    elapsed = time.perf_counter() - started
     return {
         "rows": rows,
         "cpu_us_per_row": {name: value / rows * 1e6 for name, value in clocks.seconds.items()},
-        "cores_busy": (time.process_time() - cpu) / took,
+        "cores_busy": (time.process_time() - cpu) / elapsed,
     }
 
 

@@ -33,9 +33,7 @@ class LimitInputs:
 
     @property
     def warm_up_seconds(self) -> float:
-        """Seconds to warm up the broker. It needs the full time only if it was not under load
-        before.
-        """
+        """Duration of the broker's warm-up. It is short if the broker was already under load."""
         return 1.0 if self.results else self.lengths.warm_up_seconds
 
     def _read_mean_batch_size(self, consumer: str) -> float | None:

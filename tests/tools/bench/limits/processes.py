@@ -1,5 +1,6 @@
-"""Runs a limit's work in separate processes, set up like services, and meters its CPU and the
-servers'.
+"""Runs a limit's work in separate processes that are set up like services.
+
+Meters the CPU of these processes and of the servers.
 """
 
 import asyncio
@@ -16,13 +17,13 @@ from shared.runtime.process import configure_gc
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.measure import GENERATOR, compute_cpu_per_row, measure_usage
 
-Input = TypeVar("Input")
+TaskInput = TypeVar("TaskInput")
 CLIENT = "client"
 START_SECONDS = 120
 
 
 def run_in_processes(
-    work: Callable[[Input], Figures], task_input: Input, *, processes: int = 1
+    work: Callable[[TaskInput], Figures], task_input: TaskInput, *, processes: int = 1
 ) -> list[Figures]:
     """Runs `work` in `processes` processes at the same time, and returns each one's figures."""
     context = get_context("spawn")
@@ -56,9 +57,7 @@ class Meter:
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
-        """Excludes the CPU of the body. The body must not await: other tasks' CPU would be excluded
-        too.
-        """
+        """Excludes the CPU of the body, which must not await: that would exclude other tasks."""
         started = time.thread_time()
         yield
         self._uncounted_seconds += time.thread_time() - started
@@ -76,18 +75,18 @@ class Meter:
         self._uncounted_seconds, self.rows, self.counting = 0.0, 0, True
         yield figures
         self.counting = False
-        took, after = time.perf_counter() - started, measure_usage(self.pids)
+        elapsed, after = time.perf_counter() - started, measure_usage(self.pids)
         cpu_seconds = sum(after.cpu_seconds.values()) - sum(before.cpu_seconds.values())
         cpu = compute_cpu_per_row(before, after, max(1, self.rows))
         cpu[CLIENT] = cpu.pop(GENERATOR) - self._uncounted_seconds / max(1, self.rows) * 1e6
         figures.update(
             {
                 "rows": self.rows,
-                "seconds": round(took, 2),
-                "rows_per_second": round(self.rows / took),
+                "seconds": round(elapsed, 2),
+                "rows_per_second": round(self.rows / elapsed),
                 "cpu_us_per_row": {name: round(value, 2) for name, value in cpu.items()},
                 "cpu_us_per_row_in_all": round(sum(cpu.values()), 1),
-                "cores_busy": round(cpu_seconds / took, 2),
+                "cores_busy": round(cpu_seconds / elapsed, 2),
             }
         )
 

@@ -16,7 +16,7 @@ def main(names: list[str], seconds: float) -> None:
     console = table.create_console()
     results: dict[str, Figures] = {}
     for name in names:
-        console.print("measuring", name)
+        console.print("Measuring", name)
         results[name] = PEERS[name](seconds, seconds)
     table.print_tables(
         {"summary": {name: summarize([figures]) for name, figures in results.items()}}, console

@@ -1,4 +1,4 @@
-"""Peers (a) and (b): Celery with Redis, one task per row or one task per import."""
+"""Peers that use Celery with Redis, with one task per row or one task per import."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +42,7 @@ class CeleryPeer:
     uses: tuple[str, ...] = ("postgres",)
 
     @contextmanager
-    def running(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
+    def start(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
         python = software.find_python()
         modules = {
             WEB: (python, "-m", "tests.tools.bench.peers.celery_web", self.task),

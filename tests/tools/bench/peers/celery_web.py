@@ -15,6 +15,8 @@ from tests.tools.bench.peers.web import AcceptImport, Job, OpenIntake, create_ap
 
 
 def build_intake_opener(task: str) -> OpenIntake:
+    """Returns a context manager that yields a function to enqueue an import's tasks."""
+
     @asynccontextmanager
     async def open_intake(
         settings: PeerSettings, database: Database

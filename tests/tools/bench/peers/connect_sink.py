@@ -1,4 +1,4 @@
-"""Peer (e): Kafka Connect with Debezium's JDBC sink, which writes a topic to a table."""
+"""Peer that uses Kafka Connect with Debezium's JDBC sink, which writes a topic to a table."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Peer (d): one FastAPI process that inserts the whole import in the request.
+"""Peer without a queue: one FastAPI process that inserts the whole import in the request.
 
 A team builds this before it needs Kafka.
 """
@@ -34,7 +34,7 @@ class DirectPeer:
     max_unsettled_imports = 150
 
     @contextmanager
-    def running(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
+    def start(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
         web = (sys.executable, "-m", "tests.tools.bench.peers.direct_web")
         with start_processes(
             servers, directory, schema="peer_direct", modules={WEB: web}

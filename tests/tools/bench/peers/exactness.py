@@ -22,15 +22,15 @@ def find_faults(sent: Mapping[str, int], stored: Mapping[str, int], counted: int
     faults = []
     if lost:
         faults.append(
-            f"{sum(lost.values())} rows lost, of {len(lost)} imports ({_format_marks(lost)})"
+            f"{sum(lost.values())} rows lost, in {len(lost)} imports ({_format_marks(lost)})"
         )
     if extra:
         faults.append(
             f"{sum(extra.values())} rows that nobody sent, "
-            f"of {len(extra)} imports ({_format_marks(extra)})"
+            f"in {len(extra)} imports ({_format_marks(extra)})"
         )
     if counted != (total := sum(sent.values())):
-        faults.append(f"the jobs count {counted} rows, {total} were sent")
+        faults.append(f"the jobs count {counted} rows, but {total} were sent")
     return faults
 
 

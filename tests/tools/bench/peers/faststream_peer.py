@@ -1,4 +1,4 @@
-"""Peer (c): FastStream on Kafka, one message per row."""
+"""Peer that uses FastStream on Kafka, with one message per row."""
 
 import asyncio
 import sys
@@ -41,7 +41,7 @@ class FastStreamPeer:
     max_unsettled_imports = 4
 
     @contextmanager
-    def running(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
+    def start(self, servers: PeerServers, directory: Path) -> Iterator[RunningProcesses]:
         settings = KafkaSettings(
             kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=TOPIC_PREFIX
         )

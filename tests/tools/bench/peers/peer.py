@@ -71,5 +71,5 @@ class Peer(Protocol):
         Enough to keep the peer busy, and few enough to settle soon after the end.
         """
 
-    def running(self, servers: PeerServers, directory: Path) -> AbstractContextManager[RunningPeer]:
+    def start(self, servers: PeerServers, directory: Path) -> AbstractContextManager[RunningPeer]:
         """Runs the peer, which starts empty, and stops it at the end."""

@@ -1,5 +1,4 @@
-"""Measures the publisher's stage alone, and Kafka Connect as peer (e): rows from a topic to a
-table.
+"""Compares the publisher's stage with Kafka Connect: both write rows from a topic to a table.
 
 Both get the same rows in their own form (stage_records.py), with the same compression and number of
 partitions. The process is started, warmed up and paused while rows are produced, so that the
@@ -143,25 +142,27 @@ def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
         asyncio.run(produce(stage.kafka, measured_imports))
         before, started = _take_snapshot(stage), time.perf_counter()
         stage.program.resume()
-        took = (
+        elapsed = (
             _wait_for_rows(
                 connection, stage.table, (len(warm_up_imports) + len(measured_imports)) * MAX_ROWS
             )
             - started
         )
-    figures = compute_costs(before, _take_snapshot(stage), len(measured_imports) * MAX_ROWS, took)
+    figures = compute_costs(
+        before, _take_snapshot(stage), len(measured_imports) * MAX_ROWS, elapsed
+    )
     largest = max(len(record.value) for records in measured_imports for record in records)
     return {**figures, "bytes_of_a_record_at_most": largest, "exact": 1, "faults": [], "lacks": []}
 
 
 def _take_snapshot(stage: Stage) -> ResourceSnapshot:
     servers = stage.servers
-    found = measure_disk_usage(
+    disk_usage = measure_disk_usage(
         servers.database_url, servers.kafka_data, stage.kafka.topic_prefix, [stage.schema]
     )
     return ResourceSnapshot(
         measure_usage({**servers.pids, stage.program.program.name: stage.program.process.pid}),
-        found,
+        disk_usage,
         {},
     )
 
@@ -180,11 +181,11 @@ def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, expected_r
             size, changed = current_size, now
         elif (
             now - changed > QUIET_SECONDS
-            and (found := _read_number(connection, f"select count(*) from {table}"))
+            and (stored_rows := _read_number(connection, f"select count(*) from {table}"))
             >= expected_rows
         ):
-            assert found == expected_rows, (
-                f"{table} has {found} rows, but {expected_rows} were sent"
+            assert stored_rows == expected_rows, (
+                f"{table} has {stored_rows} rows, but {expected_rows} were sent"
             )
             return changed
         time.sleep(0.02)

@@ -51,6 +51,7 @@ class ParsedImport:
         return self.total - len(self.valid)
 
     def to_queued(self) -> list[QueuedRow]:
+        """Returns the valid rows in the form in which they go through a queue."""
         return [(number, *_read_content(pin)) for number, pin in self.valid]
 
 

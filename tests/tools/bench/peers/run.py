@@ -41,15 +41,15 @@ def measure(peer: Peer, servers: PeerServers, seconds: float, warm_up_seconds: f
     """
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-peer-", ignore_cleanup_errors=True) as name,
-        peer.running(servers, Path(name)) as running,
+        peer.start(servers, Path(name)) as running,
     ):
         load = Submissions(running.base_url, servers.workspace, running.count_settled_rows)
         uvloop.run(load.saturate(warm_up_seconds, peer.max_unsettled_imports))
         warm_rows, load.accepted = load.rows, []
         before = _take_snapshot(peer, servers, running)
-        took = uvloop.run(load.saturate(seconds, peer.max_unsettled_imports))
+        elapsed = uvloop.run(load.saturate(seconds, peer.max_unsettled_imports))
         figures = compute_costs(
-            before, _take_snapshot(peer, servers, running), load.rows - warm_rows, took
+            before, _take_snapshot(peer, servers, running), load.rows - warm_rows, elapsed
         )
         faults = [*load.faults, *running.find_faults(load.sent)]
         return {
@@ -62,7 +62,7 @@ def measure(peer: Peer, servers: PeerServers, seconds: float, warm_up_seconds: f
 
 
 def _take_snapshot(peer: Peer, servers: PeerServers, running: RunningPeer) -> ResourceSnapshot:
-    found = measure_disk_usage(
+    disk_usage = measure_disk_usage(
         servers.database_url, servers.kafka_data, TOPIC_PREFIX, [running.schema]
     )
     return ResourceSnapshot(
@@ -70,6 +70,6 @@ def _take_snapshot(peer: Peer, servers: PeerServers, running: RunningPeer) -> Re
             {name: pid for name, pid in servers.pids.items() if name in peer.uses}
             | dict(running.pids)
         ),
-        found,
+        disk_usage,
         {},
     )

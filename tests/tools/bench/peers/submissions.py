@@ -51,9 +51,8 @@ class Submissions:
     async def saturate(self, seconds: float, max_unsettled_imports: int) -> float:
         """Submits for `seconds`, and returns the seconds until all has settled."""
         headers = {"X-API-Key": self.workspace.api_key, "Content-Type": self._body.content_type}
-        self._some_settled = (
-            asyncio.Event()
-        )  # created here, because each call has its own event loop
+        # Created here, because each call has its own event loop
+        self._some_settled = asyncio.Event()
         async with open_client(self.base_url, headers=headers) as client:
             started = time.perf_counter()
             counting = asyncio.create_task(self._count_periodically())
@@ -91,8 +90,10 @@ class Submissions:
     async def _submit(self, client: httpx.AsyncClient) -> None:
         mark = new_mark()
         started = time.perf_counter()
-        answer = await client.post(self._body.path, content=insert_mark(self._body.template, mark))
-        answer.raise_for_status()
+        response = await client.post(
+            self._body.path, content=insert_mark(self._body.template, mark)
+        )
+        response.raise_for_status()
         self.accepted.append(time.perf_counter() - started)
         self.sent[mark] = MAX_ROWS
 

@@ -33,10 +33,11 @@ class Job(NamedTuple):
 
 
 AcceptImport: TypeAlias = Callable[[Job], Awaitable[None]]
-"""Accepts a whole import, or raises an exception."""
+"""Function that accepts a whole import, or raises an exception."""
 OpenIntake: TypeAlias = Callable[
     [PeerSettings, Database], AbstractAsyncContextManager[AcceptImport]
 ]
+"""Function that opens a peer's connections and yields its AcceptImport."""
 
 
 def create_app(

@@ -53,6 +53,7 @@ class Lengths:
 
     @property
     def short_seconds(self) -> float:
+        """Duration of short scenarios."""
         return self.seconds / 3
 
     @property
@@ -72,11 +73,14 @@ class ResourceSnapshot:
 
 @dataclass
 class Bench:
+    """Runs loads on one installation and builds their figures."""
+
     installation: Installation
     lengths: Lengths
     results: dict[str, Figures] = field(default_factory=dict)
     """This round's figures, by scenario."""
     probed_rate: float | None = None
+    """Imports per second of the short probe, once it has run."""
 
     def new_load(self, workspaces: Sequence[NewWorkspace] | None = None) -> Load:
         """Creates a load of JSON imports, from one new workspace by default."""
@@ -101,12 +105,12 @@ class Bench:
             return float(sustained["rows_per_second"]) / MAX_ROWS
         if self.probed_rate is None:
             load = self.new_load()
-            took = uvloop.run(
+            elapsed = uvloop.run(
                 load.saturate(
                     min(PROBE_SECONDS, self.lengths.seconds), CONCURRENCY, MAX_UNSETTLED_IMPORTS
                 )
             )
-            self.probed_rate = load.imports / took
+            self.probed_rate = load.imports / elapsed
         return self.probed_rate
 
     def take_snapshot(self) -> ResourceSnapshot:
@@ -120,24 +124,24 @@ class Bench:
         Fails if a row does not have its expected outcome.
         """
         before = self.take_snapshot()
-        took = uvloop.run(work)
-        return self.figures(load, before, took)
+        elapsed = uvloop.run(work)
+        return self.build_figures(load, before, elapsed)
 
-    def figures(self, load: Load, before: ResourceSnapshot, took: float) -> Figures:
+    def build_figures(self, load: Load, before: ResourceSnapshot, elapsed: float) -> Figures:
         after = self.take_snapshot()
         load.require_exact()
         return {
             "imports": load.imports,
             "refused": load.refused,
             "outcomes": load.outcomes._asdict(),
-            "accepted_ms": summarize_latencies(load.accepted),
-            "settled_ms": summarize_latencies(load.settled),
-            **compute_costs(before, after, load.rows, took),
+            "accepted_ms": summarize_latencies(load.accepted_latencies),
+            "settled_ms": summarize_latencies(load.settled_latencies),
+            **compute_costs(before, after, load.rows, elapsed),
         }
 
 
 def compute_costs(
-    before: ResourceSnapshot, after: ResourceSnapshot, rows: int, took: float
+    before: ResourceSnapshot, after: ResourceSnapshot, rows: int, elapsed: float
 ) -> Figures:
     """Computes the resources that `rows` rows used. The load generator's CPU is separate."""
     cpu = {
@@ -147,12 +151,12 @@ def compute_costs(
     generator = cpu.pop(GENERATOR)
     return {
         "rows": rows,
-        "seconds": round(took, 2),
-        "rows_per_second": round(rows / took),
+        "seconds": round(elapsed, 2),
+        "rows_per_second": round(rows / elapsed),
         "cpu_us_per_row": cpu,
         "cpu_us_per_row_in_all": round(sum(cpu.values()), 1),
         "generator_us_per_row": generator,
-        "cores_busy": round(compute_busy_cores(before.usage, after.usage, took), 2),
+        "cores_busy": round(compute_busy_cores(before.usage, after.usage, elapsed), 2),
         "bytes_per_row": compute_bytes_per_row(before.disk_usage, after.disk_usage, rows),
         "records_in_a_batch": compute_mean_batch_sizes(before.batches, after.batches),
         "rss_mb": to_megabytes(after.usage.rss_bytes),

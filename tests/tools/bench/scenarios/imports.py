@@ -15,6 +15,7 @@ from tests.tools.bench.sources import HttpSource
 
 
 def sustained(bench: Bench) -> Figures:
+    """Submits at full speed with a bound on unsettled imports."""
     load = bench.new_load()
     return bench.measure_load(
         load, load.saturate(bench.lengths.seconds, CONCURRENCY, MAX_UNSETTLED_IMPORTS)
@@ -22,6 +23,7 @@ def sustained(bench: Bench) -> Figures:
 
 
 def half_load(bench: Bench) -> Figures:
+    """Submits at half of the maximum rate."""
     rate, load = bench.imports_per_second() / 2, bench.new_load()
     return bench.measure_load(load, load.send_at_rate(bench.lengths.seconds, rate))
 
@@ -68,5 +70,6 @@ def mixed(bench: Bench) -> Figures:
 
 
 def burst(bench: Bench) -> Figures:
+    """Submits many imports at once."""
     load = bench.new_load()
     return bench.measure_load(load, load.send_burst(bench.lengths.burst_imports))

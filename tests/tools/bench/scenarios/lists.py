@@ -40,6 +40,7 @@ class Query(NamedTuple):
 
 
 def catalogue(bench: Bench) -> Figures:
+    """Fills the store, then measures all queries of a large and a small workspace."""
     large, *small = bench.installation.new_workspaces(1 + SMALL_WORKSPACES)
     started = time.perf_counter()
     fill_store(
@@ -58,8 +59,10 @@ def catalogue(bench: Bench) -> Figures:
 
         async def run_both() -> float:
             querying = _send_all_queries(bench, queries, {"large": large, "small": small[0]})
-            took, _ = await asyncio.gather(load.send_at_rate(bench.lengths.seconds, rate), querying)
-            return took
+            elapsed, _ = await asyncio.gather(
+                load.send_at_rate(bench.lengths.seconds, rate), querying
+            )
+            return elapsed
 
         figures = bench.measure_load(load, run_both())
     return {

@@ -34,8 +34,8 @@ def backlog(bench: Bench) -> Figures:
         installation.start("publisher")
         before = bench.take_snapshot()
         with sample_memory(lambda: installation.usage().rss_bytes, SAMPLE_SECONDS) as series:
-            took = uvloop.run(load.drain(progress))
-        figures = bench.figures(load, before, took)
+            elapsed = uvloop.run(load.drain(progress))
+        figures = bench.build_figures(load, before, elapsed)
     return {
         **figures,
         "accepted_rows_per_second": round(load.rows / filled),
@@ -86,6 +86,7 @@ def growth(bench: Bench) -> Figures:
 
 
 def soak(bench: Bench) -> Figures:
+    """Submits at half of the maximum rate for long, and measures how memory grows."""
     rate, load = bench.imports_per_second() / 2, bench.new_load()
     with sample_memory(lambda: bench.installation.usage().rss_bytes, SOAK_SAMPLE_SECONDS) as series:
         figures = bench.measure_load(load, load.send_at_rate(bench.lengths.soak_minutes * 60, rate))

@@ -61,8 +61,8 @@ def pins(bench: Bench) -> Figures:
             return await send_at_rate([(latencies, post(http))], seconds, rate)
 
     full_speed, half_speed, before = RequestLatencies(), RequestLatencies(), bench.take_snapshot()
-    took = uvloop.run(run_at_full_speed(full_speed, bench.lengths.short_seconds / 2))
-    figures = compute_costs(before, bench.take_snapshot(), len(full_speed.seconds), took)
+    elapsed = uvloop.run(run_at_full_speed(full_speed, bench.lengths.short_seconds / 2))
+    figures = compute_costs(before, bench.take_snapshot(), len(full_speed.seconds), elapsed)
     uvloop.run(
         run_at_rate(half_speed, bench.lengths.short_seconds / 2, figures["rows_per_second"] / 2)
     )
@@ -96,10 +96,10 @@ def queries(bench: Bench) -> Figures:
             requests = await _build_queries(http)
             pairs = list(zip(kinds.values(), requests, strict=True))
             seconds = bench.lengths.short_seconds
-            took, _ = await asyncio.gather(
+            elapsed, _ = await asyncio.gather(
                 load.send_at_rate(seconds, rate), send_at_rate(pairs, seconds, QUERIES_PER_SECOND)
             )
-            return took
+            return elapsed
 
     uvloop.run(examples.fill(EXAMPLE_IMPORTS, CLIENTS))
     uvloop.run(examples.drain([]))
@@ -116,12 +116,12 @@ async def _build_queries(http: httpx.AsyncClient) -> list[SendRequest]:
     """Builds one query of each kind, about random examples."""
     rng = random.Random(7)
     jobs = [job["id"] for job in (await http.get("/v1/pins/imports")).json()]
-    some_pins = [pin["id"] for pin in (await http.get("/v1/pins")).json()]
+    pin_ids = [pin["id"] for pin in (await http.get("/v1/pins")).json()]
     return [
         lambda: http.get("/v1/pins/imports"),
         lambda: http.get(f"/v1/pins/imports/{rng.choice(jobs)}"),
         lambda: http.get("/v1/pins"),
-        lambda: http.get(f"/v1/pins/{rng.choice(some_pins)}"),
+        lambda: http.get(f"/v1/pins/{rng.choice(pin_ids)}"),
     ]
 
 

@@ -201,7 +201,7 @@ async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: Guard
 async def test_the_right_to_write_is_enough_for_a_producer_id(pinflow: Guarded) -> None:
     """Connects as ingest, which has no IdempotentWrite on the cluster and no transactional id.
 
-    Kafka gives a producer id to whoever may write to any topic (KIP-679).
+    Kafka gives a producer id to every principal that may write to a topic (KIP-679).
     """
     rights = read_rights("ingest")
     assert rights.topics["write"] == [TopicName.IMPORTS, TopicName.DEAD_LETTERS]

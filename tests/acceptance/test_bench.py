@@ -57,7 +57,7 @@ def test_the_report_names_the_machine_versions_and_settings(report: Figures) -> 
     assert environment["machine"].keys() >= {"cores", "cpu", "memory_gib"}
     assert environment["versions"]["kafka"].startswith("4.")
     assert environment["versions"]["packages"]["aiokafka"]
-    assert settings["postgres"]["fsync"] == "off"  # as these servers are
+    assert settings["postgres"]["fsync"] == "off"  # these servers run without fsync
     assert settings["services"]["publisher"]["row_consumers"] > 0
     assert (
         settings["replicas"],

@@ -117,9 +117,8 @@ async def test_invariant_1_acknowledged_imports_survive_the_kill_of_their_broker
     async with open_import_logs(settings) as import_logs:
         for number in range(KILLS):
             await asyncio.to_thread(brokers.wait_until_in_sync)
-            acknowledged += await asyncio.gather(
-                *map(wait_until_accepted, import_logs)
-            )  # all work again
+            # Each replica must accept an import again
+            acknowledged += await asyncio.gather(*map(wait_until_accepted, import_logs))
             delay = MAX_KILL_DELAY_SECONDS * number / max(1, KILLS - 1)
             victim = await kill_after_an_acknowledgement(
                 brokers, settings, import_logs, acknowledged, delay

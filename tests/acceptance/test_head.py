@@ -1,4 +1,4 @@
-"""The gateway answers HEAD wherever it answers GET."""
+"""The gateway answers HEAD on every path on which it answers GET."""
 
 import httpx
 import pytest

@@ -161,15 +161,13 @@ def test_an_outage_does_not_restore_a_key_that_was_already_refused(
     wait_until(lambda: installation.is_answered(key, 401))
     assert installation.request("ingest", other) == STATUS_OF_VALID_KEY["ingest"]
     with outage(installation):
-        assert (
-            installation.request("ingest", other) == STATUS_OF_VALID_KEY["ingest"]
-        )  # a cached valid key keeps working
-        seen = [installation.request_all(key)]
-        while set(seen[-1].values()) != {
-            503
-        }:  # 401 while it is cached, then 503: it can't be checked
-            assert set(seen[-1].values()) <= {401, 503}
-            seen.append(installation.request_all(key))
+        # A cached valid key keeps working
+        assert installation.request("ingest", other) == STATUS_OF_VALID_KEY["ingest"]
+        statuses = [installation.request_all(key)]
+        # 401 while the refusal is cached, then 503, because the key cannot be checked
+        while set(statuses[-1].values()) != {503}:
+            assert set(statuses[-1].values()) <= {401, 503}
+            statuses.append(installation.request_all(key))
     assert installation.is_answered(key, 401)
 
 
@@ -188,7 +186,7 @@ def test_a_key_revoked_just_before_an_outage_is_accepted_for_at_most_the_stale_s
                 break
             last_accepted = started
         assert last_accepted - checked <= STALE_SECONDS
-        assert status == 503  # the key can't be checked
+        assert status == 503  # the key cannot be checked
     assert installation.request("ingest", key) == 401
 
 

@@ -183,7 +183,9 @@ def test_services_get_the_variables_of_the_settings_file(shell: Shell) -> None:
         headers=headers,
         trust_env=False,
     )
-    assert made.status_code == 201, made.text  # by default an address of this machine is refused
+    assert made.status_code == 201, (
+        made.text
+    )  # the default settings refuse an address of this machine
 
 
 def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
@@ -468,7 +470,7 @@ def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
     assert "autumn" in shell.pinflow("boards", "list", account, **own).stdout
     twice = shell.pinflow("boards", "add", account, "autumn", **own)
     assert (twice.returncode, "already exists" in twice.stderr) == (2, True)
-    assert shell.pinflow("boards", "list", account).returncode == 2  # not this workspace's
+    assert shell.pinflow("boards", "list", account).returncode == 2  # another workspace's account
 
 
 def test_an_operators_key_may_be_for_some_accounts_only(shell: Shell) -> None:

@@ -91,7 +91,7 @@ def test_invariant_9_with_postgres_frozen_imports_are_accepted_and_settle_later(
                 503,
                 "database_unavailable",
             )
-            # Not 401: the key can't be checked
+            # Not 401: the key cannot be checked
             assert read_error(stranger.get("/v1/pins")) == (503, "database_unavailable")
         finally:
             installation.postgres.resume()
@@ -137,7 +137,8 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_wor
         installation.kafka.pause()
         try:
             refused = client.post("/v1/pins/imports/json", json=rows)
-            # The import was sent, so Kafka may append it after the pause
+            # The import was sent, so Kafka may append it after the pause. Later imports to its
+            # partition were not sent
             assert read_error(refused) == (503, "acceptance_unknown")
             assert refused.elapsed.total_seconds() < 6
             assert "retry-after" in refused.headers
@@ -153,9 +154,8 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_wor
         accepted = client.post("/v1/pins/imports/json", json=rows)
         job = wait_for_job(client, accepted.json()["id"])
         assert job["status"] == "completed"
-        assert (
-            job["created_rows"] + job["existing_rows"] == 20
-        )  # existing, if the first import was appended
+        # Existing, if the first import was appended
+        assert job["created_rows"] + job["existing_rows"] == 20
 
 
 def test_invariant_9_with_kafka_killed_everything_settles_after_its_restart(

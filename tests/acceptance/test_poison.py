@@ -154,9 +154,8 @@ def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
     assert summarize_results(replayed) == [(1, "created", None)]
     assert replayed["results"][0]["idempotency_key"] == f"{job.id}-2"
     assert replayed["source_filename"] == f"dead letter of job {job.id}, row 2"
-    assert summarize_results(wait_until_ended(client, job)) == summarize_results(
-        ended
-    )  # the first job stays unchanged
+    # The first job stays unchanged
+    assert summarize_results(wait_until_ended(client, job)) == summarize_results(ended)
     assert list_dead_letters(operator, "--job", job.id) == []
 
 
@@ -252,7 +251,7 @@ def test_invariant_8_unexpected_records_on_any_topic_block_no_import(
         Record(b"strange", b"{}", [("ce_type", b"pinflow.import.requested.v2")])
     )
     before = {topic: len(list_dead_letters(operator, "--topic", topic)) for topic in written}
-    # Without a webhook the webhooks service would pause its consumer
+    # Without a webhook the webhooks service would not consume its topics
     webhook = {
         "url": "https://receiver.example/hooks",
         "secret": "s" * 32,

@@ -1,4 +1,4 @@
-"""PinBridge's clients on lists: every filter, every sort order, pages and totals."""
+"""PinBridge's clients read lists with every filter and sort order, in pages, with totals."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -93,17 +93,22 @@ async def test_a_pin_is_published_once_under_its_key(sdk: Any, workspace: NewWor
         dominant_color="6e7874",
         alt_text="A lamp",
     )
-    made = await sdk.pins.create(PinCreate(**row))
+    created = await sdk.pins.create(PinCreate(**row))
     again = await sdk.pins.create(row)
-    assert again == made
-    assert (made.status, made.media_type.value, made.related_terms, made.dominant_color) == (
+    assert again == created
+    assert (
+        created.status,
+        created.media_type.value,
+        created.related_terms,
+        created.dominant_color,
+    ) == (
         PinStatus.PUBLISHED,
         "image",
         ["lamp", "light"],
         "#6E7874",
     )
-    found = await sdk.pins.get(made.id)
-    assert found == made
+    fetched = await sdk.pins.get(created.id)
+    assert fetched == created
 
 
 async def test_the_publishing_of_a_pin_is_a_job(sdk: Any, workspace: NewWorkspace) -> None:

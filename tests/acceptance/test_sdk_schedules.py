@@ -1,4 +1,4 @@
-"""PinBridge's clients create, edit, cancel, revive and delete schedules, which get published."""
+"""PinBridge's clients create, edit, cancel, revive and delete schedules, and a due one is published."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,19 +24,19 @@ def build_schedule(workspace: NewWorkspace, **fields: Any) -> dict[str, Any]:
 
 async def test_a_schedule_is_created_and_read(sdk: Any, workspace: NewWorkspace) -> None:
     fields = build_schedule(workspace)
-    made = await sdk.schedules.create(ScheduleCreate(**fields))
-    assert (made.status, made.run_at.isoformat(), made.pin_id) == (
+    created = await sdk.schedules.create(ScheduleCreate(**fields))
+    assert (created.status, created.run_at.isoformat(), created.pin_id) == (
         ScheduleStatus.SCHEDULED,
         fields["run_at"],
         None,
     )
-    assert (made.payload["title"], str(made.pinterest_account_id)) == (
+    assert (created.payload["title"], str(created.pinterest_account_id)) == (
         fields["title"],
         fields["account_id"],
     )
-    found = await sdk.schedules.get(made.id)
-    assert found == made
-    assert [schedule.id for schedule in await sdk.schedules.list()] == [made.id]
+    fetched = await sdk.schedules.get(created.id)
+    assert fetched == created
+    assert [schedule.id for schedule in await sdk.schedules.list()] == [created.id]
     assert await sdk.pins.list() == []
 
 
@@ -56,58 +56,58 @@ async def test_a_schedule_is_checked_without_being_stored(
 
 
 async def test_a_schedule_is_edited_until_it_is_due(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(build_schedule(workspace))
+    created = await sdk.schedules.create(build_schedule(workspace))
     at = in_days(60)
     edited = await sdk.schedules.update(
-        made.id, ScheduleUpdate(run_at=at, title="Another title", description=None)
+        created.id, ScheduleUpdate(run_at=at, title="Another title", description=None)
     )
-    assert (edited.id, edited.run_at, edited.payload["title"]) == (made.id, at, "Another title")
+    assert (edited.id, edited.run_at, edited.payload["title"]) == (created.id, at, "Another title")
     assert "description" not in edited.payload
-    assert edited.payload["link_url"] == made.payload["link_url"]
+    assert edited.payload["link_url"] == created.payload["link_url"]
     with pytest.raises(ValidationError) as past:
-        await sdk.schedules.update(made.id, {"run_at": in_days(-1).isoformat()})
+        await sdk.schedules.update(created.id, {"run_at": in_days(-1).isoformat()})
     assert past.value.code == "run_at_in_past"
 
 
 async def test_a_canceled_schedule_is_revived(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(build_schedule(workspace))
+    created = await sdk.schedules.create(build_schedule(workspace))
     for _ in range(2):
-        canceled = await sdk.schedules.cancel(made.id)
-        assert (canceled.id, canceled.status) == (made.id, ScheduleStatus.CANCELED)
+        canceled = await sdk.schedules.cancel(created.id)
+        assert (canceled.id, canceled.status) == (created.id, ScheduleStatus.CANCELED)
     with pytest.raises(APIError) as refused:
-        await sdk.schedules.update(made.id, {"title": "Too late"})
+        await sdk.schedules.update(created.id, {"title": "Too late"})
     assert (refused.value.status_code, refused.value.code) == (409, "schedule_not_pending")
-    revived = await sdk.schedules.retry(made.id)
+    revived = await sdk.schedules.retry(created.id)
     assert (revived.id, revived.status, revived.run_at) == (
-        made.id,
+        created.id,
         ScheduleStatus.SCHEDULED,
-        made.run_at,
+        created.run_at,
     )
 
 
 async def test_a_schedule_that_is_due_becomes_a_pin(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(
+    created = await sdk.schedules.create(
         build_schedule(workspace, run_at=(datetime.now(UTC) + SOON).isoformat())
     )
 
     async def done() -> Any:
-        found = await sdk.schedules.get(made.id)
-        return found if found.status is ScheduleStatus.DONE else None
+        fetched = await sdk.schedules.get(created.id)
+        return fetched if fetched.status is ScheduleStatus.DONE else None
 
     schedule = await eventually(done)
     pin = await sdk.pins.get(schedule.pin_id)
-    assert (pin.status, pin.title) == (PinStatus.PUBLISHED, made.payload["title"])
+    assert (pin.status, pin.title) == (PinStatus.PUBLISHED, created.payload["title"])
     for too_late in (sdk.schedules.cancel, sdk.schedules.retry, sdk.schedules.delete):
         with pytest.raises(APIError) as refused:
-            await too_late(made.id)
+            await too_late(created.id)
         assert refused.value.status_code == 409
 
 
 async def test_a_schedule_is_deleted(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(build_schedule(workspace))
-    assert await sdk.schedules.delete(made.id) is None
+    created = await sdk.schedules.create(build_schedule(workspace))
+    assert await sdk.schedules.delete(created.id) is None
     with pytest.raises(NotFoundError):
-        await sdk.schedules.get(made.id)
+        await sdk.schedules.get(created.id)
     assert await sdk.schedules.list() == []
 
 

@@ -43,51 +43,51 @@ async def test_a_board_is_created_changed_checked_and_deleted(
     request = BoardCreateRequest(
         account_id=account.id, name="Autumn", description="Lamps", privacy="PUBLIC"
     )
-    made = await sdk.pinterest.create_board(request)
-    assert (made.name, made.description, made.privacy) == ("Autumn", "Lamps", "PUBLIC")
+    created = await sdk.pinterest.create_board(request)
+    assert (created.name, created.description, created.privacy) == ("Autumn", "Lamps", "PUBLIC")
     assert {board.id for board in await sdk.pinterest.list_boards(account.id)} == {
         *account.boards,
-        made.id,
+        created.id,
     }
     renamed = await sdk.pinterest.update_board(
-        made.id, BoardUpdateRequest(account_id=account.id, name="Winter")
+        created.id, BoardUpdateRequest(account_id=account.id, name="Winter")
     )
-    assert (renamed.id, renamed.name, renamed.description) == (made.id, "Winter", "Lamps")
-    access = await sdk.pinterest.check_board_access(made.id, account_id=account.id, fresh=True)
+    assert (renamed.id, renamed.name, renamed.description) == (created.id, "Winter", "Lamps")
+    access = await sdk.pinterest.check_board_access(created.id, account_id=account.id, fresh=True)
     assert (access.publishable, access.status, access.code, access.board_id) == (
         True,
         "ok",
         None,
-        made.id,
+        created.id,
     )
     pin = await sdk.pins.create(
-        rows_for(workspace, 1, prefix="board", account_id=str(account.id), board_id=made.id)[0]
+        rows_for(workspace, 1, prefix="board", account_id=str(account.id), board_id=created.id)[0]
     )
-    assert await sdk.pinterest.delete_board(made.id, account_id=account.id) is None
-    gone = await sdk.pinterest.check_board_access(made.id, account_id=account.id, fresh=True)
+    assert await sdk.pinterest.delete_board(created.id, account_id=account.id) is None
+    gone = await sdk.pinterest.check_board_access(created.id, account_id=account.id, fresh=True)
     assert (gone.publishable, gone.code) == (False, "board_not_found")
-    assert (await sdk.pins.get(pin.id)).board_id == made.id
+    assert (await sdk.pins.get(pin.id)).board_id == created.id
 
 
 async def test_a_key_is_created_limited_changed_and_revoked(
     sdk: Any, connect: Callable[..., Awaitable[Any]], workspace: NewWorkspace
 ) -> None:
     first, second = workspace.accounts
-    made = await sdk.api_keys.create(
+    created = await sdk.api_keys.create(
         APIKeyCreate(name="reader", scopes=[APIKeyScope.READ], pinterest_account_ids=[first.id])
     )
-    assert (made.scopes, made.pinterest_account_ids) == ([APIKeyScope.READ], [first.id])
+    assert (created.scopes, created.pinterest_account_ids) == ([APIKeyScope.READ], [first.id])
     listed = {key.id: key for key in await sdk.api_keys.list()}
-    assert (listed[made.id].name, listed[made.id].revoked_at) == ("reader", None)
+    assert (listed[created.id].name, listed[created.id].revoked_at) == ("reader", None)
 
-    reader = await connect(made.api_key)
+    reader = await connect(created.api_key)
     assert [account.id for account in await reader.pinterest.list_accounts()] == [first.id]
     with pytest.raises(AuthenticationError) as scope:
         await reader.pins.create(rows_for(workspace, 1, prefix="x")[0])
     assert (scope.value.status_code, scope.value.code) == (403, "insufficient_scope")
 
     changed = await sdk.api_keys.update(
-        made.id,
+        created.id,
         APIKeyUpdate(
             name="writer",
             scopes=[APIKeyScope.READ, APIKeyScope.WRITE],
@@ -112,7 +112,7 @@ async def test_a_key_is_created_limited_changed_and_revoked(
 
     await eventually(refused)  # after the cached key has expired
 
-    assert await sdk.api_keys.revoke(made.id) is None
+    assert await sdk.api_keys.revoke(created.id) is None
 
     async def is_unauthorized() -> bool:
         try:
@@ -122,25 +122,25 @@ async def test_a_key_is_created_limited_changed_and_revoked(
         return False
 
     await eventually(is_unauthorized)
-    assert {key.id: key.revoked_at is not None for key in await sdk.api_keys.list()}[made.id]
+    assert {key.id: key.revoked_at is not None for key in await sdk.api_keys.list()}[created.id]
 
 
 async def test_a_webhook_is_created_changed_and_deleted(sdk: Any) -> None:
-    made = await sdk.webhooks.create(
+    created = await sdk.webhooks.create(
         WebhookCreate(url="https://hooks.shop.example/pinflow", secret=SECRET)
     )
-    assert (made.events, made.is_enabled) == (["pin.published", "pin.failed"], True)
-    assert [webhook.id for webhook in await sdk.webhooks.list()] == [made.id]
-    found = await sdk.webhooks.get(made.id)
-    assert found == made
+    assert (created.events, created.is_enabled) == (["pin.published", "pin.failed"], True)
+    assert [webhook.id for webhook in await sdk.webhooks.list()] == [created.id]
+    fetched = await sdk.webhooks.get(created.id)
+    assert fetched == created
     changed = await sdk.webhooks.update(
-        made.id, WebhookUpdate(events=["pin.failed"], is_enabled=False)
+        created.id, WebhookUpdate(events=["pin.failed"], is_enabled=False)
     )
-    assert (changed.url, changed.events, changed.is_enabled) == (made.url, ["pin.failed"], False)
-    assert await sdk.webhooks.delete(made.id) is None
+    assert (changed.url, changed.events, changed.is_enabled) == (created.url, ["pin.failed"], False)
+    assert await sdk.webhooks.delete(created.id) is None
     assert await sdk.webhooks.list() == []
     with pytest.raises(NotFoundError):
-        await sdk.webhooks.get(made.id)
+        await sdk.webhooks.get(created.id)
     with pytest.raises(ValidationError) as unknown:
         await sdk.webhooks.create(
             {"url": "https://hooks.shop.example/", "secret": SECRET, "events": ["pin.lost"]}
@@ -187,7 +187,10 @@ async def test_without_a_valid_key_the_client_raises_an_error(
 async def test_too_many_wrong_keys_are_a_rate_limit(
     connect: Callable[..., Awaitable[Any]], pinflow: Deployment
 ) -> None:
-    """Directly at a service, as another address, so that the others' are not spent."""
+    """Sends wrong keys directly to a service from another address.
+
+    So the attempts of the other tests' address are not used up.
+    """
     elsewhere = {
         "base_url": pinflow.service_url("publisher"),
         "headers": {"X-Forwarded-For": "203.0.113.9"},

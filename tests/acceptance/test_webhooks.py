@@ -42,7 +42,7 @@ def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterato
 
 @pytest.fixture
 def sdk(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[Any]:
-    """Typed Any: the SDK adds its resources at run time."""
+    """PinBridge's client. Typed Any, because it adds its resources at run time."""
     with PinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key) as client:
         yield client
 
@@ -72,8 +72,8 @@ def read_keys(receiver: Receiver) -> list[str]:
 def test_the_sdk_creates_a_webhook_that_receives_an_imports_events(
     sdk: Any, workspace: NewWorkspace, receiver: Receiver
 ) -> None:
-    made = sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
-    assert (made.workspace_id, made.url, made.events, made.is_enabled) == (
+    created = sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
+    assert (created.workspace_id, created.url, created.events, created.is_enabled) == (
         workspace.id,
         receiver.url,
         EVENTS,
@@ -89,15 +89,17 @@ def test_the_sdk_creates_a_webhook_that_receives_an_imports_events(
 
 
 def test_the_sdk_reads_changes_and_deletes_webhooks(sdk: Any, receiver: Receiver) -> None:
-    made = sdk.webhooks.create({"url": receiver.url, "secret": SECRET})
-    assert made.events == ["pin.published", "pin.failed"]
-    assert sdk.webhooks.list() == [made]
-    changed = sdk.webhooks.update(made.id, WebhookUpdate(is_enabled=False, events=["pin.failed"]))
-    assert (changed.is_enabled, changed.events, changed.url) == (False, ["pin.failed"], made.url)
-    assert sdk.webhooks.get(made.id) == changed
-    sdk.webhooks.delete(made.id)
+    created = sdk.webhooks.create({"url": receiver.url, "secret": SECRET})
+    assert created.events == ["pin.published", "pin.failed"]
+    assert sdk.webhooks.list() == [created]
+    changed = sdk.webhooks.update(
+        created.id, WebhookUpdate(is_enabled=False, events=["pin.failed"])
+    )
+    assert (changed.is_enabled, changed.events, changed.url) == (False, ["pin.failed"], created.url)
+    assert sdk.webhooks.get(created.id) == changed
+    sdk.webhooks.delete(created.id)
     with pytest.raises(NotFoundError):
-        sdk.webhooks.get(made.id)
+        sdk.webhooks.get(created.id)
     with pytest.raises(ValidationError) as refused:
         sdk.webhooks.create({"url": receiver.url, "secret": SECRET, "events": ["pin.deleted"]})
     assert refused.value.code == "validation_error"
@@ -108,11 +110,11 @@ async def test_the_asynchronous_sdk_does_the_same(
 ) -> None:
     sdk: Any = AsyncPinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key)
     async with sdk:
-        made = await sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET))
-        assert await sdk.webhooks.list() == [made]
-        changed = await sdk.webhooks.update(made.id, {"url": f"{receiver.url}/b"})
-        assert await sdk.webhooks.get(made.id) == changed
-        await sdk.webhooks.delete(made.id)
+        created = await sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET))
+        assert await sdk.webhooks.list() == [created]
+        changed = await sdk.webhooks.update(created.id, {"url": f"{receiver.url}/b"})
+        assert await sdk.webhooks.get(created.id) == changed
+        await sdk.webhooks.delete(created.id)
         assert await sdk.webhooks.list() == []
 
 

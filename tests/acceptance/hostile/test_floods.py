@@ -47,7 +47,7 @@ class SlowSender:
         started = time.monotonic()
         sending = asyncio.create_task(self._send(writer))
         with suppress(OSError):
-            # An answer, or the end of the connection
+            # Returns at an answer or at the end of the connection
             self.answer = await reader.read(65536)
         self.seconds = time.monotonic() - started
         sending.cancel()

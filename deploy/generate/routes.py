@@ -14,6 +14,7 @@ handle @{service.name} {{
 }}
 """
 DEFAULT_ROUTE = """
+# Other paths: {service.name} answers 404, or 501 for operations of PinBridge that Pinflow lacks
 handle {{
 	import to {{${service.upstream_variable}}}
 }}

@@ -6,8 +6,8 @@ from fastapi import FastAPI
 
 from services.webhooks.config import BACKGROUND_CONNECTIONS, WebhooksSettings
 from services.webhooks.consumer import EventHandler
-from services.webhooks.delivery.concurrency import ConcurrencyLimits
 from services.webhooks.delivery.connections import CheckedBackend, Resolver
+from services.webhooks.delivery.in_flight import InFlightCounts
 from services.webhooks.delivery.repository import DeliveryRepository
 from services.webhooks.delivery.retention import (
     DELETE_INTERVAL_SECONDS,
@@ -137,13 +137,13 @@ def _build_worker(
         store,
         sender,
         settings.retry_policy,
-        ConcurrencyLimits(
+        InFlightCounts(
             max_requests,
             per_webhook=settings.webhook_deliveries_at_once_each,
             per_workspace=settings.webhook_deliveries_at_once_workspace,
             failing_limit=settings.webhook_deliveries_at_once_failing,
         ),
-        lease_seconds=settings.lease_seconds,
+        claim_seconds=settings.claim_seconds,
         interval_seconds=settings.webhook_interval_seconds,
         stop_seconds=settings.stop_timeout_seconds,
         disable_policy=settings.disable_policy,

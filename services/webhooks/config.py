@@ -4,13 +4,13 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from services.webhooks.delivery.address_rules import AddressRules, parse_ports
 from services.webhooks.delivery.policy import DisablePolicy, RetryPolicy
-from services.webhooks.delivery.ssrf import AddressRules, parse_ports
 from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
 """Connections that HTTP leaves to the consumer, the delivery worker and the retention task."""
-LEASE_MARGIN_SECONDS = 5.0
+CLAIM_MARGIN_SECONDS = 5.0
 
 
 def _require_ports(text: str) -> str:
@@ -92,12 +92,12 @@ class WebhooksSettings(ServiceSettings):
         return self
 
     @property
-    def lease_seconds(self) -> float:
+    def claim_seconds(self) -> float:
         """The duration of a claim: longer than an attempt.
 
         After it, any worker may claim the delivery again.
         """
-        return self.webhook_timeout_seconds + LEASE_MARGIN_SECONDS
+        return self.webhook_timeout_seconds + CLAIM_MARGIN_SECONDS
 
     @property
     def retry_policy(self) -> RetryPolicy:

@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 
 from services.webhooks.delivery.matching import build_deliveries
 from services.webhooks.delivery.model import EnabledWebhook, NewDelivery
-from services.webhooks.events import WebhookEvent, read_event
+from services.webhooks.payloads import WebhookEvent, read_event
 from shared.contract.errors import ErrorCode, Poison
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
@@ -48,7 +48,11 @@ class EventHandler:
         self._worker = worker
 
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
-        return list(records), []  # `process` decodes: only it knows the webhooks
+        """Returns the records unchanged: `process` decodes them.
+
+        It decodes only events of workspaces with webhooks, which it reads from the database first.
+        """
+        return list(records), []
 
     async def process(
         self, decoded: list[Record], _poison: list[DeadLetter], advance: Advance

@@ -28,6 +28,7 @@ endpoints = Table(
     _time("created_at"),
     _time("updated_at"),
 )
+"""One row is a webhook."""
 
 deliveries = Table(
     "deliveries",

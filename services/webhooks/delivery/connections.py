@@ -10,7 +10,7 @@ import httpcore
 import structlog
 from httpcore import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
-from services.webhooks.delivery.ssrf import AddressRules, describe_forbidden_port
+from services.webhooks.delivery.address_rules import AddressRules, describe_forbidden_port
 
 log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ AddressLookup = Callable[..., Sequence[tuple[Any, ...]]]
 """A function with the signature of getaddrinfo."""
 
 
-class ForbiddenDestination(Exception):
+class ForbiddenAddress(Exception):
     """The host's address or port is not allowed, or the host can't be resolved."""
 
 
@@ -81,7 +81,7 @@ class CheckedBackend(AsyncNetworkBackend):
     ) -> AsyncNetworkStream:
         """Connects to the first address that answers. `timeout` covers all addresses together.
 
-        Raises ForbiddenDestination, or httpcore's ConnectError or ConnectTimeout.
+        Raises ForbiddenAddress, or httpcore's ConnectError or ConnectTimeout.
         """
         addresses = await self._resolve_permitted(host, port)
         # Divided, so that an address that never answers leaves time for the others
@@ -98,7 +98,7 @@ class CheckedBackend(AsyncNetworkBackend):
 
     async def _resolve_permitted(self, host: str, port: int) -> list[str]:
         if not self._rules.permits_port(port):
-            raise ForbiddenDestination(describe_forbidden_port(port))
+            raise ForbiddenAddress(describe_forbidden_port(port))
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a label is empty or too long
@@ -108,7 +108,7 @@ class CheckedBackend(AsyncNetworkBackend):
         return addresses
 
 
-def _forbid(host: str, reason: str) -> ForbiddenDestination:
+def _forbid(host: str, reason: str) -> ForbiddenAddress:
     # Only the log has the reason: from the response a client could learn which internal hosts exist
     log.info("destination_forbidden", host=host, reason=reason)
-    return ForbiddenDestination("the host can't be resolved, or its address is not public")
+    return ForbiddenAddress("the host can't be resolved, or its address is not public")

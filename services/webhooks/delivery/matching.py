@@ -5,8 +5,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from services.webhooks.delivery.model import EnabledWebhook, NewDelivery
-from services.webhooks.events import WebhookEvent
 from services.webhooks.ids import compute_delivery_id
+from services.webhooks.payloads import WebhookEvent
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 """Largest tolerated difference between Kafka's and Postgres' clocks."""
@@ -36,7 +36,7 @@ def _is_subscribed(webhook: EnabledWebhook, event: WebhookEvent) -> bool:
     reads the topics for the first time.
     """
     return (
-        event.name in webhook.events
+        event.event_name in webhook.event_names
         and event.announced_ms / 1000 >= (webhook.created_at - MAX_CLOCK_DIFFERENCE).timestamp()
     )
 
@@ -46,6 +46,6 @@ def _build_delivery(webhook_id: UUID, event: WebhookEvent) -> NewDelivery:
         webhook_id,
         compute_delivery_id(webhook_id, event.event_id, event.announced_ms),
         event.event_id,
-        event.name,
+        event.event_name,
         event.body,
     )

@@ -23,7 +23,7 @@ class EnabledWebhook(NamedTuple):
     """Holds an enabled webhook's event names and creation time."""
 
     webhook_id: UUID
-    events: frozenset[str]
+    event_names: frozenset[str]
     created_at: datetime
 
 
@@ -33,20 +33,20 @@ class NewDelivery(NamedTuple):
     webhook_id: UUID
     delivery_id: UUID
     event_id: str
-    event_type: str
+    event_name: str
     body: str
 
 
 class ClaimedDelivery(NamedTuple):
-    """Holds a delivery that only this worker attempts until its lease expires."""
+    """Holds a delivery that only this worker attempts until its claim expires."""
 
     webhook_id: UUID
     delivery_id: UUID
     event_id: str
-    event_type: str
+    event_name: str
     body: str
-    failed_attempts: int
-    """Attempts that failed since the delivery was created or last resent (column `tries`)."""
+    tries: int
+    """Attempts since the delivery was created or last resent."""
     url: str
     secret: str
     workspace_id: UUID
@@ -75,12 +75,20 @@ class Capacity(NamedTuple):
     """Requests in flight to all webhooks of one workspace."""
 
 
+class ReceiverResponse(NamedTuple):
+    """Holds a receiver's status code, or the reason why there is none."""
+
+    status_code: int | None
+    error: str | None
+    """None if the receiver accepted the delivery."""
+
+
 class AttemptResult(NamedTuple):
     """Holds the values to store of one attempt."""
 
     webhook_id: UUID
     delivery_id: UUID
-    failed_attempts: int
+    tries: int
     """The value at the claim. A failure is recorded only if the stored value is still the same."""
     status: DeliveryStatus
     pause_ms: int

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias, assert_never
 
-from services.webhooks.delivery.model import AttemptResult, ClaimedDelivery, DeliveryStatus
-
-
-class ReceiverResponse(NamedTuple):
-    """Holds a receiver's status code, or the reason why there is none."""
-
-    status_code: int | None
-    error: str | None
-    """None if the receiver accepted the delivery."""
+from services.webhooks.delivery.model import (
+    AttemptResult,
+    ClaimedDelivery,
+    DeliveryStatus,
+    ReceiverResponse,
+)
 
 
 class DeliverySucceeded(NamedTuple):
@@ -41,13 +38,13 @@ class RetryPolicy:
     factor: float
     max_pause_seconds: float
 
-    def compute_pause(self, failed_attempts: int, jitter: float) -> float:
-        """Returns the seconds until the next attempt.
+    def compute_pause(self, tries: int, jitter: float) -> float:
+        """Returns the seconds until the next attempt, after this number of tries.
 
         `jitter`: a random factor from 0 to 1 ("full jitter"). It spreads retries of deliveries that
         failed at the same time.
         """
-        backoff = self.first_pause_seconds * self.factor ** (failed_attempts - 1)
+        backoff = self.first_pause_seconds * self.factor ** (tries - 1)
         return jitter * min(self.max_pause_seconds, backoff)
 
     @property
@@ -83,18 +80,18 @@ class DisablePolicy(NamedTuple):
 
 def decide(
     response: ReceiverResponse,
-    failed_attempts: int,
+    tries: int,
     policy: RetryPolicy,
     draw_jitter: Callable[[], float],
 ) -> AttemptOutcome:
-    """Decides what follows a response. `failed_attempts` excludes this attempt."""
+    """Decides what follows a response. `tries` excludes this attempt."""
     if response.error is None:
         return DeliverySucceeded(response)
     if response.status_code == HTTPStatus.GONE:
         return DeliveryFailed(response, is_gone=True)
-    if failed_attempts + 1 >= policy.max_attempts:
+    if tries + 1 >= policy.max_attempts:
         return DeliveryFailed(response, is_gone=False)
-    return RetryScheduled(response, policy.compute_pause(failed_attempts + 1, draw_jitter()))
+    return RetryScheduled(response, policy.compute_pause(tries + 1, draw_jitter()))
 
 
 def build_attempt_result(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> AttemptResult:
@@ -103,7 +100,7 @@ def build_attempt_result(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> 
     return AttemptResult(
         delivery.webhook_id,
         delivery.delivery_id,
-        delivery.failed_attempts,
+        delivery.tries,
         status,
         int(pause_seconds * 1000),
         outcome.response.status_code,

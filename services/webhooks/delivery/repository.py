@@ -1,4 +1,4 @@
-"""Finds subscriptions, stores deliveries, claims due ones, and records results."""
+"""Finds enabled webhooks, stores deliveries, claims due ones, and records results."""
 
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
@@ -44,12 +44,12 @@ RESULT_COLUMNS = (
     ("is_gone", "bool"),
 )
 
-ACTIVE_SUBSCRIPTIONS = """
+SELECT_ENABLED_WEBHOOKS = """
     select workspace_id, webhook_id, events, created_at from webhooks.endpoints
     where workspace_id = any(%b::uuid[]) and is_enabled
 """
 
-HAS_ACTIVE_SUBSCRIPTIONS = text(
+HAS_ENABLED_WEBHOOK = text(
     "select exists (select from webhooks.endpoints where is_enabled) as has_any"
 )
 
@@ -85,7 +85,7 @@ _WITH_ANY = _WITH_DELIVERIES.format(name="with_any", where="", and_="where")
 # attempts come first, then workspaces with the fewest requests claimed or in flight, then the
 # oldest deliveries. By age alone, backlogs of hanging receivers would take every free slot. Only
 # the chosen rows are locked; rows that another worker has locked are skipped. A claim sets
-# next_attempt_at to the end of the lease, so a dead worker only delays a delivery
+# next_attempt_at to the end of the claim, so a dead worker only delays a delivery
 CLAIM = f"""
     with recursive {_WITH_PENDING}, in_flight as (
         select * from {unnest(IN_FLIGHT_COLUMNS)} as f({column_names(IN_FLIGHT_COLUMNS)})
@@ -140,7 +140,7 @@ CLAIM = f"""
 """
 
 # A success is recorded however late, unless one is recorded already. A failure is recorded only if
-# no result was recorded since the claim: if a lease was too short, two workers made an attempt
+# no result was recorded since the claim: if a claim was too short, two workers made an attempt
 RECORD = f"""
     with results as (
         select * from {unnest(RESULT_COLUMNS)} as r({column_names(RESULT_COLUMNS)})
@@ -244,7 +244,7 @@ class DeliveryRepository:
         webhooks: dict[UUID, list[EnabledWebhook]] = {}
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
-                ACTIVE_SUBSCRIPTIONS, [Column("uuid", list(workspace_ids))]
+                SELECT_ENABLED_WEBHOOKS, [Column("uuid", list(workspace_ids))]
             )
             for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
                 webhooks.setdefault(workspace_id, []).append(
@@ -254,7 +254,7 @@ class DeliveryRepository:
 
     async def has_enabled_webhook(self) -> bool:
         """Returns whether any workspace has an enabled webhook."""
-        row = await self._database.fetch_first(HAS_ACTIVE_SUBSCRIPTIONS)
+        row = await self._database.fetch_first(HAS_ENABLED_WEBHOOK)
         return row is not None and bool(row["has_any"])
 
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
@@ -272,7 +272,7 @@ class DeliveryRepository:
         return stored
 
     async def claim(
-        self, capacity: Capacity, in_flight: Iterable[InFlight], lease_seconds: float
+        self, capacity: Capacity, in_flight: Iterable[InFlight], claim_seconds: float
     ) -> list[ClaimedDelivery]:
         """Claims due deliveries, within the capacity that requests in flight leave."""
         limits = (
@@ -285,7 +285,7 @@ class DeliveryRepository:
         )
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
-                CLAIM, [*to_columns(IN_FLIGHT_COLUMNS, in_flight), *limits, lease_seconds]
+                CLAIM, [*to_columns(IN_FLIGHT_COLUMNS, in_flight), *limits, claim_seconds]
             )
             await driver.commit()
             return [ClaimedDelivery(*row) for row in await cursor.fetchall()]

@@ -10,9 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
-from services.webhooks.delivery.connections import CheckedBackend, ForbiddenDestination
-from services.webhooks.delivery.model import ClaimedDelivery
-from services.webhooks.delivery.policy import ReceiverResponse
+from services.webhooks.delivery.connections import CheckedBackend, ForbiddenAddress
+from services.webhooks.delivery.model import ClaimedDelivery, ReceiverResponse
 from services.webhooks.delivery.signing import signed_headers
 from shared.contract.pins import make_printable
 from shared.http.app import VERSION
@@ -68,7 +67,7 @@ class WebhookSender:
                 return await self._post(delivery)
         except TimeoutError:
             return ReceiverResponse(None, f"no response within {self._timeout_seconds:g} s")
-        except ForbiddenDestination as error:
+        except ForbiddenAddress as error:
             return ReceiverResponse(None, f"not sent: {error}")
         except SEND_ERRORS as error:
             reason = make_printable(f"{type(error).__name__}: {error}", MAX_ERROR_LENGTH)
@@ -78,7 +77,7 @@ class WebhookSender:
         url, body = urlsplit(delivery.url), delivery.body.encode()
         signature_headers = signed_headers(
             delivery.secret,
-            event=delivery.event_type,
+            event=delivery.event_name,
             event_id=delivery.event_id,
             delivery_id=str(delivery.delivery_id),
             timestamp=int(self._clock()),

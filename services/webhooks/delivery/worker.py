@@ -12,20 +12,20 @@ from typing import Protocol
 
 import structlog
 
-from services.webhooks.delivery.concurrency import ConcurrencyLimits
+from services.webhooks.delivery.in_flight import InFlightCounts
 from services.webhooks.delivery.model import (
     AttemptResult,
     Capacity,
     ClaimedDelivery,
     DisabledWebhook,
     InFlight,
+    ReceiverResponse,
 )
 from services.webhooks.delivery.policy import (
     AttemptOutcome,
     DeliveryFailed,
     DeliverySucceeded,
     DisablePolicy,
-    ReceiverResponse,
     RetryPolicy,
     RetryScheduled,
     build_attempt_result,
@@ -47,7 +47,7 @@ _OUTCOME_LABELS: dict[type[AttemptOutcome], str] = {
 
 class DeliveryStore(Protocol):
     async def claim(
-        self, capacity: Capacity, in_flight: Sequence[InFlight], lease_seconds: float
+        self, capacity: Capacity, in_flight: Sequence[InFlight], claim_seconds: float
     ) -> list[ClaimedDelivery]: ...
     async def record(
         self, results: Sequence[AttemptResult], policy: DisablePolicy
@@ -62,7 +62,7 @@ class DeliverySender(Protocol):
 class DeliveryWorker:
     """Delivers in rounds. Requests may outlast a round. Replicas share the due deliveries.
 
-    If the process is killed, its claimed deliveries become due again when their leases expire. A
+    If the process is killed, its claimed deliveries become due again when their claims expire. A
     delivery that was sent but not recorded is sent again.
     """
 
@@ -71,9 +71,9 @@ class DeliveryWorker:
         store: DeliveryStore,
         sender: DeliverySender,
         retry_policy: RetryPolicy,
-        limits: ConcurrencyLimits,
+        in_flight: InFlightCounts,
         *,
-        lease_seconds: float,
+        claim_seconds: float,
         interval_seconds: float,
         stop_seconds: float,
         disable_policy: DisablePolicy,
@@ -81,8 +81,8 @@ class DeliveryWorker:
         self._store = store
         self._sender = sender
         self._retry_policy = retry_policy
-        self._limits = limits
-        self._lease_seconds = lease_seconds
+        self._in_flight = in_flight
+        self._claim_seconds = claim_seconds
         self._interval_seconds = interval_seconds
         self._stop_seconds = stop_seconds
         self._disable_policy = disable_policy
@@ -103,7 +103,8 @@ class DeliveryWorker:
     async def deliver_due(self) -> int:
         """Records results, starts due deliveries, and waits for a change or the interval.
 
-        Raises DatabaseUnavailable. A later round then records the results.
+        Returns 1, so that the next round begins at once. Raises DatabaseUnavailable: a later round
+        then records the results.
         """
         self._changed.clear()
         await self._record()
@@ -136,12 +137,12 @@ class DeliveryWorker:
         del self._results[: len(results)]
 
     async def _start_due(self) -> None:
-        capacity = self._limits.capacity
+        capacity = self._in_flight.capacity
         if capacity.free <= 0:
             return
-        in_flight = self._limits.in_flight
-        for delivery in await self._store.claim(capacity, in_flight, self._lease_seconds):
-            self._limits.acquire(delivery)
+        by_webhook = self._in_flight.by_webhook
+        for delivery in await self._store.claim(capacity, by_webhook, self._claim_seconds):
+            self._in_flight.add(delivery)
             request = asyncio.create_task(self._attempt(delivery))
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
@@ -156,12 +157,12 @@ class DeliveryWorker:
         started = time.monotonic()
         try:
             response = await self._send(delivery)
-            outcome = decide(response, delivery.failed_attempts, self._retry_policy, random.random)
+            outcome = decide(response, delivery.tries, self._retry_policy, random.random)
             self._results.append(build_attempt_result(delivery, outcome))
             metrics.WEBHOOK_ATTEMPTS.labels(_OUTCOME_LABELS[type(outcome)]).inc()
             metrics.WEBHOOK_SECONDS.observe(time.monotonic() - started)
         finally:
-            self._limits.release(delivery)
+            self._in_flight.remove(delivery)
             self._changed.set()
 
     async def _send(self, delivery: ClaimedDelivery) -> ReceiverResponse:

@@ -148,7 +148,7 @@ class WebhookRepository:
         )
 
     async def requeue(self, webhook_id: UUID, delivery_id: UUID) -> Row | None:
-        """Makes a delivery of any status pending and due now, and resets its failed attempts."""
+        """Makes a delivery of any status pending and due now, and resets its tries."""
         values = {
             "status": DeliveryStatus.PENDING.value,
             "tries": 0,

@@ -5,7 +5,7 @@ Every check raises ApiError.
 
 from http import HTTPStatus
 
-from services.webhooks.delivery.ssrf import AddressRules
+from services.webhooks.delivery.address_rules import AddressRules
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import Fault

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from services.webhooks.delivery.address_rules import AddressRules
 from services.webhooks.delivery.model import DeliveryStatus
-from services.webhooks.delivery.ssrf import AddressRules
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.subscriptions.repository import DeliveryPage, WebhookRepository
 from services.webhooks.subscriptions.rules import (

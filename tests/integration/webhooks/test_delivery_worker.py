@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, insert, select, update
 
-from services.webhooks.delivery.concurrency import ConcurrencyLimits
+from services.webhooks.delivery.in_flight import InFlightCounts
 from services.webhooks.delivery.model import (
     AttemptResult,
     Capacity,
@@ -24,8 +24,9 @@ from services.webhooks.delivery.model import (
     DisabledWebhook,
     InFlight,
     NewDelivery,
+    ReceiverResponse,
 )
-from services.webhooks.delivery.policy import DisablePolicy, ReceiverResponse, RetryPolicy
+from services.webhooks.delivery.policy import DisablePolicy, RetryPolicy
 from services.webhooks.delivery.repository import CLAIM, IN_FLIGHT_COLUMNS, DeliveryRepository
 from services.webhooks.delivery.retention import DeliveryDelayGauge, DeliveryRetention
 from services.webhooks.delivery.worker import DeliveryWorker
@@ -40,7 +41,7 @@ from shared.postgres.row import Row
 from shared.runtime import metrics
 from tests.support.waiting import eventually
 
-LEASE = 60.0
+CLAIM_SECONDS = 60.0
 POLICY = RetryPolicy(max_attempts=2, first_pause_seconds=600, factor=1, max_pause_seconds=600)
 SUCCESS, FAILURE = ReceiverResponse(204, None), ReceiverResponse(500, "answered 500")
 
@@ -89,7 +90,7 @@ async def enqueue(database: Database, store: DeliveryRepository, count: int, **f
 
 def claim_values(limit: int, *, per_webhook: int) -> list[object]:
     limits = (per_webhook, per_webhook, 100, 100, limit, limit)
-    return [*to_columns(IN_FLIGHT_COLUMNS, []), *limits, LEASE]
+    return [*to_columns(IN_FLIGHT_COLUMNS, []), *limits, CLAIM_SECONDS]
 
 
 async def claim(
@@ -99,10 +100,10 @@ async def claim(
     per_webhook: int = 100,
     per_workspace: int = 100,
     failing: int = 100,
-    lease_seconds: float = LEASE,
+    claim_seconds: float = CLAIM_SECONDS,
 ) -> list[ClaimedDelivery]:
     capacity = Capacity(limit, failing, per_webhook, per_workspace)
-    return await store.claim(capacity, in_flight, lease_seconds)
+    return await store.claim(capacity, in_flight, claim_seconds)
 
 
 def disable_policy(deliveries: int) -> DisablePolicy:
@@ -120,7 +121,7 @@ def result(
     return AttemptResult(
         delivery.webhook_id,
         delivery.delivery_id,
-        delivery.failed_attempts,
+        delivery.tries,
         status,
         pause_ms,
         response.status_code,
@@ -165,11 +166,11 @@ async def test_two_workers_never_claim_the_same_delivery(
     assert len(ids) == len(set(ids)) == 60
 
 
-async def test_a_dead_workers_deliveries_are_due_after_its_lease(
+async def test_a_dead_workers_deliveries_are_due_after_their_claims(
     database: Database, store: DeliveryRepository
 ) -> None:
     await enqueue(database, store, 3)
-    claimed = await claim(store, lease_seconds=0.3)
+    claimed = await claim(store, claim_seconds=0.3)
     assert (len(claimed), await claim(store)) == (3, [])
     assert {delivery.delivery_id for delivery in await eventually(lambda: claim(store))} == {
         delivery.delivery_id for delivery in claimed
@@ -429,13 +430,13 @@ def build_worker(
         store,
         sender,
         POLICY,
-        ConcurrencyLimits(
+        InFlightCounts(
             max_requests,
             per_webhook=max_requests,
             per_workspace=max_requests,
             failing_limit=max_requests,
         ),
-        lease_seconds=LEASE,
+        claim_seconds=CLAIM_SECONDS,
         interval_seconds=0.01,
         stop_seconds=stop_seconds,
         disable_policy=disable_policy(5),
@@ -458,7 +459,7 @@ async def test_requests_in_flight_at_a_stop_end_and_are_recorded(
     assert sorted(await statuses(database, webhook_id)) == ["delivered"] * 4 + ["pending"] * 6
 
 
-async def test_a_request_that_outlasts_the_stop_is_left_to_its_lease(
+async def test_a_request_that_outlasts_the_stop_is_due_after_its_claim(
     database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await enqueue(database, store, 1)
@@ -498,9 +499,9 @@ class FlakyStore:
         self.failures = failures
 
     async def claim(
-        self, capacity: Capacity, in_flight: Sequence[InFlight], lease_seconds: float
+        self, capacity: Capacity, in_flight: Sequence[InFlight], claim_seconds: float
     ) -> list[ClaimedDelivery]:
-        return await self._store.claim(capacity, in_flight, lease_seconds)
+        return await self._store.claim(capacity, in_flight, claim_seconds)
 
     async def record(
         self, results: Sequence[AttemptResult], policy: DisablePolicy

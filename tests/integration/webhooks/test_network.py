@@ -14,11 +14,10 @@ from uuid import uuid4
 import pytest
 import structlog
 
+from services.webhooks.delivery.address_rules import AddressRules, describe_forbidden_port
 from services.webhooks.delivery.connections import CheckedBackend, Resolver
-from services.webhooks.delivery.model import ClaimedDelivery
-from services.webhooks.delivery.policy import ReceiverResponse
+from services.webhooks.delivery.model import ClaimedDelivery, ReceiverResponse
 from services.webhooks.delivery.sender import WebhookSender
-from services.webhooks.delivery.ssrf import AddressRules, describe_forbidden_port
 from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving
 from tests.support.waiting import wait_until
 

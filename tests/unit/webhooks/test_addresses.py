@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.webhooks.delivery.ssrf import AddressRules, parse_ports
-from services.webhooks.delivery.ssrf import describe_forbidden_port as forbidden_port
+from services.webhooks.delivery.address_rules import AddressRules, parse_ports
+from services.webhooks.delivery.address_rules import describe_forbidden_port as forbidden_port
 from services.webhooks.subscriptions.schemas import WebhookCreate
 
 PRIVATE = [

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import text, uuids
 
-from services.webhooks.events import compute_event_id
 from services.webhooks.ids import compute_delivery_id, compute_lowest_id
+from services.webhooks.payloads import compute_event_id
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 from services.webhooks.delivery.matching import MAX_CLOCK_DIFFERENCE, build_deliveries
 from services.webhooks.delivery.model import EnabledWebhook
-from services.webhooks.events import EventName, WebhookEvent
 from services.webhooks.ids import compute_delivery_id
+from services.webhooks.payloads import EventName, WebhookEvent
 from tests.support.factories import NOON
 
 OURS, THEIRS = uuid4(), uuid4()
@@ -15,7 +15,7 @@ NOON_MS = int(NOON.timestamp() * 1000)
 
 
 def event(event_id: str = "evt_1", **fields: Any) -> WebhookEvent:
-    values = {"workspace_id": OURS, "name": EventName.PIN_PUBLISHED, "announced_ms": NOON_MS}
+    values = {"workspace_id": OURS, "event_name": EventName.PIN_PUBLISHED, "announced_ms": NOON_MS}
     return WebhookEvent(event_id=event_id, body="{}", **{**values, **fields})
 
 
@@ -34,7 +34,7 @@ def test_every_webhook_of_the_workspace_gets_a_delivery_with_a_unique_id() -> No
 
 def test_a_webhook_gets_only_the_events_that_it_names() -> None:
     failures = enabled_webhook("pin.failed")
-    events = [event("evt_1"), event("evt_2", name=EventName.PIN_FAILED)]
+    events = [event("evt_1"), event("evt_2", event_name=EventName.PIN_FAILED)]
     assert [delivery.event_id for delivery in build_deliveries(events, {OURS: [failures]})] == [
         "evt_2"
     ]

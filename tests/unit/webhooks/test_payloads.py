@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.webhooks.events import WebhookEvent, read_event
+from services.webhooks.payloads import WebhookEvent, read_event
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import Poison
 from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished, PinScheduled
@@ -45,7 +45,7 @@ def document(kind: EventType, value: bytes) -> dict[str, Any]:
     assert event is not None
     payload: dict[str, Any] = json.loads(event.body)
     assert payload["id"] == event.event_id
-    assert (payload["type"], payload["event"]) == (event.name, event.name)
+    assert (payload["type"], payload["event"]) == (event.event_name, event.event_name)
     assert payload["workspace_id"] == str(WORKSPACE)
     return payload
 

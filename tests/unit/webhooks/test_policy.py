@@ -1,12 +1,12 @@
-"""The policies for refailed_attempts and for disabling a failing webhook."""
+"""The policies for retries and for disabling a failing webhook."""
 
 import pytest
 
+from services.webhooks.delivery.model import ReceiverResponse
 from services.webhooks.delivery.policy import (
     DeliveryFailed,
     DeliverySucceeded,
     DisablePolicy,
-    ReceiverResponse,
     RetryPolicy,
     RetryScheduled,
     decide,
@@ -27,7 +27,7 @@ def test_a_response_without_an_error_is_a_success() -> None:
 
 
 def test_pauses_grow_by_the_factor_up_to_the_maximum() -> None:
-    pauses = [decide(FAILURE, failed_attempts, POLICY, no_jitter) for failed_attempts in range(3)]
+    pauses = [decide(FAILURE, tries, POLICY, no_jitter) for tries in range(3)]
     assert pauses == [
         RetryScheduled(FAILURE, 5),
         RetryScheduled(FAILURE, 15),
@@ -43,12 +43,10 @@ def test_the_delivery_fails_after_the_last_attempt() -> None:
     assert decide(FAILURE, 3, POLICY, no_jitter) == DeliveryFailed(FAILURE, is_gone=False)
 
 
-@pytest.mark.parametrize("failed_attempts", [0, 3])
-def test_the_delivery_fails_at_once_on_410_gone(failed_attempts: int) -> None:
+@pytest.mark.parametrize("tries", [0, 3])
+def test_the_delivery_fails_at_once_on_410_gone(tries: int) -> None:
     response = ReceiverResponse(410, "answered 410 Gone")
-    assert decide(response, failed_attempts, POLICY, no_jitter) == DeliveryFailed(
-        response, is_gone=True
-    )
+    assert decide(response, tries, POLICY, no_jitter) == DeliveryFailed(response, is_gone=True)
 
 
 def test_the_disable_policy_allows_all_attempts_of_its_deliveries() -> None:

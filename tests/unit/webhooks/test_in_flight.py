@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from services.webhooks.delivery.concurrency import ConcurrencyLimits
+from services.webhooks.delivery.in_flight import InFlightCounts
 from services.webhooks.delivery.model import Capacity, ClaimedDelivery, InFlight
 
 
@@ -21,28 +21,28 @@ def claimed(*, is_failing: bool = False) -> ClaimedDelivery:
     )
 
 
-def test_a_request_takes_capacity_until_it_is_released() -> None:
-    limits = ConcurrencyLimits(5, per_webhook=3, per_workspace=4, failing_limit=2)
+def test_a_request_takes_capacity_until_it_is_removed() -> None:
+    counts = InFlightCounts(5, per_webhook=3, per_workspace=4, failing_limit=2)
     first, second = claimed(), claimed()
     for delivery in (first, first, second):
-        limits.acquire(delivery)
-    assert limits.capacity == Capacity(2, 2, 3, 4)
-    assert sorted(limits.in_flight) == sorted(
+        counts.add(delivery)
+    assert counts.capacity == Capacity(2, 2, 3, 4)
+    assert sorted(counts.by_webhook) == sorted(
         [
             InFlight(first.webhook_id, first.workspace_id, 2),
             InFlight(second.webhook_id, second.workspace_id, 1),
         ]
     )
     for delivery in (first, first, second):
-        limits.release(delivery)
-    assert (limits.capacity, limits.in_flight) == (Capacity(5, 2, 3, 4), [])
+        counts.remove(delivery)
+    assert (counts.capacity, counts.by_webhook) == (Capacity(5, 2, 3, 4), [])
 
 
 def test_failing_webhooks_share_their_limit() -> None:
-    limits = ConcurrencyLimits(5, per_webhook=3, per_workspace=4, failing_limit=2)
+    counts = InFlightCounts(5, per_webhook=3, per_workspace=4, failing_limit=2)
     failing = claimed(is_failing=True)
-    limits.acquire(failing)
-    limits.acquire(claimed())
-    assert limits.capacity == Capacity(3, 1, 3, 4)
-    limits.release(failing)
-    assert limits.capacity == Capacity(4, 2, 3, 4)
+    counts.add(failing)
+    counts.add(claimed())
+    assert counts.capacity == Capacity(3, 1, 3, 4)
+    counts.remove(failing)
+    assert counts.capacity == Capacity(4, 2, 3, 4)

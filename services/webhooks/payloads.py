@@ -31,7 +31,7 @@ class WebhookEvent(NamedTuple):
 
     workspace_id: UUID
     event_id: str
-    name: EventName
+    event_name: EventName
     body: str
     announced_ms: int
 
@@ -43,10 +43,12 @@ class _EventMapping(NamedTuple):
     time_field: str
     """The field with the event's time."""
     data_fields: tuple[str, ...]
-    names: Mapping[JobStatus, EventName] | EventName
+    event_names: Mapping[JobStatus, EventName] | EventName
 
-    def find_name(self, event: Any) -> EventName | None:
-        return self.names if isinstance(self.names, EventName) else self.names.get(event.status)
+    def find_event_name(self, event: Any) -> EventName | None:
+        if isinstance(self.event_names, EventName):
+            return self.event_names
+        return self.event_names.get(event.status)
 
 
 _EXCLUDED_FIELDS = {"version", "workspace_id"}
@@ -58,13 +60,15 @@ _JOB_EVENT_NAMES = {
 
 
 def _build_mapping(
-    event_type: type[WireStruct], time_field: str, names: Mapping[JobStatus, EventName] | EventName
+    event_type: type[WireStruct],
+    time_field: str,
+    event_names: Mapping[JobStatus, EventName] | EventName,
 ) -> _EventMapping:
     return _EventMapping(
         decoder(event_type),
         time_field,
         tuple(name for name in event_type.__struct_fields__ if name not in _EXCLUDED_FIELDS),
-        names,
+        event_names,
     )
 
 
@@ -104,22 +108,22 @@ def read_event(
         raise Poison(
             ErrorCode.INVALID_RECORD, "the event belongs to another workspace than its key"
         )
-    name = mapping.find_name(event)
-    if name is None:
+    event_name = mapping.find_event_name(event)
+    if event_name is None:
         raise Poison(
             ErrorCode.INVALID_RECORD, f"status: the job is {event.status}, so it has not ended"
         )
     event_id = compute_event_id(workspace_id, ce_id)
     document = {
         "id": event_id,
-        "type": name,
-        "event": name,
+        "type": event_name,
+        "event": event_name,
         "created_at": getattr(event, mapping.time_field),
         "workspace_id": workspace_id,
         "data": {field: getattr(event, field) for field in mapping.data_fields},
     }
     body = orjson.dumps(document, option=orjson.OPT_UTC_Z).decode()
-    return WebhookEvent(workspace_id, event_id, name, body, announced_ms)
+    return WebhookEvent(workspace_id, event_id, event_name, body, announced_ms)
 
 
 def compute_event_id(workspace_id: UUID, ce_id: bytes) -> str:

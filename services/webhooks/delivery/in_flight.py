@@ -6,12 +6,13 @@ from uuid import UUID
 from services.webhooks.delivery.model import Capacity, ClaimedDelivery, InFlight
 
 
-class ConcurrencyLimits:
-    """Limits concurrent requests: in total, per webhook, per workspace, and to failing webhooks.
+class InFlightCounts:
+    """Counts requests in flight, and computes how many more may begin.
 
-    So receivers that hang until the timeout hold up no more requests than these. Nothing waits or
-    is rejected here: the SQL that claims deliveries takes no more than the capacity. Postgres
-    stores which webhooks fail, for all replicas and across restarts.
+    There are limits in total, per webhook, per workspace, and for all failing webhooks together. So
+    receivers that hang until the timeout hold up no more requests than these. Nothing waits or is
+    rejected here: the SQL that claims deliveries takes no more than the capacity. Postgres stores
+    which webhooks fail, for all replicas and across restarts.
     """
 
     def __init__(
@@ -35,15 +36,15 @@ class ConcurrencyLimits:
         )
 
     @property
-    def in_flight(self) -> list[InFlight]:
+    def by_webhook(self) -> list[InFlight]:
         return [InFlight(*ids, requests) for ids, requests in self._requests.items()]
 
-    def acquire(self, delivery: ClaimedDelivery) -> None:
+    def add(self, delivery: ClaimedDelivery) -> None:
         """Counts a claimed delivery."""
         self._requests[delivery.webhook_id, delivery.workspace_id] += 1
         self._failing += delivery.is_failing
 
-    def release(self, delivery: ClaimedDelivery) -> None:
+    def remove(self, delivery: ClaimedDelivery) -> None:
         """Stops counting a delivery after its request ended."""
         ids = delivery.webhook_id, delivery.workspace_id
         self._requests[ids] -= 1

@@ -53,9 +53,7 @@ def compute_bytes_per_row(before: DiskUsage, after: DiskUsage, rows: int) -> Fig
 
 
 def _measure_topics(data: Path, prefix: str) -> dict[str, int]:
-    """Measures log segments only. Index files have their full size from the start, but use little
-    disk.
-    """
+    """Measures log segments only: index files have full size from the start, mostly empty."""
     sizes: dict[str, int] = {}
     for segment in data.glob(f"{prefix}*/*.log"):
         topic = segment.parent.name.rpartition("-")[0].removeprefix(prefix)

@@ -12,9 +12,7 @@ Lists are data for plots. They belong to one round and have no median.
 
 
 def summarize(rounds: Sequence[Mapping[str, Any]]) -> Figures:
-    """Computes median, minimum and maximum of every number that all rounds have, in the same
-    groups.
-    """
+    """Computes median, minimum and maximum of every number that is in all rounds, by group."""
     summary: Figures = {}
     for name, first in rounds[0].items():
         values = [value[name] for value in rounds if name in value]

@@ -39,7 +39,7 @@ MEMBERS = 2
 
 
 @dataclass(frozen=True)
-class _BrokerTask:
+class _BrokerInputs:
     bootstrap_servers: str
     topic_prefix: str
     pids: dict[str, int]
@@ -59,7 +59,7 @@ def measure_broker(limits: LimitInputs) -> Figures:
     with fresh_topics(servers.bootstrap_servers) as prefix:
         pids = {"kafka": servers.pids["kafka"]}
         sizes = (limits.rows_at_once, limits.records_at_once)
-        task = _BrokerTask(
+        inputs = _BrokerInputs(
             servers.bootstrap_servers,
             prefix,
             pids,
@@ -67,21 +67,21 @@ def measure_broker(limits: LimitInputs) -> Figures:
             lengths.limit_seconds,
             *sizes,
         )
-        (figures,) = run_in_processes(_measure, task)
+        (figures,) = run_in_processes(_measure, inputs)
     return figures
 
 
-def _measure(task: _BrokerTask) -> Figures:
-    return uvloop.run(_drive(task))
+def _measure(inputs: _BrokerInputs) -> Figures:
+    return uvloop.run(_drive(inputs))
 
 
-async def _drive(task: _BrokerTask) -> Figures:
+async def _drive(inputs: _BrokerInputs) -> Figures:
     settings = IngestSettings(
-        kafka_bootstrap_servers=task.bootstrap_servers, topic_prefix=task.topic_prefix
+        kafka_bootstrap_servers=inputs.bootstrap_servers, topic_prefix=inputs.topic_prefix
     )
     import_log, producer = KafkaImportLog(settings), RecordProducer(settings, client_id="bench")
-    meter = Meter(task.pids)
-    work = _Work(settings, import_log, producer, task, meter)
+    meter = Meter(inputs.pids)
+    work = _Work(settings, import_log, producer, inputs, meter)
     await import_log.start()
     await producer.start()
     try:
@@ -92,12 +92,12 @@ async def _drive(task: _BrokerTask) -> Figures:
                 group.create_task(work.consume_outcomes()),
             ]
             await work.all_consumers_started.wait()
-            await asyncio.sleep(task.warm_up_seconds)
+            await asyncio.sleep(inputs.warm_up_seconds)
             with meter.measuring() as figures:
-                await asyncio.sleep(task.seconds)
+                await asyncio.sleep(inputs.seconds)
                 await meter.counted.wait()
-            for started in tasks:
-                started.cancel()
+            for task in tasks:
+                task.cancel()
     finally:
         await producer.stop()
         await import_log.stop()
@@ -110,14 +110,14 @@ class _Work:
         settings: ServiceSettings,
         import_log: KafkaImportLog,
         producer: RecordProducer,
-        task: _BrokerTask,
+        inputs: _BrokerInputs,
         meter: Meter,
     ) -> None:
         self._settings = settings
         self._names = TopicNames(settings.topic_prefix)
         self._import_log = import_log
         self._producer = producer
-        self._task = task
+        self._inputs = inputs
         self._meter = meter
         prepared_imports = [_prepare_import() for _ in range(PREPARED_IMPORTS)]
         self._imports = cycle([prepared.batch for prepared in prepared_imports])
@@ -140,7 +140,7 @@ class _Work:
         async with self._consumer("publisher", rows, TopicName.IMPORTS) as consumer:
             while True:
                 batches = await consumer.getmany(
-                    timeout_ms=10**10, max_records=self._task.rows_at_once
+                    timeout_ms=10**10, max_records=self._inputs.rows_at_once
                 )
                 count = sum(len(records) for records in batches.values())
                 imports, leftover_rows = divmod(leftover_rows + count, MAX_ROWS)
@@ -166,7 +166,7 @@ class _Work:
             "status", record_filter, TopicName.IMPORTS, TopicName.OUTCOMES
         ) as consumer:
             while True:
-                await consumer.getmany(timeout_ms=10**10, max_records=self._task.records_at_once)
+                await consumer.getmany(timeout_ms=10**10, max_records=self._inputs.records_at_once)
                 await consumer.commit()
 
     @asynccontextmanager

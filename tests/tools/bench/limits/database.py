@@ -33,7 +33,7 @@ MAX_QUEUED_EVENTS = 50
 
 
 @dataclass(frozen=True)
-class _DatabaseTask:
+class _DatabaseInputs:
     url: str
     pids: dict[str, int]
     seconds: float
@@ -44,28 +44,32 @@ class _DatabaseTask:
 def measure_database(limits: LimitInputs) -> Figures:
     with fresh_database(limits.servers.owner_url) as url:
         pids = {"postgres": limits.servers.pids["postgres"]}
-        task = _DatabaseTask(
+        inputs = _DatabaseInputs(
             url, pids, limits.lengths.limit_seconds, limits.rows_at_once, limits.records_at_once
         )
-        (figures,) = run_in_processes(_measure, task)
-    return {**figures, "rows_at_once": task.rows_at_once, "records_at_once": task.records_at_once}
+        (figures,) = run_in_processes(_measure, inputs)
+    return {
+        **figures,
+        "rows_at_once": inputs.rows_at_once,
+        "records_at_once": inputs.records_at_once,
+    }
 
 
-def _measure(task: _DatabaseTask) -> Figures:
-    return uvloop.run(_drive(task))
+def _measure(inputs: _DatabaseInputs) -> Figures:
+    return uvloop.run(_drive(inputs))
 
 
-async def _drive(task: _DatabaseTask) -> Figures:
+async def _drive(inputs: _DatabaseInputs) -> Figures:
     publisher, status = (
         Database.from_settings(
-            DatabaseSettings(database_url=SecretStr(with_role(task.url, role))),
+            DatabaseSettings(database_url=SecretStr(with_role(inputs.url, role))),
             application="bench",
             connections=4,
         )
         for role in ("pinflow_publisher", "pinflow_status")
     )
-    meter = Meter(task.pids)
-    work = _Work(RowRepository(publisher), JobRepository(status), task, meter)
+    meter = Meter(inputs.pids)
+    work = _Work(RowRepository(publisher), JobRepository(status), inputs, meter)
     try:
         async with asyncio.TaskGroup() as group:
             for coroutine in (
@@ -74,9 +78,9 @@ async def _drive(task: _DatabaseTask) -> Figures:
                 work.announce(),
             ):
                 group.create_task(coroutine)
-            await asyncio.sleep(min(WARM_UP_SECONDS, task.seconds))
+            await asyncio.sleep(min(WARM_UP_SECONDS, inputs.seconds))
             with meter.measuring() as figures:
-                await asyncio.sleep(task.seconds)
+                await asyncio.sleep(inputs.seconds)
                 await meter.counted.wait()
             work.ended.set()
     finally:
@@ -87,19 +91,17 @@ async def _drive(task: _DatabaseTask) -> Figures:
 
 class _Work:
     def __init__(
-        self, store: RowRepository, jobs: JobRepository, task: _DatabaseTask, meter: Meter
+        self, store: RowRepository, jobs: JobRepository, inputs: _DatabaseInputs, meter: Meter
     ) -> None:
         self._store = store
         self._jobs = jobs
-        self._imports_at_once = max(1, round(task.rows_at_once / MAX_ROWS))
-        self._records_at_once = task.records_at_once
+        self._imports_at_once = max(1, round(inputs.rows_at_once / MAX_ROWS))
+        self._records_at_once = inputs.records_at_once
         self._meter = meter
         self._events: asyncio.Queue[Foldable | None] = asyncio.Queue(MAX_QUEUED_EVENTS)
         self._running_settling_tasks = SETTLING_TASKS
         self.ended = asyncio.Event()
-        """Ends the tasks. They are not canceled: psycopg prints errors if a pipeline is
-        interrupted.
-        """
+        """Ends the tasks without canceling: psycopg prints errors if a pipeline is interrupted."""
 
     async def settle(self) -> None:
         while not self.ended.is_set():

@@ -48,9 +48,7 @@ class PublisherRecords(NamedTuple):
 
 
 def build_import(body: bytes) -> ImportBatch:
-    """Builds an import's batch from its body as ingest does, with the upload that is kept by
-    default.
-    """
+    """Builds an import's batch as ingest does, with the upload, which is stored by default."""
     rows = validate(require_rows(parse_json(body)))
     now = datetime.now(UTC)
     upload = RawUpload(UploadFormat.JSON, body)
@@ -60,7 +58,7 @@ def build_import(body: bytes) -> ImportBatch:
 
 
 def decode_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
-    """Decodes the rows and puts them in order as the publisher does; it skips the other records."""
+    """Decodes the rows and sorts them as the publisher does. Skips other records."""
     return sort_rows(
         [
             decode_row(record.value)

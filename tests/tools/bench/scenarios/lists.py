@@ -102,9 +102,7 @@ class _RepeatedQuery:
         self._urls = cycle(query.url.split(" "))
         self.latencies = RequestLatencies()
         self.unavailable = 0
-        """Responses 503: the machine is too slow for the number of lists, which wait for each
-        other.
-        """
+        """Number of 503 responses: the machine is too slow for lists that wait for each other."""
 
     async def __call__(self) -> httpx.Response:
         response = await self._http.get(next(self._urls), headers=self._headers)

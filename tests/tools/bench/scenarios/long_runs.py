@@ -20,9 +20,7 @@ This leaves out the publisher's start and the last batches.
 
 
 def backlog(bench: Bench) -> Figures:
-    """Fills a backlog while no publisher runs, then measures how fast one drains it, and its
-    memory.
-    """
+    """Fills a backlog without a publisher, then measures how fast one drains it, and its memory."""
     installation, rows = bench.installation, bench.lengths.backlog_rows
     load, limit = bench.new_load(), str(2 * rows)
     progress: list[tuple[float, int]] = []

@@ -100,7 +100,7 @@ means that the earlier attempt was appended.
 
 @dataclass(slots=True)
 class AppendProgress:
-    """Tracks whether a batch may have been appended."""
+    """Tracks whether a batch is in doubt: it may have been appended or not."""
 
     _unresolved_sends: int = 0
     abandoned: bool = False
@@ -108,7 +108,10 @@ class AppendProgress:
 
     @property
     def in_doubt(self) -> bool:
-        """True if the batch was written to a connection more often than it was refused."""
+        """True if the batch may have been appended.
+
+        That is so if it was written to a connection more often than it was refused.
+        """
         return self._unresolved_sends > 0
 
     def mark_sent(self) -> None:
@@ -126,7 +129,7 @@ class AppendProgress:
 
 
 class _ProducerSession:
-    """A connection and its producer id. An append with an unknown outcome ends the session."""
+    """A connection and its producer id. An append in doubt ends the session."""
 
     def __init__(self, client: AIOKafkaClient, producer_id: int, epoch: int) -> None:
         self.client = client

@@ -150,7 +150,7 @@ async def import_csv(
 @internal_router.get("/imports/{job_id}")
 async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
     """Return whether this replica may have sent an import. The status service calls this."""
-    return {"may_stand": ingest.imports.recent_imports.may_have_sent(job_id)}
+    return {"may_stand": ingest.imports.recent_imports.may_exist(job_id)}
 
 
 @rate_meter_router.get("/v1/rate-meter")

@@ -1,6 +1,6 @@
 """Writes each import to Kafka as one record batch and reports what an error proves.
 
-See invariant 1 and ADR 0025.
+See ADR 0025, and invariant 1 in docs/explanation/architecture.md.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from services.ingest.admission.backlog import EndPosition
+from services.ingest.admission.backlog import ImportEnd
 from services.ingest.appender import AppendProgress, PartitionAppender
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
@@ -31,7 +31,7 @@ class KafkaImportLog:
         self._settings = settings
         self._topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
         self._appenders: dict[int, PartitionAppender] = {}
-        self._running: set[asyncio.Task[EndPosition | None]] = set()
+        self._running: set[asyncio.Task[ImportEnd | None]] = set()
         self._sending: set[asyncio.Task[int | None]] = set()
         self._stopped = False
 
@@ -62,7 +62,7 @@ class KafkaImportLog:
         is_connected = any(appender.is_connected for appender in self._appenders.values())
         return None if is_connected else f"{self._topic}: not connected"
 
-    async def append(self, batch: ImportBatch, started: float | None = None) -> EndPosition | None:
+    async def append(self, batch: ImportBatch, started: float | None = None) -> ImportEnd | None:
         """Writes the import. Returns its end, or None without rows or if Kafka does not report it.
 
         Raises BrokerUnavailable, within broker_deadline_seconds, if nothing was written. Raises
@@ -77,9 +77,7 @@ class KafkaImportLog:
         task = _spawn(self._running, self._append(self._choose_partition(batch), batch, started))
         return await asyncio.shield(task)
 
-    async def _append(
-        self, partition: int, batch: ImportBatch, started: float
-    ) -> EndPosition | None:
+    async def _append(self, partition: int, batch: ImportBatch, started: float) -> ImportEnd | None:
         progress = AppendProgress()
         try:
             end = await self._send(self._get_appender(partition), batch, progress, started)
@@ -92,7 +90,7 @@ class KafkaImportLog:
             raise (AcceptanceUnknown if progress.in_doubt else BrokerUnavailable)(
                 repr(error)
             ) from error
-        return EndPosition(partition, end) if end is not None and batch.row_count else None
+        return ImportEnd(partition, end) if end is not None and batch.row_count else None
 
     async def _send(
         self,

@@ -136,7 +136,7 @@ class ImportRequestService:
                 if (decision := await self._load_or_make_decision(request, entry)) is None:
                     return None
                 with self._admission.reserve(workspace_id, decision.batch.row_count) as reservation:
-                    reservation.position = await self._import_log.append(decision.batch)
+                    reservation.import_end = await self._import_log.append(decision.batch)
             except Overloaded as overloaded:
                 count_refused("topic", overloaded)
                 raise

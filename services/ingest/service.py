@@ -1,6 +1,7 @@
 """Accepts imports by HTTP: parses them, builds their record batches and appends these.
 
-An import is accepted only when Kafka has acknowledged it (invariant 1).
+An import is accepted only when Kafka has acknowledged it (invariant 1 in
+docs/explanation/architecture.md).
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from services.ingest.admission.backlog import EndPosition
+from services.ingest.admission.backlog import ImportEnd
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent_imports import RecentImports
@@ -65,9 +66,7 @@ class ImportStart(NamedTuple):
 class ImportLog(Protocol):
     """Writes accepted imports. services.ingest.import_log.KafkaImportLog implements it."""
 
-    async def append(
-        self, batch: ImportBatch, started: float | None = None, /
-    ) -> EndPosition | None:
+    async def append(self, batch: ImportBatch, started: float | None = None, /) -> ImportEnd | None:
         """Writes the import completely and returns its end. Raises BrokerUnavailable,
         AcceptanceUnknown.
         """
@@ -166,7 +165,7 @@ class ImportService:
             with self._admission.reserve(
                 accepted.workspace_id, len(accepted.rows.valid)
             ) as reservation:
-                reservation.position = await self._append(batch, start)
+                reservation.import_end = await self._append(batch, start)
         except AcceptanceUnknown as error:
             metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
             raise _acceptance_unknown(accepted.job_id) from error
@@ -180,7 +179,7 @@ class ImportService:
         count_accepted(accepted.source_type, failed_rows=len(accepted.rows.failed))
         return accepted
 
-    async def _append(self, batch: ImportBatch, start: ImportStart) -> EndPosition | None:
+    async def _append(self, batch: ImportBatch, start: ImportStart) -> ImportEnd | None:
         """Appends the batch. Releases its slot early if the append is slow."""
         appending = asyncio.create_task(self._import_log.append(batch, start.started_at))
         try:

@@ -15,7 +15,7 @@ from services.publisher.pins.dependencies import (
 )
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
-from services.publisher.pins.repository import Confirm, PinRepository
+from services.publisher.pins.repository import PinRepository, RequireCurrentDatabase
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
@@ -76,7 +76,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
 
     return service.create_app(
         summary="Publishes rows once, and answers for pins and schedules.",
-        dependencies=_build_dependencies(service, settings, history.confirm),
+        dependencies=_build_dependencies(service, settings, history.require_current_database),
         routers=[pins.router, schedules.router, pins.job_router],
         consumers=consumers,
         tasks=[
@@ -88,9 +88,9 @@ def create_app(settings: PublisherSettings) -> FastAPI:
 
 
 def _build_dependencies(
-    service: Service, settings: PublisherSettings, confirm: Confirm
+    service: Service, settings: PublisherSettings, require_current_database: RequireCurrentDatabase
 ) -> PublisherDependencies:
-    repository = PinRepository(service.http_database, confirm)
+    repository = PinRepository(service.http_database, require_current_database)
     boards = BoardCache(service.access)
     writes = WriteLimit(settings.max_direct_pins, activity="pins are being published or changed")
     return PublisherDependencies(

@@ -199,7 +199,7 @@ class Overloaded(ApiError):
 def not_found(resource: str) -> ApiError:
     """Builds the 404 of a resource that does not exist or belongs to another workspace.
 
-    The answer is the same in both cases (invariant 10).
+    The answer is the same in both cases (invariant 10 in docs/explanation/architecture.md).
     """
     message = f"{resource} not found. Check the id and the workspace of your API key."
     return ApiError(ErrorCode.NOT_FOUND, message, HTTPStatus.NOT_FOUND)

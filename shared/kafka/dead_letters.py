@@ -1,6 +1,7 @@
-"""Turns records that can never be processed into dead letters (invariant 8).
+"""Turns records that can never be processed into dead letters.
 
 A dead letter is the record with the reason in added headers. It is truncated if it is too large.
+See invariant 8 in docs/explanation/architecture.md.
 """
 
 from collections.abc import Iterable

@@ -65,7 +65,11 @@ class RecordFilter:
         self.ends_early = ends_early
 
     def __call__(self, value: bytes | None) -> bytes | None:
-        """Returns the value unchanged. aiokafka receives the filter as its value deserializer."""
+        """Returns the value unchanged. The filtering happens in aiokafka_internals.py.
+
+        aiokafka requires it to be callable: it receives the filter as its value deserializer, and
+        `_FilteredRecords` finds it there.
+        """
         return value
 
 

@@ -26,11 +26,11 @@ RATE_WINDOW_SECONDS = 5.0
 """Time constant of the moving average of the settlement rate."""
 
 
-class EndPosition(NamedTuple):
+class ImportEnd(NamedTuple):
     """The end of an import in the topic `imports`."""
 
     partition: int
-    end: int
+    offset: int
     """The offset after the import's last row."""
 
 
@@ -62,8 +62,8 @@ class _AppendedImport(NamedTuple):
 class BacklogTracker:
     """Counts unsettled rows in three steps, so that concurrent imports can't overshoot a limit.
 
-    Rows are reserved before their import is appended. Then they are confirmed with their position,
-    or released. Confirmed rows count until the publisher has passed them.
+    Rows are reserved before their import is appended. Then they are confirmed with the import's
+    end, or released. Confirmed rows count until the publisher has passed them.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -74,7 +74,7 @@ class BacklogTracker:
     _reserved_rows: int = 0
     _appended: dict[int, list[_AppendedImport]] = field(default_factory=lambda: defaultdict(list))
     """Confirmed imports by partition, as heaps by their end."""
-    _after_sample: list[tuple[EndPosition, int]] = field(default_factory=list)
+    _after_sample: list[tuple[ImportEnd, int]] = field(default_factory=list)
     """Confirmed rows that the last sample does not include."""
     _sample: LagSample | None = None
 
@@ -103,16 +103,17 @@ class BacklogTracker:
         self._reserved_rows -= rows
         self._subtract(workspace_id, rows)
 
-    def confirm(self, workspace_id: UUID, rows: int, position: EndPosition) -> None:
-        """Records the position of reserved rows whose import has been appended."""
+    def confirm(self, workspace_id: UUID, rows: int, import_end: ImportEnd) -> None:
+        """Records that the import of reserved rows was appended, and where it ends."""
         self._reserved_rows -= rows
         heapq.heappush(
-            self._appended[position.partition], _AppendedImport(position.end, workspace_id, rows)
+            self._appended[import_end.partition],
+            _AppendedImport(import_end.offset, workspace_id, rows),
         )
         # A sample that was taken after the append already includes these rows
-        sampled_end = self._sample.end_offsets.get(position.partition, 0) if self._sample else 0
-        if position.end > sampled_end:
-            self._after_sample.append((position, rows))
+        sampled_end = self._sample.end_offsets.get(import_end.partition, 0) if self._sample else 0
+        if import_end.offset > sampled_end:
+            self._after_sample.append((import_end, rows))
 
     def observe(self, sample: LagSample) -> None:
         """Replaces the sample and stops counting what the publisher has settled since."""
@@ -120,9 +121,9 @@ class BacklogTracker:
             self._update_rate(self._sample, sample)
         self._sample = sample
         self._after_sample = [
-            (position, rows)
-            for position, rows in self._after_sample
-            if position.end > sample.end_offsets.get(position.partition, 0)
+            (import_end, rows)
+            for import_end, rows in self._after_sample
+            if import_end.offset > sample.end_offsets.get(import_end.partition, 0)
         ]
         for partition, appended in self._appended.items():
             while appended and appended[0].end <= sample.committed_offsets.get(partition, 0):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from services.ingest.admission.backlog import BacklogTracker, EndPosition, LagSample
+from services.ingest.admission.backlog import BacklogTracker, ImportEnd, LagSample
 from services.ingest.config import IngestSettings
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overloaded
 from shared.runtime import metrics
@@ -27,8 +27,8 @@ workspaces that flood Pinflow could block a new one.
 """
 MAX_RETRY_AFTER_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
-"""Seconds for which an import with an unknown outcome is counted. If Kafka has the import, the next
-lag sample counts it too.
+"""Seconds for which an import in doubt is counted. If Kafka has it, the next lag sample counts it
+too.
 """
 DEFAULT_RETRY_AFTER_SECONDS = 5
 """Retry-After while the settlement rate is unknown."""
@@ -37,10 +37,10 @@ DEFAULT_RETRY_AFTER_SECONDS = 5
 @dataclass(slots=True)
 class RowReservation:
     """Backlog capacity that is held for one import. The code that appends the import sets
-    `position`.
+    `import_end`.
     """
 
-    position: EndPosition | None = None
+    import_end: ImportEnd | None = None
 
 
 class RowQuota(NamedTuple):
@@ -158,10 +158,10 @@ class AdmissionControl:
             self._release_later(workspace_id, rows)
             raise
         # While samples are missing, confirmed rows would never be removed
-        if reservation.position is None or self._backlog.is_stale:
+        if reservation.import_end is None or self._backlog.is_stale:
             self._backlog.release(workspace_id, rows)
         else:
-            self._backlog.confirm(workspace_id, rows, reservation.position)
+            self._backlog.confirm(workspace_id, rows, reservation.import_end)
 
     def _release_later(self, workspace_id: UUID, rows: int) -> None:
         asyncio.get_running_loop().call_later(

@@ -33,17 +33,17 @@ class ImportSlot:
     _slot: Reservation
     _limit: ConcurrencyLimit
     """Limits the imports that have released their slot and still wait for Kafka."""
-    _unconfirmed: Reservation | None = None
+    _waiting_for_kafka: Reservation | None = None
 
     def release_early(self) -> None:
         """Allows the next import to begin while this one still waits for Kafka.
 
         Does nothing if too many imports already wait for Kafka without a slot.
         """
-        if self._unconfirmed is not None:
+        if self._waiting_for_kafka is not None:
             return
         try:
-            self._unconfirmed = self._limit.acquire()
+            self._waiting_for_kafka = self._limit.acquire()
         except LimitReached:
             return
         self._slot.release()
@@ -51,8 +51,8 @@ class ImportSlot:
     def release(self) -> None:
         """Frees everything that the import holds."""
         self._slot.release()
-        if self._unconfirmed is not None:
-            self._unconfirmed.release()
+        if self._waiting_for_kafka is not None:
+            self._waiting_for_kafka.release()
 
 
 class ImportQueue:
@@ -62,7 +62,7 @@ class ImportQueue:
         self._queue: FairQueue[UUID] = FairQueue(at_once, timeout_seconds=timeout_seconds)
         self._max_waiting = max_waiting
         self._timeout_seconds = timeout_seconds
-        self._unconfirmed = ConcurrencyLimit(max_waiting)
+        self._waiting_for_kafka = ConcurrencyLimit(max_waiting)
         self._written_imports = 0
 
     @classmethod
@@ -93,7 +93,7 @@ class ImportQueue:
         Raises Overloaded if the queue is full or the wait takes too long. Raises BrokerUnavailable
         if the wait takes too long and no import was written meanwhile.
         """
-        slot = ImportSlot(await self._acquire(workspace_id), self._unconfirmed)
+        slot = ImportSlot(await self._acquire(workspace_id), self._waiting_for_kafka)
         try:
             yield slot
             self._written_imports += 1

@@ -32,8 +32,8 @@ class RecentImports:
         """Forgets an import that Kafka certainly does not have."""
         self._sent.pop(job_id, None)
 
-    def may_have_sent(self, job_id: UUID) -> bool:
-        """Returns whether this process may have sent an import with this id.
+    def may_exist(self, job_id: UUID) -> bool:
+        """Returns whether this process may have sent an import with this id, so that it may exist.
 
         It returns True for an id that is older than the process, because the process before this
         one may have sent it.

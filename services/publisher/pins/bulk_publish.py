@@ -7,8 +7,8 @@ from uuid import UUID
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import parse_pin, parse_pins
 from services.publisher.pins.transitions import (
-    KeyOwner,
     NewPin,
+    PinOfKey,
     require_destination,
     resolve_existing,
 )
@@ -23,7 +23,7 @@ FailedChecks: TypeAlias = Mapping[Destination, BoardCheck]
 
 
 class BulkPublishItem(NamedTuple):
-    """The result of one item: the row that owns its key, or the error."""
+    """The result of one item: the pin of its key, or the error."""
 
     key: str
     status: RowStatus
@@ -48,11 +48,11 @@ class BulkPublishService:
         pins = [item for item in items if isinstance(item, NewPin)]
         failing = await self._boards.find_failing({pin.destination for pin in pins})
         first_pins = _select_first_publishable(pins, failing)
-        owners = await self._pins.publish_all(
+        pins_of_keys = await self._pins.publish_all(
             list(first_pins.values()), {pin.pin_id for pin in pins}
         )
-        created = {pin_id: pin for pin_id, pin in first_pins.items() if owners[pin_id].is_new}
-        settler = _ItemSettler(principal, failing, owners, created)
+        created = {pin_id: pin for pin_id, pin in first_pins.items() if pins_of_keys[pin_id].is_new}
+        settler = _ItemSettler(principal, failing, pins_of_keys, created)
         return [
             settler.settle(item, document) for item, document in zip(items, documents, strict=True)
         ]
@@ -65,12 +65,12 @@ class _ItemSettler:
         self,
         principal: Principal,
         failing: FailedChecks,
-        owners: Mapping[UUID, KeyOwner],
+        pins_of_keys: Mapping[UUID, PinOfKey],
         created: Mapping[UUID, NewPin],
     ) -> None:
         self._principal = principal
         self._failing = failing
-        self._owners = owners
+        self._pins_of_keys = pins_of_keys
         self._not_reached = dict(created)
         """Created pins whose items come later. Earlier items see their keys as free."""
 
@@ -84,17 +84,17 @@ class _ItemSettler:
 
     def _settle_pin(self, pin: NewPin) -> BulkPublishItem:
         key = pin.content.idempotency_key
-        owner = self._owners.get(pin.pin_id)
+        pin_of_key = self._pins_of_keys.get(pin.pin_id)
         created = self._not_reached.get(pin.pin_id)
         if created is pin:
             del self._not_reached[pin.pin_id]
-        if owner is None or (created is not None and created is not pin):
+        if pin_of_key is None or (created is not None and created is not pin):
             require_destination(self._failing, pin.destination)
-        if owner is None:
+        if pin_of_key is None:
             raise AssertionError("A publishable pin was not published.")
         if created is pin:
-            return BulkPublishItem(key, RowStatus.CREATED, owner.row)
-        row = resolve_existing(self._principal, key, owner.row)
+            return BulkPublishItem(key, RowStatus.CREATED, pin_of_key.row)
+        row = resolve_existing(self._principal, key, pin_of_key.row)
         return BulkPublishItem(key, RowStatus.EXISTING, row, row["fingerprint"] == pin.fingerprint)
 
 

@@ -71,10 +71,10 @@ async def create_pin(
     `Idempotent-Replayed: true`.
     """
     async with publisher.reader.read(request) as document:
-        owner = await publisher.pins.publish(principal, document)
-    if not owner.is_new:
+        pin_of_key = await publisher.pins.publish(principal, document)
+    if not pin_of_key.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return PinResponse.from_row(owner.row, publisher.settings.base_url)
+    return PinResponse.from_row(pin_of_key.row, publisher.settings.base_url)
 
 
 @router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | BODY_ERRORS)

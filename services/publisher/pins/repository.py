@@ -25,7 +25,7 @@ from services.publisher.outbox_repository import add_events
 from services.publisher.pins.statements import (
     INSERT_PINS,
     IS_DUE,
-    SELECT_OWNERS,
+    SELECT_PINS_OF_KEYS,
     SELECT_PROMISED,
     build_insert_values,
     build_select,
@@ -34,9 +34,9 @@ from services.publisher.pins.statements import (
 from services.publisher.pins.transitions import (
     CommandResult,
     Decision,
-    KeyOwner,
     NewPin,
     NoOp,
+    PinOfKey,
     Skipped,
     Update,
     Updated,
@@ -48,8 +48,11 @@ from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
 
-Confirm: TypeAlias = Callable[[float], Awaitable[None]]
-"""Checks a connection by the time of its opening (OutcomeHistory.confirm). Raises Unavailable."""
+RequireCurrentDatabase: TypeAlias = Callable[[float], Awaitable[None]]
+"""Checks a connection by the time of its opening. Raises Unavailable.
+
+See OutcomeHistory.require_current_database.
+"""
 
 
 class LockedPins:
@@ -131,10 +134,12 @@ class LockedPin:
 class PinRepository:
     """Reads, creates and locks pins. Raises DatabaseUnavailable when Postgres is away."""
 
-    def __init__(self, database: Database, confirm: Confirm) -> None:
-        """Takes `confirm`, which rejects a connection to a possibly older copy of Postgres."""
+    def __init__(
+        self, database: Database, require_current_database: RequireCurrentDatabase
+    ) -> None:
+        """Takes a check that rejects a connection to a possibly older copy of Postgres."""
         self._database = database
-        self._confirm = confirm
+        self._require_current_database = require_current_database
 
     async def find(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
         """Finds the workspace's row with the id, in any state, including deleted rows.
@@ -170,7 +175,7 @@ class PinRepository:
                 connection, workspace_id, {pin_id: rows.get(pin_id) for pin_id in pin_ids}
             )
 
-    async def publish(self, pin: NewPin) -> KeyOwner:
+    async def publish(self, pin: NewPin) -> PinOfKey:
         """Publishes a pin if its key is free. Raises ApiError (503), as publish_all does.
 
         If another call wins the race for the key, returns the winner's pin.
@@ -178,16 +183,16 @@ class PinRepository:
         published = {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
         return await self._create(pin, published, build_pin_published)
 
-    async def schedule(self, schedule: NewPin) -> KeyOwner:
+    async def schedule(self, schedule: NewPin) -> PinOfKey:
         """Creates a schedule under the rules of `publish`."""
         return await self._create(schedule, {"state": PinState.SCHEDULED}, build_pin_scheduled)
 
     async def publish_all(
         self, new: Sequence[NewPin], pin_ids: Collection[UUID]
-    ) -> dict[UUID, KeyOwner]:
+    ) -> dict[UUID, PinOfKey]:
         """Publishes the pins of `new` whose keys are free. No two may have the same key.
 
-        Returns the owners of the keys of `pin_ids` after that. Raises ApiError (503) while a key
+        Returns the pins of the keys of `pin_ids` after that. Raises ApiError (503) while a key
         may belong to a row that is published again after a restore.
         """
         async with self._database.pipeline() as driver:
@@ -196,7 +201,7 @@ class PinRepository:
                 INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
             )
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(
-                SELECT_OWNERS, (Column("uuid", list(pin_ids)),)
+                SELECT_PINS_OF_KEYS, (Column("uuid", list(pin_ids)),)
             )
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
             rows: dict[UUID, Row] = {row["pin_id"]: row for row in await selected.fetchall()}
@@ -204,11 +209,11 @@ class PinRepository:
                 driver,
                 [build_pin_published(rows[pin.pin_id]) for pin in new if pin.pin_id in created],
             )
-        return {pin_id: KeyOwner(row, pin_id in created) for pin_id, row in rows.items()}
+        return {pin_id: PinOfKey(row, pin_id in created) for pin_id, row in rows.items()}
 
     async def _create(
         self, pin: NewPin, state: dict[str, Any], event: Callable[[Row], OutboxEvent]
-    ) -> KeyOwner:
+    ) -> PinOfKey:
         values = {**build_values(pin), "created_at": func.now(), **state}
         statement = (
             insert(pins)
@@ -222,15 +227,16 @@ class PinRepository:
             created = (await connection.execute(statement)).mappings().first()
             if created is not None:
                 await add_events(driver, [event(dict(created))])
-                return KeyOwner(dict(created), is_new=True)
+                return PinOfKey(dict(created), is_new=True)
             # A separate statement, because it sees the row that the insert conflicted with
-            owner = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
-            return KeyOwner(dict((await connection.execute(owner)).mappings().one()), is_new=False)
+            select_existing = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
+            existing = (await connection.execute(select_existing)).mappings().one()
+            return PinOfKey(dict(existing), is_new=False)
 
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
         """Raises ApiError (503) while a key may belong to a row that is published again."""
         try:
-            await self._confirm(self._database.connected_at(driver))
+            await self._require_current_database(self._database.connected_at(driver))
             cursor = await driver.execute(SELECT_PROMISED, [Column("uuid", pin_ids)], binary=True)
             is_free = not await cursor.fetchall()
         except PositionBehind:

@@ -114,11 +114,11 @@ def parse_ids(document: object, limit: int) -> list[UUID]:
     faults = [
         Fault(
             code="uuid_parsing",
-            field=f"ids.{position}",
+            field=f"ids.{index}",
             message="Must be a UUID",
-            value=make_printable(items[position]),
+            value=make_printable(items[index]),
         )
-        for position, parsed in enumerate(ids)
+        for index, parsed in enumerate(ids)
         if parsed is None
     ]
     if faults:

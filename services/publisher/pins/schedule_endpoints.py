@@ -94,10 +94,10 @@ async def create_schedule(
     creates a second schedule if it is sent again.
     """
     async with publisher.reader.read(request) as document:
-        owner = await publisher.schedules.create(principal, document, idempotency_key)
-    if not owner.is_new:
+        pin_of_key = await publisher.schedules.create(principal, document, idempotency_key)
+    if not pin_of_key.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return ScheduleResponse.from_row(owner.row)
+    return ScheduleResponse.from_row(pin_of_key.row)
 
 
 @router.post(

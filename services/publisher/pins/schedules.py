@@ -14,7 +14,7 @@ from services.publisher.pins.request_bodies import (
     parse_schedule,
     read_requested_key,
 )
-from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
+from services.publisher.pins.transitions import CommandResult, NewPin, PinOfKey
 from shared.access.cache import BoardCache
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
@@ -33,24 +33,24 @@ class ScheduleService:
     async def get(self, principal: Principal, pin_id: UUID) -> Row:
         return transitions.require_schedule(principal, await self._find(principal, pin_id))
 
-    async def create(self, principal: Principal, document: object, header: str | None) -> KeyOwner:
+    async def create(self, principal: Principal, document: object, header: str | None) -> PinOfKey:
         """Creates a schedule. `header` is the request's Idempotency-Key."""
         key = read_requested_key(document, header)
         content = parse_schedule(document, generate_key() if key is None else key)
         schedule = NewPin.create(principal, content)
         error = await self._find_error(schedule)
         if error is None:
-            owner = await self._pins.schedule(schedule)
+            pin_of_key = await self._pins.schedule(schedule)
         elif (row := await self._find(principal, schedule.pin_id)) is not None:
             # A repeated request gets the same answer, even if its account is gone or run_at has
             # passed
-            owner = KeyOwner(row, is_new=False)
+            pin_of_key = PinOfKey(row, is_new=False)
         else:
             raise error
-        transitions.resolve_replay(
-            principal, content.idempotency_key, schedule.fingerprint, owner.row
+        transitions.resolve_repeated_schedule(
+            principal, content.idempotency_key, schedule.fingerprint, pin_of_key.row
         )
-        return owner
+        return pin_of_key
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, SCHEDULE_FIELDS)

@@ -8,7 +8,7 @@ from uuid import UUID
 from services.publisher.pins import transitions
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import PIN_FIELDS, parse_changes, parse_pin, parse_retry
-from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
+from services.publisher.pins.transitions import CommandResult, NewPin, PinOfKey
 from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.access.repository import AccessRepository
@@ -34,17 +34,17 @@ class PinService:
         """Returns the pin that the job publishes. Both have the same id."""
         return transitions.require_pin(principal, await self._find(principal, job_id), noun="Job")
 
-    async def publish(self, principal: Principal, document: object) -> KeyOwner:
+    async def publish(self, principal: Principal, document: object) -> PinOfKey:
         pin = NewPin.create(principal, parse_pin(document))
         failing = await self._boards.find_failing([pin.destination])
-        # If the key is taken, answer with its owner, whatever happened to the account since
+        # If the key is taken, answer with its pin, whatever happened to the account since
         if failing and (row := await self._find(principal, pin.pin_id)) is not None:
-            owner = KeyOwner(row, is_new=False)
+            pin_of_key = PinOfKey(row, is_new=False)
         else:
             transitions.require_destination(failing, pin.destination)
-            owner = await self._pins.publish(pin)
-        transitions.resolve_existing(principal, pin.content.idempotency_key, owner.row)
-        return owner
+            pin_of_key = await self._pins.publish(pin)
+        transitions.resolve_existing(principal, pin.content.idempotency_key, pin_of_key.row)
+        return pin_of_key
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, PIN_FIELDS)

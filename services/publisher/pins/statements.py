@@ -18,9 +18,8 @@ _CONVERTED = {
     "created_at": "now() + r.created_at * interval '1 microsecond'",
     "related_terms": "r.related_terms::json",
 }
-"""Conversions of the sent values. `created_at` is sent as a negative position in the batch: one
-microsecond per pin keeps the batch's order in lists, as for imported rows. The last pin is just
-before now.
+"""Conversions of the sent values. `created_at` is sent as a negative index: one microsecond per pin
+keeps the pins' order in lists, as for imported rows. The last pin is just before now.
 """
 
 # Every statement that inserts or locks several pins sorts them by id. Otherwise two transactions
@@ -42,7 +41,7 @@ SELECT_PROMISED = """
         and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
 """
 # A separate statement, because it sees the rows that an insert conflicted with
-SELECT_OWNERS = (
+SELECT_PINS_OF_KEYS = (
     f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
 )
 
@@ -64,11 +63,11 @@ def build_values(pin: NewPin) -> dict[str, Any]:
 
 def build_insert_values(new: Sequence[NewPin]) -> Iterator[tuple[Any, ...]]:
     """Yields each pin's values, in the order of PIN_COLUMNS."""
-    for position, pin in enumerate(new, -len(new)):
+    for index, pin in enumerate(new, -len(new)):
         terms = pin.content.related_terms
         sent = {
             "run_at": None,
-            "created_at": position,
+            "created_at": index,
             "related_terms": None if terms is None else orjson.dumps(terms).decode(),
         }
         values = {**build_values(pin), **sent}

@@ -41,8 +41,8 @@ class NewPin(NamedTuple):
         return Destination(self.workspace_id, self.content.account_id, self.content.board_id)
 
 
-class KeyOwner(NamedTuple):
-    """The row that owns an idempotency key, and whether this call created it."""
+class PinOfKey(NamedTuple):
+    """The stored pin of an idempotency key, and whether this call created it."""
 
     row: Row
     is_new: bool
@@ -145,7 +145,7 @@ def require_future(run_at: datetime | None, now: datetime) -> None:
         raise ApiError(ErrorCode.RUN_AT_IN_PAST, "run_at: must be in the future.")
 
 
-# The owner of the idempotency key of a pin or schedule to create
+# The stored pin of the key of a pin or schedule to create
 
 _KEY_NOT_VISIBLE = (
     "This idempotency key is taken by a pin that this API key may not see. Use a different "
@@ -180,7 +180,7 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
             assert_never(state)
 
 
-def resolve_replay(principal: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
+def resolve_repeated_schedule(principal: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
     """Returns the existing schedule of the key, if an equal request created it."""
     # An equal fingerprint means the same account. But a retry may have moved the pin since to an
     # account that the API key may not use

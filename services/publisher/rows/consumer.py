@@ -1,4 +1,7 @@
-"""Consumes rows from `imports`, and sends their outcomes and pin events."""
+"""Consumes rows from `imports`, and sends their outcomes and pin events.
+
+docs/explanation/architecture.md numbers the invariants.
+"""
 
 import asyncio
 from collections import Counter
@@ -12,7 +15,7 @@ from services.publisher.rows.outcomes import (
     ExistingRow,
     FailedRow,
     Outcome,
-    ReplayedRow,
+    RecordedRow,
 )
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.publisher.rows.service import RowService
@@ -115,5 +118,5 @@ def _get_status(outcome: Outcome) -> RowStatus:
             return RowStatus.EXISTING
         case FailedRow():
             return RowStatus.FAILED
-        case ReplayedRow():
+        case RecordedRow():
             return outcome.recorded.status

@@ -3,6 +3,10 @@
 The topic has every outcome. After a restore of an older Postgres, the publisher reads some rows
 again whose outcomes are already in the topic. So it records those outcomes before it reads any row.
 A row with a recorded outcome settles with exactly that outcome (ADR 0031).
+
+A recorded outcome may say that a row created a pin which the restored Postgres lacks. The pin is
+then promised to that row: no other row and no call may use its key until the row is processed
+again.
 """
 
 import asyncio
@@ -67,7 +71,7 @@ class OutcomeHistory(Preparation):
         """The monotonic time when Postgres was last certain to have all needed outcomes."""
 
     async def offsets_to_take_over(self) -> Offsets:
-        """Returns the topic's ends, so that the first start after an upgrade replays nothing."""
+        """Returns the topic's ends, so that the first start after an upgrade records nothing."""
         return _select_ends(await self._reader.bounds())
 
     async def catch_up(self) -> None:
@@ -126,9 +130,9 @@ class OutcomeHistory(Preparation):
                     "The publisher reads the topic again."
                 )
             self._end_readings.append((read_at, ends))
-            await self._confirm(read_at)
+            await self._move_position(read_at)
 
-    async def confirm(self, connected_at: float) -> None:
+    async def require_current_database(self, connected_at: float) -> None:
         """Checks that the Postgres of a connection from `connected_at` has all needed outcomes.
 
         Raises Unavailable, including PositionBehind, if that is not certain.
@@ -137,9 +141,9 @@ class OutcomeHistory(Preparation):
             return
         async with self._lock:
             if connected_at > self.confirmed_at:
-                await self._confirm(time.monotonic())
+                await self._move_position(time.monotonic())
 
-    async def _confirm(self, read_at: float) -> None:
+    async def _move_position(self, read_at: float) -> None:
         """Moves the position as far as allowed. Raises PositionBehind if Postgres was replaced."""
         if not self._checked_at:
             raise PositionBehind(

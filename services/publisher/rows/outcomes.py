@@ -1,4 +1,7 @@
-"""Decides the outcome of each row from a snapshot of the store. Does no I/O."""
+"""Decides the outcome of each row from a snapshot of the store. Does no I/O.
+
+docs/explanation/architecture.md numbers the invariants. history.py explains promises.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +78,7 @@ class StoreSnapshot:
     """The outcomes that were recorded before this batch, by row."""
     promised: Mapping[UUID, tuple[Origin, StoredOutcome]]
     """The row that created the pin in a lost Postgres, and its outcome, by pin id. The pin's key is
-    reserved for that row until the row is replayed."""
+    reserved for that row until the row is processed again."""
     existing: Mapping[UUID, StoredPin]
     """The pins under the batch's pin ids that were stored before it, by pin id."""
     stored: Mapping[UUID, StoredPin]
@@ -113,8 +116,8 @@ class FailedRow(NamedTuple):
     row: RowAccepted | None = None
 
 
-class ReplayedRow(NamedTuple):
-    """The outcome of a row that was recorded before. No pin event is sent with it."""
+class RecordedRow(NamedTuple):
+    """The outcome of a row as it was recorded before. No pin event is sent with it."""
 
     job_id: UUID
     workspace_id: UUID
@@ -123,11 +126,12 @@ class ReplayedRow(NamedTuple):
     recorded: StoredOutcome
 
 
-Outcome = CreatedRow | ExistingRow | FailedRow | ReplayedRow
+Outcome = CreatedRow | ExistingRow | FailedRow | RecordedRow
 
 UNPROCESSABLE = Failure(
     ErrorCode.INTERNAL_ERROR, "This row could not be processed. Send it again in a new import."
 )
+"""The failure of a row that can't be read, or with a value that Postgres rejected."""
 """The failure of a row that can't be read, or that Postgres can't store."""
 COLLISION = Failure(
     ErrorCode.INTERNAL_ERROR,
@@ -171,16 +175,16 @@ def is_key_available(keyed: KeyedRow, history: History) -> bool:
 
 
 def select_publishable(
-    rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow], history: History
+    rows: Sequence[KeyedRow], passed: Sequence[KeyedRow], history: History
 ) -> Sequence[KeyedRow]:
     """Selects the rows that passed the checks, and the rows that are recorded as created.
 
     A row that is recorded as created does not fail a later check.
     """
     if not history.recorded:
-        return accepted
-    accepted_ids = {id(keyed) for keyed in accepted}
-    return [keyed for keyed in rows if id(keyed) in accepted_ids or history.is_created(keyed.row)]
+        return passed
+    passed_ids = {id(keyed) for keyed in passed}
+    return [keyed for keyed in rows if id(keyed) in passed_ids or history.is_created(keyed.row)]
 
 
 def build_snapshot(
@@ -240,12 +244,12 @@ def decide_all(
         return [decide(keyed, snapshot, None, existed_before=False) for keyed in rows]
     winners = _find_winners(rows, snapshot)
     outcomes: list[Outcome] = []
-    for position, keyed in enumerate(rows):
+    for index, keyed in enumerate(rows):
         destination = keyed.destination
         check_failure = (
             build_failure(check, destination) if (check := failing.get(destination)) else None
         )
-        existed_before = winners.get(keyed.pin_id, -1) < position
+        existed_before = winners.get(keyed.pin_id, -1) < index
         outcomes.append(decide(keyed, snapshot, check_failure, existed_before=existed_before))
     return outcomes
 
@@ -278,11 +282,11 @@ def decide(
 
 def _decide_without_pin(
     keyed: KeyedRow, snapshot: StoreSnapshot, check_failure: Failure | None
-) -> FailedRow | ReplayedRow:
+) -> FailedRow | RecordedRow:
     if promise := snapshot.promised.get(keyed.pin_id):
         _, creator = promise
         existing_outcome = creator._replace(status=RowStatus.EXISTING, payload_matches=None)
-        return _build_replayed(keyed.row, existing_outcome)
+        return _build_recorded(keyed.row, existing_outcome)
     return _build_failed(keyed.row, check_failure or UNPROCESSABLE)
 
 
@@ -292,11 +296,11 @@ def _repeat_recorded(keyed: KeyedRow, recorded: StoredOutcome, stored: StoredPin
     is_created = recorded.status is RowStatus.CREATED
     if is_created and stored is not None and _is_origin(keyed.row, stored):
         return CreatedRow(keyed, stored)
-    return _build_replayed(keyed.row, recorded)
+    return _build_recorded(keyed.row, recorded)
 
 
-def _build_replayed(row: RowAccepted, recorded: StoredOutcome) -> ReplayedRow:
-    return ReplayedRow(
+def _build_recorded(row: RowAccepted, recorded: StoredOutcome) -> RecordedRow:
+    return RecordedRow(
         row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded
     )
 
@@ -307,14 +311,14 @@ def _is_origin(row: RowAccepted, stored: StoredPin) -> bool:
 
 def decide_unreadable(
     row: UnreadableRow, recorded: Mapping[Origin, StoredOutcome]
-) -> FailedRow | ReplayedRow:
+) -> FailedRow | RecordedRow:
     """Fails an unreadable row, unless another outcome is recorded."""
     outcome = recorded.get(Origin(row.job_id, row.row_number))
     if outcome is None:
         return FailedRow(*row, UNPROCESSABLE)
     if outcome.failure is not None:
         return FailedRow(*row, outcome.failure)
-    return ReplayedRow(*row, None, outcome)
+    return RecordedRow(*row, None, outcome)
 
 
 def select_new_failures(
@@ -345,14 +349,14 @@ def find_result_ids(outcome: CreatedRow | ExistingRow) -> tuple[UUID | None, UUI
 
 
 def _find_winners(rows: Sequence[KeyedRow], snapshot: StoreSnapshot) -> dict[UUID, int]:
-    """Finds the positions in this batch of the rows that it inserted, by pin id."""
+    """Finds the indexes in this batch of the rows that it inserted, by pin id."""
     winners: dict[UUID, int] = {}
-    for position, keyed in enumerate(rows):
+    for index, keyed in enumerate(rows):
         stored = snapshot.stored.get(keyed.pin_id)
         if stored is None or keyed.pin_id in snapshot.existing:
             continue
         if _is_origin(keyed.row, stored):
-            winners[keyed.pin_id] = position
+            winners[keyed.pin_id] = index
     return winners
 
 

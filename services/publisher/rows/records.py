@@ -13,7 +13,7 @@ from services.publisher.rows.outcomes import (
     ExistingRow,
     FailedRow,
     Outcome,
-    ReplayedRow,
+    RecordedRow,
     find_result_ids,
 )
 from services.publisher.rows.positions_header import POSITIONS_HEADER, EndOffsets, encode_positions
@@ -57,7 +57,7 @@ _PIN_ID, _WORKSPACE_ID = (
     slice(_PIN_ID_START, _PIN_ID_START + _UUID_CHARACTERS),
     slice(_WORKSPACE_ID_START, _WORKSPACE_ID_START + _UUID_CHARACTERS),
 )
-"""The positions of both ids in an encoded event. To format an id again would cost a tenth of the
+"""The slices of an encoded event that have its ids. To format an id again would cost a tenth of the
 encoding.
 """
 
@@ -134,9 +134,9 @@ def build_outcome_records(
                 by_job[outcome.job_id.int, outcome.workspace_id.int].append(
                     _build_failed_result(outcome)
                 )
-            case ReplayedRow():
+            case RecordedRow():
                 by_job[outcome.job_id.int, outcome.workspace_id.int].append(
-                    _build_replayed_result(outcome)
+                    _build_recorded_result(outcome)
                 )
     return [
         record
@@ -222,7 +222,7 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
     )
 
 
-def _build_replayed_result(outcome: ReplayedRow) -> RowResult:
+def _build_recorded_result(outcome: RecordedRow) -> RowResult:
     recorded = outcome.recorded
     return RowResult(
         row_number=outcome.row_number,

@@ -73,7 +73,7 @@ INSERT_PINS = f"""
         select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
             case when r.run_at is null then 'published' else 'scheduled' end,
             case when r.run_at is null then now() end
-        from {unnest(PIN_COLUMNS)} with ordinality as r({column_names(PIN_COLUMNS)}, position)
+        from {unnest(PIN_COLUMNS)} with ordinality as r({column_names(PIN_COLUMNS)}, ordinal)
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row
@@ -89,7 +89,7 @@ INSERT_PINS = f"""
                     and o.status = 'created'
             )
         )
-        order by r.pin_id, r.position
+        order by r.pin_id, r.ordinal
         on conflict (pin_id) do nothing
         returning true
     )
@@ -125,7 +125,7 @@ INSERT_OUTCOMES = f"""
 """
 
 
-class RowBatch:
+class RowTransaction:
     """One transaction that settles rows.
 
     Call one of `publish`, `read` and `read_recorded`, then `record`.
@@ -136,25 +136,23 @@ class RowBatch:
         self._positions_cursor = positions_cursor
         """The result of the statement that locks the positions: the transaction's time."""
 
-    async def publish(
-        self, rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow]
-    ) -> StoreSnapshot:
-        """Publishes accepted rows whose keys are free. Reads the stored pins of all keys.
+    async def publish(self, rows: Sequence[KeyedRow], passed: Sequence[KeyedRow]) -> StoreSnapshot:
+        """Publishes the rows of `passed` whose keys are free. Reads the stored pins of all keys.
 
-        `accepted` are the rows that passed their checks, in the order of `rows`. If all passed,
+        `passed` are the rows that passed their checks, in the order of `rows`. If all passed,
         this also commits the transaction, in its only round trip.
         """
         pins = _SelectParameters.from_rows(rows)
         recorded = await self._select_recorded(
             _collect_job_ids(keyed.row for keyed in rows), pins.ids
         )
-        if len(accepted) == len(rows):
+        if len(passed) == len(rows):
             inserted, existing = await self._insert_and_select(rows, pins)
             await self._driver.commit()  # sent with the other statements, before any result is read
             history = _parse_history(await recorded.fetchall())
             return await self._snapshot(rows, history, inserted, existing)
         history = _parse_history(await recorded.fetchall())
-        publishable = select_publishable(rows, accepted, history)
+        publishable = select_publishable(rows, passed, history)
         inserted, existing = await self._insert_and_select(publishable, pins)
         return await self._snapshot(publishable, history, inserted, existing)
 
@@ -221,14 +219,16 @@ class RowRepository:
         self.positions = PositionStore(database, "publisher")
 
     @asynccontextmanager
-    async def batch(self, advance: Advance, *, moves: bool = False) -> AsyncIterator[RowBatch]:
+    async def transaction(
+        self, advance: Advance, *, moves: bool = False
+    ) -> AsyncIterator[RowTransaction]:
         """Opens a transaction that locks the advance's positions. With `moves`, it moves them.
 
         Commits at the block's end. Raises PositionBehind, and ValueRejected if Postgres would not
         take a value.
         """
         async with self._database.pipeline() as driver:
-            yield RowBatch(driver, await self.positions.lock(driver, advance, moves=moves))
+            yield RowTransaction(driver, await self.positions.lock(driver, advance, moves=moves))
         if moves:
             self.positions.mark_stored(advance)
 
@@ -276,11 +276,11 @@ def _build_insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
 
 def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
     """Yields each row's values of all columns except the content's texts."""
-    accepted: dict[datetime, int] = {}
+    microseconds_by_time: dict[datetime, int] = {}
     for keyed in rows:
         row, pin = keyed.row, keyed.row.row
-        if (start := accepted.get(row.accepted_at)) is None:
-            start = accepted[row.accepted_at] = (row.accepted_at - EPOCH) // MICROSECOND
+        if (start := microseconds_by_time.get(row.accepted_at)) is None:
+            start = microseconds_by_time[row.accepted_at] = (row.accepted_at - EPOCH) // MICROSECOND
         yield (
             keyed.pin_id,
             row.workspace_id,

@@ -1,4 +1,7 @@
-"""Settles batches of rows: publishes the rows that may be, and decides every row's outcome."""
+"""Settles batches of rows: publishes the rows that may be, and decides every row's outcome.
+
+docs/explanation/architecture.md numbers the invariants.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -33,9 +36,9 @@ FailingBoards: TypeAlias = Mapping[Destination, BoardCheck]
 """The destinations that failed their check, and the reason."""
 
 
-class Batch(Protocol):
+class SettlementTransaction(Protocol):
     async def publish(
-        self, rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow]
+        self, rows: Sequence[KeyedRow], passed: Sequence[KeyedRow]
     ) -> StoreSnapshot: ...
 
     async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot: ...
@@ -48,9 +51,9 @@ class Batch(Protocol):
 
 
 class Store(Protocol):
-    def batch(
+    def transaction(
         self, advance: Advance, *, moves: bool = False
-    ) -> AbstractAsyncContextManager[Batch]: ...
+    ) -> AbstractAsyncContextManager[SettlementTransaction]: ...
 
 
 class Boards(Protocol):
@@ -131,13 +134,13 @@ class RowService:
         """Publishes and decides sorted rows in one transaction. Raises ValueRejected."""
         if rows[0].row.accepted_at < EARLIEST or rows[-1].row.accepted_at >= LATEST:
             raise ValueRejected("accepted_at is out of range")
-        accepted = rows
+        passed = rows
         if failing:
-            accepted = [keyed for keyed in rows if keyed.destination not in failing]
-        async with self._store.batch(advance, moves=moves) as batch:
-            snapshot = await batch.publish(rows, accepted)
+            passed = [keyed for keyed in rows if keyed.destination not in failing]
+        async with self._store.transaction(advance, moves=moves) as transaction:
+            snapshot = await transaction.publish(rows, passed)
             outcomes = decide_all(rows, failing, snapshot)
-            await batch.record(select_new_failures(outcomes, snapshot.recorded))
+            await transaction.record(select_new_failures(outcomes, snapshot.recorded))
         return outcomes
 
     async def _settle_rejected(
@@ -155,18 +158,18 @@ class RowService:
             row_number=row.row_number,
             error=str(error),
         )
-        async with self._store.batch(advance) as batch:
-            snapshot = await batch.read([keyed])
+        async with self._store.transaction(advance) as transaction:
+            snapshot = await transaction.read([keyed])
             outcomes = [decide(keyed, snapshot, None, existed_before=False)]
-            await batch.record(select_new_failures(outcomes, snapshot.recorded))
+            await transaction.record(select_new_failures(outcomes, snapshot.recorded))
         return Settlement(outcomes, [(row, str(error))])
 
     async def _fail_unreadable(
         self, rows: Sequence[UnreadableRow], advance: Advance
     ) -> list[Outcome]:
         """Fails rows that can't be read, unless they have another recorded outcome."""
-        async with self._store.batch(advance) as batch:
-            recorded = await batch.read_recorded(rows)
+        async with self._store.transaction(advance) as transaction:
+            recorded = await transaction.read_recorded(rows)
             outcomes: list[Outcome] = [decide_unreadable(row, recorded) for row in rows]
-            await batch.record(select_new_failures(outcomes, recorded))
+            await transaction.record(select_new_failures(outcomes, recorded))
         return outcomes

@@ -39,8 +39,8 @@ class FixedAuthenticator:
         return self._principal
 
 
-async def confirm_always(_made_at: float) -> None:
-    """Confirms every connection: no consumer runs that would read outcomes."""
+async def accept_every_database(_made_at: float) -> None:
+    """Accepts every connection: no consumer runs that would read outcomes."""
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def serving(
 ) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(PublisherSettings(database_url=database_url, **settings))
     pins = app.state.dependencies.pins._pins
-    pins._confirm = confirm_always
+    pins._require_current_database = accept_every_database
     if principal is not None:
         app.state.authenticator = FixedAuthenticator(principal)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

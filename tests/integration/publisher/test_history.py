@@ -303,10 +303,10 @@ async def test_invariant_3_a_new_connection_is_confirmed_only_if_postgres_is_the
     history: OutcomeHistory, store: RowRepository, settings: ServiceSettings, database_url: str
 ) -> None:
     with pytest.raises(PositionBehind):
-        await history.confirm(time.monotonic())  # the topic was not read yet
+        await history.require_current_database(time.monotonic())  # the topic was not read yet
     await history.catch_up()
-    await history.confirm(time.monotonic())
+    await history.require_current_database(time.monotonic())
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     execute(database_url, "delete from publisher.positions where topic = %s", topic)
     with pytest.raises(PositionBehind):
-        await history.confirm(time.monotonic())
+        await history.require_current_database(time.monotonic())

@@ -16,7 +16,7 @@ from services.publisher.rows.outcomes import (
     ExistingRow,
     FailedRow,
     Outcome,
-    ReplayedRow,
+    RecordedRow,
     find_result_ids,
 )
 from services.publisher.rows.records import build_outcome_records
@@ -70,9 +70,9 @@ def _summarize_outcome(outcome: Outcome) -> tuple[str, Any]:
     match outcome:
         case FailedRow():
             return "failed", outcome.failure.error_code
-        case ReplayedRow():
+        case RecordedRow():
             recorded = outcome.recorded
-            return f"replayed {recorded.status}", (recorded.pin_id, recorded.schedule_id)
+            return f"recorded {recorded.status}", (recorded.pin_id, recorded.schedule_id)
         case CreatedRow():
             return "created", find_result_ids(outcome)
         case ExistingRow():
@@ -441,7 +441,7 @@ async def test_invariant_3_a_key_is_reserved_for_the_row_that_created_it(
     await record_outcome(database, creator, "created")
     pin_id = compute_pin_id(workspace.id, "kept")
     assert summarize((await settler.settle([other])).outcomes) == [
-        ("replayed existing", (pin_id, None))
+        ("recorded existing", (pin_id, None))
     ]
     together = summarize((await settler.settle([other, creator])).outcomes)
     assert sorted(together) == [("created", (pin_id, None)), ("existing", (pin_id, None))]
@@ -456,7 +456,7 @@ async def test_two_rows_recorded_as_created_with_one_key_do_not_stop_the_batch(
         await record_outcome(database, row, "created")
     pin_id = compute_pin_id(workspace.id, "twice")
     together = summarize((await settler.settle(rows)).outcomes)
-    assert sorted(together) == [("created", (pin_id, None)), ("replayed created", (pin_id, None))]
+    assert sorted(together) == [("created", (pin_id, None)), ("recorded created", (pin_id, None))]
     alone = [summarize((await settler.settle([row])).outcomes)[0] for row in rows]
     assert sorted(alone) == sorted(together)
 
@@ -469,7 +469,7 @@ async def test_invariant_4_a_row_recorded_as_existing_publishes_nothing(
     await record_outcome(database, row, "existing")
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert summarize((await settler.settle([row])).outcomes) == [
-        ("replayed existing", (pin_id, None))
+        ("recorded existing", (pin_id, None))
     ]
     query = text("select count(*) as pins from publisher.pins where pin_id = :pin_id").bindparams(
         pin_id=pin_id
@@ -485,5 +485,5 @@ async def test_a_row_that_became_unreadable_reports_its_recorded_outcome(
     unreadable = UnreadableRow(row.job_id, workspace.id, row.row_number)
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert summarize((await settler.settle([], [unreadable])).outcomes) == [
-        ("replayed created", (pin_id, None))
+        ("recorded created", (pin_id, None))
     ]

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest.admission import control as admission
-from services.ingest.admission.backlog import STALE_AFTER_SECONDS, EndPosition, LagSample
+from services.ingest.admission.backlog import STALE_AFTER_SECONDS, ImportEnd, LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
@@ -33,7 +33,7 @@ class Scene:
     def accept(self, workspace: UUID, rows: int) -> None:
         with self.admission.reserve(workspace, rows) as reservation:
             self.end += rows
-            reservation.position = EndPosition(0, self.end)
+            reservation.import_end = ImportEnd(0, self.end)
 
     def find_refusal(self, workspace: UUID) -> Overloaded | None:
         try:

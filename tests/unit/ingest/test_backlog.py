@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.admission.backlog import BacklogTracker, EndPosition, LagSample
+from services.ingest.admission.backlog import BacklogTracker, ImportEnd, LagSample
 
 A, B = uuid4(), uuid4()
 
@@ -17,7 +17,7 @@ def append(
     tracker: BacklogTracker, workspace: UUID, rows: int, end: int, *, partition: int = 0
 ) -> None:
     tracker.reserve(workspace, rows)
-    tracker.confirm(workspace, rows, EndPosition(partition, end))
+    tracker.confirm(workspace, rows, ImportEnd(partition, end))
 
 
 def test_rows_count_from_their_reservation_on() -> None:
@@ -44,7 +44,7 @@ def test_rows_that_were_sampled_before_their_append_was_confirmed_are_not_counte
     tracker = BacklogTracker()
     tracker.reserve(A, 500)
     tracker.observe(sample(501, 0))
-    tracker.confirm(A, 500, EndPosition(0, 500))
+    tracker.confirm(A, 500, ImportEnd(0, 500))
     assert (tracker.count_rows(A), tracker.total_rows) == (500, 501)
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest import service as imports
-from services.ingest.admission.backlog import EndPosition, LagSample
+from services.ingest.admission.backlog import ImportEnd, LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
@@ -90,7 +90,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
         )
         await eventually(lambda: queue._queue.total_waiting)
         with admission.reserve(workspace, 1) as reservation:
-            reservation.position = EndPosition(0, 1)
+            reservation.import_end = ImportEnd(0, 1)
     with pytest.raises(Overloaded):
         await waiting
     assert not parser_threads

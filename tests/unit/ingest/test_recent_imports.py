@@ -15,7 +15,7 @@ def test_only_an_import_that_was_sent_may_be_in_kafka() -> None:
     imports.add(sent)
     imports.add(refused)
     imports.remove(refused)
-    assert [imports.may_have_sent(job_id) for job_id in (sent, refused, other)] == [
+    assert [imports.may_exist(job_id) for job_id in (sent, refused, other)] == [
         True,
         False,
         False,
@@ -23,7 +23,7 @@ def test_only_an_import_that_was_sent_may_be_in_kafka() -> None:
 
 
 def test_an_id_that_is_older_than_the_process_may_be_in_kafka() -> None:
-    assert RecentImports().may_have_sent(new_job_id(datetime.now(UTC) - timedelta(seconds=5)))
+    assert RecentImports().may_exist(new_job_id(datetime.now(UTC) - timedelta(seconds=5)))
 
 
 def test_an_import_that_was_sent_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,4 +32,4 @@ def test_an_import_that_was_sent_long_ago_is_forgotten(monkeypatch: pytest.Monke
     imports.add(first)
     monkeypatch.setattr(recent_imports, "RETENTION_SECONDS", 0.0)
     imports.add(second)
-    assert not imports.may_have_sent(first)
+    assert not imports.may_exist(first)

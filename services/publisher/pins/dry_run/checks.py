@@ -15,7 +15,11 @@ from services.publisher.pins.dry_run.report import (
     skipped,
     warned,
 )
-from services.publisher.pins.transitions import require_future, resolve_existing, resolve_replay
+from services.publisher.pins.transitions import (
+    require_future,
+    resolve_existing,
+    resolve_repeated_schedule,
+)
 from shared.access.model import BoardCheck, Principal
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
@@ -153,7 +157,7 @@ def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Ro
         return skipped(CheckName.KEY, message)
     key, content = request.content.idempotency_key, compute_fingerprint(request.content)
     try:
-        resolve_replay(principal, key, content, owner)
+        resolve_repeated_schedule(principal, key, content, owner)
     except ApiError as error:
         return failed(CheckName.KEY, error.code, error.message, **error.details)
     return _warn_of_taken_key(request, owner)

@@ -107,8 +107,8 @@ class _Work:
         while not self.ended.is_set():
             with self._meter.uncounted():
                 rows, events = self._prepare_batch()
-            async with self._store.batch(Advance()) as batch:
-                await batch.publish(rows, rows)
+            async with self._store.transaction(Advance()) as transaction:
+                await transaction.publish(rows, rows)
             self._meter.count(len(rows))
             for event in events:
                 await self._events.put(event)

@@ -131,7 +131,6 @@ Outcome = CreatedRow | ExistingRow | FailedRow | RecordedRow
 UNPROCESSABLE = Failure(
     ErrorCode.INTERNAL_ERROR, "This row could not be processed. Send it again in a new import."
 )
-"""The failure of a row that can't be read, or with a value that Postgres rejected."""
 """The failure of a row that can't be read, or that Postgres can't store."""
 COLLISION = Failure(
     ErrorCode.INTERNAL_ERROR,

@@ -89,9 +89,9 @@ async def test_invariant_1_an_acknowledged_import_is_read_completely(
     async with open_import_log(settings) as import_log:
         first, second = new_job_id_for(3), new_job_id_for(3)
         for job in (first, second):
-            position = await import_log.append(build_import(job))
-            assert position is not None
-            assert (position.partition, position.end % RECORDS) == (3, 0)
+            import_end = await import_log.append(build_import(job))
+            assert import_end is not None
+            assert (import_end.partition, import_end.offset % RECORDS) == (3, 0)
         counts = await count_records_by_job(settings)
         assert (counts[first], counts[second]) == (RECORDS, RECORDS)
 

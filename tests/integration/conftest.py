@@ -1,6 +1,4 @@
-"""What integration tests of one service share: a database of the module's own, a workspace to
-publish in, and settings.
-"""
+"""Fixtures of integration tests: a database for each module, a workspace, settings."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -67,7 +65,7 @@ async def workspace(database: Database) -> Workspace:
 
 @pytest.fixture
 def environment(kafka: str, topic_prefix: str, database_url: str) -> dict[str, Any]:
-    """What a service under test is told; `port=0` and so on are added by who starts it."""
+    """Settings of a service under test. The test that starts it adds `port=0` and others."""
     return {
         "kafka_bootstrap_servers": kafka,
         "topic_prefix": topic_prefix,

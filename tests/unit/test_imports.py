@@ -1,5 +1,6 @@
-"""What a process does not import it need not wait for, nor keep in memory: services start in a
-second, most of it imports.
+"""Processes import only what they need.
+
+An import costs memory and time: most of the second that a service takes to start is imports.
 """
 
 import json
@@ -22,8 +23,8 @@ print(json.dumps({"modules": list(sys.modules), "collects": gc.isenabled()}))
 """
 
 
-def imported(module: str) -> tuple[set[str], bool]:
-    """The packages that come with a module, and whether the garbage collector runs then."""
+def import_in_new_process(module: str) -> tuple[set[str], bool]:
+    """Returns the packages that come with a module, and whether the garbage collector runs then."""
     ended = subprocess.run(
         [sys.executable, "-c", IMPORTS, module],
         cwd=CHECKOUT,
@@ -40,7 +41,7 @@ def imported(module: str) -> tuple[set[str], bool]:
 def test_a_service_imports_no_tool_and_keeps_the_collector_off_until_it_serves(
     service: str,
 ) -> None:
-    packages, collects = imported(f"services.{service}.__main__")
+    packages, collects = import_in_new_process(f"services.{service}.__main__")
     assert packages >= SERVERS | CLIENTS
     assert not packages & TOOLS
     assert not collects
@@ -56,5 +57,5 @@ def test_a_service_imports_no_tool_and_keeps_the_collector_off_until_it_serves(
     ],
 )
 def test_a_command_imports_what_it_needs(module: str, left_out: set[str]) -> None:
-    packages, _ = imported(module)
+    packages, _ = import_in_new_process(module)
     assert not packages & left_out

@@ -28,7 +28,7 @@ class Import(NamedTuple):
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of everything that the contracts are about."""
+    """Copies everything that the contracts restrict."""
     for package in IMPORT_LINTER["root_packages"]:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CHECKOUT / package, tmp_path / package, ignore=ignored)
@@ -36,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def linted(tree: Path) -> "subprocess.CompletedProcess[str]":
+def run_linter(tree: Path) -> "subprocess.CompletedProcess[str]":
     command = Path(sys.executable).with_name("lint-imports")
     return subprocess.run(
         [str(command), "--no-cache"],
@@ -49,35 +49,37 @@ def linted(tree: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def offences(contract: dict[str, Any], tree: Path) -> Iterator[Import]:
+def list_offenses(contract: dict[str, Any], tree: Path) -> Iterator[Import]:
     """Yields one forbidden import for every module that the contract restricts."""
     match contract["type"]:
         case "independence":
-            modules = list(resolved(contract["modules"], tree))
+            modules = list(resolve_modules(contract["modules"], tree))
             yield from map(Import, modules, [*modules[1:], modules[0]])
         case "forbidden":
-            forbidden = list(resolved(contract["forbidden_modules"], tree))
-            yield from map(Import, resolved(contract["source_modules"], tree), cycle(forbidden))
+            forbidden = list(resolve_modules(contract["forbidden_modules"], tree))
+            yield from map(
+                Import, resolve_modules(contract["source_modules"], tree), cycle(forbidden)
+            )
         case "layers":
             for container in contract.get("containers", [""]):
-                yield from upward(container, contract["layers"])
+                yield from list_upward_imports(container, contract["layers"])
         case kind:
             pytest.fail(f"Teach this test how to break a contract of the type {kind}.")
 
 
-def upward(container: str, layers: list[str]) -> Iterator[Import]:
-    """Yields an import of the layer above for each module, and of its neighbour if it has one."""
-    split = [
-        [f"{container}.{name.strip()}".strip(".") for name in one.split("|")] for one in layers
+def list_upward_imports(container: str, layers: list[str]) -> Iterator[Import]:
+    """Yields an import of the layer above for each module, and of its neighbor if it has one."""
+    modules_by_layer = [
+        [f"{container}.{name.strip()}".strip(".") for name in layer.split("|")] for layer in layers
     ]
-    for above, layer in pairwise(split):
-        yield from (Import(module, above[0]) for module in layer)
-    for layer in split:
-        yield from map(Import, layer, layer[1:])
+    for above, modules in pairwise(modules_by_layer):
+        yield from (Import(module, above[0]) for module in modules)
+    for modules in modules_by_layer:
+        yield from map(Import, modules, modules[1:])
 
 
-def resolved(expressions: list[str], tree: Path) -> Iterator[str]:
-    """Yields the modules that import-linter's expressions stand for; * is one part of a name."""
+def resolve_modules(expressions: list[str], tree: Path) -> Iterator[str]:
+    """Yields the modules that match import-linter's expressions. * matches one part of a name."""
     for expression in expressions:
         if "*" not in expression:
             yield expression
@@ -88,30 +90,31 @@ def resolved(expressions: list[str], tree: Path) -> Iterator[str]:
         yield from sorted(".".join(path.parts) for path in found if path.name != "__init__")
 
 
-def add(offence: Import, tree: Path) -> None:
-    path = tree.joinpath(*offence.importer.split("."))
+def add_import(offense: Import, tree: Path) -> None:
+    path = tree.joinpath(*offense.importer.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     with file.open("a", encoding="utf-8") as module:
-        module.write(f"\nimport {offence.imported}\n")
+        module.write(f"\nimport {offense.imported}\n")
 
 
 def test_the_tree_keeps_every_contract(tree: Path) -> None:
-    done = linted(tree)
+    done = run_linter(tree)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [one["name"] for one in CONTRACTS if f"{one['name']} KEPT" not in done.stdout] == []
+    names = [contract["name"] for contract in CONTRACTS]
+    assert [name for name in names if f"{name} KEPT" not in done.stdout] == []
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract["name"])
 def test_a_contract_fails_for_every_module_that_breaks_it(
     contract: dict[str, Any], tree: Path
 ) -> None:
-    broken = list(offences(contract, tree))
-    for offence in broken:
-        add(offence, tree)
-    done = linted(tree)
+    broken = list(list_offenses(contract, tree))
+    for offense in broken:
+        add_import(offense, tree)
+    done = run_linter(tree)
     assert (done.returncode, f"{contract['name']} BROKEN" in done.stdout) == (1, True), done.stdout
     _, _, report = done.stdout.rpartition(f"\n{contract['name']}\n")
     named = [
-        f"{offence.importer} is not allowed to import {offence.imported}:" for offence in broken
+        f"{offense.importer} is not allowed to import {offense.imported}:" for offense in broken
     ]
     assert [text for text in named if text not in report] == []

@@ -204,7 +204,7 @@ WORKSPACE_REQUESTS = [
         "a board on an account by SQL", BOARDS, b'{"account_id":"\' or 1=1 --","name":"x"}', INVALID
     ),
     _post(
-        "a key with a scope that there is not",
+        "a key with an unknown scope",
         KEYS,
         b'{"name":"x","scopes":["read","root"]}',
         INVALID,
@@ -227,10 +227,10 @@ WORKSPACE_REQUESTS = [
     _webhook("another protocol", b"gopher://hooks.invalid/"),
     _webhook("a file", b"file:///etc/passwd"),
     _webhook("the mail server's port", b"http://hooks.invalid:25/"),
-    _webhook("a name and password", b"http://user:password@hooks.invalid/"),
-    _webhook("an event that there is not", b"http://hooks.invalid/", b',"events":["pin.*"]'),
+    _webhook("an address with a name and password", b"http://user:password@hooks.invalid/"),
+    _webhook("any address, for an unknown event", b"http://hooks.invalid/", b',"events":["pin.*"]'),
     _webhook(
-        "somewhere, signed with a null byte",
+        "any address, with a null byte in the secret",
         b"http://hooks.invalid/",
         rb',"secret":"sixteen\u0000or-more-bytes"',
     ),

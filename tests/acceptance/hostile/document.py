@@ -19,23 +19,24 @@ The page is generated from the catalogue in tests/acceptance/hostile by
 
 ## How it is tested
 
-Each line is tried through the gateway and directly at the service (test_requests.py). Afterwards no
-process has died or grown, and nothing was accepted except what the table says. No log has a stack
-trace, or a line that a client could begin.
+The test sends each request through the gateway and directly to the service (test_requests.py).
+Afterwards no process has died or grown, and nothing was created except what the tables say. No
+log has a stack trace, or a line whose beginning a client chose.
 
 ## How to read the tables
 
 - `-` means: the same answer as through the gateway.
 - An answer without a code is that of the HTTP parser, in plain text, before Pinflow's code runs:
-  Caddy's at the gateway, uvicorn's in a service. Two of Caddy's answers are 5xx, namely 501 and
-  505, because HTTP has no others for these cases.
-- *row created* and *row failed* say what became of the import's row. An error in a row fails that
-  row alone.
+  Caddy's at the gateway, uvicorn's in a service. Two of Caddy's answers are 5xx, 501 and
+  505, because HTTP defines no other status for these cases.
+- *row created* and *row failed* are the status of the import's row. An error in a row fails only
+  that row.
 
 ## What only the gateway refuses
 
 Services trust the network between them and the gateway. Only the gateway refuses huge headers,
-requests without a Host, and slow headers. So let nothing else reach the services.
+requests without a Host, and slow headers. So make sure that only the gateway can
+reach the services.
 """
 SLOW = """\
 ## Many slow or large requests at once
@@ -50,16 +51,16 @@ queries.
 the gateway's `read_body` is 30 s |
 | clients that request a large job and do not read the answer | the gateway closes after `write`, \
 60 s, or `idle`, 75 s |
-| 200 imports of 5 MB at the same moment | they are read as far as \
-`PINFLOW_IMPORT_BODIES_AT_ONCE`, 64 MiB, allows; others wait 2 s, then 503 `too_busy` |
+| 200 imports of 5 MB at the same moment | bodies are read up to \
+`PINFLOW_IMPORT_BODIES_AT_ONCE`, 64 MiB, in all; others wait 2 s, then 503 `too_busy` |
 | more requests than `PINFLOW_HTTP_CONCURRENCY`, 1000 | 503 `too_busy` \
 with Retry-After (test_http.py) |
 """
 HIDDEN = """\
 ## A request hidden in another (request smuggling)
 
-No service sees a request that the gateway did not treat as a request of its own and answer on the
-same connection. The next client on a connection gets its own answer. test_smuggling.py tries:
+Every request that a service gets is one that the gateway recognized and answered. The next client
+on a connection gets the answer to its own request. test_smuggling.py tries:
 
 """
 

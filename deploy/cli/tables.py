@@ -91,13 +91,13 @@ def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
         out.print(
             f"Warning: {len(differing)} existing row(s) differ from the row that was accepted "
             f"first with their idempotency key (row {numbers}). The published pins were not "
-            "changed.",
+            "changed. If such a row is another pin, give it a key of its own.",
             markup=False,
         )
     if every_row:
         _print_results(job["results"])
     elif failures := [result for result in job["results"] if result["status"] == "failed"]:
-        _print_failures(job["id"], failures)
+        _print_failures(job, failures)
 
 
 def _print_results(results: Sequence[Mapping[str, Any]]) -> None:
@@ -111,7 +111,7 @@ def _print_results(results: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def _print_failures(job_id: str, failures: Sequence[Mapping[str, Any]]) -> None:
+def _print_failures(job: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> None:
     out = console()
     rows = [
         [row["row_number"], row["idempotency_key"], row["error_code"], _join_errors(row)]
@@ -121,12 +121,14 @@ def _print_failures(job_id: str, failures: Sequence[Mapping[str, Any]]) -> None:
     if len(failures) > MAX_FAILURES_SHOWN:
         out.print(
             f"… and {len(failures) - MAX_FAILURES_SHOWN} more. See all rows: pinflow imports show "
-            f"{job_id} --all",
+            f"{job['id']} --all",
             markup=False,
         )
-    out.print(
-        "Row 1 is the first row below the CSV header. Blank lines are not counted.", markup=False
-    )
+    if job["source_type"] == "csv":
+        out.print(
+            "Row 1 is the first row below the CSV header. Blank lines are not counted.",
+            markup=False,
+        )
     out.print(
         "The failed rows published nothing and used no idempotency key. Correct them and import "
         "them again.",

@@ -45,6 +45,7 @@ def job(*results: dict[str, Any], **fields: Any) -> dict[str, Any]:
     }
     about: dict[str, Any] = {
         "id": ID,
+        "source_type": "csv",
         "status": "completed_with_errors",
         "error_message": None,
         "warnings": [],
@@ -95,6 +96,12 @@ def test_the_first_failures_are_shown_with_the_command_that_shows_all(
     assert f"… and 10 more. See all rows: pinflow imports show {ID} --all" in " ".join(
         printed.split()
     )
+
+
+@pytest.mark.parametrize("source_type", ["csv", "json"])
+def test_only_a_csv_has_a_header(capsys: pytest.CaptureFixture[str], source_type: str) -> None:
+    tables.print_job(job(result(1), source_type=source_type))
+    assert ("CSV header" in capsys.readouterr().out) == (source_type == "csv")
 
 
 def test_every_row_is_shown_with_its_result(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,8 @@ def up(brokers: Brokers = None) -> None:
         typer.echo(f"Pinflow {'is' if started else 'was already'} up: {stack.base_url}")
         typer.echo(f"API documentation: {stack.base_url}/docs")
         typer.echo("Addresses and an API key: .pinflow/env. Logs: .pinflow/log. Stop: make down")
+        if not started:
+            typer.echo("To apply changed settings of .pinflow/settings: make down && make up")
 
 
 @app.command()
@@ -73,8 +75,9 @@ def status() -> None:
     """Show the state of each process."""
     with _stack() as stack:
         states = stack.states()
+        addresses = stack.addresses()
         for name, state in sorted(states.items()):
-            typer.echo(f"{name:12} {state}")
+            typer.echo(f"{name:12} {state:10} {addresses.get(name, '')}".rstrip())
         if not states:
             typer.echo("Pinflow is not running. Start it with: make up")
             sys.exit(1)

@@ -132,6 +132,10 @@ class Stack:
         """Returns supervisor's state of each process; empty if the stack is down."""
         return self._supervisor.states() if self._supervisor.is_running() else {}
 
+    def addresses(self) -> dict[str, str]:
+        """Returns host:port of each process. Supervisor states have the same names."""
+        return {name: f"127.0.0.1:{port}" for name, port in self._state.ports.items()}
+
     def env(self) -> dict[str, str]:
         """Reads the variables of `.pinflow/env`."""
         return read_env(self._layout.env_file)

@@ -21,6 +21,9 @@ class Stack:
     def states(self) -> dict[str, str]:
         return self.running
 
+    def addresses(self) -> dict[str, str]:
+        return {"ingest": "127.0.0.1:2"}
+
     def up(self) -> bool:
         self.running |= {"kafka": "RUNNING"}
         if self.interrupted:
@@ -61,3 +64,13 @@ def test_an_interrupted_start_says_how_to_stop_the_stack(monkeypatch: pytest.Mon
     result = CliRunner().invoke(commands.app, ["up"])
     assert result.exit_code == 130
     assert "To stop the stack: make down." in result.output
+
+
+def test_the_status_shows_the_address_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stack, "running_before", ("kafka", "ingest"))
+    result = CliRunner().invoke(commands.app, ["status"])
+    assert result.output.splitlines() == [
+        "ingest       RUNNING    127.0.0.1:2",
+        "kafka        RUNNING",
+        "gateway: http://127.0.0.1:1",
+    ]

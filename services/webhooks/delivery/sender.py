@@ -77,7 +77,7 @@ class WebhookSender:
         url, body = urlsplit(delivery.url), delivery.body.encode()
         signature_headers = signed_headers(
             delivery.secret,
-            event=delivery.event_name,
+            event_name=delivery.event_name,
             event_id=delivery.event_id,
             delivery_id=str(delivery.delivery_id),
             timestamp=int(self._clock()),

@@ -38,11 +38,11 @@ def standard_key(secret: str) -> bytes:
 
 
 def signed_headers(
-    secret: str, *, event: str, event_id: str, delivery_id: str, timestamp: int, body: bytes
+    secret: str, *, event_name: str, event_id: str, delivery_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
     """Builds the headers of both signature schemes."""
     return {
-        "X-PinBridge-Event": event,
+        "X-PinBridge-Event": event_name,
         "X-PinBridge-Delivery-ID": delivery_id,
         "X-PinBridge-Signature": pinbridge_signature(secret, body),
         "webhook-id": event_id,

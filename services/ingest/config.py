@@ -16,43 +16,44 @@ class IngestSettings(ServiceSettings, UploadSettings):
     import_bodies_at_once: Annotated[int, Field(ge=1024, le=16 * 1024**3)] = 64 * 1024 * 1024
     """Maximum bytes of all import bodies that are read or processed at the same time.
 
-    At least twice import_body_limit.
+    At least twice PINFLOW_IMPORT_BODY_LIMIT.
     """
     imports_at_once: Annotated[int, Field(ge=1, le=64)] = 8
-    """Imports that are parsed and written to Kafka at the same time."""
+    """Maximum imports that are parsed and written to Kafka at the same time."""
     broker_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 4.5
     """Seconds after which an import that was not sent to Kafka is refused with
     `broker_unavailable`. Nothing was accepted then."""
     acceptance_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 5.5
     """Seconds after which an import that was sent but not acknowledged is answered with
-    `acceptance_unknown`. At least broker_deadline_seconds."""
+    `acceptance_unknown`. At least PINFLOW_BROKER_DEADLINE_SECONDS."""
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
-    """Maximum requests in one batch from the topic `import-requests`. Each may have 6 MiB."""
+    """Maximum requests in one batch from the topic `import-requests`. Each may have up to 6 MiB."""
 
     max_unsettled_rows_per_workspace: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100_000
     """A workspace with this many unsettled rows gets 429 for further imports. A row is unsettled
     from its acceptance until it has a result. Each replica counts the rows that it accepted. One
     publisher settles the default in about 5 seconds, so other workspaces' rows wait at most that
-    long (docs/decisions/0018). The default is several times what keeps every stage of the pipeline
-    busy.
+    long (docs/decisions/0018). The default is several times the backlog that keeps all
+    services busy.
     """
     max_unsettled_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
     """With this many unsettled rows in all workspaces and replicas together, imports get 429.
 
-    For a workspace without unsettled rows the limit is a tenth higher.
+    For a workspace without unsettled rows the limit is 10 % higher.
     """
     max_waiting_imports: Annotated[int, Field(ge=1, le=10_000)] = 128
-    """HTTP imports that may wait to be parsed and written (imports_at_once at a time). Each holds
-    its body in memory. Further imports get 429 at once, because they would wait too long. For a
-    workspace without a waiting import the limit is a tenth higher.
+    """Maximum HTTP imports that wait until they can be parsed and written
+    (PINFLOW_IMPORTS_AT_ONCE at a time). Each holds its body in memory. Further imports get 429 at
+    once, because they would wait too long. For a workspace without a waiting import the limit is
+    10 % higher.
     """
 
     @model_validator(mode="after")
     def _require_capacity_for_two_bodies(self) -> Self:
         if self.import_bodies_at_once < 2 * self.import_body_limit:
             raise ValueError(
-                f"import_bodies_at_once ({self.import_bodies_at_once}) must be at least twice "
-                f"import_body_limit ({self.import_body_limit})"
+                f"PINFLOW_IMPORT_BODIES_AT_ONCE ({self.import_bodies_at_once}) must be at least "
+                f"twice PINFLOW_IMPORT_BODY_LIMIT ({self.import_body_limit})"
             )
         return self
 
@@ -60,9 +61,9 @@ class IngestSettings(ServiceSettings, UploadSettings):
     def _require_acceptance_after_broker_deadline(self) -> Self:
         if self.acceptance_deadline_seconds < self.broker_deadline_seconds:
             raise ValueError(
-                f"acceptance_deadline_seconds ({self.acceptance_deadline_seconds:g}) must not be "
-                "below "
-                f"broker_deadline_seconds ({self.broker_deadline_seconds:g}): both count from the "
-                "same moment"
+                "PINFLOW_ACCEPTANCE_DEADLINE_SECONDS "
+                f"({self.acceptance_deadline_seconds:g}) must be at least "
+                f"PINFLOW_BROKER_DEADLINE_SECONDS ({self.broker_deadline_seconds:g}): both count "
+                "from the same moment"
             )
         return self

@@ -24,7 +24,7 @@ class PublisherSettings(ServiceSettings, ListSettings):
     row_consumers: Annotated[int, Field(ge=1, le=32)] = 2
     """Members of the consumer group in this process. Each has its own partitions and batches
     (docs/decisions/0012). If all replicas together have more members than partitions, some members
-    are idle. database_pool_size must be at least row_consumers + 4.
+    are idle. PINFLOW_DATABASE_POOL_SIZE must be at least this number + 4.
     """
     schedule_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """Seconds between two searches for due schedules, and for waiting events in the outbox."""
@@ -37,10 +37,12 @@ class PublisherSettings(ServiceSettings, ListSettings):
     """
 
     @model_validator(mode="after")
-    def _have_connections_for_all(self) -> Self:
+    def _require_enough_connections(self) -> Self:
         minimum = self.background_connections + 1
         if self.database_pool_size < minimum:
-            raise ValueError(f"database_pool_size must be at least row_consumers + 4 = {minimum}")
+            raise ValueError(
+                f"PINFLOW_DATABASE_POOL_SIZE must be at least PINFLOW_ROW_CONSUMERS + 4 = {minimum}"
+            )
         return self
 
     @property

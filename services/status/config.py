@@ -29,15 +29,15 @@ class WatchedService(NamedTuple):
 
 class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
-    """Records in a batch. One record can have more than 200 results.
+    """Maximum records in a batch. One record can have more than 200 results.
 
-    The size of a transaction has its own limit (MAX_FOLDED_ROWS).
+    The number of results in one transaction has a fixed limit, whatever this setting is.
     """
     folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 30
     """Average number of batches a second. Full batches are not limited.
 
     Fewer and larger batches cost less CPU time, but results become visible later. After an idle
-    time the first few batches (FOLD_BURST) are not delayed.
+    time the first few batches are not delayed.
     """
     ingest_url: Urls = "http://127.0.0.1:8001"
     """URL of ingest. The gateway's /readyz includes the /readyz of ingest.
@@ -51,7 +51,7 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """Seconds between two searches for completed jobs. A fold that completes a job starts one."""
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """Jobs that one transaction announces."""
+    """Maximum jobs that one transaction announces."""
 
     @property
     def watched_services(self) -> tuple[WatchedService, ...]:
@@ -70,5 +70,7 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     @model_validator(mode="after")
     def _require_enough_connections(self) -> Self:
         if self.database_pool_size <= BACKGROUND_CONNECTIONS:
-            raise ValueError(f"database_pool_size must be at least {BACKGROUND_CONNECTIONS + 1}")
+            raise ValueError(
+                f"PINFLOW_DATABASE_POOL_SIZE must be at least {BACKGROUND_CONNECTIONS + 1}"
+            )
         return self

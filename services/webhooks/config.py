@@ -26,7 +26,7 @@ class WebhooksSettings(ServiceSettings):
     webhooks_per_workspace: Annotated[int, Field(ge=1, le=1000)] = 20
     """Maximum number of webhooks of a workspace. One more is answered 409 `too_many_webhooks`."""
     webhook_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024
-    """Maximum bytes of a body that creates or changes a webhook."""
+    """Maximum bytes of the body of a request that creates or changes a webhook."""
 
     event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Maximum records in a batch.
@@ -41,33 +41,36 @@ class WebhooksSettings(ServiceSettings):
     """
 
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
-    """Attempts of one delivery before it fails."""
+    """Maximum attempts of one delivery. If the last one fails, the delivery has failed."""
     webhook_first_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
-    """Longest pause before the first retry. Each pause is a random part of its longest value."""
+    """Maximum pause before the first retry. Each pause is random: from 0 to its maximum."""
     webhook_retry_factor: Annotated[float, Field(ge=1, le=10)] = 3
-    """Factor by which the longest value grows with each further retry."""
+    """Factor by which the maximum pause grows with each further retry."""
     webhook_longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
-    """Longest pause between two attempts."""
+    """Maximum pause before any retry."""
     webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10
     """Timeout of an attempt, including name resolution and connecting."""
     webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
     """Maximum concurrent requests of one process."""
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Maximum concurrent requests to one webhook: only one after a failure, until a success."""
+    """Maximum concurrent requests to one webhook.
+
+    After a failed attempt it gets one request at a time, until one succeeds.
+    """
     webhook_deliveries_at_once_workspace: Annotated[int, Field(ge=1, le=1000)] = 32
     """Maximum concurrent requests to all webhooks of one workspace."""
     webhook_deliveries_at_once_failing: Annotated[int, Field(ge=1, le=1000)] = 16
     """Maximum concurrent requests to all webhooks whose latest attempt failed. Others go first."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Consecutive failed deliveries that disable a webhook.
+    """Number of consecutive failed deliveries after which a webhook is disabled.
 
-    All attempts of that many deliveries also disable it, if they fail in a row and take at least
-    as long as one delivery with all its pauses.
+    Consecutive failed attempts also disable it, if there are this number times
+    PINFLOW_WEBHOOK_ATTEMPTS of them, and they span at least the maximum pauses of one delivery.
     """
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """Interval of the search for due deliveries. New ones start at once."""
+    """Seconds between two searches for due deliveries. New deliveries start at once."""
     webhook_retention_days: Annotated[float, Field(gt=0, le=365)] = 7
-    """Days until a delivery is deleted, counted from its event, whatever its status."""
+    """Days from its event until a delivery is deleted, whatever its status."""
 
     webhook_allow_private_addresses: bool = False
     """Allows receivers at every address: loopback, private networks, link-local.
@@ -88,7 +91,9 @@ class WebhooksSettings(ServiceSettings):
     @model_validator(mode="after")
     def _require_enough_connections(self) -> Self:
         if self.database_pool_size <= BACKGROUND_CONNECTIONS:
-            raise ValueError(f"database_pool_size must be at least {BACKGROUND_CONNECTIONS + 1}")
+            raise ValueError(
+                f"PINFLOW_DATABASE_POOL_SIZE must be at least {BACKGROUND_CONNECTIONS + 1}"
+            )
         return self
 
     @property

@@ -58,7 +58,7 @@ def create_missing_topics() -> None:
 
 @workspaces.command("create")
 def new_workspace(
-    name: Annotated[str, typer.Argument(help="A name for lists.")],
+    name: Annotated[str, typer.Argument(help="The name that lists show.")],
     *,
     number_of_accounts: Annotated[
         int, typer.Option("--accounts", min=0, max=100, help="The number of accounts to add.")
@@ -102,7 +102,7 @@ def list_workspaces(*, as_json: AsJson = False) -> None:
 
 @keys.command("create")
 def new_key(
-    name: Annotated[str, typer.Argument(help="A name for lists.")],
+    name: Annotated[str, typer.Argument(help="The name that lists show.")],
     workspace: Workspace,
     scope: Annotated[
         list[Scope] | None,

@@ -100,14 +100,14 @@ def exit_on_error(work: Callable[[], T]) -> T:
         fail(str(error))
     except DatabaseUnavailable as error:
         fail(
-            f"Postgres does not answer ({error}). Check PINFLOW_DATABASE_URL. The local stack is "
-            "started with: make up",
+            f"Postgres does not answer ({error}). Check PINFLOW_DATABASE_URL. Start the local "
+            "stack with: make up",
             ExitCode.UNAVAILABLE,
         )
     except BrokerUnavailable as error:
         fail(
-            f"Kafka does not answer ({error}). Check PINFLOW_KAFKA_BOOTSTRAP_SERVERS. The local "
-            "stack is started with: make up",
+            f"Kafka does not answer ({error}). Check PINFLOW_KAFKA_BOOTSTRAP_SERVERS. Start "
+            "the local stack with: make up",
             ExitCode.UNAVAILABLE,
         )
     except ValidationError as error:

@@ -123,7 +123,7 @@ class PinflowClient:
         deadline = time.monotonic() + self._max_retry_seconds
         while True:
             pause, reason, is_overloaded = 1.0, f"Nothing answers at {self._base_url}.", False
-            advice = "Try again later. The local stack is started with: make up"
+            advice = "Try again later. Start the local stack with: make up"
             try:
                 response = attempt()
             except retried:

@@ -67,7 +67,9 @@ def import_file(
     *,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Fail rows with unknown fields. Else these are ignored."),
+        typer.Option(
+            "--strict", help="Fail rows with unknown fields. Default: ignore these fields."
+        ),
     ] = False,
     no_wait: Annotated[
         bool,

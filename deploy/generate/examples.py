@@ -76,7 +76,7 @@ _PIN = {
 }
 _NO_BOARD = {
     "error_code": "board_not_found",
-    "error_message": f"board_id: no board {BOARD} on this account",
+    "error_message": f"board_id: no board {BOARD} on this account. Use one of its boards.",
 }
 _FAILED_PIN = _replace(
     _PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD

@@ -142,7 +142,7 @@ def _parse_source(source: object) -> str | None:
     if source is not None and not (isinstance(source, str) and len(source) <= MAX_SOURCE_LENGTH):
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD,
-            f"source must be text of at most {MAX_SOURCE_LENGTH} characters.",
+            f"source: must be text of at most {MAX_SOURCE_LENGTH} characters.",
         )
     return make_printable(source, MAX_SOURCE_LENGTH) if source else None
 

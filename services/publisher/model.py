@@ -85,8 +85,10 @@ def build_failure(check: BoardCheck, destination: Destination) -> Failure:
     if check is BoardCheck.NO_ACCOUNT:
         return Failure(
             ErrorCode.ACCOUNT_NOT_FOUND,
-            f"account_id: no account {destination.account_id} in this workspace",
+            f"account_id: no account {destination.account_id} in this workspace. Use one of its "
+            "accounts.",
         )
     return Failure(
-        ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {destination.board_id} on this account"
+        ErrorCode.BOARD_NOT_FOUND,
+        f"board_id: no board {destination.board_id} on this account. Use one of its boards.",
     )

@@ -22,7 +22,7 @@ Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 MAX_DECODED_RECORDS = 1000
 """Records decoded between two writes. Takes 10 ms."""
-INVALID_KEY = Poison(ErrorCode.INVALID_RECORD, "the record's key is not a workspace id")
+INVALID_KEY = Poison(ErrorCode.INVALID_RECORD, "The record's key is not a workspace id.")
 
 
 class DeliveryQueue(Protocol):

@@ -103,15 +103,14 @@ def read_event(
         raise Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error)) from None
     ce_id = attributes.get("ce_id")
     if not ce_id:
-        raise Poison(ErrorCode.INVALID_RECORD, "the header ce_id is missing")
+        raise Poison(ErrorCode.INVALID_RECORD, "ce_id: the header is missing")
     if event.workspace_id != workspace_id:  # another workspace's webhooks must not get it
-        raise Poison(
-            ErrorCode.INVALID_RECORD, "the event belongs to another workspace than its key"
-        )
+        raise Poison(ErrorCode.INVALID_RECORD, "workspace_id: differs from the record's key")
     event_name = mapping.find_event_name(event)
     if event_name is None:
         raise Poison(
-            ErrorCode.INVALID_RECORD, f"status: the job is {event.status}, so it has not ended"
+            ErrorCode.INVALID_RECORD,
+            f"status: must be that of a job that has ended, not {event.status}",
         )
     event_id = compute_event_id(workspace_id, ce_id)
     document = {

@@ -34,15 +34,19 @@ def _parse_with_standard_library(body: bytes) -> Any:
         message = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise ApiError(ErrorCode.INVALID_JSON, message, **location) from None
     except UnicodeDecodeError as error:
-        message = f"Invalid JSON: byte {error.start} is not UTF-8."
+        message = f"Invalid JSON: byte {error.start} is not UTF-8. Encode the body as UTF-8."
         raise ApiError(ErrorCode.INVALID_JSON, message, offset=error.start) from None
     except RecursionError:
-        raise ApiError(ErrorCode.INVALID_JSON, "Invalid JSON: nested too deeply.") from None
+        raise ApiError(
+            ErrorCode.INVALID_JSON, "Invalid JSON: nested too deeply. Send fewer levels."
+        ) from None
     except _NoJsonValue as error:
-        raise ApiError(ErrorCode.INVALID_JSON, f"Invalid JSON: {error}.") from None
+        raise ApiError(
+            ErrorCode.INVALID_JSON, f"Invalid JSON: {error}. Send null or a number."
+        ) from None
     except ValueError:  # Python's own message advises to change a setting of the interpreter
         raise ApiError(
-            ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits."
+            ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits. Send fewer."
         ) from None
 
 

@@ -42,7 +42,7 @@ BATCH_SECONDS = Histogram(
 )
 BATCH_RETRIES = Counter(
     "pinflow_batch_retries",
-    "Retries of batches, because a server was unavailable or an error occurred.",
+    "Retries of batches after a server was unavailable or an error occurred.",
     ["consumer"],
 )
 OLDEST_UNPROCESSED_SECONDS = Gauge(
@@ -57,8 +57,8 @@ CONSUMER_HALTED = Gauge(
 )
 PARTITION_STALLED_SECONDS = Gauge(
     "pinflow_partition_stalled_seconds",
-    "Seconds for which a partition has made no progress although records wait, or for which its "
-    "leader has answered no fetch although others have. Otherwise 0. On import-requests, a "
+    "Seconds for which a partition has made no progress although records wait, or has had no "
+    "answer to a fetch although other partitions have. Otherwise 0. On import-requests, a "
     "producer's open transaction also causes this: later records can't be read until it ends.",
     ["consumer", "topic", "partition"],
 )

@@ -92,7 +92,7 @@ def list_letters(
         bool, typer.Option("--oldest", help="Show the oldest first. Default: the newest first.")
     ] = False,
     replayed: Annotated[
-        bool, typer.Option("--replayed", help="Show also dead letters that were replayed.")
+        bool, typer.Option("--replayed", help="Also show dead letters that were replayed.")
     ] = False,
     as_histogram: Annotated[
         bool,
@@ -171,7 +171,7 @@ def replay_letters(
     ] = MAX_REPLAYS,
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Replay also dead letters in quarantine.")
+        bool, typer.Option("--force", help="Also replay dead letters in quarantine.")
     ] = False,
     dry_run: Annotated[
         bool,

@@ -58,7 +58,9 @@ _EXPLANATIONS = {
     SkipReason.NO_CONTENT: (
         "the row has settled as failed, and its fields can't be read. Import the row again"
     ),
-    SkipReason.UNKNOWN_TOPIC: "no service reads the topic that it names as its source",
+    SkipReason.UNKNOWN_TOPIC: (
+        "no service of this version reads its source topic. Replay it with a version that does"
+    ),
 }
 
 

@@ -72,7 +72,7 @@ def recover(
             "failed (row_lost).",
         ),
     ] = False,
-    every: Annotated[bool, typer.Option("--all", help="Show also partitions that are ok.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also show partitions that are ok.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -83,10 +83,10 @@ def recover(
     docs/how-to/restore-a-backup.md describes each case.
 
     Exit codes:
-    0: no loss must be accepted
+    0: there is no loss to accept
     2: nothing was done
     3: a server did not answer, or records still wait; try again
-    4: a loss must be accepted
+    4: there is a loss to accept
     """
     partition_filter = PartitionFilter(service, topic, partition)
     if fail_lost:

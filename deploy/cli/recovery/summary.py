@@ -114,11 +114,11 @@ def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
         sentences += [ACCEPT_ADVICE, ACCEPT_EFFECT, NEXT_STEP]
     else:
         sentences.append(
-            f"{_count_partitions(len(comparisons))} compared. No loss must be accepted."
+            f"{_count_partitions(len(comparisons))} compared. There is no loss to accept."
         )
     if others := len(find_unaccepted(survey.comparisons)) - len(unaccepted):
         sentences.append(
-            f"A loss must be accepted in {_count_partitions(others)} that your options leave out. "
+            f"Your options leave out {_count_partitions(others)} with a loss to accept. "
             "See them with: pinflow recover"
         )
     return sentences

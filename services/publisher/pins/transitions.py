@@ -128,7 +128,10 @@ def require_schedule(principal: Principal, row: Row | None) -> Row:
 def require_permitted(principal: Principal, account_id: UUID) -> None:
     """Raises ApiError (403) if the API key may not use the account. Call it before any lookup."""
     if not principal.permits(account_id):
-        message = f"account_id: this API key may not publish to {account_id}."
+        message = (
+            f"account_id: this API key may not publish to {account_id}. Use an account that it may "
+            "use, or another key."
+        )
         raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
@@ -142,7 +145,9 @@ def require_destination(checks: Mapping[Destination, BoardCheck], destination: D
 
 def require_future(run_at: datetime | None, now: datetime) -> None:
     if run_at is None or run_at <= now:
-        raise ApiError(ErrorCode.RUN_AT_IN_PAST, "run_at: must be in the future.")
+        raise ApiError(
+            ErrorCode.RUN_AT_IN_PAST, "run_at: must be in the future. Send a later time."
+        )
 
 
 # The stored pin of the key of a pin or schedule to create
@@ -241,7 +246,9 @@ def retry_pin(
     _require_unpublished(pin, "This pin is already published. There is nothing to retry.")
     if pin["state"] != PinState.FAILED:
         raise _conflict_error(
-            ErrorCode.PIN_NOT_FAILED, "This pin has not failed. It is about to be published.", pin
+            ErrorCode.PIN_NOT_FAILED,
+            "This pin has not failed and is about to be published. There is nothing to retry.",
+            pin,
         )
     # A destination without a check is new: the edit that set it also checked it
     require_destination(checks, build_retry_destination(pin, target))

@@ -130,7 +130,7 @@ def describe_response(status: int) -> ReceiverResponse:
     if status in SUCCESS:
         return ReceiverResponse(status, None)
     if status in REDIRECT:
-        return ReceiverResponse(status, "redirected: webhooks follow no redirect")
+        return ReceiverResponse(status, f"answered {status}: webhooks do not follow redirects")
     return ReceiverResponse(status, f"answered {status} {_find_phrase(status)}".strip())
 
 

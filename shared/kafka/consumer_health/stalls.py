@@ -52,7 +52,9 @@ class Stall(NamedTuple):
         name = f"{self.partition.topic}/{self.partition.partition}"
         seconds = f"{self.seconds:.0f} s"
         if self.is_silent:
-            return f"{name} has had no answer to a fetch for {seconds} although others have"
+            return (
+                f"{name} has had no answer to a fetch for {seconds} although other partitions have"
+            )
         return f"{name} has made no progress for {seconds} although records wait"
 
 

@@ -310,7 +310,7 @@ def test_an_installation_without_loss_needs_nothing(processed: Installation) -> 
     result = processed.run()
     assert (result.exit_code, result.output) == (
         ExitCode.DONE,
-        "12 partitions compared. No loss must be accepted.\n",
+        "12 partitions compared. There is no loss to accept.\n",
     )
     assert processed.run("--all").output.count(" ok") == 12
     assert processed.run_json()["counts"] == {
@@ -437,7 +437,7 @@ def test_only_losses_that_the_options_select_are_accepted(processed: Installatio
         True,
         True,
     )
-    assert "A loss must be accepted in 3 partitions that your options leave out." in result.output
+    assert "Your options leave out 3 partitions with a loss to accept." in result.output
     assert {
         place: state
         for place, (state, _) in processed.states(code=ExitCode.LOSS_NOT_ACCEPTED).items()

@@ -89,7 +89,7 @@ def test_a_loss_at_the_publishers_position_in_outcomes_needs_no_operator() -> No
     assert (loss.state, loss.records, loss.must_be_accepted) == (PositionState.LOST, 6, False)
     sentences = summarize(Survey(HERE, [loss]), [loss])
     assert "The publisher continues automatically" in sentences[0]
-    assert sentences[1].endswith("No loss must be accepted.")
+    assert sentences[1].endswith("There is no loss to accept.")
 
 
 def test_the_summary_names_records_that_neither_kafka_nor_postgres_has() -> None:
@@ -187,9 +187,9 @@ def test_the_summary_mentions_losses_that_options_leave_out() -> None:
     lost, healthy = comparison(stored=4), comparison(service=PositionOwner.STATUS)
     survey = Survey(HERE, [lost, healthy])
     assert summarize(survey, [healthy]) == [
-        "1 partition compared. No loss must be accepted.",
+        "1 partition compared. There is no loss to accept.",
         (
-            "A loss must be accepted in 1 partition that your options leave out. See them with: "
+            "Your options leave out 1 partition with a loss to accept. See them with: "
             "pinflow recover"
         ),
     ]

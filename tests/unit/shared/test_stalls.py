@@ -100,7 +100,9 @@ def test_a_silent_leader_is_a_stall_if_other_leaders_answer(
 def test_a_stall_names_a_silent_leader_as_its_reason(watch: Watch) -> None:
     for answer in range(71):
         watch.observe(first=PartitionProgress(9, 9, 7), second=PartitionProgress(9, 9, answer))
-    expected = "pinflow.imports.v2/3 has had no answer to a fetch for 70 s although others have"
+    expected = (
+        "pinflow.imports.v2/3 has had no answer to a fetch for 70 s although other partitions have"
+    )
     assert str(watch.stalls.longest()) == expected
 
 

@@ -112,8 +112,8 @@ PUBLISHED = encode(PinPublished(**SHARED, published_at=NOON))
     [
         ({"value": b"garbage"}, "JSON"),
         ({"value": b"{}"}, "Field required"),
-        ({"value": PUBLISHED, "ce_id": None}, "ce_id is missing"),
-        ({"value": PUBLISHED, "key": uuid4()}, "another workspace"),
+        ({"value": PUBLISHED, "ce_id": None}, "ce_id: the header is missing"),
+        ({"value": PUBLISHED, "key": uuid4()}, "workspace_id: differs"),
     ],
 )
 def test_a_record_that_does_not_match_its_headers_is_poison(

@@ -47,12 +47,12 @@ class ServiceDescription:
 
     @property
     def upstream_variable(self) -> str:
-        """The Caddyfile's variable with host:port of each replica, separated by spaces."""
+        """The Caddyfile's variable with host:port of each of this service's replicas."""
         return f"PINFLOW_{self.name.upper()}_UPSTREAM"
 
     @property
     def url_variable(self) -> str:
-        """The status service's setting with the URL of each replica, separated by commas."""
+        """The variable from which status reads the URLs of this service's replicas."""
         return f"PINFLOW_{self.name.upper()}_URL"
 
 

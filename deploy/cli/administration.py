@@ -228,7 +228,7 @@ def list_boards(
 
 
 def _load_backend() -> ModuleType:
-    # Importing it takes a second, for which `pinflow import` need not wait
+    # Not at the top: the import takes a second, and other commands do not need it
     from deploy.cli import backend  # noqa: PLC0415
 
     return backend

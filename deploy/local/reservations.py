@@ -48,7 +48,7 @@ class PortReservations:
         """Reserves a port, or returns False if another process has reserved it."""
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-        except (BlockingIOError, PermissionError):  # POSIX allows both
+        except (BlockingIOError, PermissionError):  # POSIX allows either error
             return False
         return True
 

@@ -235,7 +235,7 @@ class Stack:
         self._supervisor.start(name)
 
     def _find_ports(self, name: str) -> list[int]:
-        names = (name, f"{name}_controller")  # brokers have both
+        names = (name, f"{name}_controller")  # a broker has two ports
         return [self._state.ports[each] for each in names if each in self._state.ports]
 
     def _find_service_problem(self, name: str, requests: int) -> str | None:

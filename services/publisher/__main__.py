@@ -2,8 +2,8 @@
 
 import gc
 
-# Off until the process configures it. During the imports the collector would walk all modules again
-# and again: a seventh of the CPU of a start
+# Off until `run` configures it. During the imports below, the collector would scan all modules
+# again and again: a seventh of the CPU time of a start
 gc.disable()
 
 from services.publisher.app import create_app

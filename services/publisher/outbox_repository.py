@@ -27,7 +27,7 @@ _INSERT_EVENTS = f"""
 
 
 class OutboxRepository:
-    """Takes events out of the outbox. Raises DatabaseUnavailable when Postgres is away."""
+    """Takes events out of the outbox. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -42,7 +42,7 @@ class DueBatch:
 
 
 class DuePinRepository:
-    """Locks due pins in batches. Raises DatabaseUnavailable when Postgres is away."""
+    """Locks due pins in batches. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -23,7 +23,7 @@ def compute_delivery_id(webhook_id: UUID, event_id: str, announced_ms: int) -> U
 
 
 def compute_lowest_id(moment: datetime) -> UUID:
-    """Computes the smallest id of a time: all deliveries of earlier events have smaller ids."""
+    """Computes an id above those of all deliveries of events that are older than `moment`."""
     return _build_id(int(moment.timestamp() * 1000), 0)
 
 

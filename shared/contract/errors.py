@@ -137,9 +137,10 @@ class AcceptanceUnknown(BrokerUnavailable):
 
 
 class PositionBehind(Unavailable):
-    """A stored position is behind a batch, or positions were read over an earlier connection.
+    """Postgres may have been replaced by an older copy: a stored position is too low, or the
+    connection is newer than the last read of the positions.
 
-    Postgres may have been replaced by an older copy. Nothing was written: read the positions again.
+    Nothing was written. Read the positions again.
     """
 
 

@@ -24,7 +24,7 @@ from shared.runtime.chunks import chunked
 log = structlog.get_logger()
 
 DECODE_CHUNK_BYTES = 1024 * 1024
-"""The most bytes that are decoded before other tasks get a turn: 4 ms for outcomes (15 ms with
+"""Maximum bytes that are decoded before other tasks get a turn: 4 ms for outcomes (15 ms with
 pydantic). A batch can be 50 times as large."""
 
 

@@ -62,7 +62,7 @@ class PauseWhenUnused:
         consumer = self._consumer()
         if consumer is None or not (partitions := self._consumed_partitions(consumer)):
             return 0
-        # Checked first: a resume must not wait for the ends, which a missing leader delays
+        # Checked before the end offsets are read: a missing leader delays that, but not a resume
         if await self._is_wanted():
             self._resume(consumer)
             return 0

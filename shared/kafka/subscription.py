@@ -34,7 +34,7 @@ class FetchSettings(NamedTuple):
     wait_ms: int = 500
     """The broker answers after this time at the latest."""
     partition_bytes: int | None = None
-    """The most bytes of one partition in an answer. None: the size of its topic's largest record.
+    """Maximum bytes of one partition in an answer. None: the size of its topic's largest record.
 
     aiokafka sends each broker one fetch at a time. If idle partitions keep that fetch waiting for
     `wait_ms`, a partition with records waits too. Such a partition gets at most these bytes per
@@ -85,7 +85,7 @@ class Subscription:
     """The start of a partition without a committed offset. "none": its position in Postgres."""
     acknowledgement: Acknowledgement
     max_records: int
-    """The most records of one batch."""
+    """Maximum records of one batch."""
     session_timeout_ms: int = SESSION_TIMEOUT_MS
     """The session and rebalance timeout of a member. After it, the group removes the member."""
     fetch: FetchSettings = FETCH_AT_ONCE
@@ -113,6 +113,6 @@ class Subscription:
 
     @property
     def partition_bytes(self) -> int:
-        """The most bytes of one partition in a fetch."""
+        """Maximum bytes of one partition in a fetch."""
         largest = max(topic.fetch_bytes for topic in TOPICS if topic.name in self.topics)
         return self.fetch.partition_bytes or largest

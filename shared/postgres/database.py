@@ -233,7 +233,7 @@ async def driver_connection(connection: AsyncConnection) -> DriverConnection:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Returns whether a retry can succeed: the server is away or busy, the statement is valid."""
+    """Returns whether a retry can succeed: the server is down or busy, not the query wrong."""
     if isinstance(error, exc.TimeoutError):  # no pooled connection became free in time
         return True
     if isinstance(error, exc.DBAPIError):

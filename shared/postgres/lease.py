@@ -36,7 +36,7 @@ class ReplicaNameTaken(PinflowError):
 class ReplicaLease:
     """A lease on a replica's name, held from acquire() to release().
 
-    While Postgres is away, nobody can keep or acquire it.
+    While Postgres is down, nobody can keep or acquire it.
     """
 
     def __init__(self, service: str, settings: ServiceSettings) -> None:

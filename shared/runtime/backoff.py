@@ -1,7 +1,7 @@
 """Computes the waits between attempts that are retried without a limit."""
 
 MAX_DOUBLINGS = 30
-"""The most doublings of the first wait. Without this bound, 2**1024 does not fit a float: after
+"""Maximum doublings of the first wait. Without this bound, 2**1024 does not fit a float: after
 about two hours of an outage, the retry itself would raise OverflowError."""
 
 

@@ -312,7 +312,7 @@ def _document(
 
 
 def _load_backend() -> ModuleType:
-    # Importing it takes a second, for which other commands need not wait
+    # Not at the top: the import takes a second, and other commands do not need it
     from deploy.cli.dead_letters import backend as letters_backend  # noqa: PLC0415
 
     return letters_backend

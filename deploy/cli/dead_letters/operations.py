@@ -31,7 +31,7 @@ from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
 MAX_CHUNK_LETTERS = 50
-"""The most dead letters in a chunk. After an interruption at most one chunk is replayed twice."""
+"""Maximum dead letters in a chunk. After an interruption at most one chunk is replayed twice."""
 MAX_CHUNK_BYTES = 8 * MEBIBYTE
 
 

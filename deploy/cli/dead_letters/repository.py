@@ -5,8 +5,8 @@ from collections.abc import Collection
 from deploy.cli.row_id import RowId
 from shared.postgres.database import Database
 
-# Reads both tables. The publisher records a failed row before it writes the dead letter, but does
-# not record created rows here. Status has both, but later
+# Needs both tables. The publisher's has a failed row before its dead letter is written, but usually
+# no created rows. The table of status has all results, but later
 SETTLED = """
     select job_id, row_number
     from unnest(%b::uuid[], %b::int4[]) as candidate(job_id, row_number)

@@ -11,7 +11,7 @@ from deploy.cli.dead_letters.model import StoredDeadLetter
 from deploy.cli.tables import console, print_rows, print_table, printable
 
 MAX_SHOWN_BYTES = 4000
-"""The most bytes shown of a value."""
+"""Maximum bytes of a value that are shown."""
 HEX_LINE_BYTES = 32
 LIST_COLUMNS = (
     "name",

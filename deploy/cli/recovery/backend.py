@@ -60,18 +60,18 @@ def find_lost_rows(
 def settle_lost_rows(
     jobs: Sequence[UnfinishedJob], ends: dict[TopicPartition, int]
 ) -> Counter[str]:
-    """Settles the rows without a result. Returns their numbers by status."""
+    """Settles the rows without a result. Returns the number of rows by status."""
     return _run(lambda database: operations.settle_lost_rows(database, KafkaSettings(), jobs, ends))
 
 
-def count_promised_keys() -> int:
+def count_reserved_keys() -> int:
     """Counts the idempotency keys that are reserved for rows that Kafka lost."""
-    return _run(operations.count_promised_keys)
+    return _run(operations.count_reserved_keys)
 
 
-def free_promised_keys(ends: dict[TopicPartition, int]) -> int:
-    """Frees those keys. Returns their number."""
-    return _run(lambda database: operations.free_promised_keys(database, KafkaSettings(), ends))
+def free_reserved_keys(ends: dict[TopicPartition, int]) -> int:
+    """Frees the keys that `count_reserved_keys` counts. Returns their number."""
+    return _run(lambda database: operations.free_reserved_keys(database, KafkaSettings(), ends))
 
 
 def _run(work: Callable[[Database], Awaitable[T]]) -> T:
@@ -79,7 +79,7 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
         return with_database(work)
     except NotMigrated:
         fail(
-            "The database has no tables of positions. Bring it to the newest schema with: pinflow "
+            "The database has no position tables. Bring it to the newest schema with: pinflow "
             "migrate"
         )
     except MissingTopics as error:

@@ -134,7 +134,7 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
     )
     jobs, ends = _load_backend().find_lost_rows(minutes, seconds)
     rows = sum(len(job.rows()) for job in jobs)
-    keys = _load_backend().count_promised_keys()
+    keys = _load_backend().count_reserved_keys()
     report: dict[str, Any] = {
         "jobs": len(jobs),
         "rows": rows,
@@ -161,7 +161,7 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
     if rows:
         report["settled"] = dict(_load_backend().settle_lost_rows(jobs, ends))
     if keys:
-        report["freed_keys"] = _load_backend().free_promised_keys(ends)
+        report["freed_keys"] = _load_backend().free_reserved_keys(ends)
     if as_json:
         print_json(report)
     elif rows:
@@ -190,7 +190,7 @@ def _document(
     shown: "list[Comparison]",
     unfinished: "UnfinishedJobs | None",
 ) -> dict[str, Any]:
-    # They import Kafka's client, which takes a second
+    # Not at the top: they import Kafka's client, which takes a second
     from deploy.cli.recovery.comparison import count_states  # noqa: PLC0415
     from deploy.cli.recovery.summary import summarize  # noqa: PLC0415
 
@@ -248,7 +248,7 @@ def _describe(loss: "AcceptedLoss") -> str:
 
 
 def _load_backend() -> ModuleType:
-    # Importing it takes a second, for which other commands need not wait
+    # Not at the top: the import takes a second, and other commands do not need it
     from deploy.cli.recovery import backend as recovery_backend  # noqa: PLC0415
 
     return recovery_backend

@@ -93,12 +93,12 @@ async def find_lost_rows(
     return await RecoveryRepository(database).read_jobs_older_than(age), ends
 
 
-async def count_promised_keys(database: Database) -> int:
+async def count_reserved_keys(database: Database) -> int:
     """Counts the idempotency keys that are reserved for rows that Kafka lost."""
-    return await RecoveryRepository(database).count_promised_keys()
+    return await RecoveryRepository(database).count_reserved_keys()
 
 
-async def free_promised_keys(
+async def free_reserved_keys(
     database: Database,
     settings: KafkaSettings,
     ends: dict[TopicPartition, int],
@@ -109,7 +109,7 @@ async def free_promised_keys(
     """
     async with database.transaction() as connection:
         await _lock_publisher_positions(connection, settings, ends)
-        return await repository.free_promised_keys(connection)
+        return await repository.free_reserved_keys(connection)
 
 
 async def settle_lost_rows(
@@ -118,7 +118,7 @@ async def settle_lost_rows(
     jobs: Sequence[UnfinishedJob],
     ends: dict[TopicPartition, int],
 ) -> Counter[str]:
-    """Settles the jobs' rows without a result. Returns their numbers by status.
+    """Settles the jobs' rows without a result. Returns the number of rows by status.
 
     Results are recorded in Postgres before they are sent to Kafka. So a stopped run can be
     repeated, and every run reports the same results.

@@ -80,20 +80,20 @@ RECORD = text("""
 
 # Idempotency keys of rows that are recorded as created but have no pin. An older Postgres does not
 # have the pin, and Kafka lost the row, so that it can't be published again
-UNFULFILLED = """
+RESERVED_WITHOUT_PIN = """
     promised_pin_id is not null
     and not exists (select from publisher.pins p where p.pin_id = promised_pin_id)
 """
-COUNT_PROMISED_KEYS = text(
-    f"select count(*) as keys from publisher.row_outcomes where {UNFULFILLED}"
+COUNT_RESERVED_KEYS = text(
+    f"select count(*) as keys from publisher.row_outcomes where {RESERVED_WITHOUT_PIN}"
 )
-FREE_PROMISED_KEYS = text(
-    f"update publisher.row_outcomes set promised_pin_id = null where {UNFULFILLED}"
+FREE_RESERVED_KEYS = text(
+    f"update publisher.row_outcomes set promised_pin_id = null where {RESERVED_WITHOUT_PIN}"
 )
 
 
 class NotMigrated(PinflowError):
-    """The database has no tables of positions."""
+    """The database has no position tables, because it was not migrated."""
 
 
 class RecoveryRepository:
@@ -118,9 +118,9 @@ class RecoveryRepository:
             without_import=len(jobs) - len(accepted),
         )
 
-    async def count_promised_keys(self) -> int:
+    async def count_reserved_keys(self) -> int:
         """Counts the idempotency keys that are reserved for rows that Kafka lost."""
-        row = await self._database.fetch_first(COUNT_PROMISED_KEYS)
+        row = await self._database.fetch_first(COUNT_RESERVED_KEYS)
         return int(row["keys"]) if row else 0
 
     async def read_jobs_older_than(self, age: timedelta) -> list[UnfinishedJob]:
@@ -217,9 +217,9 @@ async def record_lost(connection: AsyncConnection, rows: Iterable[RowId]) -> Non
         await connection.execute(RECORD, values)
 
 
-async def free_promised_keys(connection: AsyncConnection) -> int:
+async def free_reserved_keys(connection: AsyncConnection) -> int:
     """Frees the idempotency keys that are reserved for rows that Kafka lost.
 
     Returns their number. The rows keep their outcome, because it was reported.
     """
-    return (await connection.execute(FREE_PROMISED_KEYS)).rowcount
+    return (await connection.execute(FREE_RESERVED_KEYS)).rowcount

@@ -132,7 +132,7 @@ class LockedPin:
 
 
 class PinRepository:
-    """Reads, creates and locks pins. Raises DatabaseUnavailable when Postgres is away."""
+    """Reads, creates and locks pins. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(
         self, database: Database, require_current_database: RequireCurrentDatabase

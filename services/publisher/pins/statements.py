@@ -35,7 +35,7 @@ INSERT_PINS = f"""
     returning pin_id
 """
 # Selects pins of a lost Postgres whose rows are not published again yet
-SELECT_PROMISED = """
+SELECT_RESERVED = """
     select promised_pin_id from publisher.row_outcomes o
     where promised_pin_id = any(%b::uuid[])
         and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)

@@ -102,8 +102,8 @@ class OutcomeHistory(Preparation):
     ) -> None:
         """Sets the offsets to start from: the stored positions.
 
-        Starts at the log's beginning where a position does not belong to the log. Recording an
-        outcome twice does no harm.
+        If a position does not belong to the log, its partition starts at the log's beginning.
+        Recording an outcome twice does no harm.
         """
         self._offsets, restarted = {}, {}
         for partition, (begin, end) in bounds.items():

@@ -80,9 +80,9 @@ def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
         return (job_id, result.row_number, result.status, None, None, None, *failure, None)
     if pin_id is None and schedule_id is None:
         return None
-    promised = None
+    reserved = None
     if result.status == RowStatus.CREATED:
-        promised = pin_id or (derive_pin_id(schedule_id) if schedule_id else None)
+        reserved = pin_id or (derive_pin_id(schedule_id) if schedule_id else None)
     return (
         job_id,
         result.row_number,
@@ -92,7 +92,7 @@ def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
         result.payload_matches,
         None,
         None,
-        promised,
+        reserved,
     )
 
 

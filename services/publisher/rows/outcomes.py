@@ -54,12 +54,12 @@ class History:
 
     recorded: Mapping[Origin, StoredOutcome]
     """The outcomes of the batch's rows, by row."""
-    promised: Mapping[UUID, tuple[Origin, StoredOutcome]]
+    reserved: Mapping[UUID, tuple[Origin, StoredOutcome]]
     """The row that created the pin in a lost Postgres, and its outcome, by pin id."""
 
     @property
     def is_empty(self) -> bool:
-        return not self.recorded and not self.promised
+        return not self.recorded and not self.reserved
 
     def is_created(self, row: RowAccepted) -> bool:
         """Returns whether a row is recorded as created. No check fails it any more then."""
@@ -76,7 +76,7 @@ class StoreSnapshot:
 
     recorded: Mapping[Origin, StoredOutcome]
     """The outcomes that were recorded before this batch, by row."""
-    promised: Mapping[UUID, tuple[Origin, StoredOutcome]]
+    reserved: Mapping[UUID, tuple[Origin, StoredOutcome]]
     """The row that created the pin in a lost Postgres, and its outcome, by pin id. The pin's key is
     reserved for that row until the row is processed again."""
     existing: Mapping[UUID, StoredPin]
@@ -165,12 +165,12 @@ def _scheduled_for(row: RowAccepted) -> datetime | None:
 def is_key_available(keyed: KeyedRow, history: History) -> bool:
     """Returns whether a row may create its pin.
 
-    A recorded outcome other than created prevents it, and so does a promise to another row.
+    A recorded outcome other than created prevents it, and so does a reservation for another row.
     """
     origin = Origin(keyed.row.job_id, keyed.row.row_number)
     if (recorded := history.recorded.get(origin)) is not None:
         return recorded.status is RowStatus.CREATED
-    return keyed.pin_id not in history.promised
+    return keyed.pin_id not in history.reserved
 
 
 def select_publishable(
@@ -201,7 +201,7 @@ def build_snapshot(
     for keyed in publishable:
         if keyed.pin_id not in stored and (history.is_empty or is_key_available(keyed, history)):
             stored[keyed.pin_id] = _inserted_pin(keyed, settled_at)
-    return StoreSnapshot(history.recorded, history.promised, existing, stored)
+    return StoreSnapshot(history.recorded, history.reserved, existing, stored)
 
 
 def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
@@ -256,7 +256,7 @@ def decide_all(
 def decide(
     keyed: KeyedRow, snapshot: StoreSnapshot, check_failure: Failure | None, *, existed_before: bool
 ) -> Outcome:
-    """Decides a row. Precedence: its recorded outcome, the stored pin, a promise, the checks.
+    """Decides a row. Precedence: its recorded outcome, the stored pin, a reservation, the checks.
 
     `check_failure` is the reason if account or board failed its check. `existed_before` is true if
     the pin existed before this row in the batch's order. Only then is a row that failed its checks
@@ -282,8 +282,8 @@ def decide(
 def _decide_without_pin(
     keyed: KeyedRow, snapshot: StoreSnapshot, check_failure: Failure | None
 ) -> FailedRow | RecordedRow:
-    if promise := snapshot.promised.get(keyed.pin_id):
-        _, creator = promise
+    if reservation := snapshot.reserved.get(keyed.pin_id):
+        _, creator = reservation
         existing_outcome = creator._replace(status=RowStatus.EXISTING, payload_matches=None)
         return _build_recorded(keyed.row, existing_outcome)
     return _build_failed(keyed.row, check_failure or UNPROCESSABLE)

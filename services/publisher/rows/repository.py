@@ -53,7 +53,7 @@ OUTCOME_COLUMNS = (
     ("promised_pin_id", "uuid"),
 )
 # Selects the recorded outcomes of these jobs' rows, and of other rows to which these pins are
-# promised
+# reserved
 SELECT_HISTORY = f"""
     select {column_names(OUTCOME_COLUMNS)}
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
@@ -210,7 +210,7 @@ class RowTransaction:
 class RowRepository:
     """Stores the pins and outcomes of rows.
 
-    Raises DatabaseUnavailable when Postgres is away. A value of a row causes any other database
+    Raises DatabaseUnavailable if Postgres is down. A value of a row causes any other database
     error.
     """
 
@@ -300,12 +300,12 @@ def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
 
 def _parse_history(rows: Iterable[tuple[Any, ...]]) -> History:
     recorded: dict[Origin, StoredOutcome] = {}
-    promised: dict[UUID, tuple[Origin, StoredOutcome]] = {}
-    for job_id, row_number, status, *ids_and_match, code, message, promised_id in rows:
+    reserved: dict[UUID, tuple[Origin, StoredOutcome]] = {}
+    for job_id, row_number, status, *ids_and_match, code, message, reserved_id in rows:
         pin_id, schedule_id, matches = ids_and_match
         origin = Origin(job_id, row_number)
         failure = Failure(code, message) if status == RowStatus.FAILED else None
         recorded[origin] = StoredOutcome(RowStatus(status), pin_id, schedule_id, matches, failure)
-        if promised_id is not None:
-            promised[promised_id] = (origin, recorded[origin])
-    return History(recorded, promised)
+        if reserved_id is not None:
+            reserved[reserved_id] = (origin, recorded[origin])
+    return History(recorded, reserved)

@@ -84,7 +84,7 @@ class ReceiverResponse(NamedTuple):
 
 
 class AttemptResult(NamedTuple):
-    """Holds the values to store of one attempt."""
+    """Holds the values of one attempt that are stored."""
 
     webhook_id: UUID
     delivery_id: UUID

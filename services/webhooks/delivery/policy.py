@@ -49,16 +49,16 @@ class RetryPolicy:
 
     @property
     def max_total_pause_seconds(self) -> float:
-        """The sum of all pauses of one delivery, each at its longest."""
+        """The sum of the maximum pauses of one delivery."""
         return sum(self.compute_pause(number, 1) for number in range(1, self.max_attempts))
 
 
 class DisablePolicy(NamedTuple):
     """Disables a webhook after too many consecutive failures.
 
-    Either `max_failed_deliveries` failed in a row, or `max_failed_attempts` failed in a
-    row over at least `min_failing_seconds`. The first limit alone is not enough: a receiver that
-    hangs and has a backlog gets each attempt for another delivery, so none of them fails.
+    It is disabled after `max_failed_deliveries`, or after `max_failed_attempts` over at least
+    `min_failing_seconds`. The second limit is for a receiver that hangs and has a backlog: each
+    attempt is for another delivery, so none of the deliveries fails soon.
     """
 
     max_failed_deliveries: int
@@ -95,7 +95,7 @@ def decide(
 
 
 def build_attempt_result(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> AttemptResult:
-    """Builds the values to store of an attempt."""
+    """Builds the values of an attempt that are stored."""
     status, pause_seconds, is_gone = _resolve_status(outcome)
     return AttemptResult(
         delivery.webhook_id,

@@ -231,7 +231,7 @@ OLDEST_DUE = text(f"""
 
 
 class DeliveryRepository:
-    """Stores deliveries. Raises DatabaseUnavailable if Postgres is away."""
+    """Stores deliveries. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -61,7 +61,7 @@ class LockedWebhooks:
 
 
 class WebhookRepository:
-    """Stores webhooks. Raises DatabaseUnavailable if Postgres is away."""
+    """Stores webhooks. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -97,7 +97,7 @@ class WebhookRepository:
             values |= {
                 "disabled_reason": None,
                 "failures_in_a_row": 0,
-                # 1 after failures: until it succeeds, healthy webhooks still go first
+                # not 0 if it has failed: until an attempt succeeds, others go first
                 "failed_attempts": func.least(endpoints.c.failed_attempts, 1),
                 "failing_since": None,
             }

@@ -38,7 +38,7 @@ class Paginator:
 
     So wide queries leave connections to requests that read one row. Raises ApiError (422) if
     a query must scan too many rows, Overloaded (429) if too many lists of the workspace wait, and
-    DatabaseUnavailable if Postgres is away or no connection became free in time.
+    DatabaseUnavailable if Postgres is down or no connection became free in time.
     """
 
     def __init__(self, database: Database, settings: ListSettings, *, concurrency: int = 1) -> None:
@@ -151,8 +151,8 @@ class _PageReader:
 
     async def _execute(self, sql: str, **values: Any) -> list[Row]:
         cursor = self._driver.cursor(binary=True, row_factory=dict_row)
-        # Never prepared: a generic plan reads as many rows of a workspace with millions as suits a
-        # small workspace
+        # Never prepared: a generic plan is made for a small workspace, and would be slow for one
+        # with millions of rows
         await cursor.execute(sql, {**self._values, **values}, prepare=False)
         return list(await cursor.fetchall())
 
@@ -170,8 +170,8 @@ def _too_wide(
             ErrorCode.SEARCH_TOO_WIDE, f"{too_many} {scan.advice}", looked_at=scan_limit
         )
     is_backward = statements.scan_direction(query, scan) == "desc"
-    # A backward scan read the rows since `reached`; the unread rows are until `reached`. A forward
-    # scan is the other way round
+    # A backward scan has read the rows from `reached` on, not the rows before it. A forward scan
+    # has read the rows before `reached`
     reached = _format_time(first_unscanned + MICROSECOND if is_backward else first_unscanned)
     scanned, unscanned = ("since", "until") if is_backward else ("until", "since")
     if scan in query.ordered_scans:

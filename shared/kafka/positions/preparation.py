@@ -10,7 +10,10 @@ class Preparation:
     """
 
     async def offsets_to_take_over(self) -> dict[TopicPartition, int]:
-        """Returns further positions to store when the group's committed offsets are taken over."""
+        """Returns positions of the service's own topics, which its consumer group does not read.
+
+        Called once, after an upgrade from a release that stored no positions in Postgres.
+        """
         return {}
 
     async def catch_up(self) -> None:

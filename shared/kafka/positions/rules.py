@@ -42,7 +42,7 @@ class PartitionLog(NamedTuple):
 
 
 class PartitionStart(NamedTuple):
-    """The start of a partition."""
+    """Defines where a partition's consumption starts, and whether that is a replay."""
 
     offset: int
     replay_until: int | None

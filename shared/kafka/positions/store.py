@@ -34,9 +34,7 @@ class PositionStore:
 
     async def load(self) -> dict[TopicPartition, StoredPosition]:
         """Reads all positions of the service. Detects an older Postgres by lower positions."""
-        seen = dict(
-            self._seen
-        )  # copied: a position stored during this read may be missing in the result
+        seen = dict(self._seen)  # a copy: this read may miss positions that are stored meanwhile
         rows = await self._database.fetch_all(
             self._text(
                 "select topic, partition, next_offset, cluster_id, replay_until, refused from "
@@ -77,7 +75,7 @@ class PositionStore:
             }
 
     def mark_stored(self, advance: Advance) -> None:
-        """Records that the transaction that moved an advance's positions was committed."""
+        """Marks an advance whose transaction was committed, so that its positions are stored."""
         advance.is_stored = True
         for partition, span in advance.spans.items():
             self._seen[partition] = max(span.end, self._seen.get(partition, 0))

@@ -66,7 +66,7 @@ class ConcurrencyLimit:
         self._current = 0
 
     def acquire(self) -> Reservation:
-        """Reserves one. Raises LimitReached."""
+        """Makes a reservation. Raises LimitReached."""
         if self._current >= self._limit:
             raise LimitReached(self._limit, self._current)
         self._current += 1

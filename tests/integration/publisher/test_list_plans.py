@@ -135,7 +135,10 @@ def build_cursor(name: str, sort: str) -> str:
 
 
 def combine_queries(filters: list[Mapping[str, Any]], sorts: Any) -> list[Any]:
-    """Combines each filter with two orders of different plans, and adds all orders unfiltered."""
+    """Combines each filter with two orders that have different plans.
+
+    Adds every order without a filter.
+    """
     queries = [dict(filter_, sort=sort) for filter_, sort in product(filters, list(sorts)[:2])]
     return [*queries, *({"sort": sort} for sort in sorts)]
 

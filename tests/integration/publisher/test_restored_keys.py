@@ -19,7 +19,7 @@ INSERT_PROMISE = """
 """
 
 
-async def promise_key(client: Client, key: str) -> None:
+async def reserve_key(client: Client, key: str) -> None:
     """Records that a row created the key's pin, which the restored Postgres does not have."""
     pin_id = compute_pin_id(client.workspace.id, key)
     await client.execute(INSERT_PROMISE, job_id=uuid4(), pin_id=pin_id)
@@ -28,18 +28,18 @@ async def promise_key(client: Client, key: str) -> None:
 async def test_invariant_3_a_direct_pin_waits_for_the_row_that_created_its_key(
     client: Client,
 ) -> None:
-    await promise_key(client, "promised")
-    answer = await client.post("/v1/pins", client.pin(idempotency_key="promised"))
+    await reserve_key(client, "reserved")
+    answer = await client.post("/v1/pins", client.pin(idempotency_key="reserved"))
     assert read_error(answer) == (503, "key_recovering")
     assert answer.headers["retry-after"] == "1"
     assert "Send the request again in a few minutes." in answer.json()["detail"]["message"]
-    schedule = client.schedule(idempotency_key="promised")
+    schedule = client.schedule(idempotency_key="reserved")
     assert read_error(await client.post("/v1/schedules", schedule)) == (503, "key_recovering")
 
 
-async def test_a_batch_with_a_promised_key_waits_completely(client: Client) -> None:
-    await promise_key(client, "promised")
-    pins = [client.pin(idempotency_key="free"), client.pin(idempotency_key="promised")]
+async def test_a_batch_with_a_reserved_key_waits_completely(client: Client) -> None:
+    await reserve_key(client, "reserved")
+    pins = [client.pin(idempotency_key="free"), client.pin(idempotency_key="reserved")]
     assert read_error(await client.post("/v1/pins/batch", {"pins": pins})) == (
         503,
         "key_recovering",
@@ -49,7 +49,7 @@ async def test_a_batch_with_a_promised_key_waits_completely(client: Client) -> N
 
 async def test_a_key_with_an_existing_pin_is_answered_as_usual(client: Client) -> None:
     pin = await client.publish_pin(idempotency_key="existing")
-    await promise_key(client, "existing")
+    await reserve_key(client, "existing")
     again = await client.post("/v1/pins", client.pin(idempotency_key="existing"))
     assert (again.status_code, again.json()["id"]) == (201, pin["id"])
 

@@ -403,14 +403,14 @@ async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock
 
 INSERT_OUTCOME = text("""
     insert into publisher.row_outcomes (job_id, row_number, status, pin_id, promised_pin_id)
-    values (:job_id, :row_number, :status, :pin_id, :promised)
+    values (:job_id, :row_number, :status, :pin_id, :reserved)
 """)
 
 
 async def record_outcome(database: Database, row: RowAccepted, status: str) -> None:
     """Records an outcome that Kafka has."""
     pin_id = compute_pin_id(row.workspace_id, row.row.idempotency_key)
-    promised = pin_id if status == "created" else None
+    reserved = pin_id if status == "created" else None
     values = {
         "job_id": row.job_id,
         "row_number": row.row_number,
@@ -418,7 +418,7 @@ async def record_outcome(database: Database, row: RowAccepted, status: str) -> N
         "pin_id": pin_id,
     }
     async with database.transaction() as connection:
-        await connection.execute(INSERT_OUTCOME, {**values, "promised": promised})
+        await connection.execute(INSERT_OUTCOME, {**values, "reserved": reserved})
 
 
 async def test_invariant_4_a_row_recorded_as_created_stays_created_without_its_board(

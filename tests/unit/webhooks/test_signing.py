@@ -17,7 +17,7 @@ def test_the_signature_matches_the_standard_webhooks_example() -> None:
 
 
 def test_the_signature_matches_the_example_of_rfc_4231() -> None:
-    """Test case 2."""
+    """Uses test case 2 of the RFC."""
     assert pinbridge_signature("Jefe", b"what do ya want for nothing?") == (
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     )

@@ -354,11 +354,11 @@ class Stack:
         }
         role = SERVICES[name].role
         url = self._postgres.build_url(role, self._state.passwords[role])
-        own = {
+        settings = {
             **self._environment(),
             **local,
             "PINFLOW_DATABASE_URL": url,
             "PINFLOW_PORT": str(self._state.ports[name]),
             "PINFLOW_INSTALLATION": self._installation,
         }
-        return {**read_env(self._layout.settings_file), **own}
+        return {**read_env(self._layout.settings_file), **settings}

@@ -75,8 +75,10 @@ class RateMeterResponse(BaseModel):
     global_: Annotated[RateMeterNode, Field(serialization_alias="global")]
 
     @classmethod
-    def from_quotas(cls, account_id: UUID, own: RowQuota, total: RowQuota) -> "RateMeterResponse":
+    def from_quotas(
+        cls, account_id: UUID, workspace: RowQuota, system: RowQuota
+    ) -> "RateMeterResponse":
         account = RateMeterAccount(
-            account_id=str(account_id), **RateMeterNode.from_quota(own).model_dump()
+            account_id=str(account_id), **RateMeterNode.from_quota(workspace).model_dump()
         )
-        return cls(account=account, global_=RateMeterNode.from_quota(total))
+        return cls(account=account, global_=RateMeterNode.from_quota(system))

@@ -110,7 +110,7 @@ class Authenticator:
             max_keys=MAX_ADDRESSES,
             clock=clock,
         )
-        self._turn = asyncio.Lock()
+        self._lookup_lock = asyncio.Lock()
 
     async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:
         """Returns the principal of a key.
@@ -152,7 +152,7 @@ class Authenticator:
         if cached is not None and self._is_fresh(cached):
             found = cached
         elif wait:
-            found = await self._look_up_in_turn(key_hash)
+            found = await self._look_up_serially(key_hash)
         else:
             found = await self._look_up_with_refund(key_hash, network)
         if found is not None and found.principal is not None:
@@ -174,7 +174,7 @@ class Authenticator:
             self._failed_attempts.refund(network)
         return result
 
-    async def _look_up_in_turn(self, key_hash: bytes) -> _LookupResult | None:
+    async def _look_up_serially(self, key_hash: bytes) -> _LookupResult | None:
         """Looks up a key from an address with too many failures.
 
         All these addresses share one lookup at a time. So a valid key gets in, and a flood of wrong
@@ -183,15 +183,15 @@ class Authenticator:
         """
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
-                await self._turn.acquire()
+                await self._lookup_lock.acquire()
                 cached = self._valid.get(key_hash)
                 if cached is not None and self._is_fresh(cached):
                     # Another request looked it up during the wait
-                    self._turn.release()
+                    self._lookup_lock.release()
                     return cached
                 lookup = asyncio.create_task(self._look_up_or_use_cached(key_hash))
-                # The turn ends with the lookup, even if this request stops waiting for it
-                lookup.add_done_callback(lambda _: self._turn.release())
+                # The lock is held until the lookup ends, even if this request stops waiting for it
+                lookup.add_done_callback(lambda _: self._lookup_lock.release())
                 return await asyncio.shield(lookup)
         except TimeoutError:
             return None

@@ -13,12 +13,12 @@ from shared.contract.pins import describe_first_fault, read_faults
 M = TypeVar("M", bound=BaseModel)
 
 
-def uuid_or_404(text: str, what: str) -> UUID:
+def uuid_or_404(text: str, resource: str) -> UUID:
     """Parses an id. Raises 404 for a text that is not a UUID, as for an unknown id."""
     try:
         return UUID(text)
     except ValueError:
-        raise not_found(what) from None
+        raise not_found(resource) from None
 
 
 def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:

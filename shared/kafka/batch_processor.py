@@ -70,7 +70,7 @@ class BatchProcessor:
             await self._work(batch, Advance())
             await self._commit()
             return True
-        async with self._tracker.work:
+        async with self._tracker.work_lock:
             advance = self._tracker.advance(find_end_offsets(batch), epoch)
             if advance is None:
                 return False
@@ -147,8 +147,8 @@ async def decode_in_chunks(
     decoded, poison = [], []
     sizes = [len(record.value or b"") for record in batch]
     for chunk in chunked(batch, DECODE_CHUNK_BYTES, sizes):
-        good, bad = handler.decode(chunk)
-        decoded += good
-        poison += bad
+        chunk_decoded, chunk_poison = handler.decode(chunk)
+        decoded += chunk_decoded
+        poison += chunk_poison
         await asyncio.sleep(0)
     return decoded, poison

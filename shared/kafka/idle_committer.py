@@ -69,7 +69,7 @@ class IdleCommitter:
         if self._tracker is None:
             await self._commit(await self._progress.processed_offsets())
             return
-        async with self._tracker.work:
+        async with self._tracker.work_lock:
             processed = await self._progress.processed_offsets()
             if processed:
                 await self._commit(await self._tracker.store_processed(processed))

@@ -82,7 +82,7 @@ class PauseWhenUnused:
         if self._tracker is None:
             self._skip_to(consumer, ends)
             return
-        async with self._tracker.work:
+        async with self._tracker.work_lock:
             advance = self._tracker.advance(ends)
             if advance is None:
                 return  # the positions are being read; the next check skips

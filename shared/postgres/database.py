@@ -147,7 +147,7 @@ class Database:
         self.engine = engine
         self._timeout_seconds = timeout_seconds
         self._connected: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
-        self._warming = asyncio.Lock()  # concurrent calls would wait for each other's connections
+        self._warm_lock = asyncio.Lock()  # concurrent calls would wait for each other's connections
         event.listen(engine.sync_engine, "connect", self._record_time)
 
     def _record_time(self, dbapi_connection: Any, _record: object) -> None:
@@ -159,7 +159,7 @@ class Database:
 
     async def warm(self) -> None:
         """Opens all connections of the pool that are not open yet. Raises DatabaseUnavailable."""
-        async with self._warming, AsyncExitStack() as held:
+        async with self._warm_lock, AsyncExitStack() as held:
             pool = cast("QueuePool", self.engine.pool)
             for _ in range(pool.size() - pool.checkedout()):
                 await held.enter_async_context(self.transaction())

@@ -28,11 +28,11 @@ def survey(
     """Returns the survey, its selected comparisons, and the unfinished jobs if there is a loss."""
 
     async def read(database: Database) -> tuple[Survey, list[Comparison], UnfinishedJobs | None]:
-        whole_survey = await operations.survey(database, KafkaSettings())
-        shown = select(whole_survey.comparisons, partition_filter)
+        survey = await operations.survey(database, KafkaSettings())
+        shown = select(survey.comparisons, partition_filter)
         has_loss = bool(find_unaccepted(shown))
         unfinished = await operations.read_unfinished_jobs(database) if has_loss else None
-        return whole_survey, shown, unfinished
+        return survey, shown, unfinished
 
     return _run(read)
 

@@ -116,9 +116,9 @@ def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
         sentences.append(
             f"{_count_partitions(len(comparisons))} compared. There is no loss to accept."
         )
-    if others := len(find_unaccepted(survey.comparisons)) - len(unaccepted):
+    if hidden_losses := len(find_unaccepted(survey.comparisons)) - len(unaccepted):
         sentences.append(
-            f"Your options leave out {_count_partitions(others)} with a loss to accept. "
+            f"Your options leave out {_count_partitions(hidden_losses)} with a loss to accept. "
             "See them with: pinflow recover"
         )
     return sentences

@@ -56,14 +56,14 @@ async def create_api_key(
     """
     async with access.reader.read(request) as document:
         new_key = parse_model(ApiKeyCreate, document)
-        row, plain = await access.keys.create(
+        row, api_key = await access.keys.create(
             principal,
             name=new_key.name,
             scopes=new_key.scopes,
             account_ids=new_key.pinterest_account_ids,
         )
     response.headers["Cache-Control"] = "no-store"
-    return ApiKeyCreateResponse.from_row(row, plain)
+    return ApiKeyCreateResponse.from_row(row, api_key)
 
 
 @router.patch(

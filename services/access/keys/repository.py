@@ -117,13 +117,13 @@ class KeyRepository:
         self._database = database
 
     async def list_keys(
-        self, workspace_id: UUID, *, within: Collection[UUID] | None = None
+        self, workspace_id: UUID, *, account_ids: Collection[UUID] | None = None
     ) -> list[Row]:
         """Returns the active and the recently revoked keys, newest last.
 
-        `within` selects the keys whose accounts are all among these.
+        `account_ids` selects the keys whose accounts are all in it.
         """
-        is_visible = (api_keys.c.workspace_id == workspace_id) & _has_accounts_within(within)
+        is_visible = (api_keys.c.workspace_id == workspace_id) & _has_accounts_within(account_ids)
         active = select(*KEY_COLUMNS).where(is_visible, api_keys.c.revoked_at.is_(None))
         revoked = select(*KEY_COLUMNS).where(
             is_visible, api_keys.c.revoked_at > func.now() - REVOKED_LISTED_FOR

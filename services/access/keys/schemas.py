@@ -113,8 +113,8 @@ class ApiKeyCreateResponse(BaseModel):
     prefix: str
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], plain: str) -> "ApiKeyCreateResponse":
-        return cls(**row, pinterest_account_ids=row["account_ids"], api_key=plain)
+    def from_row(cls, row: Mapping[str, Any], api_key: str) -> "ApiKeyCreateResponse":
+        return cls(**row, pinterest_account_ids=row["account_ids"], api_key=api_key)
 
 
 class KeyUsageReport(BaseModel):

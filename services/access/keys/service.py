@@ -29,7 +29,7 @@ class KeyService:
         self._max_keys = max_keys
 
     async def list_visible(self, principal: Principal) -> list[Row]:
-        return await self._keys.list_keys(principal.workspace_id, within=principal.account_ids)
+        return await self._keys.list_keys(principal.workspace_id, account_ids=principal.account_ids)
 
     async def create(
         self,

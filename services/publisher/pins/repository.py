@@ -26,7 +26,7 @@ from services.publisher.pins.statements import (
     INSERT_PINS,
     IS_DUE,
     SELECT_PINS_OF_KEYS,
-    SELECT_PROMISED,
+    SELECT_RESERVED,
     build_insert_values,
     build_select,
     build_values,
@@ -237,7 +237,7 @@ class PinRepository:
         """Raises ApiError (503) while a key may belong to a row that is published again."""
         try:
             await self._require_current_database(self._database.connected_at(driver))
-            cursor = await driver.execute(SELECT_PROMISED, [Column("uuid", pin_ids)], binary=True)
+            cursor = await driver.execute(SELECT_RESERVED, [Column("uuid", pin_ids)], binary=True)
             is_free = not await cursor.fetchall()
         except PositionBehind:
             is_free = False

@@ -32,7 +32,9 @@ class PinService:
 
     async def get_job(self, principal: Principal, job_id: UUID) -> Row:
         """Returns the pin that the job publishes. Both have the same id."""
-        return transitions.require_pin(principal, await self._find(principal, job_id), noun="Job")
+        return transitions.require_pin(
+            principal, await self._find(principal, job_id), resource="Job"
+        )
 
     async def publish(self, principal: Principal, document: object) -> PinOfKey:
         pin = NewPin.create(principal, parse_pin(document))

@@ -101,15 +101,15 @@ def _decide(rule: Callable[[Row | None], Decision], row: Row | None) -> Decision
 # Access of a request. A row of another workspace is None here, as if it did not exist.
 
 
-def require_pin(principal: Principal, row: Row | None, *, noun: str = "Pin") -> Row:
+def require_pin(principal: Principal, row: Row | None, *, resource: str = "Pin") -> Row:
     """Returns the row if /v1/pins/{id} shows it to this API key. Raises ApiError (404).
 
     A schedule is a pin once it is due.
     """
     if row is None or row["deleted_at"] is not None or not principal.permits(row["account_id"]):
-        raise not_found(noun)
+        raise not_found(resource)
     if row["state"] not in {PinState.PUBLISHED, PinState.FAILED} and not row["is_due"]:
-        raise not_found(noun)
+        raise not_found(resource)
     return row
 
 

@@ -50,11 +50,11 @@ def require_enabled(webhook: Row) -> None:
         raise ApiError(ErrorCode.WEBHOOK_DISABLED, message, HTTPStatus.CONFLICT)
 
 
-def require_found(row: Row | None, what: str) -> Row:
+def require_found(row: Row | None, resource: str) -> Row:
     """Returns the row. Raises 404 for None.
 
     Another workspace's webhook is answered as if it did not exist.
     """
     if row is None:
-        raise not_found(what)
+        raise not_found(resource)
     return row

@@ -132,13 +132,13 @@ class ConsumerHealth:
         although Kafka answers other clients.
         """
         self._unready_since = time.time()
-        silences = 0
+        silent_checks = 0
         try:
             while not await self._is_lost_within(KAFKA_CHECK_SECONDS):
-                silences = (
-                    silences + 1 if self._is_silent() and await self._can_reach_kafka() else 0
+                silent_checks = (
+                    silent_checks + 1 if self._is_silent() and await self._can_reach_kafka() else 0
                 )
-                if silences >= MAX_SILENCES:
+                if silent_checks >= MAX_SILENCES:
                     self.give_up("got no answer to fetches although Kafka answers other clients")
         finally:
             self._show_stalls(set())

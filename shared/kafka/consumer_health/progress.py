@@ -21,15 +21,15 @@ class Progress:
     def __init__(self, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
         """Reads from the consumer that `consumer` returns, which is None before the start."""
         self._consumer = consumer
-        self._in_hand: dict[TopicPartition, int] = {}
+        self._in_flight: dict[TopicPartition, int] = {}
 
     def start(self, batch: Batch) -> None:
         """Records that a batch was fetched. aiokafka's positions are already after it."""
-        self._in_hand = find_first_offsets(batch)
+        self._in_flight = find_first_offsets(batch)
 
     def finish(self) -> None:
         """Records that the batch was processed, or that the consumer sought back to its start."""
-        self._in_hand = {}
+        self._in_flight = {}
 
     def last_polled_at(self) -> float:
         """Returns when Kafka last answered a fetch, in epoch seconds.
@@ -73,7 +73,7 @@ class Progress:
                 position: int = await consumer.position(partition)
         except (IllegalStateError, TimeoutError):
             return None
-        return self._in_hand.get(partition, position)
+        return self._in_flight.get(partition, position)
 
 
 def _read_partition(

@@ -69,7 +69,9 @@ class _PartitionHistory:
         self.progressed_at = now
         self.answered_at = now
 
-    def update(self, state: PartitionProgress, now: float, *, others_progress: bool) -> None:
+    def update(
+        self, state: PartitionProgress, now: float, *, other_partitions_progress: bool
+    ) -> None:
         """Compares a new state with the last one.
 
         A consumer processes the fetched records of one partition after those of another. So a
@@ -79,10 +81,12 @@ class _PartitionHistory:
         if state.processed is None:  # unknown in a rebalance, which is no progress
             state = state._replace(processed=self.state.processed)
         if state.answered_at_ms != self.state.answered_at_ms or (
-            state.is_fetched and others_progress
+            state.is_fetched and other_partitions_progress
         ):
             self.answered_at = now
-        if state.processed != self.state.processed or (state.is_fetched and others_progress):
+        if state.processed != self.state.processed or (
+            state.is_fetched and other_partitions_progress
+        ):
             self.progressed_at = now
         elif state.is_at_end:
             self.progressed_at = max(self.progressed_at, self.answered_at)
@@ -132,7 +136,7 @@ class StallDetector:
         for partition, state in states.items():
             if partition in self._histories:
                 self._histories[partition].update(
-                    state, now, others_progress=bool(progressing - {partition})
+                    state, now, other_partitions_progress=bool(progressing - {partition})
                 )
             else:
                 self._histories[partition] = _PartitionHistory(partition, state, now)

@@ -35,8 +35,8 @@ class PositionGauges:
         gauge = metrics.REPLAY_RECORDS
         running = {}
         for partition, until in replays.items():
-            left = max(0, until - positions[partition]) if partition in positions else 0
-            gauge.labels(self._service, partition.topic, partition.partition).set(left)
-            if left:
+            remaining = max(0, until - positions[partition]) if partition in positions else 0
+            gauge.labels(self._service, partition.topic, partition.partition).set(remaining)
+            if remaining:
                 running[partition] = until
         return running

@@ -38,7 +38,7 @@ process notices an older Postgres, it waits this long before it starts partition
 class PositionTracker:
     """Tracks the positions of one consumer's partitions, and pauses partitions without one.
 
-    `consumer` returns aiokafka's consumer, or None before the start. Hold the lock `work` while you
+    `consumer` returns aiokafka's consumer, or None before the start. Hold `work_lock` while you
     process a batch, store processed offsets or skip records.
     """
 
@@ -51,7 +51,7 @@ class PositionTracker:
         consumer: Callable[[], AIOKafkaConsumer | None],
         preparation: Preparation | None = None,
     ) -> None:
-        self.work = asyncio.Lock()
+        self.work_lock = asyncio.Lock()
         self._store = store
         self._service = service
         self._consumer = consumer
@@ -220,7 +220,7 @@ class PositionTracker:
         while self._pending or self._refused:
             try:
                 if self._pending or await self._is_accepted():
-                    async with self.work:  # waits for the batch in flight
+                    async with self.work_lock:  # waits for the batch in flight
                         await self._start_partitions()
                 attempt, pause = 0, RECHECK_SECONDS
             except (Unavailable, KafkaError, OSError) as error:

@@ -21,7 +21,8 @@ class WriteLimit:
             return self._writes.acquire()
         except LimitReached as reached:
             message = (
-                f"{reached.current} {self._activity}, the maximum. Nothing was done. Try again."
+                f"{reached.current} {self._activity}. No more are allowed at the same time. "
+                "Nothing was done. Try again."
             )
             raise Overloaded(
                 ErrorCode.OVERLOADED,

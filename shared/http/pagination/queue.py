@@ -37,7 +37,8 @@ class ListQueue:
         current = self._queue.held(workspace_id) + self._queue.waiting(workspace_id)
         if current >= MAX_PER_WORKSPACE:
             message = (
-                f"{current} lists of this workspace are running or waiting, the maximum. Try again."
+                f"{current} lists of this workspace are running or waiting. No more are allowed at "
+                "the same time. Try again."
             )
             raise Overloaded(
                 ErrorCode.OVERLOADED,

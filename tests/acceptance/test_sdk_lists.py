@@ -1,10 +1,13 @@
 """PinBridge's clients read lists with every filter and sort order, in pages, with totals."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, get_args
 
 import pytest
+import pytest_asyncio
+from pinbridge_sdk import AsyncPinbridgeClient
 from pinbridge_sdk.errors import ValidationError
 from pinbridge_sdk.models.common import PinStatus, ScheduleStatus
 from pinbridge_sdk.models.pins import PinSort
@@ -12,7 +15,9 @@ from pinbridge_sdk.models.schedules import ScheduleSort
 
 from deploy.administration import NewWorkspace
 from tests.acceptance.clients import cancel_one_schedule, create_failed_pins, import_rows, in_days
+from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
+from tests.support.deployment import Deployment
 
 PIN_ORDERS: dict[str, Callable[[Any], Any]] = {
     "created_at": lambda pin: pin.created_at,
@@ -26,6 +31,24 @@ SCHEDULE_ORDERS: dict[str, Callable[[Any], Any]] = {
     "title": lambda schedule: schedule.payload["title"],
     "status": lambda schedule: schedule.status.value,
 }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def listed(pinflow: Deployment) -> NewWorkspace:
+    """A workspace with six pins and six schedules, one of them canceled.
+
+    Both clients read its lists in every order; no test changes it.
+    """
+    workspace = await asyncio.to_thread(new_workspace, pinflow.database_url, "Lists")
+    async with AsyncPinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key) as sdk:
+        for prefix in ("one", "two"):
+            await import_rows(sdk, rows_for(workspace, 3, prefix=prefix))
+            rows = rows_for(workspace, 3, prefix=f"later-{prefix}")
+            for days, row in enumerate(rows, start=10):
+                row["run_at"] = in_days(days).isoformat()
+            await import_rows(sdk, rows)
+        await cancel_one_schedule(sdk)
+    return workspace
 
 
 async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace) -> None:
@@ -78,9 +101,10 @@ async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace)
 
 
 @pytest.mark.parametrize("sort", get_args(PinSort))
-async def test_pins_are_listed_in_every_order(sdk: Any, workspace: NewWorkspace, sort: str) -> None:
-    await import_rows(sdk, rows_for(workspace, 3, prefix="one"))
-    await import_rows(sdk, rows_for(workspace, 3, prefix="two"))
+async def test_pins_are_listed_in_every_order(
+    connect: Callable[..., Awaitable[Any]], listed: NewWorkspace, sort: str
+) -> None:
+    sdk = await connect(listed.api_key)
     order, _, direction = sort.rpartition("_")
     pins = await sdk.pins.list(sort=sort)
     values = [PIN_ORDERS[order](pin) for pin in pins]
@@ -154,14 +178,9 @@ async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorks
 
 @pytest.mark.parametrize("sort", get_args(ScheduleSort))
 async def test_schedules_are_listed_in_every_order(
-    sdk: Any, workspace: NewWorkspace, sort: str
+    connect: Callable[..., Awaitable[Any]], listed: NewWorkspace, sort: str
 ) -> None:
-    for prefix in ("one", "two"):
-        rows = rows_for(workspace, 3, prefix=prefix)
-        for days, row in enumerate(rows, start=10):
-            row["run_at"] = in_days(days).isoformat()
-        await import_rows(sdk, rows)
-    await cancel_one_schedule(sdk)
+    sdk = await connect(listed.api_key)
     order, _, direction = sort.rpartition("_")
     schedules = await sdk.schedules.list(sort=sort)
     values = [SCHEDULE_ORDERS[order](schedule) for schedule in schedules]

@@ -26,7 +26,7 @@ from shared.access.keys import Scope
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.postgres.database import Database, is_transient
 from shared.postgres.row import Row
-from shared.runtime.settings import DatabaseSettings, KafkaSettings
+from shared.runtime.settings import DatabaseSettings, KafkaSettings, describe_invalid_settings
 
 T = TypeVar("T")
 
@@ -111,11 +111,7 @@ def exit_on_error(work: Callable[[], T]) -> T:
             ExitCode.UNAVAILABLE,
         )
     except ValidationError as error:
-        problems = "\n".join(
-            f"  PINFLOW_{str(problem['loc'][0]).upper()}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        fail(f"Some settings are invalid. Correct these variables:\n{problems}")
+        fail(describe_invalid_settings(error))
     except psycopg.Error as error:
         fail(
             f"Postgres reported an error: {str(error).strip()}",

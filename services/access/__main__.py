@@ -11,4 +11,4 @@ from services.access.config import AccessSettings
 from shared.runtime.process import run
 
 if __name__ == "__main__":
-    run("access", AccessSettings(), create_app)
+    run("access", AccessSettings, create_app)

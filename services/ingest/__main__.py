@@ -11,4 +11,4 @@ from services.ingest.config import IngestSettings
 from shared.runtime.process import run
 
 if __name__ == "__main__":
-    run("ingest", IngestSettings(), create_app)
+    run("ingest", IngestSettings, create_app)

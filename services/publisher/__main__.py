@@ -11,4 +11,4 @@ from services.publisher.config import PublisherSettings
 from shared.runtime.process import run
 
 if __name__ == "__main__":
-    run("publisher", PublisherSettings(), create_app)
+    run("publisher", PublisherSettings, create_app)

@@ -11,4 +11,4 @@ from services.status.config import StatusSettings
 from shared.runtime.process import run
 
 if __name__ == "__main__":
-    run("status", StatusSettings(), create_app)
+    run("status", StatusSettings, create_app)

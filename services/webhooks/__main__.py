@@ -11,4 +11,4 @@ from services.webhooks.config import WebhooksSettings
 from shared.runtime.process import run
 
 if __name__ == "__main__":
-    run("webhooks", WebhooksSettings(), create_app)
+    run("webhooks", WebhooksSettings, create_app)

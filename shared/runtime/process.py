@@ -9,9 +9,10 @@ from typing import TypeVar
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from shared.runtime.logging import configure_logging
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings, describe_invalid_settings
 
 log = structlog.get_logger()
 
@@ -23,8 +24,12 @@ SIGTERM, the supervisor has its own limit.
 """
 
 
-def run(name: str, settings: S, create_app: Callable[[S], FastAPI]) -> None:
-    """Runs the service until SIGTERM."""
+def run(name: str, read_settings: Callable[[], S], create_app: Callable[[S], FastAPI]) -> None:
+    """Runs the service until SIGTERM. Exits with 1 and a message if a setting is invalid."""
+    try:
+        settings = read_settings()
+    except ValidationError as error:
+        raise SystemExit(describe_invalid_settings(error)) from None
     configure_logging(settings, service=name)
     serve(create_app(settings), settings)
 

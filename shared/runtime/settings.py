@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationError,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +49,15 @@ def _require_urls(text: str) -> str:
 
 Urls = Annotated[str, AfterValidator(_require_urls)]
 """One or more URLs, separated by commas."""
+
+
+def describe_invalid_settings(error: ValidationError) -> str:
+    """Returns a message with each invalid variable, without values: they may be passwords."""
+    problems = []
+    for problem in error.errors(include_input=False):
+        variables = [f"PINFLOW_{str(name).upper()}" for name in problem["loc"][:1]]
+        problems.append(": ".join([*variables, problem["msg"].removeprefix("Value error, ")]))
+    return "\n  ".join(["Some settings are invalid. Correct these variables:", *problems])
 
 
 class KafkaSettings(BaseSettings):

@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
 
 from deploy.local.layout import CHECKOUT
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.consumer_health.health import ConsumerLost
 from shared.runtime import components
 from shared.runtime.components import ServiceRuntime
+from shared.runtime.process import run
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, build_subscription
 from tests.support.fakes import MemorySender
@@ -186,3 +189,15 @@ async def test_a_component_canceled_by_a_library_is_lost_too() -> None:
     next(iter(runtime._tasks)).cancel()
     await asyncio.wait_for(lost.wait(), 10)
     await runtime.stop()
+
+
+def test_a_wrong_setting_ends_the_process_with_the_variable_and_without_the_value() -> None:
+    def read_settings() -> ServiceSettings:
+        return ServiceSettings(database_url=SecretStr("hunter2"), database_pool_size=500)
+
+    with pytest.raises(SystemExit) as ended:
+        run("ingest", read_settings, lambda _: FastAPI())
+    message = str(ended.value)
+    assert "\n  PINFLOW_DATABASE_URL: is not postgresql://" in message
+    assert "\n  PINFLOW_DATABASE_POOL_SIZE: Input should be less than" in message
+    assert "hunter2" not in message

@@ -86,7 +86,7 @@ NOT_VERBS = frozenset(
 """Words in -s that begin a docstring and are no verb in the third person."""
 WITH_EXAMPLES = ("tests/support/language.py", "tests/unit/test_language.py")
 """Files that name what is forbidden."""
-DATA = (".csv", ".json", ".lock", ".svg", ".html")
+DATA_SUFFIXES = (".csv", ".json", ".lock", ".svg", ".html")
 
 
 class Finding(NamedTuple):
@@ -99,7 +99,7 @@ class Finding(NamedTuple):
         return f"{self.path}:{self.line}: {self.rule}: {self.text}"
 
 
-def tracked_files(paths: Sequence[str] = ()) -> list[Path]:
+def list_tracked_files(paths: Sequence[str] = ()) -> list[Path]:
     command = ["git", "ls-files", "-z", "--", *paths]
     listed = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True)
     return [CHECKOUT / name for name in listed.stdout.split("\0") if (CHECKOUT / name).is_file()]
@@ -108,10 +108,10 @@ def tracked_files(paths: Sequence[str] = ()) -> list[Path]:
 def find_all(paths: Sequence[str] = ()) -> list[Finding]:
     """Returns every finding in the tracked files below the paths; all files without paths."""
     findings: list[Finding] = []
-    for path in tracked_files(paths):
+    for path in list_tracked_files(paths):
         name = path.relative_to(CHECKOUT).as_posix()
         text = path.read_text(encoding="utf-8", errors="replace")
-        if path.suffix not in DATA:
+        if path.suffix not in DATA_SUFFIXES:
             findings += find_wide_lines(name, text)
         if path.suffix == ".py" and name not in WITH_EXAMPLES:
             findings += find_in_python(name, text)
@@ -134,7 +134,9 @@ def find_in_python(name: str, text: str) -> Iterator[Finding]:
     tree = ast.parse(text)
     for node in ast.walk(tree):
         yield from find_names(name, node)
-    for number, docstring, needs_verb in docstrings(tree, is_product=name.startswith(PRODUCT)):
+    for number, docstring, needs_verb in iterate_docstrings(
+        tree, is_product=name.startswith(PRODUCT)
+    ):
         yield from find_opening(name, number, docstring, needs_verb=needs_verb)
 
 
@@ -163,7 +165,7 @@ def is_verb(word: str) -> bool:
     return word[:1].isupper() and word.endswith("s") and word not in NOT_VERBS
 
 
-def docstrings(tree: ast.Module, *, is_product: bool) -> Iterator[tuple[int, str, bool]]:
+def iterate_docstrings(tree: ast.Module, *, is_product: bool) -> Iterator[tuple[int, str, bool]]:
     """Yields line, text and whether it must begin with a verb: those of the product's functions.
 
     A property is described like a field, by a noun; an endpoint or command, in the imperative, as
@@ -177,10 +179,10 @@ def docstrings(tree: ast.Module, *, is_product: bool) -> Iterator[tuple[int, str
                 needs_verb = is_product and function and not is_described_for_users(node)
                 yield getattr(node, "lineno", 1), text, needs_verb
         body: Iterable[ast.stmt] = getattr(node, "body", ())
-        yield from attribute_docstrings(body if isinstance(body, list) else [])
+        yield from iterate_attribute_docstrings(body if isinstance(body, list) else [])
 
 
-def attribute_docstrings(body: Sequence[ast.stmt]) -> Iterator[tuple[int, str, bool]]:
+def iterate_attribute_docstrings(body: Sequence[ast.stmt]) -> Iterator[tuple[int, str, bool]]:
     for before, statement in pairwise(body):
         match before, statement:
             case (
@@ -191,31 +193,31 @@ def attribute_docstrings(body: Sequence[ast.stmt]) -> Iterator[tuple[int, str, b
 
 
 def is_described_for_users(node: ast.AST) -> bool:
-    decorators = [ast.unparse(each) for each in getattr(node, "decorator_list", ())]
+    decorators = [ast.unparse(decorator) for decorator in getattr(node, "decorator_list", ())]
     return any(
-        re.search(r"property|\.(?:get|post|put|patch|delete|command|callback)\(", each)
-        for each in decorators
+        re.search(r"property|\.(?:get|post|put|patch|delete|command|callback)\(", decorator)
+        for decorator in decorators
     )
 
 
 def find_doubled_classes() -> list[Finding]:
     """Finds names of the product's classes that two of its modules give."""
-    places: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for path in tracked_files(PRODUCT):
+    definitions: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for path in list_tracked_files(PRODUCT):
         if path.suffix == ".py":
             name = path.relative_to(CHECKOUT).as_posix()
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ClassDef):
-                    places[node.name].append((name, node.lineno))
+                    definitions[node.name].append((name, node.lineno))
     return [
-        Finding(*where, "doubled class", name)
-        for name, found in sorted(places.items())
-        if len({path for path, _ in found}) > 1
-        for where in found
+        Finding(path, line, "doubled class", name)
+        for name, lines in sorted(definitions.items())
+        if len({path for path, _ in lines}) > 1
+        for path, line in lines
     ]
 
 
 if __name__ == "__main__":
-    found = find_all(sys.argv[1:])
-    print(*found, sep="\n")
-    sys.exit(1 if found else 0)
+    findings = find_all(sys.argv[1:])
+    print(*findings, sep="\n")
+    sys.exit(1 if findings else 0)

@@ -14,7 +14,28 @@ import pytest
 
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics, running_servers
 
-LONGEST_FIRST: tuple[str, ...] = ()
+LONGEST_FIRST = (
+    "tests/acceptance/test_local_stack.py",
+    "tests/acceptance/test_restores.py",
+    "tests/acceptance/test_restores_kafka.py",
+    "tests/acceptance/test_brokers.py",
+    "tests/acceptance/test_bench.py",
+    "tests/acceptance/test_restarts.py",
+    "tests/acceptance/test_keys.py",
+    "tests/acceptance/test_outages.py",
+    "tests/acceptance/test_overload.py",
+    "tests/acceptance/hostile/test_requests.py",
+    "tests/acceptance/hostile/test_openapi.py",
+    "tests/integration/ingest/test_import_log.py",
+    "tests/integration/deploy/test_old_topics.py",
+    "tests/integration/deploy/test_recover.py",
+    "tests/acceptance/test_poison.py",
+    "tests/acceptance/test_tenancy.py",
+    "tests/acceptance/test_acls.py",
+    "tests/acceptance/test_webhooks.py",
+    "tests/acceptance/test_gateway.py",
+    "tests/integration/publisher/test_lists.py",
+)
 """Files that take over 20 s. They start first, so that both workers end at about the same time."""
 
 

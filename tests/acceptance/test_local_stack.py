@@ -199,6 +199,7 @@ def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_stack_of_three_brokers_avoids_taken_ports(shell: Shell, tmp_path: Path) -> None:
     """A second stack starts while the first one runs."""
     other = Shell(tmp_path)
@@ -222,6 +223,7 @@ def test_a_stack_of_three_brokers_avoids_taken_ports(shell: Shell, tmp_path: Pat
         assert other.local("clean").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_stacks_started_at_the_same_moment_share_no_port(shell: Shell, tmp_path: Path) -> None:
     stacks = [Shell(tmp_path / name) for name in ("one", "two")]
@@ -282,11 +284,11 @@ def test_servers_with_other_data_are_reported_as_foreign(shell: Shell, tmp_path:
     identity = tmp_path / "kafka" / "data" / "meta.properties"
     identity.parent.mkdir(parents=True)
     identity.write_text(f"cluster.id={new_cluster_id()}\n", encoding="utf-8")
-    with pytest.raises(ForeignServer, match="is another cluster"):
+    with pytest.raises(ForeignServer, match="its cluster id is different"):
         asyncio.run(kafka.is_ready())
     # A copied checkout has the same password
     password = json.loads(shell.layout.state_file.read_text(encoding="utf-8"))["passwords"]["owner"]
-    with pytest.raises(ForeignServer, match="another data directory"):
+    with pytest.raises(ForeignServer, match="its data directory is different"):
         Postgres(tmp_path / "postgres", ports["postgres"], password).is_ready()
 
 
@@ -315,6 +317,7 @@ def test_down_leaves_no_process_and_up_finds_the_data_again(
     assert (again.returncode, json.loads(again.stdout)["existing_rows"]) == (0, 1)
 
 
+@pytest.mark.slow
 def test_processes_that_lost_their_supervisor_are_found_and_ended(shell: Shell) -> None:
     os.kill(shell.pid("supervisor"), signal.SIGKILL)
     orphan = shell.pid("kafka")

@@ -20,6 +20,8 @@ from tests.support.deployment import Deployment, deployed, wait_for_job
 from tests.support.infrastructure import fresh_database, kafka_server, postgres_server
 from tests.support.processes import RunningProgram
 
+pytestmark = pytest.mark.slow
+
 
 class Installation:
     """A Pinflow with its own servers, which a test may pause or kill."""

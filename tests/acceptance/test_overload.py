@@ -36,6 +36,8 @@ from tests.tools.bench.flood import OTHER_ROWS, Flood, read_unsettled_rows
 from tests.tools.bench.measure import measure_usage
 from tests.tools.bench.sources import Sender as BenchSender
 
+pytestmark = pytest.mark.slow
+
 ROWS = 500
 MAX_WORKSPACE_ROWS, MAX_ROWS_IN_ALL = 3000, 8000
 RESERVE = MAX_ROWS_IN_ALL // 10

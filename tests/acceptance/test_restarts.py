@@ -27,6 +27,8 @@ from tests.support.infrastructure import Servers
 from tests.support.kafka import stream_records
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 ROWS = 100
 CLIENTS = 3
 DEFAULTS = ServiceSettings()

@@ -16,6 +16,8 @@ from deploy.generate.files import OPENAPI, ROOT
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = int(os.environ.get("PINFLOW_HOSTILE_EXAMPLES", "8"))
 SEED = os.environ.get("PINFLOW_HOSTILE_SEED", "4")

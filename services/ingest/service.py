@@ -120,8 +120,8 @@ class ImportService:
             if len(body) <= MAX_EVENT_LOOP_BYTES:
                 return await self._accept(*parse(), start)
             async with self._parser_threads:
-                accepted, batch = await asyncio.to_thread(parse)
-            return await self._accept(accepted, batch, start)
+                parsed, batch = await asyncio.to_thread(parse)
+            return await self._accept(parsed, batch, start)
 
     async def accept_csv(
         self,
@@ -146,8 +146,8 @@ class ImportService:
         async with self._slot(workspace_id) as start:
             # Always in a thread, because 5 MiB of blank lines take half a second
             async with self._parser_threads:
-                accepted, batch = await asyncio.to_thread(parse)
-            return await self._accept(accepted, batch, start)
+                parsed, batch = await asyncio.to_thread(parse)
+            return await self._accept(parsed, batch, start)
 
     @asynccontextmanager
     async def _slot(self, workspace_id: UUID) -> AsyncIterator[ImportStart]:
@@ -159,25 +159,25 @@ class ImportService:
                 self._admission.require_capacity(workspace_id)
                 yield ImportStart(started, slot)
 
-    async def _accept(self, accepted: Import, batch: ImportBatch, start: ImportStart) -> Import:
-        self.recent_imports.add(accepted.job_id)
+    async def _accept(self, parsed: Import, batch: ImportBatch, start: ImportStart) -> Import:
+        self.recent_imports.add(parsed.job_id)
         try:
             with self._admission.reserve(
-                accepted.workspace_id, len(accepted.rows.valid)
+                parsed.workspace_id, len(parsed.rows.valid)
             ) as reservation:
                 reservation.import_end = await self._append(batch, start)
         except AcceptanceUnknown as error:
-            metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
-            raise _acceptance_unknown(accepted.job_id) from error
+            metrics.IMPORTS.labels(parsed.source_type, "unknown").inc()
+            raise _acceptance_unknown(parsed.job_id) from error
         except Overloaded:
-            self.recent_imports.remove(accepted.job_id)
+            self.recent_imports.remove(parsed.job_id)
             raise
         except Unavailable:
-            self.recent_imports.remove(accepted.job_id)
-            metrics.IMPORTS.labels(accepted.source_type, "unavailable").inc()
+            self.recent_imports.remove(parsed.job_id)
+            metrics.IMPORTS.labels(parsed.source_type, "unavailable").inc()
             raise
-        count_accepted(accepted.source_type, failed_rows=len(accepted.rows.failed))
-        return accepted
+        count_accepted(parsed.source_type, failed_rows=len(parsed.rows.failed))
+        return parsed
 
     async def _append(self, batch: ImportBatch, start: ImportStart) -> ImportEnd | None:
         """Appends the batch. Releases its slot early if the append is slow."""
@@ -200,10 +200,10 @@ def _parse_json_import(
         rows = fail_forbidden_accounts(rows, account_ids)
     now = datetime.now(UTC)
     upload = RawUpload(UploadFormat.JSON, body) if keep_upload else None
-    accepted = Import(
+    parsed = Import(
         new_job_id(now), workspace_id, now, SourceType.JSON, None, rows, upload=upload
     )
-    return accepted, build_batch(accepted)
+    return parsed, build_batch(parsed)
 
 
 def _parse_csv_import(
@@ -222,7 +222,7 @@ def _parse_csv_import(
     now = datetime.now(UTC)
     name = make_printable(filename, MAX_FILENAME_LENGTH) if filename else None
     upload = RawUpload(UploadFormat.CSV, data) if keep_upload else None
-    accepted = Import(
+    parsed = Import(
         new_job_id(now),
         workspace_id,
         now,
@@ -232,7 +232,7 @@ def _parse_csv_import(
         table.warnings,
         upload=upload,
     )
-    return accepted, build_batch(accepted)
+    return parsed, build_batch(parsed)
 
 
 @contextmanager
@@ -259,8 +259,8 @@ def _acceptance_unknown(job_id: UUID) -> ApiError:
     location = build_job_path(job_id)
     message = (
         "Kafka did not confirm the import in time. "
-        "It is accepted completely or not at all, perhaps only minutes from now. "
-        f"Check {location} before you retry."
+        "It was accepted completely or not at all, and may take some minutes to appear: "
+        f"check {location} before you retry."
     )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE

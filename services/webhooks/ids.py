@@ -23,7 +23,7 @@ def compute_delivery_id(webhook_id: UUID, event_id: str, announced_ms: int) -> U
 
 
 def compute_lowest_id(moment: datetime) -> UUID:
-    """Computes an id above those of all deliveries of events that are older than `moment`."""
+    """Returns the lowest id of a delivery whose event is from `moment` or later."""
     return _build_id(int(moment.timestamp() * 1000), 0)
 
 

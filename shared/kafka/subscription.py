@@ -22,8 +22,8 @@ class Acknowledgement(StrEnum):
     OFFSET_AFTER_WORK = "offset_after_work"
     """Commits the offset to Kafka after the batch's work is durable."""
     POSITION_WITH_WORK = "position_with_work"
-    """Stores the position in Postgres, in the transaction of the batch's work (ADR 0030). Then also
-    commits it to Kafka, because lag is measured there."""
+    """Stores the position in Postgres with the batch's work (ADR 0030). Then also commits it to
+    Kafka, because lag is measured there."""
 
 
 class FetchSettings(NamedTuple):

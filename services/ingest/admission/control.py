@@ -27,8 +27,8 @@ workspaces that flood Pinflow could block a new one.
 """
 MAX_RETRY_AFTER_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
-"""Seconds for which an import in doubt is counted. If Kafka has it, the next lag sample counts it
-too.
+"""Seconds for which an import in doubt is counted. If Kafka has it, its rows are counted twice until
+then: here and in the lag.
 """
 DEFAULT_RETRY_AFTER_SECONDS = 5
 """Retry-After while the settlement rate is unknown."""
@@ -141,7 +141,9 @@ class AdmissionControl:
     def reserve(self, workspace_id: UUID, rows: int) -> Iterator[RowReservation]:
         """Reserves capacity for the import that the `with` block appends. Raises Overloaded.
 
-        The rows are counted until they are settled, or until Kafka certainly does not have them.
+        The rows are counted until they are settled, or until Kafka certainly does not have them. An
+        import in doubt, one without a known end and one without a recent sample are counted for
+        IN_DOUBT_SECONDS only.
         """
         self.require_capacity(workspace_id)
         self._backlog.reserve(workspace_id, rows)

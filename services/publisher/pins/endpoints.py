@@ -171,8 +171,10 @@ async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> P
 async def edit_pin(
     pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
-    """Change a pin that is not published: it has failed or is due. Otherwise the answer is 409
-    `pin_already_published`.
+    """Change a pin that failed, or that is due and about to be published.
+
+    If the pin is published, the answer is 409 `pin_already_published`. Before it is due, change its
+    schedule instead.
 
     A field that is left out stays unchanged. null clears a field, except title and board_id. The
     request is safe to send again. `payload_matches` of later requests with the same key still

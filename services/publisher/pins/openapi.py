@@ -1,4 +1,4 @@
-"""Describes in OpenAPI the bodies that `requests.py` parses instead of FastAPI."""
+"""Describes in OpenAPI the bodies that `request_bodies.py` parses instead of FastAPI."""
 
 from collections.abc import Iterable
 from typing import Any

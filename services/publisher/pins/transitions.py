@@ -273,7 +273,8 @@ def build_retry_destination(pin: Row, target: Mapping[str, Any]) -> Destination:
 def build_edited_destination(row: Row, update: Update) -> Destination:
     """Builds the destination after an edit of `board_id`.
 
-    The account can't change in between: only a retry changes it, and then no edit is allowed.
+    Between check and lock the account stays the same: only a retry changes it, and publishes the
+    pin, which then can't be edited.
     """
     return Destination(row["workspace_id"], row["account_id"], update.values["board_id"])
 

@@ -5,7 +5,7 @@ again whose outcomes are already in the topic. So it records those outcomes befo
 A row with a recorded outcome settles with exactly that outcome (ADR 0031).
 
 A recorded outcome may say that a row created a pin which the restored Postgres lacks. The pin is
-then promised to that row: no other row and no call may use its key until the row is processed
+then reserved for that row: no other row and no call may use its key until the row is processed
 again.
 """
 
@@ -44,7 +44,7 @@ IN_FLIGHT_SECONDS.
 
 
 class OutcomeHistory(Preparation):
-    """Keeps the publisher's position in `outcomes`. Postgres needs no outcome before it.
+    """Keeps the publisher's position in `outcomes`. Postgres reflects all outcomes before it.
 
     The publisher stores the positions of rows before it sends their outcomes. So normally all
     outcomes belong to rows before the stored positions, and this position moves without reading.

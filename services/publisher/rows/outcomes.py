@@ -1,6 +1,6 @@
 """Decides the outcome of each row from a snapshot of the store. Does no I/O.
 
-docs/explanation/architecture.md numbers the invariants. history.py explains promises.
+docs/explanation/architecture.md numbers the invariants. history.py explains reserved keys.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -259,8 +259,8 @@ def decide(
     """Decides a row. Precedence: its recorded outcome, the stored pin, a reservation, the checks.
 
     `check_failure` is the reason if account or board failed its check. `existed_before` is true if
-    the pin existed before this row in the batch's order. Only then is a row that failed its checks
-    existing: it does not repeat a later row.
+    the pin existed before this row in the batch's order. A row that failed its checks is existing
+    only then. If a later row of the batch created the pin, it fails.
     """
     row = keyed.row
     stored = snapshot.stored.get(keyed.pin_id)

@@ -180,21 +180,21 @@ RECORD = f"""
             or (
                 failed_attempts >= %b::int4
                 and failing_since <= now() - %b::float8 * interval '1 second'
-            ) as is_failing
+            ) as must_disable
         from locked
     )
     update webhooks.endpoints e set
         failures_in_a_row = v.failed_deliveries,
         failed_attempts = v.failed_attempts,
         failing_since = v.failing_since,
-        is_enabled = e.is_enabled and not v.is_gone and not v.is_failing,
+        is_enabled = e.is_enabled and not v.is_gone and not v.must_disable,
         disabled_reason = case
             when not e.is_enabled then e.disabled_reason
             when v.is_gone then 'gone'
-            when v.is_failing then 'failing'
+            when v.must_disable then 'failing'
         end,
         updated_at = case
-            when e.is_enabled and (v.is_gone or v.is_failing) then now() else e.updated_at
+            when e.is_enabled and (v.is_gone or v.must_disable) then now() else e.updated_at
         end
     from evaluated v where e.webhook_id = v.webhook_id
     returning e.webhook_id, e.workspace_id, e.disabled_reason, v.was_enabled and not e.is_enabled

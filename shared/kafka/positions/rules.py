@@ -1,6 +1,7 @@
 """Decides where a consumer starts a partition, or that it must not start. Does no I/O.
 
-A consumer stores its position in Postgres, in the transaction of the batch's work (ADR 0030).
+A consumer stores its position in Postgres (ADR 0030). Every transaction of a batch locks the
+positions, and the last one moves them: the work's own, or one that follows it.
 """
 
 from enum import StrEnum

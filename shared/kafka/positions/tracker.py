@@ -182,7 +182,8 @@ class PositionTracker:
     ) -> dict[TopicPartition, int]:
         """Stores the processed offsets of partitions without batches. Returns the stored offsets.
 
-        The caller holds `work`. Raises PositionBehind if Postgres is older, DatabaseUnavailable.
+        The caller holds `work_lock`. Raises PositionBehind if Postgres is older, and
+        DatabaseUnavailable.
         """
         advance = self.advance(
             {

@@ -27,8 +27,9 @@ workspaces that flood Pinflow could block a new one.
 """
 MAX_RETRY_AFTER_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
-"""Seconds for which an import in doubt is counted. If Kafka has it, its rows are counted twice until
-then: here and in the lag.
+"""Seconds for which an import in doubt is counted.
+
+If Kafka has it, its rows are counted twice until then: here and in the lag.
 """
 DEFAULT_RETRY_AFTER_SECONDS = 5
 """Retry-After while the settlement rate is unknown."""

@@ -40,7 +40,7 @@ status: $(READY) ## Show what is running
 	@$(LOCAL) status
 
 quick: $(READY) ## Run the tests that need no servers, in less than a minute (ARGS=... for pytest)
-	@$(PYTEST) tests/unit tests/contract tests/property -m "not servers and not slow" \
+	@$(PYTEST) tests/unit tests/contract tests/property -m "not (servers or processes or slow)" \
 		-q $(WORKERS) $(ARGS)
 
 test: $(READY) ## Run the functional tests on a real broker and database (INFRA=docker, ARGS=...)

@@ -12,6 +12,8 @@ import pytest
 from deploy.local.layout import CHECKOUT
 from deploy.services import SERVICES
 
+pytestmark = pytest.mark.processes
+
 TOOLS = {"deploy", "alembic", "mako", "typer", "httpx", "requests", "hypothesis", "pytest"}
 SERVERS = {"fastapi", "faststream", "uvicorn"}
 CLIENTS = {"sqlalchemy", "psycopg", "aiokafka"}

@@ -13,6 +13,8 @@ import pytest
 
 from deploy.local.layout import CHECKOUT
 
+pytestmark = pytest.mark.processes
+
 CONFIGURATION = "pyproject.toml"
 IMPORT_LINTER = tomllib.loads((CHECKOUT / CONFIGURATION).read_text(encoding="utf-8"))["tool"][
     "importlinter"

@@ -211,6 +211,7 @@ def test_the_image_runs_as_an_unprivileged_user() -> None:
     assert "--require-hashes -r requirements.lock" in DOCKERFILE
 
 
+@pytest.mark.processes
 def test_the_package_that_the_image_installs_is_complete(tmp_path: Path) -> None:
     """Builds it from the files that the Dockerfile copies and .dockerignore leaves.
 

@@ -200,9 +200,7 @@ def _parse_json_import(
         rows = fail_forbidden_accounts(rows, account_ids)
     now = datetime.now(UTC)
     upload = RawUpload(UploadFormat.JSON, body) if keep_upload else None
-    parsed = Import(
-        new_job_id(now), workspace_id, now, SourceType.JSON, None, rows, upload=upload
-    )
+    parsed = Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows, upload=upload)
     return parsed, build_batch(parsed)
 
 

@@ -152,7 +152,7 @@ SCHEDULE_REQUESTS = [
         "a schedule without an offset", SCHEDULES, _schedule_row(b'"2031-05-01T09:00:00"'), INVALID
     ),
     _post(
-        "a key of bytes",
+        "an Idempotency-Key of invalid UTF-8",
         SCHEDULES,
         _schedule_row(b'"2031-05-01T09:00:00Z"'),
         PARAMETER,

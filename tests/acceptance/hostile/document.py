@@ -21,7 +21,7 @@ The page is generated from the catalogue in tests/acceptance/hostile by
 
 The test sends each request through the gateway and directly to the service (test_requests.py).
 Afterwards no process has died or grown, and nothing was created except what the tables say. No
-log has a stack trace, or a line whose beginning a client chose.
+log has a stack trace. No client can start a log line of its own (log injection).
 
 ## How to read the tables
 

@@ -201,7 +201,7 @@ HEADERS = [
         service="status",
     ),
     Hostile(
-        "a key of bytes",
+        "an API key of invalid UTF-8",
         get(LIST, HOST, b"X-API-Key: \xff\xfe\x80"),
         Expected(401, "unauthorized"),
         service="status",

@@ -48,8 +48,8 @@ async def list_imports(
     """List the workspace's imports, newest first, without their results.
 
     One request scans a limited number of imports (`PINFLOW_LIST_SCAN_LIMIT`). If it would have to
-    scan more, the answer is 422 `search_too_wide`. Its `reached` has a `since` or `until` with
-    which the same request succeeds.
+    scan more, the answer is 422 `search_too_wide`. The message says which `since` or `until` to
+    send; `reached` has the time alone.
     """
     page = await status.lists.list_imports(principal, query)
     response = _json([build_job_document(job) for job in page.rows])

@@ -24,6 +24,7 @@ CHECK_TIMEOUT_SECONDS = 1.5
 
 @router.get("/")
 async def root() -> RootResponse:
+    """Get the name and version."""
     return RootResponse(service="pinflow", version=VERSION, docs="/docs")
 
 

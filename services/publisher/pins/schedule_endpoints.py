@@ -179,6 +179,7 @@ async def list_schedules(
 async def get_schedule(
     schedule_id: str, principal: ReadAccess, publisher: Publisher
 ) -> ScheduleResponse:
+    """Get one schedule."""
     return ScheduleResponse.from_row(
         await publisher.schedules.get(principal, _parse_pin_id(schedule_id))
     )

@@ -32,9 +32,9 @@ class IngestSettings(ServiceSettings, UploadSettings):
     max_unsettled_rows_per_workspace: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100_000
     """A workspace with this many unsettled rows gets 429 for further imports. A row is unsettled
     from its acceptance until it has a result. Each replica counts the rows that it accepted. One
-    publisher settles the default in about 5 seconds, so other workspaces' rows wait at most that
-    long (docs/decisions/0018). The default is several times the backlog that keeps all
-    services busy.
+    publisher settles the default in about 5 seconds. Other workspaces' rows wait at most about that
+    long for each flooding workspace and each replica of ingest (docs/decisions/0018). The default
+    is several times the backlog that keeps all services busy.
     """
     max_unsettled_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
     """With this many unsettled rows in all workspaces and replicas together, imports get 429.

@@ -64,8 +64,8 @@ class WebhooksSettings(ServiceSettings):
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
     """Number of consecutive failed deliveries after which a webhook is disabled.
 
-    Consecutive failed attempts also disable it, if there are this number times
-    PINFLOW_WEBHOOK_ATTEMPTS of them, and they span at least the maximum pauses of one delivery.
+    Consecutive failed attempts also disable it: at least this number × PINFLOW_WEBHOOK_ATTEMPTS,
+    over at least the sum of one delivery's maximum pauses.
     """
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """Seconds between two searches for due deliveries. New deliveries start at once."""

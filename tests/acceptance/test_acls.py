@@ -37,6 +37,8 @@ from tests.support.processes import RunningProgram
 from tests.support.services import WITH_KAFKA, running_app
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
 NAMES = TopicNames()
 TABLE = (

@@ -29,6 +29,8 @@ from tests.support.infrastructure import ROLE_PASSWORD, fresh_database, postgres
 from tests.support.processes import RunningProgram
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 2.5
 MARGIN_SECONDS = 3.0

@@ -301,6 +301,7 @@ def request_status(base_url: str, key: str) -> int:
     ).status_code
 
 
+@pytest.mark.slow
 def test_down_leaves_no_process_and_up_finds_the_data_again(
     shell: Shell, destination: dict[str, str]
 ) -> None:

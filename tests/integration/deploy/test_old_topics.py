@@ -19,6 +19,8 @@ from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 PARTITIONS = 2
 
 

@@ -194,6 +194,7 @@ async def test_invariant_1_a_send_without_an_answer_is_unknown_and_never_partial
         assert await count_records(settings, unknown) in {0, RECORDS}
 
 
+@pytest.mark.slow
 async def test_imports_are_accepted_again_after_a_broker_was_killed(
     settings: IngestSettings, broker: Broker
 ) -> None:
@@ -345,6 +346,7 @@ async def test_no_import_begins_after_a_stop(settings: IngestSettings) -> None:
         await import_log.append(build_import(uuid4()))
 
 
+@pytest.mark.slow
 async def test_during_an_outage_it_reports_a_problem_and_leaves_no_task_running(
     settings: IngestSettings, broker: Broker
 ) -> None:
@@ -362,6 +364,7 @@ async def test_during_an_outage_it_reports_a_problem_and_leaves_no_task_running(
     await eventually(broker.kafka.is_ready, seconds=30)
 
 
+@pytest.mark.slow
 async def test_ten_concurrent_imports_of_the_largest_size_are_read_completely(
     settings: IngestSettings,
 ) -> None:

@@ -84,10 +84,10 @@ class BatchProcessor:
         decoded, poison = await decode_in_chunks(self._handler, batch)
         self._policy.check_poison(len(batch), len(poison))
         poison = [*poison, *await self._handler.process(decoded, poison, advance)]
-        in_a_row = self._policy.check_poison(len(batch), len(poison))
+        consecutive_poison = self._policy.check_poison(len(batch), len(poison))
         if poison:
             await self._send_dead_letters(poison)
-        self._policy.accept(in_a_row)
+        self._policy.accept(consecutive_poison)
 
     async def _send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         records = [to_record(dead_letter, service=self._service) for dead_letter in dead_letters]

@@ -263,7 +263,7 @@ class BatchConsumer:
     def problem(self) -> str | None:
         """Returns why this consumer does not work, or None. Readiness reports it."""
         if self._policy.is_halted:
-            return "halted: too many records in a row are poison. See consumer_halted in its log"
+            return "halted: too many consecutive records are poison. See consumer_halted in its log"
         if (problem := self.health.membership_problem()) is not None:
             return problem
         if self._tracker is not None and (problem := self._tracker.problem()) is not None:

@@ -15,9 +15,9 @@ MAX_CAPACITY_WAIT_SECONDS = 5.0
 
 
 class PoisonLimitExceeded(Exception):
-    """Too many records in a row are poison: more likely a faulty deployment than bad records.
+    """Too many consecutive records are poison: more likely a faulty deployment than bad records.
 
-    The records do not become dead letters. The consumer retries until an operator acts.
+    The batch's records do not become dead letters. The consumer retries until an operator acts.
     """
 
 
@@ -67,32 +67,32 @@ Decision: TypeAlias = (
 
 
 class FailurePolicy:
-    """Decides what one consumer does after a failure. Counts its failures in a row."""
+    """Decides what one consumer does after a failure. Counts its consecutive failures."""
 
     def __init__(self, poison_limit: int) -> None:
-        """Allows at most `poison_limit` records in a row to become dead letters."""
+        """Allows at most `poison_limit` consecutive records to become dead letters."""
         self._poison_limit = poison_limit
-        self._poison_in_a_row = 0
+        self._consecutive_poison = 0
         self._attempt = 0
         self._is_full = False
         self.is_halted = False
 
     def check_poison(self, records: int, poison: int) -> int:
-        """Returns the number of poison records in a row, including a batch's.
+        """Returns the number of consecutive poison records, including a batch's.
 
         The batch has `records` records, of which `poison` are poison. The count is stored by
         `accept`, so that a retried batch counts once. Raises PoisonLimitExceeded.
         """
         if poison < records:
             return 0
-        in_a_row = self._poison_in_a_row + poison
-        if in_a_row > self._poison_limit:
-            raise PoisonLimitExceeded(f"{in_a_row} records in a row are poison")
-        return in_a_row
+        consecutive_poison = self._consecutive_poison + poison
+        if consecutive_poison > self._poison_limit:
+            raise PoisonLimitExceeded(f"{consecutive_poison} consecutive records are poison")
+        return consecutive_poison
 
-    def accept(self, poison_in_a_row: int) -> None:
+    def accept(self, consecutive_poison: int) -> None:
         """Records that a batch's work is durable and its dead letters are sent."""
-        self._poison_in_a_row = poison_in_a_row
+        self._consecutive_poison = consecutive_poison
         self.is_halted = False
 
     def succeed(self) -> None:

@@ -52,7 +52,7 @@ OLDEST_UNPROCESSED_SECONDS = Gauge(
 )
 CONSUMER_HALTED = Gauge(
     "pinflow_consumer_halted",
-    "1 while the consumer is halted because too many records in a row are poison. See its log.",
+    "1 while the consumer is halted because too many consecutive records are poison. See its log.",
     ["consumer", "member"],
 )
 PARTITION_STALLED_SECONDS = Gauge(

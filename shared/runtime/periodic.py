@@ -17,7 +17,7 @@ WAKE_DELAY_SECONDS = 0.2
 """The wait after a wake-up. More work collects meanwhile: a run costs the same for one item and for
 fifty."""
 MAX_FAILURES = 3
-"""Maximum failed runs in a row before the process reports that it is not ready."""
+"""Maximum consecutive failed runs before the process reports that it is not ready."""
 
 
 class PeriodicTask:

@@ -247,8 +247,8 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     Smaller batches cost more CPU: with 500, a prototype used 50 % more.
     """
     consumer_poison_limit: Annotated[int, Field(ge=1)] = 1000
-    """The maximum number of unprocessable records in a row that become dead letters. With more, the
-    consumer halts until an operator acts.
+    """The maximum number of consecutive unprocessable records that become dead letters. With more,
+    the consumer halts until an operator acts.
     """
     stop_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15
     """The time that requests and batches in progress get to finish after SIGTERM."""

@@ -16,7 +16,7 @@ class DisabledReason(StrEnum):
     GONE = "gone"
     """The receiver answered 410."""
     FAILING = "failing"
-    """Too many deliveries or attempts failed in a row."""
+    """Too many consecutive deliveries or attempts failed."""
 
 
 class EnabledWebhook(NamedTuple):

@@ -157,7 +157,8 @@ class WebhookResponse(BaseModel):
     disabled_reason: DisabledReason | None
     """The reason why Pinflow disabled the webhook.
 
-    `gone`: the receiver answered 410. `failing`: too many deliveries or attempts failed in a row.
+    `gone`: the receiver answered 410. `failing`: too many consecutive deliveries or attempts
+    failed.
     """
 
     @classmethod

@@ -23,7 +23,8 @@ KAFKA_CHECK_SECONDS = 10.0
 PROGRESS_CHECK_SECONDS = 1.0
 """The interval of the checks whether the client is dead and whether partitions are stalled."""
 MAX_SILENCES = 3
-"""A consumer that is silent at this many checks in a row, while Kafka answers others, is lost."""
+"""A consumer that is silent at this many consecutive checks, while Kafka answers others, is lost.
+"""
 
 
 class ConsumerLost(Exception):

@@ -79,7 +79,7 @@ def test_more_poison_than_the_limit_halts_across_batches(
     policy: FailurePolicy,
 ) -> None:
     policy.accept(policy.check_poison(records=3, poison=3))
-    with pytest.raises(PoisonLimitExceeded, match="6 records in a row") as raised:
+    with pytest.raises(PoisonLimitExceeded, match="6 consecutive records") as raised:
         policy.check_poison(records=3, poison=3)
     assert policy.fail(raised.value) == Halt(0.1)
     assert policy.is_halted
@@ -92,7 +92,7 @@ def test_a_retried_batch_counts_its_poison_once(policy: FailurePolicy) -> None:
 
 def test_skipping_records_forgets_their_failures(policy: FailurePolicy) -> None:
     for _ in range(3):
-        policy.fail(PoisonLimitExceeded("6 records in a row are poison"))
+        policy.fail(PoisonLimitExceeded("6 consecutive records are poison"))
     policy.forget()
     assert not policy.is_halted
     assert not policy.is_retrying

@@ -74,7 +74,10 @@ class ImportRequestService:
         refused: dict[int, Poison] = {}
         for index, request in enumerate(requests):
             if not await self._workspaces.exists(request.key.workspace_id):
-                message = f"Workspace {request.key.workspace_id} does not exist."
+                message = (
+                    f"Workspace {request.key.workspace_id} does not exist. Correct workspace_id, "
+                    "or create the workspace and replay the request."
+                )
                 refused[index] = Poison(ErrorCode.WORKSPACE_NOT_FOUND, message)
         claims = [
             new_claim(request) for index, request in enumerate(requests) if index not in refused

@@ -84,7 +84,10 @@ def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedR
     """Reads a request's key. Raises Poison if the request is invalid."""
     request = _parse_request(body)
     if "\0" in request.request_id:
-        raise Poison(ErrorCode.INVALID_RECORD, "request_id: must not contain the character NUL")
+        raise Poison(
+            ErrorCode.INVALID_RECORD,
+            "request_id: must not contain the character NUL. Send a request_id without it.",
+        )
     key = RequestKey(request.workspace_id, request.request_id)
     return ReceivedRequest(key, body, blake2b(body, digest_size=32).digest(), replay_headers)
 

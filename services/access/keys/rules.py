@@ -68,14 +68,14 @@ def require_no_more_rights(
         return
     if account_ids is None:
         message = (
-            "Your API key is limited to a list of accounts, so it cannot allow all accounts. Send "
-            "accounts of this list in pinterest_account_ids."
+            "Your API key is limited to some accounts, so it can't create or change a key that may "
+            "use all. List some of its accounts in pinterest_account_ids."
         )
         raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
     foreign = [str(account) for account in account_ids if not principal.permits(account)]
     message = (
-        f"Your API key may not use the account {', '.join(foreign)}, so it cannot allow it to "
-        "another key. Remove it from pinterest_account_ids."
+        f"pinterest_account_ids: your API key may not use {', '.join(foreign)}. A key can grant "
+        "only accounts that it may use. Remove these ids."
     )
     raise ApiError(
         ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN, account_ids=foreign

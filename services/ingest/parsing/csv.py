@@ -81,8 +81,8 @@ def _warn_of_unknown_columns(names: Sequence[str]) -> list[Notice]:
         return []
     listed = ", ".join(unknown[:MAX_LISTED_COLUMNS])
     message = (
-        f"Unknown columns: {listed}. Their cells are ignored or, with strict=true, fail their row. "
-        "Correct or remove these columns."
+        f"Unknown columns: {listed}. Their cells are ignored. With strict=true, a value in them "
+        "makes its row fail. Correct or remove these columns."
     )
     return [Notice(code="unknown_columns", message=message)]
 

@@ -13,7 +13,7 @@ from services.publisher.ids import compute_pin_id
 from services.publisher.model import PinState, build_failure
 from services.publisher.outbox_events import PinChange
 from services.publisher.pins.request_bodies import ScheduleSubmission, build_changed_values
-from services.publisher.pins.statuses import translate_schedule_state
+from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.pins import PinSubmission, compute_fingerprint
@@ -349,14 +349,19 @@ def _already_done_error(schedule: Row, message: str) -> ApiError:
 
 def _not_pending_error(schedule: Row) -> ApiError:
     status = translate_schedule_state(schedule["state"], is_due=schedule["is_due"])
-    message = (
-        f"This schedule is {status}. Only a schedule that waits for its run_at can be changed."
-    )
-    if schedule["state"] == PinState.FAILED:
-        message = (
-            f"This schedule has failed. Correct its pin (PATCH /v1/pins/{schedule['pin_id']}), "
-            "then retry the schedule."
-        )
+    message = f"This schedule is {status}. Only one that waits for its run_at can be changed. "
+    match status:
+        case ScheduleStatus.FAILED:
+            message = (
+                f"This schedule has failed. Correct its pin (PATCH /v1/pins/{schedule['pin_id']}), "
+                "then retry the schedule."
+            )
+        case ScheduleStatus.CANCELED:
+            message += "Retry it, or create another schedule."
+        case ScheduleStatus.QUEUED:
+            message += "Wait until it is done or failed."
+        case _:
+            message += "Create another schedule."
     return _conflict_error(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
 
 

@@ -192,8 +192,8 @@ def test_unknown_columns_are_ignored_with_a_warning() -> None:
         (
             "unknown_columns",
             (
-                "Unknown columns: linkurl. Their cells are ignored or, with strict=true, fail "
-                "their row. Correct or remove these columns."
+                "Unknown columns: linkurl. Their cells are ignored. With strict=true, a value in "
+                "them makes its row fail. Correct or remove these columns."
             ),
         )
     ]

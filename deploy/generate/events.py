@@ -12,7 +12,10 @@ DIRECTORY = Path("docs/reference/events")
 
 
 def build_schemas() -> dict[Path, str]:
-    """Builds the JSON Schema of each published event, by the file's path in the checkout."""
+    """Builds the JSON Schemas of the published events.
+
+    The keys are the files' paths in the checkout.
+    """
     return {
         DIRECTORY / f"{_kebab(event.__name__)}.v1.json": to_json(
             join_descriptions(TypeAdapter(event).json_schema(mode="validation"))

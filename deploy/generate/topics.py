@@ -8,7 +8,7 @@ KIBIBYTE = 1024
 
 
 class Traffic(NamedTuple):
-    """The producers, readers and records of a topic. Only this page uses them."""
+    """The producers, readers and records of a topic, for docs/reference/topics.md only."""
 
     key: str
     producers: str

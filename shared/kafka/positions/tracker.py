@@ -113,11 +113,11 @@ class PositionTracker:
         offsets: Mapping[TopicPartition, int],
         epoch: int | None = None,
     ) -> Advance | None:
-        """Returns the advance of a batch from the stored positions to `offsets`.
+        """Returns the span of each partition from its stored position to its offset in `offsets`.
 
-        `offsets` are the offsets after the batch's last records. `epoch` is the value of
-        `self.epoch` at their fetch. Returns None if the epoch has changed or positions are being
-        read: then drop the batch.
+        `offsets` are those after the batch's last records. `epoch` is `self.epoch` when they were
+        fetched. Returns None if the epoch has changed, or positions are being read. The caller
+        then drops the batch.
         """
         if epoch not in {None, self.epoch} or not offsets.keys() <= self._positions.keys():
             return None

@@ -42,7 +42,7 @@ def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
     """The deployment that all modules share. Modules that break something start their own."""
     with deployed_afresh(tmp_path_factory.mktemp("pinflow"), stack) as deployment:

@@ -41,7 +41,7 @@ class PeriodicTask:
     def problem(self) -> str | None:
         """Returns why the work is not done, or None."""
         return (
-            f"{self.name}: failed {self._failures} times in a row"
+            f"{self.name}: the last {self._failures} runs failed"
             if self._failures > MAX_FAILURES
             else None
         )

@@ -48,7 +48,7 @@ async def test_a_task_that_always_fails_is_reported(error: Exception) -> None:
     async with running(work) as periodic_task:
         await eventually(lambda: periodic_task.problem() is not None)
         assert work.attempts > MAX_FAILURES
-        assert (periodic_task.problem() or "").startswith("outbox: failed")
+        assert (periodic_task.problem() or "").startswith("outbox: the last")
         work.error = None
         await eventually(lambda: periodic_task.problem() is None)
 

@@ -71,13 +71,18 @@ def workspace(pinflow: Deployment) -> NewWorkspace:
 @pytest.fixture
 def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
     """A client of the gateway with the key of `workspace`."""
-    with httpx.Client(
+    with create_client(pinflow, workspace) as client:
+        yield client
+
+
+def create_client(pinflow: Deployment, workspace: NewWorkspace) -> httpx.Client:
+    """Creates a client of the gateway with the workspace's key."""
+    return httpx.Client(
         base_url=pinflow.base_url,
         headers={"X-API-Key": workspace.api_key},
         timeout=40,
         trust_env=False,
-    ) as client:
-        yield client
+    )
 
 
 @pytest.fixture(params=[PinbridgeClient, AsyncPinbridgeClient], ids=["synchronous", "asynchronous"])

@@ -16,7 +16,7 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
-from tests.acceptance.conftest import deployed_afresh, new_workspace
+from tests.acceptance.conftest import create_client, deployed_afresh, new_workspace
 from tests.acceptance.hostile.wire import Caller
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
@@ -60,12 +60,7 @@ def workspace(pinflow: Deployment) -> NewWorkspace:
 @pytest.fixture(scope="package")
 def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
     """A client with valid requests."""
-    with httpx.Client(
-        base_url=pinflow.base_url,
-        headers={"X-API-Key": workspace.api_key},
-        timeout=40,
-        trust_env=False,
-    ) as client:
+    with create_client(pinflow, workspace) as client:
         yield client
 
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from deploy.administration import NewWorkspace
+from tests.acceptance.conftest import create_client, new_workspace
 from tests.acceptance.hostile.conftest import GATEWAY_SECONDS, LONG, memory_bounded, read_memory
 from tests.acceptance.hostile.requests import get, post, row
 from tests.acceptance.hostile.wire import Caller
@@ -106,8 +107,11 @@ class NormalClient:
 
 
 @pytest.fixture
-def normal_client(client: httpx.Client, workspace: NewWorkspace) -> NormalClient:
-    return NormalClient(client, workspace)
+def normal_client(pinflow: Deployment) -> Iterator[NormalClient]:
+    """Has a workspace of its own: fuzzed requests revoke accounts of the shared one."""
+    workspace = new_workspace(pinflow.database_url, "Normal")
+    with create_client(pinflow, workspace) as client:
+        yield NormalClient(client, workspace)
 
 
 def _run_until_closed(

@@ -82,9 +82,9 @@ def import_file(
     You can repeat the command after an error: no row is published twice.
 
     Exit codes:
-    0: all rows were created or existed already
+    0: all rows were created or existed already; with --no-wait, the import was accepted
     1: some or all rows failed
-    2: the import was refused
+    2: nothing was imported: the file, the request or the command line is wrong
     3: a server did not answer; try again
     """
     body = _read(file)

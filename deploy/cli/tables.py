@@ -89,9 +89,9 @@ def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
             " …" if len(differing) > MAX_FAILURES_SHOWN else ""
         )
         out.print(
-            f"Warning: {len(differing)} existing row(s) differ from the row that was accepted "
-            f"first with their idempotency key (row {numbers}). The published pins were not "
-            "changed. If such a row is another pin, give it a key of its own.",
+            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
+            f"same idempotency key: row {numbers}. The published pins were not changed. If such a "
+            "row is meant as a new pin, give it a different key.",
             markup=False,
         )
     if every_row:

@@ -448,7 +448,9 @@ ERRORS: dict[int, dict[str, Any]] = {
         "not_found", "Pin not found. Check the id and the workspace of your API key."
     ),
     HTTPStatus.REQUEST_TIMEOUT: _build_error(
-        "request_timeout", "The body did not arrive within 20 seconds. Send it faster or in parts."
+        "request_timeout",
+        "The body did not arrive within 20 seconds. Use a faster connection, or split it into "
+        "several requests.",
     ),
     HTTPStatus.CONFLICT: _build_error(
         "pin_deleted",

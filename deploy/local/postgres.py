@@ -104,7 +104,7 @@ class Postgres:
             )
 
     def remove(self) -> None:
-        """Deletes the data, also in the shared home."""
+        """Deletes the data, including this stack's directory in the system's temporary one."""
         if self._needs_shared_home:
             shutil.rmtree(self._shared_home, ignore_errors=True)
         if self.directory.is_symlink():

@@ -274,7 +274,7 @@ class Stack:
                 f"last lines of {log}:",
                 *last_lines,
                 f"Look for the cause in the logs in {log.parent}. Then run make down and make up.",
-                "If the data may be lost: make clean, then make up.",
+                "If you don't need the data: make clean, then make up.",
             ]
         )
 

@@ -1,4 +1,4 @@
-"""Controls supervisor, which runs the stack's processes, restarts them and writes their logs."""
+"""Controls supervisord, which runs the stack's processes, restarts them and writes their logs."""
 
 import os
 import shlex

@@ -129,9 +129,8 @@ def _status_behind(job_id: UUID, reason: str) -> ApiError:
 def is_young(job_id: UUID, now: datetime) -> bool:
     """Returns whether the id is a UUIDv7 whose time differs from now by at most 5 minutes.
 
-    The time in the id is from ingest's clock, `now` is from this process's clock. If the clocks
-    differ, the 5 minutes get longer or shorter by that difference, and the id's time may be later
-    than now.
+    Ingest's clock made the id's time, and this process's clock makes `now`. Clock skew lengthens or
+    shortens the 5 minutes, and may put the id's time in the future.
     """
     if job_id.version != UUID_VERSION_WITH_TIME:
         return False

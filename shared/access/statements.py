@@ -25,7 +25,7 @@ def insert_key(
     scopes: Collection[Scope],
     account_ids: Collection[UUID] | None = None,
 ) -> ReturningInsert[Any]:
-    """Inserts a key and returns its KEY_COLUMNS.
+    """Builds the insert of a key, which returns KEY_COLUMNS.
 
     `account_ids` is its allow-list; None allows all accounts.
     """
@@ -42,7 +42,7 @@ def insert_key(
 
 
 def select_existing_accounts(workspace_id: UUID, account_ids: Collection[UUID]) -> Select[Any]:
-    """Selects the ids that are accounts of the workspace. Revoked accounts count."""
+    """Builds a query of the ids that are accounts of the workspace. Revoked accounts count."""
     return select(accounts.c.id).where(
         accounts.c.workspace_id == workspace_id, accounts.c.id.in_(list(account_ids))
     )

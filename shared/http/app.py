@@ -1,4 +1,4 @@
-"""Builds a service's FastAPI application and the endpoints of every process."""
+"""Builds a service's FastAPI application, and adds /healthz, /readyz and /metrics."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

@@ -142,7 +142,10 @@ def _unsupported(message: str) -> ApiError:
 def _too_slow(seconds: float) -> ApiError:
     # The connection stays open and the rest is discarded: a gateway that is still sending would
     # lose the response if it were closed
-    message = f"The body did not arrive within {seconds:g} seconds. Send it faster or in parts."
+    message = (
+        f"The body did not arrive within {seconds:g} seconds. Use a faster connection, or split it "
+        "into several requests."
+    )
     return ApiError(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
 
 

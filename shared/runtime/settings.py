@@ -132,7 +132,8 @@ class DatabaseSettings(BaseSettings):
         # the host, and show it in every error
         if not _is_database_url(value.get_secret_value()):
             raise ValueError(
-                "is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "  # pragma: allowlist secret
+                "must have the form "
+                "postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "  # pragma: allowlist secret
                 "Percent-encode special characters in the password (@ is %40, / is %2F, % is %25), "
                 "or set it as PGPASSWORD"
             )

@@ -84,15 +84,15 @@ def format_value(value: bytes) -> str:
     """Formats the first bytes of a value, on several lines."""
     if not value:
         return "(no value)"
+    part = value[:MAX_SHOWN_BYTES]
     try:
-        text = value.decode()
+        value.decode()
     except UnicodeDecodeError:
-        part = value[:MAX_SHOWN_BYTES]
         return "\n".join(
             part[start : start + HEX_LINE_BYTES].hex(" ", 2)
             for start in range(0, len(part), HEX_LINE_BYTES)
         )
-    return "\n".join(printable(line) for line in text[:MAX_SHOWN_BYTES].split("\n"))
+    return "\n".join(printable(line) for line in part.decode(errors="ignore").split("\n"))
 
 
 def format_bytes(value: bytes) -> str:

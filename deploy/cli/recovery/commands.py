@@ -216,7 +216,7 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
     if (unfinished := document["unfinished"]) and unfinished["jobs"]:
         typer.echo(
             f"Status has {unfinished['jobs']} unfinished job(s) with {unfinished['rows']} row(s) "
-            "without a result. These are the oldest; see all with --json:"
+            f"without a result. The oldest {MAX_JOBS_SHOWN} at most follow; --json lists all."
         )
         for job_id in unfinished["job_ids"][:MAX_JOBS_SHOWN]:
             typer.echo(f"  {job_id}")

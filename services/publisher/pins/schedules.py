@@ -23,7 +23,10 @@ from shared.postgres.row import Row
 
 
 class ScheduleService:
-    """The use cases of schedules. Takes the ids of the schedules' pins. Raises ApiError."""
+    """The use cases of schedules.
+
+    Methods identify a schedule by its pin's id. Raise ApiError.
+    """
 
     def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:
         self._pins = pins

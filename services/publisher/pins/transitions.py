@@ -210,7 +210,10 @@ def resolve_repeated_schedule(principal: Principal, key: str, fingerprint: UUID,
 
 
 def _owns_key(principal: Principal, key: str, row: Row) -> bool:
-    """Returns whether the row has this key, not only its hash, and the principal may see it."""
+    """Returns whether the principal may see the row, and the row has this key.
+
+    Another key may have the same hash, and so the same pin id.
+    """
     owner = (row["workspace_id"], row["idempotency_key"])
     return owner == (principal.workspace_id, key) and principal.permits(row["account_id"])
 

@@ -202,7 +202,9 @@ class RowTransaction:
         snapshot = build_snapshot(publishable, history, pins, now)
         ((count, _),) = await inserted.fetchall()
         if count != snapshot.inserted:
-            message = f"{count} pins were inserted, {snapshot.inserted} seem to be new"
+            message = (
+                f"Postgres inserted {count} pins, the snapshot has {snapshot.inserted} new ones"
+            )
             raise AssertionError(message)
         return snapshot
 

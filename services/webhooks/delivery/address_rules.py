@@ -3,6 +3,7 @@
 Only public addresses are allowed, unless an operator allows others. connections.py resolves hosts.
 """
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
@@ -127,11 +128,12 @@ def parse_ports(text: str) -> tuple[range, ...]:
     """Parses ports and port ranges, such as `80,443,1024-65535`. Raises ValueError."""
     ranges = []
     for part in map(str.strip, text.split(",")):
-        first, _, last = part.partition("-")
-        ports = range(int(first), int(last or first) + 1)
+        match = re.fullmatch(r"(\d{1,5})(?:\s*-\s*(\d{1,5}))?", part, re.ASCII)
+        ports = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
         if not ports or ports[0] < 1 or ports[-1] > MAX_PORT:
             raise ValueError(
-                f"{part!r} is not a port or a port range: use numbers from 1 to {MAX_PORT}"
+                f"{part!r} is not a port or a range such as 8000-8080. Use numbers from 1 to "
+                f"{MAX_PORT}, the lower one first"
             )
         ranges.append(ports)
     return tuple(ranges)

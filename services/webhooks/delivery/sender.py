@@ -126,7 +126,7 @@ async def _read_body_start(response: httpcore.Response) -> None:
 
 
 def describe_response(status: int) -> ReceiverResponse:
-    """Builds the response, with an error for every status but 2xx."""
+    """Describes the receiver's response by its status. Every status but 2xx is an error."""
     if status in SUCCESS:
         return ReceiverResponse(status, None)
     if status in REDIRECT:

@@ -61,7 +61,7 @@ def settings(broker: Broker) -> IngestSettings:
 
 
 def with_long_deadlines(settings: IngestSettings) -> IngestSettings:
-    """Returns the settings with deadlines that a busy machine keeps."""
+    """Returns the settings with deadlines that even a busy machine meets."""
     return settings.model_copy(
         update={"broker_deadline_seconds": 25, "acceptance_deadline_seconds": 30}
     )

@@ -263,7 +263,7 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
     imports: ImportsTopic,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Kafka may have the batch of an older version that accepted a row which this one refuses."""
+    """An older version may have written the batch already, with a row that this one refuses."""
 
     class CrashingLog:
         async def append(self, _batch: ImportBatch, _started: float | None = None, /) -> None:

@@ -119,7 +119,10 @@ async def test_a_waiting_member_does_not_block_another_in_its_process(
         consuming(settings, producer, working, name="beside", member=1) as second,
     ):
         await eventually(
-            lambda: first.problem() == "waiting for a server" and second.problem() is None
+            lambda: (
+                first.problem() == "retrying a batch that failed. See the cause in its log"
+                and second.problem() is None
+            )
         )
         await produce(producer, settings, make_values("beside-one"))
         await eventually(lambda: len(select_by_prefix("beside-one", working.done)) > 10)

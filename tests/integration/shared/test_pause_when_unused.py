@@ -115,7 +115,9 @@ async def test_failures_of_skipped_records_are_forgotten(
         settings, producer, Handler(fails), name="failing", is_wanted=demand
     ) as consumer:
         await produce(producer, settings, make_values("failing"))
-        await eventually(lambda: consumer.problem() == "waiting for a server")
+        await eventually(
+            lambda: consumer.problem() == "retrying a batch that failed. See the cause in its log"
+        )
 
         async def is_paused_without_problem() -> bool:
             await consumer.pause_when_unused.check()

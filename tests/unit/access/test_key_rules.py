@@ -1,4 +1,4 @@
-"""A key cannot grant or change more rights than it has."""
+"""A key cannot create or change a key that has more rights."""
 
 from collections.abc import Collection
 from uuid import UUID, uuid4

@@ -329,3 +329,4 @@ def test_bytes_are_shown_as_text_or_hexadecimal_with_control_characters_escaped(
     assert format_value(b"\xff\x00") == "ff00"
     assert format_value(b"") == "(no value)"
     assert len(format_value(b"x" * 2 * MAX_SHOWN_BYTES)) == MAX_SHOWN_BYTES
+    assert len(format_value("é".encode() * MAX_SHOWN_BYTES).encode()) == MAX_SHOWN_BYTES

@@ -67,12 +67,16 @@ def test_empty_cells_are_left_out() -> None:
     assert row == {"account_id": "a", "title": "t", "idempotency_key": "k"}
 
 
-@pytest.mark.parametrize(("cells", "count"), [("a,b,c,d,e,f", 6), ("a,b,c", 3)])
-def test_a_row_with_a_wrong_number_of_cells_fails_alone(cells: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("cells", "count", "cure"),
+    [
+        ("a,b,c,d,e,f", 6, "Quote cells that contain the delimiter."),
+        ("a,b,c", 3, "Add the missing cells; they may be empty."),
+    ],
+)
+def test_a_row_with_a_wrong_number_of_cells_fails_alone(cells: str, count: int, cure: str) -> None:
     first, second = parse_rows(f"{HEADER}\n{cells}\n{ROW}")
-    assert first == WrongCellCount(
-        f"The row has {count} cells; the header has 5. Quote cells that contain the delimiter."
-    )
+    assert first == WrongCellCount(f"The row has {count} cells; the header has 5. {cure}")
     assert second == PARSED_ROW
 
 

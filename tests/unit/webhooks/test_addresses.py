@@ -96,9 +96,9 @@ def test_allowed_ports_are_numbers_and_ranges() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "http", "0", "65536", "90-80", "80,,443", "-1"])
+@pytest.mark.parametrize("text", ["", "http", "0", "65536", "90-80", "80,,443", "80,abc", "-1"])
 def test_invalid_port_lists_are_rejected(text: str) -> None:
-    with pytest.raises(ValueError, match=r"port|invalid literal"):
+    with pytest.raises(ValueError, match="is not a port or a range"):
         parse_ports(text)
 
 

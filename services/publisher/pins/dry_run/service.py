@@ -22,7 +22,8 @@ from shared.postgres.row import Row
 class DryRunService:
     """The use cases of dry runs.
 
-    Raises ApiError only if the body is no object or the request has two different keys.
+    Raises ApiError only if the body is not an object, or if the header and the body have different
+    idempotency keys.
     """
 
     def __init__(self, pins: PinRepository, access: AccessRepository) -> None:

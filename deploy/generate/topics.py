@@ -75,7 +75,7 @@ says otherwise. `pinflow topics create` creates the topics; nothing is created a
 topics have {PARTITIONS} partitions, unless `PINFLOW_TOPIC_PARTITIONS` or the table says otherwise.
 
 Records are JSON. Events that enter or leave Pinflow are CloudEvents 1.0 in binary mode. They are
-delivered at least once; a fact always has the same `ce_id`. [Use the
+delivered at least once; a repeated event always has the same `ce_id`. [Use the
 API](../how-to/use-the-api.md#from-another-system-through-kafka) shows how to produce a request, and
 [Run in production](../how-to/run-in-production.md#3-grant-rights-in-kafka) has the rights.
 

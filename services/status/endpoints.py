@@ -49,7 +49,7 @@ async def list_imports(
 
     One request scans a limited number of imports (`PINFLOW_LIST_SCAN_LIMIT`). If it would have to
     scan more, the answer is 422 `search_too_wide`. The message says which `since` or `until` to
-    send; `reached` has the time alone.
+    send. The field `reached`, if present, contains only that time.
     """
     page = await status.lists.list_imports(principal, query)
     response = _json([build_job_document(job) for job in page.rows])

@@ -185,7 +185,7 @@ class JobRepository:
             if error.diag.constraint_name != COUNTERS_CONSTRAINT:
                 raise
             # Another producer wrote a result of a row that the job does not have. The record must
-            # become a dead letter, or it would block its partition for ever
+            # become a dead letter, or it would block its partition forever
             raise ValueRejected("The job would have more results than rows.") from error
         if moves:
             self.positions.mark_stored(advance)

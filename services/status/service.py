@@ -108,8 +108,7 @@ class JobQueries:
         if job is None:
             raise _status_behind(
                 job_id,
-                "Its import may still arrive. Try again: the answer is final 5 minutes after the "
-                "import.",
+                "Its import may still arrive. Try again, for up to 5 minutes after the import.",
             )
         return job
 

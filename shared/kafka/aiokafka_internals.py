@@ -105,7 +105,7 @@ def is_dead(client: AIOKafkaClient | None) -> bool:
     """Returns whether this client can't learn any more where partitions and coordinators are.
 
     An unexpected error silently ends the task in which aiokafka fetches metadata. Then every wait
-    for metadata lasts for ever (found by `make chaos`).
+    for metadata lasts forever (found by `make chaos`).
     """
     return _has_ended(client, "_sync_task")
 
@@ -191,7 +191,7 @@ async def discard(producer: AIOKafkaProducer) -> None:
 async def _cancel(sending: "asyncio.Task[None]") -> None:
     """Cancels aiokafka's sender twice: after the first time, it still waits for requests in flight.
 
-    If the client is dead, such a wait lasts for ever. The task is not awaited: that would raise the
+    If the client is dead, such a wait lasts forever. The task is not awaited: that would raise the
     error that ended it, or pass our own cancellation to it.
     """
     for _ in range(2):

@@ -157,7 +157,7 @@ class BatchConsumer:
     # Lifecycle, called by the service's runtime
 
     async def start(self) -> None:
-        """Joins the group, then consumes in the background. Waits for partitions for ever."""
+        """Joins the group, then consumes in the background. Waits for partitions forever."""
         await self._member.start()
         self._loop = asyncio.create_task(self._consume(), name=f"{self.title} batches")
         self._loop.add_done_callback(self._loop_ended)

@@ -2,7 +2,7 @@
 
 Records that a filter skips are in no batch, so no batch commits their offsets. The same is true for
 aborted transactions on import-requests. Without these commits, admission control would count such
-records as backlog for ever, because it reads the publisher's lag from Kafka.
+records as backlog forever, because it reads the publisher's lag from Kafka.
 """
 
 import asyncio

@@ -66,7 +66,7 @@ class LagReader:
         )
         # aiokafka ignores an error of the whole answer. If a broker is no longer the coordinator
         # (because it was frozen or cut off), the group would seem to have no commits. Then every
-        # row would count as backlog, and every import would get 429 for ever
+        # row would count as backlog, and every import would get 429 forever
         if any(partition not in offsets for partition in partitions):
             raise NotCoordinatorForGroupError(self._group)
         committed = {

@@ -86,7 +86,7 @@ class ServiceRuntime:
         for component in self._components:
             self._running.append(component)
             await component.start()
-        # Watched before they start: a start waits for partitions, possibly for ever
+        # Watched before they start: a start waits for partitions, possibly forever
         for consumer in self._consumers:
             self._spawn(consumer.title, consumer.watch())
         self._joining = True

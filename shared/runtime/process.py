@@ -72,7 +72,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
 
 
 def _exit_within(seconds: float) -> None:
-    # Stopping may wait for the lost component, for ever. A thread: the event loop itself may hang
+    # Stopping may wait for the lost component, forever. A thread: the event loop itself may hang
     timer = threading.Timer(seconds, _exit)
     timer.daemon = True
     timer.start()

@@ -38,7 +38,7 @@ REVOKED_LISTED_FOR = timedelta(days=30)
 MAX_REVOKED = 200
 """Limits of revoked keys in a list.
 
-Revoked keys stay in the table for ever, and the list has no pages.
+Revoked keys stay in the table forever, and the list has no pages.
 """
 
 # In the order of the ids, because all processes report the same keys and could deadlock. A time

@@ -229,7 +229,7 @@ class PositionTracker:
                 log.warning("positions_not_read", service=self._service, error=reason)
                 pause = backoff(attempt, first=FIRST_BACKOFF_SECONDS, limit=MAX_BACKOFF_SECONDS)
                 attempt += 1
-            except Exception:  # a bug must not leave partitions paused for ever
+            except Exception:  # a bug must not leave partitions paused forever
                 log.exception("positions_not_read", service=self._service)
                 pause = MAX_BACKOFF_SECONDS
             if self._pending or self._refused:

@@ -105,7 +105,10 @@ PINS = [
         OK,
     ),
     _patch(
-        "an update by SQL", b"/v1/pins/1;drop%20table%20publisher.pins", b'{"title":"x"}', NOT_FOUND
+        "an update with SQL as id",
+        b"/v1/pins/1;drop%20table%20publisher.pins",
+        b'{"title":"x"}',
+        NOT_FOUND,
     ),
     _patch("an empty update", b"/v1/pins/" + ID, b"{}", PAYLOAD),
     _patch(
@@ -201,7 +204,7 @@ WORKSPACE_REQUESTS = [
         INVALID,
     ),
     _post(
-        "a board on an account by SQL", BOARDS, b'{"account_id":"\' or 1=1 --","name":"x"}', INVALID
+        "a board with SQL as account", BOARDS, b'{"account_id":"\' or 1=1 --","name":"x"}', INVALID
     ),
     _post(
         "a key with an unknown scope",

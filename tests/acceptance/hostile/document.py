@@ -49,8 +49,8 @@ queries.
 | headers, a byte at a time | the gateway closes the connection after `read_header`, 10 s |
 | bodies, a byte at a time | 408 `request_timeout` after `PINFLOW_BODY_SECONDS`, 20 s; \
 the gateway's `read_body` is 30 s |
-| clients that request a large job and do not read the answer | the gateway closes after `write`, \
-60 s, or `idle`, 75 s |
+| clients that request a large job and do not read the answer | the gateway closes the \
+connection after `write`, 60 s, or `idle`, 75 s |
 | 200 imports of 5 MB at the same moment | bodies are read up to \
 `PINFLOW_IMPORT_BODIES_AT_ONCE`, 64 MiB, in all; others wait 2 s, then 503 `too_busy` |
 | more requests than `PINFLOW_HTTP_CONCURRENCY`, 1000 | 503 `too_busy` \
@@ -60,7 +60,8 @@ HIDDEN = """\
 ## A request hidden in another (request smuggling)
 
 Every request that a service gets is one that the gateway recognized and answered. The next client
-on a connection gets the answer to its own request. test_smuggling.py tries:
+on a connection gets the answer to its own request. test_smuggling.py tries (CL is Content-Length,
+TE is Transfer-Encoding):
 
 """
 

@@ -139,7 +139,7 @@ async def test_invariant_9_filtered_records_leave_no_lag(
     producer: RecordProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Filtered records are in no batch. Without commits, they would be backlog for ever."""
+    """Filtered records are in no batch. Without commits, they would be backlog forever."""
     monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.2)
     handler, wanted = (
         Handler(),

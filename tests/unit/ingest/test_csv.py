@@ -1,5 +1,6 @@
 """CSV files as spreadsheets write them, and files that are refused."""
 
+import sys
 import time
 from typing import Any
 
@@ -181,7 +182,8 @@ def test_a_hostile_file_is_refused_within_a_second_of_cpu_time(hostile: str, cod
     data = hostile.encode()
     started = time.process_time()
     assert find_refusal(data).code == code
-    assert time.process_time() - started < 1
+    # Coverage's tracing multiplies the time by twenty
+    assert time.process_time() - started < (1 if sys.gettrace() is None else 20)
 
 
 def test_500_rows_are_accepted() -> None:

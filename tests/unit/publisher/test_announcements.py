@@ -1,6 +1,6 @@
 """The records that the publisher sends: pin events and outcomes.
 
-A record that is too large for its topic would block its partition for ever.
+A record that is too large for its topic would block its partition forever.
 """
 
 from datetime import UTC, datetime

@@ -80,7 +80,7 @@ def test_a_value_too_large_for_the_topic_is_truncated_and_marked() -> None:
 
 
 def test_too_large_headers_are_dropped_and_the_dead_letter_is_marked() -> None:
-    """Kafka would refuse the dead letter, and its record would be retried for ever.
+    """Kafka would refuse the dead letter, and its record would be retried forever.
 
     Headers can be this large if their producer had compressed them.
     """

@@ -87,8 +87,8 @@ async def test_an_unknown_young_job_is_503_because_it_may_still_be_folded() -> N
         {"Retry-After": "2"},
     )
     assert error.message == (
-        "The job is not available yet. Its import may still arrive. Try again: the answer is final "
-        "5 minutes after the import."
+        "The job is not available yet. Its import may still arrive. Try again, for up to 5 "
+        "minutes after the import."
     )
 
 

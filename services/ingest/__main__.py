@@ -2,8 +2,8 @@
 
 import gc
 
-# Off until `run` configures it. During the imports below, the collector would scan all modules
-# again and again: a seventh of the CPU time of a start
+# The collector stays off until `run` configures it. During the imports of modules below, it would
+# scan all modules again and again: a seventh of the CPU time of a start
 gc.disable()
 
 from services.ingest.app import create_app

@@ -1,13 +1,13 @@
 """Appends record batches to one partition and reports what each outcome proves.
 
-A broker appends a record batch as a whole: readers see all of its records or none. After an error
+A broker appends a record batch atomically: readers see all of its records or none. After an error
 ingest must know two things that aiokafka's own producer hides: whether the batch was written to a
 connection, and whether the broker refused it before it appended anything. That producer also
 repeats a batch forever, long after the client was answered. So this module sends produce requests
 itself, through aiokafka's client (ADR 0025).
 
-Each partition has its own connection, producer id and sequence, so a fault on one of them does not
-delay the others.
+Each partition has its own connection, producer id and sequence, so a fault of one partition does
+not delay the others.
 """
 
 import asyncio
@@ -84,7 +84,8 @@ REFUSALS = (
     TopicAuthorizationFailedError,
 )
 """Errors that prove that the broker did not append the batch. NotLeaderForPartition proves nothing:
-a leader that is replaced before its followers acknowledge a batch answers so after it appended it.
+a leader that is replaced before its followers acknowledge a batch gives this answer although it has
+appended the batch.
 """
 SEQUENCE_REFUSALS = (
     OutOfOrderSequenceNumber,
@@ -92,9 +93,9 @@ SEQUENCE_REFUSALS = (
     UnknownProducerId,
     InvalidProducerEpoch,
 )
-"""Errors that say that the broker has other sequence numbers for this producer id. It did not
-append this batch. A new producer id fixes that. If an earlier attempt is in doubt, "duplicate"
-means that the earlier attempt was appended.
+"""Errors that say that the broker does not expect this sequence, epoch or producer id. It did not
+append this batch. A retry needs a new producer id. If an earlier attempt is in doubt,
+DuplicateSequenceNumber means that the earlier attempt was appended.
 """
 
 
@@ -124,7 +125,7 @@ class AppendProgress:
         self._unresolved_sends += 1
 
     def mark_refused(self) -> None:
-        """Records that the last send was certainly not appended."""
+        """Records that the last send certainly did not append the batch."""
         self._unresolved_sends -= 1
 
 
@@ -152,7 +153,7 @@ def encode_batch(
     """
     builder = DefaultRecordBatchBuilder(
         2,
-        # Compresses an import to a sixth of its size for 0.15 us a row (ADR 0011)
+        # Compresses an import to a sixth of its size for 0.15 µs a row (ADR 0011)
         SNAPPY_CODEC,
         is_transactional=0,
         producer_id=producer_id,
@@ -178,7 +179,7 @@ class PartitionAppender:
         self._topic_partition = TopicPartition(topic, partition)
         self._client_id = f"{client_id}-{partition}"
         self._max_bytes = max_bytes
-        # The next batch's sequence begins where this one's ends
+        # One batch at a time: the sequence of each begins where that of the batch before ends
         self._append_lock = asyncio.Lock()
         self._session: _ProducerSession | None = None
         self._connected = asyncio.Event()
@@ -219,9 +220,9 @@ class PartitionAppender:
         """Appends the records as one batch.
 
         Returns the offset after the last record, or None if Kafka does not report it. Retries until
-        the broker gives a final answer or the caller cancels. The batch is written once however
-        often it is sent. `progress` shows, also after an error, whether it may have been appended.
-        Raises MessageSizeTooLargeError and other KafkaErrors that a retry does not fix.
+        the broker gives a final answer or the caller cancels. The batch is appended at most once,
+        however often it is sent. `progress` shows, even after an error, whether it may have been
+        appended. Raises MessageSizeTooLargeError and other KafkaErrors that a retry does not fix.
         """
         async with self._append_lock:
             try:

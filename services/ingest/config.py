@@ -19,7 +19,10 @@ class IngestSettings(ServiceSettings, UploadSettings):
     At least twice PINFLOW_IMPORT_BODY_LIMIT.
     """
     imports_at_once: Annotated[int, Field(ge=1, le=64)] = 8
-    """Maximum imports that are parsed and written to Kafka at the same time."""
+    """Maximum HTTP imports that are parsed and written to Kafka at the same time. An import that
+    waits for Kafka for more than 0.1 s no longer counts. The imports of one batch from
+    `import-requests` have a limit of the same size.
+    """
     broker_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 4.5
     """Seconds after which an import that was not sent to Kafka is refused with
     `broker_unavailable`. Nothing was accepted then."""

@@ -1,8 +1,8 @@
-"""Serializes the decision on a request for the ledger, so that it is decided only once.
+"""Serializes the decision on a request for the ledger. Every request is decided only once.
 
-A request may be delivered again after a crash, perhaps to a newer version with other rules. Kafka
-may have the records of the first delivery, so the same records must be sent again (invariant 4 in
-docs/explanation/architecture.md).
+A request may be delivered again after a crash, perhaps to a newer version with different rules.
+Kafka may have the records of the first delivery, so the same records must be sent again (invariant
+4 in docs/explanation/architecture.md).
 """
 
 from dataclasses import dataclass, replace

@@ -12,7 +12,7 @@ from services.ingest.parsing.multipart import open_upload
 from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
-from shared.contract.events import MAX_ROWS
+from shared.contract.events import MAX_ROW_FAULTS, MAX_ROWS
 from shared.contract.pins import PinSubmission
 from shared.http.bodies import require_content_type
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, OVERLOADED, error_responses
@@ -30,7 +30,10 @@ rate_meter_router = APIRouter(
 
 
 async def _require_capacity(request: Request, principal: WriteAccess, ingest: Ingest) -> None:
-    """Refuses an import before its body is read. Raises Overloaded."""
+    """Refuses an import before its body is parsed. Raises Overloaded.
+
+    Discards the body first, because a client that is still sending would not get the response.
+    """
     try:
         ingest.imports.require_capacity(principal.workspace_id)
     except Overloaded:
@@ -53,7 +56,10 @@ def _describe_body(content_type: str, schema: dict[str, Any], **more: Any) -> di
 _INVALID_ROW = {
     "type": "object",
     "title": "Invalid row",
-    "description": "Fails with a list of all its faults. The other rows are not affected.",
+    "description": (
+        f"Fails with a list of its faults, at most {MAX_ROW_FAULTS}. "
+        "The other rows are not affected."
+    ),
 }
 _ROWS = {
     "type": "array",
@@ -157,12 +163,12 @@ async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
 async def get_rate_meter(
     account_id: str, principal: ReadAccess, ingest: Ingest
 ) -> RateMeterResponse:
-    """Get how many rows may still be imported before imports are answered 429.
+    """Get how many rows may still be imported before imports get 429.
 
-    A token is one row that waits to be settled, not a request. If no row waits, `tokens_available`
-    equals `capacity`. Each replica answers with its own count. `account` is the limit of the
-    workspace, so it is the same for all of its accounts. `global` is the limit of the whole
-    installation.
+    A token is room for one row that waits to be settled, not for a request. If no row waits,
+    `tokens_available` equals `capacity`. `account` is the limit of the workspace, so it is the same
+    for all of its accounts. Each replica counts only the rows of the workspace that it accepted
+    itself. `global` is the limit of the whole installation.
     """
     account = uuid_or_404(account_id, "Account")
     return RateMeterResponse.from_quotas(account, *await ingest.rate_meter.read(principal, account))

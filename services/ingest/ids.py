@@ -1,7 +1,7 @@
 """Job ids and the paths of jobs.
 
-Job ids are UUIDv7: they contain their time, so jobs sort by it. The status service waits for the
-import of an id that is only minutes old.
+Job ids are UUIDv7: they contain their time, so jobs sort by it. For an id that is only minutes
+old, the status service asks ingest whether an import is on its way.
 """
 
 import secrets

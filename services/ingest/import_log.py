@@ -63,7 +63,7 @@ class KafkaImportLog:
         return None if is_connected else f"{self._topic}: not connected"
 
     async def append(self, batch: ImportBatch, started: float | None = None) -> ImportEnd | None:
-        """Writes the import. Returns its end, or None without rows or if Kafka does not report it.
+        """Writes the import. Returns its end, or None if it has no rows or its end is unknown.
 
         Raises BrokerUnavailable, within broker_deadline_seconds, if nothing was written. Raises
         AcceptanceUnknown, within acceptance_deadline_seconds, if the import was sent and not
@@ -73,7 +73,7 @@ class KafkaImportLog:
         started = asyncio.get_running_loop().time() if started is None else started
         if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
             raise BrokerUnavailable("No time was left to send the import to Kafka")
-        # A separate task with the deadlines: a client that disconnects must not cancel it half way
+        # A separate task with the deadlines: a client that disconnects must not cancel it halfway
         task = _spawn(self._running, self._append(self._choose_partition(batch), batch, started))
         return await asyncio.shield(task)
 
@@ -111,7 +111,7 @@ class KafkaImportLog:
             if appending.done():
                 return appending.result()
         finally:
-            # Both run on one event loop, so from here on the batch is not written to a connection
+            # The append runs on the same event loop, so from here on it writes to no connection
             progress.abandoned = True
             appending.cancel()
         if progress.in_doubt:

@@ -24,8 +24,8 @@ from shared.runtime import metrics
 
 CAPACITY_WAIT_SECONDS = 1.0
 """Seconds that a batch waits for backlog capacity. That is several lag samples, and after each
-sample the batch is served before new HTTP imports. Then the batch fails as overloaded, so that the
-consumer can check whether to stop, and is retried.
+sample the batch is served before new HTTP imports. When the time is up, the batch fails as
+overloaded, and the consumer retries it unless the process is stopping.
 """
 
 
@@ -36,7 +36,10 @@ class RequestLedger(Protocol):
         """Stores the claims of new keys and returns the entry of every key."""
 
     async def store_decision(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
-        """Returns the decision that was stored first, or None if the request is committed."""
+        """Stores the decision unless there is one.
+
+        Returns the decision that was stored first, or None if the request is committed.
+        """
 
     async def mark_committed(self, keys: Sequence[RequestKey]) -> None:
         """Marks requests whose records are in Kafka and deletes their decisions."""

@@ -58,9 +58,9 @@ class LedgerEntry(NamedTuple):
 
 
 class ReceivedRequest(NamedTuple):
-    """A request with a key, whose rows are not parsed yet.
+    """A request with its key and its body.
 
-    The parsed rows of a whole batch could take half a gigabyte.
+    The rows are parsed later: those of a whole batch could take half a gigabyte.
     """
 
     key: RequestKey
@@ -99,10 +99,10 @@ def new_claim(request: ReceivedRequest) -> Claim:
 
 
 def require_same_body(request: ReceivedRequest, entry: LedgerEntry) -> None:
-    """Raises Poison if the key was used before with another body."""
+    """Raises Poison if the key was used before with a different body."""
     if entry.body_hash != request.body_hash:
         message = (
-            f"request_id {request.key.request_id} was used before with another body. "
+            f"request_id {request.key.request_id} was used before with a different body. "
             "Send this body with a new request_id."
         )
         raise Poison(ErrorCode.REQUEST_ID_REUSED, message)

@@ -20,7 +20,7 @@ class RawUpload(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A parsed import. A repeated send reuses its job id, time and rows."""
+    """A parsed import, from which its record batch is built."""
 
     job_id: UUID
     workspace_id: UUID

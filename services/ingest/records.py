@@ -20,7 +20,7 @@ from shared.contract.wire import encode
 from shared.kafka.records import Record
 
 ZSTD_LEVEL = 1
-"""Level 1 compresses 215 kB of JSON to 38 kB in 0.8 us a row. Level 3 takes twice as long and saves
+"""Level 1 compresses 215 kB of JSON to 38 kB in 0.8 µs a row. Level 3 takes twice as long and saves
 nothing.
 """
 MAX_SHORTENED_MESSAGE_LENGTH = 300

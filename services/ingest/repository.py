@@ -10,8 +10,8 @@ from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
 
-# The primary key decides the race of two claims. A second statement reads the entries, because this
-# one can't see a row that another transaction has just committed. It sorts to avoid deadlocks.
+# The primary key decides the race of two claims. READ_ENTRIES is a statement of its own, because
+# CLAIM can't see a row that another transaction has just committed. CLAIM sorts to avoid deadlocks.
 CLAIM = """
     insert into ingest.requests (workspace_id, request_id, body_hash, job_id, accepted_at)
     select * from unnest(%b::uuid[], %b::text[], %b::bytea[], %b::uuid[], %b::timestamptz[])

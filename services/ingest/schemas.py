@@ -50,7 +50,8 @@ class ImportAcceptedResponse(BaseModel):
 class RateMeterNode(BaseModel):
     """Counts rows: `tokens_available` of `capacity` may still be accepted.
 
-    `refill_rate` is the number of rows that were settled per second, as last measured.
+    `refill_rate` is the number of rows that were settled per second, as last measured; 0 while
+    unknown.
     """
 
     tokens_available: float

@@ -73,10 +73,11 @@ class ImportLog(Protocol):
 
 
 class ImportService:
-    """Accepts imports that were sent by HTTP.
+    """Accepts imports that were sent over HTTP.
 
-    Raises ApiError, for example Overloaded while the backlog is full, and BrokerUnavailable if
-    nothing was accepted.
+    Raises ApiError, for example Overloaded while the backlog is full, and BrokerUnavailable if the
+    import could not be sent to Kafka. After the ApiError `acceptance_unknown` the import
+    may have been accepted. After the other errors it was not.
     """
 
     def __init__(

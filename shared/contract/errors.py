@@ -9,10 +9,10 @@
     ├── ValueRejected          Postgres rejects a value: give up the record that has it
     ├── Poison                 a record that can never be processed: it becomes a dead letter
     └── ApiError               a request that is answered with a code, a message and a status
-        └── Overloaded         the backlog is full: HTTP answers 429, a consumer waits
+        └── Overloaded         a limit on work is reached: HTTP answers 429, a consumer waits
 
-Any other exception is a bug. It is logged once with its traceback. HTTP answers 500; a consumer
-waits and retries.
+Any other exception is a bug and is logged with its traceback. HTTP answers 500. A consumer waits
+and retries, and logs each attempt.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,14 @@ from http import HTTPStatus
 from typing import Any
 
 RETRY_AFTER = {"Retry-After": "1"}
-"""Headers of a 503. Most outages are short; if this one lasts, the next answer is a 503 too."""
+"""Headers of a 503. Most outages are short. In a longer one the next answer is a 503 too."""
 
 
 class ErrorCode(StrEnum):
-    """Every code that an answer, a row result or a dead letter can carry."""
+    """Every code of an error response, a row result, a dry run or a dead letter.
+
+    A single fault and a warning have codes of their own.
+    """
 
     # A whole request
     INVALID_JSON = "invalid_json"
@@ -45,7 +48,7 @@ class ErrorCode(StrEnum):
     INVALID_MULTIPART = "invalid_multipart"
     MISSING_FILE = "missing_file"
     INVALID_REQUEST = "invalid_request"
-    """The gateway's answer to a request whose body is malformed."""
+    """The gateway's answer to a malformed body or an unknown HTTP method."""
     REQUEST_TIMEOUT = "request_timeout"
     TOO_BUSY = "too_busy"
     UNAUTHORIZED = "unauthorized"
@@ -161,7 +164,7 @@ class Poison(PinflowError):
 
 
 class ApiError(PinflowError):
-    """A request that is answered `{"detail": {"code": …, "message": …, **details}}`."""
+    """An error that is answered with `{"detail": {"code": …, "message": …, **details}}`."""
 
     def __init__(
         self,
@@ -184,7 +187,7 @@ class ApiError(PinflowError):
 
 
 class Overloaded(ApiError):
-    """The backlog is full: the answer is 429 and nothing was done.
+    """A limit on work is reached: the answer is 429 and nothing was done.
 
     There should be space in about `retry_after` seconds.
     """

@@ -51,8 +51,8 @@ class Event(WireStruct, frozen=True, kw_only=True):
 class ImportsRecord(WireStruct, frozen=True, kw_only=True):
     """The fields that all records of the topic `imports` share.
 
-    `kind` must come first in the JSON (shared/contract/import_records.py). It is a plain field,
-    because a tag of msgspec would be written before it.
+    `kind` must come first in the JSON (shared/contract/import_records.py). No record has a
+    msgspec tag, which would be written before `kind`.
     """
 
     kind: str
@@ -60,20 +60,20 @@ class ImportsRecord(WireStruct, frozen=True, kw_only=True):
 
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Bounds of stored times. Postgres accepts other times, but psycopg can't read them.
+"""Bounds of stored times. Postgres also accepts years that psycopg can't read, such as 10000.
 
-One such job or pin would block every list and every batch of events that contains it.
+One job or pin with such a time would block every list and every batch of events that contains it.
 """
 AwareTime = Annotated[datetime, Meta(tz=True)]
 StorableTime = Annotated[AwareTime, Field(ge=EARLIEST, lt=LATEST)]
 """A time that Postgres and psycopg can store and read back.
 
-msgspec has no bounds for times: a struct with such a field calls `require_storable_time`.
+msgspec has no bounds for times: a struct with such a field must call `require_storable_time`.
 """
 
 
 def require_storable_time(name: str, time: datetime) -> None:
-    """Raises ValueError for a time that psycopg could not read back."""
+    """Raises ValueError for a time before EARLIEST, or at or after LATEST."""
     if not EARLIEST <= time < LATEST:
         raise ValueError(f"{name} must be from 1970 to 9998")
 
@@ -100,7 +100,8 @@ class JobStatus(StrEnum):
 class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """One error in a row.
 
-    `field` is null if the error concerns the row as a whole. `value` is cut at 200 characters.
+    `field` is null if the error concerns several fields or the whole row. `value` is cut at
+    200 characters.
     """
 
     code: str
@@ -119,7 +120,8 @@ class Notice(WireStruct, frozen=True, kw_only=True):
 class PinContent(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """The validated content of a pin.
 
-    Strings are as sent, keys and ids without surrounding white space, times in UTC.
+    Texts and URLs are as sent. Keys, ids and terms have no surrounding white space. Times are in
+    UTC.
 
     Fields that outcomes and pin events repeat have bounds here too, because another producer may
     write to `imports`. Without bounds, those records might not fit into their topics.
@@ -145,7 +147,7 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
     """One row of an accepted import, for the publisher. Topic `imports`.
 
     `accepted_at` is the import's time. The publisher compares `run_at` with it and not with the
-    clock, so a retry decides the same. `fingerprint` has 32 hexadecimal digits
+    clock, so a retry makes the same decision. `fingerprint` has 32 hexadecimal digits
     (shared.contract.pins.compute_fingerprint).
     """
 

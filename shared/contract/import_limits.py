@@ -15,12 +15,12 @@ MAX_REQUEST_BYTES = 6 * MEBIBYTE + 64 * 1024
 JSON_GROWTH = 2
 """Growth of a row's bytes in JSON: an escaped character takes two bytes.
 
-Control characters would take six, but a row that has one fails validation.
+Most control characters would take six, but a row that has one fails validation.
 """
 CSV_GROWTH = 3
 """Growth of a CSV file's bytes: one byte of Windows-1252 becomes up to three bytes of UTF-8.
 
-Only ASCII characters are escaped in JSON: there one byte becomes two.
+JSON escapes only ASCII characters: their one byte becomes two.
 """
 ROW_OVERHEAD = 2048
 """Bytes of a row without its values: field names, ids, quotes of 50 terms, headers, framing."""
@@ -29,7 +29,7 @@ MAX_RESULTS_BYTES = 2 * MEBIBYTE
 IMPORT_OVERHEAD = 128 * 1024
 """Bytes of the ImportAccepted record, with file name and warnings, and of the batch header."""
 UPLOAD_OVERHEAD = 64 * 1024
-"""Bytes that zstd may add to incompressible content, and of the JSON line before the content."""
+"""Bytes that zstd may add to incompressible content, plus the JSON line before the content."""
 
 MAX_IMPORT_BYTES = (
     max((CSV_GROWTH + 1) * MAX_IMPORT_BODY_BYTES, (JSON_GROWTH + 1) * MAX_REQUEST_BYTES)

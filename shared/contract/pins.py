@@ -60,14 +60,14 @@ TEXTS = (
 STORED_TEXTS = (*TEXTS, "related_terms")
 """Fields that can contain a control character.
 
-One search in all of them together is cheaper than a pattern for each.
+One search in the joined texts is cheaper than a pattern for each field.
 """
 _TEXTS = itemgetter(*TEXTS)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]").search
 """Finds control characters other than tab and line breaks.
 
-Postgres can't store NUL. JSON needs six bytes for each, so the size of an import
-would not be bounded by the size of its body (shared/contract/import_limits.py).
+Postgres can't store NUL. JSON escapes most control characters with six bytes, more than the maximum
+size of an import allows for (shared/contract/import_limits.py).
 """
 _HTTP_SCHEME = re.compile("https?://", re.IGNORECASE).match
 
@@ -187,7 +187,7 @@ _LIST_OR_TEXT: dict[str, Any] = {
         },
         {
             "type": "string",
-            "description": "The same, separated by commas.",
+            "description": "The same terms as one text, separated by commas.",
             "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
         },
         {"type": "null"},
@@ -223,9 +223,10 @@ Terms = Annotated[
 class PinSubmission(BaseModel):
     """One row of an import, or one pin.
 
-    Unknown fields are ignored; `StrictPinSubmission` rejects them. Lengths are in characters.
-    Strings are stored as sent, without surrounding white space in keys and ids. `run_at` is
-    converted to UTC.
+    Unknown fields are ignored; with `strict=true` each of them is a fault. Lengths are in
+    characters. Texts and URLs are stored as sent. Keys, ids and terms lose surrounding white space,
+    and blank terms are dropped. A color becomes `#` and upper-case digits. `run_at` is converted to
+    UTC.
     """
 
     model_config = ConfigDict(
@@ -268,7 +269,7 @@ class PinSubmission(BaseModel):
             if isinstance(sent, dict) and (faults := _find_cross_field_faults(sent)):
                 raise _merge(error, faults) from None
             raise
-        # Every valid row pays for this check, so it is inline. Only if it fails, faults are built
+        # Every valid pin pays for this check, so it is inline. Faults are built only if it fails
         if (
             (pin.image_url is None) is (pin.asset_id is None)
             or (pin.cover_image_url is not None and pin.cover_image_asset_id is not None)
@@ -345,7 +346,8 @@ def _merge(error: ValidationError, faults: list[InitErrorDetails]) -> Validation
 def read_faults(error: ValidationError) -> list[Fault]:
     """Returns the faults of one row, at most MAX_ROW_FAULTS.
 
-    Faults of fields come first, in the order of the model, then those of the row as a whole.
+    Faults of single fields come first, in the order of the model. Then come the faults that concern
+    several fields, and last the control characters.
     """
     return [_build_fault(details) for details in error.errors(include_url=False)[:MAX_ROW_FAULTS]]
 
@@ -362,14 +364,17 @@ def _build_fault(details: ErrorDetails) -> Fault:
 
 
 def make_printable(value: object, max_length: int = MAX_REJECTED_VALUE_LENGTH) -> str:
-    """Truncates a client's value, and replaces characters that can't be encoded or stored."""
+    """Truncates a client's value and replaces characters that can't be encoded or stored."""
     # A bounded repr: a hostile value may be nested deeply or be very long
     text = value if isinstance(value, str) else _SHORT.repr(value)
     return text[:max_length].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def describe_first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
-    """Returns the code and message of a row that failed validation: those of its first fault."""
+    """Returns the code and message of a row that failed validation.
+
+    The code is always `validation_error`. The message is that of the first fault.
+    """
     fault = faults[0]
     return (
         ErrorCode.VALIDATION_ERROR,
@@ -393,7 +398,7 @@ def compute_fingerprint_hex(
     """Computes the fingerprint as 32 hexadecimal digits, the form in events.
 
     To build a UUID and format it would cost as much as the digest. The URLs are those of `content`,
-    normalized. The caller has normalized them for validation, which costs 0.5 µs each.
+    normalized. Normalizing one costs 0.5 µs, and the fast path has already done so to validate it.
     """
     values = (
         content.account_id,

@@ -21,7 +21,7 @@ _unreadable_row = TypeAdapter(UnreadableRow)
 
 
 def identify_row(value: bytes | None) -> UnreadableRow | None:
-    """Reads job, workspace and row number from a record. Returns None if one is missing."""
+    """Reads job, workspace and row number from a record. None if one is missing or invalid."""
     try:
         document = orjson.loads(value or b"")
         return _unreadable_row.validate_python(

@@ -1,9 +1,9 @@
-"""Derives the id of a schedule from the id of its pin, and the reverse."""
+"""Derives the id of a schedule from the id of its pin, and vice versa."""
 
 from uuid import UUID
 
 _SCHEDULE_MASK = 0x5A17_C0DE_0000_D000_0BAD_F00D_5EED_0001
-"""XORed with the id of a pin, this gives the id of its schedule, and the reverse.
+"""XORed with the id of a pin, this gives the id of its schedule, and vice versa.
 
 The digit D changes the UUID's version from 5 to 8 (custom). The variant bits stay.
 """

@@ -7,9 +7,14 @@ import orjson
 
 from shared.contract.errors import ApiError, ErrorCode
 
+BYTE_ORDER_MARK = "\ufeff"
+
 
 def parse_json(body: bytes) -> Any:
-    """Parses strict JSON. Raises ApiError (`invalid_json`) with line, column and offset.
+    """Parses strict JSON. Raises ApiError (`invalid_json`).
+
+    The error of a syntax fault has its line, column and offset in characters. The error of a byte
+    that is not UTF-8 has its offset in bytes.
 
     A lone surrogate in a string must fail only its row, but orjson rejects the whole document. So a
     document that orjson rejects is parsed again by the standard library, whose result counts. Its
@@ -32,6 +37,8 @@ def _parse_with_standard_library(body: bytes) -> Any:
             "offset": error.pos,
         }
         message = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        if error.doc.startswith(BYTE_ORDER_MARK):  # Python's own message advises another codec
+            message = "Invalid JSON: the body begins with a byte order mark. Remove it."
         raise ApiError(ErrorCode.INVALID_JSON, message, **location) from None
     except UnicodeDecodeError as error:
         message = f"Invalid JSON: byte {error.start} is not UTF-8. Encode the body as UTF-8."
@@ -44,7 +51,7 @@ def _parse_with_standard_library(body: bytes) -> Any:
         raise ApiError(
             ErrorCode.INVALID_JSON, f"Invalid JSON: {error}. Send null or a number."
         ) from None
-    except ValueError:  # Python's own message advises to change a setting of the interpreter
+    except ValueError:  # Python's own message advises changing a setting of the interpreter
         raise ApiError(
             ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits. Send fewer."
         ) from None

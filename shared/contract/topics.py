@@ -7,11 +7,14 @@ from shared.contract.import_limits import MAX_PACKED_IMPORT_BYTES, MAX_REQUEST_B
 
 DAY_MS = 24 * 60 * 60 * 1000
 MAX_RECORD_BYTES = 7 * MEBIBYTE
-"""Maximum record size of producers and consumers: the dead letter of the largest request."""
+"""Maximum record size of all producers except ingest's import log.
+
+The dead letter of the largest request fits.
+"""
 PARTITIONS = 6
 """Partitions of a new topic unless PINFLOW_TOPIC_PARTITIONS is set.
 
-At most this number of consumers can share the topic. Throughput is the same with 4, 6 and 12.
+At most this many consumers can share a topic. Throughput is the same with 4, 6 and 12.
 """
 
 
@@ -29,14 +32,14 @@ class Topic:
     """One topic and its configuration.
 
     Retention is long, because a record must outlive any backlog. An alert on the age of the oldest
-    record fires long before.
+    unprocessed record fires long before Kafka deletes it.
     """
 
     name: TopicName
     version: int = 1
     """Part of the topic's name. If the meaning of records changes, increase it for a new topic."""
     partitions: int | None = None
-    """Partitions of a new topic, or None for the setting. Kafka knows those of an existing one."""
+    """Partitions of a new topic, or None for the setting. An existing topic keeps its number."""
     retention_ms: int = 7 * DAY_MS
     max_record_bytes: int = MEBIBYTE
     """Maximum size of a record batch after compression. Kafka limits batches, not records."""
@@ -66,7 +69,7 @@ class Topic:
 _AS_PRODUCED = {"compression.type": "producer"}
 """For topics that only Pinflow's services write and read.
 
-Ingest compresses and the broker keeps it so (docs/decisions/0011).
+The broker stores a batch as it was sent: ingest compresses its own (docs/decisions/0011).
 """
 
 TOPICS: tuple[Topic, ...] = (

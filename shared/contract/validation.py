@@ -1,6 +1,7 @@
 """Describes a ValidationError without the input.
 
-Logs and dead letters carry the description. They must never contain a payload.
+The description goes to logs and to the headers of dead letters, which must never contain parts of a
+payload.
 """
 
 from pydantic import ValidationError

@@ -22,10 +22,10 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 UNDECODABLE = (ValueError, RecursionError)
-"""Errors of `Decoder.strict`. RecursionError: too deep nesting, even in an unknown field."""
+"""Errors of `Decoder.strict`. RecursionError: excessive nesting, even in an unknown field."""
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-"""Encodes an event as JSON: fields in the order of the struct, times in UTC with a `Z`."""
+"""Encodes an event as JSON: fields in the order of the struct, a time in UTC with a `Z`."""
 
 
 class WireStruct(msgspec.Struct, frozen=True, gc=False):

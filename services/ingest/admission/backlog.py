@@ -1,4 +1,4 @@
-"""Counts unsettled rows: of the whole system by Kafka's lag, of each workspace in memory.
+"""Counts unsettled rows: those of the whole system by Kafka's lag, those of a workspace in memory.
 
 The lag covers all replicas and survives a restart. It counts records: an import has its rows and up
 to three more. It does not say which workspace a record belongs to. So each process remembers the
@@ -19,8 +19,8 @@ MIN_RATE_BACKLOG_ROWS = 1000
 is less than what it could settle.
 """
 STALE_AFTER_SECONDS = 20.0
-"""Seconds after which a lag sample is too old to refuse imports by it. Several samples must fail
-first. Imports are then limited only by whether Kafka takes them.
+"""Seconds after which a lag sample is too old to be a reason for a refusal. Several samples must
+fail first. Then the backlog no longer limits imports.
 """
 RATE_WINDOW_SECONDS = 5.0
 """Time constant of the moving average of the settlement rate."""
@@ -60,10 +60,11 @@ class _AppendedImport(NamedTuple):
 
 @dataclass(slots=True)
 class BacklogTracker:
-    """Counts unsettled rows in three steps, so that concurrent imports can't overshoot a limit.
+    """Counts unsettled rows in three steps.
 
-    Rows are reserved before their import is appended. Then they are confirmed with the import's
-    end, or released. Confirmed rows count until the publisher has passed them.
+    Rows are reserved before their import is appended, so that at most one of a process's concurrent
+    imports overshoots a limit. Then they are confirmed with the import's end, or released.
+    Confirmed rows count until the publisher has passed them.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -99,7 +100,7 @@ class BacklogTracker:
         self._reserved_rows += rows
 
     def release(self, workspace_id: UUID, rows: int) -> None:
-        """Stops counting reserved rows whose import was not appended."""
+        """Stops counting reserved rows: their import was not appended, or can't be tracked."""
         self._reserved_rows -= rows
         self._subtract(workspace_id, rows)
 

@@ -108,7 +108,8 @@ class AdmissionControl:
     def read_quotas(self, workspace_id: UUID) -> tuple[RowQuota, RowQuota]:
         """Returns the quota of the workspace and the quota of the whole system.
 
-        Both are full while the backlog is stale, because no import is refused then.
+        All of their capacity is available while the lag sample is stale, because the backlog is no
+        reason for a refusal then.
         """
         self.sample_requested.set()
         own, total = (
@@ -142,9 +143,10 @@ class AdmissionControl:
     def reserve(self, workspace_id: UUID, rows: int) -> Iterator[RowReservation]:
         """Reserves capacity for the import that the `with` block appends. Raises Overloaded.
 
-        The rows are counted until they are settled, or until Kafka certainly does not have them. An
-        import in doubt, one without a known end and one without a recent sample are counted for
-        IN_DOUBT_SECONDS only.
+        The rows are counted until they are settled, or until Kafka certainly does not have them.
+        There are two exceptions. If the import is in doubt or its client has disconnected, the rows
+        are counted for IN_DOUBT_SECONDS. If its end is unknown or the lag sample is stale, they are
+        not counted after the append.
         """
         self.require_capacity(workspace_id)
         self._backlog.reserve(workspace_id, rows)

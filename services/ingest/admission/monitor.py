@@ -9,7 +9,7 @@ import time
 
 import structlog
 
-from services.ingest.admission.backlog import LagSample
+from services.ingest.admission.backlog import STALE_AFTER_SECONDS, LagSample
 from services.ingest.admission.control import AdmissionControl
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName, TopicNames
@@ -30,7 +30,8 @@ RETRY_SECONDS = 1.0
 class BacklogMonitor:
     """Samples the lag in the background and never makes the process unready.
 
-    Without samples, imports are accepted without a limit, and the log says so once.
+    If samples fail for STALE_AFTER_SECONDS, the backlog no longer limits imports. The log has one
+    warning for each series of failures.
     """
 
     def __init__(self, settings: ServiceSettings, admission: AdmissionControl) -> None:
@@ -90,7 +91,11 @@ class BacklogMonitor:
                 log.warning(
                     "backlog_unavailable",
                     error=str(error),
-                    next="imports are accepted without a limit until Kafka answers again",
+                    next=(
+                        "check Kafka, and that its ACLs let ingest describe the publisher's group; "
+                        f"after {STALE_AFTER_SECONDS:g} s without a sample, the backlog no longer "
+                        "limits imports"
+                    ),
                 )
             self._is_failing = True
         except Exception:

@@ -1,4 +1,4 @@
-"""Remembers the imports that this process has sent recently.
+"""Remembers the HTTP imports that this process has sent recently.
 
 The status service asks for them: an import that is in Kafka may not have reached status yet.
 """
@@ -9,7 +9,7 @@ from uuid import UUID
 
 RETENTION_SECONDS = 360.0
 """Status asks for ids that are up to 5 minutes old (services/status/service.py). The extra minute
-allows for clocks that differ.
+allows for clock skew.
 """
 
 
@@ -33,9 +33,8 @@ class RecentImports:
         self._sent.pop(job_id, None)
 
     def may_exist(self, job_id: UUID) -> bool:
-        """Returns whether this process may have sent an import with this id, so that it may exist.
+        """Returns whether this process or an earlier one may have sent an import with this id.
 
-        It returns True for an id that is older than the process, because the process before this
-        one may have sent it.
+        Returns True for every id that is older than this process.
         """
         return job_id in self._sent or job_id.int >> 80 < self._started_ms

@@ -1,6 +1,6 @@
 """Parses CSV files as spreadsheets write them.
 
-Files may have several encodings, three delimiters, quoted line breaks and blank lines.
+A file may have any of several encodings and three delimiters, quoted line breaks and blank lines.
 """
 
 import codecs

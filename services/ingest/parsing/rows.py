@@ -1,6 +1,6 @@
-"""Validates the rows of an import. A failed row lists all its faults.
+"""Validates the rows of an import. A failed row lists its faults, at most 20.
 
-A row's fault never refuses the import. Only a fault of the whole document does.
+An import is refused only for a fault of the whole document, never for the fault of a row.
 """
 
 from collections.abc import Collection, Sequence
@@ -35,7 +35,7 @@ from shared.contract.pins import (
 from shared.contract.wire import encode
 
 MAX_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
-"""Fields of a row above which unknown fields are dropped before a strict validation."""
+"""Number of a row's fields above which some unknown fields are dropped before strict validation."""
 
 
 class WrongCellCount(NamedTuple):

@@ -60,7 +60,7 @@ class ImportsRecord(WireStruct, frozen=True, kw_only=True):
 
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Bounds of stored times. Postgres also accepts years that psycopg can't read, such as 10000.
+"""Bounds of an import's time. Postgres also accepts years that psycopg can't read, such as 10000.
 
 One job or pin with such a time would block every list and every batch of events that contains it.
 """

@@ -143,7 +143,7 @@ def _to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise PydanticCustomError("iso_datetime", "must be from 1970 to 9998 in UTC") from None
+        raise PydanticCustomError("iso_datetime", "must be in the years 1 to 9999 in UTC") from None
 
 
 def _strip(value: object) -> object:

@@ -75,7 +75,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     interval = settings.schedule_interval_seconds
 
     return service.create_app(
-        summary="Publishes rows once, and answers for pins and schedules.",
+        summary="Publishes each row once, and serves the API of pins and schedules.",
         dependencies=_build_dependencies(service, settings, history.require_current_database),
         routers=[pins.router, schedules.router, pins.job_router],
         consumers=consumers,
@@ -92,7 +92,9 @@ def _build_dependencies(
 ) -> PublisherDependencies:
     repository = PinRepository(service.http_database, require_current_database)
     boards = BoardCache(service.access)
-    writes = WriteLimit(settings.max_direct_pins, activity="pins are being published or changed")
+    writes = WriteLimit(
+        settings.max_direct_pins, activity="requests for pins and schedules are being processed"
+    )
     return PublisherDependencies(
         settings=settings,
         pins=PinService(repository, boards, service.access),

@@ -27,13 +27,15 @@ class PublisherSettings(ServiceSettings, ListSettings):
     are idle. PINFLOW_DATABASE_POOL_SIZE must be at least this number + 4.
     """
     schedule_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """Seconds between two searches for due schedules, and for waiting events in the outbox."""
+    """Seconds between two searches for due schedules, and for waiting events in the outbox. After a
+    search that found any, the next search follows at once.
+    """
     sweep_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Maximum due schedules, or waiting events, that one transaction takes."""
 
     max_direct_pins: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Maximum concurrent requests that publish or change pins and schedules. A batch counts as one.
-    Further requests are answered 429 at once.
+    """Maximum concurrent requests that publish, change or check pins and schedules. A batch counts
+    as one. Further requests are answered 429 at once.
     """
 
     @model_validator(mode="after")

@@ -12,17 +12,16 @@ _set_number, _set_is_safe = _slots.int.__set__, _slots.is_safe.__set__
 
 
 def compute_pin_id(workspace_id: UUID, idempotency_key: str) -> UUID:
-    """Computes the UUIDv5 of a workspace and a key. Every retry gets the same id, by any path.
+    """Computes the UUIDv5 of a workspace and a key: the same id in imports and direct calls.
 
-    Returns the same as uuid.uuid5() in 0.9 instead of 2.75 µs: the standard library builds the UUID
-    twice.
+    Returns the same as uuid.uuid5() in 0.9 instead of 2.75 µs, without the constructor of UUID.
     """
     digest = sha1(workspace_id.bytes + idempotency_key.encode(), usedforsecurity=False).digest()
     return _build_uuid(int.from_bytes(digest) >> 32 & _FREE_BITS | _VERSION_5)
 
 
 def _build_uuid(number: int) -> UUID:
-    """Builds UUID(int=number) in a third of the time.
+    """Builds UUID(int=number) in a third of the constructor's time.
 
     The constructor checks six kinds of arguments and works around the class's own immutability.
     """

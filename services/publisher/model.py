@@ -15,7 +15,7 @@ from shared.contract.errors import ErrorCode
 from shared.contract.pins import TEXTS
 
 PIN_TEXTS = (*TEXTS, "dominant_color")
-"""The text columns of publisher.pins. A pin's content has fields of the same names."""
+"""The columns of publisher.pins for a pin's texts. Its content has fields of the same names."""
 PIN_COLUMNS = (
     ("pin_id", "uuid"),
     ("workspace_id", "uuid"),
@@ -30,9 +30,9 @@ PIN_COLUMNS = (
     ("related_terms", "text"),
     *((name, "text") for name in PIN_TEXTS),
 )
-"""The columns of an insert into publisher.pins, and the types in which they are sent.
+"""The columns whose values an insert into publisher.pins sends, and the types of these values.
 
-`created_at` is sent as microseconds and `related_terms` as JSON. Each statement converts them.
+`created_at` is sent as microseconds, `related_terms` as JSON text. Each statement converts them.
 """
 
 
@@ -55,8 +55,8 @@ class Origin(NamedTuple):
 class StoredPin(msgspec.Struct, frozen=True, gc=False):
     """The columns of publisher.pins that decide a row's outcome, in the order of STORED_COLUMNS.
 
-    A struct, because a batch has one for each row. It costs a fifth of a NamedTuple, and the
-    garbage collector does not walk it.
+    A struct, because a batch has one for each row. Creating it takes a fifth of a NamedTuple's
+    time, and the garbage collector does not walk it.
     """
 
     pin_id: UUID
@@ -74,7 +74,10 @@ STORED_COLUMNS = StoredPin.__struct_fields__
 
 
 class Failure(NamedTuple):
-    """The reason why a row or pin failed. Once recorded, it never changes."""
+    """The reason why a row or pin failed.
+
+    A row's recorded failure never changes. A retry of a failed pin clears the pin's failure.
+    """
 
     error_code: str
     error_message: str

@@ -62,7 +62,10 @@ def build_pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
 
 
 def build_pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Builds the event of a schedule from a direct call. An imported row's id has the same form."""
+    """Builds the event of a schedule from a direct call.
+
+    The event id has the same form as that of a schedule from an import.
+    """
     event_id = f"{row['pin_id']}:scheduled"
     return _build_outbox_event(
         EventType.PIN_SCHEDULED, event_id, _build_scheduled(row), row["created_at"]
@@ -70,7 +73,7 @@ def build_pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
 
 
 def build_pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Builds the event of a schedule that was moved or retried. Each change has its own id."""
+    """Builds the event of a moved or retried schedule. Each change has its own event id."""
     updated_at = row["updated_at"]
     event_id = f"{row['pin_id']}:scheduled:{updated_at.isoformat()}"
     return _build_outbox_event(EventType.PIN_SCHEDULED, event_id, _build_scheduled(row), updated_at)

@@ -38,8 +38,8 @@ class OutboxRepository:
 
         They are deleted at the block's end. They stay if the block raises.
         """
-        # Materialized, because the planner may run a plain subquery again and then delete other
-        # rows than it locked
+        # Materialized, because the planner may run a plain subquery again and then delete rows
+        # other than those that it locked first
         taken = (
             select(outbox.c.id)
             .order_by(outbox.c.id)

@@ -14,7 +14,7 @@ from shared.postgres.row import Row
 class Scheduler:
     """Publishes due pins, at most `limit` per call.
 
-    A pin fails if its account or board no longer exists. The outcome of its import row stays.
+    A pin fails if its account or board no longer exists. Its import row stays `created`.
     """
 
     def __init__(self, due: DuePinRepository, access: AccessRepository, limit: int) -> None:
@@ -30,7 +30,7 @@ class Scheduler:
         return len(batch.pins)
 
     async def _find_failures(self, due: Sequence[Row]) -> Mapping[UUID, Failure]:
-        """Finds the pins whose account or board does not exist, by pin id."""
+        """Builds the failures of pins whose account or board does not exist, by pin id."""
         by_destination: dict[Destination, list[UUID]] = defaultdict(list)
         for pin in due:
             destination = Destination(pin["workspace_id"], pin["account_id"], pin["board_id"])

@@ -1,4 +1,4 @@
-"""The publisher's tables, for queries.
+"""The tables of pins and of the outbox, for queries.
 
 The migrations define the tables and their constraints.
 """

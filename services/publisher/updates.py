@@ -9,7 +9,7 @@ from uuid import UUID
 def group_by_change(
     changes: Mapping[UUID, dict[str, Any]],
 ) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
-    """Groups pins by their change, so that one UPDATE serves each group. Usually there is one."""
+    """Groups pins by their change: each group needs one UPDATE. Usually there is one group."""
     groups: dict[tuple[Any, ...], list[UUID]] = defaultdict(list)
     for pin_id, change in changes.items():
         groups[tuple(change.items())].append(pin_id)

@@ -1,4 +1,4 @@
-"""Publishes many pins in one call. Each gets the result of a single call, in the list's order."""
+"""Publishes many pins in one call, with the results of single calls in the list's order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -41,7 +41,7 @@ class BulkPublishService:
     async def publish(self, principal: Principal, document: object) -> list[BulkPublishItem]:
         """Publishes all valid pins in one transaction. A fault fails only its item.
 
-        Raises ApiError if the list itself is invalid.
+        Raises ApiError if the list itself is invalid, and as `PinRepository.publish_all` does.
         """
         documents = parse_pins(document, self._limit)
         items = [_parse_item(principal, item) for item in documents]
@@ -72,7 +72,7 @@ class _ItemSettler:
         self._failing = failing
         self._pins_of_keys = pins_of_keys
         self._not_reached = dict(created)
-        """Created pins whose items come later. Earlier items see their keys as free."""
+        """The created pins whose items are not settled yet. Until then their keys count as free."""
 
     def settle(self, item: NewPin | ApiError, document: object) -> BulkPublishItem:
         if isinstance(item, ApiError):
@@ -115,6 +115,9 @@ def _select_first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> 
 
 
 def _read_sent_key(document: Any) -> str:
-    """Returns the key of an invalid item as it was sent. The SDK requires a string."""
+    """Returns the key of an invalid item, cut and printable, or "" if it has no text as its key.
+
+    The SDK requires a string.
+    """
     key = document.get("idempotency_key") if isinstance(document, dict) else None
     return make_printable(key, MAX_KEY_LENGTH) if isinstance(key, str) else ""

@@ -17,10 +17,11 @@ from shared.http.json_reader import JsonReader
 from shared.http.write_limit import WriteLimit
 
 _CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
-"""Maximum bytes of all concurrent bodies: as many of the largest as there may be requests."""
+"""Maximum bytes of all concurrent bodies. Half of them are for the first 256 KiB of each body: by
+default 512 of the largest bodies."""
 _CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
-"""Maximum bytes of all concurrent bodies of POST /v1/pins/batch: two of the largest, and many more
-of usual size."""
+"""Maximum bytes of all concurrent bodies of POST /v1/pins/batch. Half of them are for the first
+256 KiB of each body, half for the rest: by default one of the largest, and many of usual size."""
 
 
 def build_pin_reader(settings: PublisherSettings, writes: WriteLimit) -> JsonReader:
@@ -56,8 +57,8 @@ class PublisherDependencies:
     reader: JsonReader
     batch_reader: JsonReader
     writes: WriteLimit
-    """Limits concurrent writes. Readers acquire it. A command without a body acquires it in its
-    endpoint."""
+    """Limits concurrent writes. The readers acquire it for requests with a body. The endpoints of
+    commands without a body acquire it themselves."""
 
 
 Publisher = Annotated[PublisherDependencies, Depends(typed_dependencies(PublisherDependencies))]

@@ -67,8 +67,10 @@ async def create_pin(
 ) -> PinResponse:
     """Publish one pin now.
 
-    If the idempotency key already has a pin, the answer is that pin, with the header
-    `Idempotent-Replayed: true`.
+    If a published or failed pin already has the idempotency key, the answer is that pin, with the
+    header `Idempotent-Replayed: true`. If the key belongs to a schedule that waits or was canceled,
+    the answer is 409 `already_scheduled`. If the key's pin was deleted, the answer is 409
+    `pin_deleted`.
     """
     async with publisher.reader.read(request) as document:
         pin_of_key = await publisher.pins.publish(principal, document)

@@ -1,4 +1,4 @@
-"""Describes in OpenAPI the bodies that `request_bodies.py` parses instead of FastAPI."""
+"""Describes in OpenAPI the bodies that `request_bodies.py` parses, because FastAPI does not."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,12 +10,12 @@ from shared.http.requests import json_body
 INVALID_OBJECT = {
     "type": "object",
     "title": "An invalid object",
-    "description": "The answer lists every fault.",
+    "description": "The answer lists its faults, at most 20.",
 }
-"""An object that a dry run accepts although it is no valid pin or schedule."""
+"""An object that a dry run accepts although it is not a valid pin or schedule."""
 INVALID_ITEM = {
     "title": "An invalid item",
-    "description": "Only this item fails. Its error lists every fault.",
+    "description": "Only this item fails. Its error lists its faults, at most 20.",
 }
 
 PIN = PinForNow.model_json_schema()

@@ -1,4 +1,4 @@
-"""The SQL of pins and schedules for HTTP, except that of lists.
+"""The SQL of pins and schedules for HTTP, except for lists.
 
 Each change is one transaction, which also adds the change's events to the outbox.
 """
@@ -49,7 +49,7 @@ from shared.postgres.database import Database, DriverConnection, driver_connecti
 from shared.postgres.row import Row
 
 RequireCurrentDatabase: TypeAlias = Callable[[float], Awaitable[None]]
-"""Checks a connection by the time of its opening. Raises Unavailable.
+"""Checks a connection by the monotonic time when it was opened. Raises Unavailable.
 
 See OutcomeHistory.require_current_database.
 """
@@ -69,7 +69,7 @@ class LockedPins:
         self.rows = rows
 
     async def apply(self, decisions: dict[UUID, Decision | ApiError]) -> dict[UUID, CommandResult]:
-        """Writes the updates among the decisions."""
+        """Writes the updates and their events. Returns the result of each decision, by pin id."""
         updates = {
             pin_id: decision
             for pin_id, decision in decisions.items()
@@ -165,7 +165,7 @@ class PinRepository:
         """Opens a transaction that changes rows.
 
         Waits for rows that the scheduler has locked. The scheduler skips rows that are locked here,
-        until its next batch. So whoever comes second decides from the first one's result.
+        until its next batch. So the second transaction decides from the first one's result.
         """
         statement = build_select(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
         async with self._database.transaction() as connection:
@@ -176,9 +176,10 @@ class PinRepository:
             )
 
     async def publish(self, pin: NewPin) -> PinOfKey:
-        """Publishes a pin if its key is free. Raises ApiError (503), as publish_all does.
+        """Publishes a pin if its key is free, otherwise returns the key's existing pin.
 
-        If another call wins the race for the key, returns the winner's pin.
+        Another call or an import may win the race for the key. Raises ApiError (503) as
+        `publish_all` does.
         """
         published = {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
         return await self._create(pin, published, build_pin_published)
@@ -192,8 +193,8 @@ class PinRepository:
     ) -> dict[UUID, PinOfKey]:
         """Publishes the pins of `new` whose keys are free. No two may have the same key.
 
-        Returns the pins of the keys of `pin_ids` after that. Raises ApiError (503) while a key
-        may belong to a row that is published again after a restore.
+        Returns the pins that are then stored under `pin_ids`. Raises ApiError (503) for all pins
+        while a key may belong to a row that is yet to be published again after a restore.
         """
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
@@ -228,13 +229,13 @@ class PinRepository:
             if created is not None:
                 await add_events(driver, [event(dict(created))])
                 return PinOfKey(dict(created), is_new=True)
-            # A separate statement, because it sees the row that the insert conflicted with
+            # A separate statement: only its snapshot has the row that the insert conflicted with
             select_existing = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
             existing = (await connection.execute(select_existing)).mappings().one()
             return PinOfKey(dict(existing), is_new=False)
 
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
-        """Raises ApiError (503) while a key may belong to a row that is published again."""
+        """Raises ApiError (503) while a key may be reserved for a row, as `publish_all` says."""
         try:
             await self._require_current_database(self._database.connected_at(driver))
             cursor = await driver.execute(SELECT_RESERVED, [Column("uuid", pin_ids)], binary=True)
@@ -243,8 +244,8 @@ class PinRepository:
             is_free = False
         if not is_free:
             message = (
-                "The database may have been restored from a backup, and may still lack a row with "
-                "this idempotency key. Send the request again in a few minutes."
+                "The database may have been restored from a backup, and may still lack a pin with "
+                "an idempotency key of this request. Send the request again in a few minutes."
             )
             status = HTTPStatus.SERVICE_UNAVAILABLE
             raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)

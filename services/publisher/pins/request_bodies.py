@@ -1,4 +1,4 @@
-"""Parses the bodies of requests. Every function here raises ApiError (422)."""
+"""Parses the bodies of requests. Invalid bodies raise ApiError (422)."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
@@ -142,7 +142,7 @@ def build_changed_values(
 ) -> dict[str, Any]:
     """Builds the row's new values.
 
-    Validates the changed row as a whole, with the rules of a new pin or schedule.
+    Validates the complete changed row by the rules of a new pin or schedule.
     """
     # Setting one source of an image clears the other: both at once are never valid
     replaced = {

@@ -1,4 +1,4 @@
-"""HTTP endpoints of schedules, which publish a pin at a later time."""
+"""HTTP endpoints of schedules. A schedule publishes its pin at a later time."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
@@ -114,8 +114,8 @@ async def validate_schedule(
     """Check a schedule without creating it: a dry run of `POST /v1/schedules`.
 
     Nothing is stored. The answer has the result of each check. It is 200 even if the schedule is
-    invalid. Only a wrong `Idempotency-Key` is answered 422 `invalid_parameter`: a malformed one, or
-    one that differs from the body's.
+    invalid. But an `Idempotency-Key` that is malformed, or differs from the key in the body, is
+    answered 422 `invalid_parameter`.
     """
     async with publisher.reader.read(request) as document:
         report = await publisher.dry_run.check_schedule(principal, document, idempotency_key)
@@ -179,7 +179,7 @@ async def list_schedules(
 async def get_schedule(
     schedule_id: str, principal: ReadAccess, publisher: Publisher
 ) -> ScheduleResponse:
-    """Get one schedule."""
+    """Read one schedule. Its `pin_id` is null until the pin is published."""
     return ScheduleResponse.from_row(
         await publisher.schedules.get(principal, _parse_pin_id(schedule_id))
     )
@@ -196,9 +196,10 @@ async def edit_schedule(
     """Change a schedule that waits for its `run_at`. For any other schedule, the answer is 409
     `schedule_not_pending`.
 
-    A field that is left out stays unchanged; null clears it. Setting image_url clears asset_id, and
-    the reverse; the same holds for cover_image_url and cover_image_asset_id. The changed schedule
-    must meet the rules of a new one. The request is safe to send again.
+    A field that is left out stays unchanged. null clears a field, except run_at, title and
+    board_id. Setting image_url clears asset_id, and the reverse; the same holds for cover_image_url
+    and cover_image_asset_id. The changed schedule must meet the rules of a new schedule. The
+    request is safe to send again.
     """
     async with publisher.reader.read(request) as document:
         row = await publisher.schedules.edit(principal, _parse_pin_id(schedule_id), document)
@@ -213,7 +214,7 @@ async def edit_schedule(
 async def delete_schedule(
     schedule_id: str, principal: DestructiveAccess, publisher: Publisher
 ) -> None:
-    """Delete a schedule that waits, was canceled or has failed. It is never published, and its
+    """Delete a schedule that waits, was canceled or has failed. It is then never published, and its
     idempotency key stays taken.
 
     If it is done, the answer is 409 `schedule_already_published`: delete its pin instead. If the
@@ -243,7 +244,7 @@ async def retry_schedule(
     schedule_id: str, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Retry a schedule that has failed or was canceled. It is published at its `run_at`, or at once
-    if that has passed.
+    if that time has passed.
 
     Account and board are checked when it is due. If it is done, the answer is 409
     `schedule_already_published`. The request is safe to send again.

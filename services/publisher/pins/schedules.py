@@ -23,9 +23,9 @@ from shared.postgres.row import Row
 
 
 class ScheduleService:
-    """The use cases of schedules.
+    """The use cases of schedules. Raises ApiError.
 
-    Methods identify a schedule by its pin's id. Raise ApiError.
+    Methods identify a schedule by its pin's id.
     """
 
     def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:
@@ -106,9 +106,10 @@ class ScheduleService:
         return await self._pins.find(principal.workspace_id, pin_id)
 
     async def _find_error(self, schedule: NewPin) -> ApiError | None:
-        """Checks account, board and time: they may have changed since an equal request.
+        """Checks the account, the board and `run_at` of a new schedule. Returns the error, or None.
 
-        Returns the error, or None.
+        Does not raise it: an earlier, equal request may have created the schedule when all three
+        were valid.
         """
         failing = await self._boards.find_failing([schedule.destination])
         try:

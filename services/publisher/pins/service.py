@@ -1,4 +1,4 @@
-"""Publishes, edits, deletes and retries single pins. Keys and rules are those of imported rows."""
+"""Publishes, edits, deletes and retries pins, by the same rules and keys as imported rows."""
 
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -19,7 +19,7 @@ class PinService:
     """The use cases of pins. Raises ApiError.
 
     A change reads accounts and boards from Postgres, without the cache, before it locks the pin.
-    Under the lock, each change would hold one of few connections and wait for a second one.
+    Under the lock, each change would hold one of few connections and wait for a second.
     """
 
     def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:

@@ -22,8 +22,8 @@ _CONVERTED = {
 keeps the pins' order in lists, as for imported rows. The last pin is just before now.
 """
 
-# Every statement that inserts or locks several pins sorts them by id. Otherwise two transactions
-# with overlapping keys deadlock
+# Every statement that inserts several pins, or waits for their locks, sorts them by id. Otherwise
+# two transactions with overlapping keys can deadlock. (The scheduler skips locked pins.)
 INSERT_PINS = f"""
     insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
     select
@@ -34,13 +34,13 @@ INSERT_PINS = f"""
     on conflict (pin_id) do nothing
     returning pin_id
 """
-# Selects pins of a lost Postgres whose rows are not published again yet
+# Selects pins that a lost Postgres had and whose rows have not been published again yet
 SELECT_RESERVED = """
     select promised_pin_id from publisher.row_outcomes o
     where promised_pin_id = any(%b::uuid[])
         and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
 """
-# A separate statement, because it sees the rows that an insert conflicted with
+# A separate statement: only its snapshot has the rows that an insert conflicted with
 SELECT_PINS_OF_KEYS = (
     f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
 )

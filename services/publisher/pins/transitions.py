@@ -52,7 +52,7 @@ class PinOfKey(NamedTuple):
 
 
 class Update(NamedTuple):
-    """The decision to write `values`, and the event of `announced_change` into the outbox."""
+    """The decision to write `values`, and to announce `announced_change`, if it is not None."""
 
     values: dict[str, Any]
     announced_change: PinChange | None = None
@@ -98,7 +98,7 @@ def _decide(rule: Callable[[Row | None], Decision], row: Row | None) -> Decision
         return error
 
 
-# Access of a request. A row of another workspace is None here, as if it did not exist.
+# Access checks. A row of another workspace is None here, as if it did not exist.
 
 
 def require_pin(principal: Principal, row: Row | None, *, resource: str = "Pin") -> Row:
@@ -129,8 +129,8 @@ def require_permitted(principal: Principal, account_id: UUID) -> None:
     """Raises ApiError (403) if the API key may not use the account. Call it before any lookup."""
     if not principal.permits(account_id):
         message = (
-            f"account_id: this API key may not publish to {account_id}. Use an account that it may "
-            "use, or another key."
+            f"account_id: this API key may not publish to {account_id}. Use an account that the "
+            "key permits, or another API key."
         )
         raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
@@ -242,8 +242,8 @@ def retry_pin(
 ) -> Update:
     """Publishes a failed pin.
 
-    `target` has the new account and board, if the request has them. `checks` are the checks of
-    destinations from before the lock.
+    `target` has the new account and board, if the request has them. `checks` are the results for
+    the destinations that were checked before the row was locked.
     """
     pin = require_pin(principal, row)
     _require_unpublished(pin, "This pin is already published. There is nothing to retry.")
@@ -265,7 +265,7 @@ def retry_pin(
 
 
 def build_retry_destination(pin: Row, target: Mapping[str, Any]) -> Destination:
-    """Builds the destination of a retry."""
+    """Builds the destination of a retry: `target` overrides the pin's account and board."""
     return Destination(
         pin["workspace_id"],
         target.get("account_id", pin["account_id"]),
@@ -318,7 +318,7 @@ def retry_schedule(principal: Principal, row: Row | None) -> Decision:
             values = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
             return Update(values, PinChange.RESCHEDULED)
         case PinState.SCHEDULED:
-            return NoOp("This schedule is already waiting for its run_at.")
+            return NoOp("This schedule is already waiting to be published.")
         case PinState.PUBLISHED:
             raise _already_done_error(
                 schedule, "This schedule is done: its pin is published. There is nothing to retry."
@@ -352,19 +352,21 @@ def _already_done_error(schedule: Row, message: str) -> ApiError:
 
 def _not_pending_error(schedule: Row) -> ApiError:
     status = translate_schedule_state(schedule["state"], is_due=schedule["is_due"])
-    message = f"This schedule is {status}. Only one that waits for its run_at can be changed. "
+    message = (
+        f"This schedule is {status}. Only a schedule that waits for its run_at can be changed. "
+    )
     match status:
         case ScheduleStatus.FAILED:
             message = (
                 f"This schedule has failed. Correct its pin (PATCH /v1/pins/{schedule['pin_id']}), "
-                "then retry the schedule."
+                "then retry the schedule. Or delete the schedule."
             )
         case ScheduleStatus.CANCELED:
-            message += "Retry it, or create another schedule."
+            message += "Retry this schedule, or create another one."
         case ScheduleStatus.QUEUED:
-            message += "Wait until it is done or failed."
+            message += f"Change its pin instead: PATCH /v1/pins/{schedule['pin_id']}."
         case _:
-            message += "Create another schedule."
+            message += "Delete its pin, or create another schedule."
     return _conflict_error(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
 
 

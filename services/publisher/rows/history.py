@@ -1,8 +1,9 @@
 """Reads the topic `outcomes` into publisher.row_outcomes, so that a replay gives the same outcomes.
 
-The topic has every outcome. After a restore of an older Postgres, the publisher reads some rows
-again whose outcomes are already in the topic. So it records those outcomes before it reads any row.
-A row with a recorded outcome settles with exactly that outcome (ADR 0031).
+The topic has every outcome that its retention keeps. After a restore of an older Postgres, the
+publisher reads some rows again whose outcomes are already in the topic. So it records those
+outcomes before it reads any row. A row with a recorded outcome settles with exactly that outcome
+(ADR 0031).
 
 A recorded outcome may say that a row created a pin which the restored Postgres lacks. The pin is
 then reserved for that row: no other row and no call may use its key until the row is processed
@@ -38,8 +39,8 @@ POSITION_LAG_SECONDS = 60.0
 """Seconds that the position stays behind the topic's end.
 
 After Postgres was replaced, a lost batch may still send outcomes. The lag covers
-SEND_TIMEOUT_SECONDS until they arrive, the time until the batch's publisher notices, and its
-IN_FLIGHT_SECONDS.
+the SEND_TIMEOUT_SECONDS until they arrive, the time until the batch's publisher notices, and the
+IN_FLIGHT_SECONDS that this publisher then waits.
 """
 
 
@@ -49,9 +50,9 @@ class OutcomeHistory(Preparation):
     The publisher stores the positions of rows before it sends their outcomes. So normally all
     outcomes belong to rows before the stored positions, and this position moves without reading.
 
-    It stays a minute behind the topic's end, because Postgres may be replaced by an older copy. A
-    batch that was stored before may then still send outcomes until its publisher notices. Another
-    member may have read the topic before those outcomes arrived.
+    The position stays a minute behind the topic's end, because Postgres may be replaced by an older
+    copy. A batch that was stored before may then still send outcomes until its publisher notices.
+    Another member may have read the topic before those outcomes arrived.
 
     All consumers of a process share one instance. A lock serializes their calls.
     """
@@ -68,7 +69,7 @@ class OutcomeHistory(Preparation):
         self._end_readings: deque[tuple[float, Offsets]] = deque()
         """The topic's ends, each with the monotonic time when they were read. Oldest first."""
         self.confirmed_at = 0.0
-        """The monotonic time when Postgres was last certain to have all needed outcomes."""
+        """The last monotonic time at which Postgres certainly had all needed outcomes."""
 
     async def offsets_to_take_over(self) -> Offsets:
         """Returns the topic's ends, so that the first start after an upgrade records nothing."""
@@ -82,7 +83,7 @@ class OutcomeHistory(Preparation):
         async with self._lock:
             checked_at = time.monotonic()
             cluster = await read_cluster_id(self._settings)
-            # Positions first: another member may move a position to an end after these bounds
+            # Before the bounds: otherwise another member could move a position past the read ends
             stored = await self._store.positions.load()
             bounds = await self._reader.bounds()
             await self._set_start(stored, bounds, cluster)
@@ -102,8 +103,8 @@ class OutcomeHistory(Preparation):
     ) -> None:
         """Sets the offsets to start from: the stored positions.
 
-        If a position does not belong to the log, its partition starts at the log's beginning.
-        Recording an outcome twice does no harm.
+        If a position is missing or does not belong to the log, its partition starts at the log's
+        beginning. Recording an outcome twice does no harm.
         """
         self._offsets, restarted = {}, {}
         for partition, (begin, end) in bounds.items():
@@ -113,14 +114,16 @@ class OutcomeHistory(Preparation):
             else:
                 self._offsets[partition] = restarted[partition] = begin
         if restarted:
-            next_step = "The publisher decides rows again whose outcomes are lost."
+            next_step = (
+                "No action needed: the publisher decides rows again if their outcomes are lost."
+            )
             log.warning(
                 "outcomes_read_from_the_beginning", positions=len(restarted), next=next_step
             )
             await self._store.positions.reset(restarted, cluster)
 
     async def run_periodic_work(self) -> None:
-        """Moves the position to the topic's end of a minute ago. Raises what `catch_up` raises."""
+        """Moves the position to the topic's end of a minute ago. Raises the same as `catch_up`."""
         read_at = time.monotonic()
         ends = _select_ends(await self._reader.bounds())
         async with self._lock:
@@ -133,9 +136,10 @@ class OutcomeHistory(Preparation):
             await self._move_position(read_at)
 
     async def require_current_database(self, connected_at: float) -> None:
-        """Checks that the Postgres of a connection from `connected_at` has all needed outcomes.
+        """Checks that a connection's Postgres has all needed outcomes.
 
-        Raises Unavailable, including PositionBehind, if that is not certain.
+        `connected_at` is the monotonic time when the connection was opened. Raises Unavailable,
+        including PositionBehind, if that can't be confirmed.
         """
         if connected_at <= self.confirmed_at:
             return
@@ -144,7 +148,10 @@ class OutcomeHistory(Preparation):
                 await self._move_position(time.monotonic())
 
     async def _move_position(self, read_at: float) -> None:
-        """Moves the position as far as allowed. Raises PositionBehind if Postgres was replaced."""
+        """Moves the position as far as allowed.
+
+        Raises PositionBehind if Postgres was replaced, or if `catch_up` has not read the topic yet.
+        """
         if not self._checked_at:
             raise PositionBehind(
                 f"The publisher has not read the topic {self._topic} yet. Try again later."
@@ -163,11 +170,11 @@ class OutcomeHistory(Preparation):
         await self._reader.close()
 
     async def _record(self, records: Sequence[Record]) -> int:
-        """Records outcomes and moves the position after them, in one transaction.
+        """Records outcomes and moves the position past them, in one transaction.
 
         Returns the number of recorded rows.
         """
-        # Read after the records: outcomes that were sent normally are then before these positions
+        # Read after the records, so that these positions are past all outcomes sent normally
         stored = await self._store.positions.load()
         stored_offsets = {
             partition.partition: position.next_offset

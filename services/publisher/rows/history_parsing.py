@@ -39,7 +39,7 @@ def belongs_to_log(position: StoredPosition, begin: int, end: int, cluster: str)
 
 
 def is_ahead(record: Record, stored: Mapping[int, int]) -> bool:
-    """Returns whether a record's batch ends after the stored positions. True without the header."""
+    """Returns whether a record's batch ends after the stored positions. True if that is unknown."""
     header = dict(record.headers).get(POSITIONS_HEADER)
     if header is None:
         return True

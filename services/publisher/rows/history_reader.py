@@ -70,7 +70,7 @@ class OutcomeReader:
                     await self.close()  # the consumer may have stopped fetching for good
                     raise BrokerUnavailable(
                         f"Kafka returned no records of {self._topic} for {MAX_SILENCE_SECONDS:g} s"
-                        " although there are more. The publisher reads them again.",
+                        " although there are more. The publisher tries again.",
                     )
                 yield [record for records in fetched.values() for record in records]
                 remaining = {

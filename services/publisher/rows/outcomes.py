@@ -19,8 +19,8 @@ from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import derive_schedule_id
 
-# A type is a struct if a batch has one for each row: it costs a fifth of a NamedTuple, and the
-# garbage collector does not walk it
+# A type is a struct if a batch has one for each row: creating it takes a fifth of a NamedTuple's
+# time, and the garbage collector does not walk it
 
 
 class StoredOutcome(NamedTuple):
@@ -62,7 +62,7 @@ class History:
         return not self.recorded and not self.reserved
 
     def is_created(self, row: RowAccepted) -> bool:
-        """Returns whether a row is recorded as created. No check fails it any more then."""
+        """Returns whether a row is recorded as created. Such a row no longer fails a check."""
         recorded = self.recorded.get(Origin(row.job_id, row.row_number))
         return recorded is not None and recorded.status is RowStatus.CREATED
 
@@ -80,7 +80,7 @@ class StoreSnapshot:
     """The row that created the pin in a lost Postgres, and its outcome, by pin id. The pin's key is
     reserved for that row until the row is processed again."""
     existing: Mapping[UUID, StoredPin]
-    """The pins under the batch's pin ids that were stored before it, by pin id."""
+    """The pins under the batch's pin ids that were stored before the batch, by pin id."""
     stored: Mapping[UUID, StoredPin]
     """The pins under the batch's pin ids that are stored now, by pin id."""
 
@@ -192,10 +192,10 @@ def build_snapshot(
     existing: Mapping[UUID, StoredPin],
     settled_at: datetime,
 ) -> StoreSnapshot:
-    """Builds the snapshot after the batch's insert. `existing` are the pins stored before it.
+    """Builds the snapshot after the batch's insert. `existing` are the pins from before the insert.
 
-    For each other key, the first row in order was inserted. It is computed from the rows: reading
-    the pins back would cost as much as the insert.
+    For each other key, the first row that may create its pin was inserted. Its pin is computed from
+    the row, because reading the pins back would cost as much as the insert.
     """
     stored = dict(existing)
     for keyed in publishable:
@@ -237,7 +237,7 @@ def decide_all(
 ) -> list[Outcome]:
     """Decides every row. `failing` are the destinations that failed their check.
 
-    A redelivery in any other batches gives the same outcomes (invariant 4).
+    A redelivery in different batches gives the same outcomes (invariant 4).
     """
     if not failing:
         return [decide(keyed, snapshot, None, existed_before=False) for keyed in rows]
@@ -259,8 +259,8 @@ def decide(
     """Decides a row. Precedence: its recorded outcome, the stored pin, a reservation, the checks.
 
     `check_failure` is the reason if account or board failed its check. `existed_before` is true if
-    the pin existed before this row in the batch's order. A row that failed its checks is existing
-    only then. If a later row of the batch created the pin, it fails.
+    the pin existed before this row in the batch's order: only then is a row that failed its checks
+    existing. If a later row of the batch created the pin, this row fails.
     """
     row = keyed.row
     stored = snapshot.stored.get(keyed.pin_id)
@@ -348,7 +348,7 @@ def find_result_ids(outcome: CreatedRow | ExistingRow) -> tuple[UUID | None, UUI
 
 
 def _find_winners(rows: Sequence[KeyedRow], snapshot: StoreSnapshot) -> dict[UUID, int]:
-    """Finds the indexes in this batch of the rows that it inserted, by pin id."""
+    """Finds the index in the batch of the row that created a pin in this batch, by pin id."""
     winners: dict[UUID, int] = {}
     for index, keyed in enumerate(rows):
         stored = snapshot.stored.get(keyed.pin_id)

@@ -1,10 +1,10 @@
-"""The header with which outcomes carry the end offsets of their batch. No I/O."""
+"""Encodes and parses a header of outcomes: the end offsets of their batch. No I/O."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
 
 POSITIONS_HEADER = "pinflow-positions"
-"""The header of outcomes with the end offsets of their batch. history.py reads it."""
+"""The name of the header. history_parsing.py reads it after a restore of Postgres."""
 EndOffsets: TypeAlias = Mapping[int, int]
 """The offset after a batch's last row, by partition of `imports`."""
 

@@ -39,7 +39,7 @@ FIELDS_BY_ERROR_CODE: dict[str, str] = {
 }
 """The field of the row that caused a failure, by error code."""
 MAX_RESULTS_PER_RECORD = 200
-"""Maximum results per record of `outcomes`: usually 50 KB. The longest results are split into
+"""Maximum results per record of `outcomes`: usually 25 KB. The longest results are split into
 several records: with every character escaped to six bytes, they would be 1.2 MB.
 """
 MAX_MESSAGE_CHARACTERS = 1000
@@ -57,8 +57,8 @@ _PIN_ID, _WORKSPACE_ID = (
     slice(_PIN_ID_START, _PIN_ID_START + _UUID_CHARACTERS),
     slice(_WORKSPACE_ID_START, _WORKSPACE_ID_START + _UUID_CHARACTERS),
 )
-"""The slices of an encoded event that have its ids. To format an id again would cost a tenth of the
-encoding.
+"""The slices of an encoded event that contain its ids. To format an id again would cost a tenth of
+the encoding.
 """
 
 
@@ -203,7 +203,7 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
     key = None
     if outcome.row is not None:
         content = outcome.row.row
-        # Not stored, so it may have characters that Postgres does not accept
+        # The row was not stored, so its key may have characters that Postgres does not accept
         key = make_printable(content.idempotency_key, MAX_KEY_LENGTH)
         if name := FIELDS_BY_ERROR_CODE.get(code):
             fault = Fault(

@@ -139,8 +139,9 @@ class RowTransaction:
     async def publish(self, rows: Sequence[KeyedRow], passed: Sequence[KeyedRow]) -> StoreSnapshot:
         """Publishes the rows of `passed` whose keys are free. Reads the stored pins of all keys.
 
-        `passed` are the rows that passed their checks, in the order of `rows`. If all passed,
-        this also commits the transaction, in its only round trip.
+        `passed` are the rows that passed their checks, in the order of `rows`. A row that is
+        recorded as created counts as passed. If all passed, also commits, in the same round trip:
+        `record` then uses a second transaction.
         """
         pins = _SelectParameters.from_rows(rows)
         recorded = await self._select_recorded(
@@ -212,8 +213,8 @@ class RowTransaction:
 class RowRepository:
     """Stores the pins and outcomes of rows.
 
-    Raises DatabaseUnavailable if Postgres is down. A value of a row causes any other database
-    error.
+    Raises DatabaseUnavailable if Postgres is down, and ValueRejected if Postgres rejects a value
+    of a row.
     """
 
     def __init__(self, database: Database) -> None:
@@ -226,8 +227,8 @@ class RowRepository:
     ) -> AsyncIterator[RowTransaction]:
         """Opens a transaction that locks the advance's positions. With `moves`, it moves them.
 
-        Commits at the block's end. Raises PositionBehind, and ValueRejected if Postgres would not
-        take a value.
+        Commits at the block's end. Raises PositionBehind, and ValueRejected if Postgres rejects a
+        value.
         """
         async with self._database.pipeline() as driver:
             yield RowTransaction(driver, await self.positions.lock(driver, advance, moves=moves))
@@ -237,8 +238,8 @@ class RowRepository:
     async def record_outcomes(self, rows: Sequence[tuple[Any, ...]], advance: Advance) -> None:
         """Records outcomes from Kafka and moves the advance's positions, in one transaction.
 
-        The values of a row are in the order of OUTCOME_COLUMNS. Recorded outcomes stay unchanged.
-        Raises PositionBehind.
+        The values of a row are in the order of OUTCOME_COLUMNS. Outcomes that were recorded before
+        stay unchanged. Raises PositionBehind.
         """
         async with self._database.pipeline() as driver:
             await self.positions.lock(driver, advance, moves=True)

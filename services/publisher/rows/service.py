@@ -1,4 +1,4 @@
-"""Settles batches of rows: publishes the rows that may be, and decides every row's outcome.
+"""Settles batches of rows: publishes rows that pass the checks, and decides every row's outcome.
 
 docs/explanation/architecture.md numbers the invariants.
 """
@@ -112,7 +112,7 @@ class RowService:
         *,
         moves: bool = False,
     ) -> Settlement:
-        """Settles sorted rows. If Postgres rejects a value, only its row fails: halves find it."""
+        """Settles sorted rows. Halves them until only a row with a rejected value fails."""
         try:
             return Settlement(await self._publish(rows, failing, advance, moves=moves))
         except ValueRejected as error:
@@ -167,7 +167,7 @@ class RowService:
     async def _fail_unreadable(
         self, rows: Sequence[UnreadableRow], advance: Advance
     ) -> list[Outcome]:
-        """Fails rows that can't be read, unless they have another recorded outcome."""
+        """Fails rows that can't be read, unless another outcome is recorded for them."""
         async with self._store.transaction(advance) as transaction:
             recorded = await transaction.read_recorded(rows)
             outcomes: list[Outcome] = [decide_unreadable(row, recorded) for row in rows]

@@ -1,4 +1,4 @@
-"""Decides the checks of a dry run from the request and a snapshot of its board and key. No I/O."""
+"""Decides the results of a dry run's checks from the request, its board and its key. No I/O."""
 
 from datetime import datetime
 from typing import NamedTuple, assert_never
@@ -30,11 +30,12 @@ _ACCOUNT_FAILED = "Not checked, because the check of the account failed."
 
 
 class Snapshot(NamedTuple):
-    """The board and the key's owner of a request. None was not looked up or does not exist."""
+    """The stored data that a request is checked against."""
 
     board: BoardCheck | None
+    """The result of the board's check. None if it was not checked."""
     owner: Row | None
-    """The row that owns the request's key."""
+    """The stored pin with the request's key. None if there is none or it was not looked up."""
 
 
 def check_pin(principal: Principal, request: PartialRequest, snapshot: Snapshot) -> Report:

@@ -82,7 +82,7 @@ class PartialRequest:
         return compute_pin_id(principal.workspace_id, self.read_value("idempotency_key"))
 
     def dump_content(self, *hidden: str) -> dict[str, Any] | None:
-        """Returns the content as it would be stored, or None if a field is invalid."""
+        """Returns the content to store, without `hidden`. None if a field is invalid."""
         return (
             None
             if self.content is None

@@ -47,7 +47,7 @@ class Report(NamedTuple):
 _REMEDIES = {
     ErrorCode.VALIDATION_ERROR: "Correct the fields in details.errors.",
     ErrorCode.ACCOUNT_NOT_FOUND: "Use an account from GET /v1/pinterest/accounts.",
-    ErrorCode.ACCOUNT_NOT_PERMITTED: "Use an account that this API key permits, or another key.",
+    ErrorCode.ACCOUNT_NOT_PERMITTED: "Use an account that the API key permits, or another API key.",
     ErrorCode.BOARD_NOT_FOUND: "Use one of the account's boards: GET /v1/pinterest/boards.",
     ErrorCode.RUN_AT_IN_PAST: "Use a later time, or publish the pin now: POST /v1/pins.",
     ErrorCode.UNKNOWN_FIELDS: "Remove these fields, or correct their names.",

@@ -14,8 +14,8 @@ from shared.access.model import Principal
 from shared.http.pagination.list_query import EMPTY_PAGE, IndexScan, ListQuery, Page, SortOrder
 from shared.http.pagination.paginator import Paginator
 
-# Each scan has its own index (migration 0007). `like` instead of `=` keeps the planner from using
-# pins_due, an index of all workspaces' rows
+# Each scan reads one of four indexes (migration 0007). `like` instead of `=` keeps the planner from
+# using pins_due, an index of all workspaces' rows
 _NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
 PUBLISHED_OR_FAILED = IndexScan(
     "deleted_at is null and state in ('published', 'failed')", "created_at"
@@ -23,7 +23,7 @@ PUBLISHED_OR_FAILED = IndexScan(
 FAILED = IndexScan("deleted_at is null and state = 'failed'", "created_at")
 SCHEDULED = IndexScan("deleted_at is null and run_at is not null", "run_at")
 RUN_AT_PASSED = IndexScan(f"{SCHEDULED.where} and run_at <= now()", "run_at")
-"""Schedules whose run_at has passed: no schedule is published or fails before."""
+"""Schedules whose run_at has passed: no schedule is published or fails before its run_at."""
 WAITING = IndexScan(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
 _ADVICE = "Use GET /v1/schedules?status=queued to list due pins, in the order of run_at."
 DUE = IndexScan(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
@@ -48,7 +48,7 @@ _STATES = {
     "done": "published",
     "canceled": "cancelled",
 }
-"""The states to select, by status, where the scan also has rows of other statuses."""
+"""The states to select, by status. Only scans that also find rows of other statuses need them."""
 _TEXT_MATCHES = " or ".join(
     f"strpos(lower({column} {COLLATION}), lower(cast(%(q)s as text) {COLLATION})) > 0"
     for column in ("title", "description", "link_url")

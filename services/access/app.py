@@ -17,9 +17,12 @@ from shared.http.write_limit import WriteLimit
 from shared.runtime.service import Service
 
 MAX_REPORT_BYTES = 64 * 1024
-"""Size of a report of used keys. A report with MAX_REPORTED_KEYS keys has 20 kB."""
+"""Maximum size of a report of used keys. A report with MAX_REPORTED_KEYS keys has 20 kB."""
 MAX_BUFFERED_BYTES = 64 * MEBIBYTE
-"""Size of all bodies in memory: the body limit times the number of concurrent requests."""
+"""Memory for all bodies that are read at once, unless the body limit needs more.
+
+BodyReader uses half of it for bodies up to 256 kB: 512 bodies of the default limit.
+"""
 
 
 def create_app(settings: AccessSettings) -> FastAPI:

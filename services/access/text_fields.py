@@ -13,7 +13,7 @@ WITHOUT_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
 def require_any_of(*names: str, or_null: str | None = None) -> dict[str, Any]:
     """Builds the JSON Schema of an update, which must have at least one of the fields.
 
-    A field counts only if it is not null. The field `or_null` counts with null too.
+    A field counts only if it is not null. The field `or_null` counts even if it is null.
     """
     changes = [
         {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from shared.runtime.settings import ListSettings, ServiceSettings, UploadSettings, Urls
 
 FOLD_BURST = 6
-"""Batches that are folded at once after an idle time.
+"""Batches that are folded without delay after an idle time.
 
 A single import needs fewer batches, so its results are visible as soon as possible.
 """
@@ -34,7 +34,7 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     The number of results in one transaction has a fixed limit, whatever this setting is.
     """
     folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 30
-    """Average number of batches a second. Full batches are not limited.
+    """Maximum average number of batches a second. A batch after a full one is not delayed.
 
     Fewer and larger batches cost less CPU time, but results become visible later. After an idle
     time the first few batches are not delayed.
@@ -42,14 +42,19 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     ingest_url: Urls = "http://127.0.0.1:8001"
     """URL of ingest. The gateway's /readyz includes the /readyz of ingest.
 
-    Separate the URLs of several replicas with commas. One ready replica is enough.
+    Separate the URLs of several replicas with commas. For /readyz, one ready replica is enough.
+    List all of them: each is also asked whether an import that status does not know may still
+    arrive.
     """
     publisher_url: Urls = "http://127.0.0.1:8002"
     """URL of the publisher, in the same form."""
     webhooks_url: Urls = "http://127.0.0.1:8004"
     """URL of webhooks, in the same form."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """Seconds between two searches for completed jobs. A fold that completes a job starts one."""
+    """Seconds between two searches for completed jobs.
+
+    A fold that completes a job also starts a search.
+    """
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Maximum jobs that one transaction announces."""
 

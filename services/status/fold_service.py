@@ -35,8 +35,8 @@ class FoldService:
     async def fold(self, events: Sequence[Foldable], advance: Advance) -> dict[int, str]:
         """Folds the events of a batch.
 
-        Returns Postgres' message for each event that it rejects, by index in `events`. If the
-        batch fits in one transaction, that transaction also moves the positions. Raises
+        Returns the reason for each event that Postgres rejects, by index in `events`. If one
+        transaction stores the whole batch, it also moves the positions. Raises
         DatabaseUnavailable or PositionBehind: the consumer then reads the batch again.
         """
         row_counts = [count_rows(event) for event in events]

@@ -62,7 +62,7 @@ class Tally(NamedTuple):
     settled: str
     """A 1 for each settled row and a 0 for the others, at the index of the row number."""
     first_row: int | None
-    """The first row that settles now. None if all rows had settled before."""
+    """The lowest number of a row that settles now. None if no row does."""
     results: str | None
     """JSON of the results of the rows that settle now, in row order."""
 
@@ -70,8 +70,8 @@ class Tally(NamedTuple):
 def group_by_job(events: Iterable[Foldable]) -> EventsByJob:
     """Groups events by job.
 
-    Events can be repeated and in any order. Only the first stored result of a row counts. Only the
-    first import event of a job counts too: ingest may append it again after a crash.
+    Events can come repeatedly and in any order. Only the first stored result of a row counts.
+    Likewise, only the first import event of a job counts: ingest may append it again after a crash.
     """
     grouped = EventsByJob()
     with_import: set[UUID] = set()
@@ -120,7 +120,10 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
 
 
 def count_rows(event: Foldable) -> int:
-    """Returns the number of table rows of an event. Large uploads count as several rows."""
+    """Returns the weight of an event, for MAX_FOLDED_ROWS: its results, or 1 for an import.
+
+    An upload weighs 1, and 1 more for every BYTES_PER_ROW bytes.
+    """
     match event:
         case ImportAccepted() | ImportRejected():
             return 1

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 
 class Missing(Enum):
-    """Reasons why a workspace has no job with an id."""
+    """Reasons why a workspace has no job with a given id."""
 
     UNKNOWN = auto()
     """No import with this id has been folded."""

@@ -221,7 +221,7 @@ class JobRepository:
     async def claim_unannounced(
         self, limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
-        """Locks completed jobs that are not announced. At the end of the block, marks them as such.
+        """Locks completed jobs that are not announced, and marks them as announced after the block.
 
         If the block raises, no job is marked, and the next call finds them again. The transaction
         may take `extra_timeout_seconds` longer than usual. Jobs that another process has locked are

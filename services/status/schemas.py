@@ -64,7 +64,7 @@ _STORED_FIELDS = (
 
 
 def build_job_document(job: Row) -> dict[str, Any]:
-    """Builds an ImportJobResponse for orjson. The results are inserted as the stored JSON."""
+    """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded."""
     return {
         "id": job["job_id"],
         **{name: job[name] for name in _STORED_FIELDS},

@@ -1,4 +1,4 @@
-"""Reads a job for a client: at once, right after its 202, or when it has ended."""
+"""Reads a job for a client. Waits if its import is not folded yet, or until it has ended."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ MAX_YOUNG_AGE = timedelta(minutes=5)
 Kafka may append a batch some minutes after the answer `acceptance_unknown`.
 """
 MAX_FOLD_WAIT_SECONDS = 2.0
-"""Maximum time that a GET waits for such a job."""
+"""Maximum time that a GET waits until the import of such a job is folded."""
 RETRY_AFTER_SECONDS = 2
 MIN_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.25
@@ -60,7 +60,8 @@ class JobQueries:
         """Returns the job with its results.
 
         With `wait_seconds`, waits until the job has ended or the time has passed. Raises ApiError:
-        404 if the workspace has no such job, 503 while a young job may still be folded.
+        404 if the workspace has no such job, 503 while the job may still appear because it is young
+        or because Postgres was restored from a backup.
         """
         job = await self._jobs.find_job(workspace_id, job_id)
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
@@ -92,9 +93,9 @@ class JobQueries:
         return None if isinstance(job, Missing) else job
 
     async def _wait_until_folded(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
-        """Waits for a young job until its import is folded, if ingest may have sent one.
+        """Waits until a young job's import is folded, if ingest may have sent such an import.
 
-        Raises ApiError (503) if it does not appear.
+        Raises ApiError (503) if the job does not appear in MAX_FOLD_WAIT_SECONDS.
         """
         if not await self._imports.may_exist(job_id):
             # It may have been folded since the first read

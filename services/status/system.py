@@ -38,7 +38,7 @@ async def health(service: Status) -> HealthResponse:
 
 @router.get("/readyz", responses={503: {"model": ReadinessResponse}})
 async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
-    """Check all services, Kafka and Postgres. The answer is 503 with the problems if one fails.
+    """Check all services, Kafka and Postgres. If one is not ready, the answer is 503 and says why.
 
     If only access or webhooks is down, the answer is 200 with the status `degraded`: imports
     continue, and webhook events wait.
@@ -57,10 +57,10 @@ async def readiness(request: Request, response: Response, service: Status) -> Re
 
 @router.get("/internal/readyz", include_in_schema=False)
 async def process_readiness(request: Request) -> JSONResponse:
-    """Returns whether this process alone is ready.
+    """Check that this process alone is ready.
 
-    The supervisor of this process calls it. A restart would not solve the problem of another
-    process.
+    The supervisor of this process calls this endpoint to decide on a restart. A restart would not
+    solve the problem of another process.
     """
     problem = await request.app.state.runtime.problem()
     return JSONResponse(

@@ -82,7 +82,7 @@ AREAS = (
         ),
     ),
     Area(
-        "projects and sandboxes",
+        "projects or sandboxes",
         "/v1/projects, /v1/projects/*",
         "For experiments, ask the operator for another workspace (`pinflow workspaces create`).",
         (
@@ -106,7 +106,7 @@ AREAS = (
         ),
     ),
     Area(
-        "storage for images and videos",
+        "storage for images or videos",
         "/v1/assets, /v1/assets/*",
         "Put the file on a web server and send its URL as image_url. An asset_id is passed "
         "on unchanged.",

@@ -31,17 +31,23 @@ from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
 MIN_FETCH_BYTES = 4 * MEBIBYTE
-"""Kafka answers a fetch with this much (about 7000 events), or after event_wait_ms."""
+"""Kafka answers a fetch when it has this much (about 7000 events), or after event_wait_ms."""
 MAX_PARTITION_BYTES = 8 * MEBIBYTE
-"""Bytes of one partition in a fetch.
+"""Maximum bytes of one partition in a fetch.
 
 A single importing workspace causes 16 MB, or 28 000 events, a second.
 """
 
 UNUSED_CHECK_SECONDS = 1.0
-"""Interval at which a paused consumer checks for webhooks. A first event waits as long."""
+"""Interval of the check whether a webhook is enabled. Without one, the consumer is paused.
+
+The first event after a pause waits up to this long.
+"""
 BODY_BUDGET_BYTES = 16 * MEBIBYTE
-"""Memory for all bodies that are read at once: the body limit times the request limit."""
+"""Memory for all bodies that are read at once, unless the body limit needs more.
+
+BodyReader uses half of it for bodies up to 256 kB: 512 bodies of the default limit.
+"""
 
 
 def create_app(settings: WebhooksSettings) -> FastAPI:

@@ -9,7 +9,7 @@ from services.webhooks.delivery.policy import DisablePolicy, RetryPolicy
 from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
-"""Connections that HTTP leaves to the consumer, the delivery worker and the retention task."""
+"""Database connections that HTTP leaves to the consumer and the periodic tasks."""
 CLAIM_MARGIN_SECONDS = 5.0
 
 
@@ -24,7 +24,10 @@ PortRanges = Annotated[str, AfterValidator(_require_ports)]
 
 class WebhooksSettings(ServiceSettings):
     webhooks_per_workspace: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Maximum number of webhooks of a workspace. One more is answered 409 `too_many_webhooks`."""
+    """Maximum number of webhooks of a workspace.
+
+    A request that would create one more gets 409 `too_many_webhooks`.
+    """
     webhook_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024
     """Maximum bytes of the body of a request that creates or changes a webhook."""
 
@@ -53,14 +56,17 @@ class WebhooksSettings(ServiceSettings):
     webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
     """Maximum concurrent requests of one process."""
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Maximum concurrent requests to one webhook.
+    """Maximum concurrent requests of one process to one webhook.
 
-    After a failed attempt it gets one request at a time, until one succeeds.
+    After a failed attempt the webhook gets one request at a time, until one succeeds.
     """
     webhook_deliveries_at_once_workspace: Annotated[int, Field(ge=1, le=1000)] = 32
-    """Maximum concurrent requests to all webhooks of one workspace."""
+    """Maximum concurrent requests of one process to all webhooks of one workspace."""
     webhook_deliveries_at_once_failing: Annotated[int, Field(ge=1, le=1000)] = 16
-    """Maximum concurrent requests to all webhooks whose latest attempt failed. Others go first."""
+    """Maximum concurrent requests of one process to all webhooks whose latest attempt failed.
+
+    Other webhooks go first.
+    """
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
     """Number of consecutive failed deliveries after which a webhook is disabled.
 
@@ -70,7 +76,7 @@ class WebhooksSettings(ServiceSettings):
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """Seconds between two searches for due deliveries. New deliveries start at once."""
     webhook_retention_days: Annotated[float, Field(gt=0, le=365)] = 7
-    """Days from its event until a delivery is deleted, whatever its status."""
+    """Days for which a delivery is kept after its event, whatever its status."""
 
     webhook_allow_private_addresses: bool = False
     """Allows receivers at every address: loopback, private networks, link-local.
@@ -85,7 +91,7 @@ class WebhooksSettings(ServiceSettings):
     webhook_ca_file: str | None = None
     """PEM file of the certificate authorities that receivers' certificates are checked with.
 
-    None: those of the system.
+    Without it, the system's authorities are used.
     """
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from shared.runtime.chunks import chunked
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 MAX_DECODED_RECORDS = 1000
-"""Records decoded between two writes. Takes 10 ms."""
+"""Records decoded between two writes. Decoding them takes 10 ms."""
 INVALID_KEY = Poison(ErrorCode.INVALID_RECORD, "The record's key is not a workspace id.")
 
 
@@ -40,7 +40,7 @@ class EventHandler:
     """Queues the deliveries of a batch.
 
     Reads the webhooks after each fetch and never caches them. So a webhook that existed when an
-    event was produced is always found, whatever the clocks say.
+    event was produced is always found.
     """
 
     def __init__(self, queue: DeliveryQueue, worker: Wakeable) -> None:
@@ -50,7 +50,8 @@ class EventHandler:
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
         """Returns the records unchanged: `process` decodes them.
 
-        It decodes only events of workspaces with webhooks, which it reads from the database first.
+        `process` first reads the enabled webhooks from the database. It decodes only the events of
+        their workspaces.
         """
         return list(records), []
 

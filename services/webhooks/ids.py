@@ -1,4 +1,4 @@
-"""Computes delivery ids. The same event record always gives the same id."""
+"""Computes delivery ids. The same webhook and event record always give the same id."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -8,7 +8,7 @@ _LATEST_MS = 2**48 - 1
 """The latest time that a UUIDv7 can carry."""
 _COUNTED_BITS = 12
 _RANDOM_BITS = 62
-"""Random bits of a UUIDv7. It has these, _COUNTED_BITS, the time, the version and the variant."""
+"""Bits in the fields rand_a and rand_b of a UUIDv7. Here both are filled from a hash."""
 
 
 def compute_delivery_id(webhook_id: UUID, event_id: str, announced_ms: int) -> UUID:
@@ -23,7 +23,7 @@ def compute_delivery_id(webhook_id: UUID, event_id: str, announced_ms: int) -> U
 
 
 def compute_lowest_id(moment: datetime) -> UUID:
-    """Returns the lowest id of a delivery whose event is from `moment` or later."""
+    """Returns the lowest possible id of a delivery whose event is from `moment` or later."""
     return _build_id(int(moment.timestamp() * 1000), 0)
 
 

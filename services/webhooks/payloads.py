@@ -91,7 +91,8 @@ def read_event(
 ) -> WebhookEvent | None:
     """Decodes a record. Returns None for a type that webhooks can't subscribe to.
 
-    Raises Poison if the record does not match its headers.
+    Raises Poison if the value is invalid, the header `ce_id` is missing, or the event names another
+    workspace than `workspace_id`, which is the record's key.
     """
     attributes = dict(headers)
     mapping = _MAPPINGS.get(attributes.get("ce_type") or b"")
@@ -110,7 +111,7 @@ def read_event(
     if event_name is None:
         raise Poison(
             ErrorCode.INVALID_RECORD,
-            f"status: must be that of a job that has ended, not {event.status}",
+            f"status: must be the status of a job that has ended, not {event.status}",
         )
     event_id = compute_event_id(workspace_id, ce_id)
     document = {

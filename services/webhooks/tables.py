@@ -1,4 +1,4 @@
-"""Describes the schema `webhooks` for queries.
+"""Describes the tables of the schema `webhooks` for queries.
 
 The migrations define them, with every constraint.
 """

@@ -24,15 +24,16 @@ log = structlog.get_logger()
 
 MAX_CACHED_KEYS = 10_000
 MAX_ADDRESSES = 10_000
-"""Addresses whose failed attempts are counted.
+"""Maximum addresses whose failed attempts are counted.
 
-Each process counts for itself: five services with R replicas each allow 5 R times as many attempts.
+Each process counts separately. So five services, each with R replicas, allow 5 × R times as many
+attempts.
 """
 MAX_WAIT_SECONDS = 0.5
-"""Maximum wait of a request.
+"""Maximum wait of a request in two cases.
 
-A key that was valid before waits so long for the database before its cached result is used. After
-too many failed attempts, any other key waits so long for its turn.
+If the key has a cached result that is too old, that result is used after this time. If the key is
+not known to be valid and its address has too many failed attempts, the request is rejected then.
 """
 
 
@@ -73,13 +74,13 @@ class _ResultCache:
 
 
 class Authenticator:
-    """Looks keys up in the database, each at most once in `access_cache_seconds`.
+    """Looks keys up in the database, and caches each result for `access_cache_seconds`.
 
     If the database is down or does not answer within MAX_WAIT_SECONDS, a key that was valid before
-    is accepted for `access_stale_seconds` after its last lookup, so imports continue. A revocation
-    takes effect everywhere within `access_cache_seconds` while the database answers. A process that
-    has seen the revocation never accepts the key again. A process that had not seen it before an
-    outage accepts the key until `access_stale_seconds` have passed.
+    is accepted for `access_stale_seconds` after its last successful lookup, so imports continue. A
+    revocation takes effect everywhere within `access_cache_seconds` while the database answers. A
+    process that has seen the revocation never accepts the key again. A process that had not seen it
+    before an outage accepts the key until `access_stale_seconds` have passed.
 
     Valid and unknown keys have separate caches, so that a stream of random keys can't evict valid
     ones. Attempts are counted by the sender's address, except those with a key that is known to be
@@ -95,7 +96,7 @@ class Authenticator:
         *,
         on_use: Callable[[UUID], None] = lambda _: None,
     ) -> None:
-        """Calls `on_use` with the id of a valid key each time it is used."""
+        """Takes `on_use`, which is called with the id of a valid key each time the key is used."""
         self._source = source
         self._on_use = on_use
         self._fresh_seconds = settings.access_cache_seconds
@@ -138,10 +139,13 @@ class Authenticator:
         return self._clock() - result.looked_up_at < self._fresh_seconds
 
     async def _attempt(self, key_hash: bytes, address: str) -> _LookupResult:
-        """Looks up a key that is not known to be valid. Counts an attempt unless it is valid."""
+        """Looks up a key that is not known to be valid.
+
+        Counts an attempt, unless the key turns out to be valid or the database is down.
+        """
         if (pending := self._pending.get(key_hash)) is not None:
-            # If a hundred requests arrive at once with a valid key that is new to this process, all
-            # but the first would use up the attempts
+            # Without this wait, a hundred simultaneous requests with a valid key that is new to
+            # this process would use up the attempts
             result = await asyncio.shield(pending.task)
             if result.principal is not None:
                 return result
@@ -177,9 +181,9 @@ class Authenticator:
     async def _look_up_serially(self, key_hash: bytes) -> _LookupResult | None:
         """Looks up a key from an address with too many failures.
 
-        All these addresses share one lookup at a time. So a valid key gets in, and a flood of wrong
-        ones uses at most one database connection. Returns None if the lookup's turn or its result
-        did not come within MAX_WAIT_SECONDS.
+        All these addresses share one lookup at a time. So a valid key is still accepted, and a
+        flood of wrong keys uses at most one database connection. Returns None if the wait for the
+        turn and the lookup together exceed MAX_WAIT_SECONDS.
         """
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):

@@ -49,4 +49,4 @@ async def _destroyer(principal: _Principal) -> Principal:
 ReadAccess = Annotated[Principal, Depends(_reader)]
 WriteAccess = Annotated[Principal, Depends(_writer)]
 DestructiveAccess = Annotated[Principal, Depends(_destroyer)]
-"""The scope for deleting and revoking, as PinBridge has it."""
+"""Requires the scope for deleting and revoking, as in PinBridge."""

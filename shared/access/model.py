@@ -39,5 +39,8 @@ class Destination(NamedTuple):
 class BoardCheck(Enum):
     KNOWN = auto()
     NO_ACCOUNT = auto()
-    """The account is unknown, revoked, or in another workspace. Answers never reveal which."""
+    """The account is unknown, revoked, or in another workspace.
+
+    The error of a row or pin is the same in all three cases.
+    """
     NO_BOARD = auto()

@@ -53,8 +53,8 @@ class AccessRepository:
         self, destinations: Collection[Destination]
     ) -> dict[Destination, BoardCheck]:
         """Checks all destinations in one statement."""
-        # Text in Postgres can't contain NUL, so no such board exists. In the query it would fail
-        # the checks of all other destinations
+        # Text in Postgres can't contain NUL, so no board has such an id. With it the query would
+        # fail, and no other destination could be checked
         queried = [item for item in destinations if "\0" not in item.board_id]
         with_nul = {item: BoardCheck.NO_BOARD for item in destinations if "\0" in item.board_id}
         values = {

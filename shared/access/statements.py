@@ -1,6 +1,6 @@
 """Builds the SQL statements that the access service and operators' commands share.
 
-No module in `shared` executes the writing ones.
+No module in `shared` executes a statement that writes.
 """
 
 from collections.abc import Collection
@@ -27,7 +27,7 @@ def insert_key(
 ) -> ReturningInsert[Any]:
     """Builds the insert of a key, which returns KEY_COLUMNS.
 
-    `account_ids` is its allow-list; None allows all accounts.
+    `account_ids` is the key's allow-list; None allows all accounts.
     """
     values = {
         "id": uuid4(),

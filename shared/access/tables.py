@@ -1,4 +1,7 @@
-"""Defines the tables of schema `access`. Every service reads some; only access writes them."""
+"""Describes the tables of schema `access` for queries. The migrations create them.
+
+Every service reads some of them. Only the access service and operators' commands write them.
+"""
 
 from sqlalchemy import (
     ARRAY,

@@ -1,4 +1,7 @@
-"""Records when each key was last used, to the minute, and reports it in the background."""
+"""Collects the ids of used keys and reports them to the access service in the background.
+
+The access service stores the time of the report, so `last_used_at` is accurate to a minute or two.
+"""
 
 import asyncio
 import time
@@ -31,7 +34,7 @@ REPORT_TIMEOUT_SECONDS = 1.0
 
 
 class KeyUsageStore(Protocol):
-    """Stores the time of use of keys. Implemented by KeyUsageClient and KeyRepository."""
+    """Records that keys were used now. Implemented by KeyUsageClient and KeyRepository."""
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None: ...
 
@@ -41,7 +44,7 @@ class AccessUnavailable(Unavailable):
 
 
 class KeyUsageClient:
-    """Reports used keys to the access service, the only writer of the schema `access`."""
+    """Reports used keys to the access service, the only service that writes the schema `access`."""
 
     def __init__(self, urls: str) -> None:
         """Takes the replicas' URLs, separated by commas. Any replica can accept a report."""

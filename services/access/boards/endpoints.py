@@ -85,8 +85,9 @@ async def create_board(
     Pinflow generates the board's id in the format of Pinterest's ids.
 
     With an `Idempotency-Key` the request is idempotent. The same key on the same account returns
-    the board that it created, as it is now, and ignores the body. If that board has been deleted,
-    it is created again with the same id. Without a key, each request creates another board.
+    the board that it created, as it is now, and ignores the other fields. If that board has been
+    deleted, the request creates a board with the same id. Without a key, each request creates
+    another board.
 
     A revoked account answers 409 `token_revoked`. An account with the maximum number of
     boards (2000 by default) answers 409 `too_many_boards`.

@@ -1,4 +1,4 @@
-"""Holds the SQL of accounts and boards, always by workspace."""
+"""Holds the SQL of accounts and boards. A caller reaches only the rows of its workspace."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,8 +55,8 @@ class BoardRepository:
 
         Raises UnknownAccount, AccountRevoked, and TooManyBoards above `limit`.
         """
-        # The row lock prevents that two concurrent requests both get below the limit, and that a
-        # board is added to an account that is being revoked
+        # Without the row lock, two concurrent requests could both pass the limit, or a board could
+        # be added to an account that is being revoked
         lock_account = (
             select(accounts.c.revoked_at)
             .where(matches_account(workspace_id, account_id))
@@ -87,7 +87,7 @@ class BoardRepository:
                 )
             ).scalar_one()
             if count > limit:
-                raise TooManyBoards(f"The account has {limit} boards, which is its limit.")
+                raise TooManyBoards(f"The account has reached its limit of {limit} boards.")
             return dict(created), True
 
     async def update_board(
@@ -125,7 +125,10 @@ class BoardRepository:
             return _first_row(account), _first_row(board)
 
     async def revoke_account(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Revokes an account. Returns False if it is unknown. A repetition keeps the first time."""
+        """Revokes an account. Returns False if it is unknown.
+
+        A repeated call keeps the time of the first one.
+        """
         # Both expressions read the row as it was before the update
         changes = {
             "revoked_at": func.coalesce(accounts.c.revoked_at, func.now()),

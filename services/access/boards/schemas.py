@@ -93,7 +93,10 @@ class BoardCreate(BaseModel):
 
 
 class BoardUpdate(BaseModel):
-    """Fields that are absent or null do not change. An empty description removes it."""
+    """Fields that are absent or null do not change.
+
+    To remove the description, send an empty one.
+    """
 
     model_config = ConfigDict(json_schema_extra=require_any_of("name", "description", "privacy"))
 
@@ -172,7 +175,7 @@ def _check_access(
     if board is None:
         advice = (
             f"Choose a board from GET /v1/pinterest/boards?account_id={account['id']}, or create "
-            "this one."
+            "one with POST /v1/pinterest/boards."
         )
         return ErrorCode.BOARD_NOT_FOUND, f"The account has no board {board_id}.", advice
     return None, "The account can publish to this board.", None

@@ -72,7 +72,7 @@ class BoardService:
             raise ApiError(ErrorCode.ACCOUNT_REVOKED, message, HTTPStatus.CONFLICT) from None
         except TooManyBoards:
             message = (
-                f"The account has {self._max_boards} boards, which is its limit. Delete a board "
+                f"The account has reached its limit of {self._max_boards} boards. Delete a board "
                 "that is not needed."
             )
             raise ApiError(

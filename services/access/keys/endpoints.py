@@ -1,4 +1,4 @@
-"""HTTP endpoints of API keys, and the internal one to which services report used keys."""
+"""HTTP endpoints of API keys, and the internal endpoint to which services report used keys."""
 
 from http import HTTPStatus
 
@@ -80,8 +80,8 @@ async def update_api_key(
     `"pinterest_account_ids": null` allows all accounts. (The models of PinBridge's client omit
     null: pass a mapping instead.)
 
-    Your key cannot change a key that has more rights than itself, and cannot grant more than it
-    has: the answer is then 403. A revoked key answers 409 `api_key_revoked`.
+    Your key cannot change a key that has more rights, and cannot grant rights that it lacks: the
+    answer is then 403. A revoked key answers 409 `api_key_revoked`.
     """
     key = uuid_or_404(key_id, "API key")
     async with access.reader.read(request) as document:

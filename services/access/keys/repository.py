@@ -1,4 +1,7 @@
-"""Holds the SQL of API keys, always by workspace. A key is locked while a change is decided."""
+"""Holds the SQL of API keys. A key is locked while a change is decided.
+
+Every statement is limited to a workspace, except the one that marks keys as used.
+"""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -28,8 +31,8 @@ from shared.access.tables import api_keys
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
-# Keys of one workspace are created one after the other, or two concurrent requests could both get
-# below the limit
+# Keys of one workspace are created one after the other, or two concurrent requests could both pass
+# the limit
 _LOCK_WORKSPACE = text("select pg_advisory_xact_lock(:lock_class, hashtext(:workspace))")
 LOCK_CLASS = 7_103_549
 """The class (first number) of these advisory locks."""
@@ -42,7 +45,7 @@ Revoked keys stay in the table forever, and the list has no pages.
 """
 
 # In the order of the ids, because all processes report the same keys and could deadlock. A time
-# that another process wrote in the last 30 seconds is kept: one write a minute is enough
+# that another process wrote in the last 30 seconds is kept: two writes a minute are enough
 _MARK_USED = text("""
     with used as materialized (
         select id from access.api_keys
@@ -56,7 +59,7 @@ _MARK_USED = text("""
 
 @dataclass(frozen=True)
 class LockedKeys:
-    """A transaction on the keys of a workspace. It is committed when the block ends."""
+    """A transaction on the keys of a workspace, committed when KeyRepository.lock's block ends."""
 
     workspace_id: UUID
     key: Row | None
@@ -73,7 +76,10 @@ class LockedKeys:
         return set(rows.scalars())
 
     async def count_active_keys(self) -> int:
-        """Counts the keys that are not revoked. No other key is created until the block ends."""
+        """Counts the keys that are not revoked.
+
+        Until the block ends, no other request creates a key. An operator's command can.
+        """
         await self._connection.execute(
             _LOCK_WORKSPACE, {"lock_class": LOCK_CLASS, "workspace": str(self.workspace_id)}
         )
@@ -121,7 +127,7 @@ class KeyRepository:
     ) -> list[Row]:
         """Returns the active and the recently revoked keys, newest last.
 
-        `account_ids` selects the keys whose accounts are all in it.
+        `account_ids` selects the keys whose accounts are all in it. None selects all keys.
         """
         is_visible = (api_keys.c.workspace_id == workspace_id) & _has_accounts_within(account_ids)
         active = select(*KEY_COLUMNS).where(is_visible, api_keys.c.revoked_at.is_(None))
@@ -162,7 +168,7 @@ def _has_accounts_within(account_ids: Collection[UUID] | None) -> ColumnElement[
 async def _lock(
     connection: AsyncConnection, workspace_id: UUID, key_ids: Collection[UUID | None]
 ) -> dict[UUID | None, Row]:
-    # In the order of the ids, or two keys that change each other would deadlock
+    # In the order of the ids, or two requests in which keys change each other could deadlock
     is_key = (api_keys.c.workspace_id == workspace_id) & api_keys.c.id.in_(key_ids)
     rows = await connection.execute(
         select(*KEY_COLUMNS).where(is_key).order_by(api_keys.c.id).with_for_update(key_share=True)

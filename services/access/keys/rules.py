@@ -1,8 +1,9 @@
 """Decides what an API key may do with keys.
 
-A key never sees, creates or changes a key that has more rights.
+A key sees only keys whose accounts it may use, whatever their scopes. It never creates or changes a
+key that has more rights. To revoke a key that it sees, it needs only the scope `destructive`.
 
-To revoke a key, only the scope `destructive` is needed. All functions raise ApiError.
+Functions whose name begins with `require` raise ApiError.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +22,8 @@ KeyRow = Mapping[str, Any]
 def require_writing(caller: Principal | None) -> Principal:
     """Checks the caller's key as it is now in the database, not as it is cached.
 
-    A key that was just revoked or restricted must not create another key.
+    Raises 401 if it is revoked, and 403 if it lacks the scope `write`. A key that was just revoked
+    or restricted must not create or change a key.
     """
     if caller is None:
         raise unauthorized("Your API key is revoked. Use an active key.")
@@ -29,10 +31,7 @@ def require_writing(caller: Principal | None) -> Principal:
 
 
 def require_visible(principal: Principal, key: KeyRow | None) -> KeyRow:
-    """Returns the key if the principal may see it: all its accounts are on the principal's list.
-
-    Raises 404 otherwise.
-    """
+    """Returns the key if the principal may use all of its accounts. Raises 404 otherwise."""
     if key is None or not covers_accounts(principal, key["account_ids"]):
         raise not_found("API key")
     return key
@@ -58,8 +57,8 @@ def require_no_more_rights(
     """Raises 403 if these scopes and accounts (None: all) are more than the principal has."""
     if missing := [scope for scope in Scope if scope in scopes and scope not in principal.scopes]:
         message = (
-            f"Your API key lacks the scope {', '.join(missing)}, so it cannot create or change a "
-            "key that has it. Use a key with this scope."
+            f"Your API key lacks these scopes: {', '.join(missing)}. It cannot create or change a "
+            "key that has them. Use a key with these scopes."
         )
         raise ApiError(
             ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=missing[0]
@@ -69,7 +68,7 @@ def require_no_more_rights(
     if account_ids is None:
         message = (
             "Your API key is limited to some accounts, so it can't create or change a key that may "
-            "use all. List some of its accounts in pinterest_account_ids."
+            "use all accounts. List in pinterest_account_ids only accounts that your key may use."
         )
         raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
     foreign = [str(account) for account in account_ids if not principal.permits(account)]
@@ -96,7 +95,7 @@ def require_below_limit(active: int, limit: int) -> None:
     """Raises 409 if the workspace already has the maximum number of keys."""
     if active >= limit:
         message = (
-            f"The workspace has {limit} API keys, which is its limit. Revoke a key that is not "
+            f"The workspace has reached its limit of {limit} API keys. Revoke a key that is not "
             "needed."
         )
         raise ApiError(ErrorCode.TOO_MANY_API_KEYS, message, HTTPStatus.CONFLICT, limit=limit)

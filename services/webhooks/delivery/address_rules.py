@@ -40,7 +40,7 @@ SPECIAL_NETWORKS: tuple[Network, ...] = tuple(
             "224.0.0.0/4",
             "240.0.0.0/4",
             "168.63.129.16/32",  # Azure's host service for its virtual machines: looks public
-            # IPv6: networks in 2000::/3 that are not the Internet
+            # IPv6: networks in 2000::/3 that are not public
             "2001::/23",  # includes Teredo, which embeds an IPv4 address
             "2001:db8::/32",
             "2002::/16",  # 6to4, which embeds one too
@@ -50,11 +50,11 @@ SPECIAL_NETWORKS: tuple[Network, ...] = tuple(
     )
 )
 GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""All public IPv6 addresses.
+"""The network that contains all public IPv6 addresses.
 
 Outside it are loopback, link-local, unique local and multicast addresses, and two networks that
 reach IPv4 addresses: mapped (::ffff:0:0/96) and translated (64:ff9b::/96). An operator behind NAT64
-allows the latter.
+can allow the translated ones.
 """
 
 

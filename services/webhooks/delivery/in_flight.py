@@ -10,7 +10,7 @@ class InFlightCounts:
     """Counts requests in flight, and computes how many more may begin.
 
     There are limits in total, per webhook, per workspace, and for all failing webhooks together. So
-    receivers that hang until the timeout hold up no more requests than these. Nothing waits or is
+    receivers that hang until the timeout can't occupy more than their limits. Nothing waits or is
     rejected here: the SQL that claims deliveries takes no more than the capacity. Postgres stores
     which webhooks fail, for all replicas and across restarts.
     """

@@ -9,7 +9,7 @@ from services.webhooks.ids import compute_delivery_id
 from services.webhooks.payloads import WebhookEvent
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
-"""Largest tolerated difference between Kafka's and Postgres' clocks."""
+"""Maximum tolerated clock skew between Postgres and the services that produce events."""
 
 
 def build_deliveries(
@@ -32,8 +32,8 @@ def build_deliveries(
 def _is_subscribed(webhook: EnabledWebhook, event: WebhookEvent) -> bool:
     """Returns whether the webhook names the event, and the event is not older than the webhook.
 
-    Without the second check a new webhook would get a week of old events if the service lags or
-    reads the topics for the first time.
+    The second check tolerates MAX_CLOCK_DIFFERENCE. Without that check, a new webhook would get a
+    week of old events if the service lags or reads the topics for the first time.
     """
     return (
         event.event_name in webhook.event_names

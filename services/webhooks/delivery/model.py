@@ -28,7 +28,7 @@ class EnabledWebhook(NamedTuple):
 
 
 class NewDelivery(NamedTuple):
-    """Holds an event's columns for one webhook."""
+    """Holds the columns of a new delivery: one event for one webhook."""
 
     webhook_id: UUID
     delivery_id: UUID
@@ -76,9 +76,10 @@ class Capacity(NamedTuple):
 
 
 class ReceiverResponse(NamedTuple):
-    """Holds a receiver's status code, or the reason why there is none."""
+    """Holds a receiver's status code, and the reason why the attempt failed."""
 
     status_code: int | None
+    """None if no response arrived."""
     error: str | None
     """None if the receiver accepted the delivery."""
 

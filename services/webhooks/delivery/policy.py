@@ -56,9 +56,9 @@ class RetryPolicy:
 class DisablePolicy(NamedTuple):
     """Disables a webhook after too many consecutive failures.
 
-    It is disabled after `max_failed_deliveries`, or after `max_failed_attempts` over at least
-    `min_failing_seconds`. The second limit is for a receiver that hangs and has a backlog: each
-    attempt is for another delivery, so none of the deliveries fails soon.
+    The webhook is disabled after `max_failed_deliveries`, or after `max_failed_attempts` over at
+    least `min_failing_seconds`. The second limit is for a receiver that hangs and has a backlog:
+    each attempt is for a different delivery, so none of the deliveries fails soon.
     """
 
     max_failed_deliveries: int
@@ -67,9 +67,10 @@ class DisablePolicy(NamedTuple):
 
     @classmethod
     def from_retry_policy(cls, max_failed_deliveries: int, policy: RetryPolicy) -> "DisablePolicy":
-        """Derives the limit for attempts.
+        """Derives the limit of attempts from the limit of deliveries.
 
-        It allows all attempts of that many deliveries, over the longest time of one delivery.
+        It is the number of attempts of that many deliveries, over the sum of one delivery's
+        maximum pauses.
         """
         return cls(
             max_failed_deliveries,

@@ -23,7 +23,7 @@ from shared.postgres.database import Database
 from shared.runtime.chunks import chunked
 
 MAX_ENQUEUED_DELIVERIES = 5000
-"""Deliveries stored in one transaction."""
+"""Maximum deliveries that one transaction stores."""
 MAX_ID = UUID(int=2**128 - 1)
 DELIVERY_COLUMNS = (
     ("webhook_id", "uuid"),
@@ -306,7 +306,8 @@ class DeliveryRepository:
         ]
 
     async def delete_old(self, oldest_kept: UUID, limit: int) -> int:
-        """Deletes at most `limit` deliveries: of deleted webhooks, or with smaller ids.
+        """Deletes at most `limit` deliveries: those of deleted webhooks, and those with ids below
+        `oldest_kept`.
 
         Returns the number of deleted deliveries.
         """

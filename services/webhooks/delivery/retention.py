@@ -10,7 +10,7 @@ from shared.runtime import metrics
 DELETE_INTERVAL_SECONDS = 60.0
 MEASURE_INTERVAL_SECONDS = 10.0
 MAX_DELETED_DELIVERIES = 5000
-"""Deliveries deleted in one transaction."""
+"""Maximum deliveries that one transaction deletes."""
 
 
 def _utc_now() -> datetime:
@@ -18,9 +18,9 @@ def _utc_now() -> datetime:
 
 
 class DeliveryRetention:
-    """Deletes deliveries after their retention, in chunks of one transaction each.
+    """Deletes deliveries after their retention time, in chunks of one transaction each.
 
-    Replicas may run this at the same time: each deletes what the others have left.
+    Replicas may run this at the same time: if two find the same deliveries, the second skips them.
     """
 
     def __init__(

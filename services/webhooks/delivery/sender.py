@@ -18,8 +18,10 @@ from shared.http.app import VERSION
 
 USER_AGENT = f"Pinflow-Webhooks/{VERSION}"
 MAX_BODY_BYTES = 4096
-"""Bytes read of a response's body. The body is ignored, but a connection can be reused only after
-the whole body was read.
+"""Maximum bytes that are read of a response's body.
+
+The body is ignored, but a connection can be reused only after its whole body was read. After more
+bytes the connection is closed.
 """
 MAX_BODY_SECONDS = 1.0
 IDLE_SECONDS = 5.0
@@ -130,7 +132,10 @@ def describe_response(status: int) -> ReceiverResponse:
     if status in SUCCESS:
         return ReceiverResponse(status, None)
     if status in REDIRECT:
-        return ReceiverResponse(status, f"answered {status}: webhooks do not follow redirects")
+        return ReceiverResponse(
+            status,
+            f"answered {status}: webhooks do not follow redirects. Change url to the final address",
+        )
     return ReceiverResponse(status, f"answered {status} {_find_phrase(status)}".strip())
 
 

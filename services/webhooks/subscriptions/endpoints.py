@@ -75,8 +75,9 @@ async def update_webhook(
     """Change the given fields of a webhook; the others stay. Safe to repeat.
 
     Pending deliveries go to the new url, signed with the new secret. A disabled webhook gets
-    nothing, and events that happen meanwhile are never sent to it. When it is enabled again, its
-    pending deliveries continue and its failures are reset.
+    nothing, and misses the events that Pinflow reads or skips meanwhile. When it is enabled again,
+    its pending deliveries continue and its failures are reset. An API key that is limited to some
+    accounts can't change webhooks.
     """
     require_whole_workspace(principal)
     async with webhooks.reader.read(request) as document:
@@ -91,7 +92,7 @@ async def update_webhook(
 async def delete_webhook(webhook_id: str, principal: DestructiveAccess, webhooks: Webhooks) -> None:
     """Delete a webhook and its deliveries. Requests in flight may still arrive.
 
-    Answers 404 if it is repeated.
+    A repeated request answers 404.
     """
     await webhooks.service.delete(principal.workspace_id, _parse_webhook_id(webhook_id))
 
@@ -109,12 +110,12 @@ async def list_deliveries(
     ] = None,
     status: DeliveryStatus | None = None,
 ) -> list[WebhookDeliveryResponse]:
-    """List a webhook's past and pending deliveries, newest first. They are kept for some days.
+    """List a webhook's past and pending deliveries, newest first.
 
-    The header `Link` has the address of the next page, if there may be one. New deliveries don't
-    shift pages. With `status` `pending` or `delivered`, a page scans at most 10 000 deliveries: it
-    may be short or even empty and still have a next page. An API key that is limited to some
-    accounts can't use this endpoint.
+    A delivery is kept for 7 days, unless the operator sets another time. The header `Link` has the
+    address of the next page, if there may be one. New deliveries don't shift pages. With `status`
+    `pending` or `delivered`, a page scans at most 10 000 deliveries: it may be short or even empty
+    and still have a next page. An API key that is limited to some accounts can't use this endpoint.
     """
     require_whole_workspace(principal)
     page = await webhooks.service.list_deliveries(
@@ -157,10 +158,10 @@ async def resend_delivery(
 ) -> WebhookDeliveryResponse:
     """Send a delivery again now, whatever its status.
 
-    It keeps its ids, body and attempt count, and gets as many attempts as a new delivery. Repeating
-    this while the delivery is pending causes at most one more request; later, each call sends it
-    once more. The webhook must be enabled (409 `webhook_disabled`). An API key that is limited to
-    some accounts can't use this endpoint.
+    The delivery keeps its ids, body and attempt count, and gets as many attempts as a new delivery.
+    While it is pending, a repeated call causes at most one more request. After that, each call
+    sends it once more. The webhook must be enabled (409 `webhook_disabled`). An API key that is
+    limited to some accounts can't use this endpoint.
     """
     require_whole_workspace(principal)
     row = await webhooks.service.resend(

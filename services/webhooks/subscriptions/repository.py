@@ -21,7 +21,7 @@ SCANNED_STATUSES = {DeliveryStatus.PENDING, DeliveryStatus.DELIVERED}
 An index on them would cost every delivery up to three more writes.
 """
 MAX_SCANNED_DELIVERIES = 10_000
-"""Most deliveries that a scan reads for one page."""
+"""Maximum deliveries that a scan reads for one page."""
 
 
 class DeliveryPage(NamedTuple):
@@ -68,9 +68,10 @@ class WebhookRepository:
 
     @asynccontextmanager
     async def lock(self, workspace_id: UUID) -> AsyncIterator[LockedWebhooks]:
-        """Holds the workspace's lock for one block at a time.
+        """Holds the workspace's lock until the block ends.
 
-        Without it two concurrent calls could both pass the limit, or both create an equal webhook.
+        Without the lock, two concurrent calls could both pass the limit, or both create an equal
+        webhook.
         """
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK, {"workspace_id": str(workspace_id)})
@@ -91,7 +92,7 @@ class WebhookRepository:
     async def update(
         self, workspace_id: UUID, webhook_id: UUID, changes: Mapping[str, Any]
     ) -> Row | None:
-        """Changes a webhook. A client that enables or disables it also resets its failures."""
+        """Changes a webhook. If `changes` contain `is_enabled`, also resets its failures."""
         values = {**changes, "updated_at": func.now()}
         if "is_enabled" in changes:
             values |= {
@@ -137,7 +138,10 @@ class WebhookRepository:
         return DeliveryPage(rows, rows[-1]["delivery_id"] if len(rows) == limit else last)
 
     async def _last_scanned(self, newest: Select[Any]) -> UUID | None:
-        """Returns the last delivery that a scan may read, or None if there are fewer."""
+        """Returns the id of the last delivery that a scan may read.
+
+        Returns None if there are fewer than MAX_SCANNED_DELIVERIES.
+        """
         ids = newest.with_only_columns(deliveries.c.delivery_id)
         row = await self._database.fetch_first(ids.offset(MAX_SCANNED_DELIVERIES - 1).limit(1))
         return None if row is None else row["delivery_id"]

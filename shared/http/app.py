@@ -41,7 +41,7 @@ def create_api(
     add_error_handlers(api)
     api.add_middleware(LimitConcurrency, limit=concurrency)
     api.add_middleware(HeadAsGet)
-    api.add_middleware(RequestContext, service=service)  # the outermost
+    api.add_middleware(RequestContext, service=service)  # outside those above
     return api
 
 

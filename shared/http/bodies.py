@@ -11,7 +11,7 @@ from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode
 from shared.runtime.limits.reservations import ByteBudget, Reservation, WaitTimeout
 
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
-"""Most bytes that are read and discarded of a body that is too large: the gateway's limit."""
+"""Maximum bytes of a body that are read only to discard them: all that the gateway lets through."""
 SMALL_BODY_BYTES = 256 * 1024
 """Bytes that a body may have before it must reserve memory for the rest.
 
@@ -119,7 +119,7 @@ class BodyReader:
 async def discard(request: Request, seconds: float) -> None:
     """Reads and discards the body for at most `seconds`.
 
-    A client that is still sending would not get its response.
+    Otherwise a client that is still sending would not get its response.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -143,8 +143,8 @@ def _too_slow(seconds: float) -> ApiError:
     # The connection stays open and the rest is discarded: a gateway that is still sending would
     # lose the response if it were closed
     message = (
-        f"The body did not arrive within {seconds:g} seconds. Use a faster connection, or split it "
-        "into several requests."
+        f"The body did not arrive within {seconds:g} seconds. Use a faster connection, or split "
+        "the body into several requests."
     )
     return ApiError(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
 

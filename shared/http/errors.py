@@ -67,8 +67,9 @@ OVERLOADED: dict[int | str, dict[str, Any]] = {
         "model": ErrorResponse,
         "description": (
             "A limit is reached: `too_many_unsettled_rows` for the workspace's backlog, "
-            "`overloaded` for its lists or for the backlog of all workspaces, `too_many_attempts` "
-            "for wrong API keys. `limit` and `current` have the figures. Nothing was done."
+            "`overloaded` for its lists, waiting imports, concurrent changes or the backlog of all "
+            "workspaces, `too_many_attempts` for wrong API keys. `limit` and `current` have the "
+            "figures, except for `too_many_attempts`. Nothing was done."
         ),
         "headers": {"Retry-After": _RETRY_AFTER},
     }

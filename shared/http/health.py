@@ -35,7 +35,7 @@ class Health:
     def add(self, name: str, check: Check, *, required: bool = True) -> None:
         """Adds a check. If it is `required`, the process is not ready while it fails.
 
-        A problem of another check is only reported.
+        A problem of a check that is not required is only reported.
         """
         self._checks[name] = check
         if required:

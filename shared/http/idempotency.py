@@ -10,7 +10,7 @@ from shared.contract.pins import KeyText
 
 
 def _utf8(value: str) -> str:
-    # Starlette decodes headers as latin-1, so the same text in a body would be another key
+    # Starlette decodes headers as latin-1, so the same text in a body would be a different key
     try:
         return value.encode("latin-1").decode()
     except UnicodeDecodeError:
@@ -21,4 +21,4 @@ IdempotencyKey = Annotated[
     Annotated[KeyText, BeforeValidator(_utf8)] | None,
     Header(description="Makes it safe to send the request again. UTF-8."),
 ]
-"""The same key as the same text in a body."""
+"""Decoded as UTF-8, so that one text is one key, in this header or in a body."""

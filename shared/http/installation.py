@@ -7,7 +7,10 @@ PATH = "/readyz"
 
 
 class InstallationHeader:
-    """Adds the installation's id to /readyz, so that a caller notices a foreign process."""
+    """Adds the installation's id to /readyz.
+
+    The id shows a caller if a process of another installation answers.
+    """
 
     def __init__(self, app: ASGIApp, *, installation: str) -> None:
         self._app = app

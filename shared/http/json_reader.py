@@ -15,9 +15,9 @@ class JsonReader:
     """Reads JSON bodies. Raises ApiError."""
 
     def __init__(self, bodies: BodyReader, writes: WriteLimit | None = None) -> None:
-        """Limits the requests that process their bodies at once by `writes`, if it is not None.
+        """Reads with `bodies`. `writes`, if given, limits the requests inside a `read` block.
 
-        Beyond the limit, reading raises Overloaded at once.
+        Beyond the limit, `read` raises Overloaded without waiting, after it has read the body.
         """
         self._bodies = bodies
         self._writes = writes
@@ -30,7 +30,7 @@ class JsonReader:
 
     @asynccontextmanager
     async def read_optional(self, request: Request) -> AsyncIterator[Any]:
-        """Yields None for an empty body."""
+        """Yields the parsed body, or None for an empty one."""
         async with self._read_bytes(request) as body:
             yield parse_json(body) if body.strip() else None
 

@@ -22,8 +22,8 @@ QUIET_ROUTES = {"/healthz", "/readyz", "/metrics"}
 class RequestContext:
     """Gives each request an id, a log line and a metric, and answers 500 after an exception.
 
-    Plain ASGI, because Starlette's BaseHTTPMiddleware runs the application in a separate task and
-    hides its cancellation.
+    Health checks and metrics get no log line. Plain ASGI, because Starlette's BaseHTTPMiddleware
+    runs the application in a separate task and hides its cancellation.
     """
 
     def __init__(self, app: ASGIApp, *, service: str) -> None:
@@ -80,8 +80,8 @@ class RequestContext:
 class HeadAsGet:
     """Answers HEAD as GET would be answered, without the body (RFC 9110, 9.3.2).
 
-    FastAPI routes only GET. Routes never see HEAD, so access rules, errors and headers are those of
-    GET, and the OpenAPI document is unchanged.
+    FastAPI does not route HEAD to a GET endpoint. Routes never see HEAD, so access rules, errors
+    and headers are those of GET, and the OpenAPI document is unchanged.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,11 +1,11 @@
-"""Limits concurrent requests that write. Each needs one of few database connections."""
+"""Limits concurrent requests that write. Each needs one of the few database connections."""
 
 from shared.contract.errors import ErrorCode, Overloaded
 from shared.runtime.limits.reservations import ConcurrencyLimit, LimitReached, Reservation
 
 
 class WriteLimit:
-    """Limits concurrent writing requests. Further ones are answered 429."""
+    """Limits concurrent writing requests. Further ones get 429."""
 
     def __init__(self, limit: int, *, activity: str) -> None:
         """Puts `activity` into the error message, such as "pins are being published"."""

@@ -63,17 +63,17 @@ class CreatedTopics(NamedTuple):
     names: list[str]
     """The topics that were created, without the prefix."""
     partition_mismatches: dict[str, tuple[int, int]]
-    """Existing topics whose number of partitions differs from the setting: both numbers, the
-    setting second."""
+    """The actual and the expected number of partitions, for existing topics where these differ.
+    Names have the prefix."""
 
 
 async def create_topics(
     settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS
 ) -> CreatedTopics:
-    """Creates missing topics. With three brokers, they get three replicas and two must be in sync.
+    """Creates missing topics. Leaves others unchanged: with more partitions, keys would move.
 
-    Leaves existing topics unchanged: with more partitions, keys would move. Raises
-    BrokerUnavailable.
+    With at least three brokers, a new topic gets three replicas, of which two must be in sync.
+    Raises BrokerUnavailable.
     """
     names = TopicNames(settings.topic_prefix)
     counts = {

@@ -111,9 +111,9 @@ def is_dead(client: AIOKafkaClient | None) -> bool:
 
 
 def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
-    """Returns whether a task has ended without which this consumer can't fetch or join its group.
+    """Returns whether a task that this consumer needs to fetch or to join its group has ended.
 
-    Returns False for a consumer that was stopped.
+    Returns False for None, which is a consumer that was not started or has been stopped.
     """
     return (
         is_dead(getattr(consumer, "_client", None))
@@ -123,7 +123,7 @@ def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
 
 
 def is_producer_dead(producer: AIOKafkaProducer | None) -> bool:
-    """Returns whether a task has ended without which this producer can't send."""
+    """Returns whether a task that this producer needs to send has ended."""
     return is_dead(getattr(producer, "client", None)) or _has_ended(
         getattr(producer, "_sender", None), "sender_task"
     )

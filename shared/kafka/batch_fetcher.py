@@ -44,7 +44,7 @@ class BatchFetcher:
         Raises ConsumerStoppedError if the consumer was stopped or is lost.
         """
         if self._rate_limit is not None and not self._was_full:
-            # After a full batch, the next one waits already. Waiting would not make it larger
+            # After a full batch, the next one is already waiting. A delay would not make it larger
             await self._rate_limit.acquire()
         try:
             batch = await self._member.fetch()

@@ -107,7 +107,7 @@ class BatchProcessor:
     async def _commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
         """Commits these offsets. Without them, commits all positions of aiokafka's consumer."""
         consumer = self._consumer()
-        if consumer is None:  # the process stops: the batch is fetched again after it
+        if consumer is None:  # the process is stopping: the next one fetches the batch again
             raise BrokerUnavailable("the consumer is stopped")
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):  # aiokafka has no timeout

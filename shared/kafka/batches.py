@@ -30,7 +30,8 @@ class BatchHandler(Protocol[Decoded]):
         """Makes the whole batch durable, idempotently. Returns further dead letters.
 
         Every transaction locks the advance's positions. If there is only one transaction, it may
-        also move them and set `advance.is_stored`. Raises Unavailable if the batch must be retried.
+        also move them. Call PositionStore.mark_stored after its commit. Raises Unavailable if the
+        batch must be retried.
         """
 
 

@@ -36,7 +36,7 @@ class GroupMember:
         number: int,
         listener: ConsumerRebalanceListener,
     ) -> None:
-        """Builds the member without joining. `number` counts the members in one process from 0."""
+        """Builds the member without joining. `number` is its number in the process, from 0."""
         names = TopicNames(settings.topic_prefix)
         self.group = names.group(subscription.name)
         # The assignor assigns partitions in the order of these ids: first to each process's first
@@ -96,7 +96,7 @@ class GroupMember:
 def create_broker(settings: ServiceSettings, *, client_id: str) -> KafkaBroker:
     """Creates a FastStream broker that only consumes.
 
-    FastStream's own producer would lose records with its defaults (acks=1), so it is not created.
+    FastStream's own producer could lose records with its defaults (acks=1), so it is not created.
     Topics are never created automatically.
     """
     return KafkaBroker(

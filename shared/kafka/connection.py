@@ -1,4 +1,7 @@
-"""Builds the options of aiokafka's clients, and translates their errors. FastStream: broker.py."""
+"""Builds the options of aiokafka's clients, and translates their errors.
+
+FastStream's options are in broker.py.
+"""
 
 from typing import Any
 

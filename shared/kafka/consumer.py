@@ -157,7 +157,7 @@ class BatchConsumer:
     # Lifecycle, called by the service's runtime
 
     async def start(self) -> None:
-        """Joins the group, then consumes in the background. Waits for partitions forever."""
+        """Joins the group and waits for partitions, without a limit. Consumes in the background."""
         await self._member.start()
         self._loop = asyncio.create_task(self._consume(), name=f"{self.title} batches")
         self._loop.add_done_callback(self._loop_ended)
@@ -181,7 +181,7 @@ class BatchConsumer:
         await self._member.stop()
 
     async def watch(self) -> None:
-        """Watches the consumer until it is lost. Then raises ConsumerLost."""
+        """Watches the consumer, and runs its IdleCommitter. Raises ConsumerLost when it is lost."""
         offsets = asyncio.create_task(self.idle_committer.run(), name=f"{self.title} positions")
         try:
             await self.health.watch()
@@ -195,7 +195,7 @@ class BatchConsumer:
             while not self._stopping:
                 # Without a variable, which would keep a large batch in memory until the next one
                 await self._process(await self._fetcher.fetch())
-        except ConsumerStoppedError:  # `stop` was called, or the fetcher gave the consumer up
+        except ConsumerStoppedError:  # `stop` was called, or the fetcher gave up
             return
         except Exception as error:
             # The next fetch could skip the batch in flight

@@ -30,7 +30,7 @@ class ReadPositionsAgain:
 
 @dataclass(frozen=True, slots=True)
 class WaitForCapacity:
-    """The service has reached a limit. That is no fault, and may last."""
+    """The service has reached a limit. That is not an error, and may last."""
 
     seconds: float
     is_first: bool
@@ -80,8 +80,9 @@ class FailurePolicy:
     def check_poison(self, records: int, poison: int) -> int:
         """Returns the number of consecutive poison records, including a batch's.
 
-        The batch has `records` records, of which `poison` are poison. The count is stored by
-        `accept`, so that a retried batch counts once. Raises PoisonLimitExceeded.
+        The batch has `records` records, of which `poison` are poison. If any is not poison, the
+        number is 0, in whatever order they come. The count is stored by `accept`, so that a retried
+        batch counts once. Raises PoisonLimitExceeded.
         """
         if poison < records:
             return 0

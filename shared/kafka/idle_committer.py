@@ -1,6 +1,6 @@
 """Stores and commits the processed offsets of partitions without batches.
 
-Records that a filter skips are in no batch, so no batch commits their offsets. The same is true for
+Records that a filter skips are in no batch, so no batch commits their offsets. The same is true of
 aborted transactions on import-requests. Without these commits, admission control would count such
 records as backlog forever, because it reads the publisher's lag from Kafka.
 """

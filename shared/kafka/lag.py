@@ -31,8 +31,9 @@ class GroupOffsets(NamedTuple):
 class LagReader:
     """Reads one group's offsets on one topic, without joining the group.
 
-    Each `read` sends two requests, or three before the group's first commit. The first one
-    connects, and so does the next one after a failure.
+    Each `read` sends one request to the group's coordinator, and one to each broker that leads a
+    partition. Before the group's first commit, it sends such a broker a second one. The first
+    `read` connects, and so does the next `read` after a failure.
     """
 
     def __init__(self, settings: KafkaSettings, *, topic: str, group: str, client_id: str) -> None:

@@ -22,10 +22,10 @@ async def always() -> bool:
 class PauseWhenUnused:
     """Skips a topic's records while nothing uses them, for example while no webhook is enabled.
 
-    Each check reads the partitions' ends, and then calls `is_wanted`. If that returns False, the
-    consumer skips to these ends: a webhook enabled later gets only events after them. This order
-    avoids a comparison of clocks. To fetch and drop the records instead would cost 6 µs per record,
-    a fifteenth of the whole pipeline.
+    Before it skips, a check reads the partitions' ends and then calls `is_wanted`. If that returns
+    False, the consumer skips to these ends: a webhook enabled later gets only events after them.
+    This order avoids a comparison of clocks. Fetching and dropping the records instead would cost
+    6 µs per record, a fifteenth of the whole pipeline.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PauseWhenUnused:
     ) -> None:
         """Calls `skipped` after each skip, because failures of skipped records no longer matter.
 
-        `tracker` stores a position before its records are skipped. None: no position is stored.
+        `tracker` stores the new positions before records are skipped. None: none are stored.
         """
         self._consumer = consumer
         self._is_wanted = is_wanted
@@ -62,7 +62,7 @@ class PauseWhenUnused:
         consumer = self._consumer()
         if consumer is None or not (partitions := self._consumed_partitions(consumer)):
             return 0
-        # Checked before the end offsets are read: a missing leader delays that, but not a resume
+        # Checked before the end offsets are read, because a missing leader must not delay a resume
         if await self._is_wanted():
             self._resume(consumer)
             return 0

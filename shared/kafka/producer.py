@@ -38,7 +38,7 @@ class RecordSender(Protocol):
 
 
 def choose_partition(key: bytes, partitions: int) -> int:
-    """Computes a key's partition like Kafka's own clients. It is slow: call it once per job."""
+    """Computes a key's partition as Kafka's own clients do. It is slow: call it once per job."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 

@@ -3,7 +3,10 @@
 import msgspec
 
 MAX_BATCH_BYTES = 900 * 1024
-"""Below the topics' limit of 1 MiB per batch. With far less, an import needs twenty round trips."""
+"""Below the topics' lowest limit per batch, 1 MiB.
+
+With far less, an import needs twenty round trips.
+"""
 
 Header = tuple[str, bytes]
 

@@ -34,7 +34,7 @@ class FetchSettings(NamedTuple):
     wait_ms: int = 500
     """The broker answers after this time at the latest."""
     partition_bytes: int | None = None
-    """Maximum bytes of one partition in an answer. None: the size of its topic's largest record.
+    """Maximum bytes of one partition in an answer. None: the largest `fetch_bytes` of the topics.
 
     aiokafka sends each broker one fetch at a time. If idle partitions keep that fetch waiting for
     `wait_ms`, a partition with records waits too. Such a partition gets at most these bytes per
@@ -48,8 +48,8 @@ FETCH_AT_ONCE = FetchSettings()
 class RecordFilter:
     """Selects the records of a topic that a consumer wants, by their values.
 
-    Unwanted records are skipped before objects are created for them, which is most of the cost of
-    reading. `wants(value)` returns whether a record is wanted. `ends_early(first, count)` looks at
+    No object is created for an unwanted record: creating objects is most of the cost of reading.
+    `wants(value)` returns whether a record is wanted. `ends_early(first, count)` looks at
     a batch of `count` records that begins with the value `first`. It returns whether all wanted
     records come before the unwanted ones. Then the batch is read up to the first unwanted record.
     """
@@ -67,8 +67,8 @@ class RecordFilter:
     def __call__(self, value: bytes | None) -> bytes | None:
         """Returns the value unchanged. The filtering happens in aiokafka_internals.py.
 
-        aiokafka requires it to be callable: it receives the filter as its value deserializer, and
-        `_FilteredRecords` finds it there.
+        The filter is callable because aiokafka receives it as the value deserializer, where
+        `_FilteredRecords` finds it.
         """
         return value
 

@@ -1,8 +1,8 @@
 """Encodes a batch's columns as binary Postgres arrays for `unnest`.
 
-psycopg's own lists inspect the type of every value and call a dumper for each: 3.6 instead of 1.8
-µs for a row of the publisher. Their array type also depends on the values (int2[] or int4[], text[]
-for nulls only), so Postgres would prepare one statement many times. Here each type is declared.
+psycopg's own list dumper inspects the type of every value and calls a dumper for each: 3.6 instead
+of 1.8 µs for a row of the publisher. Its array type also depends on the values (int2[] or int4[],
+text[] for nulls only), so one statement would be prepared many times. Here each type is declared.
 """
 
 import struct

@@ -43,8 +43,8 @@ deadlock, read-only standby, idle-in-transaction timeout, transaction timeout, l
 REJECTED_VALUE_ERRORS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
 """Errors about a value.
 
-A violated constraint is no such error: it is a bug or an old version with a newer schema, and the
-batch is retried.
+A violated constraint does not count: its cause is a bug, or an old version with a newer schema.
+Then the batch is retried.
 """
 
 POSITION_BEHIND = "PF001"
@@ -109,7 +109,11 @@ def create_engine(
 
 
 def connection_options(settings: DatabaseSettings) -> dict[str, Any]:
-    """Returns libpq's parameters of every connection. Those in the operator's URL win."""
+    """Returns libpq's parameters of every connection.
+
+    Keep-alive parameters in the operator's URL take precedence. The session options and
+    connect_timeout override those in the URL.
+    """
     url_options = conninfo_to_dict(settings.database_url.get_secret_value())
     max_seconds = settings.database_timeout_seconds + FROZEN_SECONDS
     session = SESSION_OPTIONS | {"transaction_timeout": f"{max_seconds:.0f}s"}
@@ -197,7 +201,8 @@ class Database:
         """Opens a transaction in psycopg's pipeline mode, which sends statements together.
 
         For the hot path, where SQLAlchemy's execution costs more than the statement. `fetchall()`
-        waits for the results so far. Raises ValueRejected if Postgres rejects a value.
+        waits for the results so far. Raises ValueRejected if Postgres rejects a value, and
+        PositionBehind if hold_positions finds a position that is too low.
         """
         async with self.transaction() as connection:
             driver = await driver_connection(connection)
@@ -233,7 +238,7 @@ async def driver_connection(connection: AsyncConnection) -> DriverConnection:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Returns whether a retry can succeed: the server is down or busy, not the query wrong."""
+    """Returns whether a retry can succeed: the server is down or busy, and the query is valid."""
     if isinstance(error, exc.TimeoutError):  # no pooled connection became free in time
         return True
     if isinstance(error, exc.DBAPIError):

@@ -30,11 +30,12 @@ class Component(Protocol):
 
 
 class ServiceRuntime:
-    """Starts and stops a service's lease, components, consumers and periodic tasks, in this order.
+    """Starts a service's lease, components, consumers and periodic tasks, in this order.
 
-    Starts in the background. Each step waits for its server without a limit, and HTTP answers 503
-    meanwhile. If one of them ends unexpectedly, `on_lost` is called. It stops the process, and the
-    supervisor starts another.
+    Stops them in the reverse order. Starts in the background. Waits for Postgres, for Kafka's
+    topics and for partitions without a limit, and /readyz answers 503 meanwhile. If a part fails to
+    start or ends unexpectedly, `on_lost` is called. It stops the process, and the supervisor starts
+    a new one.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class ServiceRuntime:
         for failed in await asyncio.gather(
             *(consumer.stop() for consumer in self._consumers), return_exceptions=True
         ):
-            # A dead client raises the error that ended it. The others are stopped all the same
+            # A dead client raises the error that ended it. The other consumers stop anyway
             if failed is not None:
                 log.warning("stop_failed", error=repr(failed))
         if self._joining:

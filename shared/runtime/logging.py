@@ -1,4 +1,4 @@
-"""Configures logging: an event name and fields, without payloads, API keys and passwords."""
+"""Configures logging: an event name and fields, without payloads, API keys or passwords."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")
 def configure_logging(settings: ServiceSettings, *, service: str) -> None:
     """Sends all logs to standard output, one line each: as JSON, or as text for a terminal.
 
-    This includes the records that libraries log.
+    This includes what libraries log, but never below WARNING.
     """
     level = logging.getLevelNamesMapping()[settings.log_level]
     shared: list[structlog.typing.Processor] = [
@@ -63,7 +63,7 @@ def redact_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Pro
 
     def render(logger: object, method: str, event: structlog.typing.EventDict) -> str:
         line = str(renderer(logger, method, event))
-        if KEY_PREFIX in line:  # 40 times cheaper than to search with the expression
+        if KEY_PREFIX in line:  # 40 times cheaper than searching with the expression
             line = KEYS.sub(r"\1…", line)
         return PASSWORDS.sub(r"\1…", line) if "://" in line else line
 
@@ -73,7 +73,8 @@ def redact_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Pro
 class RateLimitedLogFilter(logging.Filter):
     """Drops a library's message if the same one was logged in the last REPEAT_AFTER_SECONDS.
 
-    aiokafka logs some errors hundreds of times per second while Kafka is unavailable.
+    Messages that differ only in their arguments count as the same. aiokafka logs some errors
+    hundreds of times per second while Kafka is unavailable.
     """
 
     def __init__(self) -> None:

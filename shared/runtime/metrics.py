@@ -47,12 +47,14 @@ BATCH_RETRIES = Counter(
 )
 OLDEST_UNPROCESSED_SECONDS = Gauge(
     "pinflow_oldest_unprocessed_seconds",
-    "Age in seconds of the oldest record in the batch that this consumer processes. 0 without one.",
+    "Age in seconds of the oldest record in the batch that this consumer is processing. 0 while it "
+    "processes none.",
     ["consumer", "member"],
 )
 CONSUMER_HALTED = Gauge(
     "pinflow_consumer_halted",
-    "1 while the consumer is halted because too many consecutive records are poison. See its log.",
+    "1 while the consumer is halted because too many consecutive records are poison. See "
+    "consumer_halted in its log.",
     ["consumer", "member"],
 )
 PARTITION_STALLED_SECONDS = Gauge(

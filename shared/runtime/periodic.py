@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 MAX_BACKOFF_SECONDS = 10.0
 WAKE_DELAY_SECONDS = 0.2
-"""The wait after a wake-up. More work collects meanwhile: a run costs the same for one item and for
+"""The wait after a wake-up, so that more work can arrive: a run costs the same for one item and for
 fifty."""
 MAX_FAILURES = 3
 """Maximum consecutive failed runs before the process reports that it is not ready."""
@@ -41,7 +41,7 @@ class PeriodicTask:
     def problem(self) -> str | None:
         """Returns why the work is not done, or None."""
         return (
-            f"{self.name}: the last {self._failures} runs failed"
+            f"{self.name}: the last {self._failures} runs failed. See the cause in its log"
             if self._failures > MAX_FAILURES
             else None
         )

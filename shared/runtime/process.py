@@ -37,7 +37,8 @@ def run(name: str, read_settings: Callable[[], S], create_app: Callable[[S], Fas
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
     """Serves until SIGTERM, then finishes the requests in flight and ends the lifespan.
 
-    `app.state.runtime` is the service's ServiceRuntime. Exits with 1 if a component was lost.
+    `app.state.runtime` is the service's ServiceRuntime. Exits with 1 if a component was lost or
+    the server could not start.
     """
     server = uvicorn.Server(
         uvicorn.Config(

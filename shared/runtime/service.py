@@ -29,7 +29,7 @@ class Service:
 
     With `background_connections`, `database` is a separate pool of that many connections, for
     consumers and periodic tasks. `http_database` has the rest of PINFLOW_DATABASE_POOL_SIZE. So
-    slow requests can't block background work. Otherwise both are the same pool.
+    slow requests can't block background work. Without it, both are the same pool.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Service:
         return RecordProducer(self._settings, client_id=client_id)
 
     def paginator(self, settings: ListSettings) -> Paginator:
-        """Creates the paginator of lists. It leaves one connection to other requests."""
+        """Creates the paginator of lists. Leaves one of several connections for other requests."""
         return Paginator(
             self.http_database, settings, concurrency=max(1, self.http_connections - 1)
         )

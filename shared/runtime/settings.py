@@ -85,9 +85,9 @@ class KafkaSettings(BaseSettings):
     topic_prefix: TopicPrefix = "pinflow"
     """The prefix of all topic names. Give each installation on a Kafka cluster its own."""
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = PARTITIONS
-    """The number of partitions of each new topic. Existing topics keep theirs: with more, a key's
-    new records would go to another partition than its old ones. To add partitions, follow
-    docs/how-to/run-in-production.md.
+    """The number of partitions of each new topic, except dead-letters. Existing topics keep theirs:
+    with more, a key's new records would go to a different partition from its old ones. To add
+    partitions, follow docs/how-to/run-in-production.md.
     """
 
     @cached_property
@@ -166,8 +166,9 @@ class ListSettings(BaseSettings):
     model_config = _CONFIG
 
     list_scan_limit: Annotated[int, Field(ge=1)] = 50_000
-    """The maximum number of rows of a workspace that are read for one page. A search that needs
-    more gets 422 `search_too_wide`, and the error suggests a narrower search.
+    """The maximum number of a workspace's rows that are read from one index for one page; a list
+    uses one or two indexes. A search that needs more gets 422 `search_too_wide`, and the error
+    suggests a narrower search.
     """
     list_count_limit: Annotated[int, Field(ge=1)] = 10_000
     """The maximum number of rows that are counted for a list's `X-Total-Count`. A longer list has
@@ -188,7 +189,8 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """The settings that all services have."""
 
     environment: str = "local"
-    """A name for the installation, such as "production". /healthz and /readyz return it."""
+    """A name for the installation, such as "production". The gateway's /healthz and /readyz
+    return it."""
     installation: InstallationId = ""
     """An id that /readyz returns in the header X-Pinflow-Installation. Empty: no header.
 
@@ -218,7 +220,7 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The lowest level that is logged."""
+    """The lowest level that is logged. Libraries' messages below WARNING are never logged."""
     log_format: Literal["json", "console"] = "json"
     """`json`: one JSON object per line. `console`: text for a terminal."""
 
@@ -248,8 +250,9 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     Smaller batches cost more CPU: with 500, a prototype used 50 % more.
     """
     consumer_poison_limit: Annotated[int, Field(ge=1)] = 1000
-    """The maximum number of consecutive unprocessable records that become dead letters. With more,
-    the consumer halts until an operator acts.
+    """The maximum number of consecutive unprocessable records that become dead letters. Only
+    batches without any other record count. With more, the consumer halts until an operator acts.
     """
     stop_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15
-    """The time that requests and batches in progress get to finish after SIGTERM."""
+    """The time that requests in progress get to finish after SIGTERM. Batches in progress then get
+    the same time."""

@@ -4,6 +4,6 @@ The indexes hold one workspace's rows in the order of a time. Every further inde
 inserted row (docs/decisions/0021-lists.md). So most filters have no index of their own: a scan
 checks rows one by one, in the list's order, until the page is full. Most sort orders have no index
 either: a scan reads all rows between since and until. No scan reads more than `list_scan_limit`
-rows. A query that needs more is rejected, and the error names a narrower query that works. A list
+rows. A query that needs more is rejected, and the error suggests a narrower query. A list
 is never silently incomplete.
 """

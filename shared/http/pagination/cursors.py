@@ -1,7 +1,7 @@
 """Cursors: opaque texts that name a page's last row by its sort value and id.
 
-The next page begins after that row. Rows that are inserted meanwhile don't shift pages, as they do
-with an offset.
+The next page begins after that row. Unlike with an offset, rows that are inserted meanwhile don't
+shift pages.
 """
 
 from base64 import b64decode, urlsafe_b64encode
@@ -51,7 +51,7 @@ def read_cursor(text: str, order: str, *, is_time: bool) -> Cursor:
     """Reads a cursor of the list and sort order `order`.
 
     `is_time`: the sort key's values are times, else texts. Raises ApiError (422) if the text
-    is no such cursor.
+    is not such a cursor.
     """
     try:
         document = msgspec.json.decode(

@@ -21,7 +21,7 @@ class SortKey(NamedTuple):
 
 
 class SortOrder(NamedTuple):
-    """A sort key and its direction. Equal rows are sorted by id, in the same direction."""
+    """A sort key and its direction. Rows with equal keys are sorted by id, in this direction."""
 
     name: str
     key: SortKey
@@ -53,7 +53,8 @@ class IndexScan(NamedTuple):
     """
     time_column: str
     advice: str = ""
-    """The error's advice if there are too many rows and since and until filter another column."""
+    """The advice in the error about too many rows. Used if `since` and `until` filter by a column
+    other than `time_column`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ListQuery:
     """Scans that together find every row of the list, each row once."""
     order: SortOrder
     window_column: str
-    """The time column that since and until filter."""
+    """The time column that `since` and `until` filter by."""
     since: datetime | None = None
     until: datetime | None = None
     conditions: Sequence[str] = ()

@@ -20,7 +20,7 @@ MICROSECOND = timedelta(microseconds=1)
 USE_ONE_SNAPSHOT = "set transaction isolation level repeatable read, read only"
 """Gives all statements of a page one snapshot.
 
-Else a row that is deleted between two of them could make an incomplete page look complete.
+Otherwise a row that is deleted between two of them could make an incomplete page look complete.
 """
 USE_INDEXES = """
     select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
@@ -28,17 +28,17 @@ USE_INDEXES = """
 """
 """Makes Postgres scan along the index and stop at the limit, in one transaction.
 
-Where one workspace has half of the table, the planner would else read the whole table, or the whole
-index first. A limit of 50 000 rows is no reason for JIT compilation.
+Where one workspace has half of the table's rows, the planner would otherwise read the whole table,
+or the whole index first. JIT compilation does not pay off for at most 50 000 rows.
 """
 
 
 class Paginator:
     """Reads pages of lists. At most `concurrency` pages use a connection at once.
 
-    So wide queries leave connections to requests that read one row. Raises ApiError (422) if
-    a query must scan too many rows, Overloaded (429) if too many lists of the workspace wait, and
-    DatabaseUnavailable if Postgres is down or no connection became free in time.
+    So wide queries leave connections for requests that read one row. Raises ApiError (422) if
+    a query must scan too many rows, Overloaded (429) if too many lists of the workspace run or
+    wait, and DatabaseUnavailable if Postgres is down or no connection became free in time.
     """
 
     def __init__(self, database: Database, settings: ListSettings, *, concurrency: int = 1) -> None:
@@ -52,7 +52,7 @@ class Paginator:
     ) -> Page:
         """Reads at most `limit` rows, from `offset` or after the cursor `after`.
 
-        Counts the rows of all pages only without a cursor: the first page has the total.
+        Counts the rows of all pages only if `after` is None: the first page has the total.
         """
         async with (
             self._queue.slot(query.values["workspace_id"]),

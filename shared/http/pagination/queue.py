@@ -8,9 +8,9 @@ from shared.contract.errors import DatabaseUnavailable, ErrorCode, Overloaded
 from shared.runtime.limits.reservations import FairQueue, WaitTimeout
 
 WAIT_SECONDS = 10.0
-"""Longest wait for a slot: the same as for a connection of the pool."""
+"""Longest wait for a slot: the same as the default wait for a connection of the pool."""
 MAX_PER_WORKSPACE = 32
-"""Most lists of one workspace that run or wait.
+"""Maximum lists of one workspace that run or wait.
 
 A list with the most scanned rows takes 0.14 s, so the last one waits half of WAIT_SECONDS.
 """
@@ -19,7 +19,7 @@ A list with the most scanned rows takes 0.14 s, so the last one waits half of WA
 class ListQueue:
     """Runs at most `concurrency` lists at once.
 
-    If there are at least two slots, one workspace gets at most one fewer.
+    If there are at least two slots, one workspace gets at most all but one.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -31,8 +31,8 @@ class ListQueue:
     async def slot(self, workspace_id: UUID) -> AsyncIterator[None]:
         """Waits for a slot and holds it while the block runs.
 
-        Raises Overloaded at once if too many of the workspace's lists wait, and DatabaseUnavailable
-        if no slot becomes free in time.
+        Raises Overloaded at once if too many of the workspace's lists run or wait, and
+        DatabaseUnavailable if no slot becomes free in time.
         """
         current = self._queue.held(workspace_id) + self._queue.waiting(workspace_id)
         if current >= MAX_PER_WORKSPACE:

@@ -17,18 +17,18 @@ from shared.runtime import metrics
 from shared.runtime.settings import KafkaSettings
 
 SILENT_AFTER_SECONDS = 30.0
-"""After this time without an answer to a fetch, or without partitions, a consumer is silent."""
+"""After this time without an answer to a fetch, or without an assignment, a consumer is silent."""
 KAFKA_CHECK_SECONDS = 10.0
-"""The interval of the checks whether Kafka answers this consumer."""
+"""The time between two checks of whether Kafka answers this consumer."""
 PROGRESS_CHECK_SECONDS = 1.0
-"""The interval of the checks whether the client is dead and whether partitions are stalled."""
+"""The time between two checks for a dead client and for stalled partitions."""
 MAX_SILENCES = 3
 """A consumer that is silent at this many consecutive checks, while Kafka answers others, is lost.
 """
 
 
 class ConsumerLost(Exception):
-    """This consumer can't continue. A new process resumes at the committed offsets."""
+    """This consumer can't continue. A new process resumes after the last acknowledged batch."""
 
 
 class ConsumerHealth:
@@ -110,7 +110,7 @@ class ConsumerHealth:
         """Returns why a partition or the whole consumer makes no progress, or None."""
         if (stall := self._stall_detector.longest()) is not None:
             return str(stall)
-        return "no answer to fetches" if self._is_silent() else None
+        return "no answer from Kafka" if self._is_silent() else None
 
     def _is_silent(self) -> bool:
         if self._is_paused():
@@ -129,8 +129,8 @@ class ConsumerHealth:
     async def watch(self) -> None:
         """Watches until the consumer is lost, then raises ConsumerLost.
 
-        It is lost if a fetch failed for good, if its Kafka client is dead, or if it is silent
-        although Kafka answers other clients.
+        It is lost if a fetch failed for good, if its loop ended, if its Kafka client is dead, or if
+        it is silent although Kafka answers other clients.
         """
         self._unready_since = time.time()
         silent_checks = 0
@@ -140,7 +140,7 @@ class ConsumerHealth:
                     silent_checks + 1 if self._is_silent() and await self._can_reach_kafka() else 0
                 )
                 if silent_checks >= MAX_SILENCES:
-                    self.give_up("got no answer to fetches although Kafka answers other clients")
+                    self.give_up("got no answer from Kafka although it answers other clients")
         finally:
             self._show_stalls(set())
         raise ConsumerLost(f"{self._title}: {self._reason}")

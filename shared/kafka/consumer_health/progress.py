@@ -12,7 +12,7 @@ from shared.kafka.batches import Batch, find_first_offsets
 from shared.kafka.consumer_health.stalls import PartitionProgress
 
 POSITION_TIMEOUT_SECONDS = 0.5
-"""The timeout for a position. aiokafka only waits for one in a rebalance."""
+"""The timeout for reading a position. aiokafka makes its callers wait only in a rebalance."""
 
 
 class Progress:

@@ -15,7 +15,7 @@ STALLED_AFTER_SECONDS = 60.0
 """A partition without progress for this time is a problem. A batch takes a few seconds. By default,
 Kafka aborts a transaction that is open for 60 s."""
 SILENCE_SECONDS = 10.0
-"""The time after which the last answer of a silent leader is outdated."""
+"""After this time without an answer, the state that a leader last reported is outdated."""
 
 
 class PartitionProgress(NamedTuple):
@@ -30,7 +30,7 @@ class PartitionProgress(NamedTuple):
     is_behind_transaction: bool = False
     """True if all waiting records are behind an open transaction of an upstream system."""
     is_fetched: bool = False
-    """True if fetched records wait in the client. aiokafka does not fetch more until then."""
+    """True if fetched records wait in the client. aiokafka fetches more after they are taken."""
 
     @property
     def is_at_end(self) -> bool:
@@ -166,7 +166,7 @@ class StallDetector:
     def longest(self) -> Stall | None:
         """Returns the longest stall at the last `observe`, if it lasted for `after_seconds`.
 
-        Ignores partitions behind an open transaction. To report this process as not ready would not
+        Ignores partitions behind an open transaction. Reporting this process as not ready would not
         help them.
         """
         stalls = (stall for stall in self._stalls.values() if not stall.is_behind_transaction)

@@ -20,4 +20,7 @@ class Preparation:
         """Runs each time positions were read, before the partitions start."""
 
     async def run_periodic_work(self) -> None:
-        """Runs about every 2 s while partitions are consumed. Raises PositionBehind."""
+        """Runs about every 2 s while partitions are consumed, unless a batch is in flight then.
+
+        Raises PositionBehind.
+        """

@@ -52,7 +52,7 @@ class PositionReader:
     async def read(
         self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
     ) -> PositionSnapshot:
-        """Reads partitions. Stores positions that are missing.
+        """Reads the partitions' positions and logs. Stores positions that are missing.
 
         After an upgrade from a release without positions, first stores the group's committed
         offsets as positions. Leaves out partitions without a leader. Raises Unavailable, KafkaError
@@ -62,8 +62,8 @@ class PositionReader:
         if await self._store.has_offsets_to_take_over():
             await self._take_over(consumer, cluster_id)
         # Other members may work meanwhile. They store a position before they commit its offset, and
-        # no position is after the log's end. Read in this order, committed <= stored <= end holds,
-        # unless Postgres or Kafka was restored to an older state
+        # no position is after the log's end. In this order of reading, committed <= stored <= end
+        # holds, unless Postgres or Kafka was restored to an older state
         committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()
         bounds = await self._read_each(committed, partial(_bounds, consumer))
@@ -83,7 +83,8 @@ class PositionReader:
     ) -> dict[TopicPartition, T]:
         """Reads each partition from Kafka with `read`.
 
-        Leaves out partitions without a leader: the next attempt reads them again.
+        Leaves out partitions for which Kafka does not answer, for example because they have no
+        leader. The next attempt reads them again.
         """
         ordered = sorted(partitions)
         answers = await asyncio.gather(*map(read, ordered), return_exceptions=True)
@@ -121,9 +122,10 @@ class PositionReader:
         bounds = await self._read_each(partitions, partial(_bounds, consumer))
         if not committed.keys() == bounds.keys() == partitions:
             unread = sorted(partitions - (committed.keys() & bounds.keys()))
+            names = ", ".join(f"{partition.topic}/{partition.partition}" for partition in unread)
             raise BrokerUnavailable(
-                f"partitions have no leader: {unread}. Until they have one, the committed offsets "
-                "can't be stored as positions",
+                f"Kafka did not answer for {names}. Check that their leaders are running: until "
+                "they answer, the committed offsets can't be stored as positions",
             )
         begins = {partition: begin for partition, (begin, _) in bounds.items()}
         offsets = begins | {

@@ -1,7 +1,7 @@
 """Decides where a consumer starts a partition, or that it must not start. Does no I/O.
 
 A consumer stores its position in Postgres (ADR 0030). Every transaction of a batch locks the
-positions, and the last one moves them: the work's own, or one that follows it.
+positions. The last one moves them: either a transaction of the work, or a separate one after it.
 """
 
 from enum import StrEnum

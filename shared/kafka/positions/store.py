@@ -75,7 +75,7 @@ class PositionStore:
             }
 
     def mark_stored(self, advance: Advance) -> None:
-        """Marks an advance whose transaction was committed, so that its positions are stored."""
+        """Records that the transaction which moved an advance's positions was committed."""
         advance.is_stored = True
         for partition, span in advance.spans.items():
             self._seen[partition] = max(span.end, self._seen.get(partition, 0))

@@ -29,14 +29,14 @@ log = structlog.get_logger()
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 RECHECK_SECONDS = 2.0
-"""The interval of the checks whether an operator has accepted the loss in a refused partition."""
+"""The time between two checks of whether an operator has accepted a refused partition's loss."""
 IN_FLIGHT_SECONDS = SEND_TIMEOUT_SECONDS
 """The time for which a batch's outcomes may still reach Kafka after its Postgres was lost. After a
 process notices an older Postgres, it waits this long before it starts partitions."""
 
 
 class PositionTracker:
-    """Tracks the positions of one consumer's partitions, and pauses partitions without one.
+    """Tracks the positions of one consumer's partitions. Pauses those without a checked position.
 
     `consumer` returns aiokafka's consumer, or None before the start. Hold `work_lock` while you
     process a batch, store processed offsets or skip records.
@@ -77,8 +77,9 @@ class PositionTracker:
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Pauses partitions and begins to read their positions.
 
-        Does not wait, because no heartbeat is sent before the rebalance listener returns. Called
-        before aiokafka has read the committed offsets, so nothing is fetched before `seek`.
+        Does not wait, because no heartbeat is sent before the rebalance listener returns. In a
+        rebalance, it is called before aiokafka reads the committed offsets, so nothing is fetched
+        before the pause.
         """
         consumer = self._consumer()
         if consumer is None:

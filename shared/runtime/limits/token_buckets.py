@@ -20,7 +20,7 @@ ROUNDING_SECONDS = 1e-6
 
 
 def token_bucket(*, per_second: float, burst: int) -> AsyncLimiter:
-    """Builds a full bucket of `burst` tokens. It gains `per_second` tokens while it is not full."""
+    """Builds a full bucket of `burst` tokens. It gains `per_second` tokens a second until full."""
     return AsyncLimiter(burst, burst / per_second)
 
 
@@ -28,7 +28,7 @@ class TokenBuckets(Generic[K]):
     """Holds a bucket of `burst` tokens per key. An empty bucket is full after `period_seconds`.
 
     A bucket is stored as the time at which it is full again (the GCRA algorithm). At most
-    `max_keys` buckets are stored. To make place, the key that took a token longest ago gets a full
+    `max_keys` buckets are stored. To make room, the key that took a token longest ago gets a full
     bucket.
     """
 

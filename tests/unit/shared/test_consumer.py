@@ -87,7 +87,7 @@ async def fetch_with(consumer: BatchConsumer, fetch: Callable[[], Awaitable[Batc
 
 
 async def _expect_lost(consumer: BatchConsumer) -> None:
-    with pytest.raises(ConsumerLost, match="got no answer to fetches although Kafka answers"):
+    with pytest.raises(ConsumerLost, match="got no answer from Kafka although it answers"):
         await asyncio.wait_for(consumer.watch(), 10)
     assert (consumer.problem() or "").startswith("lost")
 
@@ -130,7 +130,7 @@ async def test_invariant_9_a_consumer_waits_while_kafka_is_unavailable(
     kafka = _install(monkeypatch, Kafka(error))
     await consumer.rebalance_listener.on_partitions_assigned(set())
     await _expect_running(consumer, lambda: kafka.checks > 3 * health_module.MAX_SILENCES)
-    assert consumer.problem() == "no answer to fetches"
+    assert consumer.problem() == "no answer from Kafka"
 
 
 async def test_a_consumer_that_processes_a_batch_is_not_silent(

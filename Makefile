@@ -9,7 +9,7 @@ AUDIT := $(VENV)/audit
 PEERS := $(VENV)/peers
 LOCAL := $(BIN)/python -m deploy.local
 
-# What this machine trusts, as pip does
+# uv trusts the certificate authorities that this machine trusts, as pip does
 export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -22,7 +22,7 @@ help: ## List these targets
 		| awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 BROKERS_OPTION = $(if $(BROKERS),--brokers $(BROKERS))
-# Two workers, each with its own servers, take whole files
+# Each of two workers has its own servers and runs whole test files
 PYTEST := $(BIN)/python -m pytest
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 SERVERS = PINFLOW_TEST_INFRA=$(INFRA)

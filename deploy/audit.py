@@ -23,7 +23,7 @@ LOCKS = (
     "requirements-audit.lock",
     "requirements-peers.lock",
 )
-"""All lock files but requirements.lock, whose packages requirements-dev.lock contains too."""
+"""All lock files except requirements.lock: requirements-dev.lock contains its packages too."""
 SERVICES = {
     "pypi": "PyPI (https://pypi.org/pypi/NAME/VERSION/json)",
     "osv": "OSV (https://api.osv.dev)",
@@ -96,7 +96,7 @@ def check_advisories(reports: Iterable[AdvisoryReport]) -> AuditResult:
         unchecked = f"{len(unknown)} packages" if unknown else "all packages"
         print(
             f"advisories: NOT CHECKED for {unchecked}. No advisory service gave an answer about "
-            "them: they may be vulnerable. Run this again where a service can be reached."
+            "them: they may be vulnerable. Run make audit again where a service can be reached."
         )
         return AuditResult.UNKNOWN
     print(f"advisories: none for {len(known)} packages")

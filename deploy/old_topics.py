@@ -21,8 +21,9 @@ from shared.runtime.settings import KafkaSettings
 REMOVED_TOPICS = {"imports.v1": "status", "rows.v1": "publisher"}
 """The removed topics, each with the service whose consumer group read it."""
 CHANGED_TOPICS = {"outcomes.v1": "status"}
-"""A topic that both versions use, with its reader. The previous ingest wrote transactions to it,
-whose outcomes this version ignores. So it too must be drained before the upgrade."""
+"""A topic that both versions use, with its reader. The previous ingest wrote outcomes to it in
+transactions, and this version ignores these outcomes. So this topic, too, must be drained before
+the upgrade."""
 MAX_COUNTED = 100_000
 """The highest number of records that are counted per partition: about two seconds of reading."""
 POLL_MS = 500
@@ -50,7 +51,10 @@ class NotDrained(PinflowError):
 
 
 async def require_drained(settings: KafkaSettings) -> list[str]:
-    """Returns the existing removed topics. Raises NotDrained and BrokerUnavailable."""
+    """Returns the removed topics that still exist in Kafka.
+
+    Raises NotDrained if an old topic has unprocessed records, and BrokerUnavailable.
+    """
     removed = _full_names(REMOVED_TOPICS, settings)
     readers = removed | _full_names(CHANGED_TOPICS, settings)
     async with admin_client(settings) as admin:
@@ -98,8 +102,8 @@ async def _read_committed_offsets(
 ) -> Mapping[TopicPartition, int]:
     """Reads the group's committed offsets; -1 for a partition without one.
 
-    After a start of Kafka the coordinator first loads its offsets. Until then it answers with an
-    error, or with an empty result if aiokafka 0.14 hides the error. Both are retried.
+    After a start of Kafka the coordinator first loads the offsets. Until then it answers with an
+    error, which aiokafka 0.14 may turn into an empty result. Both are retried.
     """
     deadline = asyncio.get_running_loop().time() + SILENCE_SECONDS
     while True:

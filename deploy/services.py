@@ -17,8 +17,8 @@ class ServiceDescription:
     port: int
     """The port in the local stack. If it is taken, the next free port is used."""
     routes: tuple[str, ...] = ()
-    """Caddy path patterns that the gateway routes to this service. The first match in the table
-    counts."""
+    """Caddy path patterns that the gateway routes to this service. If several services match a
+    path, the first in the table gets the request."""
     reads: frozenset[str] = frozenset({"access"})
     """Schemas of other services that this service's database role can read."""
     is_required: bool = True
@@ -30,7 +30,7 @@ class ServiceDescription:
 
     @property
     def role(self) -> str:
-        """The database role of this service alone."""
+        """The database role that only this service uses."""
         return f"pinflow_{self.name}"
 
     @property
@@ -106,6 +106,6 @@ _TABLE = (
 SERVICES: Mapping[str, ServiceDescription] = {service.name: service for service in _TABLE}
 
 DEFAULT_SERVICE = SERVICES["status"]
-"""The service that answers all other paths, and reports the readiness of Pinflow as a whole."""
+"""The service that answers all other paths. Its /readyz reports the readiness of all services."""
 CHECKED_SERVICES = tuple(name for name in SERVICES if name != DEFAULT_SERVICE.name)
 """The services whose readiness the status service checks."""

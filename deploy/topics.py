@@ -34,8 +34,7 @@ def describe_creation(created: TopicCreation) -> list[str]:
 def describe_differences(topics: CreatedTopics) -> list[str]:
     """Lists the topics whose number of partitions differs from the setting."""
     return [
-        f"{name} has {actual} partitions, not {expected} as in PINFLOW_TOPIC_PARTITIONS. It was "
-        "not changed. See "
-        "docs/how-to/run-in-production.md, Add partitions."
+        f"{name} has {actual} partitions, not {expected} as in PINFLOW_TOPIC_PARTITIONS. The topic "
+        "was not changed. See docs/how-to/run-in-production.md, Add partitions."
         for name, (actual, expected) in sorted(topics.partition_mismatches.items())
     ]

@@ -54,7 +54,7 @@ class OperatorRepository:
         scopes: Collection[Scope],
         account_ids: Collection[UUID] | None = None,
     ) -> Row:
-        """Returns the key's row for lists. Raises NoSuchParent if the workspace is unknown."""
+        """Returns KEY_COLUMNS of the new row. Raises NoSuchParent if the workspace is unknown."""
         with translate_integrity_errors():
             statement = insert_key(
                 workspace_id, key, name=name, scopes=scopes, account_ids=account_ids
@@ -68,12 +68,12 @@ class OperatorRepository:
         return {row["id"] for row in rows}
 
     async def list_keys(self, workspace_id: UUID) -> list[Row]:
-        """Returns all keys of the workspace, also the revoked ones, the newest last."""
+        """Returns all keys of the workspace, including revoked ones, oldest first."""
         query = select(*KEY_COLUMNS).where(api_keys.c.workspace_id == workspace_id)
         return await self._database.fetch_all(query.order_by(api_keys.c.created_at, api_keys.c.id))
 
     async def revoke_key(self, key_id: UUID) -> bool:
-        """Returns False for an unknown key. A second call keeps the time of the first."""
+        """Returns False for an unknown key. A second call keeps the first revocation's time."""
         statement = (
             update(api_keys)
             .where(api_keys.c.id == key_id)
@@ -142,7 +142,13 @@ def translate_integrity_errors() -> Iterator[None]:
         yield
     except exc.IntegrityError as error:
         if isinstance(error.orig, psycopg.errors.ForeignKeyViolation):
-            raise NoSuchParent(str(error.orig.diag.message_detail)) from error
+            raise NoSuchParent(
+                f"The workspace or account does not exist. {error.orig.diag.message_detail} See "
+                "all with: pinflow workspaces list, pinflow accounts list"
+            ) from error
         if isinstance(error.orig, psycopg.errors.UniqueViolation):
-            raise AlreadyExists(str(error.orig.diag.message_detail)) from error
+            raise AlreadyExists(
+                f"The account already has this board. {error.orig.diag.message_detail} See its "
+                "boards with: pinflow boards list ACCOUNT"
+            ) from error
         raise

@@ -37,14 +37,17 @@ async def create_key(
     scopes: Collection[Scope],
     account_ids: Collection[UUID] = (),
 ) -> tuple[Row, str]:
-    """Creates a key. Returns its row for lists, and the key itself.
+    """Creates a key. Returns KEY_COLUMNS of its row, and the key in plain text.
 
     Without `account_ids` the key is for all accounts. Raises NoSuchParent and UnknownAccounts.
     """
     # Accounts are never deleted: an account that exists now also exists when the key is written
     existing = await operator.find_accounts(workspace_id, account_ids)
     if unknown := [str(account) for account in account_ids if account not in existing]:
-        raise UnknownAccounts(f"The workspace has no account {', '.join(unknown)}.")
+        raise UnknownAccounts(
+            f"The workspace has no account {', '.join(unknown)}. See its accounts: pinflow "
+            "accounts list"
+        )
     key = new_api_key()
     row = await operator.create_key(
         workspace_id, key, name=name, scopes=scopes, account_ids=account_ids or None

@@ -35,8 +35,8 @@ def migrate() -> None:
     """Bring the database to the newest schema.
 
     Also sets the passwords of the services' database roles, from
-    PINFLOW_INGEST_PASSWORD and the like. Needs PINFLOW_DATABASE_URL of the
-    database's owner.
+    PINFLOW_INGEST_PASSWORD and the like. PINFLOW_DATABASE_URL must be the URL
+    of the database's owner.
     """
     _load_backend().migrate_database(os.environ)
     typer.echo("The database is at the newest schema.")
@@ -51,7 +51,7 @@ def create_missing_topics() -> None:
     older version, nothing is created.
     """
     created, remarks = _load_backend().create_topics()
-    typer.echo(f"Created: {', '.join(created)}" if created else "All topics are there.")
+    typer.echo(f"Created: {', '.join(created)}" if created else "All topics exist.")
     for remark in remarks:
         typer.echo(remark)
 
@@ -69,7 +69,7 @@ def new_workspace(
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Create a workspace with an API key, and with accounts and boards if you like.
+    """Create a workspace with an API key, and optionally with accounts and boards.
 
     The key is shown only now: Pinflow stores only its hash.
     """

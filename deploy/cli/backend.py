@@ -1,6 +1,6 @@
 """Connects the administration commands to Postgres and Kafka.
 
-A command imports this module only when it runs, and then only the modules that it needs.
+Commands import this module when they run. It imports slow modules in the functions that need them.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from deploy.administration import (
     AlreadyExists,
@@ -93,7 +94,10 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
 
 
 def exit_on_error(work: Callable[[], T]) -> T:
-    """Calls `work`. Ends the command with a message and an exit code if it raises."""
+    """Calls `work`. Ends the command with a message and an exit code after an expected error.
+
+    Expected are invalid settings, unknown ids, and errors of Postgres or Kafka.
+    """
     try:
         return work()
     except (NoSuchParent, AlreadyExists, UnknownAccounts) as error:
@@ -112,8 +116,11 @@ def exit_on_error(work: Callable[[], T]) -> T:
         )
     except ValidationError as error:
         fail(describe_invalid_settings(error))
-    except psycopg.Error as error:
+    except (psycopg.Error, DBAPIError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
         fail(
-            f"Postgres reported an error: {str(error).strip()}",
+            f"Postgres reported an error: {str(reason).strip()}\nCheck that PINFLOW_DATABASE_URL "
+            "is the URL of the database's owner. If a table or column is missing, run: pinflow "
+            "migrate",
             ExitCode.UNAVAILABLE if is_transient(error) else ExitCode.REFUSED,
         )

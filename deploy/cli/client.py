@@ -1,6 +1,7 @@
 """Calls Pinflow over HTTP for the command line.
 
-Waits and retries after 503, 429 or no answer. Never guesses whether an import was accepted.
+Waits and retries after 503, 429 or no answer. Never guesses whether an import was accepted: if the
+connection breaks while one is submitted, the command ends and says so.
 """
 
 import time
@@ -84,7 +85,7 @@ class PinflowClient:
         return job
 
     def _resolve_acceptance(self, job_id: str) -> Job:
-        """Reads the job of an import that Kafka did not confirm: it is complete or missing."""
+        """Reads the job of an import that Kafka did not confirm. 404: nothing was accepted."""
         give_up_message = (
             f"Kafka did not confirm import {job_id} in time. It was accepted completely or not at "
             f"all. Check it later with: pinflow imports show {job_id}. {REPEAT_ADVICE}"
@@ -117,7 +118,7 @@ class PinflowClient:
         """Returns the first response that is neither 503 nor 429.
 
         An `acceptance_unknown` is returned too, although it is a 503. `retried` are the errors
-        after which a second request can do no harm. If `max_retry_seconds` end, the command fails
+        after which a second request can do no harm. After `max_retry_seconds` the command fails
         with `give_up_message`, or with the last reason if there is none.
         """
         deadline = time.monotonic() + self._max_retry_seconds

@@ -25,7 +25,7 @@ def load_environment(start: Path) -> Path | None:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """Reads the NAME=value lines of `.pinflow/env`. Returns none if the file does not exist."""
+    """Reads the NAME=value lines of a file. Returns an empty dict if there is no file."""
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -15,7 +15,8 @@ class ExitCode(IntEnum):
     REFUSED = 2
     """Nothing was done: the request or the command line is wrong."""
     UNAVAILABLE = 3
-    """A server did not answer, or not in time. Try again."""
+    """A server did not answer in time, rows may still settle, or the user stopped the command. Try
+    again."""
     LOSS_NOT_ACCEPTED = 4
     """Records are lost, and an operator must accept that: `pinflow recover --accept`."""
 

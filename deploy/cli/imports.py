@@ -1,4 +1,4 @@
-"""Commands on imports: submits a file, shows its progress, and shows the results of its rows."""
+"""Commands that submit a file, show its progress, and show the results of its rows."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.2
 STDIN = "-"
 
 commands = typer.Typer()
-imports = typer.Typer(no_args_is_help=True, help="List and show imports that you submitted before.")
+imports = typer.Typer(no_args_is_help=True, help="List and show the workspace's imports.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BaseUrl = Annotated[
@@ -37,8 +37,8 @@ MaxRetrySeconds = Annotated[
         "--patience",
         min=0,
         metavar="SECONDS",
-        help="Keep trying for this long while Pinflow is busy (429), unavailable (503) or does not "
-        "answer.",
+        help="Keep trying for this long while Pinflow is busy (429), is unavailable (503) or does "
+        "not answer.",
     ),
 ]
 JobId = Annotated[
@@ -61,7 +61,7 @@ def import_file(
     api_key: ApiKey = "",
     file_format: Annotated[
         Format | None,
-        typer.Option("--format", help="The file's format. Default: from the ending of its name."),
+        typer.Option("--format", help="The file's format. Default: the extension of its name."),
     ] = None,
     max_retry_seconds: MaxRetrySeconds = 60,
     *,
@@ -187,4 +187,4 @@ def _read(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        fail(f"Can't read {file}: {error.strerror}. Check the path and your rights.")
+        fail(f"Can't read {file}: {error.strerror}. Check the path and its permissions.")

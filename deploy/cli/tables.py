@@ -53,7 +53,7 @@ def print_rows(
 
 def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
     if not jobs:
-        typer.echo("There are no imports. Submit one with: pinflow import FILE")
+        typer.echo("There are no imports to show. Submit one with: pinflow import FILE")
         return
     names = (
         "id",

@@ -1,7 +1,7 @@
 """Writes campaign.csv: python -m deploy.demo.make_campaign.
 
 Account and board ids differ between workspaces, so the file has placeholders: ACCOUNT_1, ACCOUNT_2
-and BOARD_1_1 (the first board of ACCOUNT_1) to BOARD_2_5. `make demo` replaces them by real ids.
+and BOARD_1_1 (the first board of ACCOUNT_1) to BOARD_2_5. `make demo` replaces them with real ids.
 """
 
 import csv

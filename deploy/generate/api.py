@@ -40,7 +40,7 @@ def build_page(document: dict[str, Any]) -> str:
 
 
 def _operations(document: dict[str, Any]) -> list[Operation]:
-    """Returns all operations. The document has those of one tag together."""
+    """Returns all operations. The document groups them by tag."""
     return [
         Operation(operation["tags"][0], f"{method.upper()} {path}", _summary(operation))
         for path, methods in document["paths"].items()
@@ -49,7 +49,7 @@ def _operations(document: dict[str, Any]) -> list[Operation]:
 
 
 def _summary(operation: dict[str, Any]) -> str:
-    """Returns the first paragraph of the description, or the operation's name without one."""
+    """Returns the description's first paragraph. Without a description, the operation's name."""
     description: str = operation.get("description") or f"{operation['summary']}."
     return " ".join(description.split("\n\n", maxsplit=1)[0].split()).replace("|", "\\|")
 

@@ -16,7 +16,10 @@ def find_settings(name: str) -> type[ServiceSettings]:
 
 
 def create_application(name: str, settings: ServiceSettings | None = None) -> FastAPI:
-    """Creates a service's application but does not start it. Without `settings`: the defaults."""
+    """Creates a service's application but does not start it.
+
+    Without `settings`, it has the settings of the environment.
+    """
     module = import_module(f"services.{name}.app")
     return cast("FastAPI", module.create_app(settings or find_settings(name)()))
 

@@ -505,7 +505,7 @@ def add_examples(document: dict[str, Any]) -> None:
 
 
 def _error_example(response: dict[str, Any], status: int) -> dict[str, Any] | None:
-    """Returns an error's example, or None if its body is no ErrorResponse, as in /readyz."""
+    """Returns an error's example, or None if its body is not an ErrorResponse, as in /readyz."""
     content = response.get("content", {}).get("application/json", {})
     return (
         ERRORS[status]

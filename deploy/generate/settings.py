@@ -34,7 +34,7 @@ GROUPS = (
     Group(
         "Kafka",
         KafkaSettings,
-        "all services except access, `pinflow topics`, `pinflow dead-letters`, `pinflow recover`.",
+        "`pinflow topics`, `pinflow dead-letters`, `pinflow recover`, all services except access.",
     ),
     Group("Postgres", DatabaseSettings, "all services, and `pinflow` commands for operators."),
     Group("Every service", ServiceSettings, "all services."),
@@ -51,9 +51,9 @@ value is invalid, and its error names the setting. Unknown variables are ignored
 depend on each other are explained in [Run in production](../how-to/run-in-production.md).
 `make schemas` generates this page from the code.
 
-`make up` ignores the settings in your shell: it chooses ports, addresses and passwords itself. To
-change a setting of the services, add a line NAME=value to the file `.pinflow/settings` and run
-`make down && make up`.
+`make up` ignores the settings in your shell except `PINFLOW_HOME`: it chooses ports, addresses and
+passwords itself. To change another setting of the services, add a line NAME=value to the file
+`.pinflow/settings` and run `make down && make up`.
 """
 
 UPSTREAMS = ", ".join(f"`{service.upstream_variable}`" for service in SERVICES.values())
@@ -98,7 +98,7 @@ GATEWAY = (
 COMMANDS = (
     (
         "`PINFLOW_BASE_URL`, `PINFLOW_API_KEY`",
-        "from `.pinflow/env`, in a checkout",
+        "from `.pinflow/env` in a checkout; otherwise `http://127.0.0.1:8080` and no key",
         "The URL and the API key for `pinflow import` and `pinflow imports`.",
     ),
     (
@@ -108,7 +108,7 @@ COMMANDS = (
     ),
     (
         PASSWORDS,
-        "none",
+        "none; in docker-compose.yml the service's name",
         "The passwords of the services' database roles. `pinflow migrate` sets them.",
     ),
     (
@@ -122,7 +122,7 @@ COMMANDS = (
         "The folder with the data, logs and settings of the local stack.",
     ),
 )
-"""Variables that are no fields of a settings class: name, default and meaning."""
+"""Variables that are not fields of a settings class: name, default and meaning."""
 
 
 def build_page() -> str:

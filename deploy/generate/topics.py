@@ -56,7 +56,7 @@ TRAFFIC = {
         "CloudEvents.",
     ),
     TopicName.DEAD_LETTERS: Traffic(
-        "that of the original record",
+        "the original record's key",
         "every service that reads Kafka",
         "operators (`pinflow dead-letters`)",
         "The original bytes of a record that can't be processed. Headers `pinflow-*` have its "

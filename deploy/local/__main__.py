@@ -5,8 +5,8 @@ import os
 from deploy.local.commands import app
 from deploy.local.layout import HOME_VARIABLE
 
-# The stack is configured by its own files alone. The caller's shell may have the variables of
-# another stack
+# Only its own files configure the stack. The caller's shell may have the variables of a different
+# stack
 for name in [name for name in os.environ if name.startswith("PINFLOW_") and name != HOME_VARIABLE]:
     del os.environ[name]
 app()

@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 30
 def run_demo(stack: Stack, *, stays_up: bool) -> int:
     """Submits the campaign, prints the results and the next steps.
 
-    Returns the exit code: 0 if every row has a result and the import did not fail as a whole.
+    Returns the exit code: 0 if every row has a result and the import's status is not `failed`.
     Raises LocalError.
     """
     env = stack.env()
@@ -58,7 +58,7 @@ def _read_ids(client: httpx.Client, url: str) -> list[str]:
 
 def _explain_result(file: Path, *, is_repeated: bool) -> str:
     explanation = (
-        "An earlier run has imported the same file. Its rows are existing now: nothing was "
+        "An earlier run imported the same file. Its rows are now existing: nothing was "
         "published twice."
         if is_repeated
         else "The file has ten invalid rows and one repeated key on purpose.\n"

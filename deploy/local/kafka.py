@@ -24,10 +24,10 @@ LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 
 STOP_SECONDS, CLUSTER_STOP_SECONDS = 30, 5
-"""The seconds after which a stopping node is killed: a single node, and each of three.
+"""The seconds after which a stopping node is killed. The second value is for each of three nodes.
 
 Each of three stops within 3 s, except the last. It would wait five minutes for a majority of the
-controllers, but the other two have stopped already.
+controllers, but the other two have already stopped.
 """
 
 BROKER_COUNTS = (1, 3)

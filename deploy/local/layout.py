@@ -69,7 +69,7 @@ class Layout:
 
     @property
     def digest(self) -> str:
-        """A hash of the directory, which differs between checkouts."""
+        """A hash of the directory's path, which differs between checkouts."""
         return hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:12]
 
     def pid_file(self, name: str) -> Path:

@@ -16,7 +16,7 @@ class ForeignServer(LocalError):
 
 
 def find_service_problem(name: str, port: int, installation: str) -> str | None:
-    """Returns None if this stack's process answers, otherwise the reason why nothing answers.
+    """Returns None if this stack's process answers, or the reason if there is no answer.
 
     `installation` is the id that the process was started with. Raises ForeignServer if a process
     without this id answers.

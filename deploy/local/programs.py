@@ -24,7 +24,7 @@ class Program:
     stop_seconds: int = 30
     """Seconds after `stop_signal` until the process is killed."""
     start_order: int = 0
-    """Programs stop in the reverse of this order."""
+    """Programs with a higher number stop earlier."""
 
     def launch_command(self, pid_file: Path) -> list[str]:
         """Returns the command that writes its pid, switches to `user` and executes the program."""

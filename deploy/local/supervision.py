@@ -114,7 +114,7 @@ class Supervisor:
         return {process["name"]: process["statename"] for process in processes}
 
     def shut_down(self) -> None:
-        """Stops all programs, in the reverse of their order, and then supervisor.
+        """Stops all programs, highest `start_order` first, and then supervisor.
 
         Raises LocalError if that takes longer than STOP_SECONDS.
         """

@@ -11,7 +11,7 @@ def create_schema(name: str) -> None:
 
 
 def grant(schema: str, role: str, privileges: str) -> None:
-    """Grants privileges on all present and future tables and sequences of a schema.
+    """Grants privileges on all present and future tables of a schema; WRITE includes sequences.
 
     Only the first revisions use it. Revision 0006 revoked these privileges; since then `grant_on`
     grants the needed privileges on each table.

@@ -19,8 +19,9 @@ MIGRATION_LOCK = 7_103_548_221
 
 
 def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> None:
-    """Brings a database to the newest revision. Does nothing if it is there already.
+    """Brings a database to the newest revision. Can be repeated.
 
+    Also creates missing roles, sets the given passwords and restricts who may connect.
     `database_url` is the owner's URL. `passwords` has a new password for each role. A role without
     one keeps its password. A new role without a password can log in only with trust or certificate
     authentication. Raises psycopg.OperationalError if Postgres does not answer.

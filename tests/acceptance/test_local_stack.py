@@ -500,7 +500,7 @@ def test_an_operators_key_may_be_for_some_accounts_only(shell: Shell) -> None:
 
 def test_migrate_and_topics_again_change_nothing(shell: Shell) -> None:
     assert shell.pinflow("migrate").returncode == 0
-    assert "All topics are there" in shell.pinflow("topics", "create").stdout
+    assert "All topics exist" in shell.pinflow("topics", "create").stdout
 
 
 async def write_old_import(shell: Shell) -> None:

@@ -1,1 +1,1 @@
-"""Finds, explains and replays dead letters for operators. A replay loses none (ADR 0026)."""
+"""Finds, explains and replays dead letters for operators. A replay never loses one (ADR 0026)."""

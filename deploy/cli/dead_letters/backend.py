@@ -1,6 +1,6 @@
 """Connects the commands on dead letters to Kafka and Postgres.
 
-A command imports it when it runs, because that takes a second.
+Commands import this module when they run, because the import takes a second.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ def find(letter_filter: DeadLetterFilter) -> operations.SelectedLetters:
 
 
 def fetch(name: DeadLetterName) -> DeadLetterContent | None:
-    """Reads one dead letter with its bytes, or returns None if there is none of that name."""
+    """Reads one dead letter with its bytes, or returns None if it does not exist."""
     settings = KafkaSettings()
     record = _run(operations.fetch(settings, name))
     if record is None:

@@ -128,7 +128,7 @@ def show_letter(
     ],
     *,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Print only the original value, all of its bytes.")
+        bool, typer.Option("--raw", help="Print only the original value, with all stored bytes.")
     ] = False,
 ) -> None:
     """Show one dead letter: its source, its error, its headers and its original bytes."""
@@ -166,7 +166,7 @@ def replay_letters(
         typer.Option(
             "--max-replays",
             min=1,
-            help="Skip dead letters that were replayed this often (quarantine).",
+            help="Skip dead letters that were replayed this many times or more (quarantine).",
         ),
     ] = MAX_REPLAYS,
     *,
@@ -183,7 +183,7 @@ def replay_letters(
     """Send dead letters to their topic again, or as a new import if their row has a result.
 
     You can stop a replay and repeat it: no dead letter is lost. A dead letter
-    is replayed twice if the replay was stopped before the dead letter was
+    may be replayed twice if the replay was stopped before the dead letter was
     marked, or if two replays run at the same time. That is harmless, because
     services are idempotent.
 
@@ -191,7 +191,7 @@ def replay_letters(
     0: all were replayed
     1: some were not
     2: nothing was done
-    3: a server did not answer; try again
+    3: a server did not answer, or you stopped the command; try again
     """
     letter_filter = _build_filter(names or [], topic, service, code, since, workspace, job)
     plan = _load_backend().make_plan(

@@ -39,7 +39,7 @@ MAX_CHUNK_BYTES = 8 * MEBIBYTE
 class SelectedLetters:
     """The dead letters that a filter selects, and the markers of those that were replayed.
 
-    Those of a partition are in order of their offsets.
+    The dead letters of a partition are in the order of their offsets.
     """
 
     letters: list[StoredDeadLetter] = field(default_factory=list)
@@ -69,7 +69,7 @@ async def find(settings: KafkaSettings, letter_filter: DeadLetterFilter) -> Sele
 async def fetch(
     settings: KafkaSettings, name: DeadLetterName
 ) -> "ConsumerRecord[bytes, bytes] | None":
-    """Reads the record of one dead letter, or returns None if there is none of that name."""
+    """Reads the record of one dead letter, or returns None if it does not exist."""
     async with DeadLetterTopic.open(settings) as topic:
         first, end = (await topic.read_bounds()).get(name.partition, (0, 0))
         if first <= name.offset < end:
@@ -100,7 +100,7 @@ async def replay(
 ) -> int:
     """Replays the plan, except dead letters that another replay has marked meanwhile.
 
-    Returns the number of replayed dead letters. Calls `on_progress` with the number of each chunk.
+    Returns the number of replayed dead letters. Calls `on_progress` with the size of each chunk.
     Two replays at the same time may both replay a dead letter: consumers are idempotent.
     """
     pending = {

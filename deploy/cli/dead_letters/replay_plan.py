@@ -1,4 +1,4 @@
-"""Decides how a dead letter is replayed: by its headers and whether its row has settled.
+"""Decides how a dead letter is replayed, by its headers and by whether its row has settled.
 
 Does no I/O.
 """
@@ -29,7 +29,7 @@ _MAX_RECORD_BYTES = {topic.name: topic.max_record_bytes for topic in TOPICS}
 
 
 class SkipReason(StrEnum):
-    """The reason for which a dead letter is not replayed."""
+    """The reason why a dead letter is not replayed."""
 
     QUARANTINED = "quarantined"
     TRUNCATED = "cut"
@@ -142,7 +142,7 @@ def choose_action(
     max_replays: int = MAX_REPLAYS,
     force: bool = False,
 ) -> ReplayAction:
-    """Decides how a dead letter is replayed. `is_settled`: its row has a result already."""
+    """Decides how a dead letter is replayed. `is_settled` is true if its row has a result."""
     if letter.topic is None:
         return Skip(SkipReason.UNKNOWN_TOPIC)
     if letter.is_truncated:
@@ -151,8 +151,8 @@ def choose_action(
         return Skip(SkipReason.QUARANTINED)
     if is_settled and not letter.has_content:
         return Skip(SkipReason.NO_CONTENT)
-    # The size of the dead letter is an upper bound for an import of one row too: the dead letter
-    # has the headers of both
+    # The dead letter's size plus the overhead is also an upper bound for an import of its row: the
+    # import lacks the headers that describe the dead letter
     target = TopicName.IMPORT_REQUESTS if is_settled else letter.topic
     if letter.size + OVERHEAD_BYTES > _MAX_RECORD_BYTES[target]:
         return Skip(SkipReason.TOO_LARGE)
@@ -195,7 +195,7 @@ def build_import_request(
     """Builds a request for an import of one row.
 
     The request id is the same in each replay and for all dead letters of the same record. So ingest
-    accepts only one import of them.
+    accepts only one import for all of them.
     """
     content = orjson.dumps(row)
     # With a digest, because a topic that is created again starts at offset 0: its records would

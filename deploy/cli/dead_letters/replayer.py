@@ -25,7 +25,7 @@ from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
 CHUNK_TIMEOUT_SECONDS = 20.0
-"""The timeout of one chunk. A producer waits for an unavailable broker without end."""
+"""The timeout of one chunk. Without it, a producer waits for an unavailable broker forever."""
 
 Partition = tuple[str, int]
 """A topic's name in Kafka, and the number of a partition."""
@@ -96,7 +96,7 @@ def _order_for_status(replays: Iterable[Replay]) -> list[Replay]:
     """Moves the records that status reads to the front, and keeps the order otherwise.
 
     Status stops reading a batch at the first row if the batch looks like one whole import. A
-    chunk's batch may look so by chance, so no record for status may follow a row.
+    chunk's batch may look like one by chance, so no record for status may follow a row.
     """
     return sorted(replays, key=lambda replay: not is_for_status(replay.record.value))
 
@@ -104,7 +104,7 @@ def _order_for_status(replays: Iterable[Replay]) -> list[Replay]:
 def _build_markers(replays: Iterable[Replay], topic: str) -> dict[Partition, list[Record]]:
     """Builds the markers.
 
-    A marker goes to its dead letter's partition, behind it. So retention deletes the dead letter
+    A marker follows its dead letter in the same partition. So retention deletes the dead letter
     before its marker, and never the marker alone.
     """
     markers: dict[Partition, list[Record]] = defaultdict(list)

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from deploy.cli.row_id import RowId
 from shared.postgres.database import Database
 
-# Needs both tables. The publisher's has a failed row before its dead letter is written, but usually
-# no created rows. The table of status has all results, but later
+# Needs both tables. The publisher's table has a failed row before its dead letter is written, but
+# usually no created rows. The table of status has the results of all rows, but gets them later
 SETTLED = """
     select job_id, row_number
     from unnest(%b::uuid[], %b::int4[]) as candidate(job_id, row_number)

@@ -74,7 +74,7 @@ def print_letter(
     typer.echo(format_value(value))
     if len(value) > MAX_SHOWN_BYTES:
         console().print(
-            f"… {len(value) - MAX_SHOWN_BYTES} bytes more. Save all to a file: pinflow "
+            f"… {len(value) - MAX_SHOWN_BYTES} more bytes. Save all to a file: pinflow "
             f"dead-letters show {letter.name} --raw > FILE",
             markup=False,
         )

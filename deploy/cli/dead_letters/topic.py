@@ -1,4 +1,4 @@
-"""Reads the topic `dead-letters`, in no consumer group."""
+"""Reads the topic `dead-letters`, without a consumer group."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -47,7 +47,7 @@ class DeadLetterTopic:
             await consumer.stop()
 
     async def read_bounds(self) -> dict[int, tuple[int, int]]:
-        """Reads each partition's first offset, and the offset behind its last record."""
+        """Reads each partition's first offset, and the offset after its last record."""
         partitions = self._all_partitions()
         first = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
@@ -56,7 +56,7 @@ class DeadLetterTopic:
         }
 
     async def find_offsets_at(self, time: datetime) -> dict[int, int]:
-        """Finds each partition's first record since `time`, or its end if there is none."""
+        """Finds the offset of each partition's first record since `time`, else its end."""
         partitions = self._all_partitions()
         offsets = await self._consumer.offsets_for_times(
             dict.fromkeys(partitions, int(time.timestamp() * 1000))

@@ -1,4 +1,4 @@
-"""Connects `pinflow recover` to Postgres and Kafka. Imported when the command runs."""
+"""Connects `pinflow recover` to Postgres and Kafka. The command imports it when it runs."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,14 +38,14 @@ def survey(
 
 
 def accept(losses: Sequence[Comparison]) -> list[AcceptedLoss]:
-    """Accepts the losses that were shown."""
+    """Accepts the shown losses whose state has not changed. Returns these."""
     return _run(lambda database: operations.accept(database, KafkaSettings(), losses))
 
 
 def find_lost_rows(
     minutes: int, seconds: float
 ) -> tuple[list[UnfinishedJob], dict[TopicPartition, int]]:
-    """Finds jobs whose rows without a result won't get one from the services.
+    """Finds the jobs with rows that will get no result from the services.
 
     Also returns the offsets that the publisher has reached in `imports`.
     """

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 CLIENT_ID = "pinflow-recover"
 READ_TIMEOUT_SECONDS = 20.0
-"""The timeout of one reading. aiokafka waits without end for a partition without a leader."""
+"""The timeout of one reading. aiokafka waits forever for a partition without a leader."""
 RETRY_PAUSE_SECONDS = 0.2
 """The pause between two attempts. A broker that has just started has no coordinator yet."""
 

@@ -39,7 +39,7 @@ def recover(
         PositionTopic | None, typer.Option(help="Only positions on this topic.")
     ] = None,
     partition: Annotated[
-        int | None, typer.Option(min=0, help="Only positions in partitions of this number.")
+        int | None, typer.Option(min=0, help="Only positions in partitions with this number.")
     ] = None,
     minutes: Annotated[
         int,
@@ -57,7 +57,7 @@ def recover(
             metavar="SECONDS",
             min=0,
             help="With --fail-lost: wait at most this long until services have read all records. "
-            "Usually takes a minute.",
+            "This usually takes a minute.",
         ),
     ] = 90,
     *,
@@ -78,15 +78,15 @@ def recover(
 ) -> None:
     """Compare the services' stored positions with Kafka's log after a restore, and accept losses.
 
-    Changes nothing without --accept or --fail-lost. Needs PINFLOW_DATABASE_URL
-    of the database's owner, and PINFLOW_KAFKA_….
+    Changes nothing without --accept or --fail-lost. PINFLOW_DATABASE_URL must be
+    the URL of the database's owner; the PINFLOW_KAFKA_… variables are read, too.
     docs/how-to/restore-a-backup.md describes each case.
 
     Exit codes:
     0: there is no loss to accept
     2: nothing was done
-    3: a server did not answer, or records still wait; try again
-    4: there is a loss to accept
+    3: a server did not answer, or it is too early for --fail-lost; try again
+    4: there is a loss to accept (with --fail-lost: 3)
     """
     partition_filter = PartitionFilter(service, topic, partition)
     if fail_lost:
@@ -216,7 +216,7 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
     if (unfinished := document["unfinished"]) and unfinished["jobs"]:
         typer.echo(
             f"Status has {unfinished['jobs']} unfinished job(s) with {unfinished['rows']} row(s) "
-            f"without a result. The oldest {MAX_JOBS_SHOWN} at most follow; --json lists all."
+            f"without a result. At most {MAX_JOBS_SHOWN} follow, oldest first; --json lists all."
         )
         for job_id in unfinished["job_ids"][:MAX_JOBS_SHOWN]:
             typer.echo(f"  {job_id}")

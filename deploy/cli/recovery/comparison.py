@@ -81,15 +81,15 @@ class Comparison:
 
     @property
     def log_end(self) -> int:
-        """The offset behind the last record. 0 if Kafka has no such partition."""
+        """The offset after the last record. 0 if Kafka has no such partition."""
         return self.log.end if self.log else 0
 
     @property
     def lag(self) -> int:
-        """The number of records behind the lower of the stored position and the committed offset.
+        """The number of records that are not completely processed.
 
-        Such records are not completely processed. A missing position or committed offset counts as
-        the log's beginning.
+        They begin at the stored position or the committed offset, whichever is lower. If either is
+        missing, they begin at the log's beginning.
         """
         if self.log is None:
             return 0
@@ -129,7 +129,8 @@ def compare(
 ) -> Comparison:
     """Compares one partition by the same rule by which a service starts to read it.
 
-    If the service has no consumer group for it, the stored position counts as committed.
+    If the service reads the topic without a consumer group, the stored position counts as
+    committed.
     """
     if stored is not None and log is not None and (service, topic) in WITHOUT_GROUP:
         log = log._replace(committed=stored.next_offset)

@@ -16,7 +16,7 @@ from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 MAX_RESULTS_PER_RECORD = 200
-"""The publisher's records have as many (services/publisher/rows/records.py): 50 KB."""
+"""The limit of the publisher's records, too (services/publisher/rows/records.py): about 50 KB."""
 
 
 class UnfinishedJob(NamedTuple):
@@ -59,9 +59,9 @@ LOST = RecordedOutcome(RowStatus.FAILED, error_code=ErrorCode.ROW_LOST, error_me
 
 @dataclass(frozen=True, slots=True)
 class JobResults:
-    """The results for one job's rows without a result, and those rows that are lost.
+    """The decided results of one job's unsettled rows, and the rows among them that are lost.
 
-    The loss must be recorded in Postgres before the results are sent.
+    The lost rows must be recorded in Postgres before the results are sent.
     """
 
     job: UnfinishedJob
@@ -76,7 +76,7 @@ class JobResults:
 def decide_results(
     job: UnfinishedJob, recorded: Mapping[RowId, RecordedOutcome], pins: Mapping[RowId, CreatedPin]
 ) -> JobResults:
-    """Decides the result of each row without one.
+    """Decides the results of a job's unsettled rows.
 
     A recorded outcome is used first, as in the publisher. Else a row with a pin was created. Any
     other row is lost: the publisher has read all records in Kafka without finding it.

@@ -65,7 +65,10 @@ async def accept(
     settings: KafkaSettings,
     shown: Sequence[Comparison],
 ) -> list[AcceptedLoss]:
-    """Accepts the losses that were shown, if their state is the same. One transaction a service."""
+    """Accepts the shown losses whose state has not changed, in one transaction per service.
+
+    Returns these losses with their new positions.
+    """
     accepted: list[AcceptedLoss] = []
     async with ClusterReader.open(settings) as reader:
         for service in PositionOwner:
@@ -82,10 +85,10 @@ async def find_lost_rows(
     age: timedelta,
     seconds: float,
 ) -> tuple[list[UnfinishedJob], dict[TopicPartition, int]]:
-    """Reads jobs with rows without a result, when the services have read all records in Kafka.
+    """Waits until the services have read all records, then reads the jobs with unsettled rows.
 
-    Only jobs whose import was accepted longer than `age` ago. Waits at most `seconds` for the
-    services. Also returns the offsets that the publisher has reached in `imports`. Raises NotReady.
+    Leaves out jobs whose import was accepted less than `age` ago. Waits at most `seconds`.
+    Also returns the offsets that the publisher has reached in `imports`. Raises NotReady.
     """
     await RecoveryRepository(database).require_positions()
     async with ClusterReader.open(settings) as reader:

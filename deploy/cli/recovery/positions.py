@@ -35,7 +35,7 @@ WITHOUT_GROUP = {(PositionOwner.PUBLISHER, TopicName.OUTCOMES)}
 
 @dataclass(frozen=True, slots=True)
 class PartitionFilter:
-    """The partitions that an operator means. None selects all."""
+    """The partitions that an operator selects. A field that is None selects all."""
 
     service: PositionOwner | None = None
     topic: PositionTopic | None = None

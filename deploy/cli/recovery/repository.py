@@ -78,8 +78,8 @@ RECORD = text("""
 """)
 
 
-# Idempotency keys of rows that are recorded as created but have no pin. An older Postgres does not
-# have the pin, and Kafka lost the row, so that it can't be published again
+# Idempotency keys of rows that are recorded as created but have no pin: a restored Postgres lacks
+# the pin, and Kafka lost the row, so the row can't be published again
 RESERVED_WITHOUT_PIN = """
     promised_pin_id is not null
     and not exists (select from publisher.pins p where p.pin_id = promised_pin_id)
@@ -154,7 +154,7 @@ async def accept(
     accepted: Iterable[AcceptedLoss],
     cluster_id: str,
 ) -> None:
-    """Writes new positions, and deletes those of partitions that Kafka does not have."""
+    """Writes the new positions. Deletes the positions in partitions that Kafka does not have."""
     for loss in accepted:
         where: dict[str, Any] = {
             "topic": loss.comparison.topic_name,

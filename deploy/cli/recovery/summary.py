@@ -68,7 +68,8 @@ class UnfinishedJobs:
     rows: int
     job_ids: Sequence[UUID]
     without_import: int = 0
-    """The number of jobs of which status has results, but not the import, or not yet."""
+    """The number of jobs that have results but no import: status has not read it yet, or Kafka lost
+    it."""
 
     def document(self) -> dict[str, Any]:
         """Returns the jobs for JSON."""
@@ -87,7 +88,7 @@ class Survey:
     cluster_id: str
     comparisons: Sequence[Comparison]
     seeded: Collection[PositionOwner] = field(default_factory=frozenset)
-    """Services that start at their group's committed offsets when they start first."""
+    """Services that will take over their group's committed offsets at their first start."""
 
     @property
     def is_empty(self) -> bool:

@@ -12,8 +12,8 @@ ROLE = "pinflow_webhooks"
 
 def upgrade() -> None:
     create_schema("webhooks")
-    # The secret is in plain text, because it signs requests. Only this service's role can read the
-    # table
+    # The secret is stored in plain text, because it signs requests. Only this service's role can
+    # read the table
     op.execute("""
         create table webhooks.endpoints (
             webhook_id uuid primary key,

@@ -1,4 +1,4 @@
-"""Adds decisions on requests and uploads; drops fold_progress (ADR 0025, 0028, 0029)."""
+"""Adds uploads, and a decision to each request; drops fold_progress (ADR 0025, 0028, 0029)."""
 
 from alembic import op
 

@@ -124,7 +124,7 @@ def test_a_dead_letter_is_shown_with_its_bytes(operator: Operator) -> None:
     assert "0xfe" in result.output
     result = operator.run("show", texts)
     assert r"shown text \u001b[2J" in result.output
-    assert "1015 bytes more" in result.output
+    assert "1015 more bytes" in result.output
     assert operator.run("show", texts, "--raw").stdout_bytes == text_value
 
 

@@ -23,7 +23,7 @@ from shared.runtime.settings import KafkaSettings
                 [],
             ),
             [
-                "All topics are there.",
+                "All topics exist.",
                 "pinflow.imports.v2 has 7 partitions, not 12 as",
                 "pinflow.outcomes.v1 has 6 partitions, not 12 as",
             ],

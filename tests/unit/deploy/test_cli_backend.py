@@ -1,0 +1,32 @@
+"""Messages of the operators' commands after errors of Postgres."""
+
+from typing import NoReturn
+
+import psycopg
+import pytest
+import typer
+from sqlalchemy.exc import ProgrammingError
+
+from deploy.cli.backend import exit_on_error
+from deploy.cli.exit_codes import ExitCode
+
+NOT_MIGRATED = psycopg.errors.UndefinedTable('relation "access.workspaces" does not exist')
+
+
+@pytest.mark.parametrize(
+    "error", [NOT_MIGRATED, ProgrammingError("select", None, NOT_MIGRATED)], ids=["psycopg", "orm"]
+)
+def test_an_error_of_postgres_ends_the_command_with_the_next_step(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> NoReturn:
+        raise error
+
+    with pytest.raises(typer.Exit) as exit_error:
+        exit_on_error(work)
+    assert exit_error.value.exit_code == ExitCode.REFUSED
+    printed = capsys.readouterr().err
+    assert printed.startswith(
+        'Postgres reported an error: relation "access.workspaces" does not exist\n'
+    )
+    assert "pinflow migrate" in printed

@@ -1,4 +1,4 @@
-"""docs/reference/compatibility.md, made from the client, the OpenAPI document and the tests.
+"""Builds docs/reference/compatibility.md from the client, the OpenAPI document and the tests.
 
 Run it with `python -m tests.contract.compatibility`.
 """
@@ -82,9 +82,9 @@ def _line(name: str, test: str | None) -> str:
 
 
 def find_tests_by_method() -> dict[str, str]:
-    """Finds a test for each method of the client that gets an answer.
+    """Finds, for each method of the client, a test in which the method gets an answer.
 
-    Of several tests it takes the one that calls the fewest other methods.
+    If there are several, it takes the test that calls the fewest methods.
     """
     methods_of = {
         f"{file.name}::{function.name}": set(_find_answered_calls(function))

@@ -1,6 +1,6 @@
 """Keeps the pydantic models that were the contract until events became msgspec structs.
 
-Never change them: tests show that the structs take and refuse what these did.
+Never change them: tests show that the structs accept and refuse the same values.
 """
 
 from datetime import UTC, datetime

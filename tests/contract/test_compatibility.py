@@ -42,7 +42,7 @@ def test_every_supported_method_is_called_by_a_test() -> None:
 
 def test_the_document_is_up_to_date_and_names_existing_tests() -> None:
     committed = DOCUMENT.read_text(encoding="utf-8")
-    assert committed == build_document_text(), "python -m tests.contract.compatibility"
+    assert committed == build_document_text(), "run python -m tests.contract.compatibility"
     tests = list(find_named_tests(committed))
     assert len(tests) == len(SDK)
     for file, name in tests:

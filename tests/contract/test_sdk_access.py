@@ -1,4 +1,4 @@
-"""Responses about keys, boards and the rate meter have all fields of the SDK's models."""
+"""Responses about keys, accounts, boards and the rate meter have all fields of the SDK's models."""
 
 import pytest
 from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse

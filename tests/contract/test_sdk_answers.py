@@ -1,6 +1,6 @@
 """The OpenAPI document describes each response as PinBridge's client reads it, field by field.
 
-The client's methods give the models that they return. The document gives its schemas.
+The return types of the client's methods are compared with the document's schemas.
 """
 
 from collections.abc import Callable, Iterator

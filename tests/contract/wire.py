@@ -50,7 +50,7 @@ def outcome(decode: Callable[[Any], Any], value: object) -> Any:
 def require_same(decode: Decoder[Any], old: Callable[[bytes], Any], value: bytes) -> None:
     """Fails if an event is decoded or refused differently than by its pydantic model.
 
-    Unknown fields are an exception: msgspec does not look at their bytes, pydantic did.
+    Unknown fields are an exception: msgspec does not look at their bytes, but pydantic did.
     """
     now, before = outcome(decode, value), outcome(old, value)
     if isinstance(before, str) and before.startswith("Invalid JSON") and isinstance(now, dict):

@@ -39,7 +39,7 @@ class Workspace:
 async def make_workspace(
     database: Database, *, scopes: tuple[Scope, ...] = tuple(Scope)
 ) -> Workspace:
-    """A workspace with a key, one account, and one board on it."""
+    """Creates a workspace with a key, and with one account that has one board."""
     operator = OperatorRepository(database)
     workspace_id = await operator.create_workspace("Test")
     key = new_api_key()
@@ -65,7 +65,7 @@ async def workspace(database: Database) -> Workspace:
 
 @pytest.fixture
 def environment(kafka: str, topic_prefix: str, database_url: str) -> dict[str, Any]:
-    """Settings of a service under test. The test that starts it adds `port=0` and others."""
+    """Settings of a service under test, as keyword arguments. Tests add their own."""
     return {
         "kafka_bootstrap_servers": kafka,
         "topic_prefix": topic_prefix,

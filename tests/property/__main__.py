@@ -1,4 +1,4 @@
-"""Repeats the property tests with new seeds until the time is up or one fails (`make fuzz`)."""
+"""Repeats the property tests with new seeds until the time is up or a test fails (`make fuzz`)."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ def main() -> int:
         help="arguments for pytest, after --",
     )
     options = parser.parse_args()
-    # An orderly exit also stops Postgres
+    # A graceful exit also stops Postgres
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     seed = secrets.randbits(32) if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(prefix="pinflow-fuzz-", ignore_cleanup_errors=True) as name:
@@ -63,7 +63,7 @@ def main() -> int:
 def run_rounds(
     seed: int, deadline: float, arguments: list[str], tally: Path, database_url: str
 ) -> int:
-    """Returns the exit status of the failed round, or 0."""
+    """Runs rounds until the deadline. Returns the exit status of the failed round, or 0."""
     # No property test needs a broker
     servers = {
         "PINFLOW_TEST_DATABASE_URL": database_url,

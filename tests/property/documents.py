@@ -1,4 +1,4 @@
-"""Strategies for what clients send: valid and hostile rows, documents, and damaged documents."""
+"""Strategies for input of clients: valid and hostile rows and documents, and damaged ones."""
 
 import json
 from datetime import timedelta, timezone
@@ -47,7 +47,8 @@ colors = st.from_regex(r"#?[0-9a-fA-F]{6}", fullmatch=True)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 """Fixed offsets, not named zones.
 
-In a zone's repeated hour a time is not even equal to the same time in UTC.
+When a zone's clocks go back, Python treats a time in the repeated hour as unequal to the same
+instant in UTC.
 """
 instants = st.datetimes(timezones=offsets | st.none()).map(
     lambda moment: moment.isoformat() + ("" if moment.tzinfo else "Z")
@@ -119,7 +120,7 @@ HOSTILE_BYTES = (
 
 @st.composite
 def mutated(draw: st.DrawFn, documents: st.SearchStrategy[bytes]) -> bytes:
-    """Damages a document: flips, cuts, repeats or inserts bytes, or truncates it."""
+    """Damages a document up to four times: changes, removes, repeats or adds bytes."""
     data = bytearray(draw(documents))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))

@@ -1,6 +1,6 @@
 """Unique ids for each example, because all examples share one database.
 
-Their order is the same when an example is run again.
+The order of an example's ids is the same when the example is run again.
 """
 
 import secrets

@@ -11,8 +11,8 @@ FUZZING = "PINFLOW_FUZZING"
 FUZZING_FACTOR = 8
 """Multiplies the examples of one round when fuzzing."""
 
-# Hypothesis stores tables of characters and constants there, even without a database of examples.
-# They don't belong in the checkout
+# Hypothesis stores tables of characters and constants in this folder, even without a database of
+# examples. By default it would add a folder .hypothesis to the checkout
 set_hypothesis_home_dir(Path(__file__).parents[2] / ".pytest_cache" / "hypothesis")
 
 _SMALL = settings(

@@ -26,7 +26,7 @@ print(json.dumps({"modules": list(sys.modules), "collects": gc.isenabled()}))
 
 
 def import_in_new_process(module: str) -> tuple[set[str], bool]:
-    """Returns the packages that come with a module, and whether the garbage collector runs then."""
+    """Returns the packages that a module imports, and whether garbage collection is then on."""
     ended = subprocess.run(
         [sys.executable, "-c", IMPORTS, module],
         cwd=CHECKOUT,

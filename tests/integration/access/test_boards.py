@@ -251,7 +251,7 @@ async def test_the_number_of_boards_is_limited(
         len((await list_boards(http, workspace.headers, workspace.account_id)).json()) == MAX_BOARDS
     )
     replayed = await create_board(http, workspace.headers, workspace.account_id, str(created[0]))
-    assert replayed.headers["idempotent-replayed"] == "true"  # it does not count again
+    assert replayed.headers["idempotent-replayed"] == "true"  # not counted again
 
 
 async def test_boards_that_are_created_concurrently_do_not_exceed_the_limit(
@@ -352,7 +352,7 @@ async def test_a_deleted_board_accepts_no_pins_and_existing_pins_keep_it(
     assert read_error(await publish(publisher, workspace, unused)) == (
         422,
         "board_not_found",
-    )  # the other is cached for 30 seconds
+    )  # the other board is cached for 30 seconds
     assert [
         board["id"]
         for board in (await list_boards(http, workspace.headers, workspace.account_id)).json()

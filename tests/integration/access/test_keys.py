@@ -292,7 +292,7 @@ async def test_a_key_cannot_grant_a_scope_or_account_that_it_lacks(
     assert read_error(unknown) == (
         403,
         "account_not_permitted",
-    )  # the answer does not reveal whether it exists
+    )  # the answer does not reveal whether the account exists
     assert (
         await create(http, narrow, name="x", pinterest_account_ids=[str(own)])
     ).status_code == 201
@@ -502,7 +502,7 @@ async def test_creating_and_changing_require_the_write_scope(
         assert read_error(await attempt) == (403, "insufficient_scope")
 
 
-async def test_a_key_that_was_just_revoked_or_restricted_creates_no_key(
+async def test_a_key_that_was_just_revoked_or_restricted_grants_no_rights(
     database: Database, workspace: Workspace, repository: KeyRepository
 ) -> None:
     """Services may accept the cached key for some seconds, but a key that it creates would last."""
@@ -531,7 +531,7 @@ async def test_a_key_that_was_just_revoked_or_restricted_creates_no_key(
 
 
 @pytest.mark.parametrize("attempt", ["create", "change"])
-async def test_a_key_that_is_revoked_during_its_request_creates_no_key(
+async def test_a_key_that_is_revoked_during_its_request_creates_or_changes_no_key(
     database: Database, workspace: Workspace, repository: KeyRepository, attempt: str
 ) -> None:
     access = AccessRepository(database)

@@ -37,8 +37,8 @@ __all__ = ["operator"]
 
 KILLS = 1
 RECORDS_BEFORE_KILL = 2 * MAX_CHUNK_LETTERS
-"""A replay is killed after so many records: one chunk has its markers, another is probably being
-sent."""
+"""A replay is killed after this many records: one chunk has its markers, and another is probably
+being sent."""
 PINFLOW = str(Path(sys.executable).with_name("pinflow"))
 
 
@@ -206,7 +206,9 @@ def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
     assert shown["replayed_as"] == "outcomes"
 
 
-def test_a_dead_letter_that_was_replayed_too_often_needs_force(operator: Operator) -> None:
+def test_a_dead_letter_that_was_replayed_too_often_needs_force_or_a_higher_limit(
+    operator: Operator,
+) -> None:
     operator.write_dead_letters(
         TopicName.IMPORTS,
         b"quarantined",
@@ -456,7 +458,7 @@ def environment(operator: Operator) -> dict[str, str]:
 
 
 async def run_and_kill(operator: Operator, command: list[str]) -> bool:
-    """Runs a command and kills it. Returns False if it ended before."""
+    """Runs a command and kills it. Returns False if it ended before that."""
     topic = operator.names[TopicName.OUTCOMES]
     async with reader(operator.settings.kafka_bootstrap_servers, topic) as consumer:
         await consumer.seek_to_end()

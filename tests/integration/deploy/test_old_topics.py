@@ -179,14 +179,14 @@ async def test_only_records_that_their_group_has_not_committed_wait(
     )
 
 
-async def test_markers_and_aborted_records_behind_the_committed_offset_do_not_wait(
+async def test_markers_and_aborted_records_after_the_committed_offset_do_not_wait(
     previous: PreviousVersion,
 ) -> None:
     await previous.create()
     async with previous.ingest() as ingest:
         await previous.accept(ingest)
         await previous.wait_until_transactions_end()
-        # A consumer commits the offset behind the last record. The transaction marker follows it
+        # A consumer commits the offset after the last record, which is the transaction marker's
         await previous.commit(previous.imports, previous.status, 0, 1)
         await previous.commit(previous.rows, previous.publisher, 1, 3)
         assert await require_drained(previous.settings) == [previous.imports, previous.rows]
@@ -262,7 +262,7 @@ async def test_the_command_refuses_with_the_waiting_records_and_the_next_step(
 async def test_waiting_outcomes_refuse_an_upgrade_but_not_a_later_start(
     previous: PreviousVersion,
 ) -> None:
-    """The previous ingest wrote outcomes in transactions, which the new version ignores."""
+    """The new version ignores the outcomes that the previous ingest wrote in transactions."""
     outcomes = previous._named("outcomes.v1")
     await previous.create()
     async with admin_client(previous.settings) as admin:

@@ -200,7 +200,7 @@ class Installation:
         job_id: UUID | None = None,
         age: timedelta = LONG_AGO,
     ) -> dict[str, Any]:
-        """Adds an unfinished job. `settled` has a 1 for each of its first rows that was created."""
+        """Adds an unfinished job. `settled` has a 1 for each of the first rows that are created."""
         (job,) = self.execute(
             """
             insert into status.jobs
@@ -377,7 +377,9 @@ def test_a_partition_without_a_position_is_new(processed: Installation) -> None:
     }
 
 
-def test_a_position_without_a_committed_offset_is_ok(processed: Installation) -> None:
+def test_a_service_without_positions_will_start_at_its_groups_offsets_after_an_upgrade(
+    processed: Installation,
+) -> None:
     processed.store_position(PositionOwner.WEBHOOKS, TopicName.JOB_EVENTS, 0, 0)
     processed.execute("delete from status.positions")
     processed.execute("insert into status.position_seed default values")

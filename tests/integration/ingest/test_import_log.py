@@ -106,7 +106,7 @@ async def test_concurrent_imports_are_each_read_completely(settings: IngestSetti
 async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
     settings: IngestSettings,
 ) -> None:
-    """Kafka has nothing of it, and the partition accepts the next import."""
+    """Kafka has none of its records, and the partition accepts the next import."""
     async with open_import_log(settings) as import_log:
         refused, good = new_job_id_for(2), new_job_id_for(2)
         key = str(refused).encode()
@@ -347,7 +347,7 @@ async def test_no_import_begins_after_a_stop(settings: IngestSettings) -> None:
 
 
 @pytest.mark.slow
-async def test_during_an_outage_it_reports_a_problem_and_leaves_no_task_running(
+async def test_during_an_outage_the_import_log_reports_a_problem_and_leaves_no_task_running(
     settings: IngestSettings, broker: Broker
 ) -> None:
     before = asyncio.all_tasks()

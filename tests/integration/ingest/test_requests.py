@@ -230,7 +230,7 @@ async def test_invariant_1_a_request_whose_claim_was_lost_by_a_restore_is_claime
     database: Database,
 ) -> None:
     class RestoredWhileWaiting(AdmissionControl):
-        """Replaces Postgres by an older copy while the request waits for capacity."""
+        """Replaces Postgres with an older copy while the request waits for capacity."""
 
         async def wait_for_capacity(self, workspace_id: UUID, deadline: float) -> None:
             async with database.transaction() as connection:
@@ -263,7 +263,7 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
     imports: ImportsTopic,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An older version may have written the batch already, with a row that this one refuses."""
+    """An older version may have written the batch already, with rows that this version refuses."""
 
     class CrashingLog:
         async def append(self, _batch: ImportBatch, _started: float | None = None, /) -> None:

@@ -153,7 +153,7 @@ async def test_among_equal_keys_the_first_publishable_pin_wins(client: Client) -
     assert [result["payload_matches"] for result in body["results"]] == [None, None, False, False]
 
 
-async def test_a_taken_key_answers_the_existing_pin_even_without_its_board(
+async def test_a_taken_key_is_answered_with_its_pin_even_without_its_board(
     client: Client,
 ) -> None:
     pin = await client.publish_pin(idempotency_key="k")

@@ -206,7 +206,7 @@ async def test_an_older_position_is_noticed_and_later_outcomes_are_recorded(
 
 
 async def move_until_noticed(history: OutcomeHistory, records: Records) -> None:
-    """Sends outcomes and moves the position until each partition has had a new record."""
+    """Sends outcomes and moves the position, often enough to reach every partition."""
     for _ in range(50):
         await records.send(CREATED, end_offset=60)
         await history.run_periodic_work()

@@ -55,7 +55,7 @@ async def http(database: Database, keys: Keys) -> AsyncIterator[httpx.AsyncClien
 async def create_workspace_with_pins(
     database: Database, count: int, **fields: Any
 ) -> tuple[UUID, list[Pin]]:
-    """Creates `count` pins, three per minute. Only the oldest and the newest have other titles."""
+    """Creates `count` pins, three per minute. The oldest and the newest have their own titles."""
     workspace_id = uuid4()
     rows = [
         pin(
@@ -93,7 +93,7 @@ async def test_a_too_wide_search_says_how_far_it_came(
     near: str,
     far: str,
 ) -> None:
-    """A search that is narrowed as the error says succeeds. Continued from there, it finds all."""
+    """A search that is narrowed as the error says succeeds. The next searches find the rest."""
     workspace_id, rows = await create_workspace_with_pins(database, 50)
     headers, query = keys.build_headers(workspace_id), {"sort": sort, "q": sought}
     narrowed: dict[str, str] = {}
@@ -191,7 +191,7 @@ async def test_no_total_is_sent_if_not_all_rows_could_be_scanned(
     [{"state": "scheduled", "run_at": DISTANT}, {"deleted_at": BEGINNING}],
     ids=["scheduled", "deleted"],
 )
-async def test_rows_that_are_no_pins_are_not_scanned_between_pins(
+async def test_rows_that_are_not_pins_are_not_scanned_between_pins(
     http: httpx.AsyncClient, database: Database, keys: Keys, fields: dict[str, Any]
 ) -> None:
     """For example, a campaign was scheduled or deleted after the last pin was published."""

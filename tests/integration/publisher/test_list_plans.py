@@ -26,7 +26,7 @@ from tests.support.listing import build_principal
 
 MAX_SCANNED = 20_000
 MAX_TIES = 5
-"""Maximum rows with equal times that are read beside the limit, at a cursor or at the end."""
+"""Maximum rows with equal times that are read beyond the limit, at a cursor or at the end."""
 MAX_READ_AHEAD = 100
 """Maximum rows read for a page of fifty. Postgres 18 sorts rows of equal times in groups of at
 least 32.
@@ -165,7 +165,7 @@ SCHEDULE_QUERIES = combine_queries(
 
 
 async def read_page(page: Any) -> None:
-    with suppress(ApiError):  # a too wide search: the rows read until then count as well
+    with suppress(ApiError):  # the search is too wide: the rows read until then count as well
         await page
 
 
@@ -225,7 +225,7 @@ async def test_no_list_of_imports_scans_another_workspaces_rows(
     require_bounded(plans)
 
 
-async def test_the_first_page_reads_no_more_than_it_shows(
+async def test_the_first_page_reads_few_more_rows_than_it_shows(
     catalogue: Database, plans: Plans
 ) -> None:
     """The list has no filter. The total is counted from the index alone."""

@@ -381,7 +381,7 @@ async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
             "/v1/pins", narrow.pin(account_id=str(own), board_id="own", idempotency_key="hidden")
         )
         assert read_error(taken) == (409, "idempotency_conflict")
-        assert "may not see" in taken.json()["detail"]["message"]  # no hashes have collided
+        assert "may not see" in taken.json()["detail"]["message"]
         assert hidden["id"] not in taken.text
         assert (await narrow.publish_pin(account_id=str(own), board_id="own"))[
             "status"

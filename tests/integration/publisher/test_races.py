@@ -1,4 +1,4 @@
-"""Races of commands with the scheduler and with each other: one wins, and every answer is true."""
+"""Races of commands with the scheduler and with each other: one wins, and each answer is right."""
 
 import asyncio
 import random

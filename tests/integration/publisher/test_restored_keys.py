@@ -37,7 +37,7 @@ async def test_invariant_3_a_direct_pin_waits_for_the_row_that_created_its_key(
     assert read_error(await client.post("/v1/schedules", schedule)) == (503, "key_recovering")
 
 
-async def test_a_batch_with_a_reserved_key_waits_completely(client: Client) -> None:
+async def test_a_batch_with_a_reserved_key_is_refused_completely(client: Client) -> None:
     await reserve_key(client, "reserved")
     pins = [client.pin(idempotency_key="free"), client.pin(idempotency_key="reserved")]
     assert read_error(await client.post("/v1/pins/batch", {"pins": pins})) == (

@@ -162,7 +162,7 @@ async def test_a_key_with_different_content_is_refused(client: Client) -> None:
     )
 
 
-async def test_an_edited_schedule_still_answers_its_first_request(client: Client) -> None:
+async def test_the_first_request_of_an_edited_schedule_can_be_repeated(client: Client) -> None:
     body = client.schedule(idempotency_key="k")
     schedule = require_created(await client.post("/v1/schedules", body))
     await client.patch(f"/v1/schedules/{schedule['id']}", {"title": "Edited"})

@@ -1,4 +1,4 @@
-"""The publisher as a whole: rows, outcomes, pin events, schedules, single pins, queries."""
+"""The whole publisher: rows, outcomes, pin events, schedules, single pins, queries."""
 
 import json
 from collections.abc import AsyncIterator

@@ -126,7 +126,9 @@ async def test_an_empty_object_fails_every_check_that_can_fail(client: Client, k
 
 @pytest.mark.parametrize("kind", ["pins", "schedules"])
 @pytest.mark.parametrize("body", [[], "x", 1])
-async def test_a_body_that_is_no_object_is_refused(client: Client, kind: str, body: Any) -> None:
+async def test_a_body_that_is_not_an_object_is_refused(
+    client: Client, kind: str, body: Any
+) -> None:
     assert read_error(await client.post(f"/v1/{kind}/validate", body)) == (422, "invalid_payload")
 
 

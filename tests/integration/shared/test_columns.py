@@ -1,4 +1,4 @@
-"""Column parameters: Postgres reads the same values as from psycopg's lists, with fixed types."""
+"""Column parameters: Postgres reads every value unchanged, with the types that are declared."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone

@@ -210,7 +210,7 @@ async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
         joining = asyncio.create_task(
             _consume_until(other_settings, producer, second, may_finish, first)
         )
-        # Now the rebalance has reached the first member, which delays it until its batch ends
+        # Now the rebalance has reached the first member. It waits until the member's batch ends
         await eventually(lambda: consumer.problem() is not None)
         may_finish.set()
         await joining
@@ -231,7 +231,7 @@ async def _consume_until(
         await eventually(lambda: consumer.problem() is None)
         await produce(producer, settings, make_values("after", 60))
         await eventually(lambda: set(make_values("after", 60)) <= {*first.done, *handler.done})
-        assert select_by_prefix("after", handler.done), "the new member has partitions"
+        assert select_by_prefix("after", handler.done), "the new member got no partitions"
 
 
 async def test_a_clean_stop_releases_partitions_at_once(

@@ -120,7 +120,7 @@ async def lock_and_freeze(database: Database, locked: asyncio.Event, thaw: async
 async def test_a_process_that_freezes_in_a_pipeline_loses_its_locks_after_a_timeout(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Postgres does not count it as idle: a pipeline's statements end with the pipeline.
+    """Postgres does not count the session as idle: a pipeline's statements end with the pipeline.
 
     The next owner of the partition waits for this lock.
     """

@@ -80,7 +80,7 @@ async def test_invariant_9_a_consumer_with_a_dead_client_ends_its_process_at_onc
             async with asyncio.timeout(health_module.KAFKA_CHECK_SECONDS):
                 await consumer.watch()
         assert (consumer.problem() or "").startswith("lost")
-        client._sync_task = None  # closing it would raise the error that ended it
+        client._sync_task = None  # closing the client would raise the error that ended the task
 
 
 @pytest.mark.parametrize("part", ["_fetcher._fetch_task", "_coordinator._coordination_task"])
@@ -188,8 +188,9 @@ async def open_connections(producer: AIOKafkaProducer, topic: str) -> list[AIOKa
 async def test_a_producer_whose_sender_waits_for_a_dead_client_is_discarded_in_time(
     settings: ServiceSettings,
 ) -> None:
-    """When canceled, the sender waits for its transactional request. That waits for metadata, which
-    a dead client never fetches.
+    """When canceled, the sender waits for its transactional request.
+
+    The request waits for metadata, which a dead client never fetches.
     """
     before = asyncio.all_tasks()
     producer = AIOKafkaProducer(
@@ -239,7 +240,7 @@ async def test_a_producer_with_a_dead_sender_leaves_no_connection_open(
 async def test_closing_a_stuck_client_times_out(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For example a connection with unsent data to a broker that does not read."""
+    """For example, a connection may have unsent data for a broker that does not read."""
     monkeypatch.setattr(aiokafka_internals, "DISCARD_SECONDS", 0.1)
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-does-not-close"))
     await producer.start()

@@ -48,7 +48,7 @@ async def reading(settings: ServiceSettings, topic: str, group: str) -> AsyncIte
 
 
 async def read_offsets(reader: LagReader) -> GroupOffsets | None:
-    """Returns None while a new broker still creates its topic of offsets."""
+    """Reads the offsets. Returns None while a new broker is still creating __consumer_offsets."""
     try:
         return await reader.read()
     except BrokerUnavailable:
@@ -92,7 +92,7 @@ async def test_committed_offsets_are_read_without_joining_the_group(
 
 
 async def abort(settings: ServiceSettings, topic: str, rows: int) -> None:
-    """Produces rows in a transaction, and aborts it."""
+    """Produces rows in a transaction, and aborts the transaction."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"test-{uuid4()}"
     )

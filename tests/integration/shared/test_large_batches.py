@@ -29,7 +29,7 @@ from tests.support.waiting import eventually
 
 RECORDS = MAX_ROWS + 2
 FRAMING = 64
-"""The most bytes of a record besides its value."""
+"""The maximum number of bytes in a record besides its value."""
 
 
 def largest_import(payload: Callable[[int], bytes]) -> list[Record]:

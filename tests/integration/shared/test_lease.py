@@ -90,7 +90,7 @@ async def test_a_name_lost_to_another_process_ends_the_process(
 
 
 async def terminate(database: Database, name: str) -> None:
-    """Ends the session that holds the lease, as a lost connection does. Spares a waiting one."""
+    """Ends the session that holds the lease, as a lost connection does. Keeps a waiting session."""
     statement = text("""
         select pg_terminate_backend(a.pid) from pg_stat_activity a join pg_locks l on l.pid = a.pid
         where a.application_name = left(:name, 63) and l.locktype = 'advisory' and l.granted
@@ -100,7 +100,7 @@ async def terminate(database: Database, name: str) -> None:
 
 
 async def test_a_lost_machines_lease_is_free_within_a_minute(settings: ServiceSettings) -> None:
-    """A lost machine closes no connection. By default, Postgres only checks it after two hours."""
+    """A lost machine closes no connection. By default, TCP sends a keepalive after two hours."""
     lease = ReplicaLease("publisher", settings)
     await lease.acquire()
     assert lease._connection is not None

@@ -14,12 +14,12 @@ from tests.support.waiting import eventually
 
 
 class Demand:
-    """Answers whether records are wanted. Can run something before an answer is returned."""
+    """Answers whether records are wanted. Can await a coroutine before it returns an answer."""
 
     def __init__(self) -> None:
         self.is_wanted = False
         self.before_answers: list[Any] = []
-        """The things to run: before the first answer, before the second answer."""
+        """Coroutines to await: one before each answer, in order."""
 
     async def __call__(self) -> bool:
         answer = self.is_wanted

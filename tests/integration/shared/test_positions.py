@@ -1,4 +1,4 @@
-"""Positions in a real Postgres and offsets in a real Kafka. An older one of them is noticed."""
+"""Positions in a real Postgres and offsets in a real Kafka. Consumers notice if either is older."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

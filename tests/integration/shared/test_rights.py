@@ -69,7 +69,7 @@ UPDATABLE: dict[str, dict[str, set[str]]] = {
         "access.boards": {"name", "description", "privacy"},
     },
 }
-"""The columns that a role may update in tables that it may not update as a whole."""
+"""The columns that a role may update, in tables for which it has no UPDATE right."""
 
 FUNCTIONS = {
     "pinflow_ingest": set[str](),
@@ -254,7 +254,7 @@ def test_future_objects_get_no_privileges(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_ungranted_statements_are_refused(url: str, catalog: Catalog, role: str) -> None:
-    """Executes the statements, besides reading the catalog."""
+    """Executes the statements. The tests above read the privileges from the catalog."""
     tables = [name for name in list_tables(catalog) if name != "public.alembic_version"]
     columns = {name: _first_column(catalog, name) for name in tables}
     with psycopg.connect(with_role(url, role), autocommit=True) as connection:

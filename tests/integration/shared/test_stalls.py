@@ -28,7 +28,7 @@ from tests.support.consuming import (
 from tests.support.waiting import eventually
 
 AFTER_SECONDS = 1.0
-"""The time after which the consumers in these tests report a stall."""
+"""The time after which most consumers in these tests report a stall."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def watching(consumer: BatchConsumer) -> AsyncIterator[list[str | None]]:
-    """Runs the consumer's watch. Yields its problems after each check of progress."""
+    """Runs the consumer's watch. Yields a list of its problems, one for each check of progress."""
     problems: list[str | None] = []
     observe_progress = consumer.health.observe_progress
 

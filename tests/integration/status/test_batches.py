@@ -42,7 +42,7 @@ def settings(environment: dict[str, Any], kafka: str) -> Iterator[ServiceSetting
 
 
 class Reader:
-    """Records the batches of status' consumer and the values that its filter has examined.
+    """Records the batches of the status consumer and the values that its filter has examined.
 
     With `dies_after`, it accepts only that number of batches, and then fails.
     """

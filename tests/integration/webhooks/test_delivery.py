@@ -36,7 +36,7 @@ async def test_an_event_is_delivered_with_the_signature_that_pinbridges_receiver
     await webhooks.announce(pin_published(workspace.id, key="a lämp"))
     await eventually(receiver.find_requests)
     (received,) = receiver.requests
-    # const expected = crypto.createHmac('sha256', secret).update(rawBody).digest('hex')
+    # In JavaScript: crypto.createHmac('sha256', secret).update(rawBody).digest('hex')
     expected = hmac.new(SECRET.encode(), received.body, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(received.headers["x-pinbridge-signature"], expected)
     assert received.headers["x-pinbridge-event"] == "pin.published"
@@ -221,7 +221,7 @@ async def test_a_webhook_gets_events_right_after_its_creation(
 async def test_a_webhook_does_not_get_old_events(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver, database: Database
 ) -> None:
-    """Otherwise a service that first reads the topic would deliver a week of events."""
+    """Otherwise a service would deliver a week of events when it first reads the topic."""
     created = await webhooks.create(workspace, receiver.url)
     later = (
         "update webhooks.endpoints set created_at = now() + interval '6 minutes' where webhook_id "

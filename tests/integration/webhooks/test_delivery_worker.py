@@ -331,7 +331,7 @@ async def test_consecutive_failures_disable_a_webhook_and_a_success_resets_the_c
 async def test_attempts_that_fail_for_long_disable_a_webhook_without_a_failed_delivery(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """A hanging receiver with a backlog gets each attempt for another delivery."""
+    """Each attempt at a hanging receiver with a backlog is for a different delivery."""
     webhook_id = await enqueue(database, store, 6)
     failures = [
         result(delivery, DeliveryStatus.PENDING, pause_ms=60_000) for delivery in await claim(store)
@@ -492,7 +492,7 @@ async def test_a_failed_attempt_stores_its_error_and_the_time_of_the_next(
 
 
 class FlakyStore:
-    """A store whose database is away for the first calls of `record`."""
+    """A store whose database is unavailable for the first calls of `record`."""
 
     def __init__(self, store: DeliveryRepository, failures: int) -> None:
         self._store = store
@@ -560,7 +560,7 @@ async def test_a_page_of_the_delivery_log_stops_at_its_scan_limit_and_has_a_next
 async def test_every_statement_reads_only_its_rows_by_an_index(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """One webhook has a large delivered log, another a large backlog."""
+    """One webhook has a large log of delivered events, and another has a large backlog."""
     crowded, other = await enqueue(database, store, 5000), await enqueue(database, store, 5000)
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
@@ -593,7 +593,8 @@ async def test_every_statement_reads_only_its_rows_by_an_index(
 async def test_a_claim_reads_only_the_part_of_a_backlog_that_it_takes(
     database: Database, store: DeliveryRepository
 ) -> None:
-    """The planner must estimate it too: above a cost of 100 000 Postgres uses JIT compilation.
+    """The planner must estimate few rows too. Above a cost of 100 000, Postgres uses JIT
+    compilation.
 
     Compiling takes longer than the claim.
     """

@@ -1,4 +1,4 @@
-"""Webhook requests reach only allowed addresses. Real sockets, with test-controlled resolution."""
+"""Webhook requests reach only allowed addresses. Sockets are real. A fake resolves most hosts."""
 
 import asyncio
 import socket
@@ -294,7 +294,7 @@ async def test_a_response_that_is_not_http_is_a_failed_attempt() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate of hooks.example. The key is in the same file."""
+    """A self-signed certificate of hooks.example. Its key is beside it, in hooks.pem.key."""
     file = tmp_path_factory.mktemp("tls") / "hooks.pem"
     name = ("-subj", "/CN=hooks.example", "-addext", "subjectAltName=DNS:hooks.example")
     command = (

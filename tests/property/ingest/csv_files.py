@@ -9,7 +9,7 @@ from tests.property.documents import FIELDS, REQUIRED, cells
 
 
 class Dialect(NamedTuple):
-    """The CSV dialect of a program. `blank_lines` are the lines that it writes between rows."""
+    """The CSV dialect of a program, which writes `blank_lines` before the header and each row."""
 
     delimiter: str
     newline: str

@@ -26,15 +26,15 @@ SMALL_BYTES = 100_000
 SIZE_FACTOR = 4
 MAX_GROWTH = 9
 NOISE_SECONDS = 0.05
-"""A parse of the larger document that takes less is not measured further. With only a nanosecond
-for each pair of bytes, 400 kB would take minutes.
+"""If the larger document is parsed in less time, nothing more is measured. Quadratic code would
+take minutes for 400 kB, even with only a nanosecond for each pair of bytes.
 """
 
 Feed = Callable[[bytes], object]
 
 
 def check_growth(feed: Feed, document: Callable[[int], bytes]) -> None:
-    """Fails if the time grows faster than the size. `document` builds one of about that size."""
+    """Fails if the time grows faster than the size. `document` takes the approximate size."""
     large = measure_cpu_seconds(feed, document(SIZE_FACTOR * SMALL_BYTES))
     if large > NOISE_SECONDS:
         small = min(measure_cpu_seconds(feed, document(SMALL_BYTES)) for _ in range(3))

@@ -175,9 +175,9 @@ def test_usual_rows_of_a_campaign_pass_the_fast_path() -> None:
 @examples(40)
 @given(valid_rows())
 def test_generated_good_rows_fail_only_for_urls_and_times(row: dict[str, Any]) -> None:
-    """If they did not, the properties above would not test valid rows.
+    """Otherwise the properties above might not test valid rows.
 
-    What is refused is a URL, or a time near the ends of the calendar.
+    A refused row has an invalid URL, or a time near the ends of the calendar.
     """
     failed = validate([row]).failed
     assert {fault.field for result in failed for fault in result.errors or []} <= {

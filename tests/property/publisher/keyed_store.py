@@ -23,9 +23,9 @@ class PinKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SentRow:
-    """A row that was sent. `readable` and `storable` are false if a broken producer wrote it.
+    """A row that was sent. A broken producer may make it not `readable`, or not `storable`.
 
-    Its identity is readable in any case. Postgres rejects a row that is not storable, but never
+    Its identity is always readable. Postgres rejects a row that is not storable, but never
     sees a row that fails its checks.
     """
 
@@ -89,7 +89,7 @@ class KeyedStore:
     def settle(
         self, rows: Sequence[SentRow], failing: Mapping[RowId, str]
     ) -> dict[RowId, RowReport]:
-        """Settles one row after the other: in any batches, the outcomes are the same.
+        """Settles one row after the other. The outcomes do not depend on the batches.
 
         `failing` has the rows that would fail their checks now.
         """

@@ -1,4 +1,4 @@
-"""The keyed store on the real Postgres against a model.
+"""The keyed store on the real Postgres, compared with a model.
 
 Rows and direct calls share keys, rows are redelivered in any batches, and two publishers run at the
 same time.
@@ -233,7 +233,8 @@ class Publishing(RuleBasedStateMachine):
     def settle_two_at_once(self, data: st.DataObject, other: int) -> None:
         """Settles two batches at once.
 
-        Both may be of one partition: its first publisher has lost it and does not know that yet.
+        Both may be of one partition. Then its former publisher has lost the partition and does not
+        know that yet.
         """
         batches = [self._batch(data, 0), self._batch(data, other)]
 
@@ -322,9 +323,8 @@ class Publishing(RuleBasedStateMachine):
             for row in unique
         ]
         assert set(batch_result.events) == set(expected)
-        for (
-            workspace_id
-        ) in self._workspaces:  # of one workspace, so of one partition: there the order is kept
+        # All events of a workspace are in one partition, which keeps their order
+        for workspace_id in self._workspaces:
             ids = {
                 compute_pin_id(*row.key) for row in unique if row.event.workspace_id == workspace_id
             }

@@ -46,7 +46,7 @@ from tests.support.fakes import MemorySender
 
 JOB = import_accepted()
 UNKNOWN = encode(row_accepted()).replace(b'"version"', b'"of_a_newer_version":"\xff","version"')
-"""An unknown field with invalid UTF-8. msgspec accepts it, pydantic does not."""
+"""An unknown field with invalid UTF-8. msgspec accepts it, but pydantic does not."""
 DEEP = b'{"of_a_newer_version":' + b"[" * 100_000
 events = st.sampled_from(
     [
@@ -76,7 +76,7 @@ _names = st.sampled_from(
 
 @st.composite
 def altered(draw: st.DrawFn) -> bytes:
-    """Draws an event whose one value is replaced. It stays valid JSON."""
+    """Draws an event and replaces one of its values. The result is valid JSON."""
     document: dict[str, Any] = json.loads(draw(events))
     value = json.loads(draw(json_documents))
     objects = [document, *(field for field in document.values() if isinstance(field, dict))]

@@ -50,7 +50,7 @@ def test_an_accepted_row_is_accepted_again_unchanged(row: dict[str, Any]) -> Non
 
 @examples(60)
 @given(valid_rows(), st.text(min_size=1, max_size=20).filter(str.strip), st.data())
-def test_the_fingerprint_covers_all_fields_but_the_key(
+def test_the_fingerprint_covers_the_texts_and_not_the_key(
     row: dict[str, Any], key: str, data: st.DataObject
 ) -> None:
     pin = accepted(row)

@@ -1,6 +1,7 @@
 """Folds on the real Postgres, compared with a model.
 
-Imports, outcomes and uploads come in any order, in any batches, repeated, and two batches at once.
+Imports, outcomes and uploads are folded in any order and in any batches, repeatedly, and in two
+batches at the same time.
 """
 
 import asyncio
@@ -71,7 +72,7 @@ class Oddity(Enum):
     GARBAGE = auto()
     UPLOAD = auto()
     STRAY_UPLOAD = auto()
-    """An upload that names another workspace than the job's."""
+    """An upload that names a workspace other than the job's."""
     TOO_MANY_ROWS = auto()
 
 
@@ -236,7 +237,7 @@ class Folding(RuleBasedStateMachine):
                 )
             case Oddity.TOO_MANY_ROWS if (
                 self._model[job.job_id].import_event is not None
-            ):  # before, the model does not know which import event counts
+            ):  # until then the model does not know which import event counts
                 self._settle_in_vain(
                     job,
                     [
@@ -297,7 +298,7 @@ class Folding(RuleBasedStateMachine):
         self._fold(self._log)
 
     def _fold(self, *batches: list[Produced]) -> None:
-        """Folds batches of different partitions. Only one can have the import events of a job."""
+        """Folds all batches at the same time, and compares the jobs and uploads with the model."""
         letters = self._run(self._status.fold(*batches))
         events = [event for batch in batches for event in batch]
         assert sorted(letters) == sorted(event for event in events if isinstance(event, bytes))

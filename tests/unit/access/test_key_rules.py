@@ -1,4 +1,4 @@
-"""A key cannot create or change a key that has more rights."""
+"""A key cannot grant rights that it lacks."""
 
 from collections.abc import Collection
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""Pinning to cores: a started process stays on them, and its parent returns to all."""
+"""Pinning to cores: a started process stays on them, and its parent gets its former cores back."""
 
 import os
 import subprocess

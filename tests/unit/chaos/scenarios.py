@@ -114,9 +114,9 @@ def consistent_run_after_a_restore() -> Scenario:
     """Builds the same run with a restore that lost everything that it may lose.
 
     One direct pin is lost, and another was created again by a row. Rows that were `existing`
-    because of them stay so. One request on the topic became a second job. For another request the
-    second body with the same request id was accepted. Polls of a completed job got lower counters
-    and a 404.
+    because of these pins keep this result. One request on the topic became a second job. For
+    another request, a second body with the same request id was accepted. Polls of a completed job
+    got lower counters and a 404.
     """
     run = consistent_run()
     history, final_state = run.history, run.final_state

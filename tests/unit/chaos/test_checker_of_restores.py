@@ -249,7 +249,7 @@ def test_a_call_without_an_answer_may_have_created_the_pin_of_an_existing_row() 
     assert check(run.history, run.final_state) == []
 
 
-def test_an_older_copy_may_be_restored_twice() -> None:
+def test_the_same_copy_may_be_restored_twice() -> None:
     run = consistent_run_after_a_restore()
     run.history.restores.append(run.history.restores[0])
     run.history.polls[JOB].append(Poll(COMPLETE, sent_at=300, answered_at=300))

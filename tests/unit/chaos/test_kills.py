@@ -60,7 +60,7 @@ def test_an_import_with_missing_records_is_partial_whatever_its_outcome(
     assert len(ledger.check().partial) == 1
 
 
-def test_an_import_with_other_records_than_were_sent_is_partial(factory: ImportFactory) -> None:
+def test_an_import_with_records_in_another_order_is_partial(factory: ImportFactory) -> None:
     ledger = Ledger()
     job_id, batch = send(ledger, factory)
     for record in reversed(batch.records):

@@ -1,4 +1,4 @@
-"""`make audit` never reports a package as safe that it could not look up."""
+"""`make audit` never reports a package as safe if no advisory service could look it up."""
 
 from typing import Any, TypeAlias
 

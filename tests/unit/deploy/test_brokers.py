@@ -1,5 +1,5 @@
-"""One broker or three in the local stack: their settings, and their number, which is fixed while
-the data lives.
+"""Local stacks with one broker or three: the brokers' settings, and their number, which cannot
+change while the data exists.
 """
 
 import json
@@ -80,7 +80,7 @@ def test_the_number_of_brokers_is_kept_with_the_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stored", "requested"), [(1, 3), (3, 1)])
-def test_a_number_that_differs_from_the_datas_is_refused_with_the_next_step(
+def test_a_number_that_differs_from_the_stored_one_is_refused_with_the_next_step(
     tmp_path: Path, stored: int, requested: int
 ) -> None:
     file = save(tmp_path, StackState(stored))
@@ -94,7 +94,7 @@ def test_another_number_of_brokers_is_refused(tmp_path: Path, requested: int) ->
         StackState.load(tmp_path / "state.json", requested)
 
 
-def test_data_of_a_version_without_three_brokers_has_one(tmp_path: Path) -> None:
+def test_data_from_a_version_that_always_had_one_broker_keeps_one(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     file.write_text(
         json.dumps({"ports": {"kafka": 9192, "gateway": 8180}, "passwords": {"owner": "secret"}}),

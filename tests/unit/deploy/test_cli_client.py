@@ -1,4 +1,4 @@
-"""Messages of the HTTP client when Pinflow is unavailable. A fake transport is the server."""
+"""Messages of the HTTP client when Pinflow is unavailable. A fake transport acts as the server."""
 
 from http import HTTPStatus
 

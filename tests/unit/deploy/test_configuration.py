@@ -17,7 +17,7 @@ FILES_WITH_VARIABLES = (
     "deploy/cli/*.py",
     "deploy/local/*.py",
 )
-"""Files with variables that are no field of a service's settings."""
+"""Files with variables that are not fields of a service's settings."""
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.title)

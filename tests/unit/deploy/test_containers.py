@@ -134,7 +134,9 @@ def test_kafka_has_the_settings_of_the_local_stacks() -> None:
 
 
 def broker_settings(brokers: int) -> dict[str, str]:
-    """Returns the settings that all nodes of all clusters of a size have, as the image's variables.
+    """Returns the settings that are the same on every node of every cluster of this size.
+
+    Their names are the variables of the Kafka image.
 
     Settings that depend on a node or its ports are left out.
     """
@@ -213,7 +215,7 @@ def test_the_image_runs_as_an_unprivileged_user() -> None:
 
 @pytest.mark.processes
 def test_the_package_that_the_image_installs_is_complete(tmp_path: Path) -> None:
-    """Builds it from the files that the Dockerfile copies and .dockerignore leaves.
+    """Builds the package from the files that the Dockerfile copies and .dockerignore includes.
 
     The local stack is not among them, so no module of the package may import it.
     """

@@ -291,7 +291,7 @@ def test_since_is_a_time_or_a_duration(text: str, time: datetime) -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "5", "-1h", "5w", "2026-13-01", ""])
-def test_another_text_for_since_is_refused(text: str) -> None:
+def test_any_other_text_for_since_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither"):
         parse_since(text, NOON)
 
@@ -318,7 +318,7 @@ def test_a_histogram_counts_by_error_largest_first_with_the_latest_message() -> 
 @pytest.mark.parametrize(
     "text", ["", "1", "1:", ":1", "1:2:3", "a:1", "-1:2", "1:-2", "99999999999:1", "١:٢x"]
 )
-def test_a_text_that_is_no_name_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="partition:offset"):
         DeadLetterName.from_text(text)
     assert str(DeadLetterName.from_text("2:17")) == "2:17"

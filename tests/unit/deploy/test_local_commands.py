@@ -1,4 +1,4 @@
-"""`make demo` stops the processes that it started, also after an interruption."""
+"""`make demo`, `make up` and `make status`: output, and which processes run afterwards."""
 
 from pathlib import Path
 

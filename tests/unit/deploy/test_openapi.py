@@ -17,7 +17,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     for method, operation in operations.items()
 }
 WITHOUT_EXAMPLE = {"GET /readyz, 503"}
-"""Responses without an example. This one has the fields of the 200."""
+"""Responses without an example. This one has the fields of the 200 response."""
 
 
 class Body(NamedTuple):

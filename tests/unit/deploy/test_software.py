@@ -15,7 +15,7 @@ WORKERS = 3
 def test_several_workers_that_need_kafka_at_the_same_time_fetch_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise two workers would overwrite each other's incomplete jars in a new home."""
+    """Otherwise two workers would overwrite each other's incomplete jars."""
     fetching: list[Path] = []
     may_end = threading.Event()
 

@@ -52,7 +52,7 @@ def test_only_brokers_are_added() -> None:
 
 
 @pytest.mark.parametrize("name", BROKERS)
-def test_a_broker_has_the_settings_of_the_local_stacks_three(name: str) -> None:
+def test_a_broker_has_the_settings_of_a_local_stack_with_three(name: str) -> None:
     local, compose = broker_settings(brokers=3), read_variables(name)
     same = set(local) & set(compose)
     assert {name: compose[name].lower() for name in same} == {

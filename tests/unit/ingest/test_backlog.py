@@ -56,7 +56,7 @@ def test_rows_before_the_publishers_offset_are_settled_for_their_own_workspace()
     assert (tracker.count_rows(A), tracker.count_rows(B)) == (
         500,
         20,
-    )  # an import settles only as a whole
+    )  # an import counts until its last record is processed
     tracker.observe(sample(522, 500))
     assert (tracker.count_rows(A), tracker.count_rows(B), tracker.total_rows) == (0, 20, 22)
     tracker.observe(sample(522, 521))
@@ -97,7 +97,7 @@ def test_the_settlement_rate_is_measured_only_while_the_publisher_is_busy() -> N
     tracker.observe(sample(105_001, 105_000, at=100))
     assert tracker.settlement_rate == pytest.approx(
         10_000
-    )  # unchanged: an idle publisher says nothing about its speed
+    )  # unchanged: the rate of an idle publisher does not show its speed
 
 
 def test_the_settlement_rate_of_a_stopped_publisher_falls_to_zero() -> None:

@@ -257,7 +257,7 @@ async def test_invariant_8_the_rows_of_a_replayed_request_carry_its_replay_count
 async def test_invariant_4_a_redelivered_request_is_not_decided_again(
     handler: ImportRequestHandler, log: FakeImportLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kafka may have its first batch, and a newer version may decide differently."""
+    """Kafka may already have the batch, and a newer version may decide differently."""
     request_record = build_request("a")
     log.failing = {"a": AcceptanceUnknown("silent")}
     with pytest.raises(AcceptanceUnknown):

@@ -1,4 +1,4 @@
-"""Slow parsing must not block the event loop."""
+"""Slow parsing does not block the event loop, and a lost leader delays only its partition."""
 
 import asyncio
 import json

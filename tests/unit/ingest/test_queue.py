@@ -1,4 +1,4 @@
-"""Imports are parsed and written a few at a time, in turn by workspace."""
+"""Imports are parsed and written a few at a time, and workspaces take turns."""
 
 import asyncio
 from uuid import UUID, uuid4

@@ -300,7 +300,7 @@ def test_an_incompressible_import_fits_into_one_batch() -> None:
     assert measure_batch(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
-def test_failed_rows_add_no_more_than_their_share() -> None:
+def test_an_import_of_large_failed_rows_fits_into_one_batch() -> None:
     wrong = dict.fromkeys((f"{number}\u20ac" * 30 for number in range(20)), "\u20ac" * 200)
     accepted = build_import([{**wrong, "title": '"' * 300}] * 500)
     assert measure_batch(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES

@@ -35,11 +35,11 @@ MAX_RECORD_OVERHEAD_BYTES = 1024
 
 
 def build_longest_failure(row_number: int, longest: str) -> FailedRow:
-    """Builds the longest outcome of a row from ingest: with the board three times, the key once."""
+    """Builds the longest outcome of a row: it contains the board three times and the key once."""
     key = f"{row_number:03}{longest[3:]}"
     row = row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=row_number)
-    # Ingest would reject such characters, but other producers to `imports` may send them. JSON
-    # writes each in six bytes
+    # Ingest would reject \x01, but other producers to `imports` may send it. JSON writes it in six
+    # bytes
     content = replace(row.row, board_id=longest, idempotency_key=key)
     row = replace(row, row=content)
     (keyed,) = sort_rows([row])

@@ -1,4 +1,4 @@
-"""The installed aiokafka has all private parts that Pinflow uses."""
+"""The installed aiokafka has all private attributes and methods that Pinflow uses."""
 
 import inspect
 from importlib.metadata import version
@@ -14,7 +14,10 @@ from shared.kafka import aiokafka_internals, connection
 
 
 def test_the_installed_aiokafka_is_the_version_that_was_checked() -> None:
-    """Before an update, read aiokafka's changelog. Then change both versions below."""
+    """Before an update, read aiokafka's changelog.
+
+    Then change both versions below, and the version in the docstring of aiokafka_internals.
+    """
     assert version("aiokafka").startswith("0.14.")
     assert "0.14.0" in (aiokafka_internals.__doc__ or "")
 

@@ -1,4 +1,4 @@
-"""The cache of API keys: how long a key stays valid, also while the database is down."""
+"""The cache of API keys: how long a key stays valid, including while the database is down."""
 
 import asyncio
 from uuid import uuid4

@@ -41,7 +41,7 @@ class Handler:
 
 
 class Kafka:
-    """Replaces the check whether Kafka answers, and counts its calls."""
+    """Replaces the check that Kafka answers, and counts the calls."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.checks = 0
@@ -178,7 +178,7 @@ async def test_a_stopped_consumer_is_not_lost(consumer: BatchConsumer) -> None:
 async def test_a_batch_that_cannot_be_rewound_ends_the_process(
     consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the next commit would skip it."""
+    """Otherwise the next commit would skip the batch."""
 
     async def fetch() -> Batch:
         return (_record(b"", 0),)
@@ -187,7 +187,8 @@ async def test_a_batch_that_cannot_be_rewound_ends_the_process(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(consumer._member, "fetch", fetch)
-    monkeypatch.setattr(consumer._processor, "rewind", fail)  # the commit fails: not started
+    # The consumer is not started, so the commit fails
+    monkeypatch.setattr(consumer._processor, "rewind", fail)
     await consumer._consume()
     assert consumer.problem() == "lost: RuntimeError('a bug')"
 

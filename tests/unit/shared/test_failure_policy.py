@@ -35,7 +35,7 @@ def test_the_backoff_for_an_unavailable_server_doubles_up_to_its_limit(
 
 
 def test_invariant_9_the_backoff_survives_an_outage_of_many_hours(policy: FailurePolicy) -> None:
-    """2**1024 does not fit a float: the retry itself would raise OverflowError."""
+    """2**1024 is too large for a float: computing the backoff would raise OverflowError."""
     decisions = [policy.fail(DatabaseUnavailable("down")) for _ in range(1100)]
     assert decisions[-1] == RetryUnavailable(MAX_BACKOFF_SECONDS, 1099)
 

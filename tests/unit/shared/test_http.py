@@ -32,7 +32,7 @@ def api() -> FastAPI:
     return app
 
 
-async def test_a_client_that_disconnects_while_sending_gets_no_answer_and_logs_no_error() -> None:
+async def test_a_disconnect_during_the_request_body_causes_no_answer_and_no_error_log() -> None:
     received: list[Message] = [
         {"type": "http.disconnect"},
         {"type": "http.request", "body": b"x", "more_body": True},

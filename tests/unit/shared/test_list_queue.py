@@ -32,7 +32,7 @@ class Lists:
             await asyncio.sleep(0)
 
     async def end(self, *names: str) -> None:
-        """Ends each list, after it got its slot."""
+        """Waits until each list has a slot, then ends it."""
         for name in names:
             await eventually(partial(self.started.count, name))
             self._ends[name].set()

@@ -43,7 +43,7 @@ def test_a_committed_offset_whose_records_are_gone_counts_as_the_beginning() -> 
 
 
 def test_a_committed_offset_beyond_the_end_counts_as_the_end() -> None:
-    """Both were restored: Postgres does not have the records that Kafka lost either."""
+    """After restores of both Kafka and Postgres, neither has the records beyond the end."""
     assert compare(40, 200) == PartitionStart(40, replay_until=100)
     assert compare(100, 200) == PartitionStart(100, None)
 

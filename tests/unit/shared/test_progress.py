@@ -24,7 +24,7 @@ class Consumer:
         self._is_paused = is_paused
         self._fetcher = SimpleNamespace(_records={})
         self.stable = -1
-        """The value for a consumer that reads uncommitted."""
+        """The last stable offset. aiokafka reports -1 for a consumer with read_uncommitted."""
 
     def assignment(self) -> set[TopicPartition]:
         return self._partitions
@@ -64,7 +64,7 @@ async def test_an_unassigned_partition_has_no_progress(consumer: Any) -> None:
 
 async def test_a_partition_behind_an_open_transaction_is_recognized() -> None:
     consumer = Consumer()
-    consumer.stable = 10  # all up to it is processed, and the end is 12
+    consumer.stable = 10  # equals the position, and the end is 12
     assert (await build_progress(consumer).read_partitions())[PARTITION].is_behind_transaction
     consumer.stable = 11
     assert not (await build_progress(consumer).read_partitions())[PARTITION].is_behind_transaction
@@ -131,7 +131,7 @@ async def test_an_unknown_position_in_a_rebalance_is_awaited_only_briefly(
 def test_first_offsets_are_the_lowest_of_each_partition(
     records: list[tuple[str, int, int]], first: dict[tuple[str, int], int]
 ) -> None:
-    """A failed batch is rewound to them: a too high offset would skip records."""
+    """A failed batch is rewound to them. An offset that is too high would skip records."""
     assert find_first_offsets([_record(*record) for record in records]) == {
         TopicPartition(*key): offset for key, offset in first.items()
     }

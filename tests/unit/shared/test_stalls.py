@@ -148,14 +148,13 @@ def test_a_consumer_that_waits_for_capacity_is_not_stalled(watch: Watch) -> None
     assert watch.seconds == 0
 
 
-def test_an_open_transaction_stalls_its_partition(watch: Watch) -> None:
-    """A read_committed position stops at the last stable offset: here 5, with the end at 6."""
+def test_one_waiting_record_is_enough_for_a_stall(watch: Watch) -> None:
     for answer in range(61):
         watch.observe(first=PartitionProgress(5, 6, answer))
     assert watch.stalls.longest() is not None
 
 
-def test_a_jump_of_the_wall_clock_is_no_stall(watch: Watch) -> None:
+def test_a_jump_of_the_wall_clock_causes_no_stall(watch: Watch) -> None:
     for answer in [*range(100), *range(-10_000, -9_900), *range(50_000, 50_100)]:
         watch.observe(
             first=PartitionProgress(9, 9, answer), second=PartitionProgress(9, 9, answer + 1)

@@ -39,7 +39,7 @@ async def test_a_burst_after_a_pause_does_not_wait(clock: Clock) -> None:
         before = clock.now
         await acquire(bucket, 3)
         assert clock.now == before
-        clock.now += 60  # the bucket is full long before: it never holds more than three
+        clock.now += 60  # long enough to fill the bucket, which never holds more than three
     await acquire(bucket, 3)
     before = clock.now
     await acquire(bucket, 1)

@@ -1,4 +1,4 @@
-"""Reads of a job: at once, right after the 202, when it has ended, and of a missing job."""
+"""Reads of a job: stored, not folded yet, ended, and missing."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -55,7 +55,7 @@ async def get_error(jobs: Jobs, job_id: UUID) -> ApiError:
 
 
 class SentImports:
-    """A client of ingest that may have sent every import, or has sent none."""
+    """A client of ingest. Ingest may have sent every import, or it has sent none."""
 
     def __init__(self, *, may_exist: bool = True) -> None:
         self._may_exist = may_exist

@@ -116,7 +116,7 @@ PUBLISHED = encode(PinPublished(**SHARED, published_at=NOON))
         ({"value": PUBLISHED, "key": uuid4()}, "workspace_id: differs"),
     ],
 )
-def test_a_record_that_does_not_match_its_headers_is_poison(
+def test_an_unreadable_or_inconsistent_record_is_poison(
     record: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(Poison, match=message):

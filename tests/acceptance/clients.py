@@ -8,7 +8,7 @@ from tests.acceptance.rows import rows_for
 from tests.support.waiting import eventually
 
 SOON = timedelta(seconds=1)
-"""A future time that is soon due. One second is enough for the request that names it."""
+"""The delay of schedules that must be due soon. One second is enough for the request itself."""
 
 
 def in_days(days: int) -> datetime:

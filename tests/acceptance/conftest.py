@@ -89,9 +89,10 @@ def create_client(pinflow: Deployment, workspace: NewWorkspace) -> httpx.Client:
 async def connect(
     request: pytest.FixtureRequest, pinflow: Deployment
 ) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """Creates PinBridge's unmodified client with a key: a synchronous or an asynchronous one.
+    """Yields a function that creates PinBridge's unmodified client with a key.
 
-    Typed Any, because the clients add their resources at run time.
+    The client is synchronous or asynchronous. It is typed Any, because it adds its resources at run
+    time.
     """
     async with AsyncExitStack() as clients:
 

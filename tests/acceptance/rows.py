@@ -53,4 +53,4 @@ def submit_until_accepted(client: httpx.Client, rows: list[dict[str, Any]]) -> s
         assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE, answer.text
         assert "retry-after" in answer.headers
         time.sleep(0.1)
-    raise AssertionError("never accepted")
+    raise AssertionError(f"not accepted within {RETRY_SECONDS} s")

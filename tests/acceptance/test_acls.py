@@ -75,7 +75,7 @@ def read_rights(service: str) -> Rights:
 
 @dataclass(frozen=True)
 class GuardedKafka(KafkaNode):
-    """A broker with a second listener. There each service logs in and has only granted rights."""
+    """A broker with a second listener. There a service logs in and has only its granted rights."""
 
     guarded: int = 0
 

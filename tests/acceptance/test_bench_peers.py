@@ -1,6 +1,6 @@
 """Measures the benchmark's direct peer briefly, and checks that a lost row is found.
 
-This peer needs no other servers than Pinflow.
+This peer needs no servers besides Pinflow's.
 """
 
 from collections.abc import Iterator

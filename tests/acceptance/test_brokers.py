@@ -48,7 +48,7 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
 """Number of kills. Each takes 10 s."""
 KILLED_BROKERS = (1, 2, 3)[:KILLS]
-"""Brokers that are killed under a deployed Pinflow: one, or each with three kills or more."""
+"""Brokers that are killed, one after the other, under a deployed Pinflow: at most one kill each."""
 MAX_KILL_DELAY_SECONDS = 0.03
 """Longest time between an acknowledgement and the kill."""
 INSTANCES = 4
@@ -90,7 +90,7 @@ class Brokers:
 def brokers(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
     """Starts three brokers after the session's servers.
 
-    Otherwise these could take the port of a broker that is down.
+    Otherwise the session's servers could take the port of a broker that is down.
     """
     with kafka_cluster(tmp_path_factory.mktemp("brokers")) as (kafka, programs):
         yield Brokers(kafka, programs)
@@ -281,7 +281,7 @@ async def is_accepted(import_log: KafkaImportLog, partition: int) -> bool:
 async def test_offsets_from_a_broker_that_no_longer_coordinates_the_group_are_rejected(
     brokers: Brokers,
 ) -> None:
-    """A broker that was frozen or cut off may still answer when it is no longer coordinator.
+    """A broker that was frozen or cut off may still answer when it is no longer the coordinator.
 
     Its answer has no offsets, as if the group had never committed any.
     """

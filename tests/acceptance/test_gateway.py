@@ -120,7 +120,7 @@ def test_a_service_that_is_down_is_a_503_with_retry_after(
 
 
 def send_wrong_keys(client: httpx.Client, max_requests: int) -> list[httpx.Response]:
-    """Sends wrong keys, each with another X-Forwarded-For, until one is not answered 401.
+    """Sends wrong keys, each with a different X-Forwarded-For, until an answer is not 401.
 
     Returns all answers.
     """
@@ -134,7 +134,7 @@ def send_wrong_keys(client: httpx.Client, max_requests: int) -> list[httpx.Respo
     return answers
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 is the loopback's there")
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has only 127.0.0.1 on the loopback")
 def test_wrong_keys_are_counted_by_the_real_address_despite_x_forwarded_for(
     pinflow: Deployment, workspace: NewWorkspace
 ) -> None:

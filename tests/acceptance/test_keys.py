@@ -1,4 +1,7 @@
-"""Tests keys: a revoked key stops working even in an outage, and no key is logged or stored."""
+"""Tests keys.
+
+A revoked key stops working even in an outage. No key is logged, or stored in plain text.
+"""
 
 import os
 import shutil
@@ -40,7 +43,7 @@ PATHS = {
     name: next(route for route in service.routes if "*" not in route)
     for name, service in SERVICES.items()
 }
-"""A path of each service that requires a key."""
+"""For each service, a path that requires a key."""
 
 
 class Installation:

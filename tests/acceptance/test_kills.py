@@ -30,7 +30,7 @@ def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterato
 
 @contextmanager
 def killing(pinflow: Deployment, name: str, times: int) -> Iterator[None]:
-    """Kills the service and starts it again `times` times while the body runs.
+    """Kills and restarts the service while the body runs, at most `times` times.
 
     Waits at the end until Pinflow is ready.
     """

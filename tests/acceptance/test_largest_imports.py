@@ -36,7 +36,7 @@ TEXT = "€ŠšŽžŒœŸ‰™†‡•“”„…‹›"
 
 
 def build_largest_csv(workspace: NewWorkspace, name: str) -> bytes:
-    """Builds a CSV just below the size limit. In UTF-8 it is about three times as large."""
+    """Builds a CSV just below the size limit. In UTF-8 it is twice as large."""
     account = workspace.accounts[0]
 
     def text(length: int) -> str:
@@ -88,7 +88,7 @@ async def test_ten_of_the_largest_imports_at_once_settle_and_memory_is_bounded(
         name: psutil.Process(program.process.pid).memory_info().rss
         for name, program in pinflow.programs.items()
     }
-    print({name: f"{size / MEBIBYTE:.0f} MB" for name, size in memory.items()})
+    print({name: f"{size / MEBIBYTE:.0f} MiB" for name, size in memory.items()})
     assert max(memory.values()) < MAX_MEMORY_BYTES, memory
 
 

@@ -387,7 +387,9 @@ def test_a_refused_import_is_exit_code_2_with_the_reason(
     assert message in refused.stderr
 
 
-def test_a_missing_or_nameless_file_is_exit_code_2(shell: Shell) -> None:
+def test_a_missing_file_an_unknown_format_and_an_invalid_address_are_exit_code_2(
+    shell: Shell,
+) -> None:
     assert "Can't read" in shell.pinflow("import", "nowhere.json").stderr
     nameless = shell.layout.directory / "rows.txt"
     nameless.write_text("[]", encoding="utf-8")
@@ -504,7 +506,7 @@ def test_migrate_and_topics_again_change_nothing(shell: Shell) -> None:
 
 
 async def write_old_import(shell: Shell) -> None:
-    """Writes an import to a topic of the previous version that its status has not read."""
+    """Writes an import to the previous version's topic. That version's status has not read it."""
     servers = shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=servers)) as admin:
         await admin.create_topics([NewTopic(OLD_TOPIC, 1, 1)])

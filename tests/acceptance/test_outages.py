@@ -139,8 +139,7 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_wor
         installation.kafka.pause()
         try:
             refused = client.post("/v1/pins/imports/json", json=rows)
-            # The import was sent, so Kafka may append it after the pause. Later imports to its
-            # partition were not sent
+            # The import was sent, so Kafka may append it after the pause
             assert read_error(refused) == (503, "acceptance_unknown")
             assert refused.elapsed.total_seconds() < 6
             assert "retry-after" in refused.headers

@@ -43,7 +43,7 @@ MAX_WORKSPACE_ROWS, MAX_ROWS_IN_ALL = 3000, 8000
 RESERVE = MAX_ROWS_IN_ALL // 10
 HANGING_PINS, MAX_DIRECT_PINS = 60, 50
 MAX_GROWTH_BYTES = 150 * 2**20
-"""Bytes by which a process may grow in a flood, for buffers, caches and free memory it keeps."""
+"""Bytes by which a process may grow in a flood: buffers, caches, and freed memory that it keeps."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ class Sender:
                 assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS, answer.text
                 assert 1 <= int(answer.headers["retry-after"]) <= 60
                 return answer
-        raise AssertionError("never refused")
+        raise AssertionError("all imports were accepted, with twice as many rows as the limit")
 
     def require_all_exact(self) -> None:
         for job_id in self.jobs:
@@ -112,7 +112,7 @@ def senders(pinflow: Deployment, count: int) -> Iterator[list[Sender]]:
 def publisher_paused(pinflow: Deployment) -> Iterator[None]:
     """Waits until all rows are settled, and pauses the publisher while the body runs.
 
-    A job may end before its batch is committed.
+    It is not enough that all jobs have ended: a job may end before its batch is committed.
     """
     wait_until(lambda: read_unsettled_rows(pinflow.service_url("ingest")) == 0)
     program = pinflow.programs["publisher"]
@@ -354,8 +354,8 @@ def test_during_a_flood_other_imports_end_in_time_and_memory_is_bounded(
         HTTPStatus.SERVICE_UNAVAILABLE,
     }
     rate = flood.accepted_rows / (seconds + flood.drained_seconds)
-    # The backlog before an import, at the rate of this run; three times and a constant, for a busy
-    # machine
+    # The time to settle the backlog before an import, at the rate of this run. For a busy machine
+    # it is tripled, and 5 s are added
     bound = 5 + 3 * (MAX_WORKSPACE_ROWS + ROWS + OTHER_ROWS) / rate
     assert max(flood.other_settled) < bound, (flood.other_settled, rate)
     for name in pids:

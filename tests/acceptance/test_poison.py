@@ -228,7 +228,7 @@ def build_unexpected_values(
     values: dict[TopicName, list[bytes]] = {
         TopicName.IMPORTS: build_unexpected_imports(job),
         TopicName.OUTCOMES: [to_compact_json(result) for result in build_unexpected_results(job)],
-        TopicName.PIN_EVENTS: [],  # its key names no workspace
+        TopicName.PIN_EVENTS: [],  # any value is poison, because the key names no workspace
         TopicName.JOB_EVENTS: [],
         TopicName.IMPORT_REQUESTS: [to_compact_json(request) for request in requests],
     }
@@ -334,7 +334,7 @@ def test_invariant_8_an_outcome_of_a_missing_row_blocks_nothing(
 def test_invariant_8_an_oversized_value_is_truncated_and_blocks_nothing(
     client: httpx.Client, workspace: NewWorkspace, operator: Operator
 ) -> None:
-    """A topic of services accepts a large value that was small when compressed."""
+    """The services' topics accept a large value that is small when it is compressed."""
     publishers, of_status = (
         (TopicName.IMPORTS, b""),
         (TopicName.IMPORTS, kind_prefix(RecordKind.IMPORT)),

@@ -33,12 +33,12 @@ pytestmark = pytest.mark.slow
 
 MAX_REPLICAS = 4
 PARTITIONS = 10
-"""Not the default, because nothing may depend on it.
+"""Differs from the default number of partitions, on which nothing may depend.
 
-A wrong assignment would give four, three or two publishers uneven shares of it.
+A wrong assignment would give four, three or two publishers uneven shares of ten partitions.
 """
 MIN_IMPORTS = 8
-"""Imports that each number of replicas must accept."""
+"""Imports that must be accepted with each number of replicas."""
 CONSUMED_TOPICS = {
     "ingest": [TopicName.IMPORT_REQUESTS],
     "publisher": [TopicName.IMPORTS],

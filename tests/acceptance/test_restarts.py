@@ -44,7 +44,8 @@ After the failure of a component it would be 1.
 class Client:
     """Sends one import after another in a thread.
 
-    It respects Retry-After, and records any other answer than 202 as failed.
+    Sends an import again after a 503 with Retry-After. Records any other answer than 202, and a
+    lost connection, as failed.
     """
 
     def __init__(self, url: str, workspace: NewWorkspace, name: str) -> None:
@@ -94,7 +95,7 @@ class Client:
                 return
             self.retried.append(answer.json()["detail"]["code"])
             self._stopping.wait(float(answer.headers["retry-after"]))
-        self.failed.append("never accepted")
+        self.failed.append(f"not accepted within {RETRY_SECONDS} s")
 
 
 @contextmanager
@@ -139,7 +140,7 @@ def count_pin_events(kafka: str, topic_prefix: str) -> int:
     return asyncio.run(count())
 
 
-def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
+def test_a_rolling_restart_under_load_fails_no_import_and_repeats_at_most_one_batch(
     pinflow: Deployment,
     client: httpx.Client,
     workspace: NewWorkspace,
@@ -180,7 +181,7 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
         )
         wait_until(lambda: is_insert_waiting(pinflow.database_url))
         publisher.process.terminate()
-        # It has received the signal and accepts no more requests
+        # Then the publisher has received the signal: it accepts no more requests
         wait_until(lambda: not is_live(pinflow.service_url("publisher")))
         assert publisher.is_alive
         holding.rollback()

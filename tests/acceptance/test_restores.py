@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BATCH_RECORDS = 50
 """Small, so that a backup has partly settled imports."""
 IMPORTS, ROWS_PER_KIND = 12, 250
-"""Imports at once, each with so many rows with keys of its own and with shared keys."""
+"""The number of concurrent imports, and of rows of each: as many with own as with shared keys."""
 KILLS = 6
 JOB_TIMES = {"started_at", "completed_at", "updated_at"}
 
@@ -123,7 +123,7 @@ def require_ended_as_seen(
     workspace: NewWorkspace,
     clients: list[ImportingClient],
 ) -> None:
-    """Requires that all accepted imports end, and as the clients saw them end."""
+    """Requires that all accepted imports end, with the results that the clients saw."""
     jobs = [job_id for client in clients for job_id in client.jobs]
     assert len(set(jobs)) == len(jobs)
 

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 READERS = ("publisher", "status")
 """The services that read imports."""
 IMPORTS = 12
-"""Enough imports for every partition, or for all except one."""
+"""Enough imports to reach every partition, or all except one."""
 
 RefusedPositions = dict[tuple[str, TopicPartition], str]
 
@@ -296,7 +296,8 @@ def import_meanwhile(
 def all_positions(installation: Installation) -> set[tuple[str, TopicPartition]]:
     """Returns the positions of consumer groups.
 
-    The publisher moves its position in outcomes to the new cluster by itself.
+    The publisher's position in outcomes is not included. The publisher itself moves it to the new
+    cluster.
     """
     return {
         (service, partition)

@@ -84,7 +84,7 @@ def test_a_first_start_without_any_position_reads_everything_again_and_changes_n
 
 
 def forget_positions(installation: Installation, *, seeds: tuple[str, ...]) -> None:
-    """Restores the state after revision 0012: no positions, and a seed in these schemas."""
+    """Restores the state after revision 0012: no positions, and a seed in the schemas `seeds`."""
     with psycopg.connect(installation.database_url) as connection:
         for schema in SERVICES_WITH_POSITIONS:
             connection.execute(f"delete from {schema}.positions".encode())

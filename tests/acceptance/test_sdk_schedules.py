@@ -1,4 +1,4 @@
-"""PinBridge's clients create, edit, cancel, revive and delete schedules. A due one is published."""
+"""PinBridge's clients create, edit, cancel, revive and delete schedules. Due ones are published."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -187,9 +187,9 @@ async def test_without_a_valid_key_the_client_raises_an_error(
 async def test_too_many_wrong_keys_are_a_rate_limit(
     connect: Callable[..., Awaitable[Any]], pinflow: Deployment
 ) -> None:
-    """Sends wrong keys directly to a service from another address.
+    """Sends wrong keys directly to a service, from an address that no other test uses.
 
-    So the attempts of the other tests' address are not used up.
+    Otherwise they would use up the attempts of the other tests' address.
     """
     elsewhere = {
         "base_url": pinflow.service_url("publisher"),

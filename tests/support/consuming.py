@@ -68,7 +68,7 @@ def build_subscription(
 ) -> Subscription:
     """Builds a subscription to the topics, by default to OUTCOMES.
 
-    It has the isolation level that the services use for its topics.
+    The subscription has the isolation level that the services use for these topics.
     """
     topics = topics or (TOPIC,)
     ack = Acknowledgement

@@ -24,7 +24,8 @@ from tests.support.processes import RunningProgram
 class Deployment:
     """A running Pinflow, whose programs a test may kill, pause and start again.
 
-    Further replicas of a service are named ingest-1, ingest-2 and so on.
+    The first replica of a service has its name, such as ingest. Further replicas are ingest-1,
+    ingest-2 and so on.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Deployment:
                 program.wait_until(partial(is_ready, self.service_url(name)))
 
     def replica_names(self, service: str) -> list[str]:
-        """Returns the names of the service's replicas, the first replica's first."""
+        """Returns the names of the service's replicas, in the order of their numbers."""
         return [name for name in self.programs if name.partition("-")[0] == service]
 
     def service_url(self, name: str) -> str:
@@ -89,7 +90,8 @@ def deployed(
 ) -> Iterator[Deployment]:
     """Starts Pinflow with `replicas` of each service, waits until it is ready and yields it.
 
-    `variables` are further settings of the services and the gateway, without the prefix PINFLOW_.
+    `variables` are further settings of the services and the gateway. Their names are in lower case
+    and lack the prefix PINFLOW_.
     """
     port_requests = {
         replica_name(name, replica): _first_port(name) + replica

@@ -1,4 +1,4 @@
-"""Starts Kafka and Postgres, and makes topics and a database for each test module."""
+"""Starts Kafka and Postgres, and creates topics and a database for each test module."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ ROLE_PASSWORD = "for-tests-only"  # pragma: allowlist secret
 FAST_JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """JVM options for a fast start. Tests do not measure throughput."""
 FAST_POSTGRES_SETTINGS = {"fsync": "off", "shared_buffers": "128MB"}
-"""Postgres without fsync. A killed process still loses nothing; a power failure would."""
+"""Postgres without fsync. A killed process still loses nothing; a power failure may lose data."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Servers:
 def running_servers(directory: Path) -> Iterator[Servers]:
     """Yields the servers for a test session.
 
-    They are those that the environment names, or containers if PINFLOW_TEST_INFRA is `docker`,
-    or else servers of the local stack.
+    These are the servers that the environment names. Otherwise it starts servers: containers if
+    PINFLOW_TEST_INFRA is `docker`, else programs like those of the local stack.
     """
     docker = os.environ.get("PINFLOW_TEST_INFRA") == "docker"
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def kafka_cluster(
         yield kafka, programs
     finally:
         for program in programs:
-            program.kill() if program.is_alive else None  # its data is not needed any more
+            program.kill() if program.is_alive else None  # its data is no longer needed
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def _kafka_container() -> Iterator[str]:
     # Needs a Docker engine
     from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415
 
-    # Without these two transactional producers hang in start() on a single broker
+    # Without these two settings, transactional producers hang in start() on a single broker
     single_broker = {
         "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
         "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
@@ -171,8 +171,8 @@ def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
 def fresh_database(owner_url: str) -> Iterator[str]:
     """Yields the URL of a new database with every migration applied.
 
-    It is a copy of a template that is migrated once. That is far faster than to migrate a database
-    for each module.
+    It is a copy of a template that is migrated once. That is far faster than migrating a
+    database for each module.
     """
     _ensure_template(owner_url)
     with copied_database(owner_url, TEMPLATE) as url:

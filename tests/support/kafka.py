@@ -49,7 +49,7 @@ async def reader(
 async def read_records(
     kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
 ) -> list["ConsumerRecord[bytes, bytes]"]:
-    """Returns every record of the topic, partition by partition in order."""
+    """Returns every record of the topic. Records are in order within a partition only."""
     return [
         record
         async for record in stream_records(
@@ -66,10 +66,10 @@ async def stream_records(
     isolation_level: str = "read_committed",
     seconds: float = DEADLINE_SECONDS,
 ) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
-    """Yields every record of the topic one by one. A long run's records would fill the memory.
+    """Yields the topic's records one by one, because those of a long run would fill the memory.
 
-    Kafka answers a commit before it has written the markers to all partitions. So this waits for
-    transactions that are ending.
+    Reads up to the ends at the time of the call. Kafka answers a commit before it has written the
+    markers to all partitions, so this also waits for transactions that are ending.
     """
     topic = TopicNames(topic_prefix)[name]
     async with reader(kafka, topic, isolation_level="read_uncommitted") as everything:

@@ -45,7 +45,7 @@ FORBIDDEN_OPENINGS = frozenset(
         "Why",
     }
 )
-"""Words that no docstring begins with: they announce a relative clause, not an action or thing."""
+"""Words that no docstring begins with: they introduce a clause instead of an action or thing."""
 FORBIDDEN_NAMES = frozenset(
     {
         "asked",
@@ -63,9 +63,9 @@ FORBIDDEN_NAMES = frozenset(
         "who",
     }
 )
-"""Pronouns, particles and private terms that are no names of variables, functions or fields."""
+"""Pronouns, particles and private terms that must not name variables, functions or fields."""
 FORBIDDEN_WORDS = re.compile(r"\b(?:courier|machinery|seldom)\b", re.IGNORECASE)
-"""Private terms that the field has a word for: delivery worker, runtime, rate-limited."""
+"""Private terms. The field's own are delivery worker, runtime and rate-limited."""
 NOT_VERBS = frozenset(
     {
         "Always",
@@ -83,7 +83,7 @@ NOT_VERBS = frozenset(
         "Whereas",
     }
 )
-"""Words in -s that begin a docstring and are no verb in the third person."""
+"""Capitalized words in -s that are not verbs in the third person."""
 WITH_EXAMPLES = ("tests/support/language.py", "tests/unit/test_language.py")
 """Files that name what is forbidden."""
 DATA_SUFFIXES = (".csv", ".json", ".lock", ".svg", ".html")
@@ -119,7 +119,7 @@ def find_all(paths: Sequence[str] = ()) -> list[Finding]:
 
 
 def find_wide_lines(name: str, text: str) -> Iterator[Finding]:
-    """Finds lines over 100 characters. A Markdown table's row and a single long word may be so."""
+    """Finds lines over 100 characters, except table rows and lines with a word of over 80."""
     for number, line in enumerate(text.splitlines(), start=1):
         is_table = name.endswith(".md") and line.startswith("|")
         longest_word = max(map(len, line.split()), default=0)
@@ -161,15 +161,15 @@ def find_opening(path: str, line: int, docstring: str, *, needs_verb: bool) -> I
 
 
 def is_verb(word: str) -> bool:
-    """Guesses whether a word is a verb in the third person: it ends in -s and is no known noun."""
+    """Guesses whether a word is a verb in the third person: in -s, and not in NOT_VERBS."""
     return word[:1].isupper() and word.endswith("s") and word not in NOT_VERBS
 
 
 def iterate_docstrings(tree: ast.Module, *, is_product: bool) -> Iterator[tuple[int, str, bool]]:
-    """Yields line, text and whether it must begin with a verb: those of the product's functions.
+    """Yields each docstring's line, its text, and whether it must begin with a verb.
 
-    A property is described like a field, by a noun; an endpoint or command, in the imperative, as
-    its users read it.
+    It must in the product's functions. Exceptions: a property is described like a field, by a noun,
+    and an endpoint or command in the imperative, because users read it.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -201,7 +201,7 @@ def is_described_for_users(node: ast.AST) -> bool:
 
 
 def find_doubled_classes() -> list[Finding]:
-    """Finds names of the product's classes that two of its modules give."""
+    """Finds class names that more than one module of the product defines."""
     definitions: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for path in list_tracked_files(PRODUCT):
         if path.suffix == ".py":

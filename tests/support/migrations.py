@@ -1,4 +1,4 @@
-"""Migrates a database to an older revision, as an older version of Pinflow left it."""
+"""Migrates an empty database up to an older revision, as an older Pinflow would leave it."""
 
 import psycopg
 from alembic import command

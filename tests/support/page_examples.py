@@ -1,7 +1,7 @@
 """Reads the examples of a documentation page, and compares their output with the page's.
 
 A `sh` or `python` block runs as it is printed. The `text` block that follows it is its output, in
-which `…` matches any text within a line, and a line `…` matches any lines.
+which `…` matches any text within a line, and a line `…` matches any number of lines.
 """
 
 import re

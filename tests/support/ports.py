@@ -1,6 +1,6 @@
 """Ports of this test run's servers.
 
-Test runs at the same time on one machine use different blocks of ports.
+Concurrent test runs on one machine use different blocks of ports.
 """
 
 import fcntl
@@ -24,12 +24,14 @@ def _claim() -> int:
         try:
             fcntl.flock(
                 lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # the open file holds the lock: it is never closed
+            )  # the lock lasts as long as the file is open: until this process ends
         except OSError:
             os.close(lock)
         else:
             return FIRST_PORT + block * BLOCK_SIZE
-    raise AssertionError(f"{BLOCKS} test runs use all blocks of ports on this machine")
+    raise AssertionError(
+        f"All {BLOCKS} blocks of ports are taken by test runs on this machine. Wait until one ends."
+    )
 
 
 _FIRST = _claim()

@@ -52,7 +52,7 @@ class RunningProgram:
         self.process.wait(STOP_SECONDS)
 
     def kill_with_children(self) -> None:
-        """Sends SIGKILL to it and its children and waits until all have gone.
+        """Sends SIGKILL to the process and its children and waits until all have ended.
 
         Postgres' children outlive a killed parent for a moment, and might still write.
         """
@@ -65,7 +65,7 @@ class RunningProgram:
         assert not alive, f"{self.program.name} left {alive} behind"
 
     def pause(self) -> None:
-        """Sends SIGSTOP to it and its children and waits until they have stopped.
+        """Sends SIGSTOP to the process and its children and waits until all have stopped.
 
         They stay alive and connected, but do not answer.
         """
@@ -74,7 +74,7 @@ class RunningProgram:
             self._stop(process)
 
     def _stop(self, process: psutil.Process) -> None:
-        # Waits for all threads: right after the signal one may still answer
+        # Waits for all threads: right after the signal, a thread may still answer a request
         deadline = time.monotonic() + STOP_SECONDS
         with suppress(psutil.NoSuchProcess):  # a child that has ended since
             process.suspend()

@@ -33,7 +33,7 @@ OK = Reply()
 class Receiver:
     def __init__(self, answer: Responder) -> None:
         self.answer = answer
-        """Runs in the thread of its request, so it may wait."""
+        """Runs in the thread of its request, so it may block."""
         self.requests: list[ReceivedRequest] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(

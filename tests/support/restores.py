@@ -20,7 +20,8 @@ KAFKA_PROPERTIES = "server.properties"
 def snapshot(program: RunningProgram) -> Path:
     """Copies the data of a running server and returns the copy's path.
 
-    Its processes are paused during the copy, so it recovers from the copy as after a crash.
+    Its processes are paused during the copy, so a server that starts on the copy recovers as after
+    a crash.
     """
     data = find_data_directory(program)
     copy = data.with_name(f"{data.name}-{uuid4().hex[:8]}")
@@ -31,12 +32,12 @@ def snapshot(program: RunningProgram) -> Path:
         program.resume()
     (copy / POSTGRES_LOCK).unlink(
         missing_ok=True
-    )  # else Postgres refuses to start: the process named in it lives
+    )  # it names a process: Postgres would refuse to start while one with this id is alive
     return copy
 
 
 def restore(program: RunningProgram, copy: Path) -> None:
-    """Kills the server if it runs, replaces its data with the copy, and starts it.
+    """Kills the server if it is running, replaces its data with the copy, and starts it.
 
     Returns before the server is ready. The copy stays and can be used again.
     """
@@ -49,9 +50,9 @@ def restore(program: RunningProgram, copy: Path) -> None:
 
 
 def recreate(program: RunningProgram, kafka: KafkaCluster) -> None:
-    """Kills the only broker if it runs and starts an empty one, a new cluster, on its port.
+    """Kills the only broker if it is running, and starts an empty one on its port.
 
-    Returns before the broker is ready. It has no topics yet.
+    The empty broker is a new cluster without topics. Returns before it is ready.
     """
     (node,) = kafka.nodes
     if program.is_alive:
@@ -68,10 +69,13 @@ def find_data_directory(program: RunningProgram) -> Path:
     if "-D" in command:
         return Path(command[command.index("-D") + 1])
     properties = Path(command[-1])
-    assert properties.name == KAFKA_PROPERTIES, f"{program.program.name} is no server with data"
+    assert properties.name == KAFKA_PROPERTIES, (
+        f"{program.program.name} is neither Postgres nor a Kafka broker"
+    )
     return properties.parent / "data"
 
 
 def _copy(source: Path, target: Path) -> None:
-    # cp, because shutil does not keep the owner: as root, Postgres's data belongs to `nobody`
+    # cp, because shutil does not keep the owner: if root runs the tests, Postgres's data belongs to
+    # `nobody`
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)

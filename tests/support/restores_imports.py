@@ -26,7 +26,7 @@ LATE_BOARD = "board-late"
 LATER = timedelta(days=3)
 SOON = timedelta(seconds=3)
 OVERLAPPING_IMPORTS = 8
-"""Imports that share keys. With six partitions they are on several."""
+"""The number of imports that share keys. They are spread over several of the six partitions."""
 SHARED_KEYS = 20
 
 
@@ -98,7 +98,7 @@ class ImportScenario:
             *rows_for(self.workspace, 5, prefix="soon", run_at=(now + SOON).isoformat()),
         ]
         assert read_counters(wait_until_completed(client, self._submit(client, rows))) == (10, 0, 0)
-        # The result of a scheduled row names the schedule, later the pin
+        # The result of a scheduled row names the schedule, and after its publication the pin
         assert read_counters(wait_until_completed(client, self._submit(client, rows))) == (0, 10, 0)
 
     def _import_overlapping(self, client: httpx.Client) -> None:

@@ -164,9 +164,9 @@ class Installation:
         *,
         since: Sequence[str] = (),
     ) -> None:
-        """Waits until the workspace's state equals `before`, and requires that nothing is doubled.
+        """Waits until the workspace's state equals `before`, and requires no duplicates.
 
-        Pins of the jobs `since` may be new.
+        `since` are the ids of jobs that were accepted after `before`. Their pins may be new.
         """
         remaining: list[str] = []
 

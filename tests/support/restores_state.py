@@ -34,10 +34,10 @@ class WorkspaceState:
 
 @dataclass
 class WorkspaceEvents:
-    """All events of one workspace. Equal repetitions count once."""
+    """All events of one workspace. The sets contain equal repetitions once."""
 
     origins: dict[str, set[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(set))
-    """Key, row, account and board of each PinPublished and PinScheduled event, by pin."""
+    """Key, job, row, account and board of each event of a pin, by pin."""
     events: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Pins by event id."""
     outcomes: dict[tuple[str, int], set[bytes]] = field(default_factory=lambda: defaultdict(set))
@@ -74,7 +74,7 @@ def find_differences(
 ) -> list[str]:
     """Compares jobs, rows and pins, and returns a line for each difference.
 
-    Pins of the jobs `since` may be new.
+    `since` are the ids of jobs that were accepted after `before`. Their pins may be new.
     """
     findings = [f"job {job_id}: HTTP {status}" for job_id, status in after.unanswered.items()]
     for job_id, job in before.jobs.items():
@@ -95,7 +95,11 @@ def read_workspace_events(
 
 
 def find_duplicates(events: WorkspaceEvents, state: WorkspaceState) -> list[str]:
-    """Returns a line for each key published twice, and for each row or job with two outcomes."""
+    """Returns a line for each duplicate or contradiction.
+
+    Examples: a key that was created twice, a row or job with two outcomes, an event id of two pins,
+    and an event of a pin that Postgres does not have.
+    """
     findings = []
     for pin_id, origins in events.origins.items():
         if len(origins) > 1:
@@ -115,9 +119,9 @@ def find_duplicates(events: WorkspaceEvents, state: WorkspaceState) -> list[str]
 
 
 def _find_duplicate_creations(state: WorkspaceState) -> list[str]:
-    """Finds keys that several rows created, and pins of another origin.
+    """Finds keys that several rows created, and pins whose origin is none of these rows.
 
-    No test releases a key.
+    A key can't be created twice legitimately, because no test releases a key.
     """
     created = defaultdict(list)
     for job_id, job in state.jobs.items():
@@ -131,7 +135,7 @@ def _find_duplicate_creations(state: WorkspaceState) -> list[str]:
         origin = (str(pin["origin_job_id"]), pin["origin_row"])
         rows = created.get(pin["idempotency_key"], [])
         if rows and origin not in rows:
-            findings.append(f"pin {pin_id} is of {origin}, but {rows} claim to have created it")
+            findings.append(f"pin {pin_id} has the origin {origin}, but its results name {rows}")
     return findings
 
 

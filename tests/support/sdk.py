@@ -21,7 +21,7 @@ PLACEHOLDERS: dict[str, Any] = {
     "file": b"",
     "body": b"",
 }
-"""Arguments for parameters that are no strings, by name."""
+"""Arguments for parameters that are not strings, by name."""
 
 
 class Operation(NamedTuple):

@@ -16,7 +16,7 @@ WITH_KAFKA = tuple(name for name, service in SERVICES.items() if service.uses_ka
 
 @asynccontextmanager
 async def running_app(app: FastAPI, *, ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
-    """Runs the application and yields a client; with `ready`, waits until it has no problem."""
+    """Runs the application and yields a client, with `ready` only when it has no problem."""
     runtime: ServiceRuntime = app.state.runtime
     lost: list[bool] = []
     runtime.on_lost = lambda: lost.append(True)

@@ -59,7 +59,7 @@ def workspace(pinflow: Deployment) -> NewWorkspace:
 
 @pytest.fixture(scope="package")
 def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
-    """A client with valid requests."""
+    """A client of the gateway with the key of `workspace`."""
     with create_client(pinflow, workspace) as client:
         yield client
 

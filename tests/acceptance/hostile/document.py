@@ -20,13 +20,13 @@ The page is generated from the catalogue in tests/acceptance/hostile by
 ## How it is tested
 
 The test sends each request through the gateway and directly to the service (test_requests.py).
-Afterwards no process has died or grown, and nothing was created except what the tables say. No
-log has a stack trace. No client can start a log line of its own (log injection).
+Afterwards no process has died or grown by 150 MiB or more, and no import exists that the tables do
+not show. No log has a stack trace. No client can start a log line of its own (log injection).
 
 ## How to read the tables
 
 - `-` means: the same answer as through the gateway.
-- An answer without a code is that of the HTTP parser, in plain text, before Pinflow's code runs:
+- An error without a code is the HTTP parser's answer, in plain text, before Pinflow's code runs:
   Caddy's at the gateway, uvicorn's in a service. Two of Caddy's answers are 5xx, 501 and
   505, because HTTP defines no other status for these cases.
 - *row created* and *row failed* are the status of the import's row. An error in a row fails only
@@ -41,8 +41,8 @@ reach the services.
 SLOW = """\
 ## Many slow or large requests at once
 
-test_floods.py does each of these with 200 to 250 clients, while another client imports and
-queries.
+test_floods.py tries the first four with 200 to 250 clients. In the first three, another client
+imports and queries meanwhile.
 
 | attack | result |
 |---|---|

@@ -126,7 +126,7 @@ SMUGGLING = [
         "TE behind a null byte", _LENGTH, b"X-A: a\0\r\nTransfer-Encoding: chunked", body=_LAST
     ),
     _smuggling(
-        "TE as a connection's header",
+        "CL.TE with Content-Length as a hop-by-hop header",
         _LENGTH,
         b"Connection: close, Content-Length",
         CHUNKED,

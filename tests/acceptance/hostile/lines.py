@@ -213,7 +213,7 @@ HEADERS = [
         service="status",
     ),
     Hostile(
-        "an empty bearer",
+        "an empty bearer token",
         get(LIST, HOST, b"Authorization: Bearer "),
         Expected(401, "unauthorized"),
         service="status",

@@ -25,7 +25,7 @@ RESOURCES = {
     "/v1/pinterest/boards/{board_id}": BOARD,
 }
 PROTECTED_PATHS = {"/v1/api-keys/{key_id}"}
-"""Paths on which a change could break the run, as a DELETE could."""
+"""Paths on which any change could break the run. On all others only a DELETE could."""
 LATER = "2031-05-01T09:00:00Z"
 UNREACHABLE_URL = "https://hooks.invalid/"
 """A name that never resolves, so no webhook request leaves this machine."""
@@ -34,7 +34,7 @@ CURSOR = re.compile(r"[A-Za-z0-9_-]+")
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
-    """Replaces well-formed ids, URLs and times by existing ids and valid values.
+    """Replaces well-formed ids, URLs and times with existing ids and valid values.
 
     Otherwise schemathesis's valid requests would name resources that do not exist. Malformed values
     stay.
@@ -90,9 +90,9 @@ def _keep_the_image(body: Any) -> None:
 
 
 def _protect_resources_in_use(case: Any) -> None:
-    """Replaces the account, board and key that other requests use.
+    """Replaces the ids of the account, board and key that other requests use with unknown ids.
 
-    schemathesis has seen them in answers.
+    schemathesis has seen these ids in answers.
     """
     for name, value in (case.path_parameters or {}).items():
         if value in {ACCOUNT, BOARD, KEY}:

@@ -1,6 +1,6 @@
 """Many slow clients or large bodies at once.
 
-Their connections are closed, memory is bounded, and other clients are served meanwhile.
+Slow connections are closed, memory is bounded, and other clients are served meanwhile.
 """
 
 import asyncio
@@ -108,7 +108,7 @@ class NormalClient:
 
 @pytest.fixture
 def normal_client(pinflow: Deployment) -> Iterator[NormalClient]:
-    """Has a workspace of its own: fuzzed requests revoke accounts of the shared one."""
+    """A client with its own workspace: fuzzed requests revoke accounts of the shared workspace."""
     workspace = new_workspace(pinflow.database_url, "Normal")
     with create_client(pinflow, workspace) as client:
         yield NormalClient(client, workspace)
@@ -126,7 +126,7 @@ def _run_until_closed(
         asyncio.run(run_all())
     print(
         f"closed after {max(each.seconds for each in slow_senders):.1f} s; "
-        "a round of the others took up to "
+        "a round of the normal client took up to "
         f"{max(normal_client.seconds):.1f} s"
     )
 
@@ -174,9 +174,9 @@ def test_connections_of_slow_readers_are_closed(
     normal_client: NormalClient,
     caller: Caller,
 ) -> None:
-    """The gateway closes after `write` a connection whose client does not read a large answer.
+    """After `write`, the gateway closes a connection whose client does not read a large answer.
 
-    It does so after `idle` if the kernel has buffered the whole answer.
+    If the kernel has buffered the whole answer, it closes the connection after `idle`.
     """
     invalid_row = dict.fromkeys(
         (
@@ -258,8 +258,8 @@ def test_many_large_bodies_at_once_stay_within_memory(
     with _peak_memory(pinflow) as peak:
         asyncio.run(flood())
     growth = {name: (peak[name] - warm[name]) // MEGABYTE for name in peak}
-    print(f"{dict(answers)}; peaks over the warm processes in MiB: {growth}")
-    # request_timeout and cut: a busy machine may not take a gigabyte in time
+    print(f"{dict(answers)}; peak growth of each process in MiB: {growth}")
+    # request_timeout and cut: a busy machine may fail to receive a gigabyte in time
     assert answers.keys() <= {"accepted", "too_busy", "request_timeout", "cut"}, answers
     assert answers["accepted"], answers
     assert growth["ingest"] < 300, growth

@@ -1,6 +1,7 @@
 """Sends every request of the catalogue to the gateway and directly to the service.
 
-Each gets the expected code, no 5xx, and no answer has internal details.
+Each gets the expected status and code, and no answer has internal details. The only 5xx are 501
+`not_supported`, and the HTTP parser's 501 and 505.
 """
 
 import re
@@ -36,7 +37,7 @@ def accepted(
 ) -> Iterator[list[str]]:
     """A list to which tests add the jobs of accepted imports.
 
-    At the end it requires that no others exist and that memory is bounded.
+    At the end the fixture requires that no other import exists and that memory is bounded.
     """
     jobs: list[str] = []
     before = int(client.get("/v1/pins/imports").headers["x-total-count"])

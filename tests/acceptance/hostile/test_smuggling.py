@@ -1,7 +1,7 @@
 """Request smuggling: gateway and services must agree on the end of each request.
 
-Request ids in the services' logs show which requests they saw. The gateway answers on its
-connection what it treated as a request.
+Request ids in the services' logs show which requests the services saw. On the client's connection,
+the gateway answers each request that it recognized.
 """
 
 from uuid import uuid4
@@ -20,7 +20,7 @@ ANSWER_SECONDS = 0.2
 
 
 @pytest.mark.parametrize("smuggling", SMUGGLING, ids=lambda smuggling: smuggling.name)
-def test_no_hidden_request_reaches_a_service(
+def test_a_service_sees_only_requests_that_the_gateway_answers(
     pinflow: Deployment, caller: Caller, client: httpx.Client, smuggling: Smuggling
 ) -> None:
     hidden = caller.fill(HIDDEN)
@@ -37,7 +37,7 @@ def test_no_hidden_request_reaches_a_service(
                 client.get("/v1/pins", headers={"X-Request-ID": request_id}).headers["x-request-id"]
                 == request_id
             )
-        # If a service saw it, the gateway treated it as a request and answers it on this connection
+        # If a service saw the hidden request, the gateway recognized it too and answers it here
         if _is_seen(pinflow, caller):
 
             def is_answered() -> bool:

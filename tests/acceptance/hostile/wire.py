@@ -91,7 +91,7 @@ class Connection:
         except (http.client.HTTPException, OSError):
             return Answer(CLOSED)
         body = b""
-        # An answer during the sending resets the connection
+        # A server that answers before it has read everything may reset the connection
         with suppress(ConnectionResetError):
             body = response.read()
         return Answer(

@@ -1,4 +1,4 @@
-"""Checks each endpoint with a key of the owner's workspace that lacks the account.
+"""Checks each endpoint with a key of the owner's workspace whose list lacks the account.
 
 To that key, resources of accounts not on its list do not exist. Publishing to such an account is
 refused with `account_not_permitted`.
@@ -170,4 +170,4 @@ PERMITTED: dict[Operation, Check] = {
         "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend",
     ): webhook_request_is_forbidden("POST", "/v1/webhooks/{}/deliveries/{}/resend"),
 }
-"""The check of each operation. By default it is the one for another workspace."""
+"""The check of each operation. The default is the check for another workspace."""

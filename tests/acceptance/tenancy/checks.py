@@ -35,9 +35,9 @@ def changes_as_unknown(
     body: object = None,
     unknown: Callable[[], object] = uuid4,
 ) -> Check:
-    """Checks that a change of a foreign resource is answered like that of an unknown one.
+    """Checks that a change of a foreign resource gets the answer for an unknown resource.
 
-    It must change nothing.
+    Nothing may change.
     """
 
     def check(tenants: Tenants) -> None:
@@ -55,7 +55,10 @@ def changes_as_unknown(
 def changes_account_as_unknown(
     method: str, path: str, fields: dict[str, Any], *, in_body: bool
 ) -> Check:
-    """Checks the same for a foreign account, named in the body or as a parameter."""
+    """Checks that a change that names a foreign account gets the answer for an unknown account.
+
+    `in_body`: the account is named in the body, else as a query parameter. Nothing may change.
+    """
 
     def check(tenants: Tenants) -> None:
         before = tenants.state()

@@ -23,7 +23,7 @@ UNREACHABLE_URL = "https://hooks.invalid/pinflow"
 
 @dataclass(frozen=True)
 class Tenants:
-    """An owner with one resource of each kind, and clients that must not reach them.
+    """An owner with one resource of each kind, the owner's client, and clients that can't reach it.
 
     The owner has a published pin, a schedule, an import, a key, and a webhook with a delivery.
     """

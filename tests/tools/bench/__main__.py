@@ -32,7 +32,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--seconds",
         type=float,
         default=Lengths.seconds,
-        help="duration of each scenario under load",
+        help="duration of each scenario under load, in seconds; default: %(default)g",
     )
     parser.add_argument(
         "--rounds",
@@ -80,7 +80,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--flood",
         action="store_true",
-        help="measure only a flood: one workspace at full speed, and another's latency",
+        help="measure only a flood: one workspace at full speed, and the latency of another",
     )
     parser.set_defaults(cores=None)
     arguments = parser.parse_args(argv)

@@ -130,7 +130,7 @@ class Flood:
 
 
 def summarize_flood(flood: Flood) -> dict[str, Any]:
-    """Builds the figures to print, in milliseconds and MB."""
+    """Builds the figures to print. Their names contain the units."""
     names = flood.sizes[0][1].keys()
     return {
         "accepted": flood.answers[HTTPStatus.ACCEPTED],

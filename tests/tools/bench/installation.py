@@ -1,6 +1,6 @@
 """Starts the servers and services that are measured.
 
-They are empty, real processes behind the gateway on free ports, and belong to the benchmark alone.
+They are real processes on free ports, start without data, and belong to the benchmark alone.
 """
 
 import tempfile
@@ -136,7 +136,7 @@ class Installation:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids of the gateway and the services that run now. Scenarios restart some."""
+        """Current process ids of servers, gateway and services. Scenarios restart some services."""
         return self.servers.pids | {
             name: program.process.pid for name, program in self.deployment.programs.items()
         }
@@ -169,7 +169,7 @@ class Installation:
 
     @contextmanager
     def changed_settings(self, service: str, **variables: str) -> Iterator[None]:
-        """Restarts the service with other settings, and afterwards with its original ones."""
+        """Restarts the service with changed settings, and after the body with its original ones."""
         replicas = [
             self.deployment.programs[name] for name in self.deployment.replica_names(service)
         ]

@@ -29,7 +29,7 @@ POLL_SECONDS = 0.004
 COUNT_INTERVAL_SECONDS = 0.1
 """Interval between counts of settled imports. Counting more often would distort the measurement."""
 WORKSPACES_PER_COUNT = 2
-"""Workspaces whose imports are counted each time, in rotation."""
+"""Number of workspaces whose imports are counted each time, in rotation."""
 SETTLE_SECONDS = 300
 PAGE_SIZE = 200
 
@@ -81,8 +81,8 @@ class Load:
         """Submits with `concurrency` clients while at most `max_unsettled_imports` are unsettled.
 
         Stops after `seconds` or about `max_imports`, waits until all have settled, and returns the
-        seconds that took. Without the bound a backlog would grow and take CPU from the measured
-        work.
+        whole duration in seconds. Without the limit a backlog would grow and take CPU from the
+        measured work.
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
@@ -144,7 +144,7 @@ class Load:
             return time.perf_counter() - started
 
     async def drain(self, progress: list[tuple[float, int]]) -> float:
-        """Waits until all imports have settled, and returns the seconds that took.
+        """Waits until all imports have settled, and returns the duration in seconds.
 
         Adds to `progress` the seconds since the call and the number of settled imports.
         """

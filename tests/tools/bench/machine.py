@@ -65,7 +65,7 @@ def describe_environment() -> Figures:
 
 
 def read_server_settings(kafka: KafkaNode, database_url: str) -> Figures:
-    """Reads the servers' settings that differ from their defaults."""
+    """Reads the servers' settings that affect the figures, and Postgres's version."""
     with psycopg.connect(database_url) as connection:
         (postgres,) = connection.execute("show server_version").fetchone() or ("?",)
         query = (

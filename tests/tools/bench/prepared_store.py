@@ -1,7 +1,7 @@
 """Fills the store with pins as after months of use.
 
-One workspace has three fifths of the pins; many small ones share the rest. It uses SQL, because the
-pipeline would take minutes.
+One workspace has three fifths of the pins; many small ones share the rest. The pins are inserted by
+SQL, because the pipeline would take minutes.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ import psycopg
 ROWS_PER_STATEMENT = 250_000
 ACCOUNTS, BOARDS = 20, 50
 NEEDLE = "Needle"
-"""Word that only the title of the large workspace's oldest pin contains."""
+"""Word that only one title contains: that of the large workspace's oldest ordinary pin."""
 
-# Blocks of 100 rows belong to one workspace, like an import; pins are 0.2 s apart. In 100 rows one
-# has failed, two are scheduled and one was scheduled. In 1000 rows one is deleted. It uses `mod`,
-# because psycopg reserves %
+# Blocks of 100 rows belong to one workspace, like an import; pins are 0.2 s apart. Of 100 rows one
+# has failed, two are scheduled, and one was scheduled before it was published. Of 1000 rows one is
+# deleted. The statement uses `mod`, because psycopg reserves %
 FILL = f"""
     insert into publisher.pins (
         pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at,

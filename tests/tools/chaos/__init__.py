@@ -4,10 +4,13 @@ The random choices follow from a seed. The modules:
 
 - workload: the clients; api_client: their requests. Both record in the history.
 - nemesis: the faults, one after the other, sometimes two at once. restores: the fault that replaces
-  Postgres by an older copy.
+  Postgres with an older copy. skewed_clock: runs a service with a wrong clock.
 - probe: measures after each fault how long the pipeline needs to recover.
 - arena: the processes and servers; network: the proxies between them, which can be cut.
 - history: what clients sent and which answers they got.
 - observer: reads the final state from the API, the database and the topics (final_state).
 - checker: compares the history with the final state and returns violations.
+- diagnosis: shows where the system is stuck; report: summarizes the run.
+
+`kills` and `pause` are separate commands.
 """

@@ -38,7 +38,7 @@ async def run(
 ) -> list[Violation]:
     """Runs clients and faults together, waits until everything has settled, and checks the result.
 
-    The faults end after `seconds`, but not before `at_least` faults.
+    New faults begin for `seconds`, and until there were at least `at_least`.
     """
     base_url = arena.deployment.base_url
     clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
@@ -108,21 +108,25 @@ def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], options:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument(
+        "--minutes", type=float, default=2, help="minutes of faults; default: %(default)g"
+    )
     parser.add_argument(
         "--seed",
         type=int,
         default=None,
         help="repeats the choices of an earlier run; default: a random seed",
     )
-    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    parser.add_argument(
+        "--brokers", type=int, choices=(1, 3), default=1, help="brokers of Kafka; default: 1"
+    )
     parser.add_argument(
         "--only", default="", help="inflicts only faults whose name contains this text"
     )
     parser.add_argument(
         "--restores",
         action="store_true",
-        help="sometimes replaces Postgres by an older copy of itself",
+        help="sometimes replaces Postgres with an older copy of itself",
     )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(10**6)

@@ -81,7 +81,7 @@ class Arena:
         )
 
     def set_clock(self, name: str, seconds: float) -> None:
-        """Sets a service's clock off by so many seconds, from its next start."""
+        """Skews a service's clock by `seconds`, from its next start."""
         running = self.program(name)
         command = (
             (sys.executable, "-m", "tests.tools.chaos.skewed_clock", name)

@@ -109,14 +109,15 @@ def accepted_means_durable(evidence: Evidence) -> Violations:
             f"({submission.answer})"
         )
         if len(jobs) > allowed or reuses > allowed - 1:
-            yield Violation("invariant 1", f"{name}: there are {jobs}", Effect.DUPLICATED)
+            yield Violation("invariant 1", f"{name}: there are the jobs {jobs}", Effect.DUPLICATED)
         elif jobs and submission.outcome is RequestOutcome.REFUSED:
-            yield Violation("invariant 1", f"{name}: there is {jobs[0]}")
+            yield Violation("invariant 1", f"{name}: there is the job {jobs[0]}")
         elif len(jobs) == reuses and submission.outcome is RequestOutcome.ACCEPTED:
             yield Violation("invariant 1", f"{name}: there is no job", Effect.LOST)
         elif jobs and submission.job_id and jobs != [submission.job_id]:
             yield Violation(
-                "invariant 1", f"{name}: the answer names {submission.job_id}, there is {jobs[0]}"
+                "invariant 1",
+                f"{name}: the answer names job {submission.job_id}, but there is {jobs[0]}",
             )
     for _, job_id, job in evidence.submitted_jobs():
         if not job.completed or job.counters.status not in TERMINAL:
@@ -334,7 +335,7 @@ def counters_equal_results(evidence: Evidence) -> Violations:
         if job.counters[1:] != counted:
             yield Violation(
                 "invariant 5",
-                f"job {job_id} has the counters {job.counters[1:]}, its results give {counted}",
+                f"job {job_id} has the counters {job.counters[1:]}, but its results give {counted}",
             )
         if job.completed and job.counters.status != _expected_status(job.counters):
             yield Violation(

@@ -1,4 +1,4 @@
-"""Shows where the system is stuck. It is read after a failed run, while the servers still run.
+"""Shows where the system is stuck. Used after a failed run, while the servers are still running.
 
 The most important part comes last, because long output is often cut at its beginning.
 """

@@ -1,4 +1,7 @@
-"""The history of a run: the clients' requests and the answers. The checker has no other source."""
+"""The history of a run: the clients' requests, the answers, and the faults.
+
+The checker compares it with the final state.
+"""
 
 import math
 from collections import defaultdict
@@ -149,7 +152,7 @@ class ForgottenRequest(NamedTuple):
 
 @dataclass(slots=True)
 class Restore:
-    """A replacement of Postgres by an older copy of itself.
+    """A replacement of Postgres with an older copy of itself.
 
     The lost data is read from the server before and after, while no service is connected.
     """
@@ -166,7 +169,7 @@ class Restore:
     stranded_requests: set[str] = field(default_factory=set)
     """Request ids that were committed, but are pending in the copy. Nobody sends them again."""
     recovered_at: float = math.inf
-    """The time when every consumer had reached its position before the restore again."""
+    """The time when every consumer was back at the position that it had before the restore."""
 
     def may_have_lost(self, pin: SinglePin) -> bool:
         """Returns whether the pin may have been created between the copy and the restore."""

@@ -72,7 +72,7 @@ async def freeze_broker(arena: Arena, rng: random.Random) -> None:
 
 
 async def _wait_until_in_sync(arena: Arena) -> None:
-    """Waits for all brokers: Kafka accepts no records if two of three are behind."""
+    """Waits for all brokers, at most 30 s: Kafka accepts no records if two of three are behind."""
     with suppress(AssertionError):
         await eventually(lambda: are_replicas_in_sync(arena.kafka), seconds=30, every=0.5)
 
@@ -157,7 +157,7 @@ def _second_replica(name: str) -> Inflict:
 
 
 def _clock_offset(name: str) -> Inflict:
-    """Builds a fault that sets a service's clock off by minutes for a while."""
+    """Builds a fault that skews a service's clock by up to four minutes for a while."""
 
     async def inflict(arena: Arena, rng: random.Random) -> None:
         program = arena.program(name)
@@ -209,8 +209,8 @@ TARGETS = {
 class Nemesis:
     """Inflicts the faults in a random order that follows from the seed.
 
-    Every kind comes once before any kind comes again. Restores come after every RESTORE_EVERY other
-    faults.
+    Every kind except restores comes once before any of these kinds comes again. A restore comes
+    after every RESTORE_EVERY other faults.
     """
 
     def __init__(
@@ -230,9 +230,9 @@ class Nemesis:
         self._rng = random.Random(f"{history.seed}/nemesis")
 
     async def run(self, seconds: float, at_least: int = 0) -> None:
-        """Inflicts faults for `seconds`, and at least so many.
+        """Begins new faults for `seconds`, and until there were at least `at_least`.
 
-        The last fault is ended too, and the recovery awaited.
+        Returns after the last fault has ended and the pipeline has recovered.
         """
         loop = asyncio.get_running_loop()
         started, kinds = loop.time(), self._kinds()

@@ -50,7 +50,7 @@ class Proxy:
         self._flowing.clear()
 
     async def slow(self, seconds: float) -> None:
-        """Delays each chunk by so many seconds, in both directions."""
+        """Delays each chunk by `seconds`, in both directions."""
         self._delay = seconds
 
     async def mend(self) -> None:

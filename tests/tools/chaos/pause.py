@@ -157,7 +157,7 @@ def main(kills: int, seed: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=10, help="number of kills; default: 10")
     parser.add_argument("--seed", type=int, default=1, help="seed of the random times of the kills")
     arguments = parser.parse_args()
     main(arguments.kills, arguments.seed)

@@ -9,7 +9,7 @@ from tests.tools.chaos.workload import Clients
 PROBES = 8
 """The number of concurrent imports. They reach most partitions and all members of each group."""
 WORKSPACE = 0
-"""The workspace that sends them."""
+"""The index of the workspace that sends the probes."""
 MAX_JOBS_POLLED_AGAIN = 60
 TIMEOUT_SECONDS = 90.0
 RETRY_SECONDS = 0.05
@@ -26,7 +26,7 @@ class Probe:
     async def seconds_until_recovered(self) -> float:
         """Sends imports and returns the seconds until all are accepted and have ended.
 
-        Refused imports are sent again.
+        An import that is not accepted is replaced with a new one.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -40,7 +40,7 @@ class Probe:
         return loop.time() - started
 
     async def poll_older_jobs(self, before: float) -> None:
-        """Polls jobs whose last poll was before that time. The checker compares the answers."""
+        """Polls jobs that were last polled earlier than `before`. The checker compares answers."""
         older = {
             job_id for job_id, polls in self._history.polls.items() if polls[-1].sent_at < before
         } - self._clients.followed

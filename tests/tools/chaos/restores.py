@@ -1,4 +1,4 @@
-"""Replaces Postgres by an older copy of itself under the running services."""
+"""Replaces Postgres with an older copy of itself under the running services."""
 
 import asyncio
 import random
@@ -58,11 +58,11 @@ class Restorer:
         self._reached: dict[tuple[str, str, int], int] = {}
 
     async def restore(self, arena: Arena, rng: random.Random) -> None:
-        """Copies Postgres, and after a while replaces it by the copy. The clients keep working."""
+        """Copies Postgres, and later replaces it with the copy. The clients keep working."""
         await self._restore(arena, rng)
 
     async def restore_amid_kills(self, arena: Arena, rng: random.Random) -> None:
-        """Restores and kills a service right before the restore or during the recovery."""
+        """Restores Postgres, and kills a service right before the restore or in the recovery."""
         victim = rng.choice(VICTIMS)
         if rng.random() < 0.5:
             await self._restore(arena, rng, victim)

@@ -31,8 +31,10 @@ from tests.tools.chaos.history import (
 
 SIZES = (1, 2, 10, 60, 150, 300, 500)
 PAUSE_SECONDS = (0.5, 2.0)
-"""The pause between two requests of a client: together several hundred rows a second. With more,
-restarted processes would lack CPU time, and the run would measure only how long Python imports.
+"""The pause between two requests of a client.
+
+All clients together send several hundred rows a second. With more, restarted processes would lack
+CPU time, and the run would measure only how long Python takes to import modules.
 """
 IMPORTERS = (Channel.JSON, Channel.JSON, Channel.CSV, Channel.JSON, Channel.TOPIC, Channel.CSV)
 """The channels of each workspace's importing clients. One more client publishes single pins."""
@@ -49,7 +51,7 @@ POLL_SECONDS = 0.4
 SENT_TWICE_SHARE = 0.3
 REUSED_SHARE = 0.1
 ROW_KINDS = {"valid": 75, "shared": 10, "scheduled": 5, "invalid": 4, "account": 3, "board": 3}
-"""The kinds of 100 rows."""
+"""The number of rows of each kind in 100."""
 
 
 class Clients:
@@ -191,7 +193,7 @@ class Clients:
         return Submission(workspace, channel, rows), documents
 
     def _vary(self, document: Document, rng: random.Random) -> Row:
-        """Changes some rows: a shared key, a later time, an invalid value. Returns the row."""
+        """Gives some rows a shared key, a later time or an invalid value. Returns the sent row."""
         expected, scheduled = Expected.PUBLISHED, False
         match rng.choices(list(ROW_KINDS), list(ROW_KINDS.values()))[0]:
             case "shared":

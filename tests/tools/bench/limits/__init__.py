@@ -1,6 +1,6 @@
-"""Measures the minimum cost of the same work.
+"""Measures the minimum cost of the pipeline's work.
 
-Each part runs alone, by the services' own code, in separate processes.
+Each part of the work runs alone, with the services' own code, in separate processes.
 """
 
 from collections.abc import Callable, Mapping

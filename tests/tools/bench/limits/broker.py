@@ -1,6 +1,6 @@
 """Measures the broker alone: it appends and reads the same record batches as the services.
 
-Bare consumers read them, because FastStream and our own loop are no part of the floor. Job events,
+Bare consumers read them, because FastStream and our own loop are not part of the floor. Job events,
 one for 500 rows, are left out.
 """
 
@@ -124,7 +124,7 @@ class _Work:
         self._publisher_records = cycle(
             [prepared.publisher_records for prepared in prepared_imports]
         )
-        # Members, the outcomes' consumer and the measuring task. Commits fail during a rebalance
+        # Members, outcomes' consumer and measuring task wait here: commits fail during a rebalance
         self.all_consumers_started = asyncio.Barrier(MEMBERS + 2)
         self._unsettled_imports = asyncio.Semaphore(MAX_UNSETTLED_IMPORTS)
 

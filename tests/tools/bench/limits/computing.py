@@ -1,6 +1,6 @@
 """Measures the computing alone: parsing, validation, decoding, deciding and encoding.
 
-There is no server and no network. All cores are busy, as in the pipeline.
+There is no server and no network. Two processes run at the same time, if there are two cores.
 """
 
 import os
@@ -22,7 +22,10 @@ IMPORTS_AT_ONCE = 4
 
 
 def measure_computing(limits: LimitInputs) -> Figures:
-    """Runs one process per core, because the pipeline's parts compete for caches and memory too."""
+    """Runs two processes at the same time, or one on a single core.
+
+    The pipeline's parts compete for caches and memory too.
+    """
     processes = min(MAX_PROCESSES, os.cpu_count() or 1)
     results = run_in_processes(_measure, limits.lengths.limit_seconds, processes=processes)
     cpu = compute_means(results, "cpu_us_per_row")
@@ -67,7 +70,7 @@ def _run_pipeline(clocks: _CpuClocks) -> int:
         imports = [pipeline_steps.build_import(body) for body in bodies]
     with clocks.measure("publisher"):
         rows = pipeline_steps.decode_rows(imports)
-    # Not counted here: the database's limit includes the store's part
+    # Outside the clocks: the database's limit includes the store's part
     snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
     with clocks.measure("publisher"):
         publisher_records = pipeline_steps.build_publisher_records(decide_all(rows, {}, snapshot))

@@ -1,6 +1,6 @@
-"""Runs the pipeline's steps by the services' own code, without servers.
+"""Runs the pipeline's steps with the services' own code, without servers.
 
-It builds imports, rows, outcomes and pin events.
+The steps build imports, rows, outcomes and pin events.
 """
 
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ if __name__ == "__main__":
         "--seconds",
         type=float,
         default=5,
-        help="duration of each peer's measurement, after a warm-up of the same length",
+        help="seconds to measure each peer, after a warm-up as long; default: %(default)g",
     )
     parser.add_argument(
         "--only", choices=PEERS, action="append", help="a peer to measure; may be repeated"

@@ -1,6 +1,6 @@
 """Lists all peers by name.
 
-This is not in `__init__.py`, because the peers' own processes import that and lack these packages.
+The list is not in `__init__.py`, which the peers' own processes import: they lack these packages.
 """
 
 from collections.abc import Callable

@@ -97,7 +97,7 @@ WHOLE_IMPORTS = CeleryPeer(
 def redis_server(directory: Path) -> Iterator[tuple[str, RunningProgram]]:
     """Runs Redis with an append-only file that is written to disk every second.
 
-    Most users run it so, and it is the minimum for tasks that must not be lost.
+    This is the usual configuration, and the minimum for tasks that must not be lost.
     """
     port = choose({"redis": FIRST_SERVICE_PORT + PORTS_PER_SERVICE})["redis"]
     data = directory / "redis"

@@ -8,8 +8,8 @@ MAX_NAMED_IMPORTS = 3
 def find_faults(sent: Mapping[str, int], stored: Mapping[str, int], counted: int) -> list[str]:
     """Describes every difference. Returns an empty list if there is none.
 
-    `sent` and `stored` are numbers of rows by the mark of their import; `counted` is the sum of its
-    jobs.
+    `sent` and `stored` are numbers of rows by the mark of their import; `counted` is the total of
+    the jobs' counters.
     """
     lost = {
         mark: rows - stored.get(mark, 0)

@@ -66,7 +66,7 @@ class Peer(Protocol):
 
     @property
     def max_unsettled_imports(self) -> int:
-        """Unsettled imports at which clients wait.
+        """Number of unsettled imports at which clients wait.
 
         Enough to keep the peer busy, and few enough to settle soon after the end.
         """

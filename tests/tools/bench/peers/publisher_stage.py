@@ -1,8 +1,8 @@
 """Compares the publisher's stage with Kafka Connect: both write rows from a topic to a table.
 
 Both get the same rows in their own form (stage_records.py), with the same compression and number of
-partitions. The process is started, warmed up and paused while rows are produced, so that the
-figures contain neither its start nor the producing.
+partitions. The process starts, warms up, and is then paused until the measured rows are produced.
+So the figures contain neither its start nor the cost of producing rows.
 """
 
 import asyncio

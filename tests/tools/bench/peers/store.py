@@ -1,8 +1,8 @@
 """Tables of a peer in a schema of its own, and the statements that settle rows in them.
 
-The statement is the publisher's without Pinflow's own features. It has one computed unique key,
-typed columns as binary arrays, rows sorted by id, and ON CONFLICT DO NOTHING. Connections find the
-tables by their search path.
+The statements are the publisher's without Pinflow's own features. They have one computed unique
+key, typed columns as binary arrays, rows sorted by id, and ON CONFLICT DO NOTHING. Connections find
+the tables by their search path.
 """
 
 from collections.abc import Mapping

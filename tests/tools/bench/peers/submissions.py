@@ -28,8 +28,8 @@ SETTLE_SECONDS = 180.0
 class Submissions:
     """Submits imports to a peer and records what it accepted.
 
-    `sent` is the number of rows of each accepted import, by its mark. `accepted` is the seconds
-    until each was accepted.
+    `sent` is the number of rows of each accepted import, by its mark. `accepted` has the
+    seconds until each was accepted.
     """
 
     base_url: str

@@ -25,9 +25,9 @@ from tests.tools.bench.sources import HttpSource
 
 CONCURRENCY = 4
 MAX_UNSETTLED_IMPORTS = 150
-"""Imports accepted and not settled: enough to keep every stage busy, and a bound for the backlog.
+"""Maximum number of accepted imports that have not settled: enough to keep every stage busy.
 
-More than `CONCURRENCY` clients would only take CPU away.
+More than `CONCURRENCY` clients would only take CPU from the pipeline.
 """
 PROBE_SECONDS = 15.0
 
@@ -37,11 +37,12 @@ class Lengths:
     """Durations and sizes of one round's scenarios."""
 
     seconds: float = 60.0
-    """Duration of scenarios under load. Those that are not about imports take a third of it."""
+    """Duration of scenarios under load. Peers and `topic`, `pins` and `queries` take a third."""
     warm_up_seconds: float = 30.0
     """Duration of the load before the measurement.
 
-    In a broker's first half minute under load its JIT compiler takes 7 µs per row. This ends first.
+    In a broker's first half minute under load its JIT compiler takes 7 µs per row, which
+    the figures should not contain.
     """
     idle_imports: int = 100
     burst_imports: int = 100

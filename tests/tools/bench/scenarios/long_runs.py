@@ -20,7 +20,7 @@ This leaves out the publisher's start and the last batches.
 
 
 def backlog(bench: Bench) -> Figures:
-    """Fills a backlog without a publisher, then measures how fast one drains it, and its memory."""
+    """Fills a backlog without a publisher, then measures a publisher's drain rate and memory."""
     installation, rows = bench.installation, bench.lengths.backlog_rows
     load, limit = bench.new_load(), str(2 * rows)
     progress: list[tuple[float, int]] = []
@@ -84,7 +84,7 @@ def growth(bench: Bench) -> Figures:
 
 
 def soak(bench: Bench) -> Figures:
-    """Submits at half of the maximum rate for long, and measures how memory grows."""
+    """Submits at half of the maximum rate for a long time, and measures how memory grows."""
     rate, load = bench.imports_per_second() / 2, bench.new_load()
     with sample_memory(lambda: bench.installation.usage().rss_bytes, SOAK_SAMPLE_SECONDS) as series:
         figures = bench.measure_load(load, load.send_at_rate(bench.lengths.soak_minutes * 60, rate))

@@ -1,1 +1,1 @@
-"""Kills brokers and producers one after the other, and checks the topic `imports` after each."""
+"""Kills brokers or producers, and checks the topic `imports` after each broker or ten producers."""

@@ -22,8 +22,8 @@ from tests.tools.chaos.kills.tally import Kill, Kind, Tally, load, report
 
 TALLIES = CHECKOUT / ".pinflow" / "kills"
 KILLS_PER_INSTALLATION = {Kind.LONE: 50, Kind.THREE: 50, Kind.PRODUCER: 200, Kind.DISK: 10}
-"""The number of kills after which the run starts new, empty brokers. This limits its disk and
-memory."""
+"""The number of kills after which the run starts new, empty brokers. This limits the disk space and
+memory that it needs."""
 
 
 def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
@@ -53,7 +53,7 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
 def main(kind: Kind, count: int, file: Path, seed: int) -> int:
     """Returns the exit code: 0 only if no kill of the tally failed."""
     silence_logs()
-    sys.setswitchinterval(0.001)  # the thread that sends kills must run at the right time
+    sys.setswitchinterval(0.001)  # the thread that schedules kills must not wait for others
     # The default action of SIGTERM would leave the brokers running
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     tally = Tally(file, kind)

@@ -66,7 +66,7 @@ class Clients:
         )
 
     async def probe(self) -> set[int]:
-        """Waits until every partition accepts an import. Returns those that did not in time."""
+        """Waits until every partition accepts an import. Returns the late partitions."""
 
         async def probe(partition: int) -> None:
             import_log = self._import_logs[partition % len(self._import_logs)]

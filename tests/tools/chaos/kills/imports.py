@@ -15,7 +15,7 @@ from shared.kafka.producer import choose_partition
 ROWS = (300, 495)
 FAILED_ROWS = 5
 USUAL_ROW_BYTES = (300, 900)
-"""The random bytes in a row. An import then has about 200 kB."""
+"""The random bytes in a row. An import then has about 400 kB before compression."""
 UPLOAD_BYTES = 20_000
 NOISE_BYTES = 3 << 20
 

@@ -16,7 +16,7 @@ from deploy.local.layout import CHECKOUT
 
 
 class Killer:
-    """Sends kills to the process, one after the other."""
+    """Asks the killer's process for kills, one after the other."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
@@ -27,7 +27,7 @@ class Killer:
         os.write(self._process.stdin.fileno(), f"{pid} {moment}\n".encode())
 
     def wait(self) -> float:
-        """Waits until the process is killed, and returns the time of the kill."""
+        """Waits until the victim is killed, and returns the time of the kill."""
         assert self._process.stdout is not None
         return float(self._process.stdout.readline())
 

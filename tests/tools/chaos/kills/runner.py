@@ -1,4 +1,4 @@
-"""Kills a broker or a producer, waits for the recovery and checks the topic, for each kill."""
+"""Kills brokers or producers, waits for the recovery and checks the topic."""
 
 import asyncio
 import os
@@ -244,7 +244,7 @@ async def _kill_producer(run: Run, kill: Kill) -> Kill:
 
 
 async def _listen(run: Run, kill: Kill, process: Process, until_sending: int = 0) -> None:
-    """Records the output of a producer, up to an import of this number, or to its end."""
+    """Records a producer's output, until it sends import `until_sending` or to the end (0)."""
     assert process.stdout is not None
     async for line in process.stdout:
         word, job, *content = line.decode().split()

@@ -45,7 +45,7 @@ class Kill:
 
     @property
     def failed(self) -> bool:
-        """True if the check kills_of_kind an error."""
+        """True if the check found an error."""
         return any((self.partial, self.lost, self.duplicated, self.unexpected, self.stalled))
 
     def add_findings(self, findings: Findings, stalled: set[int]) -> None:
@@ -95,7 +95,7 @@ COUNTERS = (
 )
 
 MAX_DELAY_MS = 30
-"""The kills within this time are counted, because a busy machine delays some of them."""
+"""The report counts kills within this time, because a busy machine delays some of them."""
 
 
 def report(kills: Iterable[Kill]) -> str:

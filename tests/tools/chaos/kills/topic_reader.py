@@ -21,7 +21,7 @@ Reading everything may take longer: a busy machine needs over a minute for two h
 
 
 class TopicReader:
-    """Reads new records, uncommitted ones and then committed ones; finds stalled partitions."""
+    """Reads new records, once with each isolation level, and finds stalled partitions."""
 
     def __init__(self, kafka: str, topic: str) -> None:
         self._kafka = kafka
@@ -47,7 +47,7 @@ class TopicReader:
             behind = await _read(consumer, ends, counts, "uncommitted", ledger)
         async with self._consumer("read_committed", starts) as consumer:
             behind |= await _read(consumer, ends, counts, "committed")
-        # Without all records an import only seems to be lost
+        # If a partition was not read to its end, an import may only seem to be lost
         findings = ledger.check() if not behind else Findings()
         if not behind and counts["committed"] != counts["uncommitted"]:
             findings.unexpected.append(f"the isolation levels find different counts: {counts}")

@@ -8,7 +8,7 @@ class WriteLimit:
     """Limits concurrent writing requests. Further ones get 429."""
 
     def __init__(self, limit: int, *, activity: str) -> None:
-        """Puts `activity` into the error message, such as "pins are being published"."""
+        """Puts `activity` into the error message, such as "keys are being changed"."""
         self._writes = ConcurrencyLimit(limit)
         self._activity = activity
 

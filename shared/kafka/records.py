@@ -12,7 +12,10 @@ Header = tuple[str, bytes]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A record to produce. Each row becomes one or more: a struct costs a fifth of a NamedTuple."""
+    """A record to produce.
+
+    Each row becomes one or more: creating a struct takes a fifth of the time of a NamedTuple.
+    """
 
     key: bytes | None
     value: bytes

@@ -44,7 +44,9 @@ def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
 
 @pytest.fixture(scope="package")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """The deployment that all modules share. Modules that break something start their own."""
+    """The deployment that all modules share. A module that breaks more than one service for a
+    moment starts its own.
+    """
     with deployed_afresh(tmp_path_factory.mktemp("pinflow"), stack) as deployment:
         yield deployment
 

@@ -16,7 +16,7 @@ from shared.contract.events import MAX_ROW_FAULTS, MAX_ROWS
 from shared.contract.pins import PinSubmission
 from shared.http.bodies import require_content_type
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, OVERLOADED, error_responses
-from shared.http.requests import uuid_or_404
+from shared.http.requests import describe_body, describe_json_body, uuid_or_404
 
 router = APIRouter(
     prefix="/v1/pins/imports",
@@ -45,12 +45,6 @@ RequiresCapacity = Depends(_require_capacity)
 Strict = Annotated[
     bool, Query(description="Fail rows with unknown fields instead of ignoring these fields.")
 ]
-
-
-def _describe_body(content_type: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {
-        "requestBody": {"required": True, "content": {content_type: {"schema": schema, **more}}}
-    }
 
 
 _INVALID_ROW = {
@@ -96,7 +90,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     "/json",
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
-    openapi_extra=_describe_body("application/json", _ROWS),
+    openapi_extra=describe_json_body(_ROWS),
     dependencies=[RequiresCapacity],
 )
 async def import_json(
@@ -125,7 +119,7 @@ async def import_json(
     "/csv",
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
-    openapi_extra=_describe_body("multipart/form-data", _FILE, encoding=_CSV),
+    openapi_extra=describe_body("multipart/form-data", {"schema": _FILE, "encoding": _CSV}),
     dependencies=[RequiresCapacity],
 )
 async def import_csv(
@@ -156,7 +150,7 @@ async def import_csv(
 @internal_router.get("/imports/{job_id}")
 async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
     """Return whether this replica may have sent an import. The status service calls this."""
-    return {"may_stand": ingest.imports.recent_imports.may_exist(job_id)}
+    return {"may_exist": ingest.imports.recent_imports.may_exist(job_id)}
 
 
 @rate_meter_router.get("/v1/rate-meter")

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from services.ingest.admission.backlog import ImportEnd
 from services.ingest.appender import AppendProgress, PartitionAppender
 from services.ingest.config import IngestSettings
+from services.ingest.model import ImportEnd
 from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.import_limits import MAX_IMPORT_BYTES

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
-from services.ingest.decisions import RequestDecision, pack, unpack
 from services.ingest.import_requests import (
     Claim,
     LedgerEntry,
@@ -17,6 +16,7 @@ from services.ingest.import_requests import (
     new_claim,
     require_same_body,
 )
+from services.ingest.ledger_codec import RequestDecision, pack, unpack
 from services.ingest.service import ImportLog, count_accepted, count_refused
 from shared.access.cache import WorkspaceCache
 from shared.contract.errors import ErrorCode, Overloaded, Poison

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from services.ingest.decisions import RequestDecision
 from services.ingest.ids import new_job_id
+from services.ingest.ledger_codec import RequestDecision
 from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import require_rows, validate
 from services.ingest.records import build_batch, build_rejection_batch
@@ -52,7 +52,7 @@ class LedgerEntry(NamedTuple):
     accepted_at: datetime
     is_committed: bool
     decision: bytes | None = None
-    """The serialized decision (services/ingest/decisions.py). None until it is made, and again
+    """The serialized decision (services/ingest/ledger_codec.py). None until it is made, and again
     after the request is committed.
     """
 

@@ -34,3 +34,11 @@ class Import:
     """The headers that count how often the request was replayed. Every record gets them."""
     upload: RawUpload | None = None
     """None if uploads are not kept."""
+
+
+class ImportEnd(NamedTuple):
+    """The end of an import in the topic `imports`."""
+
+    partition: int
+    offset: int
+    """The offset after the import's last row."""

@@ -13,12 +13,11 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from services.ingest.admission.backlog import ImportEnd
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent_imports import RecentImports
 from services.ingest.ids import build_job_path, new_job_id
-from services.ingest.model import Import, RawUpload
+from services.ingest.model import Import, ImportEnd, RawUpload
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import fail_forbidden_accounts, require_rows, validate
 from services.ingest.records import ImportBatch, build_batch

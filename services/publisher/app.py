@@ -19,7 +19,7 @@ from services.publisher.pins.repository import PinRepository, RequireCurrentData
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
-from services.publisher.rows.history import OutcomeHistory
+from services.publisher.rows.outcome_history import OutcomeHistory
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.publisher.scheduler import Scheduler

@@ -18,7 +18,7 @@ class OutboxRelay:
 
     async def produce_waiting(self) -> int:
         """Sends one batch. Returns its size."""
-        async with self._outbox.batch(self._limit) as events:
+        async with self._outbox.take(self._limit) as events:
             if events:
                 await self._producer.send(
                     self._topic, [build_outbox_record(event) for event in events]

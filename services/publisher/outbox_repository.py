@@ -33,7 +33,7 @@ class OutboxRepository:
         self._database = database
 
     @asynccontextmanager
-    async def batch(self, limit: int) -> AsyncIterator[Sequence[OutboxEvent]]:
+    async def take(self, limit: int) -> AsyncIterator[Sequence[OutboxEvent]]:
         """Takes at most `limit` events, the oldest first.
 
         They are deleted at the block's end. They stay if the block raises.

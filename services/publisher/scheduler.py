@@ -24,7 +24,7 @@ class Scheduler:
 
     async def publish_due(self) -> int:
         """Publishes or fails one batch. Returns its size."""
-        async with self._due.batch(self._limit) as batch:
+        async with self._due.lock_due(self._limit) as batch:
             if batch.pins:
                 await batch.publish(failures=await self._find_failures(batch.pins))
         return len(batch.pins)

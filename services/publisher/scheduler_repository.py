@@ -9,11 +9,11 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.publisher.grouping import group_by_change
 from services.publisher.model import Failure, PinState
 from services.publisher.outbox_events import OutboxEvent, build_pin_failed, build_pin_published
 from services.publisher.outbox_repository import add_events
 from services.publisher.tables import pins
-from services.publisher.updates import group_by_change
 from shared.postgres.database import Database, driver_connection
 from shared.postgres.row import Row
 
@@ -48,7 +48,7 @@ class DuePinRepository:
         self._database = database
 
     @asynccontextmanager
-    async def batch(self, limit: int) -> AsyncIterator[DueBatch]:
+    async def lock_due(self, limit: int) -> AsyncIterator[DueBatch]:
         """Locks at most `limit` pins that are due by the database's clock, the earliest first.
 
         Skips pins that another transaction has locked: a command that changes a pin, or another

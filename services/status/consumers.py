@@ -20,7 +20,7 @@ from shared.kafka.positions.advance import Advance
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of a zstd frame. The rest is not checked."""
 
-_parse_outcomes = decoder(RowsSettled)
+_parse_settled = decoder(RowsSettled)
 _parse_upload_header = decoder(FileUploaded)
 
 
@@ -62,7 +62,7 @@ class FoldHandler:
                 return decode_import(value)
             if is_upload(value):
                 return _parse_upload(value)
-        return _parse_outcomes(value)
+        return _parse_settled(value)
 
     async def process(
         self, decoded: list[DecodedRecord], _poison: list[DeadLetter], advance: Advance

@@ -1,16 +1,16 @@
-"""Folds batches of events into jobs, in transactions of at most MAX_FOLDED_ROWS rows."""
+"""Folds batches of events into jobs, in transactions of limited weight."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.status.folding import EventsByJob, Foldable, count_rows, group_by_job
+from services.status.folding import EventsByJob, Foldable, compute_weight, group_by_job
 from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
 from shared.runtime.chunks import chunked
 from shared.runtime.periodic import PeriodicTask
 
-MAX_FOLDED_ROWS = 20_000
+MAX_FOLD_WEIGHT = 20_000
 """Maximum number of rows in one transaction, which takes 0.25 s.
 
 A batch can have ten times as many rows. One transaction with all of them timed out after 10 s, and
@@ -39,26 +39,26 @@ class FoldService:
         transaction stores the whole batch, it also moves the positions. Raises
         DatabaseUnavailable or PositionBehind: the consumer then reads the batch again.
         """
-        row_counts = [count_rows(event) for event in events]
-        spans = list(chunked(range(len(events)), MAX_FOLDED_ROWS, row_counts))
+        weights = [compute_weight(event) for event in events]
+        portions = list(chunked(range(len(events)), MAX_FOLD_WEIGHT, weights))
         rejected: dict[int, str] = {}
-        for span in spans:
-            rejected |= await self._fold(events, span, advance, moves=len(spans) == 1)
+        for portion in portions:
+            rejected |= await self._fold(events, portion, advance, moves=len(portions) == 1)
         return rejected
 
     async def _fold(
-        self, events: Sequence[Foldable], span: Sequence[int], advance: Advance, *, moves: bool
+        self, events: Sequence[Foldable], portion: Sequence[int], advance: Advance, *, moves: bool
     ) -> dict[int, str]:
         """Folds the events at these indexes. Finds those that Postgres rejects by bisection."""
-        grouped = group_by_job([events[index] for index in span])
+        grouped = group_by_job([events[index] for index in portion])
         try:
             ended = await self._store.fold(grouped, advance, moves=moves)
         except ValueRejected as error:
-            if len(span) == 1:
-                return {span[0]: str(error)}
-            middle = len(span) // 2
-            rejected = await self._fold(events, span[:middle], advance, moves=False)
-            return rejected | await self._fold(events, span[middle:], advance, moves=False)
+            if len(portion) == 1:
+                return {portion[0]: str(error)}
+            middle = len(portion) // 2
+            rejected = await self._fold(events, portion[:middle], advance, moves=False)
+            return rejected | await self._fold(events, portion[middle:], advance, moves=False)
         metrics.UPLOADS_KEPT_BYTES.inc(grouped.upload_bytes)
         if ended:
             self._announcer.wake()

@@ -21,7 +21,7 @@ from shared.contract.wire import encode
 BYTES_PER_ROW = 800
 """Bytes of an upload that count as one row of a fold.
 
-So MAX_FOLDED_ROWS also limits the uploads of a transaction, to 16 MB.
+So MAX_FOLD_WEIGHT also limits the uploads of a transaction, to 16 MB.
 """
 
 
@@ -119,8 +119,8 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
     )
 
 
-def count_rows(event: Foldable) -> int:
-    """Returns the weight of an event, for MAX_FOLDED_ROWS: its results, or 1 for an import.
+def compute_weight(event: Foldable) -> int:
+    """Returns the weight of an event, for MAX_FOLD_WEIGHT: its results, or 1 for an import.
 
     An upload weighs 1, and 1 more for every BYTES_PER_ROW bytes.
     """

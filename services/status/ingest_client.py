@@ -32,7 +32,7 @@ class IngestClient:
                 answer = await self._http.request("GET", f"{url}/internal/imports/{job_id}")
             return (
                 answer.status != HTTPStatus.OK
-                or orjson.loads(answer.content)["may_stand"] is not False
+                or orjson.loads(answer.content)["may_exist"] is not False
             )
         except (TimeoutError, *REQUEST_FAILURES, ValueError, KeyError, TypeError):
             return True

@@ -29,7 +29,7 @@ class JobAnnouncer:
 
         Raises BrokerUnavailable or DatabaseUnavailable. Then no job is marked as announced.
         """
-        unannounced = self._store.claim_unannounced(
+        unannounced = self._store.lock_unannounced(
             self._limit, extra_timeout_seconds=SEND_TIMEOUT_SECONDS
         )
         async with unannounced as jobs:

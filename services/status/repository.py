@@ -218,7 +218,7 @@ class JobRepository:
             ).rowcount
 
     @asynccontextmanager
-    async def claim_unannounced(
+    async def lock_unannounced(
         self, limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
         """Locks completed jobs that are not announced, and marks them as announced after the block.

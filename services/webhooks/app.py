@@ -7,14 +7,10 @@ from fastapi import FastAPI
 from services.webhooks.config import BACKGROUND_CONNECTIONS, WebhooksSettings
 from services.webhooks.consumer import EventHandler
 from services.webhooks.delivery.connections import CheckedBackend, Resolver
+from services.webhooks.delivery.delay_gauge import MEASURE_INTERVAL_SECONDS, DeliveryDelayGauge
 from services.webhooks.delivery.in_flight import InFlightCounts
 from services.webhooks.delivery.repository import DeliveryRepository
-from services.webhooks.delivery.retention import (
-    DELETE_INTERVAL_SECONDS,
-    MEASURE_INTERVAL_SECONDS,
-    DeliveryDelayGauge,
-    DeliveryRetention,
-)
+from services.webhooks.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryRetention
 from services.webhooks.delivery.sender import WebhookSender
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.dependencies import WebhooksDependencies
@@ -100,7 +96,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
             ),
             PeriodicTask(
                 "delivery worker",
-                worker.deliver_due,
+                worker.run_round,
                 interval_seconds=settings.webhook_interval_seconds,
             ),
             PeriodicTask(

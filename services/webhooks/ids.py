@@ -1,4 +1,4 @@
-"""Computes delivery ids. The same webhook and event record always give the same id."""
+"""Computes the ids of events and deliveries. The same event record always gives the same ids."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -11,7 +11,16 @@ _RANDOM_BITS = 62
 """Bits in the fields rand_a and rand_b of a UUIDv7. Here both are filled from a hash."""
 
 
-def compute_delivery_id(webhook_id: UUID, event_id: str, announced_ms: int) -> UUID:
+def compute_event_id(workspace_id: UUID, ce_id: bytes) -> str:
+    """Computes an event's id: the same for all its announcements and all webhooks.
+
+    The CloudEvents id itself is unsuitable. A failed pin's id has a dot, the separator of Standard
+    Webhooks, and a producer could put a line break into an id.
+    """
+    return f"evt_{blake2b(workspace_id.bytes + ce_id, digest_size=16).hexdigest()}"
+
+
+def compute_delivery_id(webhook_id: UUID, event_id: str, record_time_ms: int) -> UUID:
     """Computes a UUIDv7 (RFC 9562, 5.7) from the time of the event's Kafka record.
 
     A hash of webhook and event replaces the random bits. So a record that is read again after a
@@ -19,7 +28,7 @@ def compute_delivery_id(webhook_id: UUID, event_id: str, announced_ms: int) -> U
     list of deliveries needs no further index. Within a millisecond the hash decides the order.
     """
     digest = blake2b(webhook_id.bytes + event_id.encode(), digest_size=16).digest()
-    return _build_id(announced_ms, int.from_bytes(digest))
+    return _build_id(record_time_ms, int.from_bytes(digest))
 
 
 def compute_lowest_id(moment: datetime) -> UUID:

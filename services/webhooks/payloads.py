@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 from pydantic import ValidationError
 
+from services.webhooks.ids import compute_event_id
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished
@@ -33,7 +33,7 @@ class WebhookEvent(NamedTuple):
     event_id: str
     event_name: EventName
     body: str
-    announced_ms: int
+    record_time_ms: int
 
 
 class _EventMapping(NamedTuple):
@@ -60,14 +60,14 @@ _JOB_EVENT_NAMES = {
 
 
 def _build_mapping(
-    event_type: type[WireStruct],
+    event_class: type[WireStruct],
     time_field: str,
     event_names: Mapping[JobStatus, EventName] | EventName,
 ) -> _EventMapping:
     return _EventMapping(
-        decoder(event_type),
+        decoder(event_class),
         time_field,
-        tuple(name for name in event_type.__struct_fields__ if name not in _EXCLUDED_FIELDS),
+        tuple(name for name in event_class.__struct_fields__ if name not in _EXCLUDED_FIELDS),
         event_names,
     )
 
@@ -87,7 +87,7 @@ def read_event(
     workspace_id: UUID,
     headers: Sequence[tuple[str, bytes | None]],
     value: bytes,
-    announced_ms: int,
+    record_time_ms: int,
 ) -> WebhookEvent | None:
     """Decodes a record. Returns None for a type that webhooks can't subscribe to.
 
@@ -123,13 +123,4 @@ def read_event(
         "data": {field: getattr(event, field) for field in mapping.data_fields},
     }
     body = orjson.dumps(document, option=orjson.OPT_UTC_Z).decode()
-    return WebhookEvent(workspace_id, event_id, event_name, body, announced_ms)
-
-
-def compute_event_id(workspace_id: UUID, ce_id: bytes) -> str:
-    """Computes an event's id: the same for all its announcements and all webhooks.
-
-    The CloudEvents id itself is unsuitable. A failed pin's id has a dot, the separator of Standard
-    Webhooks, and a producer could put a line break into an id.
-    """
-    return f"evt_{blake2b(workspace_id.bytes + ce_id, digest_size=16).hexdigest()}"
+    return WebhookEvent(workspace_id, event_id, event_name, body, record_time_ms)

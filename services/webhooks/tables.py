@@ -12,7 +12,7 @@ def _time(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True))
 
 
-endpoints = Table(
+webhooks = Table(
     "endpoints",
     metadata,
     Column("webhook_id", Uuid, primary_key=True),

@@ -21,11 +21,16 @@ def uuid_or_404(text: str, resource: str) -> UUID:
         raise not_found(resource) from None
 
 
-def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """Returns the OpenAPI description of a body that the endpoint itself reads."""
-    return {
-        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
-    }
+def describe_json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """Returns the OpenAPI description of a JSON body that the endpoint itself reads."""
+    return describe_body("application/json", {"schema": schema}, required=required)
+
+
+def describe_body(
+    content_type: str, media_type: dict[str, Any], *, required: bool = True
+) -> dict[str, Any]:
+    """Returns the OpenAPI description of a body. `media_type` is a Media Type Object."""
+    return {"requestBody": {"required": required, "content": {content_type: media_type}}}
 
 
 def require_object(document: object) -> dict[str, Any]:

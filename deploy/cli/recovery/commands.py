@@ -140,7 +140,7 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
         "rows": rows,
         "job_ids": [str(job.job_id) for job in jobs],
         "settled": None,
-        "promised_keys": keys,
+        "reserved_keys": keys,
         "freed_keys": 0,
     }
     if not as_json:

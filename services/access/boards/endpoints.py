@@ -16,13 +16,15 @@ from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.idempotency import IdempotencyKey
-from shared.http.requests import json_body, parse_model, uuid_or_404
+from shared.http.requests import describe_json_body, parse_model, uuid_or_404
 
 Fresh = Annotated[bool, Query(description="Ignored: every answer is fresh.")]
 
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
-_CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate))
+_CREATE, _UPDATE = (
+    describe_json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate)
+)
 _REPLAYED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
         "headers": {

@@ -16,12 +16,14 @@ from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAcces
 from shared.contract.strict_json import parse_json
 from shared.http.bodies import require_content_type
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
-from shared.http.requests import json_body, parse_model, uuid_or_404
+from shared.http.requests import describe_json_body, parse_model, uuid_or_404
 
 router = APIRouter(tags=["api-keys"], responses=ACCESS_ERRORS)
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 
-_CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (ApiKeyCreate, ApiKeyUpdate))
+_CREATE, _UPDATE = (
+    describe_json_body(model.model_json_schema()) for model in (ApiKeyCreate, ApiKeyUpdate)
+)
 
 
 @router.get("/v1/api-keys")

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+from services.ingest.model import ImportEnd
+
 MIN_RATE_BACKLOG_ROWS = 1000
 """The rate is measured only above this backlog. Below it, the publisher settles what arrives, which
 is less than what it could settle.
@@ -24,14 +26,6 @@ fail first. Then the backlog no longer limits imports.
 """
 RATE_WINDOW_SECONDS = 5.0
 """Time constant of the moving average of the settlement rate."""
-
-
-class ImportEnd(NamedTuple):
-    """The end of an import in the topic `imports`."""
-
-    partition: int
-    offset: int
-    """The offset after the import's last row."""
 
 
 @dataclass(frozen=True, slots=True)

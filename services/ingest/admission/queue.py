@@ -20,7 +20,7 @@ from shared.runtime.limits.reservations import (
     WaitTimeout,
 )
 
-RESERVE_SHARE = 0.1
+HEADROOM_SHARE = 0.1
 """Share of the limit that is added for workspaces without a waiting import."""
 WAIT_SHARE = 0.9
 """Share of broker_deadline_seconds that an import may wait. The rest is for the append."""
@@ -78,7 +78,7 @@ class ImportQueue:
         """Raises Overloaded if the queue is full for this workspace."""
         limit, waiting = self._max_waiting, self._queue.total_waiting
         if not self._queue.waiting(workspace_id):
-            limit = int(limit * (1 + RESERVE_SHARE))
+            limit = int(limit * (1 + HEADROOM_SHARE))
         if waiting >= limit and not self._queue.has_free_slot:
             raise _overloaded(
                 f"{waiting} imports are waiting to be written; the limit is {limit}.",

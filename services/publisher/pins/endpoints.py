@@ -15,7 +15,7 @@ from services.publisher.pins.openapi import (
     PIN,
     build_edit_schema,
 )
-from services.publisher.pins.request_bodies import PIN_FIELDS, PinRetry, parse_ids
+from services.publisher.pins.request_bodies import EDITABLE_PIN_FIELDS, PinRetry, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.pins import (
@@ -27,7 +27,7 @@ from services.publisher.pins.schemas.pins import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
-from shared.http.requests import json_body, uuid_or_404
+from shared.http.requests import describe_json_body, uuid_or_404
 
 router = APIRouter(tags=["pins"], responses=ACCESS_ERRORS)
 job_router = APIRouter(tags=["jobs"], responses=ACCESS_ERRORS)
@@ -48,9 +48,11 @@ _PINS = {
     "maxItems": MAX_BATCH_PINS,
     "items": {"anyOf": [PIN, INVALID_ITEM]},
 }
-_BATCH = json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
-_EDIT = json_body(build_edit_schema(PIN, PIN_FIELDS))
-_RETRY = json_body({"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False)
+_BATCH = describe_json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
+_EDIT = describe_json_body(build_edit_schema(PIN, EDITABLE_PIN_FIELDS))
+_RETRY = describe_json_body(
+    {"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False
+)
 _DELETE_FROM_PINTEREST = Query(
     description="True: answer 200 with a body that says whether the pin was removed from Pinterest."
 )
@@ -59,7 +61,7 @@ _DELETE_FROM_PINTEREST = Query(
 @router.post(
     "/v1/pins",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=json_body(PIN),
+    openapi_extra=describe_json_body(PIN),
     responses=OVERLOADED | BODY_ERRORS | CONFLICT | _PIN_LINK,
 )
 async def create_pin(
@@ -96,7 +98,7 @@ async def create_pins(
 
 @router.post(
     "/v1/pins/validate",
-    openapi_extra=json_body({"anyOf": [PIN, INVALID_OBJECT]}),
+    openapi_extra=describe_json_body({"anyOf": [PIN, INVALID_OBJECT]}),
     responses=OVERLOADED | BODY_ERRORS,
 )
 async def validate_pin(

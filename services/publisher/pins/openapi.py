@@ -5,7 +5,7 @@ from typing import Any
 
 from services.publisher.config import MAX_BULK_IDS
 from services.publisher.pins.request_bodies import PinForNow, ScheduleSubmission
-from shared.http.requests import json_body
+from shared.http.requests import describe_json_body
 
 INVALID_OBJECT = {
     "type": "object",
@@ -47,4 +47,4 @@ def build_pair_schema(*names: str) -> dict[str, Any]:
 
 _ID = {"type": "string", "format": "uuid"}
 _IDS = {"type": "array", "items": _ID, "minItems": 1, "maxItems": MAX_BULK_IDS}
-IDS = json_body({"type": "object", "required": ["ids"], "properties": {"ids": _IDS}})
+IDS = describe_json_body({"type": "object", "required": ["ids"], "properties": {"ids": _IDS}})

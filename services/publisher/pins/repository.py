@@ -1,6 +1,6 @@
 """The SQL of pins and schedules for HTTP, except for lists.
 
-Each change is one transaction, which also adds the change's events to the outbox.
+Each change is one transaction. If the change is announced, its event is added to the outbox.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -14,6 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.publisher.grouping import group_by_change
 from services.publisher.model import PIN_COLUMNS, PinState
 from services.publisher.outbox_events import (
     OutboxEvent,
@@ -42,7 +43,6 @@ from services.publisher.pins.transitions import (
     Updated,
 )
 from services.publisher.tables import pins
-from services.publisher.updates import group_by_change
 from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode, PositionBehind
 from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -75,20 +75,20 @@ class LockedPins:
             for pin_id, decision in decisions.items()
             if isinstance(decision, Update)
         }
-        values = {pin_id: change.values for pin_id, change in updates.items()}
-        for change, ids in group_by_change(values):
+        changes = {pin_id: decision.values for pin_id, decision in updates.items()}
+        for change, ids in group_by_change(changes):
             conditions = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
             await self._connection.execute(
                 update(pins).where(*conditions).values(**change, updated_at=func.now())
             )
         updated = {
             pin_id: _apply_change(self._require_row(pin_id), change)
-            for pin_id, change in values.items()
+            for pin_id, change in changes.items()
         }
         events = [
-            build_change_event(change.announced_change, updated[pin_id])
-            for pin_id, change in updates.items()
-            if change.announced_change
+            build_change_event(decision.announced_change, updated[pin_id])
+            for pin_id, decision in updates.items()
+            if decision.announced_change
         ]
         await add_events(await driver_connection(self._connection), events)
         return {

@@ -20,9 +20,9 @@ from shared.http.requests import parse_model, require_object, validation_error
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
 """The fields of a pin, for requests, answers and inserts."""
-PIN_FIELDS = ("title", "description", "link_url", "alt_text", "board_id")
+EDITABLE_PIN_FIELDS = ("title", "description", "link_url", "alt_text", "board_id")
 """The fields of a pin that PATCH may change."""
-SCHEDULE_FIELDS = (
+EDITABLE_SCHEDULE_FIELDS = (
     "run_at",
     "board_id",
     "title",

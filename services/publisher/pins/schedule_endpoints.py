@@ -16,7 +16,7 @@ from services.publisher.pins.openapi import (
     build_edit_schema,
     build_pair_schema,
 )
-from services.publisher.pins.request_bodies import SCHEDULE_FIELDS, parse_ids
+from services.publisher.pins.request_bodies import EDITABLE_SCHEDULE_FIELDS, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.schedules import ScheduleResponse
@@ -27,7 +27,7 @@ from shared.contract.schedule_ids import derive_pin_id
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.idempotency import IdempotencyKey
 from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
-from shared.http.requests import json_body, uuid_or_404
+from shared.http.requests import describe_json_body, uuid_or_404
 
 router = APIRouter(tags=["schedules"], responses=ACCESS_ERRORS)
 
@@ -41,10 +41,10 @@ _SCHEDULE_LINK: dict[int | str, dict[str, Any]] = {
         }
     }
 }
-_EDIT = json_body(
+_EDIT = describe_json_body(
     build_edit_schema(
         SCHEDULE,
-        SCHEDULE_FIELDS,
+        EDITABLE_SCHEDULE_FIELDS,
         build_pair_schema("image_url", "asset_id"),
         build_pair_schema("cover_image_url", "cover_image_asset_id"),
     )
@@ -72,7 +72,7 @@ def _parse_pin_id(schedule_id: str) -> UUID:
 @router.post(
     "/v1/schedules",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=json_body(SCHEDULE),
+    openapi_extra=describe_json_body(SCHEDULE),
     responses=OVERLOADED | BODY_ERRORS | CONFLICT | _SCHEDULE_LINK,
 )
 async def create_schedule(
@@ -102,7 +102,7 @@ async def create_schedule(
 
 @router.post(
     "/v1/schedules/validate",
-    openapi_extra=json_body({"anyOf": [SCHEDULE, INVALID_OBJECT]}),
+    openapi_extra=describe_json_body({"anyOf": [SCHEDULE, INVALID_OBJECT]}),
     responses=OVERLOADED | BODY_ERRORS,
 )
 async def validate_schedule(

@@ -8,7 +8,7 @@ from uuid import UUID
 from services.publisher.pins import transitions
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import (
-    SCHEDULE_FIELDS,
+    EDITABLE_SCHEDULE_FIELDS,
     generate_key,
     parse_changes,
     parse_schedule,
@@ -56,7 +56,7 @@ class ScheduleService:
         return pin_of_key
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
-        changes = parse_changes(document, SCHEDULE_FIELDS)
+        changes = parse_changes(document, EDITABLE_SCHEDULE_FIELDS)
         if "board_id" in changes:
             # The board is checked before the lock, so that the row is not locked during the check.
             # The edit is decided again under the lock

@@ -7,7 +7,12 @@ from uuid import UUID
 
 from services.publisher.pins import transitions
 from services.publisher.pins.repository import PinRepository
-from services.publisher.pins.request_bodies import PIN_FIELDS, parse_changes, parse_pin, parse_retry
+from services.publisher.pins.request_bodies import (
+    EDITABLE_PIN_FIELDS,
+    parse_changes,
+    parse_pin,
+    parse_retry,
+)
 from services.publisher.pins.transitions import CommandResult, NewPin, PinOfKey
 from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal
@@ -49,7 +54,7 @@ class PinService:
         return pin_of_key
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
-        changes = parse_changes(document, PIN_FIELDS)
+        changes = parse_changes(document, EDITABLE_PIN_FIELDS)
         if "board_id" in changes:
             # The board is checked before the lock, so that the row is not locked during the check.
             # The edit is decided again under the lock

@@ -1,6 +1,6 @@
 """Decides the outcome of each row from a snapshot of the store. Does no I/O.
 
-docs/explanation/architecture.md numbers the invariants. history.py explains reserved keys.
+docs/explanation/architecture.md numbers the invariants. outcome_history.py explains reserved keys.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ class KeyedRow(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class RecordedOutcomes:
     """The recorded outcomes of a batch's rows, and of other rows with the same keys."""
 
     recorded: Mapping[Origin, StoredOutcome]
@@ -67,12 +67,15 @@ class History:
         return recorded is not None and recorded.status is RowStatus.CREATED
 
 
-EMPTY_HISTORY = History({}, {})
+EMPTY_HISTORY = RecordedOutcomes({}, {})
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
-    """The store's content that concerns a batch's rows and keys."""
+    """The store's content that concerns a batch's rows and keys.
+
+    Inserted pins are not read back: the content of `stored` follows from what was inserted.
+    """
 
     recorded: Mapping[Origin, StoredOutcome]
     """The outcomes that were recorded before this batch, by row."""
@@ -138,7 +141,7 @@ COLLISION = Failure(
 )
 
 
-def sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
+def key_and_sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
     """Sorts a batch: the earliest job first, then the lowest row number.
 
     Among rows with the same key, the first one creates the pin (invariant 7).
@@ -162,7 +165,7 @@ def _scheduled_for(row: RowAccepted) -> datetime | None:
     return run_at if run_at is not None and run_at > row.accepted_at else None
 
 
-def is_key_available(keyed: KeyedRow, history: History) -> bool:
+def is_key_available(keyed: KeyedRow, history: RecordedOutcomes) -> bool:
     """Returns whether a row may create its pin.
 
     A recorded outcome other than created prevents it, and so does a reservation for another row.
@@ -174,7 +177,7 @@ def is_key_available(keyed: KeyedRow, history: History) -> bool:
 
 
 def select_publishable(
-    rows: Sequence[KeyedRow], passed: Sequence[KeyedRow], history: History
+    rows: Sequence[KeyedRow], passed: Sequence[KeyedRow], history: RecordedOutcomes
 ) -> Sequence[KeyedRow]:
     """Selects the rows that passed the checks, and the rows that are recorded as created.
 
@@ -188,7 +191,7 @@ def select_publishable(
 
 def build_snapshot(
     publishable: Iterable[KeyedRow],
-    history: History,
+    history: RecordedOutcomes,
     existing: Mapping[UUID, StoredPin],
     settled_at: datetime,
 ) -> StoreSnapshot:

@@ -117,7 +117,7 @@ def build_outcome_records(
     """Builds RowsSettled: usually one record per job, with its results in the order of its rows.
 
     `end_offsets` are the batch's end offsets in `imports`. After a restore of Postgres, the
-    publisher records the outcomes of batches that end after its positions (history.py).
+    publisher records the outcomes of batches that end after its positions (outcome_history.py).
     """
     extra_headers = [(POSITIONS_HEADER, encode_positions(end_offsets))] if end_offsets else []
     # Keys are numbers: Python hashes and compares UUIDs slowly

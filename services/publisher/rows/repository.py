@@ -22,8 +22,8 @@ from services.publisher.model import (
 )
 from services.publisher.rows.outcomes import (
     FailedRow,
-    History,
     KeyedRow,
+    RecordedOutcomes,
     StoredOutcome,
     StoreSnapshot,
     build_snapshot,
@@ -163,6 +163,7 @@ class RowTransaction:
         recorded = await self._select_recorded(
             _collect_job_ids(keyed.row for keyed in rows), pins.ids
         )
+        # The insert of no rows costs little, and the snapshot is built as in `publish`
         inserted, existing = await self._insert_and_select((), pins)
         history = _parse_history(await recorded.fetchall())
         return await self._snapshot((), history, inserted, existing)
@@ -193,7 +194,7 @@ class RowTransaction:
     async def _snapshot(
         self,
         publishable: Sequence[KeyedRow],
-        history: History,
+        history: RecordedOutcomes,
         inserted: AsyncCursor[Any],
         existing: AsyncCursor[StoredPin],
     ) -> StoreSnapshot:
@@ -301,7 +302,7 @@ def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _parse_history(rows: Iterable[tuple[Any, ...]]) -> History:
+def _parse_history(rows: Iterable[tuple[Any, ...]]) -> RecordedOutcomes:
     recorded: dict[Origin, StoredOutcome] = {}
     reserved: dict[UUID, tuple[Origin, StoredOutcome]] = {}
     for job_id, row_number, status, *ids_and_match, code, message, reserved_id in rows:
@@ -311,4 +312,4 @@ def _parse_history(rows: Iterable[tuple[Any, ...]]) -> History:
         recorded[origin] = StoredOutcome(RowStatus(status), pin_id, schedule_id, matches, failure)
         if reserved_id is not None:
             reserved[reserved_id] = (origin, recorded[origin])
-    return History(recorded, reserved)
+    return RecordedOutcomes(recorded, reserved)

@@ -21,8 +21,8 @@ from services.publisher.rows.outcomes import (
     decide,
     decide_all,
     decide_unreadable,
+    key_and_sort_rows,
     select_new_failures,
-    sort_rows,
 )
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ValueRejected
@@ -93,9 +93,10 @@ class RowService:
         """Settles a batch's rows.
 
         Every transaction locks the advance's positions, so no two publishers settle one partition
-        at the same time. If one transaction is enough for the batch, it also moves them.
+        at the same time. If one transaction is enough for the batch, it also moves them. Only
+        the failure of a hash collision may be recorded in a further transaction, without a lock.
         """
-        keyed = sort_rows(rows)
+        keyed = key_and_sort_rows(rows)
         failing = await self._boards.find_failing(collect_destinations(keyed))
         settlement = Settlement()
         if keyed:

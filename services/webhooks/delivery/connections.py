@@ -110,5 +110,5 @@ class CheckedBackend(AsyncNetworkBackend):
 
 def _forbid(host: str, reason: str) -> ForbiddenAddress:
     # Only the log has the reason: from the response a client could learn which internal hosts exist
-    log.info("destination_forbidden", host=host, reason=reason)
+    log.info("address_forbidden", host=host, reason=reason)
     return ForbiddenAddress("the host can't be resolved, or its address is not public")

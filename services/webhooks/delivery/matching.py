@@ -37,14 +37,14 @@ def _is_subscribed(webhook: EnabledWebhook, event: WebhookEvent) -> bool:
     """
     return (
         event.event_name in webhook.event_names
-        and event.announced_ms / 1000 >= (webhook.created_at - MAX_CLOCK_DIFFERENCE).timestamp()
+        and event.record_time_ms / 1000 >= (webhook.created_at - MAX_CLOCK_DIFFERENCE).timestamp()
     )
 
 
 def _build_delivery(webhook_id: UUID, event: WebhookEvent) -> NewDelivery:
     return NewDelivery(
         webhook_id,
-        compute_delivery_id(webhook_id, event.event_id, event.announced_ms),
+        compute_delivery_id(webhook_id, event.event_id, event.record_time_ms),
         event.event_id,
         event.event_name,
         event.body,

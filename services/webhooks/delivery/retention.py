@@ -1,14 +1,12 @@
-"""Deletes old deliveries, and measures how late due deliveries are."""
+"""Deletes old deliveries."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from services.webhooks.delivery.repository import DeliveryRepository
 from services.webhooks.ids import compute_lowest_id
-from shared.runtime import metrics
 
 DELETE_INTERVAL_SECONDS = 60.0
-MEASURE_INTERVAL_SECONDS = 10.0
 MAX_DELETED_DELIVERIES = 5000
 """Maximum deliveries that one transaction deletes."""
 
@@ -37,14 +35,3 @@ class DeliveryRetention:
         """Deletes one chunk. Returns the number of deleted deliveries."""
         oldest_kept = compute_lowest_id(self._clock() - self._retention)
         return await self._store.delete_old(oldest_kept, MAX_DELETED_DELIVERIES)
-
-
-class DeliveryDelayGauge:
-    """Sets the metric for how long the oldest due delivery has been due."""
-
-    def __init__(self, store: DeliveryRepository) -> None:
-        self._store = store
-
-    async def measure(self) -> int:
-        metrics.WEBHOOK_OLDEST_DUE_SECONDS.set(await self._store.oldest_due_seconds())
-        return 0

@@ -91,7 +91,7 @@ class DeliveryWorker:
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Does nothing. The periodic task calls `deliver_due`."""
+        """Does nothing. The periodic task calls `run_round`."""
 
     def problem(self) -> str | None:
         return None
@@ -100,7 +100,7 @@ class DeliveryWorker:
         """Starts the next round now, because a delivery may be due."""
         self._changed.set()
 
-    async def deliver_due(self) -> int:
+    async def run_round(self) -> int:
         """Records results, starts due deliveries, and waits for a change or the interval.
 
         Returns 1, so that the next round begins at once. Raises DatabaseUnavailable: a later round

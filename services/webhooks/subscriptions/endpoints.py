@@ -19,12 +19,12 @@ from services.webhooks.subscriptions.schemas import (
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND
-from shared.http.requests import json_body, uuid_or_404
+from shared.http.requests import describe_json_body, uuid_or_404
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=ACCESS_ERRORS)
 
 _CREATE, _UPDATE = (
-    json_body(model.model_json_schema()) for model in (WebhookCreate, WebhookUpdate)
+    describe_json_body(model.model_json_schema()) for model in (WebhookCreate, WebhookUpdate)
 )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.webhooks.delivery.model import DeliveryStatus
-from services.webhooks.tables import deliveries, endpoints
+from services.webhooks.tables import deliveries, webhooks
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -42,21 +42,21 @@ class LockedWebhooks:
 
     async def find(self, values: Mapping[str, Any]) -> Row | None:
         """Returns a webhook with these column values, if there is one."""
-        equal = (endpoints.c[name] == value for name, value in values.items())
-        query = select(endpoints).where(endpoints.c.workspace_id == self._workspace_id, *equal)
+        equal = (webhooks.c[name] == value for name, value in values.items())
+        query = select(webhooks).where(webhooks.c.workspace_id == self._workspace_id, *equal)
         row = (await self._connection.execute(query.limit(1))).mappings().first()
         return None if row is None else dict(row)
 
     async def count(self) -> int:
-        in_workspace = endpoints.c.workspace_id == self._workspace_id
-        query = select(func.count()).select_from(endpoints).where(in_workspace)
+        in_workspace = webhooks.c.workspace_id == self._workspace_id
+        query = select(func.count()).select_from(webhooks).where(in_workspace)
         return int((await self._connection.execute(query)).scalar_one())
 
     async def create(self, values: Mapping[str, Any]) -> Row:
-        statement = insert(endpoints).values(
+        statement = insert(webhooks).values(
             webhook_id=uuid4(), workspace_id=self._workspace_id, **values
         )
-        created = await self._connection.execute(statement.returning(endpoints))
+        created = await self._connection.execute(statement.returning(webhooks))
         return dict(created.mappings().one())
 
 
@@ -79,14 +79,14 @@ class WebhookRepository:
 
     async def list_webhooks(self, workspace_id: UUID) -> list[Row]:
         """Returns the workspace's webhooks, oldest first."""
-        query = select(endpoints).where(endpoints.c.workspace_id == workspace_id)
+        query = select(webhooks).where(webhooks.c.workspace_id == workspace_id)
         return await self._database.fetch_all(
-            query.order_by(endpoints.c.created_at, endpoints.c.webhook_id)
+            query.order_by(webhooks.c.created_at, webhooks.c.webhook_id)
         )
 
     async def get(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
         return await self._database.fetch_first(
-            select(endpoints).where(_matches_webhook(workspace_id, webhook_id))
+            select(webhooks).where(_matches_webhook(workspace_id, webhook_id))
         )
 
     async def update(
@@ -99,22 +99,22 @@ class WebhookRepository:
                 "disabled_reason": None,
                 "failures_in_a_row": 0,
                 # not 0 if it has failed: until an attempt succeeds, others go first
-                "failed_attempts": func.least(endpoints.c.failed_attempts, 1),
+                "failed_attempts": func.least(webhooks.c.failed_attempts, 1),
                 "failing_since": None,
             }
         return await self._database.fetch_first(
-            update(endpoints)
+            update(webhooks)
             .where(_matches_webhook(workspace_id, webhook_id))
             .values(values)
-            .returning(endpoints)
+            .returning(webhooks)
         )
 
     async def delete(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
         """Deletes a webhook. Its deliveries are no longer sent or shown; retention deletes them."""
         return await self._database.fetch_first(
-            delete(endpoints)
+            delete(webhooks)
             .where(_matches_webhook(workspace_id, webhook_id))
-            .returning(endpoints.c.webhook_id)
+            .returning(webhooks.c.webhook_id)
         )
 
     async def list_deliveries(
@@ -177,7 +177,7 @@ def _scan(newest: Select[Any], last: UUID | None, status: DeliveryStatus) -> Sel
 
 
 def _matches_webhook(workspace_id: UUID, webhook_id: UUID) -> ColumnElement[bool]:
-    return and_(endpoints.c.workspace_id == workspace_id, endpoints.c.webhook_id == webhook_id)
+    return and_(webhooks.c.workspace_id == workspace_id, webhooks.c.webhook_id == webhook_id)
 
 
 def _matches_delivery(webhook_id: UUID, delivery_id: UUID) -> ColumnElement[bool]:

@@ -23,7 +23,7 @@ def require_whole_workspace(principal: Principal) -> None:
         raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
-def require_allowed_destination(rules: AddressRules, url: str) -> None:
+def require_allowed_address(rules: AddressRules, url: str) -> None:
     """Rejects (422) a URL whose port or IP address is not allowed.
 
     A host name is resolved, and its addresses are checked, at each connection.

@@ -9,7 +9,7 @@ from services.webhooks.delivery.model import DeliveryStatus
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.subscriptions.repository import DeliveryPage, WebhookRepository
 from services.webhooks.subscriptions.rules import (
-    require_allowed_destination,
+    require_allowed_address,
     require_below_limit,
     require_enabled,
     require_found,
@@ -39,7 +39,7 @@ class WebhookService:
         Returns the webhook, and whether this call created it. `values` are columns: url, secret,
         events, is_enabled.
         """
-        require_allowed_destination(self._address_rules, values["url"])
+        require_allowed_address(self._address_rules, values["url"])
         async with self._webhooks.lock(workspace_id) as locked:
             if (existing := await locked.find(values)) is not None:
                 return existing, False
@@ -56,7 +56,7 @@ class WebhookService:
     async def update(self, workspace_id: UUID, webhook_id: UUID, changes: Mapping[str, Any]) -> Row:
         """Changes a webhook. `changes` are columns: url, secret, events, is_enabled."""
         if "url" in changes:
-            require_allowed_destination(self._address_rules, changes["url"])
+            require_allowed_address(self._address_rules, changes["url"])
         row = await self._webhooks.update(workspace_id, webhook_id, changes)
         webhook = require_found(row, "Webhook")
         self._worker.wake()  # pending deliveries of a webhook that was disabled may be due

@@ -26,6 +26,7 @@ class PositionStore:
         self._older_noticed_at = float("-inf")
         """When an older Postgres was last noticed, by the monotonic clock."""
         parameters = "%b::text[], %b::int4[], %b::int8[], %b::int8[]"
+        # Migration 0012 defines the function
         self._lock_statement = f"select {schema}.hold_positions({parameters})"
 
     async def warm(self) -> None:

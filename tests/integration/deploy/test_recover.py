@@ -589,7 +589,7 @@ def test_keys_that_are_reserved_for_lost_rows_are_freed(processed: Installation)
     kept = processed.add_pin(job, 2)
     record(processed, job, 2, "created", pin_id=kept, promised_pin_id=kept)
     report = processed.run_json("--fail-lost", "--yes")
-    assert (report["promised_keys"], report["freed_keys"]) == (1, 1)
+    assert (report["reserved_keys"], report["freed_keys"]) == (1, 1)
     assert report["settled"] == {"created": 2}
     rows = processed.execute(
         "select promised_pin_id from publisher.row_outcomes order by row_number"

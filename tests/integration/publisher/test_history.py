@@ -13,8 +13,8 @@ from aiokafka import TopicPartition
 from msgspec.structs import replace
 from pydantic import SecretStr
 
-from services.publisher.rows import history as history_module
-from services.publisher.rows.history import OutcomeHistory
+from services.publisher.rows import outcome_history as history_module
+from services.publisher.rows.outcome_history import OutcomeHistory
 from services.publisher.rows.positions_header import POSITIONS_HEADER, encode_positions
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind

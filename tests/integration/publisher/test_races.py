@@ -71,7 +71,7 @@ async def test_a_cancellation_waits_for_the_schedulers_row_lock_and_loses(
     taken, may_publish = asyncio.Event(), asyncio.Event()
 
     async def publish_slowly() -> int:
-        async with DuePinRepository(database).batch(10) as batch:
+        async with DuePinRepository(database).lock_due(10) as batch:
             taken.set()
             await may_publish.wait()
             await batch.publish(failures={})

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from services.status.fold_service import MAX_FOLDED_ROWS
+from services.status.fold_service import MAX_FOLD_WEIGHT
 from services.status.folding import Foldable, group_by_job
 from services.status.model import Missing
 from services.status.repository import JobRepository
@@ -248,7 +248,7 @@ async def test_invariant_5_batches_of_any_size_order_and_repetition_give_the_sam
 async def test_a_fold_of_maximum_size_takes_less_than_half_the_timeout(
     store: JobRepository,
 ) -> None:
-    jobs = [import_accepted(total_rows=500) for _ in range(MAX_FOLDED_ROWS // 500)]
+    jobs = [import_accepted(total_rows=500) for _ in range(MAX_FOLD_WEIGHT // 500)]
     settled = [
         rows_settled(
             job, *[created_result(row, idempotency_key=f"key-{row}") for row in range(1, 501)]
@@ -266,7 +266,7 @@ async def test_a_slow_announcement_is_not_mistaken_for_a_silent_postgres(
     job = import_accepted(total_rows=1)
     await fold_events(store, job, rows_settled(job, created_result(1)))
     hasty = JobRepository(Database(database.engine, timeout_seconds=0.3))
-    unannounced = hasty.claim_unannounced(10, extra_timeout_seconds=5)
+    unannounced = hasty.lock_unannounced(10, extra_timeout_seconds=5)
     await unannounced.__aenter__()
     await asyncio.sleep(0.4)  # longer than the database's timeout
     silent = BrokerUnavailable("silent")

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, insert, select, update
 
+from services.webhooks.delivery.delay_gauge import DeliveryDelayGauge
 from services.webhooks.delivery.in_flight import InFlightCounts
 from services.webhooks.delivery.model import (
     AttemptResult,
@@ -28,11 +29,11 @@ from services.webhooks.delivery.model import (
 )
 from services.webhooks.delivery.policy import DisablePolicy, RetryPolicy
 from services.webhooks.delivery.repository import CLAIM, IN_FLIGHT_COLUMNS, DeliveryRepository
-from services.webhooks.delivery.retention import DeliveryDelayGauge, DeliveryRetention
+from services.webhooks.delivery.retention import DeliveryRetention
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.ids import compute_delivery_id
 from services.webhooks.subscriptions import repository as subscriptions
-from services.webhooks.tables import deliveries, endpoints
+from services.webhooks.tables import deliveries, webhooks
 from shared.contract.errors import DatabaseUnavailable
 from shared.kafka.positions.advance import Advance
 from shared.postgres.arrays import to_columns
@@ -64,7 +65,7 @@ async def add_webhook(database: Database, **fields: Any) -> UUID:
         **fields,
     }
     async with database.transaction() as connection:
-        await connection.execute(insert(endpoints).values(events=["pin.published"], **values))
+        await connection.execute(insert(webhooks).values(events=["pin.published"], **values))
     return UUID(str(values["webhook_id"]))
 
 
@@ -320,7 +321,7 @@ async def test_consecutive_failures_disable_a_webhook_and_a_success_resets_the_c
     assert await store.record(failures[3:5], disable_policy(3)) == []
     (disabled,) = await store.record(failures[5:], disable_policy(3))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
-    (row,) = await database.fetch_all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
+    (row,) = await database.fetch_all(select(webhooks).where(webhooks.c.webhook_id == webhook_id))
     assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (
         False,
         "failing",
@@ -449,7 +450,7 @@ async def test_requests_in_flight_at_a_stop_end_and_are_recorded(
     webhook_id = await enqueue(database, store, 10)
     sender = FakeSender()
     worker = build_worker(store, sender)
-    await worker.deliver_due()
+    await worker.run_round()
     stopping = asyncio.create_task(worker.stop())
     await asyncio.sleep(0)
     assert not stopping.done()
@@ -465,7 +466,7 @@ async def test_a_request_that_outlasts_the_stop_is_due_after_its_claim(
     webhook_id = await enqueue(database, store, 1)
     sender = FakeSender()
     worker = build_worker(store, sender, stop_seconds=0.01)
-    await worker.deliver_due()
+    await worker.run_round()
     await worker.stop()
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], sender.closed) == ("pending", 0, True)
@@ -479,7 +480,7 @@ async def test_a_failed_attempt_stores_its_error_and_the_time_of_the_next(
     sender = FakeSender(FAILURE)
     sender.release.set()
     worker = build_worker(store, sender)
-    await worker.deliver_due()
+    await worker.run_round()
     await worker.stop()
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["last_status_code"], row["last_error"]) == (
@@ -519,11 +520,11 @@ async def test_invariant_9_results_during_a_database_outage_are_recorded_later(
     sender = FakeSender()
     sender.release.set()
     worker = build_worker(FlakyStore(store, failures=2), sender)
-    await worker.deliver_due()
+    await worker.run_round()
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
-            await worker.deliver_due()
-    await worker.deliver_due()
+            await worker.run_round()
+    await worker.run_round()
     assert await statuses(database, webhook_id) == ["delivered"] * 3
     assert len(sender.sent) == 3
 

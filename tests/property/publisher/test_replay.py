@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from services.publisher.rows.history_parsing import parse_outcomes
+from services.publisher.rows.outcome_history_parsing import parse_outcomes
 from shared.contract.topics import TopicName
 from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance

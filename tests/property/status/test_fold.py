@@ -121,7 +121,7 @@ class Status:
         announced: list[UUID] = []
 
         while True:
-            async with self.store.claim_unannounced(200) as jobs:
+            async with self.store.lock_unannounced(200) as jobs:
                 announced.extend(job["job_id"] for job in jobs if job["job_id"] in ids)
             if not jobs:
                 return announced

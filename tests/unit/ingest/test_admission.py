@@ -7,9 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest.admission import control as admission
-from services.ingest.admission.backlog import STALE_AFTER_SECONDS, ImportEnd, LagSample
+from services.ingest.admission.backlog import STALE_AFTER_SECONDS, LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
+from services.ingest.model import ImportEnd
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
 from tests.support.waiting import eventually
 

@@ -4,7 +4,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.admission.backlog import BacklogTracker, ImportEnd, LagSample
+from services.ingest.admission.backlog import BacklogTracker, LagSample
+from services.ingest.model import ImportEnd
 
 A, B = uuid4(), uuid4()
 

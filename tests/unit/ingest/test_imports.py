@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest import service as imports
-from services.ingest.admission.backlog import ImportEnd, LagSample
+from services.ingest.admission.backlog import LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
+from services.ingest.model import ImportEnd
 from services.ingest.parsing.rows import ParsedRows, RawRow, validate
 from services.ingest.records import ImportBatch
 from services.ingest.service import MAX_EVENT_LOOP_BYTES, ImportService

@@ -17,7 +17,7 @@ from services.publisher.rows.outcomes import (
     FailedRow,
     build_snapshot,
     decide_all,
-    sort_rows,
+    key_and_sort_rows,
 )
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from shared.access.model import BoardCheck
@@ -42,7 +42,7 @@ def build_longest_failure(row_number: int, longest: str) -> FailedRow:
     # bytes
     content = replace(row.row, board_id=longest, idempotency_key=key)
     row = replace(row, row=content)
-    (keyed,) = sort_rows([row])
+    (keyed,) = key_and_sort_rows([row])
     failure = build_failure(BoardCheck.NO_BOARD, keyed.destination)
     return FailedRow(JOB, WORKSPACE, row_number, failure, row)
 
@@ -102,7 +102,7 @@ def test_a_pin_event_has_its_id_type_and_key(
     run_at: str | None, model: type[PinPublished | PinScheduled], suffix: str
 ) -> None:
     row = row_accepted(run_at=run_at)
-    rows = sort_rows([row])
+    rows = key_and_sort_rows([row])
     snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
     (record,) = build_pin_event_records(decide_all(rows, {}, snapshot))
     event = parse_event(model, record.value)

@@ -43,7 +43,7 @@ class Store(JobRepository):
         """Creates the store without a database."""
 
     @asynccontextmanager
-    async def claim_unannounced(
+    async def lock_unannounced(
         self, _limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
         self.extra_timeout_seconds = extra_timeout_seconds

@@ -55,7 +55,7 @@ def store() -> Store:
 
 @pytest.fixture
 def handler(store: Store, monkeypatch: pytest.MonkeyPatch) -> FoldHandler:
-    monkeypatch.setattr(fold_service, "MAX_FOLDED_ROWS", 10)
+    monkeypatch.setattr(fold_service, "MAX_FOLD_WEIGHT", 10)
     return new_handler(store)
 
 

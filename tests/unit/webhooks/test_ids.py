@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import text, uuids
 
-from services.webhooks.ids import compute_delivery_id, compute_lowest_id
-from services.webhooks.payloads import compute_event_id
+from services.webhooks.ids import compute_delivery_id, compute_event_id, compute_lowest_id
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)
@@ -45,14 +44,14 @@ def test_an_id_contains_the_time_of_its_event(webhook_id: UUID, event_id: str) -
 
 
 @pytest.mark.parametrize(
-    ("announced_ms", "nearest_ms"),
+    ("record_time_ms", "nearest_ms"),
     [(-1, 0), (-(2**63), 0), (2**48, 2**48 - 1), (2**63 - 1, 2**48 - 1)],
 )
 def test_a_time_out_of_range_becomes_the_nearest_valid_time(
-    announced_ms: int, nearest_ms: int
+    record_time_ms: int, nearest_ms: int
 ) -> None:
     webhook_id = uuid4()
-    actual = compute_delivery_id(webhook_id, "evt_1", announced_ms)
+    actual = compute_delivery_id(webhook_id, "evt_1", record_time_ms)
     assert actual == compute_delivery_id(webhook_id, "evt_1", nearest_ms)
     assert (actual.version, actual.variant) == (7, "specified in RFC 4122")
 

@@ -15,7 +15,11 @@ NOON_MS = int(NOON.timestamp() * 1000)
 
 
 def event(event_id: str = "evt_1", **fields: Any) -> WebhookEvent:
-    values = {"workspace_id": OURS, "event_name": EventName.PIN_PUBLISHED, "announced_ms": NOON_MS}
+    values = {
+        "workspace_id": OURS,
+        "event_name": EventName.PIN_PUBLISHED,
+        "record_time_ms": NOON_MS,
+    }
     return WebhookEvent(event_id=event_id, body="{}", **{**values, **fields})
 
 
@@ -49,7 +53,9 @@ def test_a_webhook_gets_no_event_from_long_before_its_creation() -> None:
 
 def test_the_first_announcement_of_an_event_counts() -> None:
     subscribed = enabled_webhook()
-    (delivery,) = build_deliveries([event(), event(announced_ms=NOON_MS + 1)], {OURS: [subscribed]})
+    (delivery,) = build_deliveries(
+        [event(), event(record_time_ms=NOON_MS + 1)], {OURS: [subscribed]}
+    )
     assert delivery.delivery_id == compute_delivery_id(subscribed.webhook_id, "evt_1", NOON_MS)
 
 

@@ -149,5 +149,5 @@ class _Work:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.ended.wait()
-            async with self._jobs.claim_unannounced(limit):
+            async with self._jobs.lock_unannounced(limit):
                 pass  # nothing is announced: only the query is measured

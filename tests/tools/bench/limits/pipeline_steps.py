@@ -19,7 +19,7 @@ from services.publisher.rows.outcomes import (
     Outcome,
     build_snapshot,
     decide_all,
-    sort_rows,
+    key_and_sort_rows,
 )
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.status.consumers import _parse_upload
@@ -59,7 +59,7 @@ def build_import(body: bytes) -> ImportBatch:
 
 def decode_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
     """Decodes the rows and sorts them as the publisher does. Skips other records."""
-    return sort_rows(
+    return key_and_sort_rows(
         [
             decode_row(record.value)
             for batch in imports

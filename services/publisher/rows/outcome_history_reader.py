@@ -7,7 +7,7 @@ from typing import TypeAlias
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
 
-from services.publisher.rows.history_parsing import Record
+from services.publisher.rows.outcome_history_parsing import Record
 from shared.contract.errors import BrokerUnavailable
 from shared.kafka.aiokafka_internals import load_consumer_metadata
 from shared.kafka.connection import client_options

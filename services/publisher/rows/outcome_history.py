@@ -18,8 +18,13 @@ from collections.abc import Mapping, Sequence
 import structlog
 from aiokafka import TopicPartition
 
-from services.publisher.rows.history_parsing import Record, belongs_to_log, is_ahead, parse_outcomes
-from services.publisher.rows.history_reader import Bounds, Offsets, OutcomeReader
+from services.publisher.rows.outcome_history_parsing import (
+    Record,
+    belongs_to_log,
+    is_ahead,
+    parse_outcomes,
+)
+from services.publisher.rows.outcome_history_reader import Bounds, Offsets, OutcomeReader
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
 from shared.contract.topics import TopicName, TopicNames

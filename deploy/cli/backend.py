@@ -59,6 +59,17 @@ def create_topics() -> tuple[list[str], list[str]]:
     return created.topics.names, topics.describe_creation(created)
 
 
+_MIGRATE = "Run: pinflow migrate"
+_NEXT_STEPS: dict[type, str] = {
+    psycopg.errors.UndefinedTable: _MIGRATE,
+    psycopg.errors.UndefinedColumn: _MIGRATE,
+    psycopg.errors.InvalidSchemaName: _MIGRATE,
+    psycopg.errors.InsufficientPrivilege: (
+        "Set PINFLOW_DATABASE_URL to the URL of the database's owner."
+    ),
+}
+
+
 def create_workspace(name: str, *, accounts: int, boards: int) -> NewWorkspace:
     return with_operator(
         lambda operator: insert_workspace(operator, name, accounts=accounts, boards=boards)
@@ -117,10 +128,16 @@ def exit_on_error(work: Callable[[], T]) -> T:
     except ValidationError as error:
         fail(describe_invalid_settings(error))
     except (psycopg.Error, DBAPIError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
         fail(
-            f"Postgres reported an error: {str(reason).strip()}\nCheck that PINFLOW_DATABASE_URL "
-            "is the URL of the database's owner. If a table or column is missing, run: pinflow "
-            "migrate",
+            _describe_database_error(error),
             ExitCode.UNAVAILABLE if is_transient(error) else ExitCode.REFUSED,
         )
+
+
+def _describe_database_error(error: psycopg.Error | DBAPIError) -> str:
+    """Builds the message without the error's DETAIL, which may contain a row."""
+    reason = error.orig if isinstance(error, DBAPIError) else error
+    diagnostics = reason.diag if isinstance(reason, psycopg.Error) else None
+    message = (diagnostics and diagnostics.message_primary) or str(reason).strip()
+    advice = _NEXT_STEPS.get(type(reason), "Some of the command's work may be done already.")
+    return f"Postgres reported an error: {message}\n{advice}"

@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     LETTERS_NOT_REPLAYED = 1
     """Dead letters were replayed, but not all that were selected."""
     REFUSED = 2
-    """Nothing was done: the request or the command line is wrong."""
+    """The request, the command line or a setting is wrong. Usually nothing was done."""
     UNAVAILABLE = 3
     """A server did not answer in time, rows may still settle, or the user stopped the command. Try
     again."""

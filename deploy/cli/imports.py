@@ -84,7 +84,7 @@ def import_file(
     Exit codes:
     0: all rows were created or existed already; with --no-wait, the import was accepted
     1: some or all rows failed
-    2: nothing was imported: the file, the request or the command line is wrong
+    2: the file, the request or the command line is wrong; nothing more was imported
     3: a server did not answer; try again
     """
     body = _read(file)

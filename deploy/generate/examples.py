@@ -449,8 +449,8 @@ ERRORS: dict[int, dict[str, Any]] = {
     ),
     HTTPStatus.REQUEST_TIMEOUT: _build_error(
         "request_timeout",
-        "The body did not arrive within 20 seconds. Use a faster connection, or split it into "
-        "several requests.",
+        "The body did not arrive within 20 seconds. Use a faster connection, or split the body "
+        "into several requests.",
     ),
     HTTPStatus.CONFLICT: _build_error(
         "pin_deleted",

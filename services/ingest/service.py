@@ -74,8 +74,8 @@ class ImportLog(Protocol):
 class ImportService:
     """Accepts imports that were sent over HTTP.
 
-    Raises ApiError, for example Overloaded while the backlog is full, and BrokerUnavailable if the
-    import could not be sent to Kafka. After the ApiError `acceptance_unknown` the import
+    Raises ApiError, for example Overloaded while the backlog is full, and BrokerUnavailable if
+    Kafka does not have the import. After the ApiError `acceptance_unknown` the import
     may have been accepted. After the other errors it was not.
     """
 

@@ -93,7 +93,8 @@ def _build_dependencies(
     repository = PinRepository(service.http_database, require_current_database)
     boards = BoardCache(service.access)
     writes = WriteLimit(
-        settings.max_direct_pins, activity="requests for pins and schedules are being processed"
+        settings.max_direct_pins,
+        activity="requests that publish, change or check pins and schedules are being processed",
     )
     return PublisherDependencies(
         settings=settings,

@@ -11,9 +11,9 @@ from shared.runtime.chunks import chunked
 from shared.runtime.periodic import PeriodicTask
 
 MAX_FOLD_WEIGHT = 20_000
-"""Maximum number of rows in one transaction, which takes 0.25 s.
+"""Maximum weight of one transaction (`compute_weight`), which takes 0.25 s.
 
-A batch can have ten times as many rows. One transaction with all of them timed out after 10 s, and
+A batch can weigh several times as much. One transaction with all of them timed out after 10 s, and
 so did each retry.
 """
 

@@ -1,6 +1,6 @@
 """Builds the SQL statements that the access service and operators' commands share.
 
-No module in `shared` executes a statement that writes.
+No module in `shared` executes those that write.
 """
 
 from collections.abc import Collection

@@ -41,7 +41,7 @@ def require_object(document: object) -> dict[str, Any]:
 
 
 def parse_model(model: type[M], document: object) -> M:
-    """Validates an object. Raises ApiError (422) with every fault."""
+    """Validates an object. Raises ApiError (422) with its faults, at most 20."""
     try:
         return model.model_validate(require_object(document))
     except ValidationError as error:
@@ -49,6 +49,6 @@ def parse_model(model: type[M], document: object) -> M:
 
 
 def validation_error(faults: list[Fault]) -> ApiError:
-    """Builds the error for invalid fields: the first fault's code, and all faults as `errors`."""
+    """Builds the error for invalid fields. Its message is the first fault's."""
     code, message = describe_first_fault(faults)
     return ApiError(code, message, errors=[asdict(fault) for fault in faults])

@@ -269,5 +269,5 @@ class BatchConsumer:
         if self._tracker is not None and (problem := self._tracker.problem()) is not None:
             return problem
         if self._policy.is_retrying:
-            return "retrying a batch that failed. See the cause in its log"
+            return "retrying a batch that failed. See the service's log"
         return self.health.progress_problem()

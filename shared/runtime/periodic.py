@@ -41,7 +41,7 @@ class PeriodicTask:
     def problem(self) -> str | None:
         """Returns why the work is not done, or None."""
         return (
-            f"{self.name}: the last {self._failures} runs failed. See the cause in its log"
+            f"{self.name}: the last {self._failures} runs failed. See the service's log"
             if self._failures > MAX_FAILURES
             else None
         )

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 ROWS = 500
 MAX_WORKSPACE_ROWS, MAX_ROWS_IN_ALL = 3000, 8000
-RESERVE = MAX_ROWS_IN_ALL // 10
+HEADROOM = MAX_ROWS_IN_ALL // 10
 HANGING_PINS, MAX_DIRECT_PINS = 60, 50
 MAX_GROWTH_BYTES = 150 * 2**20
 """Bytes by which a process may grow in a flood: buffers, caches, and freed memory that it keeps."""
@@ -197,7 +197,7 @@ def test_invariant_2_the_system_limit_holds_for_all_replicas_and_survives_a_kill
             assert (detail["code"], detail["reason"]) == ("overloaded", "system")
             assert (
                 sum(len(sender.jobs) for sender in [*flooding, newcomer]) * ROWS
-                <= MAX_ROWS_IN_ALL + RESERVE + 4 * ROWS
+                <= MAX_ROWS_IN_ALL + HEADROOM + 4 * ROWS
             )
         for sender in [*flooding, newcomer]:
             sender.require_all_exact()

@@ -16,7 +16,9 @@ from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 MAX_RESULTS_PER_RECORD = 200
-"""The limit of the publisher's records, too (services/publisher/rows/records.py): about 50 KB."""
+"""As in the publisher's records (services/publisher/rows/records.py). With LOST_MESSAGE in each
+result, a record has about 50 KB.
+"""
 
 
 class UnfinishedJob(NamedTuple):

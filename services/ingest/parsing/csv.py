@@ -207,12 +207,12 @@ def _check_header(header: Sequence[str]) -> list[str]:
 
 def _build_row(names: Sequence[str], cells: Sequence[str]) -> RawRow:
     if len(cells) != len(names):
-        cure = (
+        advice = (
             "Quote cells that contain the delimiter."
             if len(cells) > len(names)
-            else "Add the missing cells; they may be empty."
+            else "Add the missing cells; those of optional columns may be empty."
         )
         return WrongCellCount(
-            f"The row has {len(cells)} cells; the header has {len(names)}. {cure}"
+            f"The row has {len(cells)} cells; the header has {len(names)}. {advice}"
         )
     return {name: cell for name, cell in zip(names, cells, strict=True) if cell}

@@ -364,7 +364,10 @@ def _not_pending_error(schedule: Row) -> ApiError:
         case ScheduleStatus.CANCELED:
             message += "Retry this schedule, or create another one."
         case ScheduleStatus.QUEUED:
-            message += f"Change its pin instead: PATCH /v1/pins/{schedule['pin_id']}."
+            message += (
+                "The texts, link and board of its pin can still be changed: "
+                f"PATCH /v1/pins/{schedule['pin_id']}."
+            )
         case _:
             message += "Delete its pin, or create another schedule."
     return _conflict_error(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)

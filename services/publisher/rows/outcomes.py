@@ -52,22 +52,22 @@ class KeyedRow(msgspec.Struct, frozen=True, gc=False):
 class RecordedOutcomes:
     """The recorded outcomes of a batch's rows, and of other rows with the same keys."""
 
-    recorded: Mapping[Origin, StoredOutcome]
+    by_row: Mapping[Origin, StoredOutcome]
     """The outcomes of the batch's rows, by row."""
     reserved: Mapping[UUID, tuple[Origin, StoredOutcome]]
     """The row that created the pin in a lost Postgres, and its outcome, by pin id."""
 
     @property
     def is_empty(self) -> bool:
-        return not self.recorded and not self.reserved
+        return not self.by_row and not self.reserved
 
     def is_created(self, row: RowAccepted) -> bool:
         """Returns whether a row is recorded as created. Such a row no longer fails a check."""
-        recorded = self.recorded.get(Origin(row.job_id, row.row_number))
+        recorded = self.by_row.get(Origin(row.job_id, row.row_number))
         return recorded is not None and recorded.status is RowStatus.CREATED
 
 
-EMPTY_HISTORY = RecordedOutcomes({}, {})
+NOTHING_RECORDED = RecordedOutcomes({}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,10 @@ COLLISION = Failure(
 
 
 def key_and_sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
-    """Sorts a batch: the earliest job first, then the lowest row number.
+    """Sorts a batch, and computes each row's pin id and time of publication.
 
-    Among rows with the same key, the first one creates the pin (invariant 7).
+    The earliest job comes first, then the lowest row number. Among rows with the same key, the
+    first one creates the pin (invariant 7).
     """
     ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
     return [
@@ -165,33 +166,33 @@ def _scheduled_for(row: RowAccepted) -> datetime | None:
     return run_at if run_at is not None and run_at > row.accepted_at else None
 
 
-def is_key_available(keyed: KeyedRow, history: RecordedOutcomes) -> bool:
+def is_key_available(keyed: KeyedRow, recorded: RecordedOutcomes) -> bool:
     """Returns whether a row may create its pin.
 
     A recorded outcome other than created prevents it, and so does a reservation for another row.
     """
     origin = Origin(keyed.row.job_id, keyed.row.row_number)
-    if (recorded := history.recorded.get(origin)) is not None:
-        return recorded.status is RowStatus.CREATED
-    return keyed.pin_id not in history.reserved
+    if (outcome := recorded.by_row.get(origin)) is not None:
+        return outcome.status is RowStatus.CREATED
+    return keyed.pin_id not in recorded.reserved
 
 
 def select_publishable(
-    rows: Sequence[KeyedRow], passed: Sequence[KeyedRow], history: RecordedOutcomes
+    rows: Sequence[KeyedRow], passed: Sequence[KeyedRow], recorded: RecordedOutcomes
 ) -> Sequence[KeyedRow]:
     """Selects the rows that passed the checks, and the rows that are recorded as created.
 
     A row that is recorded as created does not fail a later check.
     """
-    if not history.recorded:
+    if not recorded.by_row:
         return passed
     passed_ids = {id(keyed) for keyed in passed}
-    return [keyed for keyed in rows if id(keyed) in passed_ids or history.is_created(keyed.row)]
+    return [keyed for keyed in rows if id(keyed) in passed_ids or recorded.is_created(keyed.row)]
 
 
 def build_snapshot(
     publishable: Iterable[KeyedRow],
-    history: RecordedOutcomes,
+    recorded: RecordedOutcomes,
     existing: Mapping[UUID, StoredPin],
     settled_at: datetime,
 ) -> StoreSnapshot:
@@ -202,9 +203,9 @@ def build_snapshot(
     """
     stored = dict(existing)
     for keyed in publishable:
-        if keyed.pin_id not in stored and (history.is_empty or is_key_available(keyed, history)):
+        if keyed.pin_id not in stored and (recorded.is_empty or is_key_available(keyed, recorded)):
             stored[keyed.pin_id] = _inserted_pin(keyed, settled_at)
-    return StoreSnapshot(history.recorded, history.reserved, existing, stored)
+    return StoreSnapshot(recorded.by_row, recorded.reserved, existing, stored)
 
 
 def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:

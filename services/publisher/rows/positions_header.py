@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 POSITIONS_HEADER = "pinflow-positions"
-"""The name of the header. outcome_history_parsing.py reads it after a restore of Postgres."""
+"""The name of the header, which outcome_history_parsing.py reads."""
 EndOffsets: TypeAlias = Mapping[int, int]
 """The offset after a batch's last row, by partition of `imports`."""
 

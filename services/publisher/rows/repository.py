@@ -54,7 +54,7 @@ OUTCOME_COLUMNS = (
 )
 # Selects the recorded outcomes of these jobs' rows, and of other rows to which these pins are
 # reserved
-SELECT_HISTORY = f"""
+SELECT_RECORDED = f"""
     select {column_names(OUTCOME_COLUMNS)}
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
 """
@@ -150,12 +150,12 @@ class RowTransaction:
         if len(passed) == len(rows):
             inserted, existing = await self._insert_and_select(rows, pins)
             await self._driver.commit()  # sent with the other statements, before any result is read
-            history = _parse_history(await recorded.fetchall())
-            return await self._snapshot(rows, history, inserted, existing)
-        history = _parse_history(await recorded.fetchall())
-        publishable = select_publishable(rows, passed, history)
+            outcomes = _parse_recorded(await recorded.fetchall())
+            return await self._snapshot(rows, outcomes, inserted, existing)
+        outcomes = _parse_recorded(await recorded.fetchall())
+        publishable = select_publishable(rows, passed, outcomes)
         inserted, existing = await self._insert_and_select(publishable, pins)
-        return await self._snapshot(publishable, history, inserted, existing)
+        return await self._snapshot(publishable, outcomes, inserted, existing)
 
     async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot:
         """Reads the stored pins of the rows' keys. Publishes nothing."""
@@ -165,13 +165,13 @@ class RowTransaction:
         )
         # The insert of no rows costs little, and the snapshot is built as in `publish`
         inserted, existing = await self._insert_and_select((), pins)
-        history = _parse_history(await recorded.fetchall())
-        return await self._snapshot((), history, inserted, existing)
+        outcomes = _parse_recorded(await recorded.fetchall())
+        return await self._snapshot((), outcomes, inserted, existing)
 
     async def read_recorded(self, rows: Sequence[UnreadableRow]) -> Mapping[Origin, StoredOutcome]:
         """Reads the recorded outcomes of unreadable rows."""
         recorded = await self._select_recorded(_collect_job_ids(rows), Column("uuid", ()))
-        return _parse_history(await recorded.fetchall()).recorded
+        return _parse_recorded(await recorded.fetchall()).by_row
 
     async def record(self, failures: Sequence[FailedRow]) -> None:
         """Records failures, so that a redelivery reads them back."""
@@ -180,7 +180,7 @@ class RowTransaction:
             await self._driver.execute(INSERT_FAILURES, to_columns(FAILURE_COLUMNS, rows))
 
     async def _select_recorded(self, jobs: Column, pin_ids: Column) -> AsyncCursor[Any]:
-        return await self._driver.execute(SELECT_HISTORY, (jobs, pin_ids), binary=True)
+        return await self._driver.execute(SELECT_RECORDED, (jobs, pin_ids), binary=True)
 
     async def _insert_and_select(
         self, publishable: Sequence[KeyedRow], pins: "_SelectParameters"
@@ -194,14 +194,14 @@ class RowTransaction:
     async def _snapshot(
         self,
         publishable: Sequence[KeyedRow],
-        history: RecordedOutcomes,
+        recorded: RecordedOutcomes,
         inserted: AsyncCursor[Any],
         existing: AsyncCursor[StoredPin],
     ) -> StoreSnapshot:
         """Builds the snapshot from the results of all statements that were sent."""
         ((now,),) = await self._positions_cursor.fetchall()
         pins = {pin.pin_id: pin for pin in await existing.fetchall()}
-        snapshot = build_snapshot(publishable, history, pins, now)
+        snapshot = build_snapshot(publishable, recorded, pins, now)
         ((count, _),) = await inserted.fetchall()
         if count != snapshot.inserted:
             message = (
@@ -302,7 +302,7 @@ def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _parse_history(rows: Iterable[tuple[Any, ...]]) -> RecordedOutcomes:
+def _parse_recorded(rows: Iterable[tuple[Any, ...]]) -> RecordedOutcomes:
     recorded: dict[Origin, StoredOutcome] = {}
     reserved: dict[UUID, tuple[Origin, StoredOutcome]] = {}
     for job_id, row_number, status, *ids_and_match, code, message, reserved_id in rows:

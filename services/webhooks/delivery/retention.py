@@ -18,7 +18,7 @@ def _utc_now() -> datetime:
 class DeliveryRetention:
     """Deletes deliveries after their retention time, in chunks of one transaction each.
 
-    Replicas may run this at the same time: if two find the same deliveries, the second skips them.
+    Replicas may run this at the same time: if two find the same deliveries, the second waits.
     """
 
     def __init__(

@@ -134,7 +134,7 @@ class WebhookUpdate(BaseModel):
 
 
 def parse_body(model: type[M], document: object) -> M:
-    """Validates a body. Raises ApiError (422) with every fault, but without the secret."""
+    """Validates a body. Raises ApiError (422) with its faults, but without the secret."""
     try:
         return model.model_validate(require_object(document))
     except ValidationError as error:

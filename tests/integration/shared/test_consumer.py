@@ -120,7 +120,7 @@ async def test_a_waiting_member_does_not_block_another_in_its_process(
     ):
         await eventually(
             lambda: (
-                first.problem() == "retrying a batch that failed. See the cause in its log"
+                first.problem() == "retrying a batch that failed. See the service's log"
                 and second.problem() is None
             )
         )

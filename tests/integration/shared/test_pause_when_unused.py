@@ -116,7 +116,7 @@ async def test_failures_of_skipped_records_are_forgotten(
     ) as consumer:
         await produce(producer, settings, make_values("failing"))
         await eventually(
-            lambda: consumer.problem() == "retrying a batch that failed. See the cause in its log"
+            lambda: consumer.problem() == "retrying a batch that failed. See the service's log"
         )
 
         async def is_paused_without_problem() -> bool:

@@ -68,7 +68,7 @@ class RowReport(NamedTuple):
     error_code: str | None = None
 
 
-def key_and_sort_rows(rows: Sequence[SentRow]) -> list[SentRow]:
+def sort_rows(rows: Sequence[SentRow]) -> list[SentRow]:
     """Sorts rows: the earliest job first, then by row number. Unreadable rows come last."""
     return sorted(
         rows,
@@ -93,7 +93,7 @@ class KeyedStore:
 
         `failing` has the rows that would fail their checks now.
         """
-        for row in key_and_sort_rows(rows):
+        for row in sort_rows(rows):
             self._settle_row(row, failing.get(row.name))
         return {row.name: self.report(row) for row in rows}
 

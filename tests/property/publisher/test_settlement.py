@@ -37,7 +37,7 @@ from tests.property.publisher.keyed_store import (
     RowId,
     RowReport,
     SentRow,
-    key_and_sort_rows,
+    sort_rows,
 )
 from tests.property.publisher.service import BatchResult, Publisher
 from tests.support.factories import row_accepted, submitted_row
@@ -276,7 +276,7 @@ class Publishing(RuleBasedStateMachine):
     def _publishable(
         self, batch: Sequence[tuple[int, SentRow | bytes]], failing: dict[RowId, str]
     ) -> list[SentRow]:
-        rows = key_and_sort_rows([row for _, row in batch if isinstance(row, SentRow)])
+        rows = sort_rows([row for _, row in batch if isinstance(row, SentRow)])
         return [
             row
             for row in rows
@@ -312,9 +312,7 @@ class Publishing(RuleBasedStateMachine):
 
     def _check_events(self, rows: Sequence[SentRow], batch_result: BatchResult) -> None:
         created = [
-            row
-            for row in key_and_sort_rows(rows)
-            if batch_result.reports[row.name].status == "created"
+            row for row in sort_rows(rows) if batch_result.reports[row.name].status == "created"
         ]
         unique = list({row.name: row for row in created}.values())
         expected = [

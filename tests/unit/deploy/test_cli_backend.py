@@ -5,7 +5,7 @@ from typing import NoReturn
 import psycopg
 import pytest
 import typer
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from deploy.cli.backend import exit_on_error
 from deploy.cli.exit_codes import ExitCode
@@ -30,3 +30,19 @@ def test_an_error_of_postgres_ends_the_command_with_the_next_step(
         'Postgres reported an error: relation "access.workspaces" does not exist\n'
     )
     assert "pinflow migrate" in printed
+
+
+def test_an_unexpected_error_of_postgres_is_printed_without_advice_and_rows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    violation = psycopg.errors.UniqueViolation('duplicate key value violates "accounts_pkey"')
+
+    def work() -> NoReturn:
+        raise IntegrityError("insert", {"name": "secret"}, violation)
+
+    with pytest.raises(typer.Exit):
+        exit_on_error(work)
+    assert capsys.readouterr().err == (
+        'Postgres reported an error: duplicate key value violates "accounts_pkey"\n'
+        "Some of the command's work may be done already.\n"
+    )

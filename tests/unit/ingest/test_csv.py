@@ -69,15 +69,17 @@ def test_empty_cells_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "count", "cure"),
+    ("cells", "count", "advice"),
     [
         ("a,b,c,d,e,f", 6, "Quote cells that contain the delimiter."),
-        ("a,b,c", 3, "Add the missing cells; they may be empty."),
+        ("a,b,c", 3, "Add the missing cells; those of optional columns may be empty."),
     ],
 )
-def test_a_row_with_a_wrong_number_of_cells_fails_alone(cells: str, count: int, cure: str) -> None:
+def test_a_row_with_a_wrong_number_of_cells_fails_alone(
+    cells: str, count: int, advice: str
+) -> None:
     first, second = parse_rows(f"{HEADER}\n{cells}\n{ROW}")
-    assert first == WrongCellCount(f"The row has {count} cells; the header has 5. {cure}")
+    assert first == WrongCellCount(f"The row has {count} cells; the header has 5. {advice}")
     assert second == PARSED_ROW
 
 

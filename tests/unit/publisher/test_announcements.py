@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import Failure, build_failure
 from services.publisher.rows.outcomes import (
-    EMPTY_HISTORY,
+    NOTHING_RECORDED,
     FailedRow,
     build_snapshot,
     decide_all,
@@ -103,7 +103,7 @@ def test_a_pin_event_has_its_id_type_and_key(
 ) -> None:
     row = row_accepted(run_at=run_at)
     rows = key_and_sort_rows([row])
-    snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
+    snapshot = build_snapshot(rows, NOTHING_RECORDED, {}, datetime.now(UTC))
     (record,) = build_pin_event_records(decide_all(rows, {}, snapshot))
     event = parse_event(model, record.value)
     assert event.pin_id == compute_pin_id(row.workspace_id, row.row.idempotency_key)

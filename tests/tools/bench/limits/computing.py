@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from services.publisher.rows.outcomes import EMPTY_HISTORY, build_snapshot, decide_all
+from services.publisher.rows.outcomes import NOTHING_RECORDED, build_snapshot, decide_all
 from services.status.folding import group_by_job
 from shared.contract.events import MAX_ROWS
 from tests.tools.bench.figures import Figures
@@ -71,7 +71,7 @@ def _run_pipeline(clocks: _CpuClocks) -> int:
     with clocks.measure("publisher"):
         rows = pipeline_steps.decode_rows(imports)
     # Outside the clocks: the database's limit includes the store's part
-    snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
+    snapshot = build_snapshot(rows, NOTHING_RECORDED, {}, datetime.now(UTC))
     with clocks.measure("publisher"):
         publisher_records = pipeline_steps.build_publisher_records(decide_all(rows, {}, snapshot))
     with clocks.measure("status"):

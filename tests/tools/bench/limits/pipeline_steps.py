@@ -14,7 +14,7 @@ from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import require_rows, validate
 from services.ingest.records import ImportBatch, build_batch
 from services.publisher.rows.outcomes import (
-    EMPTY_HISTORY,
+    NOTHING_RECORDED,
     KeyedRow,
     Outcome,
     build_snapshot,
@@ -71,7 +71,7 @@ def decode_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
 
 def decide_new_rows(rows: Sequence[KeyedRow]) -> list[Outcome]:
     """Decides rows as if the store held none of them."""
-    return decide_all(rows, {}, build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC)))
+    return decide_all(rows, {}, build_snapshot(rows, NOTHING_RECORDED, {}, datetime.now(UTC)))
 
 
 def build_publisher_records(outcomes: Sequence[Outcome]) -> PublisherRecords:

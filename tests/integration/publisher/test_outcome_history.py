@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from msgspec.structs import replace
 from pydantic import SecretStr
 
-from services.publisher.rows import outcome_history as history_module
+from services.publisher.rows import outcome_history
 from services.publisher.rows.outcome_history import OutcomeHistory
 from services.publisher.rows.positions_header import POSITIONS_HEADER, encode_positions
 from services.publisher.rows.repository import RowRepository
@@ -48,7 +48,7 @@ FAILED = RowResult(
 @pytest.fixture
 def _no_position_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allows the position to move to the topic's end at once, instead of a minute later."""
-    monkeypatch.setattr(history_module, "POSITION_LAG_SECONDS", 0)
+    monkeypatch.setattr(outcome_history, "POSITION_LAG_SECONDS", 0)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 MAX_RESULTS_PER_RECORD = 200
-"""As in the publisher's records (services/publisher/rows/records.py). With LOST_MESSAGE in each
+"""Maximum results per record, as in services/publisher/rows/records.py. With LOST_MESSAGE in each
 result, a record has about 50 KB.
 """
 

@@ -107,7 +107,7 @@ lock: $(READY) ## Resolve the dependencies again into the lock files
 	@$(COMPILE) requirements-audit.in -o requirements-audit.lock $(ARGS)
 	@$(COMPILE) requirements-peers.in -c requirements.lock -o requirements-peers.lock $(ARGS)
 
-clean: ## Stop the local stack and delete its data (.venv stays)
+clean: ## Stop the local stack and delete its data (.venv and settings stay)
 	@if [ -e $(READY) ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
 
 # pip installs uv, and uv the rest: it is quicker. If uv fails, pip tries again, because it reads

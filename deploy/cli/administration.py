@@ -134,7 +134,10 @@ def new_key(
         }
         typer.echo(json.dumps(document))
     else:
-        typer.echo(f"key {key['id']} ({', '.join(scopes)})\n{secret}   (shown only now: copy it)")
+        typer.echo(
+            f"key {key['id']} of workspace {workspace} ({', '.join(scopes)})\n"
+            f"{secret}   (shown only now: copy it)"
+        )
 
 
 @keys.command("list")

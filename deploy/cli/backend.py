@@ -5,7 +5,7 @@ Commands import this module when they run. It imports slow modules in the functi
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -114,11 +114,7 @@ def exit_on_error(work: Callable[[], T]) -> T:
     except (NoSuchParent, AlreadyExists, UnknownAccounts) as error:
         fail(str(error))
     except DatabaseUnavailable as error:
-        fail(
-            f"Postgres does not answer ({error}). Check PINFLOW_DATABASE_URL. Start the local "
-            "stack with: make up",
-            ExitCode.UNAVAILABLE,
-        )
+        _fail_without_database(error)
     except BrokerUnavailable as error:
         fail(
             f"Kafka does not answer ({error}). Check PINFLOW_KAFKA_BOOTSTRAP_SERVERS. Start "
@@ -128,10 +124,18 @@ def exit_on_error(work: Callable[[], T]) -> T:
     except ValidationError as error:
         fail(describe_invalid_settings(error))
     except (psycopg.Error, DBAPIError) as error:
-        fail(
-            _describe_database_error(error),
-            ExitCode.UNAVAILABLE if is_transient(error) else ExitCode.REFUSED,
-        )
+        if is_transient(error):
+            _fail_without_database(error)
+        fail(_describe_database_error(error))
+
+
+def _fail_without_database(error: Exception) -> NoReturn:
+    reason = str(error).strip().partition("\n")[0]
+    fail(
+        f"Can't use Postgres ({reason}). Check PINFLOW_DATABASE_URL. Start the local stack with: "
+        "make up",
+        ExitCode.UNAVAILABLE,
+    )
 
 
 def _describe_database_error(error: psycopg.Error | DBAPIError) -> str:

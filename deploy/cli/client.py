@@ -122,6 +122,7 @@ class PinflowClient:
         with `give_up_message`, or with the last reason if there is none.
         """
         deadline = time.monotonic() + self._max_retry_seconds
+        is_first = True
         while True:
             pause, reason, is_overloaded = 1.0, f"Nothing answers at {self._base_url}.", False
             advice = "Try again later. Start the local stack with: make up"
@@ -148,6 +149,10 @@ class PinflowClient:
                 fail(give_up_message or f"{reason} {advice}", ExitCode.UNAVAILABLE)
             if is_overloaded:
                 typer.echo(f"{reason} Trying again in {pause:g} s.", err=True)
+            elif is_first:
+                limit = f"{self._max_retry_seconds:g} s"
+                typer.echo(f"{reason} Trying again for up to {limit}.", err=True)
+            is_first = False
             time.sleep(pause)
 
     def _read_document(self, response: httpx.Response) -> Any:

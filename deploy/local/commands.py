@@ -86,7 +86,7 @@ def status() -> None:
 
 @app.command()
 def clean() -> None:
-    """Stop all processes and delete the data."""
+    """Stop all processes and delete the data. Keeps .pinflow/settings."""
     with _stack() as stack:
         stack.clean()
         typer.echo("Pinflow is stopped and all its local data is deleted.")

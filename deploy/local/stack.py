@@ -121,12 +121,17 @@ class Stack:
             return was_running or bool(orphans)
 
     def clean(self) -> None:
-        """Stops all processes and deletes the data."""
+        """Stops all processes and deletes everything but the user's settings."""
         if not self._layout.directory.exists():
             return
         self.down()
         self._postgres.remove()
+        settings = self._layout.settings_file
+        kept = settings.read_bytes() if settings.exists() else None
         shutil.rmtree(self._layout.directory)
+        if kept is not None:
+            settings.parent.mkdir(parents=True)
+            settings.write_bytes(kept)
 
     def states(self) -> dict[str, str]:
         """Returns supervisor's state of each process; empty if the stack is down."""

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 TAKEOVER_SECONDS = 10.0
 """Longest wait for the name: Postgres may still hold the lease of a killed process."""
 RETRY_SECONDS = 0.2
+MAX_RETRY_SECONDS = 2.0
+"""Maximum seconds between two attempts while Postgres is down. The pauses double up to it."""
 CHECK_SECONDS = 2.0
 ATTEMPT_SECONDS = 10.0
 """Timeout of one attempt to acquire the lease.
@@ -53,12 +55,13 @@ class ReplicaLease:
         """
         loop = asyncio.get_running_loop()
         deadline: float | None = None
+        pause = RETRY_SECONDS
         while True:
             try:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
                     if await self._try_lock():
                         return
-                deadline = deadline or loop.time() + TAKEOVER_SECONDS
+                deadline, pause = deadline or loop.time() + TAKEOVER_SECONDS, RETRY_SECONDS
             except (psycopg.Error, TimeoutError) as error:
                 await self._disconnect()
                 if isinstance(error, psycopg.Error) and not is_transient(error):
@@ -68,13 +71,13 @@ class ReplicaLease:
                     name=self.name,
                     error=str(error).strip() or repr(error),
                 )
-                deadline = None
+                deadline, pause = None, min(2 * pause, MAX_RETRY_SECONDS)
             if deadline is not None and loop.time() > deadline:
                 await self._disconnect()
                 raise ReplicaNameTaken(
                     f"another process runs as {self.name}: set PINFLOW_REPLICA to a unique name"
                 )
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(pause)
 
     async def keep(self) -> None:
         """Checks the lease forever, and acquires it again after an outage.

@@ -32,6 +32,22 @@ def test_an_error_of_postgres_ends_the_command_with_the_next_step(
     assert "pinflow migrate" in printed
 
 
+def test_a_failed_connection_is_exit_code_3_and_names_the_setting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> NoReturn:
+        raise psycopg.OperationalError('connection failed: password of "pinflow" is wrong\nmore')
+
+    with pytest.raises(typer.Exit) as exit_error:
+        exit_on_error(work)
+    assert exit_error.value.exit_code == ExitCode.UNAVAILABLE
+    printed = capsys.readouterr().err
+    assert printed.startswith(
+        'Can\'t use Postgres (connection failed: password of "pinflow" is wrong). Check '
+    )
+    assert "PINFLOW_DATABASE_URL" in printed
+
+
 def test_an_unexpected_error_of_postgres_is_printed_without_advice_and_rows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

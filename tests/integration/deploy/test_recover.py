@@ -517,7 +517,7 @@ def test_an_unavailable_server_or_a_missing_table_is_reported_with_the_next_step
         PINFLOW_DATABASE_URL="postgresql://nobody@127.0.0.1:9/pinflow"
     )
     assert without_postgres.exit_code == ExitCode.UNAVAILABLE
-    assert "Postgres does not answer" in without_postgres.output
+    assert "Can't use Postgres" in without_postgres.output
     without_topics = installation.run(PINFLOW_TOPIC_PREFIX="never-made")
     assert without_topics.exit_code == ExitCode.REFUSED
     assert "pinflow topics create" in without_topics.output

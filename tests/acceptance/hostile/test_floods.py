@@ -259,8 +259,9 @@ def test_many_large_bodies_at_once_stay_within_memory(
         asyncio.run(flood())
     growth = {name: (peak[name] - warm[name]) // MEGABYTE for name in peak}
     print(f"{dict(answers)}; peak growth of each process in MiB: {growth}")
-    # A busy machine may fail to receive a gigabyte in time, and then accepts none of it
+    # request_timeout and cut: a busy machine may fail to receive a gigabyte in time
     assert answers.keys() <= {"accepted", "too_busy", "request_timeout", "cut"}, answers
+    assert answers["accepted"], answers
     assert growth["ingest"] < 300, growth
     after = client.post(
         "/v1/pins/imports/json", content=body, headers={"Content-Type": "application/json"}

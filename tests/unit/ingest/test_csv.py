@@ -184,8 +184,8 @@ def test_a_hostile_file_is_refused_within_a_second_of_cpu_time(hostile: str, cod
     data = hostile.encode()
     started = time.process_time()
     assert find_refusal(data).code == code
-    # Coverage's tracing multiplies the time by twenty
-    assert time.process_time() - started < (1 if sys.gettrace() is None else 20)
+    # Coverage's tracing multiplies the time by twenty: short lines took 3.1 s
+    assert time.process_time() - started < (1 if sys.gettrace() is None else 10)
 
 
 def test_500_rows_are_accepted() -> None:

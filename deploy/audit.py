@@ -96,7 +96,7 @@ def check_advisories(reports: Iterable[AdvisoryReport]) -> AuditResult:
         unchecked = f"{len(unknown)} packages" if unknown else "all packages"
         print(
             f"advisories: NOT CHECKED for {unchecked}. No advisory service gave an answer about "
-            "them: they may be vulnerable. Run make audit again where a service can be reached."
+            "them: they may be vulnerable. Run make audit again where PyPI or OSV answers."
         )
         return AuditResult.UNKNOWN
     print(f"advisories: none for {len(known)} packages")

@@ -59,7 +59,7 @@ class Service:
         return RecordProducer(self._settings, client_id=client_id)
 
     def paginator(self, settings: ListSettings) -> Paginator:
-        """Creates the paginator of lists. Leaves one of several connections for other requests."""
+        """Creates the paginator of lists, which leaves a connection to other requests if it can."""
         return Paginator(
             self.http_database, settings, concurrency=max(1, self.http_connections - 1)
         )

@@ -34,6 +34,8 @@ class ErrorCode(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_PAYLOAD = "invalid_payload"
     INVALID_PARAMETER = "invalid_parameter"
+    UNKNOWN_PARAMETER = "unknown_parameter"
+    """A query parameter or a form field that the request does not have."""
     SEARCH_TOO_WIDE = "search_too_wide"
     """A list would have to scan more rows than its limit allows."""
     EMPTY_IMPORT = "empty_import"
@@ -42,6 +44,8 @@ class ErrorCode(StrEnum):
     EMPTY_FILE = "empty_file"
     MISSING_COLUMNS = "missing_columns"
     DUPLICATE_COLUMNS = "duplicate_columns"
+    UNKNOWN_COLUMNS = "unknown_columns"
+    """Columns whose names are nearly those of known ones."""
     INVALID_ENCODING = "invalid_encoding"
     INVALID_CSV = "invalid_csv"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -99,6 +103,8 @@ class ErrorCode(StrEnum):
 
     # A row of an import, or a single pin
     VALIDATION_ERROR = "validation_error"
+    UNKNOWN_FIELD = "unknown_field"
+    """A field whose name is nearly that of a known one; with strict=true any unknown field."""
     ACCOUNT_NOT_FOUND = "account_not_found"
     BOARD_NOT_FOUND = "board_not_found"
     ROW_LOST = "row_lost"

@@ -26,6 +26,8 @@ MAX_KEY_LENGTH = 255
 """Characters of an idempotency key or a board id."""
 MAX_REJECTED_VALUE_LENGTH = 200
 """Characters of a rejected value that an answer repeats."""
+MAX_DIFFERENCE_LENGTH = 100
+"""Characters of each value of a FieldDifference."""
 
 
 class RecordKind(StrEnum):
@@ -111,10 +113,14 @@ class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Notice(WireStruct, frozen=True, kw_only=True):
-    """A warning about an import that was accepted nevertheless."""
+    """A warning about an import that was accepted nevertheless.
+
+    `row_numbers` are the rows that it concerns, at most 500. Empty if it concerns the whole file.
+    """
 
     code: str
     message: str
+    row_numbers: list[int] = field(default_factory=list)
 
 
 class PinContent(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,7 +154,8 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
 
     `accepted_at` is the import's time. The publisher compares `run_at` with it and not with the
     clock, so a retry makes the same decision. `fingerprint` has 32 hexadecimal digits
-    (shared.contract.pins.compute_fingerprint).
+    (shared.contract.pins.compute_fingerprint). `line` is the line of a CSV file in which the row
+    begins, and is repeated in the row's result.
     """
 
     kind: Literal["r"]
@@ -157,14 +164,35 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
     row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
     accepted_at: AwareTime
     fingerprint: UUID
+    line: int | None = None
     row: PinContent
+
+
+class ExistingState(StrEnum):
+    """The state of the pin that already has a row's idempotency key."""
+
+    PUBLISHED = "published"
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    DELETED = "deleted"
+
+
+class FieldDifference(WireStruct, frozen=True, kw_only=True):
+    """A field whose sent value differs from the stored one. Values are cut at 100 characters."""
+
+    field: str
+    stored: str | None
+    sent: str | None
 
 
 class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of one row.
 
     A created row has either a pin_id or a schedule_id. An existing row has the ids that the store
-    has for its idempotency key.
+    has for its idempotency key. `existing_state` says what that pin is, and `differing_fields` how
+    the row differs from it if `payload_matches` is false. `line` is the row's line in a CSV file.
     """
 
     row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
@@ -176,6 +204,9 @@ class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     error_message: str | None = None
     errors: list[Fault] | None = None
     payload_matches: bool | None = None
+    line: int | None = None
+    existing_state: ExistingState | None = None
+    differing_fields: list[FieldDifference] | None = None
 
 
 class RowsSettled(ImportsRecord, frozen=True, kw_only=True):
@@ -194,7 +225,8 @@ class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
     """Kafka has the whole import: its rows and the results of failed ones. Topic `imports`.
 
     `batch_records` counts the records of the import's batch, this one included. A batch with this
-    number of records holds this import alone.
+    number of records holds this import alone. `publishing_now` and `scheduled_for_later` count the
+    rows that passed validation, by their `run_at`.
     """
 
     kind: Literal["i"] = "i"
@@ -208,6 +240,8 @@ class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
     accepted_at: StorableTime
     request_id: str | None = None
     warnings: list[Notice] = field(default_factory=list)
+    publishing_now: int | None = None
+    scheduled_for_later: int | None = None
 
     def __post_init__(self) -> None:
         require_storable_time("accepted_at", self.accepted_at)
@@ -281,14 +315,18 @@ class ImportRequested(WireStruct, frozen=True, kw_only=True):
     """A request for an import by an upstream system. Topic `import-requests`.
 
     The type is `pinflow.import.requested.v1`; the record's key is the workspace id. This model
-    checks only the ids. `source` and `rows` can be anything: ingest validates them by the same
-    rules as over HTTP.
+    checks only the ids. The other fields can be anything: ingest validates them by the same rules
+    as over HTTP. `timezone`, `past_run_at`, `account` and `strict` are the parameters of an import.
     """
 
     request_id: Annotated[str, Meta(min_length=1, max_length=255)]
     workspace_id: UUID
     source: Any = None
     rows: Any = None
+    timezone: Any = None
+    past_run_at: Any = None
+    account: Any = None
+    strict: Any = None
 
 
 class ImportCompleted(Event, frozen=True, kw_only=True):

@@ -1,0 +1,99 @@
+"""Finds the field that a client means by a name: in a JSON object, or in a spreadsheet's header.
+
+One policy for all inputs. A known alias stands for its field. A name that is nearly a known one is
+refused with a suggestion, because its values would be lost without notice. Any other name is
+ignored with a warning.
+"""
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+
+ALIASES = {
+    # Pinterest's template for bulk uploads
+    "mediaurl": "image_url",
+    "pinterestboard": "board_id",
+    "thumbnail": "cover_image_url",
+    "link": "link_url",
+    "publishdate": "run_at",
+    "keywords": "related_terms",
+    # Common names
+    "account": "account_id",
+    "accountname": "account_id",
+    "pinterestaccount": "account_id",
+    "board": "board_id",
+    "boardname": "board_id",
+    "headline": "title",
+    "pintitle": "title",
+    "pindescription": "description",
+    "destinationlink": "link_url",
+    "destinationurl": "link_url",
+    "targeturl": "link_url",
+    "image": "image_url",
+    "imagelink": "image_url",
+    "picture": "image_url",
+    "pictureurl": "image_url",
+    "alternativetext": "alt_text",
+    "imagealttext": "alt_text",
+    "coverimage": "cover_image_url",
+    "coverurl": "cover_image_url",
+    "tags": "related_terms",
+    "terms": "related_terms",
+    "colour": "dominant_color",
+    "color": "dominant_color",
+    "dominantcolour": "dominant_color",
+    "publishat": "run_at",
+    "publishtime": "run_at",
+    "scheduledat": "run_at",
+    "scheduledfor": "run_at",
+    "uniquekey": "idempotency_key",
+}
+"""The field of each alias. The aliases are in the form of `normalize_name`."""
+
+_SEPARATORS = re.compile(r"[\W_]+")
+MAX_COMPARED_LENGTH = 64
+"""Longer names are nearly no known one. The limit keeps the comparison of a hostile name short."""
+
+
+def normalize_name(name: str) -> str:
+    """Returns the name without case, blanks, hyphens, underscores and invisible characters."""
+    return _SEPARATORS.sub("", name).casefold()
+
+
+def find_alias(name: str) -> str | None:
+    """Returns the field that an alias stands for, in any spelling. None if it is no alias."""
+    return ALIASES.get(normalize_name(name))
+
+
+def suggest_field(name: str, known: Collection[str]) -> str | None:
+    """Returns the known field of which the name is a slip, or None.
+
+    A slip has the same letters and digits, or differs by one typing error: one character that is
+    missing, added or wrong, or two neighbors that are swapped.
+    """
+    if len(name) > MAX_COMPARED_LENGTH:
+        return None
+    return _suggest(normalize_name(name), frozenset(known))
+
+
+@lru_cache(maxsize=4096)
+def _suggest(normalized: str, known: frozenset[str]) -> str | None:
+    candidates = sorted(known)
+    for field in candidates:
+        if normalize_name(field) == normalized:
+            return field
+    for field in candidates:
+        if _is_one_slip(normalized, normalize_name(field)):
+            return field
+    return None
+
+
+def _is_one_slip(sent: str, known: str) -> bool:
+    start = 0
+    while start < min(len(sent), len(known)) and sent[start] == known[start]:
+        start += 1
+    rest_sent, rest_known = sent[start:], known[start:]
+    if len(sent) == len(known):
+        is_swap = rest_sent[:2] == rest_known[1::-1] and rest_sent[2:] == rest_known[2:]
+        return is_swap or rest_sent[1:] == rest_known[1:]
+    return rest_sent[1:] == rest_known or rest_sent == rest_known[1:]

@@ -13,6 +13,7 @@ from deploy.services import CHECKED_SERVICES
 WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
 BOARD = "1034280089391227812"
+OTHER_BOARD = "1034280089391227999"
 PIN = "3f0c1b52-8f0e-5c0b-9d2a-7d1c9f6a4e10"
 SCHEDULE = "9a4b6f1e-2c7d-5e3f-8b1a-0c5d7e9f2a34"
 JOB = "0199c0de-7a51-7c3e-9a5b-2f4d6e8a0b1c"
@@ -159,16 +160,14 @@ _ROW = {
     "errors": [],
     "payload_matches": None,
 }
-_FIELD_ERROR = {"code": "missing", "field": "board_id", "message": "Field required", "value": None}
 _FAILED_ROW = _replace(
     _ROW,
     row_number=2,
     status="failed",
     pin_id=None,
     idempotency_key="lamp-desk-2026",
-    error_code="validation_error",
-    error_message="board_id: Field required",
-    errors=[_FIELD_ERROR],
+    error_code="board_not_found",
+    error_message=f"board_id: no board {OTHER_BOARD} on this account. Use one of its boards.",
 )
 _COMPLETED_IMPORT = _replace(
     _QUEUED_IMPORT,
@@ -182,8 +181,9 @@ _COMPLETED_IMPORT = _replace(
     request_id=None,
     error_code=None,
 )
-_SECOND_ROW = _replace(_PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026")
-del _SECOND_ROW["board_id"]
+_SECOND_ROW = _replace(
+    _PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026", board_id=OTHER_BOARD
+)
 _CSV = (
     f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor "
     "lamp,https://cdn.shop.example/a.jpg,lamp-floor-2026\n"

@@ -15,10 +15,11 @@ def require_any_of(*names: str, or_null: str | None = None) -> dict[str, Any]:
 
     A field counts only if it is not null. The field `or_null` counts even if it is null.
     """
-    changes = [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names
-    ]
-    return {"anyOf": changes if or_null is None else [*changes, {"required": [or_null]}]}
+    # Generators of clients ignore `not`. From `anyOf` they would make a union of types
+    nothing: dict[str, Any] = {name: {"type": "null"} for name in names}
+    if or_null is not None:
+        nothing[or_null] = False
+    return {"not": {"properties": nothing}}
 
 
 def require_text(value: str) -> str:

@@ -1,0 +1,37 @@
+"""Fields that many HTTP models have, each with its one description for the OpenAPI document."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+WorkspaceId = Annotated[UUID, Field(description="The workspace of the API key.")]
+AccountId = Annotated[UUID, Field(description="The Pinterest account that owns the board.")]
+CreatedAt = Annotated[datetime, Field(description="When it was created, in UTC.")]
+UpdatedAt = Annotated[datetime, Field(description="When it was last changed, in UTC.")]
+RevokedAt = Annotated[
+    datetime | None, Field(description="When it was revoked, in UTC. Null while it is active.")
+]
+PinterestPinId = Annotated[
+    str | None,
+    Field(description="The pin's id at Pinterest. Null while Pinflow does not know it."),
+]
+FailureCode = Annotated[
+    str | None,
+    Field(
+        description="The error code that says why it failed. Null if it has not failed. "
+        "docs/reference/errors.md lists the codes."
+    ),
+]
+FailureMessage = Annotated[
+    str | None,
+    Field(description="What is wrong, and what to do about it. Null if it has not failed."),
+]
+PayloadMatches = Annotated[
+    bool | None,
+    Field(
+        description="For `existing`: true if the content equals the first accepted content of the "
+        "idempotency key. Otherwise null."
+    ),
+]

@@ -67,7 +67,7 @@ class ImportAcceptedResponse(ApiModel):
     created_at: CreatedAt
     updated_at: UpdatedAt
     warnings: list[Notice]
-    """What was ignored, repaired or guessed. Empty if nothing was."""
+    """Everything that was ignored, repaired or guessed. Empty if nothing was."""
 
     @classmethod
     def from_import(cls, accepted: Import) -> "ImportAcceptedResponse":
@@ -110,7 +110,7 @@ class RateMeterAccount(RateMeterNode):
 
 
 class RateMeterResponse(ApiModel):
-    """How many rows may be imported now, before imports get 429."""
+    """The number of rows that may be imported now, before imports get 429."""
 
     account: RateMeterAccount
     """The limit of the account's workspace."""

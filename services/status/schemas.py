@@ -68,7 +68,7 @@ class ImportJobResponse(ApiModel):
     results: list[RowResultResponse]
     """The results so far, in row order. Empty in a list of imports."""
     error_message: str | None
-    """Why the whole import was refused, and what to do about it. Otherwise null."""
+    """The reason why the whole import was refused, and what to do next. Otherwise null."""
     started_at: datetime | None
     """When the first row was settled, in UTC. Null until then."""
     completed_at: datetime | None
@@ -76,7 +76,7 @@ class ImportJobResponse(ApiModel):
     created_at: CreatedAt
     updated_at: UpdatedAt
     warnings: list[Notice]
-    """What was ignored, repaired or guessed. Empty if nothing was."""
+    """Everything that was ignored, repaired or guessed. Empty if nothing was."""
     request_id: str | None
     """The request id of an import that was requested by Kafka topic. Null for one over HTTP."""
     error_code: str | None

@@ -21,7 +21,7 @@ SHOWN_CHARACTERS = 10
 
 
 class Scope(StrEnum):
-    """What an API key may do.
+    """A right of an API key.
 
     - `read`: read everything in the workspace.
     - `write`: create and change.

@@ -81,14 +81,14 @@ def require_storable_time(name: str, time: datetime) -> None:
 
 
 class SourceType(StrEnum):
-    """How an import was sent. Imports by Kafka topic are `json`."""
+    """The format of an import. Imports by Kafka topic are `json`."""
 
     JSON = "json"
     CSV = "csv"
 
 
 class RowStatus(StrEnum):
-    """What became of a row.
+    """The result of a row.
 
     - `created`: it was published or scheduled.
     - `existing`: its idempotency key already had a pin. Nothing was published for it.
@@ -125,7 +125,7 @@ class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     field: str | None = None
     """The field. Null if the error concerns several fields or the whole row."""
     message: str
-    """What is wrong with the value."""
+    """The rule that the value breaks."""
     value: str | None = None
     """The value that was sent, cut at 200 characters. Null if there is none."""
 
@@ -136,7 +136,7 @@ class Notice(WireStruct, frozen=True, kw_only=True):
     code: str
     """The kind of the warning, for example `unknown_columns`."""
     message: str
-    """What was ignored, repaired or guessed."""
+    """A sentence that says what was ignored, repaired or guessed."""
     row_numbers: list[int] = field(default_factory=list)
     """The rows that it concerns, at most 500. Empty if it concerns the whole import."""
 

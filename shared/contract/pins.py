@@ -256,7 +256,7 @@ class PinSubmission(BaseModel):
     description: Annotated[str, StringConstraints(max_length=800), ANY_TEXT] | None = None
     """The pin's text, at most 800 characters. Null if there is none."""
     alt_text: Annotated[str, StringConstraints(max_length=500), ANY_TEXT] | None = None
-    """What the image shows, for people who can't see it: at most 500 characters. Null if there is
+    """The image in words, for people who can't see it: at most 500 characters. Null if there is
     none."""
     link_url: WebUrl | None = None
     """The page to which the pin leads: an http(s) URL of at most 2048 characters. Null if there is

@@ -27,11 +27,11 @@ MAX_FAULTS = 20
 
 
 class ErrorDetail(ApiModel, extra="allow"):
-    """What went wrong. Some codes add fields."""
+    """The code and the message of an error. Some codes add fields."""
 
     code: ErrorCode
     message: str
-    """What is wrong, where, and what to do next. For people: its wording may change."""
+    """The problem, its place, and the next step to take. For people: the wording may change."""
 
 
 class ErrorResponse(ApiModel):

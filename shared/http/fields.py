@@ -26,7 +26,7 @@ FailureCode = Annotated[
 ]
 FailureMessage = Annotated[
     str | None,
-    Field(description="What is wrong, and what to do about it. Null if it has not failed."),
+    Field(description="The reason in words, and what to do next. Null if it has not failed."),
 ]
 PayloadMatches = Annotated[
     bool | None,

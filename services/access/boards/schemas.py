@@ -110,7 +110,7 @@ class BoardCreate(ApiModel):
     description: Description | None = None
     """The board's description, at most 500 characters. Null or empty: none."""
     privacy: Privacy | None = None
-    """Who can see the board. Null or absent: `PUBLIC`."""
+    """The board's visibility. Null or absent: `PUBLIC`."""
 
     def values(self) -> dict[str, Any]:
         return {
@@ -135,7 +135,7 @@ class BoardUpdate(ApiModel):
     description: Description | None = None
     """The new description, at most 500 characters. Empty: the description is removed."""
     privacy: Privacy | None = None
-    """Who can see the board from now on."""
+    """The new visibility."""
 
     @model_validator(mode="after")
     def _require_a_change(self) -> "BoardUpdate":
@@ -151,7 +151,7 @@ class BoardUpdate(ApiModel):
 
 
 class AccountHealth(ApiModel):
-    """Whether an account can be used."""
+    """The health of an account."""
 
     health_status: Annotated[str, _HEALTH]
     health_message: Annotated[str | None, _HEALTH_MESSAGE]
@@ -160,7 +160,7 @@ class AccountHealth(ApiModel):
 
 
 class BoardAccessResponse(ApiModel):
-    """Whether pins can be published to a board, and if not, why."""
+    """The result of a check whether pins can be published to a board."""
 
     account_id: UUID
     """The account that was asked for."""
@@ -171,11 +171,11 @@ class BoardAccessResponse(ApiModel):
     status: Literal["ok", "failed"]
     """`ok` if pins can be published to the board, otherwise `failed`."""
     code: ErrorCode | None
-    """Why nothing can be published. Null if pins can be published."""
+    """The reason why nothing can be published. Null if pins can be published."""
     message: str
     """The result of the check in words."""
     remediation: str | None
-    """What to do about it. Null if pins can be published."""
+    """The next step to take. Null if pins can be published."""
     checked_at: datetime
     """When the check was made, in UTC."""
     source: Literal["store"] = "store"
@@ -183,7 +183,7 @@ class BoardAccessResponse(ApiModel):
     board: BoardResponse | None
     """The board. Null if the account has no such board."""
     account_health: AccountHealth
-    """Whether the account can be used."""
+    """The health of the account."""
     retry_after_seconds: int | None = None
     """Always null: the answer changes only if the account or the board does."""
 

@@ -44,7 +44,7 @@ class ApiKeyCreate(ApiModel):
     name: Name
     """A name by which people recognize the key: 1 to 255 characters, not blank."""
     scopes: Scopes | None = None
-    """What the key may do. Null or absent: `read` and `write`."""
+    """The scopes of the key. Null or absent: `read` and `write`."""
     pinterest_account_ids: AccountIds | None = None
     """The accounts that the key may read and publish to. Null or absent: all."""
 
@@ -64,7 +64,7 @@ class ApiKeyUpdate(ApiModel):
     name: Name | None = None
     """The new name: 1 to 255 characters, not blank."""
     scopes: Scopes | None = None
-    """What the key may do from now on."""
+    """The new scopes of the key."""
     pinterest_account_ids: AccountIds | None = None
     """The accounts that the key may read and publish to from now on. Null: all."""
 
@@ -88,7 +88,7 @@ class ApiKeyUpdate(ApiModel):
 
 KeyId = Annotated[UUID, Field(description="The key's id. It is no secret.")]
 KeyName = Annotated[str, Field(description="The name by which people recognize the key.")]
-KeyScopes = Annotated[list[Scope], Field(description="What the key may do.")]
+KeyScopes = Annotated[list[Scope], Field(description="The scopes of the key.")]
 KeyAccountIds = Annotated[
     list[UUID] | None,
     Field(description="The accounts that the key may read and publish to. Null: all."),
@@ -105,11 +105,11 @@ class ApiKeyResponse(ApiModel):
     scopes: KeyScopes
     pinterest_account_ids: KeyAccountIds
     source: Literal["manual"] = "manual"
-    """How the key came about. Always `manual`: Pinflow has no other way."""
+    """The origin of the key. Always `manual`: Pinflow has no other one."""
     client_name: str | None = None
     """The OAuth client that got the key. Always null."""
     authorized_by_email: str | None = None
-    """Who authorized the OAuth client. Always null."""
+    """The address of the person who authorized the OAuth client. Always null."""
     last_used_at: datetime | None
     """When the key was last used, in UTC, accurate to a minute or two. Null if never."""
     created_at: CreatedAt

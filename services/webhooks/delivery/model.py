@@ -20,7 +20,7 @@ class DeliveryStatus(StrEnum):
 
 
 class DisabledReason(StrEnum):
-    """Why Pinflow disabled a webhook.
+    """The reason why Pinflow disabled a webhook.
 
     - `gone`: the receiver answered 410.
     - `failing`: too many consecutive deliveries or attempts failed.

@@ -167,7 +167,8 @@ class WebhookResponse(ApiModel):
     created_at: CreatedAt
     updated_at: UpdatedAt
     disabled_reason: DisabledReason | None
-    """Why Pinflow disabled the webhook. Null if it is enabled or if a client disabled it."""
+    """The reason why Pinflow disabled the webhook. Null if it is enabled, or if a client disabled
+    it."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "WebhookResponse":
@@ -191,7 +192,7 @@ class WebhookDeliveryResponse(ApiModel):
     last_status_code: int | None
     """The HTTP status of the last answer. Null if none arrived yet."""
     last_error: str | None
-    """Why the last attempt failed. Null if it succeeded, or if there was none."""
+    """The error of the last attempt. Null if it succeeded, or if there was none."""
     next_attempt_at: datetime | None
     """When the next attempt is due, in UTC. Null if none follows."""
     created_at: CreatedAt

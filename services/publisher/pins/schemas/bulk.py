@@ -12,7 +12,7 @@ from shared.http.models import ApiModel
 
 
 class BulkStatus(StrEnum):
-    """What became of one id.
+    """The result of a command for one id.
 
     - `succeeded`: the item was changed.
     - `skipped`: the item's state needs no change or does not allow it, or the id appears earlier in
@@ -32,9 +32,9 @@ class BulkItemResponse(ApiModel):
     """The id that was sent."""
     status: BulkStatus
     error_code: str | None = None
-    """Why the item was skipped or failed. Null if it succeeded or needed no change."""
+    """The reason for skipping or failing. Null if the item succeeded or needed no change."""
     error_message: str | None = None
-    """What is wrong, and what to do about it. Null if it succeeded."""
+    """The reason in words, and the next step to take. Null if the item succeeded."""
 
     @classmethod
     def from_result(cls, item_id: UUID, result: CommandResult) -> "BulkItemResponse":

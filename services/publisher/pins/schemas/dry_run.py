@@ -15,9 +15,9 @@ class PinValidationCheck(ApiModel):
     code: str | None = None
     """The code of the error or warning. Null if the check passed or was skipped."""
     message: str
-    """What the check found."""
+    """The result of the check in words."""
     remediation: str | None = None
-    """What to do about it. Null if nothing needs to be done."""
+    """The next step to take. Null if none is needed."""
     details: dict[str, Any] | None = None
     """Further fields of the error, for example `errors`. Null if there are none."""
 

@@ -139,7 +139,7 @@ class PinBatchResponse(ApiModel):
 
 
 class PinDeleteResponse(ApiModel):
-    """What the deletion of a pin did."""
+    """The result of deleting a pin."""
 
     id: UUID
     """The id of the deleted pin."""
@@ -151,7 +151,7 @@ class PinDeleteResponse(ApiModel):
     reason: str | None = (
         "Pinflow has not sent this pin to Pinterest, so there was nothing to remove there."
     )
-    """Why the pin was not removed from Pinterest. Null if it was."""
+    """The reason why the pin was not removed from Pinterest. Null if it was."""
 
 
 class JobStatusResponse(ApiModel):

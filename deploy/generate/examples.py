@@ -20,7 +20,7 @@ JOB = "0199c0de-7a51-7c3e-9a5b-2f4d6e8a0b1c"
 KEY = "c2a7e1f0-4b8d-4e6a-9f3c-1d5b7a9e0f42"
 WEBHOOK = "e5d1c3b7-6a9f-4c2e-8d0b-3f7a1e5c9b26"
 DELIVERY = "a8f6e4d2-1b3c-4d5e-9f7a-8b6c4d2e0f19"
-EVENT = "4d7c9a1e-5b3f-5d2c-8e6a-0f9b7c5d3e18"
+EVENT = "evt_4d7c9a1e5b3f5d2c8e6a0f9b7c5d3e18"
 NOW, LATER, RUN_AT = "2026-11-28T09:30:00Z", "2026-11-28T09:30:01Z", "2027-03-06T10:00:00Z"
 
 
@@ -284,6 +284,7 @@ _DELIVERY = {
     "payload": {
         "id": EVENT,
         "type": "pin.failed",
+        "event": "pin.failed",
         "created_at": NOW,
         "workspace_id": WORKSPACE,
         "data": {"pin_id": PIN, **_NO_BOARD},
@@ -297,6 +298,44 @@ _DELIVERY = {
     "status": "pending",
     "event_id": EVENT,
 }
+
+
+def _event_example(name: str, created_at: str, data: dict[str, Any]) -> Example:
+    return Example(
+        request={
+            "id": EVENT,
+            "type": name,
+            "event": name,
+            "created_at": created_at,
+            "workspace_id": WORKSPACE,
+            "data": data,
+        }
+    )
+
+
+_PIN_DATA = {
+    "pin_id": PIN,
+    "account_id": ACCOUNT,
+    "board_id": BOARD,
+    "idempotency_key": _PIN_REQUEST["idempotency_key"],
+    "job_id": JOB,
+    "row_number": 1,
+}
+
+
+def _ended_import_example(status: str, **counters: int) -> Example:
+    rows = {"created_rows": 0, "existing_rows": 0, "failed_rows": 0, **counters}
+    data = {
+        "request_id": None,
+        "job_id": JOB,
+        "status": status,
+        "total_rows": sum(rows.values()),
+        "processed_rows": sum(rows.values()),
+        **rows,
+        "error_message": None,
+        "completed_at": LATER,
+    }
+    return _event_example(f"import.{status}", LATER, data)
 
 
 def _bulk_example(item_id: str) -> Example:
@@ -424,8 +463,19 @@ EXAMPLES: dict[str, Example] = {
     "GET /v1/webhooks/{webhook_id}/deliveries": Example([_DELIVERY]),
     "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Example(_DELIVERY),
     "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend": Example(_DELIVERY),
+    "POST pin.published": _event_example("pin.published", NOW, {**_PIN_DATA, "published_at": NOW}),
+    "POST pin.failed": _event_example(
+        "pin.failed",
+        RUN_AT,
+        {**_PIN_DATA, "schedule_id": SCHEDULE, **_NO_BOARD, "failed_at": RUN_AT},
+    ),
+    "POST import.completed": _ended_import_example("completed", created_rows=1, existing_rows=1),
+    "POST import.completed_with_errors": _ended_import_example(
+        "completed_with_errors", created_rows=1, failed_rows=1
+    ),
+    "POST import.failed": _ended_import_example("failed", failed_rows=2),
 }
-"""The examples of each operation. A key is the method and the path."""
+"""The examples of each operation. A key is the method and the path, or a webhook's event."""
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
@@ -490,7 +540,7 @@ ERRORS: dict[int, dict[str, Any]] = {
 
 def add_examples(document: dict[str, Any]) -> None:
     """Adds the examples to an OpenAPI document."""
-    for path, operations in document["paths"].items():
+    for path, operations in (*document["paths"].items(), *document["webhooks"].items()):
         for method, operation in operations.items():
             example = EXAMPLES.get(f"{method.upper()} {path}", Example())
             if example.request is not None:
@@ -498,17 +548,15 @@ def add_examples(document: dict[str, Any]) -> None:
             for status, response in operation["responses"].items():
                 _set_example(
                     response,
-                    example.answer
-                    if int(status) < HTTPStatus.BAD_REQUEST
-                    else _error_example(response, int(status)),
+                    example.answer if status < "400" else _error_example(response, status),
                 )
 
 
-def _error_example(response: dict[str, Any], status: int) -> dict[str, Any] | None:
+def _error_example(response: dict[str, Any], status: str) -> dict[str, Any] | None:
     """Returns an error's example, or None if its body is not an ErrorResponse, as in /readyz."""
     content = response.get("content", {}).get("application/json", {})
     return (
-        ERRORS[status]
+        ERRORS[int(status)]
         if content.get("schema") == {"$ref": "#/components/schemas/ErrorResponse"}
         else None
     )

@@ -89,7 +89,7 @@ def _build_title(operation_id: str) -> str:
 
 def _move_bodies_to_components(document: dict[str, Any]) -> None:
     """Gives the bodies that endpoints describe themselves a name, which generated clients use."""
-    components = document["components"]["schemas"]
+    components = document["components"].setdefault("schemas", {})
     for operation in find_operations(document):
         for content in operation.get("requestBody", {}).get("content", {}).values():
             content["schema"] = _move_to_components(content["schema"], components)

@@ -60,6 +60,7 @@ def build_document() -> dict[str, Any]:
             webhooks=app.webhooks.routes,
         )
         _move_bodies_to_components(document)
+        _remove_titles_of_fields(document)
         _merge(merged, document)
     for operation in find_operations(merged):
         operation["summary"] = _build_title(operation["operationId"])
@@ -106,6 +107,21 @@ def _move_to_components(schema: dict[str, Any], components: dict[str, Any]) -> d
         if components.setdefault(name, definition) != definition:
             raise ValueError(f"Two bodies have different schemas with the title {name}")
     return {"$ref": f"#/components/schemas/{schema['title']}"}
+
+
+def _remove_titles_of_fields(node: Any) -> None:
+    """Removes the titles that pydantic makes from names: "Job Id" says no more than job_id."""
+    if isinstance(node, list):
+        for item in node:
+            _remove_titles_of_fields(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key == "properties":
+                for schema in value.values():
+                    schema.pop("title", None)
+            elif key == "schema":
+                value.pop("title", None)
+            _remove_titles_of_fields(value)
 
 
 def _tag_position(item: tuple[str, dict[str, Any]]) -> int:

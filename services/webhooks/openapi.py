@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Body, Depends, FastAPI, Header
+from fastapi import Depends, FastAPI, Header
 from pydantic import Field
 
 from services.webhooks.payloads import EventName
@@ -185,7 +185,7 @@ async def _signed_headers(
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     410: {"description": "The webhook is disabled, and gets no further requests."},
     "default": {
-        "description": "Any other answer, also a redirect, is a failed attempt. It is repeated later."
+        "description": "Any other answer, also a redirect, is a failed attempt. Another follows."
     },
 }
 
@@ -204,13 +204,12 @@ def describe_webhooks(app: FastAPI) -> None:
             status_code=204,
             response_description="Any answer with 2xx within 10 seconds is a success.",
             responses=_ANSWERS,
+            openapi_extra={"requestBody": {"description": payload.__doc__}},
         )
 
 
 def _build_endpoint(payload: type[WebhookPayload]) -> Any:
-    description = Body(description=payload.__doc__)
-
-    async def receive(body: Annotated[payload, description]) -> None:  # type: ignore[valid-type]
+    async def receive(body: payload) -> None:  # type: ignore[valid-type]
         """Describes the body."""
 
     return receive

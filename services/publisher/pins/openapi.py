@@ -17,6 +17,9 @@ from services.publisher.pins.request_bodies import (
 from shared.http.models import ApiModel
 from shared.http.requests import build_schema, describe_json_body
 
+ABSENT: dict[str, Any] = {"not": {}}
+"""Matches no value. `False` would mean the same, but some generators of clients can't read it."""
+
 
 class PinBatch(ApiModel):
     """Pins to publish now.
@@ -44,7 +47,7 @@ def _build_edit(
     *pairs: tuple[str, str],
 ) -> dict[str, Any]:
     """Builds the schema of an edit: at least one of these fields, and at most one of each pair."""
-    nothing = {"properties": dict.fromkeys(names, False)}
+    nothing = {"properties": dict.fromkeys(names, ABSENT)}
     return {
         "title": title,
         "description": description,

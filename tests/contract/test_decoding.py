@@ -11,7 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from shared.contract.events import (
+    ExistingState,
     Fault,
+    FieldDifference,
     FileUploaded,
     ImportAccepted,
     ImportCompleted,
@@ -51,7 +53,13 @@ PIN: dict[str, Any] = {
 }
 FAULT = Fault(code="missing", field="title", message="Field required")
 EXISTING = RowResult(
-    row_number=500, status=RowStatus.EXISTING, schedule_id=uuid4(), payload_matches=False
+    row_number=500,
+    status=RowStatus.EXISTING,
+    schedule_id=uuid4(),
+    payload_matches=False,
+    line=1001,
+    existing_state=ExistingState.CANCELED,
+    differing_fields=[FieldDifference(field="title", stored="Lamp", sent=None)],
 )
 EXAMPLES: list[WireStruct] = [
     row_accepted(),
@@ -69,7 +77,9 @@ EXAMPLES: list[WireStruct] = [
         batch_records=7,
         source_filename="a.csv",
         request_id="r",
-        warnings=[Notice(code="c", message="m")],
+        warnings=[Notice(code="c", message="m", row_numbers=[1, 500])],
+        publishing_now=1,
+        scheduled_for_later=2,
         source_type=SourceType.CSV,
         accepted_at=datetime.fromisoformat("2026-11-23T12:00:00.000001+05:30"),
     ),

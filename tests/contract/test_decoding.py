@@ -162,8 +162,20 @@ BROKEN = [b"", b"{", b"[]", b"null", b"7", b"\xff", b'{"version": NaN}', b'{"new
 @pytest.mark.parametrize("event", EXAMPLES)
 def test_an_event_is_serialized_as_by_its_pydantic_model(event: WireStruct) -> None:
     model = pair(type(event)).model.model_validate_json(encode(event))
-    omit_nulls = isinstance(event, OMIT_NULLS)
-    assert encode(event) == model.model_dump_json(exclude_none=omit_nulls).encode()
+    written, expected = encode(event), model.model_dump_json().encode()
+    if isinstance(event, OMIT_NULLS):
+        assert drop_nulls(json.loads(written)) == drop_nulls(json.loads(expected))
+    else:
+        assert written == expected
+
+
+def drop_nulls(value: Any) -> Any:
+    """Drops null fields at every level."""
+    if isinstance(value, list):
+        return [drop_nulls(item) for item in value]
+    if isinstance(value, dict):
+        return {name: drop_nulls(item) for name, item in value.items() if item is not None}
+    return value
 
 
 @pytest.mark.parametrize("event", EXAMPLES)

@@ -29,8 +29,9 @@ _CSV_ADVICE = (
 )
 _COMMENTS = ("//", "/*", "#")
 _COMMENT_ADVICE = "JSON has no comments. Remove them"
+_TEXT_ADVICE = "a text needs double quotes"
+_TRAILING_COMMA = "a comma stands before a closing bracket. Remove the comma"
 _CUT = "Check whether the document was cut off"
-_END = "the document ends too early: something is not closed. " + _CUT
 
 
 def explain_bytes(body: bytes) -> str | None:
@@ -59,19 +60,10 @@ def explain_fault(text: str, position: int, reason: str) -> str:
         return "it is empty. Send a JSON document"
     rest = text[position : position + 50]
     before = text[:position].rstrip()
-    if reason.startswith("Unterminated string"):
-        return f"the text that begins here has no closing quotation mark. {_CUT}"
-    if not before or (reason == "Extra data" and text.lstrip()[0] not in "{["):
-        if explained := _explain_format(text.lstrip()):
-            return explained
-    elif not rest.strip():
-        return _END
-    if reason == "Extra data":
-        return _explain_extra(rest)
-    if reason.startswith("Illegal trailing comma"):  # Python 3.13
-        return _explain_trailing_comma(text[position + 1 :].lstrip()[:1])
     return (
-        _explain_in_text(reason, rest[:1])
+        _explain_format(text, position, reason)
+        or _explain_end(reason, rest)
+        or _explain_in_text(reason, rest)
         or _explain_sign(rest)
         or _explain_structure(reason, rest[:1], before[-1:])
     )
@@ -85,18 +77,29 @@ def find_constant(text: str) -> int:
     return next((match.start(1) for match in _CONSTANTS.finditer(text) if match[1]), 0)
 
 
-def _explain_format(text: str) -> str | None:
-    if text.startswith("<"):
+def _explain_format(text: str, position: int, reason: str) -> str | None:
+    """Explains a document of another format, which fails at its first value."""
+    document = text.lstrip()
+    if text[:position].strip() and (reason != "Extra data" or document[0] in "{["):
+        return None
+    if document.startswith("<"):
         return "it is HTML or XML. Send JSON"
-    if text.startswith("--"):
+    if document.startswith("--"):
         return "it is a form (multipart/form-data). Send the JSON document itself as the body"
-    first_line = text[:_MAX_LINE].partition("\n")[0]
+    first_line = document[:_MAX_LINE].partition("\n")[0]
     has_columns = any(delimiter in first_line for delimiter in ",;\t")
     is_words = any(sign.isalpha() for sign in first_line)
     return _CSV_ADVICE if has_columns and is_words and not set(first_line) & set("{[") else None
 
 
-def _explain_extra(rest: str) -> str:
+def _explain_end(reason: str, rest: str) -> str | None:
+    """Explains a document that ends too early or too late."""
+    if reason.startswith("Unterminated string"):
+        return f"the text that begins here has no closing quotation mark. {_CUT}"
+    if not rest.strip():
+        return f"the document ends too early: something is not closed. {_CUT}"
+    if reason != "Extra data":
+        return None
     if rest[0] in "{[,":
         return (
             "another document follows the first one, as in NDJSON. Send one array: put the "
@@ -107,12 +110,12 @@ def _explain_extra(rest: str) -> str:
     return "more text follows the end of the document. Remove it"
 
 
-def _explain_in_text(reason: str, sign: str) -> str | None:
+def _explain_in_text(reason: str, rest: str) -> str | None:
     """Explains a mistake inside a string."""
     if reason.startswith("Invalid control character"):
-        escapes = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-        escape = escapes.get(sign, rf"\u{ord(sign):04x}" if sign else "an escape")
-        kind = "line break" if sign in {"\n", "\r"} else "control character"
+        sign = rest[0]
+        escape = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(sign, rf"\u{ord(sign):04x}")
+        kind = "line break" if sign in "\r\n" else "control character"
         return f"a {kind} stands inside a text. Write it as {escape}, or close the text before it"
     if reason.startswith("Invalid \\"):
         return r"a backslash begins an unknown escape. Write a backslash itself as \\"
@@ -135,23 +138,25 @@ def _explain_sign(rest: str) -> str | None:
 
 
 def _explain_structure(reason: str, sign: str, before: str) -> str:
-    if sign in {"]", "}"} and before == ",":
-        return _explain_trailing_comma(sign)
+    if reason.startswith("Illegal trailing comma"):  # Python 3.13, at the comma itself
+        return _TRAILING_COMMA
+    if sign in "]}" and before == ",":
+        return _TRAILING_COMMA
     if reason.startswith("Expecting ':'"):
         return "a colon is missing after the name"
     if reason.startswith("Expecting ','"):
         return _explain_missing_comma(sign, before)
+    return _explain_missing_value(sign, is_name=reason.startswith("Expecting property name"))
+
+
+def _explain_missing_value(sign: str, *, is_name: bool) -> str:
     if sign == ",":
         return "a value is missing before this comma. Remove the comma, or write null"
-    if reason.startswith("Expecting property name"):
-        if _NAME.match(sign):
-            return 'names need double quotes, as in "title"'
-        return "a name in double quotes is missing here"
-    if sign in {"+", "."}:
+    if sign in "+.":
         return "a number begins with a digit or a minus sign"
     if _NAME.match(sign):
-        return "a text needs double quotes"
-    return "a value is missing here"
+        return 'names need double quotes, as in "title"' if is_name else _TEXT_ADVICE
+    return f"a {'name in double quotes' if is_name else 'value'} is missing here"
 
 
 def _explain_missing_comma(sign: str, before: str) -> str:
@@ -164,7 +169,3 @@ def _explain_missing_comma(sign: str, before: str) -> str:
     if before == '"':
         return r"a comma is missing here, or a quotation mark inside a text is not written as \""
     return "a comma or a closing bracket is missing here"
-
-
-def _explain_trailing_comma(closing: str) -> str:
-    return f"a comma stands before the closing {closing}. Remove the comma"

@@ -14,10 +14,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def parse_json(body: bytes) -> Any:
     """Parses strict JSON. Raises ApiError (`invalid_json`).
 
-    A byte order mark is dropped, also a doubled one: editors on Windows write it, and a program that
-    adds it to a file that has one doubles it. The error of a syntax fault has its line, column and
-    offset in characters. The error of a byte that is not UTF-8 has its offset in bytes. All of them
-    count from the end of the mark.
+    A byte order mark is dropped, also a doubled one: editors on Windows write it, and a program
+    that adds it to a file that has one doubles it. The error of a syntax fault has its line, column
+    and offset in characters. The error of a byte that is not UTF-8 has its offset in bytes. All of
+    them count from the end of the mark.
 
     A lone surrogate in a string must fail only its row, but orjson rejects the whole document. So a
     document that orjson rejects is parsed again by the standard library, whose result counts. Its

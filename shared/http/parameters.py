@@ -33,14 +33,20 @@ async def require_known_parameters(request: Request) -> None:
     route = request.scope["route"]
     if request.method == "GET" and get_origin(route.response_model) is not list:
         return
-    parameters = dict(_list_parameters(route.dependant))
+    parameters = dict(_find_parameters(route.dependant))
     if faults := [*_find_faults(request, parameters)]:
         # A client that is still sending would not get the answer
         await discard(request, DISCARD_SECONDS)
         raise _build_error(faults[:MAX_FAULTS], sorted(parameters))
 
 
-def _list_parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+def list_parameters(request: Request) -> list[str]:
+    """Returns the names of the endpoint's query parameters."""
+    route = request.scope.get("route")
+    return sorted(dict(_find_parameters(route.dependant))) if route else []
+
+
+def _find_parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
     """Yields the endpoint's query parameters, and whether each may be sent several times."""
     for field in dependant.query_params:
         annotation = field.field_info.annotation
@@ -50,7 +56,7 @@ def _list_parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
         else:
             yield field.alias, _is_list(annotation)
     for dependency in dependant.dependencies:
-        yield from _list_parameters(dependency)
+        yield from _find_parameters(dependency)
 
 
 def _is_list(annotation: Any) -> bool:

@@ -34,12 +34,20 @@ def test_the_position_of_a_fault_counts_from_the_end_of_the_mark() -> None:
     [
         ("", "at line 1, column 1: it is empty. Send a JSON document."),
         (" \n", "at line 2, column 1: it is empty. Send a JSON document."),
-        ("[1,\n]", "at line 2, column 1: a comma stands before the closing ]. Remove the comma."),
-        ('{"a":1,}', "at line 1, column 8: a comma stands before the closing }. Remove the comma."),
+        (
+            "[1,\n]",
+            "at line 2, column 1: a comma stands before a closing bracket. Remove the comma.",
+        ),
+        (
+            '{"a":1,}',
+            "at line 1, column 8: a comma stands before a closing bracket. Remove the comma.",
+        ),
         (
             "[1,,2]",
-            "at line 1, column 4: a value is missing before this comma. Remove the comma, or write "
-            "null.",
+            (
+                "at line 1, column 4: a value is missing before this comma. Remove the comma, or "
+                "write null."
+            ),
         ),
         (
             "{'a':1}",
@@ -63,52 +71,70 @@ def test_the_position_of_a_fault_counts_from_the_end_of_the_mark() -> None:
         ("[1] # three", "at line 1, column 5: JSON has no comments. Remove them."),
         (
             "title,board_id\nLamp,7\n",
-            "at line 1, column 1: the text looks like CSV. Send CSV as a file, in the form field "
-            "`file` of POST /v1/pins/imports/csv.",
+            (
+                "at line 1, column 1: the text looks like CSV. Send CSV as a file, in the form "
+                "field `file` of POST /v1/pins/imports/csv."
+            ),
         ),
         (
             '"title";"board_id"\n"Lamp";"7"\n',
-            "at line 1, column 8: the text looks like CSV. Send CSV as a file, in the form field "
-            "`file` of POST /v1/pins/imports/csv.",
+            (
+                "at line 1, column 8: the text looks like CSV. Send CSV as a file, in the form "
+                "field `file` of POST /v1/pins/imports/csv."
+            ),
         ),
         (
             '{"a":1}\n{"a":2}\n',
-            "at line 2, column 1: another document follows the first one, as in NDJSON. Send one "
-            "array: put the documents into [ ] and a comma between two of them.",
+            (
+                "at line 2, column 1: another document follows the first one, as in NDJSON. Send "
+                "one array: put the documents into [ ] and a comma between two of them."
+            ),
         ),
         ("[1]]", "at line 1, column 4: more text follows the end of the document. Remove it."),
         (
             '["Lamp',
-            "at line 1, column 2: the text that begins here has no closing quotation mark. Check "
-            "whether the document was cut off.",
+            (
+                "at line 1, column 2: the text that begins here has no closing quotation mark. "
+                "Check whether the document was cut off."
+            ),
         ),
         (
             '[{"a": 1}',
-            "at line 1, column 10: the document ends too early: something is not closed. Check "
-            "whether the document was cut off.",
+            (
+                "at line 1, column 10: the document ends too early: something is not closed. Check "
+                "whether the document was cut off."
+            ),
         ),
         ('{"a" 1}', "at line 1, column 6: a colon is missing after the name."),
         ('["a": 1]', "at line 1, column 5: names stand in an object. Use { } instead of [ ]."),
         (
             '["a\nb"]',
-            "at line 1, column 4: a line break stands inside a text. Write it as \\n, or close the "
-            "text before it.",
+            (
+                "at line 1, column 4: a line break stands inside a text. Write it as \\n, or close "
+                "the text before it."
+            ),
         ),
         (
             r'["C:\pins"]',
-            "at line 1, column 5: a backslash begins an unknown escape. Write a backslash itself "
-            r"as \\.",
+            (
+                "at line 1, column 5: a backslash begins an unknown escape. Write a backslash "
+                r"itself as \\."
+            ),
         ),
         (
             '["a "new" lamp"]',
-            "at line 1, column 6: a comma is missing here, or a quotation mark inside a text is "
-            r"not written as \".",
+            (
+                "at line 1, column 6: a comma is missing here, or a quotation mark inside a text "
+                r"is not written as \"."
+            ),
         ),
         ("[1 2]", "at line 1, column 4: a comma or a closing bracket is missing here."),
         (
             "[01]",
-            "at line 1, column 3: a number has no leading zero. Write it without, or as text in "
-            "double quotes.",
+            (
+                "at line 1, column 3: a number has no leading zero. Write it without, or as text "
+                "in double quotes."
+            ),
         ),
         ("[.5]", "at line 1, column 2: a number begins with a digit or a minus sign."),
         (
@@ -121,14 +147,18 @@ def test_the_position_of_a_fault_counts_from_the_end_of_the_mark() -> None:
         ),
         (
             '{"a":[1}',
-            "at line 1, column 8: the wrong bracket closes here. Use ] for a list and } for an "
-            "object.",
+            (
+                "at line 1, column 8: the wrong bracket closes here. Use ] for a list and } for an "
+                "object."
+            ),
         ),
         ("<html>", "at line 1, column 1: it is HTML or XML. Send JSON."),
         (
             "--b\r\nContent-Disposition: form-data",
-            "at line 1, column 1: it is a form (multipart/form-data). Send the JSON document "
-            "itself as the body.",
+            (
+                "at line 1, column 1: it is a form (multipart/form-data). Send the JSON document "
+                "itself as the body."
+            ),
         ),
     ],
 )
@@ -141,8 +171,10 @@ def test_a_mistake_is_named_with_its_place_and_its_cure(body: str, message: str)
     [
         (
             '[{"a": 1}]'.encode("utf-16"),
-            "it is UTF-16, as PowerShell writes it with >. Save it as UTF-8: in PowerShell, with "
-            "Out-File -Encoding utf8 instead of >.",
+            (
+                "it is UTF-16, as PowerShell writes it with >. Save it as UTF-8: in PowerShell, "
+                "with Out-File -Encoding utf8 instead of >."
+            ),
         ),
         (
             '[{"a": 1}]'.encode("utf-16-le"),

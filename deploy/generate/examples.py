@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from deploy.services import CHECKED_SERVICES
+from shared.contract.errors import ApiError, ErrorCode
 
 WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
@@ -148,6 +149,8 @@ _QUEUED_IMPORT: dict[str, Any] = {
     "created_at": NOW,
     "updated_at": NOW,
     "warnings": [],
+    "publishing_now": 2,
+    "scheduled_for_later": 0,
 }
 _ROW = {
     "row_number": 1,
@@ -159,6 +162,9 @@ _ROW = {
     "error_message": None,
     "errors": [],
     "payload_matches": None,
+    "line": None,
+    "existing_state": None,
+    "differing_fields": None,
 }
 _FAILED_ROW = _replace(
     _ROW,
@@ -370,7 +376,13 @@ EXAMPLES: dict[str, Example] = {
     ),
     "POST /v1/pins/imports/json": Example(_QUEUED_IMPORT, [_PIN_REQUEST, _SECOND_ROW]),
     "POST /v1/pins/imports/csv": Example(
-        _replace(_QUEUED_IMPORT, source_type="csv", source_filename="autumn.csv", total_rows=1),
+        _replace(
+            _QUEUED_IMPORT,
+            source_type="csv",
+            source_filename="autumn.csv",
+            total_rows=1,
+            publishing_now=1,
+        ),
         {"file": _CSV},
     ),
     "GET /v1/pins/imports": Example([_COMPLETED_IMPORT]),
@@ -479,7 +491,8 @@ EXAMPLES: dict[str, Example] = {
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
-    return {"detail": {"code": code, "message": message, **details}}
+    error = ApiError(ErrorCode(code), message, **details)
+    return error.body()
 
 
 ERRORS: dict[int, dict[str, Any]] = {

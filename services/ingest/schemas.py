@@ -68,6 +68,10 @@ class ImportAcceptedResponse(ApiModel):
     updated_at: UpdatedAt
     warnings: list[Notice]
     """Everything that was ignored, repaired or guessed. Empty if nothing was."""
+    publishing_now: int
+    """Valid rows that are published at once: without `run_at`, or with one that has passed."""
+    scheduled_for_later: int
+    """Valid rows that wait for their `run_at`."""
 
     @classmethod
     def from_import(cls, accepted: Import) -> "ImportAcceptedResponse":
@@ -79,7 +83,9 @@ class ImportAcceptedResponse(ApiModel):
             total_rows=accepted.rows.total,
             created_at=accepted.accepted_at,
             updated_at=accepted.accepted_at,
-            warnings=list(accepted.warnings),
+            warnings=accepted.rows.warnings,
+            publishing_now=accepted.rows.publishing_now,
+            scheduled_for_later=accepted.rows.scheduled_for_later,
         )
 
 

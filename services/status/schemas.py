@@ -7,7 +7,17 @@ from uuid import UUID
 import orjson
 from pydantic import Field
 
-from shared.contract.events import Fault, JobStatus, Notice, RowStatus, SourceType
+from services.status.notices import build_notices
+from services.status.results import hide_values
+from shared.contract.events import (
+    ExistingState,
+    Fault,
+    FieldDifference,
+    JobStatus,
+    Notice,
+    RowStatus,
+    SourceType,
+)
 from shared.http.fields import (
     CreatedAt,
     FailureCode,
@@ -39,6 +49,12 @@ class RowResultResponse(ApiModel):
     errors: list[Fault]
     """Every fault of a row that failed validation, at most 20. Otherwise empty."""
     payload_matches: PayloadMatches
+    line: int | None
+    """The line of the CSV file in which the row begins, from 1. Null for JSON."""
+    existing_state: ExistingState | None
+    """For `existing`: the state of the pin that has the key. Otherwise null."""
+    differing_fields: list[FieldDifference] | None
+    """For `existing` with other content: the fields that differ. Otherwise null."""
 
 
 class ImportJobResponse(ApiModel):
@@ -81,6 +97,10 @@ class ImportJobResponse(ApiModel):
     """The request id of an import that was requested by Kafka topic. Null for one over HTTP."""
     error_code: str | None
     """The error code of an import that failed as a whole. Otherwise null."""
+    publishing_now: int | None
+    """Valid rows that are published at once. Null for an import before this was counted."""
+    scheduled_for_later: int | None
+    """Valid rows that wait for their `run_at`. Null for an import before this was counted."""
 
 
 _STORED_FIELDS = (
@@ -98,18 +118,24 @@ _STORED_FIELDS = (
     "updated_at",
     "request_id",
     "error_code",
+    "publishing_now",
+    "scheduled_for_later",
 )
 
 
-def build_job_document(job: Row) -> dict[str, Any]:
-    """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded."""
+def build_job_document(job: Row, *, with_values: bool = True) -> dict[str, Any]:
+    """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded.
+
+    Without `with_values`, the results name the differing fields, but not their values.
+    """
+    results = job.get("results") or b"[]"
     return {
         "id": job["job_id"],
         **{name: job[name] for name in _STORED_FIELDS},
         "processed_rows": job["created_rows"] + job["existing_rows"] + job["failed_rows"],
         "created_at": job["accepted_at"],
-        "warnings": job["warnings"] or [],
-        "results": orjson.Fragment(job.get("results") or "[]"),
+        "warnings": build_notices(job),
+        "results": orjson.Fragment(results if with_values else hide_values(results)),
     }
 
 

@@ -18,6 +18,8 @@ from shared.contract.errors import (
     DatabaseUnavailable,
     ErrorCode,
 )
+from shared.contract.fault_messages import describe_fault
+from shared.contract.pins import make_printable
 from shared.http.models import ApiModel
 
 log = structlog.get_logger()
@@ -32,6 +34,8 @@ class ErrorDetail(ApiModel, extra="allow"):
     code: ErrorCode
     message: str
     """The problem, its place, and the next step to take. For people: the wording may change."""
+    help: str
+    """The path of the code's section in the reference of errors."""
 
 
 class ErrorResponse(ApiModel):
@@ -189,9 +193,9 @@ async def _validation_error(_request: Request, error: Any) -> JSONResponse:
     """
     faults = [
         {
-            "field": ".".join(str(part) for part in fault["loc"][1:]) or None,
+            "field": make_printable(".".join(str(part) for part in fault["loc"][1:])) or None,
             "code": fault["type"],
-            "message": fault["msg"],
+            "message": make_printable(describe_fault(fault)),
         }
         for fault in error.errors()[:MAX_FAULTS]
     ]

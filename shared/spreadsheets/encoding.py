@@ -18,18 +18,23 @@ from shared.spreadsheets.file_types import (
 from shared.spreadsheets.refusals import SAVE_AS_UTF_8, find_line, invalid_encoding
 
 READABLE = frozenset(
-    """
-    ascii utf_8 utf_8_sig utf_16 utf_16_le utf_16_be
-    cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874
-    iso8859_1 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_9
-    iso8859_10 iso8859_11 iso8859_13 iso8859_14 iso8859_15 iso8859_16 latin_1 tis_620
-    cp437 cp720 cp737 cp775 cp850 cp852 cp855 cp857 cp858 cp860 cp861 cp862 cp863 cp864 cp865
-    cp866 cp869 cp1125 kz1048 ptcp154 koi8_r koi8_u koi8_t
-    mac_roman mac_latin2 mac_cyrillic mac_greek mac_turkish mac_iceland mac_croatian mac_romanian
-    shift_jis shift_jis_2004 shift_jisx0213 cp932 euc_jp euc_jis_2004 euc_jisx0213
-    gb2312 gbk gb18030 big5 big5hkscs cp950 euc_kr cp949 johab
-    """.split()
-)
+    {
+        "ascii", "utf_8", "utf_8_sig", "utf_16", "utf_16_le", "utf_16_be",
+        "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257",
+        "cp1258", "cp874",
+        "latin_1", "iso8859_1", "iso8859_2", "iso8859_3", "iso8859_4", "iso8859_5",
+        "iso8859_6", "iso8859_7", "iso8859_8", "iso8859_9", "iso8859_10", "iso8859_11",
+        "iso8859_13", "iso8859_14", "iso8859_15", "iso8859_16", "tis_620",
+        "cp437", "cp720", "cp737", "cp775", "cp850", "cp852", "cp855", "cp857", "cp858",
+        "cp860", "cp861", "cp862", "cp863", "cp864", "cp865", "cp866", "cp869", "cp1125",
+        "kz1048", "ptcp154", "koi8_r", "koi8_u", "koi8_t",
+        "mac_roman", "mac_latin2", "mac_cyrillic", "mac_greek", "mac_turkish",
+        "mac_iceland", "mac_croatian", "mac_romanian",
+        "shift_jis", "shift_jis_2004", "shift_jisx0213", "cp932", "euc_jp",
+        "euc_jis_2004", "euc_jisx0213", "gb2312", "gbk", "gb18030", "big5", "big5hkscs",
+        "cp950", "euc_kr", "cp949", "johab",
+    }
+)  # fmt: skip
 """Python's names of the encodings in which a program may save a CSV.
 
 Not among them: codecs that are no text encoding (rot13, zip, idna), UTF-7, EBCDIC, and encodings

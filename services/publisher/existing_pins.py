@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from services.publisher.model import PinState
 from shared.contract.events import (
@@ -36,6 +36,10 @@ class Comparison(NamedTuple):
     """Whether the content equals the first accepted content of the key."""
     differing_fields: list[FieldDifference]
     """The fields that differ from the pin as it is now. Empty if the content matches."""
+
+    def dump_differing_fields(self) -> list[dict[str, Any]]:
+        """Returns the differing fields for JSON."""
+        return [asdict(difference) for difference in self.differing_fields]
 
 
 def find_existing_state(state: str, *, is_deleted: bool, is_due: bool) -> ExistingState:

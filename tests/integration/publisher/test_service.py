@@ -202,15 +202,12 @@ async def test_a_row_that_fails_its_checks_reports_a_fault_like_validation(
     row = build_row(workspace, board_id="nowhere")
     await publisher.deliver(row)
     (result,) = await wait_for_outcomes(publisher, row.job_id)
-    assert (
-        result.error_message == "board_id: no board nowhere on this account. Use one of its boards."
+    message = (
+        "no board nowhere on this account. See its boards: GET /v1/pinterest/boards?account_id="
+        f"{workspace.account_id}, or pinflow boards list {workspace.account_id}."
     )
-    fault = Fault(
-        code="board_not_found",
-        field="board_id",
-        message="no board nowhere on this account. Use one of its boards.",
-        value="nowhere",
-    )
+    assert result.error_message == f"board_id: {message}"
+    fault = Fault(code="board_not_found", field="board_id", message=message, value="nowhere")
     assert result.errors == [fault]
 
 

@@ -246,7 +246,7 @@ async def test_setting_one_image_source_clears_the_other(client: Client) -> None
     ("body", "code"),
     [
         ({}, "invalid_payload"),
-        ({"account_id": str(uuid4())}, "invalid_payload"),
+        ({"account_id": str(uuid4())}, "validation_error"),
         ([], "invalid_payload"),
         ({"run_at": "2020-01-01T00:00:00Z"}, "run_at_in_past"),
         ({"run_at": None}, "validation_error"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from services.publisher.existing_pins import Comparison
+from services.publisher.existing_pins import ContentComparison
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import parse_pin, parse_pins
 from services.publisher.pins.transitions import (
@@ -31,7 +31,7 @@ class BulkPublishItem(NamedTuple):
     key: str
     status: RowStatus
     row: Row | None = None
-    comparison: Comparison | None = None
+    comparison: ContentComparison | None = None
     """The sent content compared with an existing pin."""
     error: ApiError | None = None
 

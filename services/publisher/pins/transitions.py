@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias, assert_never
 from uuid import UUID
 
-from services.publisher.existing_pins import Comparison, compare_content
+from services.publisher.existing_pins import ContentComparison, compare_content
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import PinState, build_failure
 from services.publisher.outbox_events import PinChange
@@ -48,12 +48,12 @@ class PinOfKey(NamedTuple):
 
     row: Row
     is_new: bool
-    comparison: Comparison | None = None
+    comparison: ContentComparison | None = None
     """The sent content compared with an existing pin. None if it was not compared."""
 
 
 class OnMismatch(StrEnum):
-    """What a request gets if its key has a pin with other content."""
+    """The answer to a request whose key has a pin with other content."""
 
     RETURN = "return"
     """The pin."""
@@ -198,7 +198,9 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
             assert_never(state)
 
 
-def compare_with_pin(content: PinSubmission, row: Row, on_mismatch: OnMismatch) -> Comparison:
+def compare_with_pin(
+    content: PinSubmission, row: Row, on_mismatch: OnMismatch
+) -> ContentComparison:
     """Compares a request with the pin of its key, which the API key may see.
 
     Raises ApiError (422) if the content differs and `on_mismatch` is FAIL.
@@ -236,7 +238,7 @@ def resolve_repeated_schedule(principal: Principal, content: PinSubmission, row:
     return row
 
 
-def _reused_error(message: str, comparison: Comparison, row: Row) -> ApiError:
+def _reused_error(message: str, comparison: ContentComparison, row: Row) -> ApiError:
     return ApiError(
         ErrorCode.IDEMPOTENCY_KEY_REUSED,
         message,

@@ -644,28 +644,30 @@ async def test_invariant_4_a_row_recorded_as_existing_publishes_nothing(
     assert await database.fetch_first(query) == {"pins": 0}
 
 
-@pytest.mark.parametrize("differing_fields", [None, [], ["title", "run_at"]])
+@pytest.mark.parametrize("names", [None, [], ["title", "run_at"]])
 async def test_invariant_4_a_recorded_existing_row_reports_the_same_state_and_differences(
     settler: Partition,
     workspace: Workspace,
     database: Database,
-    differing_fields: list[str] | None,
+    names: list[str] | None,
 ) -> None:
     row = replace(build_row(workspace, title="Sent now"), line=3)
-    fields = differing_fields and [
-        FieldDifference(field=name, stored="a", sent=None) for name in differing_fields
-    ]
+    fields = (
+        None
+        if names is None
+        else [FieldDifference(field=name, stored="a", sent=None) for name in names]
+    )
     await record_outcome(
         database,
         row,
         "existing",
-        payload_matches=differing_fields is None,
+        payload_matches=names is None,
         existing_state="deleted",
         differing_fields=None if fields is None else encode(fields).decode(),
     )
     (result,) = await read_results(settler, row)
     assert (result.existing_state, result.line) == ("deleted", 3)
-    assert result.payload_matches is (differing_fields is None)
+    assert result.payload_matches is (names is None)
     assert result.differing_fields == fields
 
 

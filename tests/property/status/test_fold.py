@@ -61,7 +61,7 @@ UPLOADS = text("select job_id, workspace_id, content from status.uploads where j
 Produced = JobEvent | CompressedUpload | bytes
 
 Outcome: TypeAlias = RowStatus | ExistingState
-"""How a row settles. A state stands for an existing row whose pin is in that state."""
+"""The status of a settled row. A state stands for an existing row whose pin is in that state."""
 
 _outcomes: st.SearchStrategy[Outcome] = st.sampled_from([*RowStatus, *ExistingState])
 _results = st.lists(st.tuples(st.integers(1, 4), _outcomes), min_size=1, max_size=5)

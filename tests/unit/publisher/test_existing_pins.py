@@ -64,7 +64,7 @@ def test_exactly_the_fields_of_the_fingerprint_are_compared() -> None:
 
 
 def test_urls_are_compared_as_browsers_write_them() -> None:
-    stored = content(link_url="HTTPS://Shop.example:443/a b")
+    stored = content(link_url="HTTPS://Shop.example:443/a%20b")
     same = content(link_url="https://shop.example/a%20b", title="Other")
     assert [difference.field for difference in differences(stored, same)] == ["title"]
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.existing_pins import Comparison
+from services.publisher.existing_pins import ContentComparison
 from services.publisher.model import PinState
 from services.publisher.pins.bulk_publish import BulkPublishItem
 from services.publisher.pins.statuses import PinStatus, translate_pin_state
@@ -125,7 +125,7 @@ class PinBatchResponse(BaseModel):
         )
 
 
-def _dump_comparison(comparison: Comparison | None) -> dict[str, Any]:
+def _dump_comparison(comparison: ContentComparison | None) -> dict[str, Any]:
     return {} if comparison is None else comparison._asdict()
 
 

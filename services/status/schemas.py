@@ -12,7 +12,6 @@ from services.status.results import hide_values
 from shared.contract.events import (
     ExistingState,
     Fault,
-    FieldDifference,
     JobStatus,
     Notice,
     RowStatus,
@@ -20,6 +19,7 @@ from shared.contract.events import (
 )
 from shared.http.fields import (
     CreatedAt,
+    DifferingFields,
     FailureCode,
     FailureMessage,
     PayloadMatches,
@@ -53,8 +53,7 @@ class RowResultResponse(ApiModel):
     """The line of the CSV file in which the row begins, from 1. Null for JSON."""
     existing_state: ExistingState | None
     """For `existing`: the state of the pin that has the key. Otherwise null."""
-    differing_fields: list[FieldDifference] | None
-    """For `existing` with other content: the fields that differ. Otherwise null."""
+    differing_fields: DifferingFields
 
 
 class ImportJobResponse(ApiModel):

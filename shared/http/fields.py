@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import Field
 
+from shared.contract.events import FieldDifference
+
 WorkspaceId = Annotated[UUID, Field(description="The workspace of the API key.")]
 AccountId = Annotated[UUID, Field(description="The Pinterest account that owns the board.")]
 CreatedAt = Annotated[datetime, Field(description="When it was created, in UTC.")]
@@ -31,7 +33,14 @@ FailureMessage = Annotated[
 PayloadMatches = Annotated[
     bool | None,
     Field(
-        description="For `existing`: true if the content equals the first accepted content of the "
-        "idempotency key. Otherwise null."
+        description="True if the content equals the first accepted content of the idempotency key. "
+        "Null if the key was free."
+    ),
+]
+DifferingFields = Annotated[
+    list[FieldDifference] | None,
+    Field(
+        description="The fields that differ from the pin that has the idempotency key, as it is "
+        "now. Null if the key was free."
     ),
 ]

@@ -14,11 +14,9 @@ from services.publisher.pins.request_bodies import (
     PinRetry,
     ScheduleSubmission,
 )
+from shared.contract.pins import PinSubmission
 from shared.http.models import ApiModel
 from shared.http.requests import build_schema, describe_json_body
-
-ABSENT: dict[str, Any] = {"not": {}}
-"""Matches no value. `False` would mean the same, but some generators of clients can't read it."""
 
 
 class PinBatch(ApiModel):
@@ -47,13 +45,14 @@ def _build_edit(
     *pairs: tuple[str, str],
 ) -> dict[str, Any]:
     """Builds the schema of an edit: at least one of these fields, and at most one of each pair."""
-    nothing = {"properties": dict.fromkeys(names, ABSENT)}
     return {
         "title": title,
         "description": description,
         "type": "object",
         "properties": {name: schema["properties"][name] for name in names},
-        "not": {"anyOf": [nothing, *(_have_values(pair) for pair in pairs)]},
+        "additionalProperties": False,
+        "minProperties": 1,
+        **({"not": {"anyOf": [_have_values(pair) for pair in pairs]}} if pairs else {}),
     }
 
 
@@ -64,17 +63,22 @@ def _have_values(names: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-_PIN = build_schema(PinForNow)
-_SCHEDULE = build_schema(ScheduleSubmission)
-_KEY = _SCHEDULE["properties"]["idempotency_key"]
-_SCHEDULE["required"].remove("idempotency_key")
-_SCHEDULE["properties"]["idempotency_key"] = {
-    "anyOf": [
-        {name: value for name, value in _KEY.items() if name != "description"},
-        {"type": "null"},
-    ],
-    "description": f"{_KEY['description']} Null or absent: the server generates one.",
-}
+def _build_single(model: type[PinSubmission], title: str) -> dict[str, Any]:
+    """Builds the schema of a body whose key may be in the header Idempotency-Key instead."""
+    schema = build_schema(model)
+    schema["title"] = title
+    schema["required"].remove("idempotency_key")
+    key = schema["properties"]["idempotency_key"]
+    description = key.pop("description")
+    schema["properties"]["idempotency_key"] = {
+        "anyOf": [key, {"type": "null"}],
+        "description": f"{description} Null or absent: the header `Idempotency-Key` counts.",
+    }
+    return schema
+
+
+_PIN = _build_single(PinForNow, "SinglePin")
+_SCHEDULE = _build_single(ScheduleSubmission, "ScheduleSubmission")
 
 PIN = describe_json_body(_PIN)
 PINS = describe_json_body(PinBatch)

@@ -337,4 +337,4 @@ def test_fingerprints_of_earlier_releases_stay_the_same(
 def test_the_fast_path_computes_the_same_fingerprint() -> None:
     row = submitted_row(related_terms="a, b", run_at="2031-01-01T00:00:00+02:00")
     pin = PinSubmission.model_validate(row)
-    assert validate_fast(row).fingerprint == compute_fingerprint(pin).hex.encode()
+    assert validate_fast(row)[2] == compute_fingerprint(pin).hex.encode()

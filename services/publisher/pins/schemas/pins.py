@@ -7,14 +7,17 @@ from uuid import UUID
 
 from pydantic import Field
 
+from services.publisher.existing_pins import ContentComparison
 from services.publisher.model import PinState
 from services.publisher.pins.bulk_publish import BulkPublishItem
 from services.publisher.pins.statuses import PinStatus, translate_pin_state
+from services.publisher.pins.transitions import PinOfKey
 from shared.contract.events import RowStatus
 from shared.contract.pins import PinSubmission
 from shared.http.fields import (
     AccountId,
     CreatedAt,
+    DifferingFields,
     FailureCode,
     FailureMessage,
     PayloadMatches,
@@ -84,6 +87,18 @@ class PinResponse(ApiModel):
         )
 
 
+class PublishedPinResponse(PinResponse):
+    """A pin as `POST /v1/pins` answers it."""
+
+    payload_matches: PayloadMatches = None
+    differing_fields: DifferingFields = None
+
+    @classmethod
+    def from_pin_of_key(cls, pin_of_key: PinOfKey, base_url: str) -> "PublishedPinResponse":
+        pin = PinResponse.from_row(pin_of_key.row, base_url)
+        return cls(**pin.model_dump(), **_dump_comparison(pin_of_key.comparison))
+
+
 class PinBatchItemResult(ApiModel):
     """The result of one pin of a batch."""
 
@@ -97,6 +112,7 @@ class PinBatchItemResult(ApiModel):
     error: dict[str, Any] | None = None
     """The error of a failed item, as `POST /v1/pins` would answer it: code, message and details."""
     payload_matches: PayloadMatches = None
+    differing_fields: DifferingFields = None
 
     @classmethod
     def from_item(cls, index: int, item: BulkPublishItem, base_url: str) -> "PinBatchItemResult":
@@ -106,7 +122,7 @@ class PinBatchItemResult(ApiModel):
             status=item.status,
             pin=None if item.row is None else PinResponse.from_row(item.row, base_url),
             error=None if item.error is None else item.error.body()["detail"],
-            payload_matches=item.payload_matches,
+            **_dump_comparison(item.comparison),
         )
 
 
@@ -136,6 +152,10 @@ class PinBatchResponse(ApiModel):
                 for index, item in enumerate(items)
             ],
         )
+
+
+def _dump_comparison(comparison: ContentComparison | None) -> dict[str, Any]:
+    return {} if comparison is None else comparison._asdict()
 
 
 class PinDeleteResponse(ApiModel):

@@ -16,7 +16,12 @@ from shared.contract.pins import (
     PinSubmission,
     make_printable,
 )
-from shared.http.requests import parse_model, require_object, validation_error
+from shared.http.requests import (
+    find_misspelled_fields,
+    parse_model,
+    require_object,
+    validation_error,
+)
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
 """The fields of a pin, for requests, answers and inserts."""
@@ -128,7 +133,10 @@ def parse_ids(document: object, limit: int) -> list[UUID]:
 
 def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
     """Selects the fields to change, not validated yet. An explicit null is a change too."""
-    changes = {name: value for name, value in require_object(document).items() if name in names}
+    fields = require_object(document)
+    if slips := find_misspelled_fields(fields, CONTENT_FIELDS):
+        raise validation_error(slips)
+    changes = {name: value for name, value in fields.items() if name in names}
     if not changes:
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD,

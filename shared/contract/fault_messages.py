@@ -30,7 +30,7 @@ _DURATION = "must be a number of seconds, or an ISO 8601 duration such as PT30M"
 _MESSAGES: dict[str, str] = {
     "missing": "is required",
     "missing_argument": "is required",
-    "extra_forbidden": "is not a known field: remove it, or correct its name",
+    "extra_forbidden": "There is no such field. Remove it, or correct its name.",
     "none_required": "must be left out",
     "string_unicode": "must be text in UTF-8",
     "string_not_ascii": "must have only ASCII characters",

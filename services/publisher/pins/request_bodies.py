@@ -17,7 +17,11 @@ from shared.contract.pins import (
     PinSubmission,
     make_printable,
 )
-from shared.http.requests import parse_model, require_object, validation_error
+from shared.http.requests import (
+    parse_model,
+    require_object,
+    validation_error,
+)
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
 """The fields of a pin, for requests, answers and inserts."""

@@ -12,7 +12,11 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from shared.runtime.logging import configure_logging
-from shared.runtime.settings import ServiceSettings, describe_invalid_settings
+from shared.runtime.settings import (
+    ServiceSettings,
+    describe_invalid_settings,
+    find_unread_variables,
+)
 
 log = structlog.get_logger()
 
@@ -31,7 +35,24 @@ def run(name: str, read_settings: Callable[[], S], create_app: Callable[[S], Fas
     except ValidationError as error:
         raise SystemExit(describe_invalid_settings(error)) from None
     configure_logging(settings, service=name)
+    _log_unread_variables(settings)
     serve(create_app(settings), settings)
+
+
+def _log_unread_variables(settings: ServiceSettings) -> None:
+    """Logs variables PINFLOW_* without effect. Not an error: others may share the prefix."""
+    unread = find_unread_variables(settings, os.environ)
+    for variable, suggestion in unread.items():
+        if suggestion is not None:
+            log.warning(
+                "setting_unknown",
+                variable=variable,
+                did_you_mean=suggestion,
+                settings="docs/reference/settings.md",
+            )
+    others = [variable for variable, suggestion in unread.items() if suggestion is None]
+    if others:
+        log.info("settings_not_read", variables=others)
 
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:

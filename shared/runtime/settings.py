@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.contract.fault_messages import describe_fault
 from shared.contract.field_names import suggest_field
 from shared.contract.topics import PARTITIONS
 
@@ -68,7 +69,7 @@ def list_faults(error: ValidationError) -> list[tuple[str | None, str]]:
     return [
         (
             name_variable(str(fault["loc"][0])) if fault["loc"] else None,
-            fault["msg"].removeprefix("Value error, "),
+            describe_fault(fault),
         )
         for fault in error.errors(include_input=False)
     ]

@@ -183,6 +183,14 @@ def test_the_garbage_collector_is_enabled_and_ignores_imported_modules() -> None
     assert "enabled True frozen True" in ended.stdout, ended.stderr
 
 
+@pytest.mark.parametrize(("setting", "seconds"), [(0.5, 1), (1, 1), (15, 15), (15.5, 16)])
+def test_requests_in_progress_get_at_least_the_set_time_to_finish(
+    setting: float, seconds: int
+) -> None:
+    settings = ServiceSettings(stop_timeout_seconds=setting)
+    assert process.configure_server(FastAPI(), settings).timeout_graceful_shutdown == seconds
+
+
 async def test_a_component_canceled_by_a_library_is_lost_too() -> None:
     runtime = build_runtime("quiet")
     lost = asyncio.Event()

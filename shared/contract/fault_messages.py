@@ -76,7 +76,6 @@ _MESSAGES: dict[str, str] = {
     "time_delta_parsing": _DURATION,
     "url_type": f"must be a URL, for example {EXAMPLE_URL}",
     "url_scheme": "must begin with http:// or https://",
-    "json_invalid": "must be JSON",
     "json_type": "must be JSON",
     "recursion_loop": "must have fewer levels",
     "recursion_depth_exceeded": "must have fewer levels",
@@ -204,6 +203,10 @@ def _describe_url(context: Mapping[str, Any], _value: object) -> str:
     return f"must be a URL, for example {EXAMPLE_URL}: {_URL_REASONS.get(reason, reason)}"
 
 
+def _describe_json(context: Mapping[str, Any], _value: object) -> str:
+    return f"must be JSON: {context['error']}"
+
+
 def _describe_own_error(context: Mapping[str, Any], _value: object) -> str:
     return str(context["error"])
 
@@ -233,6 +236,7 @@ _DESCRIPTIONS: dict[str, _Describe] = {
     "date_from_datetime_parsing": _describe_date,
     "url_parsing": _describe_url,
     "url_syntax_violation": _describe_url,
+    "json_invalid": _describe_json,
     "value_error": _describe_own_error,
     "assertion_error": _describe_own_error,
 }

@@ -199,5 +199,5 @@ def test_a_wrong_setting_ends_the_process_with_the_variable_and_without_the_valu
         run("ingest", read_settings, lambda _: FastAPI())
     message = str(ended.value)
     assert "\n  PINFLOW_DATABASE_URL: must have the form postgresql://" in message
-    assert "\n  PINFLOW_DATABASE_POOL_SIZE: Input should be less than" in message
+    assert "\n  PINFLOW_DATABASE_POOL_SIZE: must be at most 100" in message
     assert "hunter2" not in message

@@ -89,6 +89,10 @@ _URL_REASONS = {
     "invalid international domain name": "the host name is invalid",
     "invalid domain character": "the host name is invalid",
 }
+_PATTERNS = {
+    r"^[^\x00]*$": "must not contain the character NUL",
+    r"^[A-Za-z0-9_-]+$": "may have only letters, digits, hyphens and underscores",
+}
 _QUOTED = re.compile(r"'([^']*)'")
 _PART_OUT_OF_RANGE = re.compile(r"(\w+) value is outside expected range").match
 
@@ -181,9 +185,7 @@ def _describe_choice(context: Mapping[str, Any], _value: object) -> str:
 
 def _describe_pattern(context: Mapping[str, Any], _value: object) -> str:
     pattern = context["pattern"]
-    if pattern == r"^[^\x00]*$":
-        return "must not contain the character NUL"
-    return f"has a character or a form that is not allowed: it must match {pattern}"
+    return _PATTERNS.get(pattern, f"has a form that is not allowed: it must match {pattern}")
 
 
 def _describe_time(context: Mapping[str, Any], _value: object) -> str:

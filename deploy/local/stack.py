@@ -2,13 +2,16 @@
 
 import asyncio
 import fcntl
+import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TextIO
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -22,12 +25,13 @@ from deploy.local.ownership import ForeignServer, find_service_problem
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, service_program
 from deploy.local.reservations import PortReservations
+from deploy.local.settings_file import SettingsFile, service_environment
 from deploy.local.state import OWNER, StackState
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from deploy.old_topics import NotDrained
-from deploy.services import CHECKED_SERVICES, SERVICES
+from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES
 from deploy.topics import create_topics, describe_creation
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
@@ -51,6 +55,8 @@ OLDER_STACK = (
     "changed. Run make down, then make up."
 )
 LOG_LINES_SHOWN = 8
+MAX_EXITS = 3
+"""The number of exits of one process at which a start is given up. Once or twice may be chance."""
 ACTIVE_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 """supervisor's states of a program that it keeps alive."""
 GATEWAY_REQUESTS = 16
@@ -61,6 +67,14 @@ WORKSPACE = "Local"
 ACCOUNTS, BOARDS = 2, 5
 
 ReportProgress = Callable[[str], None]
+
+
+class ExitedAtStart(LocalError):
+    """A process exits again and again."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 class Stack:
@@ -74,17 +88,17 @@ class Stack:
         self._brokers = brokers
         self._report = report
         self._supervisor = Supervisor(layout)
+        self._seen_pids: defaultdict[str, set[int]] = defaultdict(set)
 
     def up(self) -> bool:
         """Starts all processes that are not running, and waits until Pinflow is ready.
 
         Returns whether anything had to be started.
         """
-        # The ports stay reserved until all processes listen
-        with self._command_lock(), PortReservations.open() as reservations:
+        with self._command_lock():
             was_running = self._supervisor.is_running()
             if not was_running:
-                self._launch_supervisor(reservations)
+                self._launch_supervisor()
             before = self._supervisor.states()
             if not {*SERVICES, "gateway"} <= before.keys():
                 raise LocalError(OLDER_STACK)
@@ -93,45 +107,55 @@ class Stack:
                 self._start_servers(started)
                 self._prepare_servers()
                 self._start_services(started)
-            except ForeignServer as error:
-                message = self._handle_port_conflict(error, was_running=was_running)
+            except (ForeignServer, ExitedAtStart) as error:
+                message = self._handle_failed_start(error, was_running=was_running)
                 raise LocalError(message) from None
             return not was_running or any(state != "RUNNING" for state in before.values())
 
-    def _handle_port_conflict(self, error: ForeignServer, *, was_running: bool) -> str:
+    def _handle_failed_start(
+        self, error: ForeignServer | ExitedAtStart, *, was_running: bool
+    ) -> str:
         """Stops the processes that this command started, and returns the message for the user.
 
-        Without the stop two gateways could share a port.
+        Without the stop two gateways could share a port, or a program would exit forever.
         """
         if was_running:
-            return f"{error}\nRun make down, then make up: it chooses other ports."
+            return f"{error}\n{error.advice} Run make down, then make up."
         self._supervisor.shut_down()
-        return f"{error}\nThe stack is stopped. Run make up again: it chooses other ports."
+        return f"{error}\nThe stack is stopped. {error.advice} Run make up again."
 
     def down(self) -> bool:
         """Stops all processes and keeps the data. Returns whether anything was running."""
         with self._command_lock():
-            was_running = self._supervisor.is_running()
-            if was_running:
-                self._supervisor.shut_down()
-            orphans = self._supervisor.stop_orphans()
-            for file in (self._layout.directory / "run").glob("*.pid"):
-                file.unlink()
-            self._layout.supervisor_socket.unlink(missing_ok=True)
-            return was_running or bool(orphans)
+            return self._stop()
 
     def clean(self) -> None:
         """Stops all processes and deletes everything but the user's settings."""
         if not self._layout.directory.exists():
             return
-        self.down()
-        self._postgres.remove()
-        settings = self._layout.settings_file
-        kept = settings.read_bytes() if settings.exists() else None
-        shutil.rmtree(self._layout.directory)
-        if kept is not None:
-            settings.parent.mkdir(parents=True)
-            settings.write_bytes(kept)
+        with self._command_lock():
+            self._stop()
+            self._postgres.remove()
+            kept = (self._layout.settings_file, self._lock_file)
+            for path in self._layout.directory.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path not in kept:
+                    path.unlink()
+            # Last: a command that waits for the lock then creates what it needs again
+            self._lock_file.unlink()
+            with suppress(OSError):  # the settings are in it
+                self._layout.directory.rmdir()
+
+    def _stop(self) -> bool:
+        was_running = self._supervisor.is_running()
+        if was_running:
+            self._supervisor.shut_down()
+        orphans = self._supervisor.stop_orphans()
+        for file in (self._layout.directory / "run").glob("*.pid"):
+            file.unlink()
+        self._layout.supervisor_socket.unlink(missing_ok=True)
+        return was_running or bool(orphans)
 
     def states(self) -> dict[str, str]:
         """Returns supervisor's state of each process; empty if the stack is down."""
@@ -156,23 +180,65 @@ class Stack:
     @contextmanager
     def _command_lock(self) -> Iterator[None]:
         """Serializes commands on one stack: a second command waits for the first."""
-        self._layout.create_directories()
-        with (self._layout.directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        while (file := self._open_locked()) is None:
+            pass  # another command's `clean` has deleted the file: lock the new one
+        with file:
+            self._layout.create_directories()
             yield
 
-    def _launch_supervisor(self, reservations: PortReservations) -> None:
+    def _open_locked(self) -> TextIO | None:
+        """Waits for the lock, and returns its file. Returns None if the file was deleted."""
+        self._layout.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            file = self._lock_file.open("w")
+        except FileNotFoundError:
+            return None
+        # If this command is killed, the next one waits for programs that it ran (kafka.py,
+        # postgres.py)
+        os.set_inheritable(file.fileno(), True)  # noqa: FBT003
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._report("waiting for another make up, down, clean or demo in this directory")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), self._lock_file.stat()):
+                return file
+        file.close()
+        return None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self._layout.directory / "lock"
+
+    def _launch_supervisor(self) -> None:
+        """Chooses the ports and starts supervisor, which keeps them reserved until it ends."""
+        self._settings_file.check({name: self._service_environment(name) for name in SERVICES})
         for name in self._supervisor.stop_orphans():
             self._report(f"stopped a {name} process that had lost its supervisor")
+        with PortReservations.open() as reservations:
+            self._choose_ports(reservations)
+            programs = self._prepare_programs()
+            self._supervisor.launch(programs, inherited=reservations.descriptors)
+
+    def _choose_ports(self, reservations: PortReservations) -> None:
+        def is_available(port: int) -> bool:
+            if not reservations.acquire(port):
+                return False
+            is_free = ports.is_free(port)
+            if not is_free:
+                reservations.release(port)
+            return is_free
+
         preferred = dict(self._state.ports)
-        self._state.ports = ports.choose(
-            preferred, lambda port: reservations.acquire(port) and ports.is_free(port)
-        )
+        self._state.ports = ports.choose(preferred, is_available)
         for name, port in self._state.ports.items():
             if port != preferred[name]:
                 program = name.replace("_", " ")
                 self._report(f"port {preferred[name]} is taken: {program} uses {port}")
         self._state.save(self._layout.state_file)
+
+    def _prepare_programs(self) -> list[Program]:
         if not self._stored_id:
             self._layout.installation_file.write_text(f"{new_cluster_id()}\n", encoding="utf-8")
         self._report("preparing Kafka and Postgres")
@@ -181,9 +247,7 @@ class Stack:
                 pool.submit(self._kafka.prepare),
                 pool.submit(self._postgres.prepare),
             )
-        self._supervisor.launch(
-            [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
-        )
+        return [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
 
     def _start_servers(self, started: float) -> None:
         brokers = [node.name for node in self._kafka.nodes]
@@ -259,6 +323,7 @@ class Stack:
         while (problem := find_problem()) is not None:
             if RECOVER in problem:
                 raise LocalError(POSITIONS_REFUSED)
+            self._require_lasting_processes()
             if time.monotonic() > started + READY_SECONDS:
                 raise LocalError(self._describe_timeout(name, problem))
             if time.monotonic() > notice_at and not is_reported:
@@ -266,18 +331,33 @@ class Stack:
                 is_reported = True
             time.sleep(POLL_SECONDS)
 
-    def _describe_timeout(self, name: str, problem: str) -> str:
+    def _require_lasting_processes(self) -> None:
+        """Raises ExitedAtStart if a process has exited several times since this command began."""
+        for name, pid in self._supervisor.pids().items():
+            self._seen_pids[name].add(pid)
+            if len(self._seen_pids[name]) > MAX_EXITS:
+                log = self._layout.log_file(name)
+                lines = [f"{name} exits again and again. Last lines of {log}:"]
+                raise ExitedAtStart(
+                    "\n".join([*lines, *self._read_last_lines(name)]),
+                    f"If a setting is the cause, correct {self._layout.settings_file}.",
+                )
+
+    def _read_last_lines(self, name: str) -> list[str]:
         log = self._layout.log_file(name)
-        last_lines = (
+        return (
             log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if log.exists() else []
         )
+
+    def _describe_timeout(self, name: str, problem: str) -> str:
+        log = self._layout.log_file(name)
         states = ", ".join(f"{program} {state}" for program, state in sorted(self.states().items()))
         return "\n".join(
             [
                 f"{name} was not ready within {READY_SECONDS:.0f} s: {problem}",
                 f"processes: {states}",
                 f"last lines of {log}:",
-                *last_lines,
+                *self._read_last_lines(name),
                 f"Look for the cause in the logs in {log.parent}. Then run make down and make up.",
                 "If you don't need the data: make clean, then make up.",
             ]
@@ -299,6 +379,10 @@ class Stack:
         finally:
             await database.dispose()
         return {"PINFLOW_API_KEY": workspace.api_key, "PINFLOW_WORKSPACE_ID": str(workspace.id)}
+
+    @cached_property
+    def _settings_file(self) -> SettingsFile:
+        return SettingsFile(self._layout.settings_file)
 
     @cached_property
     def _state(self) -> StackState:
@@ -336,14 +420,20 @@ class Stack:
 
     def _gateway(self) -> Program:
         return gateway.gateway_program(
-            self._state.ports["gateway"], self._state.ports, self._layout.directory / "gateway"
+            self._state.ports["gateway"],
+            self._state.ports,
+            self._layout.directory / "gateway",
+            self._settings_file.gateway_variables,
         )
 
     def _services(self) -> list[Program]:
         return [service_program(name, self._service_environment(name)) for name in SERVICES]
 
     def _kafka_settings(self) -> KafkaSettings:
-        return KafkaSettings(kafka_bootstrap_servers=self._kafka.bootstrap_servers)
+        """Returns the connection, and the settings of topics that the services have."""
+        environment = self._service_environment(DEFAULT_SERVICE.name)
+        with service_environment(environment):
+            return KafkaSettings()
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -366,4 +456,4 @@ class Stack:
             "PINFLOW_PORT": str(self._state.ports[name]),
             "PINFLOW_INSTALLATION": self._installation,
         }
-        return {**read_env(self._layout.settings_file), **settings}
+        return {**self._settings_file.values, **settings}

@@ -56,7 +56,9 @@ def build_batch(accepted: Import) -> ImportBatch:
         total_rows=accepted.rows.total,
         accepted_at=accepted.accepted_at,
         request_id=accepted.request_id,
-        warnings=list(accepted.warnings),
+        warnings=accepted.rows.warnings,
+        publishing_now=accepted.rows.publishing_now,
+        scheduled_for_later=accepted.rows.scheduled_for_later,
     )
     return ImportBatch(key, [Record(key, encode(event), headers), *following], len(rows))
 
@@ -82,9 +84,12 @@ def _build_row_events(accepted: Import) -> Iterator[bytes]:
         )
     )
     for row in accepted.rows.valid:
-        yield b'%b%d,"fingerprint":"%b","row":%b}' % (
+        number = b"%d" % row.row_number
+        if row.line is not None:
+            number = b'%b,"line":%d' % (number, row.line)
+        yield b'%b%b,"fingerprint":"%b","row":%b}' % (
             envelope,
-            row.row_number,
+            number,
             row.fingerprint,
             row.content,
         )

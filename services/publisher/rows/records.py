@@ -40,7 +40,7 @@ FIELDS_BY_ERROR_CODE: dict[str, str] = {
 """The field of the row that caused a failure, by error code."""
 MAX_RESULTS_PER_RECORD = 200
 """Maximum results per record of `outcomes`: usually 25 KB. The longest results are split into
-several records: with every character escaped to six bytes, they would be 1.2 MB.
+several records: with every character escaped to six bytes, they would be 2.7 MB.
 """
 MAX_MESSAGE_CHARACTERS = 1000
 """Maximum characters of a failure's message in an outcome.
@@ -160,7 +160,8 @@ def _split_into_records(
 ) -> Iterator[Record]:
     """Halves the results until each record fits into a Kafka batch.
 
-    One result always fits: it has at most 20 kB, because each of its texts is bounded or cut.
+    One result always fits: it has at most 20 kB, because each of its texts is bounded or cut. The
+    longest is a failure with two messages, or an existing row with 13 differing fields.
     """
     value = encode(RowsSettled(job_id=job_id, workspace_id=workspace_id, results=results))
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
@@ -179,6 +180,7 @@ def _build_created_result(outcome: CreatedRow) -> RowResult:
         pin_id=pin_id,
         schedule_id=schedule_id,
         idempotency_key=row.row.idempotency_key,
+        line=row.line,
     )
 
 
@@ -190,7 +192,10 @@ def _build_existing_result(outcome: ExistingRow) -> RowResult:
         pin_id=pin_id,
         schedule_id=schedule_id,
         idempotency_key=row.row.idempotency_key,
-        payload_matches=outcome.stored.fingerprint == row.fingerprint,
+        payload_matches=outcome.payload_matches,
+        line=row.line,
+        existing_state=outcome.state,
+        differing_fields=outcome.differing_fields,
     )
 
 
@@ -200,9 +205,9 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
         outcome.failure.error_message[:MAX_MESSAGE_CHARACTERS],
     )
     fault = Fault(code=code, message=message)
-    key = None
+    key = line = None
     if outcome.row is not None:
-        content = outcome.row.row
+        content, line = outcome.row.row, outcome.row.line
         # The row was not stored, so its key may have characters that Postgres does not accept
         key = make_printable(content.idempotency_key, MAX_KEY_LENGTH)
         if name := FIELDS_BY_ERROR_CODE.get(code):
@@ -219,6 +224,7 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
         error_code=code,
         error_message=message,
         errors=[fault],
+        line=line,
     )
 
 
@@ -231,4 +237,7 @@ def _build_recorded_result(outcome: RecordedRow) -> RowResult:
         schedule_id=recorded.schedule_id,
         idempotency_key=outcome.idempotency_key,
         payload_matches=recorded.payload_matches,
+        line=outcome.line,
+        existing_state=recorded.existing_state,
+        differing_fields=recorded.differing_fields,
     )

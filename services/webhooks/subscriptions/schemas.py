@@ -25,7 +25,8 @@ from pydantic_core import PydanticCustomError
 from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.payloads import EventName
-from shared.contract.pins import MAX_URL_LENGTH, normalize_url
+from shared.contract.pins import MAX_URL_LENGTH
+from shared.contract.urls import normalize_url
 from shared.http.requests import parse_model
 
 M = TypeVar("M", bound=BaseModel)

@@ -12,6 +12,7 @@ from uuid import UUID
 from deploy.services import CHECKED_SERVICES
 from shared.access.errors import describe_board_failure
 from shared.access.model import BoardCheck, Destination
+from shared.contract.errors import build_help_path
 
 WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
@@ -440,7 +441,8 @@ EXAMPLES: dict[str, Example] = {
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
-    return {"detail": {"code": code, "message": message, **details}}
+    help_path = build_help_path(code)
+    return {"detail": {"code": code, "message": message, "help": help_path, **details}}
 
 
 ERRORS: dict[int, dict[str, Any]] = {
@@ -474,16 +476,18 @@ ERRORS: dict[int, dict[str, Any]] = {
         limit_bytes=65536,
     ),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _build_error(
-        "unsupported_media_type", "The content type is text/plain. Send application/json."
+        "unsupported_media_type",
+        "The content type is text/plain. Send application/json. With curl: -H 'Content-Type: "
+        "application/json'",
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: _build_error(
         "invalid_parameter",
-        "limit: Input should be less than or equal to 200",
+        "limit: must be at most 200; it is 201",
         errors=[
             {
                 "field": "limit",
                 "code": "less_than_equal",
-                "message": "Input should be less than or equal to 200",
+                "message": "must be at most 200; it is 201",
             }
         ],
     ),

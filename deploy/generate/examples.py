@@ -534,16 +534,18 @@ ERRORS: dict[int, dict[str, Any]] = {
         limit_bytes=65536,
     ),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _build_error(
-        "unsupported_media_type", "The content type is text/plain. Send application/json."
+        "unsupported_media_type",
+        "The content type is text/plain. Send application/json. With curl: -H 'Content-Type: "
+        "application/json'",
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: _build_error(
         "invalid_parameter",
-        "limit: Input should be less than or equal to 200",
+        "limit: must be at most 200; it is 201",
         errors=[
             {
                 "field": "limit",
                 "code": "less_than_equal",
-                "message": "Input should be less than or equal to 200",
+                "message": "must be at most 200; it is 201",
             }
         ],
     ),

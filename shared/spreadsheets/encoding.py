@@ -56,17 +56,23 @@ SUPERSETS = {
 Windows programs declare the smaller one.
 """
 MAX_NAME_LENGTH = 64
-MAX_BAD_BYTES_PER_CHARACTER = 4
-"""Bad bytes for each correct UTF-8 sequence up to which text is UTF-8 with a fault in it.
-
-In other encodings a correct sequence is an accident: fewer than 1 in 10 characters.
-"""
+REPLACEMENT = "\ufffd"
+"""Stands for a broken sequence in text that Python decoded nevertheless."""
 
 GUESSED_ENCODING = Notice(
     code="guessed_encoding",
     message=(
         "The file is not UTF-8 and was read as Windows-1252. Check letters with accents, or save "
         "the file as UTF-8."
+    ),
+)
+
+
+DOUBTFUL_ENCODING = Notice(
+    code="doubtful_encoding",
+    message=(
+        "The file was read in the encoding that was declared, but its bytes are UTF-8 as well. "
+        "Check letters with accents. If they are wrong, declare utf-8 or no encoding."
     ),
 )
 
@@ -142,7 +148,17 @@ def _decode_as_declared(data: bytes, declared: str) -> DecodedText:
     if encoding == "utf_16" and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = find_utf_16(data) or "utf-16-le"
     text = _decode_as(data, encoding.replace("_", "-"), declared)
-    return DecodedText(text, encoding.replace("_", "-"), [])
+    is_doubtful = not encoding.startswith("utf") and not data.isascii() and _is_utf_8(data)
+    warnings = [DOUBTFUL_ENCODING] if is_doubtful else []
+    return DecodedText(text, encoding.replace("_", "-"), warnings)
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def resolve_encoding(name: str) -> str:
@@ -176,8 +192,11 @@ def _decode_as(data: bytes, encoding: str, declared: str | None = None) -> str:
 
 
 def _is_faulty_utf_8(data: bytes) -> bool:
-    """Returns whether the data is UTF-8 except for some bytes."""
-    rest = data.decode(errors="ignore")
-    correct = len(rest) - len(rest.encode("ascii", errors="ignore"))
-    bad = len(data) - len(rest.encode())
-    return 0 < bad <= MAX_BAD_BYTES_PER_CHARACTER * correct
+    """Returns whether the data is UTF-8 except for some sequences.
+
+    In other encodings a correct sequence is an accident, and most are broken.
+    """
+    text = data.decode(errors="replace")
+    broken = text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
+    correct = len(text) - len(text.encode("ascii", errors="ignore")) - broken
+    return broken <= correct

@@ -8,7 +8,8 @@ not enough: it takes "Größe" for Windows-1250, "Caffè" for Urdu and Turkish t
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -117,8 +118,8 @@ class Judgment(NamedTuple):
 
 def judge(data: bytes) -> Judgment:
     """Decides whether the text is Western. Otherwise guesses its encoding."""
-    runs = list(_find_runs(data))
-    ranking = _rank_encodings(runs)
+    runs = Counter(_find_runs(data))
+    ranking = _rank_encodings(list(runs))
     is_western = _are_western(runs) and not (
         len(runs) >= MIN_GUESSED_WORDS and ranking and LATIN.isdisjoint(ranking)
     )
@@ -144,18 +145,23 @@ def _scan(data: bytes, position: int) -> Iterator[tuple[bytes, int]]:
         yield (start.group() if start else b"") + data[found.start() : position], position
 
 
-def _are_western(runs: Iterable[bytes]) -> bool:
-    """Returns whether few words are implausible.
+def _are_western(runs: Mapping[bytes, int]) -> bool:
+    """Returns whether few words are implausible. `runs` counts each run of letters.
 
     A single odd word, such as a foreign name, does not decide about a long file.
     """
-    text = b" ".join(set(runs)).decode("cp1252", errors="replace")
-    words = {word for word in _TOKENS.findall(text) if not word.isascii()}
-    implausible = {word for word in words if not _is_plausible(word)}
-    decisive = sum(not _DECISIVE.isdisjoint(word) for word in words - implausible)
-    return len(implausible) <= max(
-        MAX_IMPLAUSIBLE_DECISIVE * (len(implausible) + decisive), MAX_IMPLAUSIBLE * len(words)
-    )
+    total = implausible = decisive = 0
+    for run, count in runs.items():
+        for word in _TOKENS.findall(run.decode("cp1252", errors="replace")):
+            if word.isascii():
+                continue
+            total += count
+            if not _is_plausible(word):
+                implausible += count
+                decisive += count
+            elif not _DECISIVE.isdisjoint(word):
+                decisive += count
+    return implausible <= max(MAX_IMPLAUSIBLE_DECISIVE * decisive, MAX_IMPLAUSIBLE * total)
 
 
 def _is_plausible(word: str) -> bool:

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
-from msgspec.structs import replace
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,18 +17,17 @@ from pydantic import (
     Field,
     StrictBool,
     StringConstraints,
-    ValidationError,
 )
 from pydantic_core import PydanticCustomError
 
 from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.payloads import EventName
-from shared.contract.pins import MAX_URL_LENGTH, read_faults
+from shared.contract.pins import MAX_URL_LENGTH
 from shared.contract.urls import normalize_url
 from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
-from shared.http.requests import require_object, validation_error
+from shared.http.requests import parse_model
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -142,15 +140,7 @@ class WebhookUpdate(ApiModel):
 
 def parse_body(model: type[M], document: object) -> M:
     """Validates a body. Raises ApiError (422) with its faults, but without the secret."""
-    try:
-        return model.model_validate(require_object(document))
-    except ValidationError as error:
-        raise validation_error(
-            [
-                replace(fault, value=None) if fault.field == "secret" else fault
-                for fault in read_faults(error)
-            ]
-        ) from None
+    return parse_model(model, document, secrets={"secret"})
 
 
 class WebhookResponse(ApiModel):

@@ -197,7 +197,7 @@ def test_the_first_fault_is_described_with_its_field() -> None:
         PinSubmission.model_validate(submitted_row(board_id=None, title=None))
     assert describe_first_fault(read_faults(caught.value)) == (
         "validation_error",
-        "board_id: Field required",
+        "board_id: is required",
     )
 
 

@@ -57,7 +57,7 @@ def arguments(pinflow: Deployment, workspace: NewWorkspace, tmp_path: Path) -> l
     return [pinflow.base_url, str(path), json.dumps(schedule)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_python_client_imports_lists_and_cancels(
     arguments: list[str], workspace: NewWorkspace, tmp_path: Path
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_python_client_imports_lists_and_cancels(
     assert json.loads(seen) == EXPECTED
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_strict_typescript_client_imports_lists_and_cancels(
     arguments: list[str], workspace: NewWorkspace, tmp_path: Path
 ) -> None:

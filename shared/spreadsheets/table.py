@@ -95,7 +95,8 @@ def read_csv(
     source.seek(beginning.position)
     records = _read_records(source, beginning.delimiter, beginning.lines_before)
     _, header = next(records, (0, []))
-    refuse_binary(text, source.tell())
+    if b"\0" in data:
+        refuse_binary(text, source.tell())
     if not header:
         raise ApiError(
             ErrorCode.EMPTY_FILE, "The file is empty. Its first line must name the columns."

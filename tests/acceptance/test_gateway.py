@@ -1,5 +1,6 @@
 """Tests the gateway: one address, no internal paths, a clear answer if a service is down."""
 
+import re
 import sys
 
 import httpx
@@ -92,21 +93,49 @@ def test_readiness_checks_every_service(client: httpx.Client) -> None:
     ("path", "file", "kind"),
     [
         ("/openapi.json", "openapi.json", "application/json"),
-        ("/docs", "docs.html", "text/html; charset=utf-8"),
         ("/docs/errors", "errors.html", "text/html; charset=utf-8"),
     ],
 )
 def test_the_documentation_is_the_committed_one(
     client: httpx.Client, path: str, file: str, kind: str
 ) -> None:
-    answer = client.get(path, headers={"X-Request-ID": "mine-2"})
+    plain = {"X-Request-ID": "mine-2", "Accept-Encoding": "identity"}
+    answer = client.get(path, headers=plain)
     assert answer.content == (gateway.DIRECTORY / file).read_bytes()
     assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
     assert answer.headers["x-request-id"] == "mine-2"
-    head = client.head(path)
+    head = client.head(path, headers=plain)
     assert (head.status_code, head.headers["content-type"], head.content) == (200, kind, b"")
     assert head.headers["content-length"] == str(len(answer.content))
     assert head.headers["x-request-id"]
+
+
+def find_script(page: httpx.Response) -> str:
+    (script,) = re.findall(r'<script src="([^"]+)"', page.text)
+    return str(script)
+
+
+def test_the_reference_page_loads_nothing_from_other_hosts(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "http" not in policy + page.text
+    script = client.get(find_script(page))
+    assert (script.status_code, script.headers["content-type"]) == (
+        200,
+        "text/javascript; charset=utf-8",
+    )
+    assert "immutable" in script.headers["cache-control"]
+
+
+def test_documents_are_compressed_and_answers_of_the_api_are_not(client: httpx.Client) -> None:
+    script = find_script(client.get("/docs"))
+    encodings = {
+        path: client.get(path, headers={"Accept-Encoding": "gzip"}).headers.get("content-encoding")
+        for path in ("/openapi.json", script, "/v1/api-keys")
+    }
+    assert encodings == {"/openapi.json": "gzip", script: "gzip", "/v1/api-keys": None}
 
 
 def test_the_documentation_is_read_only(client: httpx.Client) -> None:

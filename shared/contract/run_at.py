@@ -1,0 +1,149 @@
+"""Parses the time at which a pin is published.
+
+Accepts the spellings of ISO 8601 that programs write: with `T` or a blank, in upper or lower case,
+with and without separators, and any spelling of the offset. A time without an offset needs a time
+zone. One module, because imports, single pins, schedules and the command line must agree.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+MIN_RUN_AT_YEAR = 2010
+"""The first year that a pin may name. Pinterest opened in 2010: an earlier year is a slip."""
+ZONE = "zone"
+"""The key of the time zone in the context of a validation."""
+_EXAMPLE = "for example 2026-03-06T10:00:00Z"
+_MICROSECOND_DIGITS = 6
+_USUAL_LENGTHS = (len("2026-03-06T10:00:00Z"), len("2026-03-06T10:00:00+01:00"))
+_FORMAT = re.compile(
+    r"(?P<year>\d{4})(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
+    r"(?:(?:T|\s+)(?P<hour>\d\d)(?P<colon>:?)(?P<minute>\d\d)"
+    r"(?:(?P=colon)(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
+    r"(?:\s*(?P<utc>Z|UTC|GMT)"
+    r"|\s*(?P<sign>[+\-\u2212])(?P<offset_hours>\d\d)(?::?(?P<offset_minutes>\d\d))?)?)?",
+    re.IGNORECASE | re.ASCII,
+).fullmatch
+
+
+def parse_run_at(value: str, zone: ZoneInfo | None = None) -> datetime:
+    """Parses a time and converts it to UTC.
+
+    `zone` is the time zone of a time without an offset. If a clock shows that time twice, the first
+    one counts. Raises PydanticCustomError, a ValueError, if the text is no such time.
+    """
+    parsed = _parse(value)
+    if parsed.tzinfo is None:
+        return _resolve_local(parsed, zone)
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError:
+        raise _not_a_time() from None
+
+
+def is_ambiguous(value: str, zone: ZoneInfo) -> bool:
+    """Returns whether a valid time has no offset and a clock in the zone shows it twice."""
+    parsed = _parse(value)
+    if parsed.tzinfo is not None:
+        return False
+    local = parsed.replace(tzinfo=zone)
+    return local.utcoffset() != local.replace(fold=1).utcoffset()
+
+
+def _parse(value: str) -> datetime:
+    """Parses a time. Without an offset, the result is naive."""
+    # The usual spelling in 0.2 µs. The pattern and the rest take 4 µs
+    if len(value) in _USUAL_LENGTHS and value[4] == value[7] == "-" and value[10] == "T":
+        try:
+            usual = datetime.fromisoformat(value)
+        except ValueError:
+            pass  # the pattern finds the reason
+        else:
+            return _require_likely_year(usual)
+    parts = _FORMAT(value.strip())
+    if parts is None:
+        raise _not_a_time()
+    if parts["hour"] is None:
+        raise PydanticCustomError(
+            "missing_time", "has no time of day. Write date, time and offset, " + _EXAMPLE
+        )
+    fraction = (parts["fraction"] or "")[:_MICROSECOND_DIGITS].ljust(_MICROSECOND_DIGITS, "0")
+    try:
+        parsed = datetime(
+            int(parts["year"]),
+            int(parts["month"]),
+            int(parts["day"]),
+            int(parts["hour"]),
+            int(parts["minute"]),
+            int(parts["second"] or 0),
+            int(fraction),
+            tzinfo=_parse_offset(parts),
+        )
+    except ValueError:
+        raise PydanticCustomError(
+            "invalid_time", "names a date or time that does not exist. Correct it"
+        ) from None
+    return _require_likely_year(parsed)
+
+
+def _require_likely_year(parsed: datetime) -> datetime:
+    if parsed.year < MIN_RUN_AT_YEAR:
+        raise PydanticCustomError("before_2010", "is before 2010. Correct the year, " + _EXAMPLE)
+    return parsed
+
+
+def _parse_offset(parts: re.Match[str]) -> timezone | None:
+    if parts["utc"] is not None:
+        return UTC
+    if parts["sign"] is None:
+        return None
+    minutes = int(parts["offset_hours"]) * 60 + int(parts["offset_minutes"] or 0)
+    return timezone(timedelta(minutes=minutes if parts["sign"] == "+" else -minutes))
+
+
+def _resolve_local(parsed: datetime, zone: ZoneInfo | None) -> datetime:
+    if zone is None:
+        raise PydanticCustomError(
+            "timezone_aware",
+            "has no offset from UTC. Add it, "
+            + _EXAMPLE
+            + ", or import with the parameter timezone",
+        )
+    try:
+        result = parsed.replace(tzinfo=zone).astimezone(UTC)
+        is_skipped = result.astimezone(zone).replace(tzinfo=None) != parsed
+    except OverflowError:
+        raise _not_a_time() from None
+    if is_skipped:
+        raise PydanticCustomError(
+            "timezone_gap",
+            "does not exist in {zone}: clocks skip it when summer time begins. Choose another time",
+            {"zone": zone.key},
+        )
+    return result
+
+
+def _not_a_time() -> PydanticCustomError:
+    return PydanticCustomError(
+        "iso_datetime", "must be an ISO 8601 date and time with an offset, " + _EXAMPLE
+    )
+
+
+def _parse_field(value: object, info: ValidationInfo) -> datetime:
+    # pydantic would also accept a number as seconds since 1970, which no client means
+    if not isinstance(value, str):
+        raise _not_a_time()
+    context: dict[str, Any] = info.context or {}
+    return parse_run_at(value, context.get(ZONE))
+
+
+RunAt = Annotated[
+    datetime,
+    BeforeValidator(_parse_field),
+    Field(json_schema_extra={"examples": ["2026-03-06T10:00:00Z"]}),
+]
+"""The time to publish a pin, in UTC. Without an offset it needs a zone in the context."""

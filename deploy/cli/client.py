@@ -5,7 +5,7 @@ connection breaks while one is submitted, the command ends and says so.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,13 +13,17 @@ import httpx
 import typer
 
 from deploy.cli.exit_codes import ExitCode, fail
+from deploy.cli.listing import Listing
 from deploy.cli.tables import printable
 from shared.contract.errors import ErrorCode
 
 MAX_PAUSE_SECONDS = 10.0
 RETRYABLE_STATUSES = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+MAX_PAGE_ITEMS = 200
+"""The largest page of a list."""
 Job = dict[str, Any]
 Attempt = Callable[[], httpx.Response]
+Parameters = Mapping[str, str | None]
 KEY_ADVICE = (
     " Set PINFLOW_API_KEY to an API key of your workspace. To load the local stack's key into this "
     "shell: set -a; . .pinflow/env; set +a"
@@ -72,10 +76,30 @@ class PinflowClient:
         job: Job = self._read_document(self._get(f"/v1/pins/imports/{job_id}"))
         return job
 
-    def jobs(self, limit: int, status: str | None) -> list[Job]:
-        parameters = {"limit": str(limit)} | ({"status": status} if status else {})
-        jobs: list[Job] = self._read_document(self._get("/v1/pins/imports", parameters))
-        return jobs
+    def read(self, path: str, parameters: Parameters | None = None) -> Any:
+        """Reads one document. Parameters that are None are left out."""
+        return self._read_document(self._get(path, _leave_out_nulls(parameters or {})))
+
+    def list_items(self, path: str, parameters: Parameters, limit: int) -> Listing:
+        """Reads the first `limit` items of a list, page by page."""
+        query = _leave_out_nulls(parameters)
+        items: list[dict[str, Any]] = []
+        total: int | None = None
+        cursor: str | None = ""
+        while cursor is not None and len(items) < limit:
+            page_limit = {"limit": str(min(limit - len(items), MAX_PAGE_ITEMS))}
+            response = self._get(path, query | page_limit | ({"cursor": cursor} if cursor else {}))
+            items += self._read_document(response)
+            total = total if cursor else _read_total(response)
+            cursor = _read_next_cursor(response)
+        return Listing(items, total, has_more=cursor is not None)
+
+    def post(self, path: str, document: object) -> Any:
+        """Sends a request that may be repeated. Returns the answer's document."""
+        response = self._request_with_retries(
+            lambda: self._http.post(path, json=document), retried=(httpx.TransportError,)
+        )
+        return self._read_document(response)
 
     def _submit(self, attempt: Attempt) -> Job:
         response = self._request_with_retries(attempt, retried=(httpx.ConnectError,))
@@ -100,7 +124,7 @@ class PinflowClient:
         return job
 
     def _get(
-        self, path: str, parameters: dict[str, str] | None = None, *, give_up_message: str = ""
+        self, path: str, parameters: Mapping[str, str] | None = None, *, give_up_message: str = ""
     ) -> httpx.Response:
         return self._request_with_retries(
             lambda: self._http.get(path, params=parameters),
@@ -170,6 +194,21 @@ class PinflowClient:
                 f"The server at {self._base_url} is not Pinflow: its answer (HTTP "
                 f"{response.status_code}) is not JSON. Correct PINFLOW_BASE_URL or --base-url."
             )
+
+
+def _leave_out_nulls(parameters: Parameters) -> dict[str, str]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _read_total(response: httpx.Response) -> int | None:
+    total = response.headers.get("x-total-count", "")
+    return int(total) if total.isdigit() else None
+
+
+def _read_next_cursor(response: httpx.Response) -> str | None:
+    """Reads the cursor of the next page. The key is never sent to an address from an answer."""
+    url = response.links.get("next", {}).get("url")
+    return httpx.URL(url).params.get("cursor") if url else None
 
 
 def _read_retry_after(response: httpx.Response) -> float:

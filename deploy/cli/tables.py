@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -12,6 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from deploy.cli.listing import Listing
 
 PIPE_WIDTH = 200
 """The characters per line of a table that goes into a file or a pipe."""
@@ -51,21 +53,55 @@ def print_rows(
         print_table(list(selected[0]), [list(row.values()) for row in selected])
 
 
-def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
-    if not jobs:
-        typer.echo("There are no imports to show. Submit one with: pinflow import FILE")
-        return
-    names = (
-        "id",
-        "status",
-        "total_rows",
-        "created_rows",
-        "existing_rows",
-        "failed_rows",
-        "source_filename",
-        "created_at",
-    )
-    print_rows([{name.removesuffix("_rows"): job[name] for name in names} for job in jobs])
+def print_listing(
+    listing: Listing, columns: Mapping[str, str], *, empty_message: str, as_json: bool
+) -> None:
+    """Prints the items of a list. `columns` has the path of each column's value, by its header."""
+    if as_json:
+        print_json(listing.items)
+    elif not listing.items:
+        typer.echo(empty_message)
+    else:
+        rows = [[read_path(item, path) for path in columns.values()] for item in listing.items]
+        print_table(list(columns), rows)
+    if listing.has_more:
+        total = "" if listing.total is None else f" of {listing.total}"
+        typer.echo(f"Shown: {len(listing.items)}{total}. Show more with --limit.", err=True)
+
+
+def read_path(document: Mapping[str, Any], path: str) -> Any:
+    """Reads a field, or a field of an inner object: `payload.title`. Times become readable."""
+    value: Any = document
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return format_time(value) if path.endswith("_at") else value
+
+
+def format_time(value: object) -> object:
+    """Formats a time of a JSON document in UTC, to the second. Returns anything else unchanged."""
+    try:
+        time = datetime.fromisoformat(str(value)).astimezone(UTC)
+    except ValueError:
+        return value
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"
+
+
+def print_fields(document: Mapping[str, Any]) -> None:
+    """Prints each field of a document that is not null on a line of its own."""
+    fields = _flatten(document)
+    width = max(map(len, fields)) + GAP
+    for name in fields:
+        value = read_path(document, name)
+        if value is not None:
+            console().print(f"{name:<{width}}{_format(value)}", markup=False, soft_wrap=True)
+
+
+def _flatten(document: Mapping[str, Any]) -> list[str]:
+    names = []
+    for name, value in document.items():
+        inner = _flatten(value) if isinstance(value, Mapping) else []
+        names += [f"{name}.{inner_name}" for inner_name in inner] or [name]
+    return names
 
 
 def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:

@@ -1,10 +1,14 @@
-"""Builds the errors of authentication (401) and authorization (403)."""
+"""Builds the errors of authentication (401), authorization (403), and of unknown boards."""
 
+import re
 from http import HTTPStatus
 
 from shared.access.keys import Scope
-from shared.access.model import Principal
+from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode
+
+_SCIENTIFIC_NOTATION = re.compile(r"\s*\d([.,]\d*)?[eE]\+?\d+\s*").fullmatch
+"""Finds a number as a spreadsheet shows a long one: 1.59E+17, with a comma in some languages."""
 
 
 def unauthorized(message: str) -> ApiError:
@@ -24,3 +28,30 @@ def require_scope(principal: Principal, scope: Scope) -> Principal:
             ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope
         )
     return principal
+
+
+def describe_board_failure(check: BoardCheck, destination: Destination) -> tuple[ErrorCode, str]:
+    """Returns the code and message of a pin whose account or board failed its check.
+
+    The message begins with the field's name.
+    """
+    account_id, board_id = destination.account_id, destination.board_id
+    if check is BoardCheck.NO_ACCOUNT:
+        return (
+            ErrorCode.ACCOUNT_NOT_FOUND,
+            f"account_id: no account {account_id} in this workspace. See its accounts: "
+            "GET /v1/pinterest/accounts, or pinflow accounts list.",
+        )
+    if _SCIENTIFIC_NOTATION(board_id):
+        return (
+            ErrorCode.BOARD_NOT_FOUND,
+            f"board_id: {board_id} is no board id: a spreadsheet has changed the number. Format "
+            "the column as text, enter the ids again and save the file again. See the ids: "
+            f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow boards list "
+            f"{account_id}.",
+        )
+    return (
+        ErrorCode.BOARD_NOT_FOUND,
+        f"board_id: no board {board_id} on this account. See its boards: "
+        f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow boards list {account_id}.",
+    )

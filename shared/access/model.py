@@ -28,6 +28,20 @@ class Principal(NamedTuple):
         return self.account_ids is None or account_id in self.account_ids
 
 
+class Account(NamedTuple):
+    """An account that can be published to, and its names."""
+
+    id: UUID
+    display_name: str
+    username: str
+
+
+class Board(NamedTuple):
+    account_id: UUID
+    board_id: str
+    name: str
+
+
 class Destination(NamedTuple):
     """The account and board that a pin is published to."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from shared.access.model import BoardCheck, Destination, Principal
+from shared.access.model import Account, Board, BoardCheck, Destination, Principal
 from shared.access.statements import matches_account
 from shared.access.tables import accounts, api_keys, workspaces
 from shared.postgres.database import Database
@@ -21,6 +21,27 @@ _CHECK = text("""
     left join access.accounts a
         on a.workspace_id = d.workspace_id and a.id = d.account_id and a.revoked_at is null
     left join access.boards b on b.account_id = a.id and b.board_id = d.board_id
+""")
+# Compares in lower case on Postgres' side alone: Python's lower case may differ from it. Values with
+# NUL are left out by the caller, because text in Postgres can't contain it
+_FIND_ACCOUNTS = text("""
+    select id, display_name, username from access.accounts
+    where workspace_id = :workspace_id and revoked_at is null and (
+        id = any(cast(:ids as uuid[])) or exists (
+            select from unnest(cast(:names as text[])) as n(name)
+            where lower(n.name) in (
+                lower(display_name), lower(username), '@' || lower(username)
+            )
+        )
+    )
+""")
+_FIND_BOARDS = text("""
+    select account_id, board_id, name from access.boards
+    where account_id = any(cast(:accounts as uuid[])) and (
+        board_id = any(cast(:names as text[])) or lower(name) in (
+            select lower(n.name) from unnest(cast(:names as text[])) as n(name)
+        )
+    )
 """)
 
 
@@ -49,6 +70,24 @@ class AccessRepository:
         query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
         return await self._database.fetch_first(query) is not None
 
+    async def find_by_names(
+        self, workspace_id: UUID, accounts: Collection[str], boards: Collection[str]
+    ) -> tuple[list[Account], list[Board]]:
+        """Finds the accounts with these ids or names, and their boards with these ids or names.
+
+        Revoked accounts are left out. Names match in any case.
+        """
+        values = {
+            "workspace_id": workspace_id,
+            "ids": list(filter(None, map(_parse_uuid, accounts))),
+            "names": _without_nul(accounts),
+        }
+        async with self._database.transaction() as connection:
+            found = [Account(*row) for row in await connection.execute(_FIND_ACCOUNTS, values)]
+            ids = [account.id for account in found]
+            values = {"accounts": ids, "names": _without_nul(boards)}
+            return found, [Board(*row) for row in await connection.execute(_FIND_BOARDS, values)]
+
     async def check_boards(
         self, destinations: Collection[Destination]
     ) -> dict[Destination, BoardCheck]:
@@ -70,6 +109,17 @@ class AccessRepository:
             )
             for row in rows
         }
+
+
+def _parse_uuid(value: str) -> UUID | None:
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
+
+
+def _without_nul(values: Collection[str]) -> list[str]:
+    return [value for value in values if "\0" not in value]
 
 
 def _board_check(*, has_account: bool, has_board: bool) -> BoardCheck:

@@ -30,7 +30,6 @@ from pydantic_core import (
     InitErrorDetails,
     PydanticCustomError,
     PydanticKnownError,
-    Url,
 )
 
 from shared.contract.errors import ErrorCode
@@ -41,6 +40,8 @@ from shared.contract.events import (
     Fault,
     PinContent,
 )
+from shared.contract.run_at import RunAt
+from shared.contract.urls import normalize_url, require_http_url
 
 MAX_TITLE_LENGTH = 100
 MAX_RELATED_TERMS = 50
@@ -69,29 +70,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]").search
 Postgres can't store NUL. JSON escapes most control characters with six bytes, more than the maximum
 size of an import allows for (shared/contract/import_limits.py).
 """
-_HTTP_SCHEME = re.compile("https?://", re.IGNORECASE).match
 
 
 def _refuse_blank(value: str) -> str:
     if not value or value.isspace():
         raise PydanticCustomError("blank", "must not be blank")
     return value
-
-
-def _require_http_url(value: str) -> str:
-    """Raises ValueError if the value is not an http(s) URL. Returns it unchanged."""
-    normalize_url(value)
-    return value
-
-
-def normalize_url(url: str) -> str:
-    """Returns the URL as browsers write it, for comparisons.
-
-    Raises ValueError if it is not an http(s) URL.
-    """
-    if not _HTTP_SCHEME(url):
-        raise PydanticCustomError("url_scheme", "URL must begin with http:// or https://")
-    return str(Url(url))
 
 
 def _split_terms(value: object) -> object:
@@ -163,6 +147,16 @@ def _require_field(name: str) -> dict[str, Any]:
 
 
 _SHORT = _short_repr()
+_OWN_CODES = frozenset(
+    {
+        ErrorCode.UNKNOWN_FIELD,
+        ErrorCode.RUN_AT_IN_PAST,
+        ErrorCode.ACCOUNT_NOT_PERMITTED,
+        ErrorCode.ACCOUNT_NOT_FOUND,
+        ErrorCode.BOARD_NOT_FOUND,
+    }
+)
+"""The faults whose code is also the code of their row or request."""
 
 # JSON Schema for the checks of the validators, as far as it can express them
 ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"})
@@ -172,8 +166,13 @@ _NOT_BLANK = Field(
         "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*[^\s\x00-\x1f][^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
     }
 )
-_URL = Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
-_COLOR = Field(json_schema_extra={"pattern": r"^\s*#?[0-9A-Fa-f]{6}\s*$"})
+_URL = Field(
+    json_schema_extra={
+        "format": "uri",
+        "pattern": r"^\s*([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#\\]\S*\s*)?$",
+    }
+)
+_COLOR = Field(json_schema_extra={"pattern": r"^\s*(#?[0-9A-Fa-f]{6}\s*)?$"})
 _LIST_OR_TEXT: dict[str, Any] = {
     "anyOf": [
         {
@@ -211,7 +210,10 @@ KeyText = Annotated[
 ]
 Identifier = Annotated[UUID, BeforeValidator(_strip)]
 WebUrl = Annotated[
-    str, StringConstraints(max_length=MAX_URL_LENGTH), AfterValidator(_require_http_url), _URL
+    str,
+    StringConstraints(strip_whitespace=True, max_length=MAX_URL_LENGTH),
+    AfterValidator(require_http_url),
+    _URL,
 ]
 Terms = Annotated[
     list[Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]],
@@ -223,10 +225,9 @@ Terms = Annotated[
 class PinSubmission(BaseModel):
     """One row of an import, or one pin.
 
-    Unknown fields are ignored; with `strict=true` each of them is a fault. Lengths are in
-    characters. Texts and URLs are stored as sent. Keys, ids and terms lose surrounding white space,
-    and blank terms are dropped. A color becomes `#` and upper-case digits. `run_at` is converted to
-    UTC.
+    Lengths are in characters. Values lose surrounding white space. A blank text in an optional
+    field counts as absent, and blank terms are dropped. A color becomes `#` and upper-case digits.
+    `run_at` is converted to UTC.
     """
 
     model_config = ConfigDict(
@@ -237,13 +238,17 @@ class PinSubmission(BaseModel):
     board_id: KeyText
     title: Annotated[
         str,
-        StringConstraints(max_length=MAX_TITLE_LENGTH),
+        StringConstraints(strip_whitespace=True, max_length=MAX_TITLE_LENGTH),
         AfterValidator(_refuse_blank),
         _NOT_BLANK,
     ]
     idempotency_key: KeyText
-    description: Annotated[str, StringConstraints(max_length=800), ANY_TEXT] | None = None
-    alt_text: Annotated[str, StringConstraints(max_length=500), ANY_TEXT] | None = None
+    description: (
+        Annotated[str, StringConstraints(strip_whitespace=True, max_length=800), ANY_TEXT] | None
+    ) = None
+    alt_text: (
+        Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), ANY_TEXT] | None
+    ) = None
     link_url: WebUrl | None = None
     image_url: WebUrl | None = None
     asset_id: Identifier | None = None
@@ -256,13 +261,15 @@ class PinSubmission(BaseModel):
         ]
         | None
     ) = None
-    run_at: Instant | None = None
+    run_at: RunAt | None = None
 
     @model_validator(mode="wrap")
     @classmethod
     def _check_as_a_whole(cls, sent: Any, check_fields: ModelWrapValidatorHandler[Self]) -> Self:
         # A wrapping validator: pydantic skips an "after" validator if a field is wrong, and the
         # client would see these faults only after it had corrected that field
+        if isinstance(sent, dict):
+            sent = _drop_blank_values(cls, sent)
         try:
             pin = check_fields(sent)
         except ValidationError as error:
@@ -290,6 +297,21 @@ class StrictPinSubmission(PinSubmission):
     """A PinSubmission in which an unknown field is a fault."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def _drop_blank_values(model: type[BaseModel], sent: dict[str, Any]) -> dict[str, Any]:
+    """Drops blank texts of optional fields: a spreadsheet's empty cell is no value."""
+    fields = model.model_fields
+    return {
+        name: value
+        for name, value in sent.items()
+        if not (
+            isinstance(value, str)
+            and (not value or value.isspace())
+            and name in fields
+            and not fields[name].is_required()
+        )
+    }
 
 
 def _find_cross_field_faults(values: dict[str, Any]) -> list[InitErrorDetails]:
@@ -373,11 +395,12 @@ def make_printable(value: object, max_length: int = MAX_REJECTED_VALUE_LENGTH) -
 def describe_first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
     """Returns the code and message of a row that failed validation.
 
-    The code is always `validation_error`. The message is that of the first fault.
+    The message is that of the first fault. The code is that of the first fault if a client may
+    decide by it, otherwise `validation_error`.
     """
     fault = faults[0]
     return (
-        ErrorCode.VALIDATION_ERROR,
+        ErrorCode(fault.code) if fault.code in _OWN_CODES else ErrorCode.VALIDATION_ERROR,
         f"{fault.field}: {fault.message}" if fault.field else fault.message,
     )
 

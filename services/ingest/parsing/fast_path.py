@@ -2,10 +2,11 @@
 
 Nearly all rows pass it. `PinSubmission` remains the contract: a row that passes here also passes
 the model and becomes the same content (a property test compares the two). A row that fails here is
-validated by the model, which also explains the faults. So the fast path may fail any unusual row.
+validated by the model (unusual_rows.py), which also explains the faults. So the fast path may fail
+any unusual row.
 """
 
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -22,6 +23,7 @@ from shared.contract.pins import (
     compute_fingerprint_hex,
     normalize_url,
 )
+from shared.contract.run_at import parse_run_at
 from shared.contract.wire import encode
 
 FALLBACK_ERRORS = (ValueError,)
@@ -40,15 +42,16 @@ _CHECKED_BY_FAST_PATH: dict[str, Any] = {
     "cover_image_url": _Url,
     "related_terms": list[Any] | str,
     "dominant_color": Any,
-    "run_at": Any,
+    "run_at": str,
 }
 """The types of fields with additional rules. `validate_fast` checks these rules itself."""
 
 
-def _build_row_type(*, strict: bool) -> Any:
+def _build_row_type() -> Any:
     """Builds a struct with PinContent's fields and the rules that msgspec can check.
 
-    The fields keep PinContent's order, because they are serialized in it.
+    The fields keep PinContent's order, because they are serialized in it. Unknown fields are
+    errors: `unusual_rows.py` finds out what is meant by them.
     """
     rules = get_type_hints(PinSubmission, include_extras=True)
     fields: list[Any] = []
@@ -58,12 +61,12 @@ def _build_row_type(*, strict: bool) -> Any:
             (field.name, checked) if field.required else (field.name, checked | None, None)
         )
     return msgspec.defstruct(
-        "FastPathRow", fields, gc=False, omit_defaults=True, forbid_unknown_fields=strict
+        "FastPathRow", fields, gc=False, omit_defaults=True, forbid_unknown_fields=True
     )
 
 
 def _convert_rule(rule: Any) -> Any:
-    """Returns the msgspec type of an id, or of a text whose only rule is a maximum length.
+    """Returns the msgspec type of an id, or of a trimmed text whose only rule is a maximum length.
 
     Raises TypeError for any other rule. Then `validate_fast` must check the field itself.
     """
@@ -73,7 +76,8 @@ def _convert_rule(rule: Any) -> Any:
         return UUID
     match get_args(rule):
         case (_, StringConstraints(max_length=int(limit)) as limits, last) if (
-            last is ANY_TEXT and limits == StringConstraints(max_length=limit)
+            last is ANY_TEXT
+            and limits == StringConstraints(strip_whitespace=True, max_length=limit)
         ):
             return Annotated[str, msgspec.Meta(max_length=limit)]
     raise TypeError(f"The fast path has no check for {rule}. Add one to `validate_fast`.")
@@ -83,27 +87,45 @@ def _build_validator(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(PinSubmission.model_fields[name].rebuild_annotation())
 
 
-_related_terms, _dominant_color, _run_at = (
+_related_terms, _dominant_color = (
     _build_validator("related_terms"),
     _build_validator("dominant_color"),
-    _build_validator("run_at"),
 )
-LENIENT_ROW, STRICT_ROW = _build_row_type(strict=False), _build_row_type(strict=True)
+_ROW = _build_row_type()
 _CONTROL_ESCAPES = (b"\\u00", b"\\b", b"\\f")
 """JSON's escapes of control characters other than tab and line breaks. An escaped backslash before
 such a letter looks the same. The model validates such a row.
 """
+MIN_ID_DIGITS = 10
+"""Digits from which a board is certainly given by its id. Pinterest's ids have about 18."""
 
 
-def validate_fast(row: object, *, strict: bool) -> tuple[bytes, bytes]:
-    """Returns the row's content as JSON without null fields, and the digits of its fingerprint.
+class FastRow(NamedTuple):
+    """A row that passed the fast path."""
 
-    Raises one of FALLBACK_ERRORS if the row must be validated by the model.
+    pin: Any
+    """The row as a struct with PinContent's fields."""
+    content: bytes
+    """JSON of a PinContent, without null fields."""
+    fingerprint: bytes
+    """32 hexadecimal digits (shared.contract.pins.compute_fingerprint)."""
+
+
+def validate_fast(row: object) -> FastRow:
+    """Validates and serializes a usual row.
+
+    Raises one of FALLBACK_ERRORS for any other row: one with a fault, with unknown fields, with
+    values to trim, or with a board that may be given by its name.
     """
-    pin = msgspec.convert(row, STRICT_ROW if strict else LENIENT_ROW)
-    key, board = pin.idempotency_key, pin.board_id
-    # strip() returns the same object if there is nothing to strip
-    if key.strip() is not key or board.strip() is not board or pin.title.isspace():
+    pin = msgspec.convert(row, _ROW)
+    if not is_board_id(pin.board_id):
+        raise ValueError("the board may be a name")
+    if (
+        _is_untrimmed(pin.idempotency_key)
+        or _is_untrimmed(pin.title)
+        or (pin.description is not None and _is_untrimmed(pin.description))
+        or (pin.alt_text is not None and _is_untrimmed(pin.alt_text))
+    ):
         raise ValueError("white space")
     if (pin.image_url is None) is (pin.asset_id is None) or (
         pin.cover_image_url is not None and pin.cover_image_asset_id is not None
@@ -116,11 +138,37 @@ def validate_fast(row: object, *, strict: bool) -> tuple[bytes, bytes]:
     if pin.dominant_color is not None:
         pin.dominant_color = _dominant_color.validate_python(pin.dominant_color)
     if pin.run_at is not None:
-        pin.run_at = _run_at.validate_python(pin.run_at)
-    link = None if pin.link_url is None else normalize_url(pin.link_url)
-    image = None if pin.image_url is None else normalize_url(pin.image_url)
-    cover = None if pin.cover_image_url is None else normalize_url(pin.cover_image_url)
+        pin.run_at = parse_run_at(pin.run_at)
+    link = None if pin.link_url is None else _normalize(pin.link_url)
+    image = None if pin.image_url is None else _normalize(pin.image_url)
+    cover = None if pin.cover_image_url is None else _normalize(pin.cover_image_url)
     content = encode(pin)
-    if b"\\" in content and any(escape in content for escape in _CONTROL_ESCAPES):
+    if b"\\" in content or not content.isascii():
+        _require_usual_characters(pin, content)
+    return FastRow(pin, content, compute_fingerprint_hex(pin, link, image, cover).encode())
+
+
+def is_board_id(board: str) -> bool:
+    """Returns whether a board is certainly given by its id, and not by its name."""
+    return len(board) >= MIN_ID_DIGITS and board.isdecimal()
+
+
+def _is_untrimmed(text: str) -> bool:
+    # strip() returns the same object if there is nothing to strip
+    return not text or text.strip() is not text
+
+
+def _normalize(url: str) -> str:
+    if " " in url:
+        raise ValueError("white space")
+    return normalize_url(url)
+
+
+def _require_usual_characters(pin: Any, content: bytes) -> None:
+    """Raises ValueError for a possible control character, and for white space in a URL."""
+    if any(escape in content for escape in _CONTROL_ESCAPES):
         raise ValueError("possible control character")
-    return content, compute_fingerprint_hex(pin, link, image, cover).encode()
+    for url in (pin.link_url, pin.image_url, pin.cover_image_url):
+        # The only white space that isprintable() lets through is a blank
+        if url is not None and not url.isprintable():
+            raise ValueError("white space")

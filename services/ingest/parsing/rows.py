@@ -3,39 +3,17 @@
 An import is refused only for a fault of the whole document, never for the fault of a row.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from operator import attrgetter
+from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
-import orjson
-from pydantic import ValidationError
 
 from services.ingest.parsing.fast_path import FALLBACK_ERRORS, validate_fast
+from services.ingest.parsing.policy import ReadingPolicy
 from shared.contract.errors import ApiError, ErrorCode
-from shared.contract.events import (
-    MAX_KEY_LENGTH,
-    MAX_ROW_FAULTS,
-    MAX_ROWS,
-    Fault,
-    RowResult,
-    RowStatus,
-)
-from shared.contract.pins import (
-    PinSubmission,
-    StrictPinSubmission,
-    compute_fingerprint,
-    describe_first_fault,
-    make_printable,
-    read_faults,
-)
-from shared.contract.wire import encode
-
-MAX_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
-"""Number of a row's fields above which some unknown fields are dropped before strict validation."""
+from shared.contract.events import MAX_ROWS, Notice, RowResult
 
 
 class WrongCellCount(NamedTuple):
@@ -58,6 +36,17 @@ class ValidRow(msgspec.Struct, frozen=True, gc=False):
     """JSON of a PinContent, without null fields."""
     fingerprint: bytes
     """32 hexadecimal digits (shared.contract.pins.compute_fingerprint)."""
+    key: str
+    run_at: datetime | None
+    line: int | None
+
+
+class UnusualRow(NamedTuple):
+    """A row that the fast path did not accept."""
+
+    row_number: int
+    line: int | None
+    row: RawRow
 
 
 @dataclass(slots=True)
@@ -66,10 +55,17 @@ class ParsedRows:
 
     valid: list[ValidRow] = field(default_factory=list)
     failed: list[RowResult] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
+    publishing_now: int = 0
+    """Valid rows that are published at once."""
     total: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.total = len(self.valid) + len(self.failed)
+
+    @property
+    def scheduled_for_later(self) -> int:
+        return len(self.valid) - self.publishing_now
 
 
 def require_rows(document: object) -> list[RawRow]:
@@ -99,100 +95,30 @@ def require_row_count(count: int) -> None:
         raise ApiError(ErrorCode.TOO_MANY_ROWS, message, limit=MAX_ROWS, count=count)
 
 
-def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
-    """Validates each row by the fast path. Falls back to the model for a row that does not pass."""
+def validate_usual_rows(
+    rows: Sequence[RawRow], policy: ReadingPolicy, lines: Sequence[int] | None = None
+) -> tuple[list[ValidRow], list[UnusualRow]]:
+    """Validates each row by the fast path. Returns the valid rows and the others.
+
+    `lines` are the rows' lines in a CSV file.
+    """
     valid: list[ValidRow] = []
-    failed: list[RowResult] = []
+    unusual: list[UnusualRow] = []
+    accepts_all = policy.permitted_accounts is None and not policy.fails_past_run_at
     for number, row in enumerate(rows, 1):
+        line = None if lines is None else lines[number - 1]
         try:
-            valid.append(ValidRow(number, *validate_fast(row, strict=strict)))
+            pin, content, fingerprint = validate_fast(row)
         except FALLBACK_ERRORS:
-            outcome = _validate_with_model(number, row, strict=strict)
-            if isinstance(outcome, ValidRow):
-                valid.append(outcome)
-            else:
-                failed.append(outcome)
-    return ParsedRows(valid, failed)
-
-
-def fail_forbidden_accounts(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedRows:
-    """Fails valid rows whose account is not in `account_ids`.
-
-    Runs after validation, which normalizes the spelling of ids. It is a separate pass because it
-    costs 0.7 µs a row and nearly every API key may publish to all accounts.
-    """
-    permitted = {str(account_id) for account_id in account_ids}
-    valid: list[ValidRow] = []
-    failed = list(parsed.failed)
-    for row in parsed.valid:
-        pin = orjson.loads(row.content)
-        if pin["account_id"] in permitted:
-            valid.append(row)
-        else:
-            failed.append(
-                _build_not_permitted_result(
-                    row.row_number, pin["account_id"], pin["idempotency_key"]
-                )
+            unusual.append(UnusualRow(number, line, row))
+            continue
+        if accepts_all or policy.accepts(pin.account_id, pin.run_at):
+            valid.append(
+                ValidRow(number, content, fingerprint, pin.idempotency_key, pin.run_at, line)
             )
-    failed.sort(key=attrgetter("row_number"))
-    return ParsedRows(valid, failed)
-
-
-def _validate_with_model(number: int, row: RawRow, *, strict: bool) -> ValidRow | RowResult:
-    if isinstance(row, WrongCellCount):
-        fault = Fault(code="cell_count", field=None, message=row.message)
-        return _build_failed_result(number, None, [fault])
-    try:
-        pin = (
-            StrictPinSubmission.model_validate(_limit_unknown_fields(row))
-            if strict
-            else PinSubmission.model_validate(row)
-        )
-    except ValidationError as error:
-        return _build_failed_result(number, row.get("idempotency_key"), read_faults(error))
-    return ValidRow(number, encode(pin.to_content()), compute_fingerprint(pin).hex.encode())
-
-
-def _limit_unknown_fields(row: dict[str, Any]) -> dict[str, Any]:
-    """Keeps only as many unknown fields as a failed row reports.
-
-    A row may have half a million. Each would become a fault of 1 kB and take 5 µs (measured).
-    """
-    if len(row) <= MAX_FIELDS:
-        return row
-    known = {name: value for name, value in row.items() if name in PinSubmission.model_fields}
-    return known | dict(
-        islice(((name, value) for name, value in row.items() if name not in known), MAX_ROW_FAULTS)
-    )
-
-
-def _build_not_permitted_result(number: int, account_id: str, key: str) -> RowResult:
-    message = f"This API key may not publish to account {account_id}. Use a key that may."
-    fault = Fault(
-        code=ErrorCode.ACCOUNT_NOT_PERMITTED, field="account_id", message=message, value=account_id
-    )
-    return RowResult(
-        row_number=number,
-        status=RowStatus.FAILED,
-        idempotency_key=make_printable(key, MAX_KEY_LENGTH),
-        error_code=ErrorCode.ACCOUNT_NOT_PERMITTED,
-        error_message=f"{fault.field}: {message}",
-        errors=[fault],
-    )
-
-
-def _build_failed_result(number: int, key: object, faults: list[Fault]) -> RowResult:
-    code, message = describe_first_fault(faults)
-    return RowResult(
-        row_number=number,
-        status=RowStatus.FAILED,
-        idempotency_key=make_printable(key.strip(), MAX_KEY_LENGTH)
-        if isinstance(key, str)
-        else None,
-        error_code=code,
-        error_message=message,
-        errors=faults,
-    )
+        else:
+            unusual.append(UnusualRow(number, line, row))
+    return valid, unusual
 
 
 def _name_json_type(value: object) -> str:

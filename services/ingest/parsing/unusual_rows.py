@@ -1,0 +1,287 @@
+"""Reads the rows that the fast path did not accept: rows with faults, and rows that need a guess.
+
+A row may have aliases or unknown fields, times without an offset, values to trim, or its account and
+board by name. All of a row's faults are found in one pass, those of account and board too, so that
+one correction is enough.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from services.ingest.parsing.directory import Ambiguous, Directory, Names
+from services.ingest.parsing.fast_path import is_board_id
+from services.ingest.parsing.field_names import FieldNames
+from services.ingest.parsing.policy import ReadingPolicy
+from services.ingest.parsing.rows import UnusualRow, ValidRow, WrongCellCount
+from shared.access.errors import describe_board_failure
+from shared.access.model import BoardCheck, Destination
+from shared.contract.errors import ErrorCode
+from shared.contract.events import (
+    MAX_KEY_LENGTH,
+    MAX_ROW_FAULTS,
+    Fault,
+    Notice,
+    RowResult,
+    RowStatus,
+)
+from shared.contract.pins import (
+    PinSubmission,
+    compute_fingerprint,
+    describe_first_fault,
+    make_printable,
+    read_faults,
+)
+from shared.contract.run_at import ZONE, is_ambiguous, parse_run_at
+from shared.contract.wire import encode
+
+
+class _OpenRow(NamedTuple):
+    """A row that can only be judged with the directory."""
+
+    row_number: int
+    line: int | None
+    fields: dict[str, Any]
+    """The row's values by known names."""
+    faults: list[Fault]
+    """The faults of its names."""
+
+
+class UnusualRows:
+    """Reads unusual rows in two steps. Between them the caller looks up accounts and boards."""
+
+    def __init__(self, policy: ReadingPolicy) -> None:
+        self._policy = policy
+        self._names = FieldNames(strict=policy.strict)
+        self._open: list[_OpenRow] = []
+        self._ambiguous_times: list[int] = []
+        self.valid: list[ValidRow] = []
+        self.failed: list[RowResult] = []
+
+    def read(self, rows: Iterable[UnusualRow]) -> None:
+        """Reads the rows. Keeps those that need the directory for `complete`."""
+        for number, line, row in rows:
+            if isinstance(row, WrongCellCount):
+                fault = Fault(code="cell_count", field=None, message=row.message)
+                self.failed.append(_build_failed_result(number, line, None, [fault]))
+                continue
+            fields, faults = self._names.resolve(number, row)
+            opened = _OpenRow(number, line, fields, faults)
+            if faults or not self._accept_without_directory(opened):
+                self._open.append(opened)
+
+    def collect_names(self) -> Names | None:
+        """Returns what must be looked up before `complete`. None if nothing is open."""
+        if not self._open:
+            return None
+        accounts = {str(self._policy.account_id)} if self._policy.account_id else set()
+        boards = set()
+        for row in self._open:
+            for names, value in (
+                (accounts, row.fields.get("account_id")),
+                (boards, row.fields.get("board_id")),
+            ):
+                if isinstance(value, str) and 0 < len(value) <= MAX_KEY_LENGTH:
+                    names.add(value.strip())
+        return Names(accounts, boards)
+
+    @property
+    def needs_directory(self) -> bool:
+        """Returns whether an open row would be misjudged without the directory.
+
+        Other open rows have faults in any case. Only those of account and board would be missing.
+        """
+        return any(not row.faults and self._validate(row.fields)[0] for row in self._open)
+
+    def complete(self, directory: Directory | None) -> None:
+        """Judges the open rows. Without a directory, accounts and boards are not checked."""
+        for row in self._open:
+            result = self._judge(row, directory)
+            if isinstance(result, ValidRow):
+                self.valid.append(result)
+            else:
+                self.failed.append(result)
+        self._open = []
+
+    def build_warnings(self) -> list[Notice]:
+        warnings = self._names.build_warnings()
+        if self._ambiguous_times:
+            message = (
+                "Times that clocks show twice, because summer time ends: the first of the two is "
+                "used. Write such times with their offset."
+            )
+            warnings.append(
+                Notice(
+                    code="ambiguous_local_time",
+                    message=message,
+                    row_numbers=sorted(self._ambiguous_times),
+                )
+            )
+        return warnings
+
+    def _accept_without_directory(self, row: _OpenRow) -> bool:
+        self._add_default_account(row.fields)
+        pin, _ = self._validate(row.fields)
+        if (
+            pin is None
+            or not is_board_id(pin.board_id)
+            or not self._policy.accepts(pin.account_id, pin.run_at)
+        ):
+            return False
+        self.valid.append(self._build_valid(row, pin))
+        return True
+
+    def _add_default_account(self, fields: dict[str, Any]) -> None:
+        account = fields.get("account_id")
+        if self._policy.account_id is not None and (
+            account is None or (isinstance(account, str) and not account.strip())
+        ):
+            fields["account_id"] = str(self._policy.account_id)
+
+    def _judge(self, row: _OpenRow, directory: Directory | None) -> ValidRow | RowResult:
+        self._add_default_account(row.fields)
+        sent = dict(row.fields)
+        faults = list(row.faults)
+        if directory is not None:
+            faults += _resolve_names(row.fields, directory)
+        pin, own_faults = self._validate(row.fields)
+        named = _fields_of(faults)
+        faults += [fault for fault in own_faults if fault.field not in named]
+        faults += self._find_past_fault(row.fields, faults)
+        faults += self._find_destination_faults(row.fields, sent, faults, directory)
+        if pin is not None and not faults:
+            return self._build_valid(row, pin)
+        key = row.fields.get("idempotency_key")
+        return _build_failed_result(row.row_number, row.line, key, faults[:MAX_ROW_FAULTS])
+
+    def _validate(self, fields: dict[str, Any]) -> tuple[PinSubmission | None, list[Fault]]:
+        try:
+            return PinSubmission.model_validate(fields, context={ZONE: self._policy.zone}), []
+        except ValidationError as error:
+            return None, read_faults(error)
+
+    def _find_past_fault(self, fields: dict[str, Any], faults: Sequence[Fault]) -> list[Fault]:
+        value = fields.get("run_at")
+        if (
+            not self._policy.fails_past_run_at
+            or not isinstance(value, str)
+            or not value.strip()
+            or "run_at" in _fields_of(faults)
+            or not self._policy.is_past(parse_run_at(value, self._policy.zone))
+        ):
+            return []
+        return [_build_past_fault(value)]
+
+    def _find_destination_faults(
+        self,
+        fields: dict[str, Any],
+        sent: dict[str, Any],
+        faults: Sequence[Fault],
+        directory: Directory | None,
+    ) -> list[Fault]:
+        """Finds the faults of account and board, if the row names both in a valid form."""
+        account_id, board_id = _parse_account(fields), fields.get("board_id")
+        if account_id is None:
+            return []
+        if not self._policy.permits(account_id):
+            message = f"This API key may not publish to account {account_id}. Use a key that may."
+            return [_build_fault(ErrorCode.ACCOUNT_NOT_PERMITTED, "account_id", message, sent)]
+        if directory is None or not isinstance(board_id, str) or "board_id" in _fields_of(faults):
+            return []
+        destination = Destination(UUID(int=0), account_id, board_id.strip())
+        check = directory.check(account_id, destination.board_id)
+        if check is BoardCheck.KNOWN or not faults:
+            return []  # the publisher fails a row whose only fault this is
+        code, message = describe_board_failure(check, destination)
+        name = "account_id" if check is BoardCheck.NO_ACCOUNT else "board_id"
+        return [_build_fault(code, name, message.removeprefix(f"{name}: "), sent)]
+
+    def _build_valid(self, row: _OpenRow, pin: PinSubmission) -> ValidRow:
+        if self._policy.zone is not None and pin.run_at is not None:
+            sent = row.fields["run_at"]
+            if is_ambiguous(sent, self._policy.zone):
+                self._ambiguous_times.append(row.row_number)
+        return ValidRow(
+            row.row_number,
+            encode(pin.to_content()),
+            compute_fingerprint(pin).hex.encode(),
+            pin.idempotency_key,
+            pin.run_at,
+            row.line,
+        )
+
+
+def _resolve_names(fields: dict[str, Any], directory: Directory) -> list[Fault]:
+    """Replaces the names of account and board by their ids. Returns the faults of the names."""
+    faults = []
+    account = fields.get("account_id")
+    if isinstance(account, str) and _parse_account(fields) is None and account.strip():
+        match directory.find_account(account.strip()):
+            case UUID() as account_id:
+                fields["account_id"] = str(account_id)
+            case Ambiguous(ids):
+                faults.append(_build_ambiguous("account_id", "accounts", ids, account))
+            case None:
+                pass  # validation says that it is no id
+    account_id, board = _parse_account(fields), fields.get("board_id")
+    if account_id is not None and isinstance(board, str):
+        match directory.find_board(account_id, board.strip()):
+            case str() as board_id:
+                fields["board_id"] = board_id
+            case Ambiguous(ids):
+                faults.append(_build_ambiguous("board_id", "boards", ids, board))
+            case None:
+                pass  # the publisher says that there is no such board
+    return faults
+
+
+def _parse_account(fields: dict[str, Any]) -> UUID | None:
+    try:
+        return UUID(str(fields.get("account_id")).strip())
+    except ValueError:
+        return None
+
+
+def _fields_of(faults: Iterable[Fault]) -> set[str | None]:
+    return {fault.field for fault in faults if fault.field is not None}
+
+
+def _build_ambiguous(name: str, things: str, ids: Sequence[str], value: str) -> Fault:
+    message = f"{len(ids)} {things} have this name. Use the id: {', '.join(ids[:5])}."
+    return Fault(code="ambiguous_name", field=name, message=message, value=make_printable(value))
+
+
+def _build_past_fault(value: object) -> Fault:
+    message = (
+        "This time has passed. Choose a later one, or import without past_run_at=fail to publish "
+        "the row at once."
+    )
+    return Fault(
+        code=ErrorCode.RUN_AT_IN_PAST,
+        field="run_at",
+        message=message,
+        value=make_printable(value),
+    )
+
+
+def _build_fault(code: str, name: str, message: str, sent: dict[str, Any]) -> Fault:
+    return Fault(code=code, field=name, message=message, value=make_printable(sent.get(name)))
+
+
+def _build_failed_result(
+    number: int, line: int | None, key: object, faults: list[Fault]
+) -> RowResult:
+    code, message = describe_first_fault(faults)
+    return RowResult(
+        row_number=number,
+        status=RowStatus.FAILED,
+        idempotency_key=make_printable(key.strip(), MAX_KEY_LENGTH)
+        if isinstance(key, str)
+        else None,
+        error_code=code,
+        error_message=message,
+        errors=faults,
+        line=line,
+    )

@@ -269,7 +269,12 @@ def select_ports(brokers: int, ports: Mapping[str, int]) -> list[NodePorts]:
 def _format(command: list[str]) -> None:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=FORMAT_SECONDS,
+            check=False,
+            close_fds=False,  # it keeps the stack locked, even if this process is killed
         )
     except subprocess.TimeoutExpired:
         raise LocalError(

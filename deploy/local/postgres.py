@@ -212,6 +212,7 @@ def _run(command: list[str], user: str | None, directory: Path) -> None:
             text=True,
             timeout=INITDB_SECONDS,
             check=False,
+            close_fds=False,  # it keeps the stack locked, even if this process is killed
         )
     except subprocess.TimeoutExpired:
         raise LocalError(

@@ -1,70 +1,106 @@
-"""Reserves ports, so that several stacks can start on one machine at the same time."""
+"""Reserves ports, so that several stacks can run on one machine.
+
+A port that is chosen is not bound at once, and a process that is started again does not listen for
+some seconds. A stack keeps its ports reserved all the time, so no other stack takes them then.
+"""
 
 import fcntl
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deploy.local.layout import LocalError
 
 # Not in $TMPDIR, which may differ between users: all users share the ports.
-# Safe in /tmp: _open never follows a link
-FILE = Path("/tmp/pinflow-ports.lock")  # noqa: S108
-EVERYONE_CAN_WRITE = 0o666
+# Safe in /tmp: no link is followed, and nothing is written into the files
+FOLDER = Path("/tmp/pinflow-ports")  # noqa: S108
+EVERYONE_CAN_ADD = 0o1777
+EVERYONE_CAN_LOCK = 0o666
 
 
 class PortReservations:
-    """Locks one byte of a file for each port: the byte at the offset of the port's number.
+    """Locks a file for each reserved port. The file's name is the port's number.
 
-    The kernel releases the locks when the process ends, even after a crash, and child processes do
-    not inherit them. The locks belong to the process, so open the file only once per process.
+    A lock lasts until the last process closes the file. A process that inherits the descriptor
+    keeps the reservation. The kernel releases it when the process ends, even after a crash.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, folder: Path, folder_descriptor: int) -> None:
+        self._folder = folder
+        self._folder_descriptor = folder_descriptor
+        self._files: dict[int, int] = {}
 
     @classmethod
     @contextmanager
-    def open(cls, file: Path = FILE) -> Iterator["PortReservations"]:
-        """Opens the file and releases all reservations at the end.
+    def open(cls, folder: Path = FOLDER) -> Iterator["PortReservations"]:
+        """Opens the folder. At the end this process closes its files.
 
-        Raises LocalError if the file can't be opened.
+        Raises LocalError if the folder can't be opened.
         """
         try:
-            descriptor = _open(file)
+            descriptor = _open_folder(folder)
         except OSError as error:
-            raise LocalError(
-                f"{file} can't be opened: {error.strerror}. All users of this machine reserve "
-                f"their ports in it. Ask its owner to remove it, then run make up again."
-            ) from None
+            raise _describe(folder, error) from None
+        reservations = cls(folder, descriptor)
         try:
-            yield cls(descriptor)
+            yield reservations
         finally:
+            for file in reservations.descriptors:
+                os.close(file)
             os.close(descriptor)
 
+    @property
+    def descriptors(self) -> Collection[int]:
+        """The locked files. A child process that inherits them keeps the reservations."""
+        return self._files.values()
+
     def acquire(self, port: int) -> bool:
-        """Reserves a port, or returns False if another process has reserved it."""
+        """Reserves a port, or returns False if it is reserved. Raises LocalError."""
         try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-        except (BlockingIOError, PermissionError):  # POSIX allows either error
+            file = _open_file(self._folder_descriptor, str(port))
+        except OSError as error:
+            raise _describe(self._folder / str(port), error) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
             return False
+        self._files[port] = file
         return True
 
+    def release(self, port: int) -> None:
+        os.close(self._files.pop(port))
 
-def _open(file: Path) -> int:
+
+def _open_folder(folder: Path) -> int:
+    with _everyone_allowed(), suppress(FileExistsError):
+        folder.mkdir(EVERYONE_CAN_ADD)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _open_file(folder: int, name: str) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileNotFoundError):
-        return os.open(file, flags)
-    # Linked to its final name only when everyone can write it. Otherwise another user might open
-    # it earlier and fail
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
+        return os.open(name, flags, dir_fd=folder)
+    # O_EXCL: in a shared folder Linux refuses to open another user's file with O_CREAT alone
+    with _everyone_allowed(), suppress(FileExistsError):
+        return os.open(name, flags | os.O_CREAT | os.O_EXCL, EVERYONE_CAN_LOCK, dir_fd=folder)
+    return os.open(name, flags, dir_fd=folder)
+
+
+@contextmanager
+def _everyone_allowed() -> Iterator[None]:
+    """Creates files and folders with exactly the given permissions, whatever the umask."""
+    before = os.umask(0)
     try:
-        os.fchmod(descriptor, EVERYONE_CAN_WRITE)
-        with suppress(FileExistsError):
-            os.link(temporary, file)
+        yield
     finally:
-        os.close(descriptor)
-        Path(temporary).unlink()
-    return os.open(file, flags)
+        os.umask(before)
+
+
+def _describe(path: Path, error: OSError) -> LocalError:
+    return LocalError(
+        f"{path} can't be opened: {error.strerror}. All users of this machine reserve their ports "
+        "there. Ask its owner to remove it, then run make up again."
+    )

@@ -2,13 +2,15 @@
 
 import asyncio
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TextIO
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -80,11 +82,10 @@ class Stack:
 
         Returns whether anything had to be started.
         """
-        # The ports stay reserved until all processes listen
-        with self._command_lock(), PortReservations.open() as reservations:
+        with self._command_lock():
             was_running = self._supervisor.is_running()
             if not was_running:
-                self._launch_supervisor(reservations)
+                self._launch_supervisor()
             before = self._supervisor.states()
             if not {*SERVICES, "gateway"} <= before.keys():
                 raise LocalError(OLDER_STACK)
@@ -111,27 +112,35 @@ class Stack:
     def down(self) -> bool:
         """Stops all processes and keeps the data. Returns whether anything was running."""
         with self._command_lock():
-            was_running = self._supervisor.is_running()
-            if was_running:
-                self._supervisor.shut_down()
-            orphans = self._supervisor.stop_orphans()
-            for file in (self._layout.directory / "run").glob("*.pid"):
-                file.unlink()
-            self._layout.supervisor_socket.unlink(missing_ok=True)
-            return was_running or bool(orphans)
+            return self._stop()
 
     def clean(self) -> None:
         """Stops all processes and deletes everything but the user's settings."""
         if not self._layout.directory.exists():
             return
-        self.down()
-        self._postgres.remove()
-        settings = self._layout.settings_file
-        kept = settings.read_bytes() if settings.exists() else None
-        shutil.rmtree(self._layout.directory)
-        if kept is not None:
-            settings.parent.mkdir(parents=True)
-            settings.write_bytes(kept)
+        with self._command_lock():
+            self._stop()
+            self._postgres.remove()
+            kept = (self._layout.settings_file, self._lock_file)
+            for path in self._layout.directory.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path not in kept:
+                    path.unlink()
+            # Last: a command that waits for the lock then creates what it needs again
+            self._lock_file.unlink()
+            with suppress(OSError):  # the settings are in it
+                self._layout.directory.rmdir()
+
+    def _stop(self) -> bool:
+        was_running = self._supervisor.is_running()
+        if was_running:
+            self._supervisor.shut_down()
+        orphans = self._supervisor.stop_orphans()
+        for file in (self._layout.directory / "run").glob("*.pid"):
+            file.unlink()
+        self._layout.supervisor_socket.unlink(missing_ok=True)
+        return was_running or bool(orphans)
 
     def states(self) -> dict[str, str]:
         """Returns supervisor's state of each process; empty if the stack is down."""
@@ -156,23 +165,64 @@ class Stack:
     @contextmanager
     def _command_lock(self) -> Iterator[None]:
         """Serializes commands on one stack: a second command waits for the first."""
-        self._layout.create_directories()
-        with (self._layout.directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        while (file := self._open_locked()) is None:
+            pass  # another command's `clean` has deleted the file: lock the new one
+        with file:
+            self._layout.create_directories()
             yield
 
-    def _launch_supervisor(self, reservations: PortReservations) -> None:
+    def _open_locked(self) -> TextIO | None:
+        """Waits for the lock, and returns its file. Returns None if the file was deleted."""
+        self._layout.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            file = self._lock_file.open("w")
+        except FileNotFoundError:
+            return None
+        # If this command is killed, the next one waits for programs that it ran (kafka.py,
+        # postgres.py)
+        os.set_inheritable(file.fileno(), True)  # noqa: FBT003
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._report("waiting for another make up, down, clean or demo in this directory")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), self._lock_file.stat()):
+                return file
+        file.close()
+        return None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self._layout.directory / "lock"
+
+    def _launch_supervisor(self) -> None:
+        """Chooses the ports and starts supervisor, which keeps them reserved until it ends."""
         for name in self._supervisor.stop_orphans():
             self._report(f"stopped a {name} process that had lost its supervisor")
+        with PortReservations.open() as reservations:
+            self._choose_ports(reservations)
+            programs = self._prepare_programs()
+            self._supervisor.launch(programs, inherited=reservations.descriptors)
+
+    def _choose_ports(self, reservations: PortReservations) -> None:
+        def is_available(port: int) -> bool:
+            if not reservations.acquire(port):
+                return False
+            is_free = ports.is_free(port)
+            if not is_free:
+                reservations.release(port)
+            return is_free
+
         preferred = dict(self._state.ports)
-        self._state.ports = ports.choose(
-            preferred, lambda port: reservations.acquire(port) and ports.is_free(port)
-        )
+        self._state.ports = ports.choose(preferred, is_available)
         for name, port in self._state.ports.items():
             if port != preferred[name]:
                 program = name.replace("_", " ")
                 self._report(f"port {preferred[name]} is taken: {program} uses {port}")
         self._state.save(self._layout.state_file)
+
+    def _prepare_programs(self) -> list[Program]:
         if not self._stored_id:
             self._layout.installation_file.write_text(f"{new_cluster_id()}\n", encoding="utf-8")
         self._report("preparing Kafka and Postgres")
@@ -181,9 +231,7 @@ class Stack:
                 pool.submit(self._kafka.prepare),
                 pool.submit(self._postgres.prepare),
             )
-        self._supervisor.launch(
-            [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
-        )
+        return [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
 
     def _start_servers(self, started: float) -> None:
         brokers = [node.name for node in self._kafka.nodes]

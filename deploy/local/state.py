@@ -53,5 +53,8 @@ class StackState:
         return stored
 
     def save(self, path: Path) -> None:
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        # Replaced at once: `make status` may read it, and this process may be killed
+        new = path.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        new.replace(path)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,8 +71,12 @@ class Supervisor:
             return False
         return True
 
-    def launch(self, programs: Sequence[Program]) -> None:
-        """Starts supervisor, but none of the programs. Raises LocalError."""
+    def launch(self, programs: Sequence[Program], inherited: Collection[int] = ()) -> None:
+        """Starts supervisor, but none of the programs. Raises LocalError.
+
+        Supervisor keeps the `inherited` descriptors open until it ends. The programs do not get
+        them.
+        """
         self._layout.supervisor_config.touch(mode=0o600)  # it contains passwords
         self._layout.supervisor_config.write_text(self._configuration(programs), encoding="utf-8")
         self._layout.supervisor_socket.unlink(missing_ok=True)
@@ -85,7 +89,13 @@ class Supervisor:
         ]
         environment = {**os.environ, HOME_VARIABLE: str(self._layout.directory)}
         done = subprocess.run(
-            command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False
+            command,
+            env=environment,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=tuple(inherited),
         )
         deadline = time.monotonic() + START_SECONDS
         while not self.is_running():

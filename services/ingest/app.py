@@ -12,6 +12,7 @@ from services.ingest.dependencies import IngestDependencies
 from services.ingest.endpoints import internal_router, rate_meter_router, router
 from services.ingest.import_log import KafkaImportLog
 from services.ingest.import_request_service import ImportRequestService
+from services.ingest.reader import ImportReader
 from services.ingest.repository import PostgresRequestLedger
 from services.ingest.service import ImportService
 from shared.access.cache import WorkspaceCache
@@ -28,12 +29,14 @@ def create_app(settings: IngestSettings) -> FastAPI:
     admission = AdmissionControl(settings)
     monitor = BacklogMonitor(settings, admission)
     import_log = KafkaImportLog(settings)
+    reader = ImportReader(service.access)
     handler = ImportRequestHandler(
         ImportRequestService(
             PostgresRequestLedger(service.database),
             WorkspaceCache(service.access),
             import_log,
             admission,
+            reader,
             settings,
         )
     )
@@ -58,6 +61,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
                 import_log,
                 admission,
                 ImportQueue.from_settings(settings),
+                reader,
                 keep_uploads=keep_uploads,
             ),
             rate_meter=RateMeter(admission, service.access),

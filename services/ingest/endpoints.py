@@ -5,10 +5,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from services.ingest.dependencies import Ingest
 from services.ingest.ids import build_job_path
 from services.ingest.parsing.multipart import open_upload
+from services.ingest.parsing.policy import ImportParameters, PastRunAt
 from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
@@ -42,9 +44,55 @@ async def _require_capacity(request: Request, principal: WriteAccess, ingest: In
 
 
 RequiresCapacity = Depends(_require_capacity)
-Strict = Annotated[
-    bool, Query(description="Fail rows with unknown fields instead of ignoring these fields.")
-]
+
+
+class _ImportQuery(BaseModel):
+    """The query parameters of both kinds of imports."""
+
+    strict: Annotated[
+        bool, Field(description="Fail rows with unknown fields instead of ignoring these fields.")
+    ] = False
+    timezone: Annotated[
+        str | None,
+        Field(
+            description=(
+                "The IANA time zone of each run_at without an offset. A time that clocks skip "
+                "fails; of a time that they show twice the first is used, with a warning."
+            ),
+            examples=["Europe/Berlin"],
+        ),
+    ] = None
+    past_run_at: Annotated[
+        PastRunAt,
+        Field(
+            description=(
+                "What becomes of a row whose run_at has passed: `publish` publishes it at once, "
+                "with a warning; `fail` fails it with `run_at_in_past`."
+            )
+        ),
+    ] = PastRunAt.PUBLISH
+    account: Annotated[
+        str | None,
+        Field(description="The id or the unique name of the account of rows without account_id."),
+    ] = None
+
+    def build_parameters(self, encoding: str | None = None) -> ImportParameters:
+        return ImportParameters(
+            self.strict, self.timezone, self.past_run_at, self.account, encoding
+        )
+
+
+class _CsvQuery(_ImportQuery):
+    encoding: Annotated[
+        str | None,
+        Field(
+            description=(
+                "The file's encoding. Without it, UTF-8, UTF-16 and Western Windows-1252 are "
+                "recognized. It takes precedence over the charset of the part."
+            ),
+            examples=["windows-1251"],
+        ),
+    ] = None
 
 
 _INVALID_ROW = {
@@ -98,8 +146,7 @@ async def import_json(
     response: Response,
     principal: WriteAccess,
     ingest: Ingest,
-    *,
-    strict: Strict = False,
+    query: Annotated[_ImportQuery, Query()],
 ) -> ImportAcceptedResponse:
     """Accept a JSON array of rows. Follow the job at `Location`.
 
@@ -109,7 +156,7 @@ async def import_json(
     require_content_type(request, "application/json")
     async with ingest.bodies.read(request) as body:
         accepted = await ingest.imports.accept_json(
-            principal.workspace_id, body, strict=strict, account_ids=principal.account_ids
+            principal.workspace_id, body, query.build_parameters(), principal.account_ids
         )
     response.headers["Location"] = build_job_path(accepted.job_id)
     return ImportAcceptedResponse.from_import(accepted)
@@ -127,8 +174,7 @@ async def import_csv(
     response: Response,
     principal: WriteAccess,
     ingest: Ingest,
-    *,
-    strict: Strict = False,
+    query: Annotated[_CsvQuery, Query()],
 ) -> ImportAcceptedResponse:
     """Accept a CSV file in the form field `file`. Follow the job at `Location`.
 
@@ -140,8 +186,8 @@ async def import_csv(
             principal.workspace_id,
             upload.data,
             upload.filename,
-            strict=strict,
-            account_ids=principal.account_ids,
+            query.build_parameters(query.encoding or upload.charset),
+            principal.account_ids,
         )
     response.headers["Location"] = build_job_path(accepted.job_id)
     return ImportAcceptedResponse.from_import(accepted)

@@ -12,14 +12,16 @@ from services.ingest.import_requests import (
     LedgerEntry,
     ReceivedRequest,
     RequestKey,
-    decide,
     new_claim,
+    parse_request,
     require_same_body,
 )
 from services.ingest.ledger_codec import RequestDecision, pack, unpack
+from services.ingest.parsing.rows import ParsedRows
+from services.ingest.reader import ImportReader
 from services.ingest.service import ImportLog, count_accepted, count_refused
 from shared.access.cache import WorkspaceCache
-from shared.contract.errors import ErrorCode, Overloaded, Poison
+from shared.contract.errors import ApiError, ErrorCode, Overloaded, Poison
 from shared.runtime import metrics
 
 CAPACITY_WAIT_SECONDS = 1.0
@@ -58,12 +60,14 @@ class ImportRequestService:
         workspaces: WorkspaceCache,
         import_log: ImportLog,
         admission: AdmissionControl,
+        reader: ImportReader,
         settings: IngestSettings,
     ) -> None:
         self._ledger = ledger
         self._workspaces = workspaces
         self._import_log = import_log
         self._admission = admission
+        self._reader = reader
         self._imports_at_once = settings.imports_at_once
         self._keep_uploads = settings.upload_retention_days > 0
         self._parser_lock = asyncio.Lock()
@@ -158,12 +162,24 @@ class ImportRequestService:
         """
         if (stored := entry.decision) is None:
             async with self._parser_lock:
-                packed = await asyncio.to_thread(self._decide, request, entry)
+                packed = await self._decide(request, entry)
             stored = await self._ledger.store_decision(request.key, entry.job_id, packed)
         return None if stored is None else await asyncio.to_thread(unpack, stored)
 
-    def _decide(self, request: ReceivedRequest, entry: LedgerEntry) -> bytes:
-        return pack(decide(request, entry, keep_upload=self._keep_uploads))
+    async def _decide(self, request: ReceivedRequest, entry: LedgerEntry) -> bytes:
+        """Decides whether a request becomes an import or a failed job. Returns the packed decision.
+
+        Raises DatabaseUnavailable.
+        """
+        parsed = await asyncio.to_thread(parse_request, request, entry)
+
+        def accept(rows: ParsedRows) -> bytes:
+            return pack(parsed.accept(rows, keep_upload=self._keep_uploads))
+
+        try:
+            return await self._reader.read(parsed.parse_rows, parsed.scope, accept, in_thread=True)
+        except ApiError as refusal:
+            return pack(parsed.reject(refusal))
 
 
 class AppendSlots(asyncio.Semaphore):

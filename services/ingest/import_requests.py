@@ -6,12 +6,15 @@ from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from services.ingest.ids import new_job_id
 from services.ingest.ledger_codec import RequestDecision
 from services.ingest.model import Import, RawUpload
-from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.parsing.policy import ImportParameters
+from services.ingest.parsing.reading import RawTable
+from services.ingest.parsing.rows import ParsedRows, require_rows
+from services.ingest.reader import ReadingScope
 from services.ingest.records import build_batch, build_rejection_batch
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ApiError, ErrorCode, Poison
@@ -23,6 +26,9 @@ from shared.contract.wire import decoder
 from shared.kafka.records import Header
 
 _requests = decoder(ImportRequested)
+_PARAMETERS = TypeAdapter(ImportParameters)
+_PARAMETER_NAMES = ("timezone", "past_run_at", "account", "strict")
+"""The parameters that a request by topic may have. It has no file, so it has no encoding."""
 
 MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
@@ -108,28 +114,62 @@ def require_same_body(request: ReceivedRequest, entry: LedgerEntry) -> None:
         raise Poison(ErrorCode.REQUEST_ID_REUSED, message)
 
 
-def decide(request: ReceivedRequest, entry: LedgerEntry, *, keep_upload: bool) -> RequestDecision:
-    """Decides whether a request becomes an import or a failed job with an error."""
-    requested = _parse_request(request.body)
-    try:
-        source = _parse_source(requested.source)
-        rows = validate(require_rows(requested.rows))
-    except ApiError as refusal:
-        return RequestDecision(
-            build_rejection_batch(_build_rejection(requested, entry, refusal)), accepted=False
+class ParsedRequest(NamedTuple):
+    """A request's document with its key's entry in the ledger."""
+
+    received: ReceivedRequest
+    entry: LedgerEntry
+    document: ImportRequested
+
+    @property
+    def scope(self) -> ReadingScope:
+        """Raises ApiError if a parameter of the request is invalid."""
+        return ReadingScope(
+            self.document.workspace_id, self.entry.accepted_at, _parse_parameters(self.document)
         )
-    accepted = Import(
-        job_id=entry.job_id,
-        workspace_id=requested.workspace_id,
-        accepted_at=entry.accepted_at,
-        source_type=SourceType.JSON,
-        source_filename=source,
-        rows=rows,
-        request_id=requested.request_id,
-        replay_headers=request.replay_headers,
-        upload=RawUpload(UploadFormat.REQUEST, request.body) if keep_upload else None,
-    )
-    return RequestDecision(build_batch(accepted), accepted=True, failed_rows=len(rows.failed))
+
+    def parse_rows(self) -> RawTable:
+        """Returns the rows. Raises ApiError."""
+        _parse_source(self.document.source)
+        return RawTable(require_rows(self.document.rows))
+
+    def accept(self, rows: ParsedRows, *, keep_upload: bool) -> RequestDecision:
+        """Decides that the request becomes an import with these rows."""
+        body = self.received.body
+        accepted = Import(
+            job_id=self.entry.job_id,
+            workspace_id=self.document.workspace_id,
+            accepted_at=self.entry.accepted_at,
+            source_type=SourceType.JSON,
+            source_filename=_parse_source(self.document.source),
+            rows=rows,
+            request_id=self.document.request_id,
+            replay_headers=self.received.replay_headers,
+            upload=RawUpload(UploadFormat.REQUEST, body) if keep_upload else None,
+        )
+        return RequestDecision(build_batch(accepted), accepted=True, failed_rows=len(rows.failed))
+
+    def reject(self, refusal: ApiError) -> RequestDecision:
+        """Decides that the request becomes a failed job with an error."""
+        rejection = _build_rejection(self.document, self.entry, refusal)
+        return RequestDecision(build_rejection_batch(rejection), accepted=False)
+
+
+def parse_request(received: ReceivedRequest, entry: LedgerEntry) -> ParsedRequest:
+    return ParsedRequest(received, entry, _parse_request(received.body))
+
+
+def _parse_parameters(requested: ImportRequested) -> ImportParameters:
+    try:
+        return _PARAMETERS.validate_python(
+            {
+                name: value
+                for name in _PARAMETER_NAMES
+                if (value := getattr(requested, name)) is not None
+            }
+        )
+    except ValidationError as error:
+        raise ApiError(ErrorCode.INVALID_PARAMETER, describe_validation_error(error)) from None
 
 
 def _parse_request(body: bytes) -> ImportRequested:

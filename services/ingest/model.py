@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.ingest.parsing.rows import ParsedRows
-from shared.contract.events import Notice, SourceType, UploadFormat
+from shared.contract.events import SourceType, UploadFormat
 from shared.kafka.records import Header
 
 
@@ -28,7 +28,6 @@ class Import:
     source_type: SourceType
     source_filename: str | None
     rows: ParsedRows
-    warnings: Sequence[Notice] = field(default_factory=tuple)
     request_id: str | None = None
     replay_headers: Sequence[Header] = field(default_factory=tuple)
     """The headers that count how often the request was replayed. Every record gets them."""

@@ -56,7 +56,9 @@ def build_batch(accepted: Import) -> ImportBatch:
         total_rows=accepted.rows.total,
         accepted_at=accepted.accepted_at,
         request_id=accepted.request_id,
-        warnings=list(accepted.warnings),
+        warnings=accepted.rows.warnings,
+        publishing_now=accepted.rows.publishing_now,
+        scheduled_for_later=accepted.rows.scheduled_for_later,
     )
     return ImportBatch(key, [Record(key, encode(event), headers), *following], len(rows))
 
@@ -82,10 +84,12 @@ def _build_row_events(accepted: Import) -> Iterator[bytes]:
         )
     )
     for row in accepted.rows.valid:
-        yield b'%b%d,"fingerprint":"%b","row":%b}' % (
+        line = b"" if row.line is None else b'"line":%d,' % row.line
+        yield b'%b%d,"fingerprint":"%b",%b"row":%b}' % (
             envelope,
             row.row_number,
             row.fingerprint,
+            line,
             row.content,
         )
 

@@ -32,6 +32,8 @@ class ImportAcceptedResponse(BaseModel):
     created_at: datetime
     updated_at: datetime
     warnings: list[Notice]
+    publishing_now: int
+    scheduled_for_later: int
 
     @classmethod
     def from_import(cls, accepted: Import) -> "ImportAcceptedResponse":
@@ -43,7 +45,9 @@ class ImportAcceptedResponse(BaseModel):
             total_rows=accepted.rows.total,
             created_at=accepted.accepted_at,
             updated_at=accepted.accepted_at,
-            warnings=list(accepted.warnings),
+            warnings=accepted.rows.warnings,
+            publishing_now=accepted.rows.publishing_now,
+            scheduled_for_later=accepted.rows.scheduled_for_later,
         )
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from services.ingest.admission.control import AdmissionControl
@@ -18,8 +18,10 @@ from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent_imports import RecentImports
 from services.ingest.ids import build_job_path, new_job_id
 from services.ingest.model import Import, ImportEnd, RawUpload
-from services.ingest.parsing.csv import parse_csv
-from services.ingest.parsing.rows import fail_forbidden_accounts, require_rows, validate
+from services.ingest.parsing.policy import ImportParameters
+from services.ingest.parsing.reading import RawTable
+from services.ingest.parsing.rows import ParsedRows, require_row_count, require_rows
+from services.ingest.reader import AllowList, ImportReader, ReadingScope
 from services.ingest.records import ImportBatch, build_batch
 from shared.contract.errors import (
     AcceptanceUnknown,
@@ -32,6 +34,7 @@ from shared.contract.events import SourceType, UploadFormat
 from shared.contract.pins import make_printable
 from shared.contract.strict_json import parse_json
 from shared.runtime import metrics
+from shared.spreadsheets.table import read_csv
 
 MAX_FILENAME_LENGTH = 255
 """Characters of a file name that the job keeps."""
@@ -46,13 +49,7 @@ MAX_SLOT_SECONDS = 0.1
 partition without a leader it takes the whole deadline, and imports of other partitions must not
 wait for that.
 """
-MAX_PARSER_THREADS = 2
-"""Imports that are parsed in threads at once. Each delays every iteration of the event loop by up
-to 5 ms, the interpreter's switch interval.
-"""
-
-AllowList: TypeAlias = frozenset[UUID] | None
-"""The accounts that an API key may publish to; None means all."""
+DEFAULT_PARAMETERS = ImportParameters()
 
 
 class ImportStart(NamedTuple):
@@ -84,6 +81,7 @@ class ImportService:
         import_log: ImportLog,
         admission: AdmissionControl,
         queue: ImportQueue,
+        reader: ImportReader,
         *,
         keep_uploads: bool,
     ) -> None:
@@ -92,7 +90,7 @@ class ImportService:
         self._keep_uploads = keep_uploads
         self._admission = admission
         self._queue = queue
-        self._parser_threads = asyncio.Semaphore(MAX_PARSER_THREADS)
+        self._reader = reader
         # Prometheus sees no increase when a counter appears with its first event
         for source in ("http", "topic"):
             for reason in ("workspace", "system", "waiting"):
@@ -105,49 +103,53 @@ class ImportService:
             self._queue.require_queue_capacity(workspace_id)
 
     async def accept_json(
-        self, workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList = None
+        self,
+        workspace_id: UUID,
+        body: bytes,
+        parameters: ImportParameters = DEFAULT_PARAMETERS,
+        account_ids: AllowList = None,
     ) -> Import:
         """Accepts the body of a JSON import."""
-        parse = partial(
-            _parse_json_import,
-            workspace_id,
-            body,
-            strict=strict,
-            account_ids=account_ids,
-            keep_upload=self._keep_uploads,
-        )
+
+        def parse() -> RawTable:
+            return RawTable(require_rows(parse_json(body)))
+
+        upload = RawUpload(UploadFormat.JSON, body) if self._keep_uploads else None
+        scope = ReadingScope(workspace_id, datetime.now(UTC), parameters, account_ids)
         async with self._slot(workspace_id) as start:
-            if len(body) <= MAX_EVENT_LOOP_BYTES:
-                return await self._accept(*parse(), start)
-            async with self._parser_threads:
-                parsed, batch = await asyncio.to_thread(parse)
-            return await self._accept(parsed, batch, start)
+            return await self._accept(
+                *await self._reader.read(
+                    parse,
+                    scope,
+                    partial(_build_import, scope, SourceType.JSON, None, upload),
+                    in_thread=len(body) > MAX_EVENT_LOOP_BYTES,
+                ),
+                start,
+            )
 
     async def accept_csv(
         self,
         workspace_id: UUID,
         data: bytes,
         filename: str | None,
-        *,
-        strict: bool,
+        parameters: ImportParameters = DEFAULT_PARAMETERS,
         account_ids: AllowList = None,
     ) -> Import:
         """Accepts a CSV file."""
-        keep = self._keep_uploads
-        parse = partial(
-            _parse_csv_import,
-            workspace_id,
-            data,
-            filename,
-            strict=strict,
-            account_ids=account_ids,
-            keep_upload=keep,
-        )
+        name = make_printable(filename, MAX_FILENAME_LENGTH) if filename else None
+        upload = RawUpload(UploadFormat.CSV, data) if self._keep_uploads else None
+        scope = ReadingScope(workspace_id, datetime.now(UTC), parameters, account_ids)
         async with self._slot(workspace_id) as start:
-            # Always in a thread, because 5 MiB of blank lines take half a second
-            async with self._parser_threads:
-                parsed, batch = await asyncio.to_thread(parse)
-            return await self._accept(parsed, batch, start)
+            return await self._accept(
+                *await self._reader.read(
+                    partial(_parse_csv, data, parameters),
+                    scope,
+                    partial(_build_import, scope, SourceType.CSV, name, upload),
+                    # Always in a thread, because 5 MiB of blank lines take half a second
+                    in_thread=True,
+                ),
+                start,
+            )
 
     @asynccontextmanager
     async def _slot(self, workspace_id: UUID) -> AsyncIterator[ImportStart]:
@@ -192,45 +194,36 @@ class ImportService:
             raise
 
 
-def _parse_json_import(
-    workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList, keep_upload: bool
-) -> tuple[Import, ImportBatch]:
-    rows = validate(require_rows(parse_json(body)), strict=strict)
-    if account_ids is not None:
-        rows = fail_forbidden_accounts(rows, account_ids)
-    now = datetime.now(UTC)
-    upload = RawUpload(UploadFormat.JSON, body) if keep_upload else None
-    parsed = Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows, upload=upload)
-    return parsed, build_batch(parsed)
+def _parse_csv(data: bytes, parameters: ImportParameters) -> RawTable:
+    table = read_csv(
+        data,
+        encoding=parameters.encoding,
+        keep_unknown=parameters.strict,
+        optional=() if parameters.account is None else ("account_id",),
+    )
+    require_row_count(table.row_count)
+    return RawTable(
+        [row.values for row in table.rows], [row.line for row in table.rows], table.warnings
+    )
 
 
-def _parse_csv_import(
-    workspace_id: UUID,
-    data: bytes,
+def _build_import(
+    scope: ReadingScope,
+    source_type: SourceType,
     filename: str | None,
-    *,
-    strict: bool,
-    account_ids: AllowList,
-    keep_upload: bool,
+    upload: RawUpload | None,
+    rows: ParsedRows,
 ) -> tuple[Import, ImportBatch]:
-    table = parse_csv(data)
-    rows = validate(table.rows, strict=strict)
-    if account_ids is not None:
-        rows = fail_forbidden_accounts(rows, account_ids)
-    now = datetime.now(UTC)
-    name = make_printable(filename, MAX_FILENAME_LENGTH) if filename else None
-    upload = RawUpload(UploadFormat.CSV, data) if keep_upload else None
-    parsed = Import(
-        new_job_id(now),
-        workspace_id,
-        now,
-        SourceType.CSV,
-        name,
+    accepted = Import(
+        new_job_id(scope.accepted_at),
+        scope.workspace_id,
+        scope.accepted_at,
+        source_type,
+        filename,
         rows,
-        table.warnings,
         upload=upload,
     )
-    return parsed, build_batch(parsed)
+    return accepted, build_batch(accepted)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+from shared.access.errors import describe_board_failure
 from shared.access.model import BoardCheck, Destination
-from shared.contract.errors import ErrorCode
 from shared.contract.pins import TEXTS
 
 PIN_TEXTS = (*TEXTS, "dominant_color")
@@ -67,6 +67,8 @@ class StoredPin(msgspec.Struct, frozen=True, gc=False):
     fingerprint: UUID
     run_at: datetime | None
     published_at: datetime | None
+    state: str
+    deleted_at: datetime | None
 
 
 STORED_COLUMNS = StoredPin.__struct_fields__
@@ -85,13 +87,4 @@ class Failure(NamedTuple):
 
 def build_failure(check: BoardCheck, destination: Destination) -> Failure:
     """Builds the failure of a row or pin whose account or board failed its check."""
-    if check is BoardCheck.NO_ACCOUNT:
-        return Failure(
-            ErrorCode.ACCOUNT_NOT_FOUND,
-            f"account_id: no account {destination.account_id} in this workspace. Use one of its "
-            "accounts.",
-        )
-    return Failure(
-        ErrorCode.BOARD_NOT_FOUND,
-        f"board_id: no board {destination.board_id} on this account. Use one of its boards.",
-    )
+    return Failure(*describe_board_failure(check, destination))

@@ -71,6 +71,9 @@ async def get_import(
 ) -> Response:
     """Get one import with the result of each row, in row order.
 
+    `differing_fields` of a row that exists with other content has the values that were stored and
+    sent. For an API key that is limited to some accounts it has only the names of the fields.
+
     With `Prefer: wait=N`, the answer waits until the import has ended, but at most N seconds. The
     maximum of N is 30.
     """
@@ -78,4 +81,5 @@ async def get_import(
     job = await status.jobs.get(
         principal.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait
     )
-    return _json(build_job_document(job), {"Preference-Applied": f"wait={wait}"} if wait else None)
+    document = build_job_document(job, with_values=principal.account_ids is None)
+    return _json(document, {"Preference-Applied": f"wait={wait}"} if wait else None)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services.status.results import encode_results
 from shared.contract.events import (
+    ExistingState,
     FileUploaded,
     ImportAccepted,
     ImportRejected,
@@ -23,6 +24,10 @@ BYTES_PER_ROW = 800
 
 So MAX_FOLD_WEIGHT also limits the uploads of a transaction, to 16 MB.
 """
+
+
+NOT_PUBLISHED = frozenset({ExistingState.CANCELED, ExistingState.DELETED, ExistingState.FAILED})
+"""States of an existing pin in which nothing will be published for its row."""
 
 
 class CompressedUpload(NamedTuple):
@@ -65,6 +70,11 @@ class Tally(NamedTuple):
     """The lowest number of a row that settles now. None if no row does."""
     results: str | None
     """JSON of the results of the rows that settle now, in row order."""
+    not_published: str | None
+    """A 1 for each row that settles now as existing, with a pin in a state of NOT_PUBLISHED.
+
+    None if there is no such row.
+    """
 
 
 def group_by_job(events: Iterable[Foldable]) -> EventsByJob:
@@ -112,11 +122,27 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
         statuses.count(RowStatus.FAILED),
     )
     if not fresh:
-        return Tally(*added, settled, None, None)
+        return Tally(*added, settled, None, None, None)
     fresh.sort(key=attrgetter("row_number"))
     return Tally(
-        *added, f"{bits:0{len(settled)}b}"[::-1], fresh[0].row_number, encode_results(fresh)
+        *added,
+        _format_bits(bits, len(settled)),
+        fresh[0].row_number,
+        encode_results(fresh),
+        _mark_not_published(fresh, len(settled)) if added[1] else None,
     )
+
+
+def _mark_not_published(results: Iterable[RowResult], size: int) -> str | None:
+    bits = 0
+    for result in results:
+        if result.existing_state in NOT_PUBLISHED:
+            bits |= 1 << result.row_number
+    return _format_bits(bits, size) if bits else None
+
+
+def _format_bits(bits: int, size: int) -> str:
+    return f"{bits:0{size}b}"[::-1]
 
 
 def compute_weight(event: Foldable) -> int:
@@ -134,15 +160,16 @@ def compute_weight(event: Foldable) -> int:
 
 
 def _outcome_columns(event: RowsSettled) -> tuple[Any, ...]:
-    return (event.job_id, event.workspace_id, *(None,) * 8)
+    return (event.job_id, event.workspace_id, *(None,) * 10)
 
 
 def _import_columns(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
-    details: tuple[str | None, str | None, str | None]
+    details: tuple[str | int | None, ...]
     if isinstance(event, ImportAccepted):
         warnings = encode(event.warnings).decode() if event.warnings else None
-        total, details = event.total_rows, (warnings, None, None)
+        counts = (event.publishing_now, event.scheduled_for_later)
+        total, details = event.total_rows, (warnings, None, None, *counts)
     else:
-        total, details = 0, (None, event.error_code, event.error_message)
+        total, details = 0, (None, event.error_code, event.error_message, None, None)
     source = (event.source_type.value, event.source_filename, event.request_id)
     return (event.job_id, event.workspace_id, event.accepted_at, total, *source, *details)

@@ -14,7 +14,10 @@ from shared.http.pagination.parameters import PageParameters
 
 # Uses the index jobs_of_workspace (migration 0004). A job is listed after its import is folded
 _FOLDED_IMPORTS = IndexScan("accepted_at is not null", "accepted_at")
-_COLUMNS = ", ".join(f"w.{column.name}" for column in jobs.c) + ", in_order"
+_COLUMNS = (
+    ", ".join(f"w.{column.name}" for column in jobs.c)
+    + ", w.not_published::text as not_published, in_order"
+)
 _NEWEST_FIRST = SortOrder("imports.created_at_desc", SortKey("accepted_at", is_time=True))
 
 

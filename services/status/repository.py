@@ -30,6 +30,8 @@ JOB_COLUMNS = (
     ("warnings", "text"),
     ("error_code", "text"),
     ("error_message", "text"),
+    ("publishing_now", "int4"),
+    ("scheduled_for_later", "int4"),
 )
 CHANGE_COLUMNS = (
     *JOB_COLUMNS,
@@ -39,6 +41,7 @@ CHANGE_COLUMNS = (
     ("settled", "text"),
     ("first_row", "int4"),
     ("results", "text"),
+    ("not_published", "text"),
 )
 _IMPORT_COLUMNS = (
     "workspace_id",
@@ -49,6 +52,8 @@ _IMPORT_COLUMNS = (
     "warnings",
     "error_code",
     "error_message",
+    "publishing_now",
+    "scheduled_for_later",
 )
 """Columns that the first import event of a job sets."""
 _ANSWER_COLUMNS = [column.name for column in jobs.c]
@@ -96,6 +101,8 @@ UPDATE_JOBS = f"""
         {_NEW_IMPORT_VALUES},
         {", ".join(f"{name} = j.{name} + c.{name}" for name in _COUNTERS)},
         settled = c.settled::bit(501),
+        not_published = case when c.not_published is null then j.not_published
+            else coalesce(j.not_published, B'0'::bit(501)) | c.not_published::bit(501) end,
         status = status.job_status({_NEW_TOTAL}, {_NEW_COUNTERS}),
         started_at = coalesce(j.started_at, case when {_NEW_PROCESSED} > 0 then now() end),
         completed_at = coalesce(
@@ -139,6 +146,7 @@ DELETE_UPLOADS = text("""
 # One statement has one snapshot, so counters equal the results in every answer (invariant 5)
 _SELECT_JOB = f"""
     select {", ".join(f"j.{name}" for name in _ANSWER_COLUMNS)},
+        j.not_published::text as not_published,
         case when :with_results and j.workspace_id = :workspace_id then (
             select array_agg(r.results) from status.results r where r.job_id = j.job_id
         ) end as results

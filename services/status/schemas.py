@@ -7,7 +7,17 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-from shared.contract.events import Fault, JobStatus, Notice, RowStatus, SourceType
+from services.status.notices import build_notices
+from services.status.results import hide_values
+from shared.contract.events import (
+    ExistingState,
+    Fault,
+    FieldDifference,
+    JobStatus,
+    Notice,
+    RowStatus,
+    SourceType,
+)
 from shared.postgres.row import Row
 
 
@@ -21,6 +31,9 @@ class RowResultResponse(BaseModel):
     error_message: str | None
     errors: list[Fault]
     payload_matches: bool | None
+    line: int | None
+    existing_state: ExistingState | None
+    differing_fields: list[FieldDifference] | None
 
 
 class ImportJobResponse(BaseModel):
@@ -43,6 +56,8 @@ class ImportJobResponse(BaseModel):
     warnings: list[Notice]
     request_id: str | None
     error_code: str | None
+    publishing_now: int | None
+    scheduled_for_later: int | None
 
 
 _STORED_FIELDS = (
@@ -60,18 +75,24 @@ _STORED_FIELDS = (
     "updated_at",
     "request_id",
     "error_code",
+    "publishing_now",
+    "scheduled_for_later",
 )
 
 
-def build_job_document(job: Row) -> dict[str, Any]:
-    """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded."""
+def build_job_document(job: Row, *, with_values: bool = True) -> dict[str, Any]:
+    """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded.
+
+    Without `with_values`, the results name the differing fields, but not their values.
+    """
+    results = job.get("results") or b"[]"
     return {
         "id": job["job_id"],
         **{name: job[name] for name in _STORED_FIELDS},
         "processed_rows": job["created_rows"] + job["existing_rows"] + job["failed_rows"],
         "created_at": job["accepted_at"],
-        "warnings": job["warnings"] or [],
-        "results": orjson.Fragment(job.get("results") or "[]"),
+        "warnings": build_notices(job),
+        "results": orjson.Fragment(results if with_values else hide_values(results)),
     }
 
 

@@ -28,4 +28,6 @@ jobs = Table(
     Column("warnings", JSON),
     Column("error_code", Text),
     Column("error_message", Text),
+    Column("publishing_now", Integer),
+    Column("scheduled_for_later", Integer),
 )

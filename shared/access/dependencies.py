@@ -1,4 +1,4 @@
-"""FastAPI dependencies that authenticate a request and check the key's scopes."""
+"""FastAPI dependencies that authenticate a request, check its scope and its parameters' names."""
 
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from shared.access.authentication import Authenticator
 from shared.access.errors import require_scope
 from shared.access.keys import Scope
 from shared.access.model import Principal
+from shared.http.parameters import require_known_parameters
 
 _header = APIKeyHeader(
     name="X-API-Key",
@@ -34,16 +35,23 @@ async def _principal(
 _Principal = Annotated[Principal, Depends(_principal)]
 
 
-async def _reader(principal: _Principal) -> Principal:
-    return require_scope(principal, Scope.READ)
+async def _require(request: Request, principal: Principal, scope: Scope) -> Principal:
+    require_scope(principal, scope)
+    # Here, because it concerns exactly the requests that need a key, and a wrong key comes first
+    await require_known_parameters(request)
+    return principal
 
 
-async def _writer(principal: _Principal) -> Principal:
-    return require_scope(principal, Scope.WRITE)
+async def _reader(request: Request, principal: _Principal) -> Principal:
+    return await _require(request, principal, Scope.READ)
 
 
-async def _destroyer(principal: _Principal) -> Principal:
-    return require_scope(principal, Scope.DESTRUCTIVE)
+async def _writer(request: Request, principal: _Principal) -> Principal:
+    return await _require(request, principal, Scope.WRITE)
+
+
+async def _destroyer(request: Request, principal: _Principal) -> Principal:
+    return await _require(request, principal, Scope.DESTRUCTIVE)
 
 
 ReadAccess = Annotated[Principal, Depends(_reader)]

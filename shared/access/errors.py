@@ -37,21 +37,19 @@ def describe_board_failure(check: BoardCheck, destination: Destination) -> tuple
     """
     account_id, board_id = destination.account_id, destination.board_id
     if check is BoardCheck.NO_ACCOUNT:
-        return (
-            ErrorCode.ACCOUNT_NOT_FOUND,
+        message = (
             f"account_id: no account {account_id} in this workspace. See its accounts: "
-            "GET /v1/pinterest/accounts, or pinflow accounts list.",
+            "GET /v1/pinterest/accounts, or pinflow accounts list."
         )
+        return ErrorCode.ACCOUNT_NOT_FOUND, message
     if _SCIENTIFIC_NOTATION(board_id):
-        return (
-            ErrorCode.BOARD_NOT_FOUND,
+        message = (
             f"board_id: {board_id} is no board id: a spreadsheet has changed the number. Format "
             "the column as text, enter the ids again and save the file again. See the ids: "
-            f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow boards list "
-            f"{account_id}.",
         )
-    return (
-        ErrorCode.BOARD_NOT_FOUND,
-        f"board_id: no board {board_id} on this account. See its boards: "
-        f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow boards list {account_id}.",
+    else:
+        message = f"board_id: no board {board_id} on this account. See its boards: "
+    boards = (
+        f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow boards list {account_id}."
     )
+    return ErrorCode.BOARD_NOT_FOUND, message + boards

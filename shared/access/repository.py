@@ -22,8 +22,7 @@ _CHECK = text("""
         on a.workspace_id = d.workspace_id and a.id = d.account_id and a.revoked_at is null
     left join access.boards b on b.account_id = a.id and b.board_id = d.board_id
 """)
-# Compares in lower case on Postgres' side alone: Python's lower case may differ from it. Values with
-# NUL are left out by the caller, because text in Postgres can't contain it
+# Postgres alone compares in lower case, because Python's lower case may differ
 _FIND_ACCOUNTS = text("""
     select id, display_name, username from access.accounts
     where workspace_id = :workspace_id and revoked_at is null and (

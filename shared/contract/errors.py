@@ -122,6 +122,15 @@ class ErrorCode(StrEnum):
     RECORD_REFUSED = "record_refused"
 
 
+ERRORS_PAGE = "/docs/errors"
+"""The gateway's page about all codes. Each code has a section, whose anchor is the code."""
+
+
+def build_help_path(code: str) -> str:
+    """Returns the path of the code's section, for `help` in an error."""
+    return f"{ERRORS_PAGE}#{code}"
+
+
 class PinflowError(Exception):
     """Base class of all exceptions that Pinflow raises on purpose."""
 
@@ -170,7 +179,10 @@ class Poison(PinflowError):
 
 
 class ApiError(PinflowError):
-    """An error that is answered with `{"detail": {"code": …, "message": …, **details}}`."""
+    """An error that is answered with `{"detail": {"code": …, "message": …, "help": …}}`.
+
+    `details` are further fields of `detail`.
+    """
 
     def __init__(
         self,
@@ -189,7 +201,8 @@ class ApiError(PinflowError):
         self.details = details
 
     def body(self) -> dict[str, Any]:
-        return {"detail": {"code": self.code, "message": self.message, **self.details}}
+        detail = {"code": self.code, "message": self.message, "help": build_help_path(self.code)}
+        return {"detail": detail | self.details}
 
 
 class Overloaded(ApiError):

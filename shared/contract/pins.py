@@ -40,6 +40,7 @@ from shared.contract.events import (
     Fault,
     PinContent,
 )
+from shared.contract.fault_messages import describe_fault
 from shared.contract.run_at import RunAt
 from shared.contract.urls import normalize_url, require_http_url
 
@@ -356,11 +357,11 @@ def _row_fault(code: LiteralString, message: LiteralString) -> InitErrorDetails:
 def _merge(error: ValidationError, faults: list[InitErrorDetails]) -> ValidationError:
     merged = [
         InitErrorDetails(
-            type=PydanticCustomError(details["type"], details["msg"]),
+            type=PydanticCustomError(details["type"], describe_fault(details)),
             loc=details["loc"],
             input=details["input"],
         )
-        for details in error.errors(include_url=False, include_context=False)[:MAX_ROW_FAULTS]
+        for details in error.errors(include_url=False)[:MAX_ROW_FAULTS]
     ]
     return ValidationError.from_exception_data(error.title, merged + faults)
 
@@ -376,12 +377,12 @@ def read_faults(error: ValidationError) -> list[Fault]:
 
 def _build_fault(details: ErrorDetails) -> Fault:
     field = ".".join(str(part) for part in details["loc"])
-    value = None if details["type"] == "missing" or not field else make_printable(details["input"])
-    message = (
-        "No such field" if details["type"] == "extra_forbidden" else make_printable(details["msg"])
-    )
+    sent = None if details["type"] == "missing" or not field else details["input"]
     return Fault(
-        code=details["type"], field=make_printable(field) or None, message=message, value=value
+        code=details["type"],
+        field=make_printable(field) or None,
+        message=make_printable(describe_fault(details)),
+        value=None if sent is None else make_printable(sent),
     )
 
 

@@ -14,7 +14,7 @@ def require_http_url(url: str) -> str:
 
     Raises ValueError if it is not an http(s) URL with a host, or has white space in it.
     """
-    if (space := _WHITE_SPACE(url)) is not None:
+    if _HTTP_SCHEME(url) and (space := _WHITE_SPACE(url)) is not None:
         raise PydanticCustomError(
             "white_space",
             "must not contain white space, but character {position} is a {character}. Remove it, "
@@ -32,9 +32,7 @@ def normalize_url(url: str) -> str:
     """
     if not _HTTP_HOST(url):
         if _HTTP_SCHEME(url):
-            raise PydanticCustomError(
-                "url_host", "URL has no host. Write it as https://host/path"
-            )
+            raise PydanticCustomError("url_host", "URL has no host. Write it as https://host/path")
         raise PydanticCustomError("url_scheme", "URL must begin with http:// or https://")
     return str(Url(url))
 

@@ -6,6 +6,7 @@ payload.
 
 from pydantic import ValidationError
 
+from shared.contract.fault_messages import describe_fault
 from shared.contract.pins import make_printable
 
 MAX_FAULTS = 10
@@ -19,11 +20,11 @@ def describe_validation_error(error: ValidationError) -> str:
     `str(error)` would repeat the input. The parts of a field's location are joined by dots. A fault
     of the whole document has no field.
     """
-    faults = error.errors(include_input=False, include_url=False, include_context=False)[
-        :MAX_FAULTS
-    ]
+    faults = error.errors(include_input=False, include_url=False)[:MAX_FAULTS]
     descriptions = [
-        ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"][:MAX_MESSAGE])))
+        ": ".join(
+            filter(None, (".".join(map(str, fault["loc"])), describe_fault(fault)[:MAX_MESSAGE]))
+        )
         for fault in faults
     ]
     return make_printable("; ".join(descriptions), MAX_DESCRIPTION)

@@ -20,6 +20,11 @@ SMALL_BODY_BYTES = 256 * 1024
 WAIT_SECONDS = 2.0
 """Longest wait of a body for memory. A full budget is processed in about 0.2 s."""
 
+CURL_ADVICE = {
+    "application/json": " With curl: -H 'Content-Type: application/json'",
+    "multipart/form-data": " With curl: -F file=@pins.csv",
+}
+
 
 def require_content_type(request: Request, *accepted: str) -> None:
     """Raises ApiError (415) for another content type or any content encoding.
@@ -30,7 +35,8 @@ def require_content_type(request: Request, *accepted: str) -> None:
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in accepted:
         found = media_type or "empty"
-        raise _unsupported(f"The content type is {found}. Send {' or '.join(accepted)}.")
+        advice = CURL_ADVICE.get(accepted[0], "")
+        raise _unsupported(f"The content type is {found}. Send {' or '.join(accepted)}.{advice}")
     # Never decompressed: a few kilobytes can become gigabytes
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":

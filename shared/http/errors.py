@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from shared.contract.errors import (
@@ -19,6 +19,8 @@ from shared.contract.errors import (
     DatabaseUnavailable,
     ErrorCode,
 )
+from shared.contract.fault_messages import describe_fault
+from shared.contract.pins import make_printable
 
 log = structlog.get_logger()
 
@@ -27,10 +29,13 @@ MAX_FAULTS = 20
 
 
 class ErrorDetail(BaseModel, extra="allow"):
-    """Code and message of an error. Some codes add fields."""
+    """Code, message and help of an error. Some codes add fields."""
 
     code: ErrorCode
     message: str
+    help: Annotated[
+        str, Field(description="The path of the code's section in the reference of errors.")
+    ]
 
 
 class ErrorResponse(BaseModel):
@@ -141,9 +146,9 @@ async def _validation_error(_request: Request, error: Any) -> JSONResponse:
     """
     faults = [
         {
-            "field": ".".join(str(part) for part in fault["loc"][1:]) or None,
+            "field": make_printable(".".join(str(part) for part in fault["loc"][1:])) or None,
             "code": fault["type"],
-            "message": fault["msg"],
+            "message": make_printable(describe_fault(fault)),
         }
         for fault in error.errors()[:MAX_FAULTS]
     ]

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.contract.fault_messages import describe_fault
 from shared.contract.topics import PARTITIONS
 
 InstallationId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{0,64}$")]
@@ -56,7 +57,7 @@ def describe_invalid_settings(error: ValidationError) -> str:
     problems = []
     for problem in error.errors(include_input=False):
         variables = [f"PINFLOW_{str(name).upper()}" for name in problem["loc"][:1]]
-        problems.append(": ".join([*variables, problem["msg"].removeprefix("Value error, ")]))
+        problems.append(": ".join([*variables, describe_fault(problem)]))
     return "\n  ".join(["Some settings are invalid. Correct these variables:", *problems])
 
 

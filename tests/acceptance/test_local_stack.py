@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from deploy.local.kafka import KafkaCluster, NodePorts, new_cluster_id
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
 from deploy.local.ownership import ForeignServer
 from deploy.local.postgres import Postgres
+from deploy.local.reservations import PortReservations
 from deploy.services import SERVICES
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
@@ -71,6 +73,25 @@ class Shell:
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    @contextmanager
+    def starting(self) -> Iterator["subprocess.Popen[str]"]:
+        """Runs `up` in the background. In the block Kafka and Postgres listen, but no service."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "deploy.local", "up"],
+            cwd=CHECKOUT,
+            env={**_environment_without_settings(), HOME_VARIABLE: str(self.layout.directory)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as up:
+            try:
+                wait_until(
+                    lambda: all(is_listening(self.ports[name]) for name in ("kafka", "postgres"))
+                )
+                yield up
+            finally:
+                up.kill()
+
     def _run(
         self,
         command: list[str],
@@ -78,14 +99,14 @@ class Shell:
         stdin: str | None = None,
         variables: dict[str, str] | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")
-        }
-        environment = {**inherited, HOME_VARIABLE: str(self.layout.directory), **(variables or {})}
         return subprocess.run(
             command,
             cwd=directory,
-            env=environment,
+            env={
+                **_environment_without_settings(),
+                HOME_VARIABLE: str(self.layout.directory),
+                **(variables or {}),
+            },
             input=stdin,
             capture_output=True,
             text=True,
@@ -104,6 +125,15 @@ class Shell:
 
     def pid(self, name: str) -> int:
         return int(self.layout.pid_file(name).read_text())
+
+
+def _environment_without_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +273,94 @@ def test_stacks_started_at_the_same_moment_share_no_port(shell: Shell, tmp_path:
         with ThreadPoolExecutor() as pool:
             cleans = list(pool.map(lambda stack: stack.local("clean"), stacks))
         assert [clean.returncode for clean in cleans] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_stack_steps_around_the_ports_of_one_that_is_starting(
+    shell: Shell, tmp_path: Path
+) -> None:
+    """The first stack's services do not listen yet when the second one chooses its ports."""
+    second = Shell(tmp_path)
+    second.layout.create_directories()
+    assert shell.local("down").returncode == 0
+    second.layout.state_file.write_text(json.dumps({"ports": shell.ports}), encoding="utf-8")
+    try:
+        with shell.starting() as first_up:
+            second_up = second.local("up")
+            first_output, _ = first_up.communicate()
+        assert (first_up.returncode, "Pinflow is up" in first_output) == (0, True), first_output
+        assert second_up.returncode == 0, second_up.stdout + second_up.stderr
+        assert not set(shell.ports.values()) & set(second.ports.values())
+        stacks = (shell, second)
+        keys = [stack.env["PINFLOW_API_KEY"] for stack in stacks]
+        urls = [stack.env["PINFLOW_BASE_URL"] for stack in stacks]
+        answers = [[request_status(url, key) for key in keys] for url in urls]
+        assert answers == [[200, 401], [401, 200]]
+    finally:
+        assert second.local("clean").returncode == 0
+        assert shell.local("up").returncode == 0
+
+
+def test_a_running_stack_keeps_its_ports_reserved(shell: Shell) -> None:
+    """A service that is started again does not listen for some seconds."""
+    with PortReservations.open() as reservations:
+        assert not any(reservations.acquire(port) for port in shell.ports.values())
+
+
+@pytest.mark.slow
+def test_a_start_that_was_killed_keeps_its_ports_and_is_continued(shell: Shell) -> None:
+    assert shell.local("down").returncode == 0
+    with shell.starting() as up:
+        up.kill()
+        up.wait()
+        before = shell.ports
+        with PortReservations.open() as reservations:
+            assert not any(reservations.acquire(port) for port in before.values())
+    again = shell.local("up")
+    assert (again.returncode, "Pinflow is up" in again.stdout) == (0, True), again.stderr
+    assert shell.ports == before
+
+
+@pytest.mark.slow
+def test_a_second_up_in_one_directory_waits_for_the_first(shell: Shell) -> None:
+    assert shell.local("down").returncode == 0
+    with shell.starting() as first:
+        second = shell.local("up")
+        output, _ = first.communicate()
+    assert (first.returncode, "Pinflow is up" in output) == (0, True), output
+    assert (second.returncode, "was already up" in second.stdout) == (0, True), second.stderr
+    assert "waiting for another make up" in second.stdout
+
+
+@pytest.mark.slow
+def test_down_waits_for_a_start_and_then_stops_everything(shell: Shell) -> None:
+    assert shell.local("down").returncode == 0
+    with shell.starting() as up:
+        down = shell.local("down")
+        output, _ = up.communicate()
+    assert (up.returncode, "Pinflow is up" in output) == (0, True), output
+    assert (down.returncode, "Pinflow is stopped" in down.stdout) == (0, True), down.stderr
+    assert shell.local("status").returncode == 1
+    with PortReservations.open() as reservations:
+        assert all(reservations.acquire(port) for port in shell.ports.values())
+    assert shell.local("up").returncode == 0
+
+
+@pytest.mark.slow
+def test_up_waits_for_a_clean_and_starts_with_new_data(shell: Shell, tmp_path: Path) -> None:
+    stack = Shell(tmp_path)
+    stack.layout.create_directories()
+    try:
+        with ThreadPoolExecutor() as pool:
+            results = list(pool.map(stack.local, ["up", "clean", "up"]))
+        assert [result.returncode for result in results] == [0, 0, 0], results
+        up = stack.local("up")
+        assert up.returncode == 0, up.stderr
+        status = request_status(stack.env["PINFLOW_BASE_URL"], stack.env["PINFLOW_API_KEY"])
+        assert status == 200
+    finally:
+        assert stack.local("clean").returncode == 0
+    assert not stack.layout.directory.exists()
 
 
 def test_up_refuses_if_another_program_has_a_services_port(shell: Shell) -> None:

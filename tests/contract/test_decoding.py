@@ -11,7 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from shared.contract.events import (
+    ExistingState,
     Fault,
+    FieldDifference,
     FileUploaded,
     ImportAccepted,
     ImportCompleted,
@@ -51,7 +53,13 @@ PIN: dict[str, Any] = {
 }
 FAULT = Fault(code="missing", field="title", message="Field required")
 EXISTING = RowResult(
-    row_number=500, status=RowStatus.EXISTING, schedule_id=uuid4(), payload_matches=False
+    row_number=500,
+    status=RowStatus.EXISTING,
+    schedule_id=uuid4(),
+    payload_matches=False,
+    line=1001,
+    existing_state=ExistingState.CANCELED,
+    differing_fields=[FieldDifference(field="title", stored="Lamp", sent=None)],
 )
 EXAMPLES: list[WireStruct] = [
     row_accepted(),
@@ -69,7 +77,9 @@ EXAMPLES: list[WireStruct] = [
         batch_records=7,
         source_filename="a.csv",
         request_id="r",
-        warnings=[Notice(code="c", message="m")],
+        warnings=[Notice(code="c", message="m", row_numbers=[1, 500])],
+        publishing_now=1,
+        scheduled_for_later=2,
         source_type=SourceType.CSV,
         accepted_at=datetime.fromisoformat("2026-11-23T12:00:00.000001+05:30"),
     ),
@@ -152,8 +162,20 @@ BROKEN = [b"", b"{", b"[]", b"null", b"7", b"\xff", b'{"version": NaN}', b'{"new
 @pytest.mark.parametrize("event", EXAMPLES)
 def test_an_event_is_serialized_as_by_its_pydantic_model(event: WireStruct) -> None:
     model = pair(type(event)).model.model_validate_json(encode(event))
-    omit_nulls = isinstance(event, OMIT_NULLS)
-    assert encode(event) == model.model_dump_json(exclude_none=omit_nulls).encode()
+    written, expected = encode(event), model.model_dump_json().encode()
+    if isinstance(event, OMIT_NULLS):
+        assert drop_nulls(json.loads(written)) == drop_nulls(json.loads(expected))
+    else:
+        assert written == expected
+
+
+def drop_nulls(value: Any) -> Any:
+    """Drops null fields at every level."""
+    if isinstance(value, list):
+        return [drop_nulls(item) for item in value]
+    if isinstance(value, dict):
+        return {name: drop_nulls(item) for name, item in value.items() if item is not None}
+    return value
 
 
 @pytest.mark.parametrize("event", EXAMPLES)

@@ -13,6 +13,7 @@ from deploy.administration import OperatorRepository
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
+from services.ingest.reader import ImportReader
 from services.ingest.records import ImportBatch
 from services.ingest.service import ImportService
 from services.publisher.rows.consumer import RowsHandler
@@ -71,9 +72,10 @@ class Pipeline:
                 self,
                 AdmissionControl(settings),
                 ImportQueue.from_settings(settings),
+                ImportReader(AccessRepository(self._pool)),
                 keep_uploads=True,
             )
-            accepted = await imports.accept_json(workspace_id, document, strict=False)
+            accepted = await imports.accept_json(workspace_id, document)
         except ApiError:
             return None
         job = await self._jobs.find_job(workspace_id, accepted.job_id)

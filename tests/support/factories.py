@@ -15,7 +15,7 @@ from shared.contract.events import (
 from shared.contract.pins import PinSubmission, compute_fingerprint
 
 ACCOUNT = UUID("7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01")
-BOARD = "board-1"
+BOARD = "549755813888000001"
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 

@@ -47,7 +47,7 @@ def build_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) 
     """
     parsed = ParsedRows(
         [
-            ValidRow(number, _build_content(row_bytes), b"%032x" % number)
+            ValidRow(number, _build_content(row_bytes), b"%032x" % number, str(number), None, None)
             for number in range(1, rows + 1)
         ]
     )

@@ -9,7 +9,14 @@ from uuid import UUID
 
 from deploy.cli.row_id import RowId
 from shared.contract.errors import ErrorCode
-from shared.contract.events import Fault, RowResult, RowsSettled, RowStatus
+from shared.contract.events import (
+    ExistingState,
+    Fault,
+    FieldDifference,
+    RowResult,
+    RowsSettled,
+    RowStatus,
+)
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.wire import encode
 from shared.kafka.records import Record
@@ -54,6 +61,8 @@ class RecordedOutcome(NamedTuple):
     payload_matches: bool | None = None
     error_code: str | None = None
     error_message: str | None = None
+    existing_state: ExistingState | None = None
+    differing_fields: list[FieldDifference] | None = None
 
 
 LOST = RecordedOutcome(RowStatus.FAILED, error_code=ErrorCode.ROW_LOST, error_message=LOST_MESSAGE)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +21,7 @@ from deploy.cli.recovery.positions import PositionOwner
 from deploy.cli.recovery.summary import UnfinishedJobs
 from deploy.cli.row_id import RowId
 from shared.contract.errors import PinflowError
-from shared.contract.events import RowStatus
+from shared.contract.events import ExistingState, FieldDifference, RowStatus
 from shared.kafka.positions.rules import Refusal, StoredPosition
 from shared.postgres.database import Database
 
@@ -59,7 +60,7 @@ JOBS_AGAIN = text("""
 """)
 RECORDED = text("""
     select job_id, row_number, status, pin_id, schedule_id, payload_matches, error_code,
-        error_message
+        error_message, existing_state, differing_fields
     from publisher.row_outcomes where job_id = any(:job_ids)
 """)
 # A pin's created_at is its import's accepted_at plus row_number microseconds. With it, the index
@@ -90,6 +91,9 @@ COUNT_RESERVED_KEYS = text(
 FREE_RESERVED_KEYS = text(
     f"update publisher.row_outcomes set promised_pin_id = null where {RESERVED_WITHOUT_PIN}"
 )
+
+
+_decode_differences = msgspec.json.Decoder(list[FieldDifference]).decode
 
 
 class NotMigrated(PinflowError):
@@ -187,6 +191,8 @@ async def read_recorded_outcomes(
             row.payload_matches,
             row.error_code,
             row.error_message,
+            None if row.existing_state is None else ExistingState(row.existing_state),
+            None if row.differing_fields is None else _decode_differences(row.differing_fields),
         )
         for row in rows
     }

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from shared.access.model import Account, Board, BoardCheck
 
-
 T = TypeVar("T")
 
 

@@ -7,9 +7,9 @@ from enum import Enum, auto
 from itertools import islice
 from typing import Any, NamedTuple
 
+from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault, Notice
 from shared.contract.field_names import find_alias, suggest_field
-from shared.contract.errors import ErrorCode
 from shared.contract.pins import PinSubmission, make_printable
 
 FIELDS = frozenset(PinSubmission.model_fields)

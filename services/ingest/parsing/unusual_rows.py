@@ -1,8 +1,8 @@
-"""Reads the rows that the fast path did not accept: rows with faults, and rows that need a guess.
+"""Reads the rows that the fast path did not accept.
 
-A row may have aliases or unknown fields, times without an offset, values to trim, or its account and
-board by name. All of a row's faults are found in one pass, those of account and board too, so that
-one correction is enough.
+Such a row has faults, or something to find out: aliases or unknown fields, a time without an
+offset, values to trim, or its account and board by name. All of a row's faults are found in one
+pass, those of account and board too, so that one correction is enough.
 """
 
 from collections.abc import Iterable, Sequence
@@ -76,8 +76,10 @@ class UnusualRows:
         """Returns what must be looked up before `complete`. None if nothing is open."""
         if not self._open:
             return None
-        accounts = {str(self._policy.account_id)} if self._policy.account_id else set()
-        boards = set()
+        accounts: set[str] = set()
+        boards: set[str] = set()
+        if self._policy.account_id is not None:
+            accounts.add(str(self._policy.account_id))
         for row in self._open:
             for names, value in (
                 (accounts, row.fields.get("account_id")),
@@ -219,8 +221,8 @@ def _resolve_names(fields: dict[str, Any], directory: Directory) -> list[Fault]:
     account = fields.get("account_id")
     if isinstance(account, str) and _parse_account(fields) is None and account.strip():
         match directory.find_account(account.strip()):
-            case UUID() as account_id:
-                fields["account_id"] = str(account_id)
+            case UUID() as found:
+                fields["account_id"] = str(found)
             case Ambiguous(ids):
                 faults.append(_build_ambiguous("account_id", "accounts", ids, account))
             case None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from services.publisher.rows.positions_header import POSITIONS_HEADER, parse_positions
 from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import derive_pin_id
-from shared.contract.wire import decoder
+from shared.contract.wire import decoder, encode
 from shared.kafka.positions.rules import StoredPosition
 
 log = structlog.get_logger()
@@ -27,6 +27,8 @@ OutcomeRow: TypeAlias = tuple[
     str | None,
     str | None,
     UUID | None,
+    str | None,
+    str | None,
 ]
 """The values of repository.OUTCOME_COLUMNS, in order."""
 
@@ -76,13 +78,18 @@ def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
     """Builds the row to record. Returns None if the result has no pin, schedule or failure."""
     pin_id, schedule_id = result.pin_id, result.schedule_id
     if result.status == RowStatus.FAILED:
-        failure = (_remove_nul(result.error_code), _remove_nul(result.error_message))
-        return (job_id, result.row_number, result.status, None, None, None, *failure, None)
+        code, message = _remove_nul(result.error_code), _remove_nul(result.error_message)
+        ids_and_match, others = (None, None, None), (None, None, None)
+        return (job_id, result.row_number, result.status, *ids_and_match, code, message, *others)
     if pin_id is None and schedule_id is None:
         return None
-    reserved = None
+    reserved = state = fields = None
     if result.status == RowStatus.CREATED:
         reserved = pin_id or (derive_pin_id(schedule_id) if schedule_id else None)
+    else:
+        state = result.existing_state
+        if result.differing_fields is not None:
+            fields = encode(result.differing_fields).decode()
     return (
         job_id,
         result.row_number,
@@ -93,6 +100,8 @@ def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
         None,
         None,
         reserved,
+        state,
+        fields,
     )
 
 

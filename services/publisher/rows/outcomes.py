@@ -11,11 +11,18 @@ from uuid import UUID
 
 import msgspec
 
+from services.publisher.existing_pins import find_differences, find_existing_state
 from services.publisher.ids import compute_pin_id
-from services.publisher.model import Failure, Origin, StoredPin, build_failure
+from services.publisher.model import Failure, Origin, PinState, StoredPin, build_failure
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
-from shared.contract.events import RowAccepted, RowStatus
+from shared.contract.events import (
+    ExistingState,
+    FieldDifference,
+    PinContent,
+    RowAccepted,
+    RowStatus,
+)
 from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import derive_schedule_id
 
@@ -31,6 +38,8 @@ class StoredOutcome(NamedTuple):
     schedule_id: UUID | None = None
     payload_matches: bool | None = None
     failure: Failure | None = None
+    existing_state: ExistingState | None = None
+    differing_fields: list[FieldDifference] | None = None
 
 
 class KeyedRow(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +95,8 @@ class StoreSnapshot:
     """The pins under the batch's pin ids that were stored before the batch, by pin id."""
     stored: Mapping[UUID, StoredPin]
     """The pins under the batch's pin ids that are stored now, by pin id."""
+    settled_at: datetime
+    """The transaction's time by the database's clock."""
 
     @property
     def inserted(self) -> int:
@@ -107,6 +118,13 @@ class ExistingRow(msgspec.Struct, frozen=True, gc=False):
 
     keyed: KeyedRow
     stored: StoredPin
+    state: ExistingState
+    differing_fields: list[FieldDifference] | None = None
+    """The differences from the pin, after `add_differences`. None if the payload matches."""
+
+    @property
+    def payload_matches(self) -> bool:
+        return self.stored.fingerprint == self.keyed.row.fingerprint
 
 
 class FailedRow(NamedTuple):
@@ -126,6 +144,7 @@ class RecordedRow(NamedTuple):
     workspace_id: UUID
     row_number: int
     idempotency_key: str | None
+    line: int | None
     recorded: StoredOutcome
 
 
@@ -139,6 +158,10 @@ COLLISION = Failure(
     ErrorCode.INTERNAL_ERROR,
     "This idempotency key has the same hash as another key. Use a different key.",
 )
+
+
+# The plain texts: to read a member of an enum takes several times as long
+_PUBLISHED, _SCHEDULED = PinState.PUBLISHED.value, PinState.SCHEDULED.value
 
 
 def key_and_sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
@@ -205,12 +228,13 @@ def build_snapshot(
     for keyed in publishable:
         if keyed.pin_id not in stored and (recorded.is_empty or is_key_available(keyed, recorded)):
             stored[keyed.pin_id] = _inserted_pin(keyed, settled_at)
-    return StoreSnapshot(recorded.by_row, recorded.reserved, existing, stored)
+    return StoreSnapshot(recorded.by_row, recorded.reserved, existing, stored, settled_at)
 
 
 def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
     row, run_at = keyed.row, keyed.scheduled_for
     published_at = settled_at if run_at is None else None
+    state = _PUBLISHED if run_at is None else _SCHEDULED
     key = row.row.idempotency_key
     return StoredPin(
         keyed.pin_id,
@@ -221,6 +245,8 @@ def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
         row.fingerprint,
         run_at,
         published_at,
+        state,
+        None,
     )
 
 
@@ -280,7 +306,13 @@ def decide(
         return CreatedRow(keyed, stored)
     if check_failure is not None and not existed_before:
         return _build_failed(row, check_failure)
-    return ExistingRow(keyed, stored)
+    return ExistingRow(keyed, stored, _find_state(stored, snapshot.settled_at))
+
+
+def _find_state(stored: StoredPin, time: datetime) -> ExistingState:
+    is_due = stored.run_at is not None and stored.run_at <= time
+    is_deleted = stored.deleted_at is not None
+    return find_existing_state(stored.state, is_deleted=is_deleted, is_due=is_due)
 
 
 def _decide_without_pin(
@@ -288,7 +320,11 @@ def _decide_without_pin(
 ) -> FailedRow | RecordedRow:
     if reservation := snapshot.reserved.get(keyed.pin_id):
         _, creator = reservation
-        existing_outcome = creator._replace(status=RowStatus.EXISTING, payload_matches=None)
+        # The content of the lost pin is unknown, and so is what became of it later
+        state = ExistingState.SCHEDULED if creator.pin_id is None else ExistingState.PUBLISHED
+        existing_outcome = creator._replace(
+            status=RowStatus.EXISTING, payload_matches=None, existing_state=state
+        )
         return _build_recorded(keyed.row, existing_outcome)
     return _build_failed(keyed.row, check_failure or UNPROCESSABLE)
 
@@ -304,7 +340,7 @@ def _repeat_recorded(keyed: KeyedRow, recorded: StoredOutcome, stored: StoredPin
 
 def _build_recorded(row: RowAccepted, recorded: StoredOutcome) -> RecordedRow:
     return RecordedRow(
-        row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded
+        row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, row.line, recorded
     )
 
 
@@ -321,7 +357,33 @@ def decide_unreadable(
         return FailedRow(*row, UNPROCESSABLE)
     if outcome.failure is not None:
         return FailedRow(*row, outcome.failure)
-    return RecordedRow(*row, None, outcome)
+    return RecordedRow(*row, None, None, outcome)
+
+
+def select_differing(outcomes: Iterable[Outcome]) -> set[UUID]:
+    """Returns the ids of the pins whose content is needed for `add_differences`."""
+    return {
+        outcome.stored.pin_id
+        for outcome in outcomes
+        if isinstance(outcome, ExistingRow) and not outcome.payload_matches
+    }
+
+
+def add_differences(
+    outcomes: Iterable[Outcome], contents: Mapping[UUID, PinContent]
+) -> list[Outcome]:
+    """Adds to existing rows how they differ from their pins. `contents` are by pin id."""
+    return [
+        outcome
+        if not isinstance(outcome, ExistingRow) or outcome.payload_matches
+        else _add_difference(outcome, contents[outcome.stored.pin_id])
+        for outcome in outcomes
+    ]
+
+
+def _add_difference(outcome: ExistingRow, content: PinContent) -> ExistingRow:
+    differences = find_differences(content, outcome.stored.fingerprint, outcome.keyed.row.row)
+    return ExistingRow(outcome.keyed, outcome.stored, outcome.state, differences)
 
 
 def select_new_failures(

@@ -179,6 +179,7 @@ def _build_created_result(outcome: CreatedRow) -> RowResult:
         pin_id=pin_id,
         schedule_id=schedule_id,
         idempotency_key=row.row.idempotency_key,
+        line=row.line,
     )
 
 
@@ -190,7 +191,10 @@ def _build_existing_result(outcome: ExistingRow) -> RowResult:
         pin_id=pin_id,
         schedule_id=schedule_id,
         idempotency_key=row.row.idempotency_key,
-        payload_matches=outcome.stored.fingerprint == row.fingerprint,
+        payload_matches=outcome.payload_matches,
+        line=row.line,
+        existing_state=outcome.state,
+        differing_fields=outcome.differing_fields,
     )
 
 
@@ -200,9 +204,9 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
         outcome.failure.error_message[:MAX_MESSAGE_CHARACTERS],
     )
     fault = Fault(code=code, message=message)
-    key = None
+    key = line = None
     if outcome.row is not None:
-        content = outcome.row.row
+        content, line = outcome.row.row, outcome.row.line
         # The row was not stored, so its key may have characters that Postgres does not accept
         key = make_printable(content.idempotency_key, MAX_KEY_LENGTH)
         if name := FIELDS_BY_ERROR_CODE.get(code):
@@ -219,6 +223,7 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
         error_code=code,
         error_message=message,
         errors=[fault],
+        line=line,
     )
 
 
@@ -231,4 +236,7 @@ def _build_recorded_result(outcome: RecordedRow) -> RowResult:
         schedule_id=recorded.schedule_id,
         idempotency_key=outcome.idempotency_key,
         payload_matches=recorded.payload_matches,
+        line=outcome.line,
+        existing_state=recorded.existing_state,
+        differing_fields=recorded.differing_fields,
     )

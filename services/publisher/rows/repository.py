@@ -1,17 +1,19 @@
 """The SQL of the row pipeline: batches of rows, and outcomes that were read from Kafka."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 import orjson
 from psycopg import AsyncCursor
 from psycopg.rows import args_row
 from sqlalchemy import text
 
+from services.publisher.existing_pins import CONTENT_COLUMNS
 from services.publisher.model import (
     PIN_COLUMNS,
     PIN_TEXTS,
@@ -29,12 +31,19 @@ from services.publisher.rows.outcomes import (
     build_snapshot,
     select_publishable,
 )
-from shared.contract.events import RowAccepted, RowStatus
+from shared.contract.events import (
+    ExistingState,
+    FieldDifference,
+    PinContent,
+    RowAccepted,
+    RowStatus,
+)
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import Column, column_names, to_columns, unnest
 from shared.postgres.database import Database, DriverConnection
+from shared.postgres.row import Row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -51,7 +60,10 @@ OUTCOME_COLUMNS = (
     ("error_code", "text"),
     ("error_message", "text"),
     ("promised_pin_id", "uuid"),
+    ("existing_state", "text"),
+    ("differing_fields", "text"),
 )
+_decode_differences = msgspec.json.Decoder(list[FieldDifference]).decode
 # Selects the recorded outcomes of these jobs' rows, and of other rows to which these pins are
 # reserved
 SELECT_RECORDED = f"""
@@ -106,6 +118,10 @@ SELECT_EXISTING = f"""
         and current_setting('pinflow.inserted')::int4 < %b::int4
 """
 
+SELECT_CONTENTS = f"""
+    select pin_id, {", ".join(CONTENT_COLUMNS)} from publisher.pins where pin_id = any(%b::uuid[])
+"""
+
 FAILURE_COLUMNS = (
     ("job_id", "uuid"),
     ("row_number", "int4"),
@@ -128,7 +144,7 @@ INSERT_OUTCOMES = f"""
 class RowTransaction:
     """One transaction that settles rows.
 
-    Call one of `publish`, `read` and `read_recorded`, then `record`.
+    Call one of `publish`, `read` and `read_recorded`, then the others.
     """
 
     def __init__(self, driver: DriverConnection, positions_cursor: AsyncCursor[Any]) -> None:
@@ -178,6 +194,19 @@ class RowTransaction:
         if failures:
             rows = [(failed.job_id, failed.row_number, *failed.failure) for failed in failures]
             await self._driver.execute(INSERT_FAILURES, to_columns(FAILURE_COLUMNS, rows))
+
+    async def read_contents(self, pin_ids: Collection[UUID]) -> dict[UUID, PinContent]:
+        """Reads the content of stored pins, by pin id. An edit may have changed it.
+
+        As `record` does, it uses a second transaction if `publish` has committed.
+        """
+        cursor = await self._driver.execute(
+            SELECT_CONTENTS, [Column("uuid", list(pin_ids))], binary=True
+        )
+        return {
+            pin_id: PinContent(**dict(zip(CONTENT_COLUMNS, values, strict=True)))
+            for pin_id, *values in await cursor.fetchall()
+        }
 
     async def _select_recorded(self, jobs: Column, pin_ids: Column) -> AsyncCursor[Any]:
         return await self._driver.execute(SELECT_RECORDED, (jobs, pin_ids), binary=True)
@@ -305,11 +334,25 @@ def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
 def _parse_recorded(rows: Iterable[tuple[Any, ...]]) -> RecordedOutcomes:
     recorded: dict[Origin, StoredOutcome] = {}
     reserved: dict[UUID, tuple[Origin, StoredOutcome]] = {}
-    for job_id, row_number, status, *ids_and_match, code, message, reserved_id in rows:
-        pin_id, schedule_id, matches = ids_and_match
-        origin = Origin(job_id, row_number)
-        failure = Failure(code, message) if status == RowStatus.FAILED else None
-        recorded[origin] = StoredOutcome(RowStatus(status), pin_id, schedule_id, matches, failure)
-        if reserved_id is not None:
-            reserved[reserved_id] = (origin, recorded[origin])
+    names = [name for name, _ in OUTCOME_COLUMNS]
+    for values in rows:
+        row = dict(zip(names, values, strict=True))
+        origin = Origin(row["job_id"], row["row_number"])
+        recorded[origin] = _parse_outcome(row)
+        if (pin_id := row["promised_pin_id"]) is not None:
+            reserved[pin_id] = (origin, recorded[origin])
     return RecordedOutcomes(recorded, reserved)
+
+
+def _parse_outcome(row: Row) -> StoredOutcome:
+    status, state, fields = row["status"], row["existing_state"], row["differing_fields"]
+    failure = Failure(row["error_code"], row["error_message"])
+    return StoredOutcome(
+        RowStatus(status),
+        row["pin_id"],
+        row["schedule_id"],
+        row["payload_matches"],
+        failure=failure if status == RowStatus.FAILED else None,
+        existing_state=None if state is None else ExistingState(state),
+        differing_fields=None if fields is None else _decode_differences(fields),
+    )

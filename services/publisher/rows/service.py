@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+from uuid import UUID
 
 import structlog
 
@@ -17,16 +18,18 @@ from services.publisher.rows.outcomes import (
     Outcome,
     StoredOutcome,
     StoreSnapshot,
+    add_differences,
     collect_destinations,
     decide,
     decide_all,
     decide_unreadable,
     key_and_sort_rows,
+    select_differing,
     select_new_failures,
 )
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ValueRejected
-from shared.contract.events import EARLIEST, LATEST, RowAccepted
+from shared.contract.events import EARLIEST, LATEST, PinContent, RowAccepted
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 
@@ -48,6 +51,8 @@ class SettlementTransaction(Protocol):
     ) -> Mapping[Origin, StoredOutcome]: ...
 
     async def record(self, failures: Sequence[FailedRow]) -> None: ...
+
+    async def read_contents(self, pin_ids: Collection[UUID]) -> Mapping[UUID, PinContent]: ...
 
 
 class Store(Protocol):
@@ -142,6 +147,8 @@ class RowService:
             snapshot = await transaction.publish(rows, passed)
             outcomes = decide_all(rows, failing, snapshot)
             await transaction.record(select_new_failures(outcomes, snapshot.recorded))
+            if snapshot.inserted < len(rows):  # otherwise every row has created its pin
+                outcomes = await _compare_existing(transaction, outcomes)
         return outcomes
 
     async def _settle_rejected(
@@ -163,6 +170,7 @@ class RowService:
             snapshot = await transaction.read([keyed])
             outcomes = [decide(keyed, snapshot, None, existed_before=False)]
             await transaction.record(select_new_failures(outcomes, snapshot.recorded))
+            outcomes = await _compare_existing(transaction, outcomes)
         return Settlement(outcomes, [(row, str(error))])
 
     async def _fail_unreadable(
@@ -174,3 +182,12 @@ class RowService:
             outcomes: list[Outcome] = [decide_unreadable(row, recorded) for row in rows]
             await transaction.record(select_new_failures(outcomes, recorded))
         return outcomes
+
+
+async def _compare_existing(
+    transaction: SettlementTransaction, outcomes: list[Outcome]
+) -> list[Outcome]:
+    """Adds the differing fields of existing rows. Reads contents only if a fingerprint differs."""
+    if not (pin_ids := select_differing(outcomes)):
+        return outcomes
+    return add_differences(outcomes, await transaction.read_contents(pin_ids))

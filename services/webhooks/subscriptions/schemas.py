@@ -27,7 +27,8 @@ from pydantic_core import PydanticCustomError
 from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.payloads import EventName
-from shared.contract.pins import MAX_URL_LENGTH, normalize_url, read_faults
+from shared.contract.pins import MAX_URL_LENGTH, read_faults
+from shared.contract.urls import normalize_url
 from shared.http.requests import require_object, validation_error
 
 M = TypeVar("M", bound=BaseModel)

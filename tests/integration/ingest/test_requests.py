@@ -19,6 +19,7 @@ from services.ingest.ids import new_job_id
 from services.ingest.import_log import KafkaImportLog
 from services.ingest.import_request_service import ImportRequestService
 from services.ingest.import_requests import Claim, RequestKey
+from services.ingest.parsing.reading import Reading
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
 from services.ingest.repository import PostgresRequestLedger
@@ -33,6 +34,7 @@ from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.support.factories import submitted_row
 from tests.support.import_batches import select_values
+from tests.support.imports import new_reader
 from tests.support.kafka import read_records
 
 
@@ -69,6 +71,7 @@ def handler(
             WorkspaceCache(workspace.access),
             import_log,
             AdmissionControl(settings),
+            new_reader(),
             settings,
         )
     )
@@ -210,6 +213,7 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
             WorkspaceCache(workspace.access),
             CrashingLog(),
             AdmissionControl(settings),
+            new_reader(),
             settings,
         )
     )
@@ -246,6 +250,7 @@ async def test_invariant_1_a_request_whose_claim_was_lost_by_a_restore_is_claime
             WorkspaceCache(workspace.access),
             import_log,
             RestoredWhileWaiting(settings),
+            new_reader(),
             settings,
         )
     )
@@ -277,17 +282,22 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
         await handle(
             ImportRequestHandler(
                 ImportRequestService(
-                    ledger, access, CrashingLog(), AdmissionControl(settings), settings
+                    ledger,
+                    access,
+                    CrashingLog(),
+                    AdmissionControl(settings),
+                    new_reader(),
+                    settings,
                 )
             ),
             record,
         )
-    monkeypatch.setattr("services.ingest.import_requests.validate", lambda _rows: ParsedRows())
+    monkeypatch.setattr(Reading, "complete", lambda *_: ParsedRows())
     assert (
         await handle(
             ImportRequestHandler(
                 ImportRequestService(
-                    ledger, access, import_log, AdmissionControl(settings), settings
+                    ledger, access, import_log, AdmissionControl(settings), new_reader(), settings
                 )
             ),
             record,

@@ -9,7 +9,6 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from services.ingest.model import Import, RawUpload
-from services.ingest.parsing.rows import validate
 from services.ingest.records import ImportBatch, build_batch
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.import_limits import MEBIBYTE
@@ -26,6 +25,7 @@ from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import build_subscription
 from tests.support.factories import NOON, submitted_row
+from tests.support.imports import validate
 from tests.support.infrastructure import fresh_topics
 from tests.support.waiting import eventually
 

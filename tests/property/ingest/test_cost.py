@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.ingest.parsing.csv import parse_csv
-from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.parsing.rows import require_rows
 from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
 from tests.property.conftest import Run
@@ -19,6 +19,7 @@ from tests.property.documents import FIELDS
 from tests.property.ingest.test_uploads import CONTENT_TYPE, build_request
 from tests.property.profiles import examples
 from tests.support.factories import submitted_row
+from tests.support.imports import validate
 from tests.support.uploads import read_upload
 
 SMALL_BYTES = 100_000

@@ -6,13 +6,14 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
-from services.ingest.parsing.rows import WrongCellCount, validate
+from services.ingest.parsing.rows import WrongCellCount
 from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROWS
 from tests.property.api_errors import check_error
 from tests.property.documents import FIELDS, mutated, valid_rows
 from tests.property.ingest.csv_files import Dialect, dialects, tables
 from tests.property.profiles import examples
+from tests.support.imports import validate
 
 REFUSALS = {
     "empty_file",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
+from services.ingest.parsing.policy import ImportParameters
 from services.ingest.records import ImportBatch
 from services.ingest.service import ImportService
 from shared.contract.errors import ApiError
@@ -22,6 +23,7 @@ from tests.property.documents import arbitrary_rows, json_imports, mutated, vali
 from tests.property.ingest.csv_files import dialects, tables
 from tests.property.profiles import examples
 from tests.support.import_batches import read_import, read_results, read_rows, read_values
+from tests.support.imports import new_reader
 
 WORKSPACE = UUID("6f1c3a52-62a4-4b0d-8f55-8f1d1f0a7c11")
 _decode_row, _decode_results = decoder(RowAccepted).strict, decoder(RowsSettled).strict
@@ -40,7 +42,11 @@ class MemoryLog:
 def new_imports(log: MemoryLog) -> ImportService:
     settings = IngestSettings()
     return ImportService(
-        log, AdmissionControl(settings), ImportQueue.from_settings(settings), keep_uploads=True
+        log,
+        AdmissionControl(settings),
+        ImportQueue.from_settings(settings),
+        new_reader(),
+        keep_uploads=True,
     )
 
 
@@ -89,7 +95,7 @@ def check_batch(batch: ImportBatch | None) -> list[RowAccepted]:
 def test_a_json_import_is_refused_or_accepted_completely(run: Run, data: bytes) -> None:
     log = MemoryLog()
     try:
-        run(new_imports(log).accept_json(WORKSPACE, data, strict=True))
+        run(new_imports(log).accept_json(WORKSPACE, data, ImportParameters(strict=True)))
     except ApiError:
         assert log.batch is None
         return
@@ -106,7 +112,7 @@ def test_a_csv_import_is_refused_or_accepted_completely(
 ) -> None:
     log = MemoryLog()
     try:
-        run(new_imports(log).accept_csv(WORKSPACE, data, filename, strict=True))
+        run(new_imports(log).accept_csv(WORKSPACE, data, filename, ImportParameters(strict=True)))
     except ApiError:
         assert log.batch is None
         return
@@ -117,7 +123,7 @@ def test_a_csv_import_is_refused_or_accepted_completely(
 @given(st.lists(valid_rows(), min_size=1, max_size=4))
 def test_the_publisher_reads_the_row_that_was_sent(run: Run, rows: list[dict[str, Any]]) -> None:
     log = MemoryLog()
-    run(new_imports(log).accept_json(WORKSPACE, json.dumps(rows).encode(), strict=False))
+    run(new_imports(log).accept_json(WORKSPACE, json.dumps(rows).encode()))
     for row in check_batch(log.batch):
         sent = PinSubmission.model_validate(rows[row.row_number - 1])
         assert row.row == sent.to_content()

@@ -36,6 +36,7 @@ from tests.property.profiles import examples
 from tests.property.records import build_consumer_record
 from tests.support.factories import submitted_row
 from tests.support.import_batches import read_import
+from tests.support.imports import new_reader
 
 HEADERS = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
 BODIES: tuple[Any, ...] = (
@@ -102,6 +103,7 @@ class RequestMachine(RuleBasedStateMachine):
                 WorkspaceCache(access),
                 self._kafka,
                 AdmissionControl(settings),
+                new_reader(),
                 settings,
             )
         )

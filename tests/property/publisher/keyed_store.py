@@ -1,13 +1,13 @@
 """The pure model of the publisher: the content of its keyed store, and the results of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from services.publisher.ids import compute_pin_id
-from shared.contract.events import RowAccepted
+from shared.contract.events import FieldDifference, RowAccepted
 from shared.contract.schedule_ids import derive_schedule_id
 
 
@@ -48,6 +48,14 @@ class SentRow:
         return run_at if run_at is not None and run_at > self.event.accepted_at else None
 
 
+class Content(NamedTuple):
+    """The fields in which the generated contents differ, other than `run_at`."""
+
+    account_id: UUID
+    board_id: str
+    title: str
+
+
 class Pin(NamedTuple):
     """A pin of the model. `origin` is None for a pin of a direct call."""
 
@@ -55,6 +63,7 @@ class Pin(NamedTuple):
     fingerprint: UUID
     run_at: datetime | None
     state: str
+    content: Content
     is_deleted: bool = False
 
 
@@ -66,6 +75,8 @@ class RowReport(NamedTuple):
     schedule_id: UUID | None = None
     payload_matches: bool | None = None
     error_code: str | None = None
+    existing_state: str | None = None
+    differing_fields: tuple[FieldDifference, ...] | None = None
 
 
 def sort_rows(rows: Sequence[SentRow]) -> list[SentRow]:
@@ -85,6 +96,9 @@ def sort_rows(rows: Sequence[SentRow]) -> list[SentRow]:
 class KeyedStore:
     pins: dict[PinKey, Pin] = field(default_factory=dict)
     failures: dict[RowId, str] = field(default_factory=dict)
+    sent: dict[RowId, SentRow] = field(default_factory=dict)
+    """The rows that were settled. A pin does not store a `run_at` in the past, but its row has it.
+    """
 
     def settle(
         self, rows: Sequence[SentRow], failing: Mapping[RowId, str]
@@ -94,6 +108,7 @@ class KeyedStore:
         `failing` has the rows that would fail their checks now.
         """
         for row in sort_rows(rows):
+            self.sent[row.name] = row
             self._settle_row(row, failing.get(row.name))
         return {row.name: self.report(row) for row in rows}
 
@@ -108,8 +123,8 @@ class KeyedStore:
             else:
                 self.pins[row.key] = build_pin(row)
 
-    def publish_directly(self, key: PinKey, fingerprint: UUID) -> None:
-        self.pins[key] = Pin(None, fingerprint, None, "published")
+    def publish_directly(self, key: PinKey, fingerprint: UUID, content: Content) -> None:
+        self.pins[key] = Pin(None, fingerprint, None, "published", content)
 
     def report(self, row: SentRow) -> RowReport:
         """Computes the result of a settled row from the stored pins and failures."""
@@ -124,9 +139,29 @@ class KeyedStore:
             )
         visible_pin_id = pin_id if pin.state == "published" else None
         schedule_id = derive_schedule_id(pin_id) if pin.run_at else None
+        is_equal = pin.fingerprint == row.event.fingerprint
         return RowReport(
-            "existing", visible_pin_id, schedule_id, pin.fingerprint == row.event.fingerprint
+            "existing",
+            visible_pin_id,
+            schedule_id,
+            is_equal,
+            existing_state=_find_existing_state(pin),
+            differing_fields=None if is_equal else tuple(self._find_differences(pin, row)),
         )
+
+    def _find_differences(self, pin: Pin, row: SentRow) -> Iterator[FieldDifference]:
+        sent = build_content(row)
+        for name, stored_value, sent_value in zip(Content._fields, pin.content, sent, strict=True):
+            if stored_value != sent_value:
+                sent_text = str(sent_value).replace("\0", "\N{REPLACEMENT CHARACTER}")
+                yield FieldDifference(field=name, stored=str(stored_value), sent=sent_text)
+        origin = self.sent[pin.origin].event.row.run_at if pin.origin else None
+        run_at = row.event.row.run_at
+        is_equal = run_at == pin.run_at or (pin.run_at is None and run_at == origin)
+        if not is_equal:
+            yield FieldDifference(
+                field="run_at", stored=_format_time(pin.run_at), sent=_format_time(run_at)
+            )
 
     def command(self, name: str, key: PinKey, now: datetime) -> tuple[str, str | None]:
         """Runs a command. Returns its answer, and the new state if it changed."""
@@ -164,6 +199,24 @@ def _find_result(name: str, pin: Pin, now: datetime) -> str:
     return "cancelled" if pin.state == "scheduled" else pin.state
 
 
+def _find_existing_state(pin: Pin) -> str:
+    if pin.is_deleted:
+        return "deleted"
+    if pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= datetime.now(UTC):
+        return "queued"
+    return {"cancelled": "canceled"}.get(pin.state, pin.state)
+
+
+def _format_time(time: datetime | None) -> str | None:
+    return time and f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def build_content(row: SentRow) -> Content:
+    pin = row.event.row
+    return Content(pin.account_id, pin.board_id, pin.title)
+
+
 def build_pin(row: SentRow) -> Pin:
     run_at = row.scheduled_for
-    return Pin(row.name, row.event.fingerprint, run_at, "scheduled" if run_at else "published")
+    state = "scheduled" if run_at else "published"
+    return Pin(row.name, row.event.fingerprint, run_at, state, build_content(row))

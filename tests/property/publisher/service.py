@@ -26,14 +26,21 @@ from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.kafka.records import Record
 from shared.postgres.database import Database
-from tests.property.publisher.keyed_store import Pin, PinKey, RowId, RowReport, SentRow
+from tests.property.publisher.keyed_store import (
+    Content,
+    Pin,
+    PinKey,
+    RowId,
+    RowReport,
+    SentRow,
+)
 from tests.property.records import NAMES, build_consumer_record
 from tests.support.events import parse_event
 from tests.support.fakes import MemorySender
 
 PINS = text("""
     select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state,
-        deleted_at
+        deleted_at, account_id, board_id, title
     from publisher.pins where workspace_id = any(:ids)
 """)
 FAILURES = text(
@@ -139,6 +146,7 @@ class Publisher:
                 row["fingerprint"],
                 row["run_at"],
                 row["state"],
+                Content(row["account_id"], row["board_id"], row["title"]),
                 row["deleted_at"] is not None,
             )
             for row in await self._pool.fetch_all(PINS.bindparams(ids=list(workspaces)))
@@ -174,7 +182,10 @@ def _parse_reports(records: Sequence[Record]) -> dict[RowId, RowReport]:
                 result.schedule_id,
                 result.payload_matches,
                 result.error_code,
+                result.existing_state,
+                None if (fields := result.differing_fields) is None else tuple(fields),
             )
+            assert (fields is not None) == (result.payload_matches is False)
             assert reports.setdefault(RowId(event.job_id, result.row_number), report) == report
     return reports
 

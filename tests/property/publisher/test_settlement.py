@@ -32,6 +32,7 @@ from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.publisher.keyed_store import (
     COMMANDS,
+    Content,
     KeyedStore,
     PinKey,
     RowId,
@@ -258,6 +259,7 @@ class Publishing(RuleBasedStateMachine):
         )
         rows = {row.name: row for batch in batches for _, row in batch if isinstance(row, SentRow)}
         failing = self._find_failing(list(rows.values()))
+        self._model.sent |= rows
         assert pins.items() >= self._model.pins.items()
         assert failures.items() >= self._model.failures.items()
         for key in pins.keys() - self._model.pins.keys():
@@ -360,9 +362,9 @@ class Publishing(RuleBasedStateMachine):
             key.workspace_id, UUID(document["account_id"]), document["board_id"]
         )
         if failure is None:
-            self._model.publish_directly(
-                key, compute_fingerprint(PinSubmission.model_validate(document))
-            )
+            pin = PinSubmission.model_validate(document)
+            content = Content(pin.account_id, pin.board_id, pin.title)
+            self._model.publish_directly(key, compute_fingerprint(pin), content)
         return failure or "created"
 
     @rule(

@@ -43,6 +43,7 @@ from tests.support.factories import (
     rows_settled,
 )
 from tests.support.fakes import MemorySender
+from tests.support.imports import new_reader
 
 JOB = import_accepted()
 UNKNOWN = encode(row_accepted()).replace(b'"version"', b'"of_a_newer_version":"\xff","version"')
@@ -132,6 +133,7 @@ def build_handlers() -> dict[Reader, Any]:
             cast("WorkspaceCache", None),
             cast("Any", None),
             AdmissionControl(settings),
+            new_reader(),
             settings,
         )
     )

@@ -31,7 +31,7 @@ from deploy.cli.dead_letters.replay_plan import (
 )
 from deploy.cli.dead_letters.tables import MAX_SHOWN_BYTES, format_value
 from deploy.cli.row_id import RowId
-from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.parsing.rows import require_rows
 from shared.contract.errors import ErrorCode
 from shared.contract.events import ImportRequested
 from shared.contract.import_limits import MAX_REQUEST_BYTES, MEBIBYTE
@@ -39,6 +39,7 @@ from shared.contract.topics import TopicName
 from tests.support.dead_letters import NAMES, build_dead_letter, consumed_record, to_compact_json
 from tests.support.events import event_document, parse_event
 from tests.support.factories import NOON, row_accepted
+from tests.support.imports import validate
 
 JOB, WORKSPACE = uuid4(), uuid4()
 

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.parsing.rows import fail_forbidden_accounts, validate
 from tests.support.factories import ACCOUNT, submitted_row
+from tests.support.imports import validate
 
 SPELLINGS: list[Callable[[UUID], str]] = [
     str,
@@ -24,7 +24,7 @@ def test_the_allow_list_ignores_the_spelling_of_an_account_id(spell: Callable[[U
         submitted_row(account_id=spell(ACCOUNT)),
         submitted_row(account_id=spell(uuid4())),
     ]
-    checked = fail_forbidden_accounts(validate(rows), {ACCOUNT})
+    checked = validate(rows, permitted={ACCOUNT})
     assert [row.row_number for row in checked.valid] == [1]
     assert [(row.row_number, row.error_code) for row in checked.failed] == [
         (2, "account_not_permitted")
@@ -39,7 +39,7 @@ def test_permitted_rows_are_unchanged_and_forbidden_rows_fail_with_key_and_accou
         submitted_row(),
     ]
     parsed = validate(rows)
-    checked = fail_forbidden_accounts(parsed, {ACCOUNT})
+    checked = validate(rows, permitted={ACCOUNT})
     assert checked.valid == parsed.valid[1:]
     foreign, faulty = checked.failed
     assert (foreign.row_number, foreign.idempotency_key) == (1, "k")
@@ -55,8 +55,9 @@ def test_permitted_rows_are_unchanged_and_forbidden_rows_fail_with_key_and_accou
     assert (faulty.row_number, faulty.error_code) == (2, "validation_error")
 
 
-def test_a_row_with_invalid_content_fails_validation_before_the_allow_list() -> None:
-    (result,) = fail_forbidden_accounts(
-        validate([submitted_row(account_id=str(uuid4()), title="")]), {ACCOUNT}
+def test_a_row_with_invalid_content_lists_its_own_faults_before_the_allow_lists() -> None:
+    (result,) = validate(
+        [submitted_row(account_id=str(uuid4()), title="")], permitted={ACCOUNT}
     ).failed
     assert result.error_code == "validation_error"
+    assert [fault.code for fault in result.errors or []] == ["blank", "account_not_permitted"]

@@ -20,6 +20,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestHandler
 from services.ingest.import_request_service import ImportRequestService
 from services.ingest.import_requests import Claim, LedgerEntry, RequestKey
+from services.ingest.parsing.reading import Reading
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
 from shared.access.cache import WorkspaceCache
@@ -32,6 +33,7 @@ from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
 from tests.support.factories import submitted_row
 from tests.support.import_batches import read_import, read_results, read_rows
+from tests.support.imports import new_reader
 from tests.support.waiting import eventually
 
 WORKSPACE = uuid4()
@@ -115,6 +117,7 @@ def handler(ledger: MemoryLedger, log: FakeImportLog) -> ImportRequestHandler:
             cast("WorkspaceCache", EveryWorkspace()),
             log,
             AdmissionControl(settings),
+            new_reader(),
             settings,
         )
     )
@@ -263,7 +266,7 @@ async def test_invariant_4_a_redelivered_request_is_not_decided_again(
     with pytest.raises(AcceptanceUnknown):
         await handle(handler, request_record)
     # The other rules drop every row
-    monkeypatch.setattr(import_requests, "validate", lambda _rows: ParsedRows())
+    monkeypatch.setattr(Reading, "complete", lambda *_: ParsedRows())
     log.failing = {}
     await handle(handler, request_record)
     first, second = log.batches

@@ -8,17 +8,19 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest import service as imports
+from services.ingest import reader
 from services.ingest.admission.backlog import LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.model import ImportEnd
-from services.ingest.parsing.rows import ParsedRows, RawRow, validate
+from services.ingest.parsing.policy import ReadingPolicy
+from services.ingest.parsing.reading import RawTable, Reading
 from services.ingest.records import ImportBatch
 from services.ingest.service import MAX_EVENT_LOOP_BYTES, ImportService
 from shared.contract.errors import ApiError, BrokerUnavailable, Overloaded
 from tests.support.factories import submitted_row
+from tests.support.imports import new_reader
 from tests.support.waiting import eventually
 
 CSV = "account_id,board_id,title,image_url,idempotency_key\n"
@@ -34,6 +36,7 @@ def new_imports() -> ImportService:
         AcceptingLog(),
         AdmissionControl(settings),
         ImportQueue.from_settings(settings),
+        new_reader(),
         keep_uploads=True,
     )
 
@@ -43,32 +46,30 @@ def parser_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Records the ids of the threads that validate rows."""
     threads: list[int] = []
 
-    def validate_and_record(rows: list[RawRow], *, strict: bool = False) -> ParsedRows:
+    def read_and_record(table: RawTable, policy: ReadingPolicy) -> Reading:
         threads.append(threading.get_ident())
-        return validate(rows, strict=strict)
+        return Reading(table, policy)
 
-    monkeypatch.setattr(imports, "validate", validate_and_record)
+    monkeypatch.setattr(reader, "Reading", read_and_record)
     return threads
 
 
 async def test_json_of_the_usual_size_is_parsed_on_the_event_loop(
     parser_threads: list[int],
 ) -> None:
-    await new_imports().accept_json(uuid4(), json.dumps([submitted_row()]).encode(), strict=False)
+    await new_imports().accept_json(uuid4(), json.dumps([submitted_row()]).encode())
     assert parser_threads == [threading.get_ident()]
 
 
 async def test_large_json_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
     body = json.dumps([submitted_row()]).encode() + b" " * MAX_EVENT_LOOP_BYTES
-    accepted = await new_imports().accept_json(uuid4(), body, strict=False)
+    accepted = await new_imports().accept_json(uuid4(), body)
     assert accepted.rows.total == 1
     assert threading.get_ident() not in parser_threads
 
 
 async def test_a_csv_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
-    accepted = await new_imports().accept_csv(
-        uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False
-    )
+    accepted = await new_imports().accept_csv(uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv")
     assert (accepted.rows.total, accepted.source_filename) == (1, "a.csv")
     assert threading.get_ident() not in parser_threads
 
@@ -83,11 +84,11 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
         uuid4(),
     )
     admission.observe(LagSample(time.monotonic(), {0: 0}, {0: 0}))
-    accepting = ImportService(AcceptingLog(), admission, queue, keep_uploads=True)
+    accepting = ImportService(AcceptingLog(), admission, queue, new_reader(), keep_uploads=True)
     async with queue.slot(uuid4()):
         accepting.require_capacity(workspace)
         waiting = asyncio.create_task(
-            accepting.accept_json(workspace, json.dumps([submitted_row()]).encode(), strict=False)
+            accepting.accept_json(workspace, json.dumps([submitted_row()]).encode())
         )
         await eventually(lambda: queue._queue.total_waiting)
         with admission.reserve(workspace, 1) as reservation:
@@ -99,7 +100,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
 
 async def test_the_event_loop_keeps_running_while_a_hostile_csv_is_parsed() -> None:
     reading = asyncio.create_task(
-        new_imports().accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None, strict=False)
+        new_imports().accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None)
     )
     turns = 0
     while not reading.done():
@@ -130,16 +131,18 @@ async def test_a_partition_without_a_leader_does_not_delay_imports_of_other_part
     settings = IngestSettings(imports_at_once=2)
     log = LogWithoutOneLeader(dead)
     accepting = ImportService(
-        log, AdmissionControl(settings), ImportQueue.from_settings(settings), keep_uploads=False
+        log,
+        AdmissionControl(settings),
+        ImportQueue.from_settings(settings),
+        new_reader(),
+        keep_uploads=False,
     )
     body = json.dumps([submitted_row()]).encode()
-    blocked = [
-        asyncio.create_task(accepting.accept_json(dead, body, strict=False)) for _ in range(10)
-    ]
+    blocked = [asyncio.create_task(accepting.accept_json(dead, body)) for _ in range(10)]
     await eventually(lambda: log.waiting == 10)  # more than imports_at_once
     for _ in range(5):
         async with asyncio.timeout(5):
-            await accepting.accept_json(alive, body, strict=False)
+            await accepting.accept_json(alive, body)
     log.has_leader.set()
     answers = await asyncio.gather(*blocked, return_exceptions=True)
     assert {type(answer) for answer in answers} == {BrokerUnavailable}

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from services.ingest.parsing.rows import WrongCellCount, require_rows, validate
+from services.ingest.parsing.rows import WrongCellCount, require_rows
 from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
 from tests.support.factories import submitted_row
+from tests.support.imports import validate
 
 
 @pytest.mark.parametrize(
@@ -78,10 +79,13 @@ def test_a_failed_row_is_reported_with_its_key() -> None:
 
 
 def test_unknown_fields_are_ignored_unless_strict() -> None:
-    row = {**submitted_row(), "colour": "red"}
+    row = {**submitted_row(), "campaign": "autumn"}
     assert not validate([row]).failed
     (result,) = validate([row], strict=True).failed
-    assert result.error_message == "colour: No such field"
+    assert (result.error_code, result.error_message) == (
+        "unknown_field",
+        "campaign: There is no such field. Remove it, or import without strict=true.",
+    )
 
 
 def test_a_row_with_a_wrong_cell_count_fails_alone() -> None:

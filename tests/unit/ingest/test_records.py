@@ -1,7 +1,9 @@
 """Every legal import fits into one record batch, and its consumers read what ingest wrote."""
 
+import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -12,7 +14,7 @@ import pytest
 from services.ingest.appender import encode_batch
 from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.csv import parse_csv
-from services.ingest.parsing.rows import WrongCellCount, require_rows, validate
+from services.ingest.parsing.rows import WrongCellCount, require_rows
 from services.ingest.records import ImportBatch, build_batch, build_rejection_batch
 from shared.contract.events import (
     FileUploaded,
@@ -36,15 +38,16 @@ from shared.contract.strict_json import parse_json
 from tests.support.events import parse_event
 from tests.support.factories import submitted_row
 from tests.support.import_batches import read_import, read_results, read_rows, read_values
+from tests.support.imports import validate
 
 
-def build_import(rows: list[Any], **fields: Any) -> Import:
+def build_import(rows: list[Any], warnings: Sequence[Notice] = (), **fields: Any) -> Import:
     about = {"source_type": SourceType.CSV, "source_filename": "a.csv", **fields}
     return Import(
         job_id=uuid4(),
         workspace_id=uuid4(),
         accepted_at=datetime.now(UTC),
-        rows=validate(rows),
+        rows=dataclasses.replace(validate(rows), warnings=list(warnings)),
         **about,
     )
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 from deploy.administration import NewAccount, NewWorkspace
 from services.ingest.ids import new_job_id
 from services.ingest.model import Import, RawUpload
-from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.parsing.rows import require_rows
 from services.ingest.records import ImportBatch, build_batch
 from services.publisher.rows.outcomes import (
     NOTHING_RECORDED,
@@ -29,6 +29,7 @@ from shared.contract.import_records import is_for_publisher, is_import, is_uploa
 from shared.contract.strict_json import parse_json
 from shared.contract.wire import decoder
 from shared.kafka.records import Record
+from tests.support.imports import validate
 from tests.tools.bench.bodies import build_json_import, build_realistic_rows
 
 WORKSPACE = NewWorkspace(

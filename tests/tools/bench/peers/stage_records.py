@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from services.ingest.ids import new_job_id
 from services.ingest.model import Import
-from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.parsing.rows import require_rows
 from services.ingest.records import build_batch
 from shared.contract.events import SourceType
 from shared.contract.strict_json import parse_json
@@ -18,6 +18,7 @@ from shared.contract.topics import MAX_RECORD_BYTES, TopicName, TopicNames
 from shared.kafka.producer import append_records, count_partitions
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
+from tests.support.imports import validate
 from tests.tools.bench.peers import connect_sink, rows
 
 RecordBuilder = Callable[[UUID, bytes], Sequence[Record]]

@@ -64,7 +64,7 @@ class ImportFactory:
                 self._slice(self._random.randint(*self._row_bytes)),
             )
         )
-        return ValidRow(number, content, b"%032x" % number)
+        return ValidRow(number, content, b"%032x" % number, str(number), None, None)
 
     def _slice(self, size: int) -> bytes:
         start = self._random.randrange(len(self._noise) - size)

@@ -7,7 +7,7 @@ connection breaks while one is submitted, the command ends and says so.
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import typer
@@ -19,6 +19,8 @@ from shared.contract.errors import ErrorCode
 
 MAX_PAUSE_SECONDS = 10.0
 RETRYABLE_STATUSES = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+JSON_IMPORTS = "/v1/pins/imports/json"
+CSV_IMPORTS = "/v1/pins/imports/csv"
 MAX_PAGE_ITEMS = 200
 """The largest page of a list."""
 Job = dict[str, Any]
@@ -32,6 +34,15 @@ REPEAT_ADVICE = (
     "Run the same command again: no row is published twice. To see which imports were accepted: "
     "pinflow imports list"
 )
+
+
+class BodyTooLarge(Exception):
+    """Pinflow refused a body that has more than `limit_bytes`."""
+
+    def __init__(self, limit_bytes: int, message: str) -> None:
+        super().__init__(message)
+        self.limit_bytes = limit_bytes
+        self.message = message
 
 
 class PinflowClient:
@@ -58,19 +69,29 @@ class PinflowClient:
             base_url=base_url, headers={"X-API-Key": api_key}, timeout=40, trust_env=False
         )
 
-    def submit_json(self, body: bytes, *, strict: bool) -> Job:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def submit_json(self, body: bytes, parameters: Mapping[str, str]) -> Job:
+        """Submits an import. Raises BodyTooLarge."""
         headers = {"Content-Type": "application/json"}
         return self._submit(
-            lambda: self._http.post(
-                "/v1/pins/imports/json", content=body, headers=headers, params={"strict": strict}
-            )
+            lambda: self._http.post(JSON_IMPORTS, content=body, headers=headers, params=parameters)
         )
 
-    def submit_csv(self, body: bytes, filename: str, *, strict: bool) -> Job:
-        files = {"file": (filename, body, "text/csv")}
+    def submit_csv(self, body: bytes, filename: str, parameters: Mapping[str, str]) -> Job:
+        """Submits an import. Raises BodyTooLarge."""
         return self._submit(
-            lambda: self._http.post("/v1/pins/imports/csv", files=files, params={"strict": strict})
+            lambda: self._http.post(CSV_IMPORTS, files=_form(filename, body), params=parameters)
         )
+
+    def measure_csv_overhead(self, filename: str) -> int:
+        """Returns the bytes of a CSV import's body besides its file."""
+        request = self._http.build_request("POST", CSV_IMPORTS, files=_form(filename, b""))
+        return int(request.headers["content-length"])
 
     def job(self, job_id: str) -> Job:
         job: Job = self._read_document(self._get(f"/v1/pins/imports/{job_id}"))
@@ -105,6 +126,10 @@ class PinflowClient:
         response = self._request_with_retries(attempt, retried=(httpx.ConnectError,))
         if read_error_code(response) == ErrorCode.ACCEPTANCE_UNKNOWN:
             return self._resolve_acceptance(response.json()["detail"]["job_id"])
+        if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            limit = _read_detail(response).get("limit_bytes")
+            if isinstance(limit, int):
+                raise BodyTooLarge(limit, _describe_error(response))
         job: Job = self._read_document(response)
         return job
 
@@ -196,6 +221,10 @@ class PinflowClient:
             )
 
 
+def _form(filename: str, body: bytes) -> dict[str, tuple[str, bytes, str]]:
+    return {"file": (filename, body, "text/csv")}
+
+
 def _leave_out_nulls(parameters: Parameters) -> dict[str, str]:
     return {name: value for name, value in parameters.items() if value is not None}
 
@@ -230,7 +259,7 @@ def read_error_message(response: httpx.Response) -> str:
     return printable(_read_detail(response).get("message", f"HTTP {response.status_code}"))
 
 
-def _read_detail(response: httpx.Response) -> dict[str, str]:
+def _read_detail(response: httpx.Response) -> dict[str, Any]:
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):

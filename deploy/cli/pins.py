@@ -1,6 +1,5 @@
 """Commands that list and show pins and schedules, and cancel schedules."""
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -20,8 +19,10 @@ from deploy.cli.options import (
     Yes,
     time_option,
 )
+from deploy.cli.questions import can_ask, confirm
 from deploy.cli.tables import print_fields, print_json, print_listing, print_table
 from shared.contract.errors import ErrorCode
+from shared.runtime.chunks import chunked
 
 MAX_IDS = 100
 """The largest number of ids in one request."""
@@ -34,7 +35,7 @@ schedules = typer.Typer(
 )
 
 
-class PinStatus(StrEnum):
+class PinStatusFilter(StrEnum):
     """Statuses that a pin of Pinflow can have. The API also knows those of PinBridge."""
 
     QUEUED = "queued"
@@ -42,14 +43,17 @@ class PinStatus(StrEnum):
     FAILED = "failed"
 
 
-class ScheduleStatus(StrEnum):
+class ScheduleStatusFilter(StrEnum):
     """Statuses that a schedule of Pinflow can have. The API also knows those of PinBridge."""
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
     DONE = "done"
     FAILED = "failed"
-    class PinSort(StrEnum):
+    CANCELED = "canceled"
+
+
+class PinOrder(StrEnum):
     CREATED_AT_DESC = "created_at_desc"
     CREATED_AT_ASC = "created_at_asc"
     PUBLISHED_AT_DESC = "published_at_desc"
@@ -60,7 +64,7 @@ class ScheduleStatus(StrEnum):
     STATUS_DESC = "status_desc"
 
 
-class ScheduleSort(StrEnum):
+class ScheduleOrder(StrEnum):
     RUN_AT_DESC = "run_at_desc"
     RUN_AT_ASC = "run_at_asc"
     CREATED_AT_DESC = "created_at_desc"
@@ -89,7 +93,7 @@ def list_pins(
     api_key: ApiKey = "",
     limit: Limit = 20,
     status: Annotated[
-        PinStatus | None, typer.Option(help="Only pins with this status.")
+        PinStatusFilter | None, typer.Option(help="Only pins with this status.")
     ] = None,
     account: ByAccount = None,
     board: ByBoard = None,
@@ -103,7 +107,7 @@ def list_pins(
         str | None, time_option("--until", "Only pins created before this time")
     ] = None,
     search: Search = None,
-    sort: Annotated[PinSort, typer.Option(help="The order.")] = PinSort.CREATED_AT_DESC,
+    sort: Annotated[PinOrder, typer.Option(help="The order.")] = PinOrder.CREATED_AT_DESC,
     max_retry_seconds: MaxRetrySeconds = 10,
     *,
     as_json: AsJson = False,
@@ -115,7 +119,7 @@ def list_pins(
     """
     filters = {
         "status": status,
-        "account_id": account and str(account),
+        "account_id": None if account is None else str(account),
         "board_id": board,
         "error_code": error_code,
         "since": since,
@@ -123,9 +127,8 @@ def list_pins(
         "q": search,
         "sort": sort,
     }
-    listing = PinflowClient(base_url, api_key, max_retry_seconds).list_items(
-        "/v1/pins", filters, limit
-    )
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        listing = client.list_items("/v1/pins", filters, limit)
     columns = ("id", "status", "created_at", "board_id", "idempotency_key", "error_code", "title")
     print_listing(
         listing,
@@ -146,7 +149,8 @@ def show_pin(
     as_json: AsJson = False,
 ) -> None:
     """Show all fields of a pin that is published, failed or due. Times are in UTC."""
-    pin = PinflowClient(base_url, api_key, max_retry_seconds).read(f"/v1/pins/{pin_id}")
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        pin = client.read(f"/v1/pins/{pin_id}")
     print_json(pin) if as_json else print_fields(pin)
 
 
@@ -156,7 +160,7 @@ def list_schedules(
     api_key: ApiKey = "",
     limit: Limit = 20,
     status: Annotated[
-        ScheduleStatus | None, typer.Option(help="Only schedules with this status.")
+        ScheduleStatusFilter | None, typer.Option(help="Only schedules with this status.")
     ] = None,
     account: ByAccount = None,
     board: ByBoard = None,
@@ -167,7 +171,7 @@ def list_schedules(
         str | None, time_option("--until", "Only schedules whose run_at is before this time")
     ] = None,
     search: Search = None,
-    sort: Annotated[ScheduleSort, typer.Option(help="The order.")] = ScheduleSort.RUN_AT_DESC,
+    sort: Annotated[ScheduleOrder, typer.Option(help="The order.")] = ScheduleOrder.RUN_AT_DESC,
     max_retry_seconds: MaxRetrySeconds = 10,
     *,
     as_json: AsJson = False,
@@ -175,16 +179,15 @@ def list_schedules(
     """List schedules, the latest run_at first. Times are in UTC."""
     filters = {
         "status": status,
-        "account_id": account and str(account),
+        "account_id": None if account is None else str(account),
         "board_id": board,
         "since": since,
         "until": until,
         "q": search,
         "sort": sort,
     }
-    listing = PinflowClient(base_url, api_key, max_retry_seconds).list_items(
-        "/v1/schedules", filters, limit
-    )
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        listing = client.list_items("/v1/schedules", filters, limit)
     columns = {
         "id": "id",
         "status": "status",
@@ -214,8 +217,8 @@ def show_schedule(
     as_json: AsJson = False,
 ) -> None:
     """Show all fields of a schedule. Times are in UTC."""
-    client = PinflowClient(base_url, api_key, max_retry_seconds)
-    schedule = client.read(f"/v1/schedules/{schedule_id}")
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        schedule = client.read(f"/v1/schedules/{schedule_id}")
     print_json(schedule) if as_json else print_fields(schedule)
 
 
@@ -245,7 +248,8 @@ def cancel_schedules(
     """
     ids = [str(schedule_id) for schedule_id in dict.fromkeys(schedule_ids)]
     _confirm(f"Cancel {len(ids)} schedule(s)?", yes=yes)
-    results = _cancel(PinflowClient(base_url, api_key, max_retry_seconds), ids)
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        results = _cancel(client, ids)
     outcomes = [_describe_outcome(result) for result in results]
     if as_json:
         print_json(results)
@@ -262,15 +266,14 @@ def cancel_schedules(
 
 def _cancel(client: PinflowClient, ids: Sequence[str]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
-    for start in range(0, len(ids), MAX_IDS):
-        chunk = ids[start : start + MAX_IDS]
+    for chunk in chunked(ids, MAX_IDS):
         try:
             results += client.post("/v1/schedules/bulk-cancel", {"ids": chunk})["results"]
         except typer.Exit:
-            if start:
+            if results:
                 typer.echo(
-                    f"The first {start} ids were processed before that. Run the same command "
-                    "again: it skips canceled schedules.",
+                    f"The first {len(results)} ids were processed before that. Run the same "
+                    "command again: it skips canceled schedules.",
                     err=True,
                 )
             raise
@@ -289,7 +292,7 @@ def _describe_outcome(result: dict[str, Any]) -> str:
 def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not can_ask():
         fail("Nothing was canceled, because the command can't ask you here. Add --yes.")
-    if not typer.confirm(question, err=True):
+    if not confirm(question):
         fail("Nothing was canceled.")

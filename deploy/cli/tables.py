@@ -17,11 +17,9 @@ from deploy.cli.listing import Listing
 
 PIPE_WIDTH = 200
 """The characters per line of a table that goes into a file or a pipe."""
-MAX_FAILURES_SHOWN = 20
 MAX_CELL_CHARACTERS = 40
 MIN_LAST_COLUMN_WIDTH = 30
 GAP = 2
-COUNTERS = ("created", "existing", "failed")
 
 
 def print_json(document: object) -> None:
@@ -104,83 +102,10 @@ def _flatten(document: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
-    """Prints a job's counters, its warnings, and its failed rows or all rows."""
-    out = console()
-    counters = ", ".join(f"{job[f'{name}_rows']} {name}" for name in COUNTERS)
-    out.print(
-        f"Import {job['id']}: {job['status']}. {job['processed_rows']} of {job['total_rows']} "
-        f"rows have a result: {counters}.",
-        highlight=False,
-    )
-    for warning in job.get("warnings") or ():
-        out.print(f"Warning: {printable(warning['message'])}", markup=False)
-    if job["error_message"]:
-        out.print(f"Error: {printable(job['error_message'])}", markup=False)
-    differing = [
-        result["row_number"] for result in job["results"] if result.get("payload_matches") is False
-    ]
-    if differing:
-        numbers = ", ".join(map(str, differing[:MAX_FAILURES_SHOWN])) + (
-            " …" if len(differing) > MAX_FAILURES_SHOWN else ""
-        )
-        out.print(
-            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
-            f"same idempotency key: row {numbers}. The published pins were not changed. If such a "
-            "row is meant as a new pin, give it a different key.",
-            markup=False,
-        )
-    if every_row:
-        _print_results(job["results"])
-    elif failures := [result for result in job["results"] if result["status"] == "failed"]:
-        _print_failures(job, failures)
-
-
-def _print_results(results: Sequence[Mapping[str, Any]]) -> None:
-    header = ["row", "status", "idempotency_key", "pin_id", "schedule_id", "errors"]
-    print_table(
-        header,
-        [
-            [row["row_number"], *(row[name] for name in header[1:5]), _join_errors(row)]
-            for row in results
-        ],
-    )
-
-
-def _print_failures(job: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> None:
-    out = console()
-    rows = [
-        [row["row_number"], row["idempotency_key"], row["error_code"], _join_errors(row)]
-        for row in failures[:MAX_FAILURES_SHOWN]
-    ]
-    print_table(["row", "idempotency_key", "error_code", "errors"], rows)
-    if len(failures) > MAX_FAILURES_SHOWN:
-        out.print(
-            f"… and {len(failures) - MAX_FAILURES_SHOWN} more. See all rows: pinflow imports show "
-            f"{job['id']} --all",
-            markup=False,
-        )
-    if job["source_type"] == "csv":
-        out.print(
-            "Row 1 is the first row below the CSV header. Blank lines are not counted.",
-            markup=False,
-        )
-    out.print(
-        "The failed rows published nothing and used no idempotency key. Correct them and import "
-        "them again.",
-        markup=False,
-    )
-
-
-def _join_errors(result: Mapping[str, Any]) -> str:
-    errors = [
-        ": ".join(filter(None, (error["field"], error["message"]))) for error in result["errors"]
-    ]
-    return "; ".join(errors) or result["error_message"] or ""
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a table without borders.
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]], *, is_error: bool = False
+) -> None:
+    """Prints a table without borders. `is_error`: to standard error.
 
     Breaks only the cells of the last column, so that ids and names can be copied. A line that is
     too wide for the terminal continues on the next one.
@@ -193,13 +118,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table.add_row(*map(escape, row))
     columns = list(zip(header, *texts, strict=True))
     width = sum(max(map(cell_len, column)) + GAP for column in columns[:-1])
-    console(width + MIN_LAST_COLUMN_WIDTH).print(table)
+    console(width + MIN_LAST_COLUMN_WIDTH, is_error=is_error).print(table)
 
 
-def console(min_width: int = 0) -> Console:
+def console(min_width: int = 0, *, is_error: bool = False) -> Console:
     """Returns a console as wide as the terminal, or of PIPE_WIDTH for a file or a pipe."""
-    width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(highlight=False, width=max(width, min_width))
+    stream = sys.stderr if is_error else sys.stdout
+    width = Console(stderr=is_error).width if stream.isatty() else PIPE_WIDTH
+    return Console(highlight=False, width=max(width, min_width), stderr=is_error)
 
 
 def _format_cell(value: Any) -> str:

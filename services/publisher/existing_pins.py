@@ -18,7 +18,8 @@ from shared.contract.events import (
     FieldDifference,
     PinContent,
 )
-from shared.contract.pins import compute_fingerprint, make_printable, normalize_url
+from shared.contract.pins import compute_fingerprint, make_printable
+from shared.contract.urls import normalize_url
 
 CONTENT_COLUMNS = PinContent.__struct_fields__
 """The columns of publisher.pins with a pin's content, in the order of PinContent's fields."""

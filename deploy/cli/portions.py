@@ -136,13 +136,12 @@ def split_csv(data: bytes, encoding: str | None, *, has_account: bool) -> RowSou
         data,
         encoding=encoding,
         max_rows=MAX_FILE_ROWS,
-        keep_unknown=True,
         optional=("account_id",) if has_account else (),
     )
     return RowSource(
         data,
         [encode_csv_row(row.cells) for row in table.rows],
-        [row.values.get("run_at") for row in table.rows],
+        [_find_run_at(row.values) for row in table.rows],
         prefix=encode_csv_row(table.header),
         lines=[row.line for row in table.rows],
         warnings=table.warnings,

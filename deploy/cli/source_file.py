@@ -63,7 +63,7 @@ def _detect_format(file: str, name: str, data: bytes) -> Format:
     suffix = "" if file == STDIN else Path(file).suffix.lower()
     beginning = _decode_beginning(data)
     content = _recognize(beginning)
-    if content is None:
+    if content is None and not beginning.lstrip().startswith(("[", "{")):
         _refuse_other_types(name, data)
     named = _FORMATS.get(suffix)
     if named and content and content is not named:

@@ -14,13 +14,7 @@ from services.ingest.parsing.fast_path import FALLBACK_ERRORS, validate_fast
 from services.ingest.parsing.policy import ReadingPolicy
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice, RowResult
-
-
-class WrongCellCount(NamedTuple):
-    """A CSV row that has more or fewer cells than the header."""
-
-    message: str
-
+from shared.spreadsheets.table import WrongCellCount
 
 RawRow = dict[str, Any] | WrongCellCount
 

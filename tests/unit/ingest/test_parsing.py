@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from services.ingest.parsing.rows import WrongCellCount, require_rows
+from services.ingest.parsing.rows import require_rows
 from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
+from shared.spreadsheets.table import WrongCellCount
 from tests.support.factories import submitted_row
 from tests.support.imports import validate
 

@@ -14,8 +14,6 @@ from shared.contract.field_names import find_alias
 from shared.contract.strict_json import parse_json
 from shared.spreadsheets.table import read_csv
 
-MAX_FILE_ROWS = 10_000_000
-"""More rows than a spreadsheet can have: a file is split, not refused, for its number of rows."""
 _WHITE_SPACE = " \t\n\r"
 
 
@@ -121,28 +119,29 @@ def _find_run_at(row: Any) -> object:
     return next((row[name] for name in row if find_alias(name) == "run_at"), None)
 
 
-def encode_csv_row(cells: Sequence[str]) -> bytes:
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerow(cells)
-    return buffer.getvalue().encode()
-
-
 def split_csv(data: bytes, encoding: str | None, *, has_account: bool) -> RowSource:
-    """Splits a CSV file. Its portions are UTF-8 with commas. Raises ApiError.
+    """Splits a CSV file. Its portions are UTF-8. Raises ApiError.
 
     `has_account`: rows may lack an account, so the file may lack its column.
     """
     table = read_csv(
         data,
         encoding=encoding,
-        max_rows=MAX_FILE_ROWS,
+        max_rows=None,
         optional=("account_id",) if has_account else (),
     )
+    delimiter = table.header.delimiter
     return RowSource(
         data,
-        [encode_csv_row(row.cells) for row in table.rows],
+        [_encode_row(row.cells, delimiter) for row in table.rows],
         [_find_run_at(row.values) for row in table.rows],
-        prefix=encode_csv_row(table.header),
+        prefix=_encode_row(table.header.cells, delimiter),
         lines=[row.line for row in table.rows],
         warnings=table.warnings,
     )
+
+
+def _encode_row(cells: Sequence[str], delimiter: str) -> bytes:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=delimiter).writerow(cells)
+    return buffer.getvalue().encode()

@@ -7,8 +7,12 @@ validates each against the schema in the code.
 
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from deploy.services import CHECKED_SERVICES
+from shared.access.errors import describe_board_failure
+from shared.access.model import BoardCheck, Destination
+from shared.contract.errors import build_help_path
 
 WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
@@ -74,10 +78,10 @@ _PIN = {
     "failed_at": None,
     "removed_from_pinterest_at": None,
 }
-_NO_BOARD = {
-    "error_code": "board_not_found",
-    "error_message": f"board_id: no board {BOARD} on this account. Use one of its boards.",
-}
+_NO_BOARD_CODE, _NO_BOARD_MESSAGE = describe_board_failure(
+    BoardCheck.NO_BOARD, Destination(UUID(WORKSPACE), UUID(ACCOUNT), BOARD)
+)
+_NO_BOARD = {"error_code": str(_NO_BOARD_CODE), "error_message": _NO_BOARD_MESSAGE}
 _FAILED_PIN = _replace(
     _PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD
 )
@@ -158,6 +162,9 @@ _ROW = {
     "error_message": None,
     "errors": [],
     "payload_matches": None,
+    "line": None,
+    "existing_state": None,
+    "differing_fields": None,
 }
 _FIELD_ERROR = {"code": "missing", "field": "board_id", "message": "Field required", "value": None}
 _FAILED_ROW = _replace(
@@ -180,6 +187,8 @@ _COMPLETED_IMPORT = _replace(
     completed_at=LATER,
     updated_at=LATER,
     request_id=None,
+    publishing_now=1,
+    scheduled_for_later=0,
     error_code=None,
 )
 _SECOND_ROW = _replace(_PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026")
@@ -339,7 +348,9 @@ EXAMPLES: dict[str, Example] = {
         _replace(_COMPLETED_IMPORT, results=[_ROW, _FAILED_ROW])
     ),
     "GET /v1/pins": Example([_PIN]),
-    "POST /v1/pins": Example(_PIN, _PIN_REQUEST),
+    "POST /v1/pins": Example(
+        _replace(_PIN, payload_matches=None, differing_fields=None), _PIN_REQUEST
+    ),
     "POST /v1/pins/batch": Example(
         {
             "created_count": 1,
@@ -353,6 +364,7 @@ EXAMPLES: dict[str, Example] = {
                     "pin": _PIN,
                     "error": None,
                     "payload_matches": None,
+                    "differing_fields": None,
                 }
             ],
             "headroom": None,
@@ -429,7 +441,8 @@ EXAMPLES: dict[str, Example] = {
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
-    return {"detail": {"code": code, "message": message, **details}}
+    help_path = build_help_path(code)
+    return {"detail": {"code": code, "message": message, "help": help_path, **details}}
 
 
 ERRORS: dict[int, dict[str, Any]] = {
@@ -463,16 +476,18 @@ ERRORS: dict[int, dict[str, Any]] = {
         limit_bytes=65536,
     ),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _build_error(
-        "unsupported_media_type", "The content type is text/plain. Send application/json."
+        "unsupported_media_type",
+        "The content type is text/plain. Send application/json. With curl: -H 'Content-Type: "
+        "application/json'",
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: _build_error(
         "invalid_parameter",
-        "limit: Input should be less than or equal to 200",
+        "limit: must be at most 200; it is 201",
         errors=[
             {
                 "field": "limit",
                 "code": "less_than_equal",
-                "message": "Input should be less than or equal to 200",
+                "message": "must be at most 200; it is 201",
             }
         ],
     ),

@@ -1,6 +1,6 @@
 """Answers every error in one format: a code and a message."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -146,7 +146,7 @@ async def _validation_error(_request: Request, error: Any) -> JSONResponse:
     """
     faults = [
         {
-            "field": make_printable(".".join(str(part) for part in fault["loc"][1:])) or None,
+            "field": _name_field(fault["loc"]),
             "code": fault["type"],
             "message": make_printable(describe_fault(fault)),
         }
@@ -160,6 +160,12 @@ async def _validation_error(_request: Request, error: Any) -> JSONResponse:
     first = faults[0]
     message = f"{first['field']}: {first['message']}" if first["field"] else str(first["message"])
     return build_response(ApiError(code, message, errors=faults))
+
+
+def _name_field(location: Sequence[str | int]) -> str | None:
+    """Returns the name of the parameter or field at `(part of the request, name, …)`."""
+    name = ".".join(map(str, location[1:]))
+    return make_printable(name.title() if location[0] == "header" else name) or None
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:

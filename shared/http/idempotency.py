@@ -14,7 +14,9 @@ def _utf8(value: str) -> str:
     try:
         return value.encode("latin-1").decode()
     except UnicodeDecodeError:
-        raise PydanticCustomError("utf8", "must be UTF-8") from None
+        raise PydanticCustomError(
+            "utf8", "must be encoded as UTF-8. Use only ASCII characters if your client can't do so"
+        ) from None
 
 
 IdempotencyKey = Annotated[

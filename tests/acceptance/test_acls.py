@@ -21,10 +21,11 @@ from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace
 from deploy.cli.exit_codes import ExitCode
-from deploy.generate.applications import create_application, find_settings
+from deploy.generate.applications import create_application
 from deploy.local.kafka import KafkaCluster, KafkaNode, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
+from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from services.ingest.appender import PartitionAppender
 from shared.contract.import_limits import MEBIBYTE

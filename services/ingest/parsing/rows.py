@@ -6,6 +6,7 @@ An import is refused only for a fault of the whole document, never for the fault
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -99,8 +100,7 @@ def validate_usual_rows(
     valid: list[ValidRow] = []
     unusual: list[UnusualRow] = []
     accepts_all = policy.permitted_accounts is None and not policy.fails_past_run_at
-    for number, row in enumerate(rows, 1):
-        line = None if lines is None else lines[number - 1]
+    for number, (row, line) in enumerate(zip(rows, lines or repeat(None), strict=False), 1):
         try:
             pin, content, fingerprint = validate_fast(row)
         except FALLBACK_ERRORS:

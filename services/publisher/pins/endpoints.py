@@ -13,6 +13,7 @@ from services.publisher.pins.openapi import (
     INVALID_ITEM,
     INVALID_OBJECT,
     PIN,
+    SINGLE_PIN,
     build_edit_schema,
 )
 from services.publisher.pins.request_bodies import EDITABLE_PIN_FIELDS, PinRetry, parse_ids
@@ -23,9 +24,12 @@ from services.publisher.pins.schemas.pins import (
     PinBatchResponse,
     PinDeleteResponse,
     PinResponse,
+    PublishedPinResponse,
 )
+from services.publisher.pins.transitions import OnMismatch
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
+from shared.http.idempotency import IdempotencyKey
 from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
 from shared.http.requests import describe_json_body, uuid_or_404
 
@@ -53,6 +57,12 @@ _EDIT = describe_json_body(build_edit_schema(PIN, EDITABLE_PIN_FIELDS))
 _RETRY = describe_json_body(
     {"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False
 )
+_ON_MISMATCH = Query(
+    description=(
+        "What to answer if the key has a pin with different content. `return`: that pin. `fail`: "
+        "422 `idempotency_key_reused`, with the differing fields; in a batch only its item fails."
+    )
+)
 _DELETE_FROM_PINTEREST = Query(
     description="True: answer 200 with a body that says whether the pin was removed from Pinterest."
 )
@@ -61,29 +71,42 @@ _DELETE_FROM_PINTEREST = Query(
 @router.post(
     "/v1/pins",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=describe_json_body(PIN),
+    openapi_extra=describe_json_body(SINGLE_PIN),
     responses=OVERLOADED | BODY_ERRORS | CONFLICT | _PIN_LINK,
 )
 async def create_pin(
-    request: Request, response: Response, principal: WriteAccess, publisher: Publisher
-) -> PinResponse:
+    request: Request,
+    response: Response,
+    principal: WriteAccess,
+    publisher: Publisher,
+    *,
+    on_mismatch: Annotated[OnMismatch, _ON_MISMATCH] = OnMismatch.RETURN,
+    idempotency_key: IdempotencyKey = None,
+) -> PublishedPinResponse:
     """Publish one pin now.
 
     If a published or failed pin already has the idempotency key, the answer is that pin, with the
-    header `Idempotent-Replayed: true`. If the key belongs to a schedule that waits or was canceled,
-    the answer is 409 `already_scheduled`. If the key's pin was deleted, the answer is 409
-    `pin_deleted`.
+    header `Idempotent-Replayed: true`. `payload_matches` and `differing_fields` compare it with the
+    request. If the key belongs to a schedule that waits or was canceled, the answer is 409
+    `already_scheduled`. If the key's pin was deleted, the answer is 409 `pin_deleted`.
+
+    The key is in the header `Idempotency-Key`, or in `idempotency_key` of the body. If both are
+    sent and differ, the answer is 422 `invalid_parameter`.
     """
     async with publisher.reader.read(request) as document:
-        pin_of_key = await publisher.pins.publish(principal, document)
+        pin_of_key = await publisher.pins.publish(principal, document, idempotency_key, on_mismatch)
     if not pin_of_key.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return PinResponse.from_row(pin_of_key.row, publisher.settings.base_url)
+    return PublishedPinResponse.from_pin_of_key(pin_of_key, publisher.settings.base_url)
 
 
 @router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | BODY_ERRORS)
 async def create_pins(
-    request: Request, principal: WriteAccess, publisher: Publisher
+    request: Request,
+    principal: WriteAccess,
+    publisher: Publisher,
+    *,
+    on_mismatch: Annotated[OnMismatch, _ON_MISMATCH] = OnMismatch.RETURN,
 ) -> PinBatchResponse:
     """Publish up to 100 pins now. A fault fails only its own pin, and the answer is still 200.
 
@@ -92,25 +115,29 @@ async def create_pins(
     publishable one is created.
     """
     async with publisher.batch_reader.read(request) as document:
-        items = await publisher.bulk_publish.publish(principal, document)
+        items = await publisher.bulk_publish.publish(principal, document, on_mismatch)
     return PinBatchResponse.from_items(items, publisher.settings.base_url)
 
 
 @router.post(
     "/v1/pins/validate",
-    openapi_extra=describe_json_body({"anyOf": [PIN, INVALID_OBJECT]}),
+    openapi_extra=describe_json_body({"anyOf": [SINGLE_PIN, INVALID_OBJECT]}),
     responses=OVERLOADED | BODY_ERRORS,
 )
 async def validate_pin(
-    request: Request, principal: WriteAccess, publisher: Publisher
+    request: Request,
+    principal: WriteAccess,
+    publisher: Publisher,
+    idempotency_key: IdempotencyKey = None,
 ) -> PinValidationResponse:
     """Check a pin without publishing it: a dry run of `POST /v1/pins`.
 
     Nothing is stored. The answer has the result of each check. It is 200 even if the pin is
-    invalid.
+    invalid. But an `Idempotency-Key` that is malformed, or differs from the key in the body, is
+    answered 422 `invalid_parameter`.
     """
     async with publisher.reader.read(request) as document:
-        report = await publisher.dry_run.check_pin(principal, document)
+        report = await publisher.dry_run.check_pin(principal, document, idempotency_key)
     return PinValidationResponse.from_report(report)
 
 
@@ -180,9 +207,10 @@ async def edit_pin(
     If the pin is published, the answer is 409 `pin_already_published`. Before it is due, change its
     schedule instead.
 
-    A field that is left out stays unchanged. null clears a field, except title and board_id. The
-    request is safe to send again. `payload_matches` of later requests with the same key still
-    compares with the content before the change.
+    A field that is left out stays unchanged. null clears a field, except title and board_id. If a
+    field is unknown or can't be changed, nothing is changed and the answer is 422
+    `validation_error`. The request is safe to send again. `payload_matches` of later requests with
+    the same key still compares with the content before the change.
     """
     async with publisher.reader.read(request) as document:
         row = await publisher.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)

@@ -18,13 +18,21 @@ INVALID_ITEM = {
     "description": "Only this item fails. Its error lists its faults, at most 20.",
 }
 
-PIN = PinForNow.model_json_schema()
 
-SCHEDULE = ScheduleSubmission.model_json_schema()
-SCHEDULE["required"].remove("idempotency_key")
-SCHEDULE["properties"]["idempotency_key"] = {
-    "anyOf": [SCHEDULE["properties"]["idempotency_key"], {"type": "null"}]
-}
+def _without_required_key(schema: dict[str, Any]) -> dict[str, Any]:
+    """Builds the schema of a body whose key may be in the header Idempotency-Key instead."""
+    key = {"anyOf": [schema["properties"]["idempotency_key"], {"type": "null"}]}
+    return {
+        **schema,
+        "required": [name for name in schema["required"] if name != "idempotency_key"],
+        "properties": {**schema["properties"], "idempotency_key": key},
+    }
+
+
+PIN = PinForNow.model_json_schema()
+"""A pin of a batch."""
+SINGLE_PIN = _without_required_key(PIN)
+SCHEDULE = _without_required_key(ScheduleSubmission.model_json_schema())
 
 
 def build_edit_schema(
@@ -35,6 +43,7 @@ def build_edit_schema(
     return {
         "type": "object",
         "properties": properties,
+        "additionalProperties": False,
         "anyOf": [{"required": [name]} for name in properties],
         **({"not": {"anyOf": list(forbidden)}} if forbidden else {}),
     }

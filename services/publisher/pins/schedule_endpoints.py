@@ -87,7 +87,8 @@ async def create_schedule(
 
     With the header `Idempotency-Key`, the request is safe to send again. The answer is then the
     existing schedule in its current state, with `Idempotent-Replayed: true`. If the content
-    differs, the answer is 422 `idempotency_key_reused`. Schedules, pins and rows share their keys.
+    differs, the answer is 422 `idempotency_key_reused` with `pin_id` and `differing_fields`.
+    Schedules, pins and rows share their keys.
 
     The key may also be sent as `idempotency_key` in the body. If both are sent and differ, the
     answer is 422 `invalid_parameter`. Without a key the server generates one, and the same request
@@ -198,8 +199,9 @@ async def edit_schedule(
 
     A field that is left out stays unchanged. null clears a field, except run_at, title and
     board_id. Setting image_url clears asset_id, and the reverse; the same holds for cover_image_url
-    and cover_image_asset_id. The changed schedule must meet the rules of a new schedule. The
-    request is safe to send again.
+    and cover_image_asset_id. The changed schedule must meet the rules of a new schedule. If a
+    field is unknown or can't be changed, nothing is changed and the answer is 422
+    `validation_error`. The request is safe to send again.
     """
     async with publisher.reader.read(request) as document:
         row = await publisher.schedules.edit(principal, _parse_pin_id(schedule_id), document)

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
-from msgspec.structs import replace
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,7 +18,6 @@ from pydantic import (
     StrictBool,
     StringConstraints,
     TypeAdapter,
-    ValidationError,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
@@ -27,9 +25,9 @@ from pydantic_core import PydanticCustomError
 from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.payloads import EventName
-from shared.contract.pins import MAX_URL_LENGTH, read_faults
+from shared.contract.pins import MAX_URL_LENGTH
 from shared.contract.urls import normalize_url
-from shared.http.requests import require_object, validation_error
+from shared.http.requests import parse_model
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -136,15 +134,7 @@ class WebhookUpdate(BaseModel):
 
 def parse_body(model: type[M], document: object) -> M:
     """Validates a body. Raises ApiError (422) with its faults, but without the secret."""
-    try:
-        return model.model_validate(require_object(document))
-    except ValidationError as error:
-        raise validation_error(
-            [
-                replace(fault, value=None) if fault.field == "secret" else fault
-                for fault in read_faults(error)
-            ]
-        ) from None
+    return parse_model(model, document, secrets={"secret"})
 
 
 class WebhookResponse(BaseModel):

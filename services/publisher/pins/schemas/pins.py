@@ -7,10 +7,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from services.publisher.existing_pins import ContentComparison
 from services.publisher.model import PinState
 from services.publisher.pins.bulk_publish import BulkPublishItem
 from services.publisher.pins.statuses import PinStatus, translate_pin_state
-from shared.contract.events import RowStatus
+from services.publisher.pins.transitions import PinOfKey
+from shared.contract.events import FieldDifference, RowStatus
 
 
 class PinResponse(BaseModel):
@@ -57,6 +59,20 @@ class PinResponse(BaseModel):
         )
 
 
+class PublishedPinResponse(PinResponse):
+    """A pin as `POST /v1/pins` answers it."""
+
+    payload_matches: bool | None = None
+    """For an existing pin: whether the content equals the first accepted content of its key."""
+    differing_fields: list[FieldDifference] | None = None
+    """For an existing pin: the fields that differ from the pin as it is now."""
+
+    @classmethod
+    def from_pin_of_key(cls, pin_of_key: PinOfKey, base_url: str) -> "PublishedPinResponse":
+        pin = PinResponse.from_row(pin_of_key.row, base_url)
+        return cls(**pin.model_dump(), **_dump_comparison(pin_of_key.comparison))
+
+
 class PinBatchItemResult(BaseModel):
     index: int
     """Position in the request, from 0."""
@@ -68,6 +84,8 @@ class PinBatchItemResult(BaseModel):
     """The error of a failed item, as `POST /v1/pins` would answer it: code, message and details."""
     payload_matches: bool | None = None
     """For an existing pin: whether the content equals the first accepted content of its key."""
+    differing_fields: list[FieldDifference] | None = None
+    """For an existing pin: the fields that differ from the pin as it is now."""
 
     @classmethod
     def from_item(cls, index: int, item: BulkPublishItem, base_url: str) -> "PinBatchItemResult":
@@ -77,7 +95,7 @@ class PinBatchItemResult(BaseModel):
             status=item.status,
             pin=None if item.row is None else PinResponse.from_row(item.row, base_url),
             error=None if item.error is None else item.error.body()["detail"],
-            payload_matches=item.payload_matches,
+            **_dump_comparison(item.comparison),
         )
 
 
@@ -105,6 +123,10 @@ class PinBatchResponse(BaseModel):
                 for index, item in enumerate(items)
             ],
         )
+
+
+def _dump_comparison(comparison: ContentComparison | None) -> dict[str, Any]:
+    return {} if comparison is None else comparison._asdict()
 
 
 class PinDeleteResponse(BaseModel):

@@ -53,7 +53,7 @@ class Delimiter(StrEnum):
         return "\t" if self is Delimiter.TAB else str(self)
 
 
-class Board(NamedTuple):
+class TemplateBoard(NamedTuple):
     account_id: str
     account_name: str
     board_id: str
@@ -144,9 +144,9 @@ def write_template(
         )
 
 
-def read_boards(client: PinflowClient) -> list[Board]:
+def read_boards(client: PinflowClient) -> list[TemplateBoard]:
     """Reads the boards of all accounts to which the API key can publish."""
-    boards: list[Board] = []
+    boards: list[TemplateBoard] = []
     for account in client.read("/v1/pinterest/accounts"):
         if account["revoked_at"] is not None:
             continue
@@ -155,12 +155,12 @@ def read_boards(client: PinflowClient) -> list[Board]:
     return boards
 
 
-def _name_boards(account: dict[str, Any], boards: Sequence[dict[str, Any]]) -> list[Board]:
+def _name_boards(account: dict[str, Any], boards: Sequence[dict[str, Any]]) -> list[TemplateBoard]:
     counts = Counter(board["name"].casefold() for board in boards)
     ids = {board["id"] for board in boards}
     account_name = account["display_name"] or account["username"] or ""
     return [
-        Board(
+        TemplateBoard(
             account["id"],
             account_name,
             board["id"],
@@ -174,7 +174,9 @@ def _name_boards(account: dict[str, Any], boards: Sequence[dict[str, Any]]) -> l
     ]
 
 
-def build_template(boards: Sequence[Board], zone: ZoneInfo, now: datetime, delimiter: str) -> bytes:
+def build_template(
+    boards: Sequence[TemplateBoard], zone: ZoneInfo, now: datetime, delimiter: str
+) -> bytes:
     """Builds the file as Excel reads it: with a byte order mark and the line ends of Windows."""
     others = [name for name in PinSubmission.model_fields if name not in FIRST_COLUMNS]
     buffer = io.StringIO(newline="")
@@ -187,9 +189,9 @@ def build_template(boards: Sequence[Board], zone: ZoneInfo, now: datetime, delim
     return (BYTE_ORDER_MARK + buffer.getvalue()).encode()
 
 
-def _choose_boards(boards: Sequence[Board]) -> Iterator[Board]:
+def _choose_boards(boards: Sequence[TemplateBoard]) -> Iterator[TemplateBoard]:
     """Chooses the boards of the example rows: of each account one, as far as there are enough."""
-    by_account: dict[str, list[Board]] = {}
+    by_account: dict[str, list[TemplateBoard]] = {}
     for board in boards:
         by_account.setdefault(board.account_id, []).append(board)
     in_turn = [board for boards in zip_longest(*by_account.values()) for board in boards if board]
@@ -197,7 +199,7 @@ def _choose_boards(boards: Sequence[Board]) -> Iterator[Board]:
 
 
 def _build_example(
-    number: int, board: Board, zone: ZoneInfo, now: datetime, token: str
+    number: int, board: TemplateBoard, zone: ZoneInfo, now: datetime, token: str
 ) -> dict[str, str]:
     day = now.astimezone(zone).date() + timedelta(days=DAYS_UNTIL_EXAMPLE + number)
     run_at = datetime.combine(day, time(EXAMPLE_HOUR), zone)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from services.publisher.model import PinState
 from shared.contract.events import (
@@ -30,13 +30,17 @@ _CONTEXT_LENGTH = 20
 """Characters before the first difference of two long texts."""
 
 
-class Comparison(NamedTuple):
+class ContentComparison(NamedTuple):
     """Compares the content of a request with that of its key's pin."""
 
     payload_matches: bool
-    """Whether the content equals the first accepted content of the key."""
+    """True if the content equals the first accepted content of the key."""
     differing_fields: list[FieldDifference]
     """The fields that differ from the pin as it is now. Empty if the content matches."""
+
+    def dump_differing_fields(self) -> list[dict[str, Any]]:
+        """Returns the differing fields for JSON."""
+        return [asdict(difference) for difference in self.differing_fields]
 
 
 def find_existing_state(state: str, *, is_deleted: bool, is_due: bool) -> ExistingState:
@@ -56,12 +60,14 @@ def find_existing_state(state: str, *, is_deleted: bool, is_due: bool) -> Existi
             assert_never(unknown)
 
 
-def compare_content(row: Mapping[str, Any], sent: PinContent, fingerprint: UUID) -> Comparison:
+def compare_content(
+    row: Mapping[str, Any], sent: PinContent, fingerprint: UUID
+) -> ContentComparison:
     """Compares sent content with a pin. `row` has the columns of publisher.pins."""
     if row["fingerprint"] == fingerprint:
-        return Comparison(payload_matches=True, differing_fields=[])
+        return ContentComparison(payload_matches=True, differing_fields=[])
     stored = PinContent(**{name: row[name] for name in CONTENT_COLUMNS})
-    return Comparison(
+    return ContentComparison(
         payload_matches=False,
         differing_fields=find_differences(stored, row["fingerprint"], sent),
     )

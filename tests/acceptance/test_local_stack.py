@@ -500,7 +500,7 @@ def test_import_reports_the_outcome_by_table_and_exit_code(
     assert "1 existing row(s) differ" in changed.stdout
     empty = shell.pinflow("import", write_rows(shell, "empty-row.json", [{}]))
     assert all(
-        f"{name}: Field required" in empty.stdout
+        f"{name}: is required" in empty.stdout
         for name in ("account_id", "board_id", "title", "idempotency_key")
     )
 

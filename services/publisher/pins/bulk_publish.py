@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+from services.publisher.existing_pins import ContentComparison
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import parse_pin, parse_pins
 from services.publisher.pins.transitions import (
     NewPin,
+    OnMismatch,
     PinOfKey,
+    compare_with_pin,
     require_destination,
     resolve_existing,
 )
@@ -28,7 +31,8 @@ class BulkPublishItem(NamedTuple):
     key: str
     status: RowStatus
     row: Row | None = None
-    payload_matches: bool | None = None
+    comparison: ContentComparison | None = None
+    """The sent content compared with an existing pin."""
     error: ApiError | None = None
 
 
@@ -38,7 +42,12 @@ class BulkPublishService:
         self._boards = boards
         self._limit = limit
 
-    async def publish(self, principal: Principal, document: object) -> list[BulkPublishItem]:
+    async def publish(
+        self,
+        principal: Principal,
+        document: object,
+        on_mismatch: OnMismatch = OnMismatch.RETURN,
+    ) -> list[BulkPublishItem]:
         """Publishes all valid pins in one transaction. A fault fails only its item.
 
         Raises ApiError if the list itself is invalid, and as `PinRepository.publish_all` does.
@@ -52,7 +61,7 @@ class BulkPublishService:
             list(first_pins.values()), {pin.pin_id for pin in pins}
         )
         created = {pin_id: pin for pin_id, pin in first_pins.items() if pins_of_keys[pin_id].is_new}
-        settler = _ItemSettler(principal, failing, pins_of_keys, created)
+        settler = _ItemSettler(principal, on_mismatch, failing, pins_of_keys, created)
         return [
             settler.settle(item, document) for item, document in zip(items, documents, strict=True)
         ]
@@ -64,11 +73,13 @@ class _ItemSettler:
     def __init__(
         self,
         principal: Principal,
+        on_mismatch: OnMismatch,
         failing: FailedChecks,
         pins_of_keys: Mapping[UUID, PinOfKey],
         created: Mapping[UUID, NewPin],
     ) -> None:
         self._principal = principal
+        self._on_mismatch = on_mismatch
         self._failing = failing
         self._pins_of_keys = pins_of_keys
         self._not_reached = dict(created)
@@ -95,7 +106,8 @@ class _ItemSettler:
         if created is pin:
             return BulkPublishItem(key, RowStatus.CREATED, pin_of_key.row)
         row = resolve_existing(self._principal, key, pin_of_key.row)
-        return BulkPublishItem(key, RowStatus.EXISTING, row, row["fingerprint"] == pin.fingerprint)
+        comparison = compare_with_pin(pin.content, row, self._on_mismatch)
+        return BulkPublishItem(key, RowStatus.EXISTING, row, comparison)
 
 
 def _parse_item(principal: Principal, document: object) -> NewPin | ApiError:

@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault
+from shared.contract.field_names import find_alias, suggest_field
 from shared.contract.pins import (
     Identifier,
     Instant,
@@ -16,6 +17,7 @@ from shared.contract.pins import (
     PinSubmission,
     make_printable,
 )
+from shared.http.models import ApiModel
 from shared.http.requests import parse_model, require_object, validation_error
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
@@ -34,6 +36,30 @@ EDITABLE_SCHEDULE_FIELDS = (
     "cover_image_asset_id",
 )
 """The fields of a schedule that PATCH may change."""
+ANSWER_FIELDS = frozenset(
+    {
+        "id",
+        "workspace_id",
+        "pinterest_account_id",
+        "status",
+        "media_type",
+        "media_url",
+        "pinterest_pin_id",
+        "error_code",
+        "error_message",
+        "created_at",
+        "updated_at",
+        "published_at",
+        "failed_at",
+        "removed_from_pinterest_at",
+        "payload",
+        "last_error",
+        "pin_id",
+        "payload_matches",
+        "differing_fields",
+    }
+)
+"""The fields of answers that no request has: a client may send a whole answer back."""
 _EXCLUSIVE = (("image_url", "asset_id"), ("cover_image_url", "cover_image_asset_id"))
 
 
@@ -48,28 +74,43 @@ def _reject_run_at(value: object) -> object:
 
 
 class PinForNow(PinSubmission):
-    """A pin that is published at once."""
+    """A pin that is published at once.
+
+    Unknown fields are ignored. Lengths are in characters. Keys, ids and terms lose surrounding
+    white space, and blank terms are dropped. A color becomes `#` and upper-case digits.
+    """
 
     run_at: Annotated[None, BeforeValidator(_reject_run_at)] = None
+    """Must be left out or null. Send a pin for a later time to `POST /v1/schedules`."""
 
 
 class ScheduleSubmission(PinSubmission):
-    """A pin for a later time."""
+    """A pin for a later time.
+
+    Unknown fields are ignored. Lengths are in characters. Keys, ids and terms lose surrounding
+    white space, and blank terms are dropped. A color becomes `#` and upper-case digits.
+    """
 
     run_at: Instant
+    """When to publish the pin: ISO 8601 with an offset, in the future."""
 
 
-class PinRetry(BaseModel):
+class PinRetry(ApiModel):
     """The new board or account of a failed pin. A field that is null or missing stays unchanged."""
 
     model_config = ConfigDict(extra="ignore")
 
     board_id: KeyText | None = None
+    """The new board."""
     account_id: Identifier | None = None
+    """The new account. The board must belong to it."""
 
 
-def parse_pin(document: object) -> PinForNow:
-    return parse_model(PinForNow, document)
+def parse_pin(document: object, header: str | None = None) -> PinForNow:
+    """Parses a pin. `header` is the request's Idempotency-Key. A pin needs a key."""
+    key = read_requested_key(document, header)
+    named = {} if key is None else {"idempotency_key": key}
+    return parse_model(PinForNow, {**require_object(document), **named})
 
 
 def parse_schedule(document: object, key: Any) -> ScheduleSubmission:
@@ -127,14 +168,36 @@ def parse_ids(document: object, limit: int) -> list[UUID]:
 
 
 def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
-    """Selects the fields to change, not validated yet. An explicit null is a change too."""
-    changes = {name: value for name, value in require_object(document).items() if name in names}
+    """Returns the fields to change, not validated yet. An explicit null is a change too.
+
+    `names` are the fields that the request may change. Raises ApiError (422) with a fault for each
+    other field: a client would take a field that was ignored for changed.
+    """
+    changes = require_object(document)
+    faults = [_build_edit_fault(name, names) for name in changes if name not in names]
+    if faults:
+        raise validation_error(faults[:MAX_ROW_FAULTS])
     if not changes:
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD,
             f"The request changes nothing. Send at least one of: {', '.join(names)}.",
         )
     return changes
+
+
+def _build_edit_fault(name: str, editable: Collection[str]) -> Fault:
+    field = make_printable(name)
+    if name in CONTENT_FIELDS or name in ANSWER_FIELDS:
+        message = f"can't be changed. Send only: {', '.join(editable)}"
+        return Fault(code="not_editable", field=field, message=message)
+    suggestion = find_alias(name) or suggest_field(name, editable)
+    advice = (
+        f"did you mean {suggestion}?"
+        if suggestion in editable
+        else f"send only: {', '.join(editable)}"
+    )
+    message = f"no such field, {advice}"
+    return Fault(code=ErrorCode.UNKNOWN_FIELD, field=field, message=message)
 
 
 def build_changed_values(

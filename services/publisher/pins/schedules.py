@@ -50,9 +50,7 @@ class ScheduleService:
             pin_of_key = PinOfKey(row, is_new=False)
         else:
             raise error
-        transitions.resolve_repeated_schedule(
-            principal, content.idempotency_key, schedule.fingerprint, pin_of_key.row
-        )
+        transitions.resolve_repeated_schedule(principal, content, pin_of_key.row)
         return pin_of_key
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:

@@ -13,7 +13,7 @@ from services.publisher.pins.request_bodies import (
     parse_pin,
     parse_retry,
 )
-from services.publisher.pins.transitions import CommandResult, NewPin, PinOfKey
+from services.publisher.pins.transitions import CommandResult, NewPin, OnMismatch, PinOfKey
 from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.access.repository import AccessRepository
@@ -41,8 +41,15 @@ class PinService:
             principal, await self._find(principal, job_id), resource="Job"
         )
 
-    async def publish(self, principal: Principal, document: object) -> PinOfKey:
-        pin = NewPin.create(principal, parse_pin(document))
+    async def publish(
+        self,
+        principal: Principal,
+        document: object,
+        header: str | None = None,
+        on_mismatch: OnMismatch = OnMismatch.RETURN,
+    ) -> PinOfKey:
+        """Publishes a pin, or returns its key's pin. `header` is the request's Idempotency-Key."""
+        pin = NewPin.create(principal, parse_pin(document, header))
         failing = await self._boards.find_failing([pin.destination])
         # If the key is taken, answer with its pin, whatever happened to the account since
         if failing and (row := await self._find(principal, pin.pin_id)) is not None:
@@ -50,8 +57,11 @@ class PinService:
         else:
             transitions.require_destination(failing, pin.destination)
             pin_of_key = await self._pins.publish(pin)
-        transitions.resolve_existing(principal, pin.content.idempotency_key, pin_of_key.row)
-        return pin_of_key
+        row = transitions.resolve_existing(principal, pin.content.idempotency_key, pin_of_key.row)
+        if pin_of_key.is_new:
+            return pin_of_key
+        comparison = transitions.compare_with_pin(pin.content, row, on_mismatch)
+        return pin_of_key._replace(comparison=comparison)
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, EDITABLE_PIN_FIELDS)

@@ -5,10 +5,12 @@ Every rule raises ApiError if the change is not allowed.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias, assert_never
 from uuid import UUID
 
+from services.publisher.existing_pins import ContentComparison, compare_content
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import PinState, build_failure
 from services.publisher.outbox_events import PinChange
@@ -46,6 +48,19 @@ class PinOfKey(NamedTuple):
 
     row: Row
     is_new: bool
+    comparison: ContentComparison | None = None
+    """The sent content compared with an existing pin. None if it was not compared."""
+
+
+class OnMismatch(StrEnum):
+    """The answer to a request whose key has a pin with other content.
+
+    - `return`: that pin.
+    - `fail`: the error `idempotency_key_reused`.
+    """
+
+    RETURN = "return"
+    FAIL = "fail"
 
 
 # The decisions and results of commands
@@ -185,20 +200,36 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
             assert_never(state)
 
 
-def resolve_repeated_schedule(principal: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
+def compare_with_pin(
+    content: PinSubmission, row: Row, on_mismatch: OnMismatch
+) -> ContentComparison:
+    """Compares a request with the pin of its key, which the API key may see.
+
+    Raises ApiError (422) if the content differs and `on_mismatch` is FAIL.
+    """
+    comparison = compare_content(row, content.to_content(), compute_fingerprint(content))
+    if comparison.payload_matches or on_mismatch is OnMismatch.RETURN:
+        return comparison
+    message = (
+        "This idempotency key belongs to a pin with different content. Use a different key, or "
+        "send the content of the pin."
+    )
+    raise _reused_error(message, comparison, row)
+
+
+def resolve_repeated_schedule(principal: Principal, content: PinSubmission, row: Row) -> Row:
     """Returns the existing schedule of the key, if an equal request created it."""
+    message = (
+        "This idempotency key belongs to a pin or schedule with different content or another "
+        "account. Use a different key."
+    )
     # An equal fingerprint means the same account. But a retry may have moved the pin since to an
-    # account that the API key may not use
-    if (
-        not _owns_key(principal, key, row)
-        or row["fingerprint"] != fingerprint
-        or row["run_at"] is None
-    ):
-        message = (
-            "This idempotency key belongs to a pin or schedule with different content or another "
-            "account. Use a different key."
-        )
+    # account that the API key may not use. The error then says nothing of the pin
+    if not _owns_key(principal, content.idempotency_key, row):
         raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
+    comparison = compare_content(row, content.to_content(), compute_fingerprint(content))
+    if not comparison.payload_matches or row["run_at"] is None:
+        raise _reused_error(message, comparison, row)
     if row["deleted_at"] is not None:
         raise _conflict_error(
             ErrorCode.PIN_DELETED,
@@ -207,6 +238,15 @@ def resolve_repeated_schedule(principal: Principal, key: str, fingerprint: UUID,
             row,
         )
     return row
+
+
+def _reused_error(message: str, comparison: ContentComparison, row: Row) -> ApiError:
+    return ApiError(
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        message,
+        pin_id=str(row["pin_id"]),
+        differing_fields=comparison.dump_differing_fields(),
+    )
 
 
 def _owns_key(principal: Principal, key: str, row: Row) -> bool:

@@ -29,6 +29,7 @@ from services.status.repository import JobRepository
 from shared.access.cache import BoardCache
 from shared.contract.events import RowsSettled
 from shared.contract.topics import TopicName, TopicNames
+from shared.contract.wire import encode
 from shared.kafka.admin import admin_client
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordProducer, choose_partition
@@ -535,7 +536,17 @@ def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(processed: Install
     published = processed.add_pin(job, 2)
     scheduled = processed.add_pin(job, 3, run_at=datetime.now(UTC) + timedelta(days=9))
     other = uuid4()
-    record(processed, job, 4, "existing", pin_id=other, payload_matches=True)
+    differing_fields = '[{"field":"title","stored":"Lamp","sent":"Lamps"}]'
+    record(
+        processed,
+        job,
+        4,
+        "existing",
+        pin_id=other,
+        payload_matches=False,
+        existing_state="canceled",
+        differing_fields=differing_fields,
+    )
     record(processed, job, 5, "failed", error_code="board_not_found", error_message="board_id: no")
     report = processed.run_json("--fail-lost", "--yes")
     assert (report["jobs"], report["rows"]) == (1, 5)
@@ -552,6 +563,8 @@ def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(processed: Install
     assert results[3].schedule_id is not None
     assert results[3].schedule_id != scheduled
     assert (results[4].status, results[4].pin_id) == ("existing", other)
+    assert results[4].existing_state == "canceled"
+    assert encode(results[4].differing_fields).decode() == differing_fields
     assert (results[5].status, results[5].error_code) == ("failed", "board_not_found")
     assert (results[6].status, results[6].error_code) == ("failed", "row_lost")
     # Recorded, so that the row stays failed even if Kafka has it again later

@@ -13,6 +13,7 @@ from shared.access.model import Principal
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.conftest import Client, read_error, serving
+from tests.support.factories import BOARD
 
 
 async def publish_batch(client: Client, *pins: Any) -> dict[str, Any]:
@@ -151,6 +152,36 @@ async def test_among_equal_keys_the_first_publishable_pin_wins(client: Client) -
     ]
     assert {result["pin"]["title"] for result in body["results"][1:]} == {"First"}
     assert [result["payload_matches"] for result in body["results"]] == [None, None, False, False]
+    title = {"field": "title", "stored": "First", "sent": "Second"}
+    gone_fields = [
+        {"field": "board_id", "stored": BOARD, "sent": "nowhere"},
+        {"field": "title", "stored": "First", "sent": "Autumn lamps"},
+    ]
+    assert [result["differing_fields"] for result in body["results"]] == [
+        None,
+        None,
+        [title],
+        gone_fields,
+    ]
+
+
+async def test_items_with_other_content_fail_on_request(client: Client) -> None:
+    first = client.pin(idempotency_key="k", title="First")
+    second = client.pin(idempotency_key="k", title="Second")
+    answer = await client.post(
+        "/v1/pins/batch?on_mismatch=fail", {"pins": [first, first, second, client.pin()]}
+    )
+    body = answer.json()
+    assert read_results(body) == [
+        ("created", None),
+        ("existing", None),
+        ("failed", "idempotency_key_reused"),
+        ("created", None),
+    ]
+    assert body["results"][1]["differing_fields"] == []
+    error = body["results"][2]["error"]
+    assert error["pin_id"] == body["results"][0]["pin"]["id"]
+    assert error["differing_fields"] == [{"field": "title", "stored": "First", "sent": "Second"}]
 
 
 async def test_a_taken_key_is_answered_with_its_pin_even_without_its_board(

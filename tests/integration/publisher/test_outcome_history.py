@@ -18,7 +18,13 @@ from services.publisher.rows.outcome_history import OutcomeHistory
 from services.publisher.rows.positions_header import POSITIONS_HEADER, encode_positions
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
-from shared.contract.events import RowResult, RowsSettled, RowStatus
+from shared.contract.events import (
+    ExistingState,
+    FieldDifference,
+    RowResult,
+    RowsSettled,
+    RowStatus,
+)
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
@@ -38,8 +44,15 @@ PLANNED = RowResult(
     schedule_id=derive_schedule_id(SCHEDULED),
 )
 EXISTING = RowResult(
-    row_number=3, status=RowStatus.EXISTING, idempotency_key="a", pin_id=PIN, payload_matches=False
+    row_number=3,
+    status=RowStatus.EXISTING,
+    idempotency_key="a",
+    pin_id=PIN,
+    payload_matches=False,
+    existing_state=ExistingState.FAILED,
+    differing_fields=[FieldDifference(field="title", stored="a\0b", sent=None)],
 )
+DIFFERING = '[{"field":"title","stored":"a\\u0000b","sent":null}]'
 FAILED = RowResult(
     row_number=4, status=RowStatus.FAILED, error_code="board_not_found", error_message="no board"
 )
@@ -115,7 +128,8 @@ def execute(database_url: str, statement: str, *values: Any) -> list[tuple[Any, 
 
 def select_recorded(database_url: str, *jobs: UUID) -> list[tuple[Any, ...]]:
     query = """
-        select row_number, status, pin_id, schedule_id, payload_matches, error_code, promised_pin_id
+        select row_number, status, pin_id, schedule_id, payload_matches, error_code,
+            promised_pin_id, existing_state, differing_fields
         from publisher.row_outcomes where job_id = any(%s) order by 1
     """
     return execute(database_url, query, list(jobs))
@@ -140,10 +154,10 @@ async def test_invariant_4_outcomes_of_rows_after_the_positions_are_recorded_com
     job = await records.send(CREATED, PLANNED, EXISTING, FAILED, end_offset=60)
     await history.catch_up()
     assert select_recorded(database_url, job) == [
-        (1, "created", PIN, None, None, None, PIN),
-        (2, "created", None, derive_schedule_id(SCHEDULED), None, None, SCHEDULED),
-        (3, "existing", PIN, None, False, None, None),
-        (4, "failed", None, None, None, "board_not_found", None),
+        (1, "created", PIN, None, None, None, PIN, None, None),
+        (2, "created", None, derive_schedule_id(SCHEDULED), None, None, SCHEDULED, None, None),
+        (3, "existing", PIN, None, False, None, None, "failed", DIFFERING),
+        (4, "failed", None, None, None, "board_not_found", None, None, None),
     ]
     assert await count_read_records(store, settings) == 1
 
@@ -166,7 +180,8 @@ async def test_the_first_outcome_of_a_row_counts(
 ) -> None:
     job = await records.send(EXISTING, replace(EXISTING, payload_matches=True), end_offset=60)
     await history.catch_up()
-    assert select_recorded(database_url, job) == [(3, "existing", PIN, None, False, None, None)]
+    (recorded,) = select_recorded(database_url, job)
+    assert recorded[:5] == (3, "existing", PIN, None, False)
 
 
 @pytest.mark.usefixtures("_no_position_lag")

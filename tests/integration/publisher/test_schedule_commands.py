@@ -109,12 +109,13 @@ async def test_a_key_in_the_body_is_used_if_the_header_has_none(client: Client) 
     require_created(await client.post("/v1/schedules", body, **{"Idempotency-Key": "in body"}))
 
 
-@pytest.mark.parametrize("path", ["/v1/schedules", "/v1/schedules/validate"])
+@pytest.mark.parametrize(
+    "path", ["/v1/schedules", "/v1/schedules/validate", "/v1/pins", "/v1/pins/validate"]
+)
 @pytest.mark.parametrize("key", ["another", 7])
 async def test_two_keys_that_differ_are_refused(client: Client, path: str, key: object) -> None:
-    answer = await client.post(
-        path, client.schedule(idempotency_key=key), **{"Idempotency-Key": "7"}
-    )
+    build = client.schedule if path.startswith("/v1/schedules") else client.pin
+    answer = await client.post(path, build(idempotency_key=key), **{"Idempotency-Key": "7"})
     assert read_error(answer) == (422, "invalid_parameter")
 
 
@@ -162,6 +163,18 @@ async def test_a_key_with_different_content_is_refused(client: Client) -> None:
     )
 
 
+async def test_a_refused_schedule_names_the_fields_that_differ(client: Client) -> None:
+    body = client.schedule(idempotency_key="k", run_at="2031-01-01T12:00:00+02:00")
+    schedule = require_created(await client.post("/v1/schedules", body))
+    other = {**body, "title": "Other", "run_at": "2032-01-01T00:00:00Z"}
+    detail = (await client.post("/v1/schedules", other)).json()["detail"]
+    assert detail["pin_id"] == str(find_pin_id(schedule))
+    assert detail["differing_fields"] == [
+        {"field": "title", "stored": "Autumn lamps", "sent": "Other"},
+        {"field": "run_at", "stored": "2031-01-01T10:00:00Z", "sent": "2032-01-01T00:00:00Z"},
+    ]
+
+
 async def test_the_first_request_of_an_edited_schedule_can_be_repeated(client: Client) -> None:
     body = client.schedule(idempotency_key="k")
     schedule = require_created(await client.post("/v1/schedules", body))
@@ -199,7 +212,7 @@ async def test_a_key_of_the_header_that_is_too_long_is_refused(client: Client) -
 async def test_a_waiting_schedule_can_be_edited(client: Client) -> None:
     schedule = await client.create_schedule()
     at = in_future(days=2)
-    changes = {"title": "Edited", "description": None, "run_at": at, "x": 1}
+    changes = {"title": "Edited", "description": None, "run_at": at}
     edited = (await client.patch(f"/v1/schedules/{schedule['id']}", changes)).json()
     assert edited == await read_schedule(client, schedule)
     assert (edited["payload"]["title"], edited["payload"].get("description")) == ("Edited", None)
@@ -233,7 +246,7 @@ async def test_setting_one_image_source_clears_the_other(client: Client) -> None
     ("body", "code"),
     [
         ({}, "invalid_payload"),
-        ({"account_id": str(uuid4())}, "invalid_payload"),
+        ({"account_id": str(uuid4())}, "validation_error"),
         ([], "invalid_payload"),
         ({"run_at": "2020-01-01T00:00:00Z"}, "run_at_in_past"),
         ({"run_at": None}, "validation_error"),
@@ -243,12 +256,25 @@ async def test_setting_one_image_source_clears_the_other(client: Client) -> None
         ({"image_url": IMAGE, "asset_id": ASSET}, "validation_error"),
         ({"cover_image_url": IMAGE, "cover_image_asset_id": ASSET}, "validation_error"),
         ({"board_id": "nowhere"}, "board_not_found"),
+        ({"title": "New", "alt_text": "x"}, "validation_error"),
+        ({"title": "New", "runat": "2031-01-01T00:00:00Z"}, "validation_error"),
     ],
 )
 async def test_an_invalid_edit_changes_nothing(client: Client, body: Any, code: str) -> None:
     schedule = await client.create_schedule()
     assert read_error(await client.patch(f"/v1/schedules/{schedule['id']}", body)) == (422, code)
     assert await read_schedule(client, schedule) == schedule
+
+
+async def test_a_field_that_an_edit_cannot_change_is_refused_by_name(client: Client) -> None:
+    schedule = await client.create_schedule()
+    answer = await client.patch(f"/v1/schedules/{schedule['id']}", {**schedule, "runat": "x"})
+    faults = {fault["field"]: fault for fault in answer.json()["detail"]["errors"]}
+    assert {name for name, fault in faults.items() if fault["code"] == "not_editable"} == set(
+        schedule
+    ) - {"run_at"}
+    assert faults["runat"]["code"] == "unknown_field"
+    assert "did you mean run_at?" in faults["runat"]["message"]
 
 
 async def test_only_a_waiting_schedule_can_be_edited(client: Client) -> None:

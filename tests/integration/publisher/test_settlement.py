@@ -20,17 +20,18 @@ from services.publisher.rows.outcomes import (
     find_result_ids,
 )
 from services.publisher.rows.records import build_outcome_records
-from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.repository import RowRepository, RowTransaction
 from services.publisher.rows.service import RowService, Settlement
 from shared.access.cache import BoardCache
-from shared.contract.events import RowAccepted, RowsSettled
+from shared.contract.events import FieldDifference, RowAccepted, RowResult, RowsSettled
 from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import derive_schedule_id
+from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.events import parse_event
-from tests.support.factories import NOON, row_accepted
+from tests.support.factories import BOARD, NOON, row_accepted
 
 
 class Partition:
@@ -153,6 +154,139 @@ async def test_invariant_3_the_same_key_in_a_later_import_exists(
     (outcome,) = settlement.outcomes
     assert isinstance(outcome, ExistingRow)
     assert outcome.stored.origin_job_id == first.job_id
+
+
+async def read_results(settler: Partition, *rows: RowAccepted) -> list[RowResult]:
+    """Settles rows of one import. Returns their results, by row number."""
+    records = build_outcome_records((await settler.settle(rows)).outcomes)
+    events = [parse_event(RowsSettled, record.value) for record in records]
+    results = [result for event in events for result in event.results]
+    return sorted(results, key=lambda result: result.row_number)
+
+
+@pytest.mark.parametrize(
+    ("change", "run_at", "state"),
+    [
+        ("", None, "published"),
+        ("deleted_at = now()", None, "deleted"),
+        ("", "2031-01-01T00:00:00Z", "scheduled"),
+        ("run_at = now() - interval '1 second'", "2031-01-01T00:00:00Z", "queued"),
+        ("state = 'published', published_at = now()", "2031-01-01T00:00:00Z", "published"),
+        ("state = 'cancelled'", "2031-01-01T00:00:00Z", "canceled"),
+        ("state = 'cancelled', deleted_at = now()", "2031-01-01T00:00:00Z", "deleted"),
+        (
+            "state = 'failed', failed_at = now(), error_code = 'c', error_message = 'm'",
+            "2031-01-01T00:00:00Z",
+            "failed",
+        ),
+    ],
+)
+async def test_an_existing_row_says_what_stands_under_its_key(
+    settler: Partition,
+    workspace: Workspace,
+    database: Database,
+    change: str,
+    run_at: str | None,
+    state: str,
+) -> None:
+    first = build_row(workspace, idempotency_key="k", run_at=run_at)
+    (created,) = await read_results(settler, first)
+    assert (created.existing_state, created.differing_fields) == (None, None)
+    if change:
+        async with database.transaction() as connection:
+            statement = text(f"update publisher.pins set {change} where origin_job_id = :id")
+            await connection.execute(statement, {"id": first.job_id})
+    again = build_row(workspace, idempotency_key="k", run_at=run_at)
+    (existing,) = await read_results(settler, again)
+    assert (existing.status, existing.existing_state) == ("existing", state)
+    assert (existing.payload_matches, existing.differing_fields) == (True, None)
+
+
+async def test_an_existing_row_names_the_fields_that_differ(
+    settler: Partition, workspace: Workspace
+) -> None:
+    """Also rows of one batch that share a key, and rows whose destination is unknown."""
+    job = uuid4()
+    stored = build_row(workspace, idempotency_key="old", related_terms=["a", "b"])
+    await settler.settle([stored])
+    contents: list[dict[str, Any]] = [
+        {"idempotency_key": "old", "title": "Other", "board_id": "gone", "related_terms": "b,c"},
+        {"idempotency_key": "old", "related_terms": ["a", "b"]},
+        {"idempotency_key": "new", "run_at": "2031-01-01T00:00:00Z"},
+        {"idempotency_key": "new", "run_at": "2031-01-02T00:00:00Z", "description": None},
+        {"idempotency_key": "new", "run_at": "2031-01-01T00:00:00+00:00"},
+    ]
+    rows = [
+        build_row(workspace, job_id=job, row_number=number, **fields)
+        for number, fields in enumerate(contents, 1)
+    ]
+    first = await read_results(settler, *rows)
+    assert [result.payload_matches for result in first] == [False, True, None, False, True]
+    assert [result.differing_fields for result in first] == [
+        [
+            FieldDifference(field="board_id", stored=BOARD, sent="gone"),
+            FieldDifference(field="title", stored="Autumn lamps", sent="Other"),
+            FieldDifference(field="related_terms", stored="a, b", sent="b, c"),
+        ],
+        None,
+        None,
+        [
+            FieldDifference(field="description", stored=stored.row.description, sent=None),
+            FieldDifference(
+                field="run_at", stored="2031-01-01T00:00:00Z", sent="2031-01-02T00:00:00Z"
+            ),
+        ],
+        None,
+    ]
+    assert await read_results(settler, *rows) == first
+
+
+async def test_a_row_that_postgres_rejects_names_the_fields_that_differ(
+    settler: Partition, workspace: Workspace
+) -> None:
+    await settler.settle([build_row(workspace, idempotency_key="k")])
+    row = build_row(workspace, idempotency_key="k", alt_text="b")
+    impossible = replace(row, row=replace(row.row, title="a\0b"))
+    (existing,) = await read_results(settler, impossible)
+    assert existing.differing_fields == [
+        FieldDifference(field="title", stored="Autumn lamps", sent="a\N{REPLACEMENT CHARACTER}b"),
+        FieldDifference(field="alt_text", stored=None, sent="b"),
+    ]
+
+
+async def test_a_pin_that_was_edited_to_the_sent_content_does_not_differ(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
+    await settler.settle([build_row(workspace, idempotency_key="k")])
+    async with database.transaction() as connection:
+        statement = text("update publisher.pins set title = 'Edited' where workspace_id = :id")
+        await connection.execute(statement, {"id": workspace.id})
+    (existing,) = await read_results(
+        settler, build_row(workspace, idempotency_key="k", title="Edited")
+    )
+    assert (existing.payload_matches, existing.differing_fields) == (False, [])
+
+
+@pytest.mark.parametrize("queries", [0, 1])
+async def test_contents_are_read_only_if_a_fingerprint_differs(
+    settler: Partition, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, queries: int
+) -> None:
+    reads: list[Any] = []
+    read_contents = RowTransaction.read_contents
+
+    async def count(transaction: RowTransaction, pin_ids: Any) -> Any:
+        reads.append(pin_ids)
+        return await read_contents(transaction, pin_ids)
+
+    monkeypatch.setattr(RowTransaction, "read_contents", count)
+    job = uuid4()
+    rows = [
+        build_row(workspace, job_id=job, row_number=number, idempotency_key=f"k{number % 3}")
+        for number in range(1, 7)
+    ]
+    other = replace(rows[5], row=replace(rows[5].row, title="x"), fingerprint=uuid4())
+    await settler.settle([*rows[:5], other] if queries else rows)
+    assert len(reads) == queries
 
 
 async def test_an_existing_row_with_different_content_reports_it(
@@ -402,12 +536,18 @@ async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock
 
 
 INSERT_OUTCOME = text("""
-    insert into publisher.row_outcomes (job_id, row_number, status, pin_id, promised_pin_id)
-    values (:job_id, :row_number, :status, :pin_id, :reserved)
+    insert into publisher.row_outcomes (
+        job_id, row_number, status, pin_id, promised_pin_id, payload_matches, existing_state,
+        differing_fields
+    )
+    values (
+        :job_id, :row_number, :status, :pin_id, :reserved, :payload_matches, :existing_state,
+        :differing_fields
+    )
 """)
 
 
-async def record_outcome(database: Database, row: RowAccepted, status: str) -> None:
+async def record_outcome(database: Database, row: RowAccepted, status: str, **fields: Any) -> None:
     """Records an outcome that Kafka has."""
     pin_id = compute_pin_id(row.workspace_id, row.row.idempotency_key)
     reserved = pin_id if status == "created" else None
@@ -416,6 +556,8 @@ async def record_outcome(database: Database, row: RowAccepted, status: str) -> N
         "row_number": row.row_number,
         "status": status,
         "pin_id": pin_id,
+        **dict.fromkeys(("payload_matches", "existing_state", "differing_fields")),
+        **fields,
     }
     async with database.transaction() as connection:
         await connection.execute(INSERT_OUTCOME, {**values, "reserved": reserved})
@@ -447,6 +589,31 @@ async def test_invariant_3_a_key_is_reserved_for_the_row_that_created_it(
     assert sorted(together) == [("created", (pin_id, None)), ("existing", (pin_id, None))]
 
 
+@pytest.mark.parametrize("is_scheduled", [False, True])
+async def test_a_row_whose_key_is_reserved_reports_the_state_that_the_lost_pin_had(
+    settler: Partition, workspace: Workspace, database: Database, is_scheduled: bool
+) -> None:
+    creator, other = (
+        build_row(workspace, idempotency_key="kept"),
+        replace(build_row(workspace, idempotency_key="kept"), line=9),
+    )
+    pin_id = compute_pin_id(workspace.id, "kept")
+    schedule_id = derive_schedule_id(pin_id) if is_scheduled else None
+    await record_outcome(database, creator, "created")
+    if is_scheduled:
+        async with database.transaction() as connection:
+            statement = text(
+                "update publisher.row_outcomes set pin_id = null, schedule_id = :schedule_id "
+                "where job_id = :id"
+            )
+            values = {"id": creator.job_id, "schedule_id": schedule_id}
+            await connection.execute(statement, values)
+    (existing,) = await read_results(settler, other)
+    assert (existing.status, existing.line) == ("existing", 9)
+    assert existing.existing_state == ("scheduled" if is_scheduled else "published")
+    assert (existing.payload_matches, existing.differing_fields) == (None, None)
+
+
 async def test_two_rows_recorded_as_created_with_one_key_do_not_stop_the_batch(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
@@ -475,6 +642,42 @@ async def test_invariant_4_a_row_recorded_as_existing_publishes_nothing(
         pin_id=pin_id
     )
     assert await database.fetch_first(query) == {"pins": 0}
+
+
+@pytest.mark.parametrize("names", [None, [], ["title", "run_at"]])
+async def test_invariant_4_a_recorded_existing_row_reports_the_same_state_and_differences(
+    settler: Partition,
+    workspace: Workspace,
+    database: Database,
+    names: list[str] | None,
+) -> None:
+    row = replace(build_row(workspace, title="Sent now"), line=3)
+    fields = (
+        None
+        if names is None
+        else [FieldDifference(field=name, stored="a", sent=None) for name in names]
+    )
+    await record_outcome(
+        database,
+        row,
+        "existing",
+        payload_matches=names is None,
+        existing_state="deleted",
+        differing_fields=None if fields is None else encode(fields).decode(),
+    )
+    (result,) = await read_results(settler, row)
+    assert (result.existing_state, result.line) == ("deleted", 3)
+    assert result.payload_matches is (names is None)
+    assert result.differing_fields == fields
+
+
+async def test_invariant_4_an_outcome_of_an_earlier_version_is_reported_without_a_state(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
+    row = build_row(workspace)
+    await record_outcome(database, row, "existing", payload_matches=True)
+    (result,) = await read_results(settler, row)
+    assert (result.payload_matches, result.existing_state) == (True, None)
 
 
 async def test_a_row_that_became_unreadable_reports_its_recorded_outcome(

@@ -107,6 +107,13 @@ async def test_a_pin_with_run_at_is_refused_instead_of_published_at_once(
     assert "/v1/schedules" in answer.json()["detail"]["message"]
 
 
+async def test_a_key_in_the_header_is_checked_like_one_in_the_body(client: Client) -> None:
+    pin = await client.publish_pin(idempotency_key="k")
+    body = client.pin(idempotency_key=None)
+    report = await validate(client, "pins", body, **{"Idempotency-Key": "k"})
+    assert (report["valid"], report["existing_pin_id"]) == (True, pin["id"])
+
+
 @pytest.mark.parametrize("kind", ["pins", "schedules"])
 async def test_an_empty_object_fails_every_check_that_can_fail(client: Client, kind: str) -> None:
     report = await validate(client, kind, {})
@@ -146,10 +153,14 @@ async def test_a_taken_key_is_reported_with_its_pin(client: Client) -> None:
     pin = await client.publish_pin(idempotency_key="k")
     same = await validate(client, "pins", client.pin(idempotency_key="k"))
     other = await validate(client, "pins", client.pin(idempotency_key="k", title="Other"))
-    for report, matches in ((same, True), (other, False)):
+    title = {"field": "title", "stored": "Autumn lamps", "sent": "Other"}
+    for report, matches, fields in ((same, True, []), (other, False, [title])):
         assert (report["valid"], report["existing_pin_id"]) == (True, pin["id"])
         assert read_checks(report)["idempotency_key"] == ("warning", "idempotency_key_taken")
-        assert report["checks"][-1]["details"] == {"payload_matches": matches}
+        assert report["checks"][-1]["details"] == {
+            "payload_matches": matches,
+            "differing_fields": fields,
+        }
 
 
 async def test_an_unusable_key_fails_its_check(client: Client) -> None:
@@ -177,6 +188,8 @@ async def test_a_taken_key_of_a_schedule_is_reported(client: Client) -> None:
         client, "schedules", client.schedule(title="Other"), **{"Idempotency-Key": "k"}
     )
     assert read_checks(other)["idempotency_key"] == ("failed", "idempotency_key_reused")
+    details = {check["name"]: check["details"] for check in other["checks"]}["idempotency_key"]
+    assert "title" in [difference["field"] for difference in details["differing_fields"]]
     wrong = await validate(client, "schedules", {**body, "title": ""})
     assert read_checks(wrong)["idempotency_key"] == ("skipped", None)
 

@@ -18,7 +18,14 @@ from services.status.folding import Foldable, group_by_job
 from services.status.model import Missing
 from services.status.repository import JobRepository
 from shared.contract.errors import BrokerUnavailable, ValueRejected
-from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.contract.events import (
+    ExistingState,
+    ImportAccepted,
+    ImportRejected,
+    RowResult,
+    RowsSettled,
+    RowStatus,
+)
 from shared.http.pagination.list_query import EMPTY_PAGE
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -126,6 +133,25 @@ async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobRepository) ->
     assert counters(await read_job(store, job)) == ("failed", 1, 0, 0, 1)
 
 
+async def test_rows_that_stay_unpublished_are_collected_from_all_folds(
+    store: JobRepository,
+) -> None:
+    job = import_accepted(total_rows=500)
+
+    def existing(number: int, state: ExistingState) -> RowResult:
+        return RowResult(row_number=number, status=RowStatus.EXISTING, existing_state=state)
+
+    await fold_events(store, rows_settled(job, existing(1, ExistingState.PUBLISHED)))
+    await fold_events(store, job, rows_settled(job, existing(500, ExistingState.FAILED)))
+    await fold_events(store, rows_settled(job, existing(500, ExistingState.PUBLISHED)))
+    await fold_events(
+        store,
+        rows_settled(job, existing(1, ExistingState.DELETED), existing(7, ExistingState.CANCELED)),
+    )
+    row = await read_job(store, job)
+    assert [number for number, bit in enumerate(row["not_published"]) if bit == "1"] == [7, 500]
+
+
 async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepository) -> None:
     job = import_accepted(total_rows=3)
     existing = RowResult(
@@ -149,7 +175,7 @@ async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepos
         (3, "failed"),
     ]
     assert results[1]["payload_matches"] is False
-    assert results[2]["error_message"] == "title: Field required"
+    assert results[2]["error_message"] == "title: is required"
 
 
 async def test_late_results_are_sorted_into_row_order(store: JobRepository) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -18,11 +19,17 @@ from services.ingest.ids import new_job_id
 from services.status import service
 from services.status.app import create_app
 from services.status.config import StatusSettings
+from shared.access.keys import Scope, new_api_key
 from shared.contract.events import (
+    ExistingState,
+    FieldDifference,
     FileUploaded,
     ImportAccepted,
     ImportRejected,
+    Notice,
+    RowResult,
     RowsSettled,
+    RowStatus,
     UploadFormat,
 )
 from shared.contract.topics import TopicName, TopicNames
@@ -132,6 +139,74 @@ async def test_a_job_is_followed_to_its_end(status: Status, workspace: Workspace
 async def has_processed(status: Status, workspace: Workspace, job_id: UUID, count: int) -> bool:
     answer = await status.http.get(f"/v1/pins/imports/{job_id}", headers=workspace.headers)
     return answer.status_code == 200 and answer.json()["processed_rows"] == count
+
+
+async def test_a_job_counts_rows_by_time_and_warns_of_existing_rows_that_stay_unpublished(
+    status: Status, workspace: Workspace
+) -> None:
+    job = import_accepted(
+        workspace_id=workspace.id,
+        total_rows=3,
+        publishing_now=1,
+        scheduled_for_later=2,
+        warnings=[Notice(code="c", message="m", row_numbers=[1])],
+    )
+    deleted, published = (
+        RowResult(
+            row_number=number, line=number + 1, status=RowStatus.EXISTING, existing_state=state
+        )
+        for number, state in ((3, ExistingState.DELETED), (2, ExistingState.PUBLISHED))
+    )
+    await status.deliver(job, rows_settled(job, created_result(1), deleted, published))
+    ended = await status.job(workspace, job.job_id)
+    (listed,) = (await status.http.get("/v1/pins/imports", headers=workspace.headers)).json()
+    for answer in (ended, listed):
+        assert (answer["publishing_now"], answer["scheduled_for_later"]) == (1, 2)
+        assert [(warning["code"], warning["row_numbers"]) for warning in answer["warnings"]] == [
+            ("c", [1]),
+            ("existing_not_published", [3]),
+        ]
+    assert [(row["line"], row["existing_state"]) for row in ended["results"]] == [
+        (None, None),
+        (3, "published"),
+        (4, "deleted"),
+    ]
+
+
+async def test_a_job_of_an_earlier_version_has_no_counts_by_time(
+    status: Status, workspace: Workspace
+) -> None:
+    job = import_accepted(workspace_id=workspace.id, total_rows=1)
+    await status.deliver(job)
+    answer = await status.job(workspace, job.job_id, prefer="")
+    assert (answer["publishing_now"], answer["scheduled_for_later"]) == (None, None)
+
+
+async def test_a_key_with_an_allow_list_reads_no_content_of_pins(
+    status: Status, workspace: Workspace
+) -> None:
+    """A job belongs to the workspace, but its rows may concern accounts that the key can't see."""
+    difference = FieldDifference(field="title", stored="Secret", sent="Sent")
+    job = import_accepted(workspace_id=workspace.id, total_rows=1)
+    existing = RowResult(
+        row_number=1,
+        status=RowStatus.EXISTING,
+        payload_matches=False,
+        differing_fields=[difference],
+    )
+    await status.deliver(job, rows_settled(job, existing))
+    key = new_api_key()
+    await workspace.operator.create_key(
+        workspace.id, key, name="narrow", scopes=[Scope.READ], account_ids=[workspace.account_id]
+    )
+    narrow = replace(workspace, api_key=key.plain)
+    (seen,) = (await status.job(workspace, job.job_id))["results"]
+    (hidden,) = (await status.job(narrow, job.job_id))["results"]
+    assert seen["differing_fields"] == [{"field": "title", "stored": "Secret", "sent": "Sent"}]
+    assert hidden == {
+        **seen,
+        "differing_fields": [{"field": "title", "stored": None, "sent": None}],
+    }
 
 
 async def test_a_completed_job_is_announced_once_even_if_it_is_folded_again(

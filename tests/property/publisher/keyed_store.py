@@ -208,7 +208,7 @@ def _find_existing_state(pin: Pin) -> str:
 
 
 def _format_time(time: datetime | None) -> str | None:
-    return time and f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def build_content(row: SentRow) -> Content:

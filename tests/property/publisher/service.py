@@ -98,12 +98,12 @@ class Publisher:
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
         """Publishes a pin. Returns `created`, `replayed` or the error code."""
         try:
-            _, is_new = await self._pins().publish(
+            pin_of_key = await self._pins().publish(
                 Principal(workspace_id, uuid4(), frozenset()), document
             )
         except ApiError as error:
             return str(error.code)
-        return "created" if is_new else "replayed"
+        return "created" if pin_of_key.is_new else "replayed"
 
     async def command(self, name: str, workspace_id: UUID, key: str) -> str:
         """Runs a command. Returns `done` or the error code."""

@@ -362,9 +362,9 @@ class Publishing(RuleBasedStateMachine):
             key.workspace_id, UUID(document["account_id"]), document["board_id"]
         )
         if failure is None:
-            pin = PinSubmission.model_validate(document)
-            content = Content(pin.account_id, pin.board_id, pin.title)
-            self._model.publish_directly(key, compute_fingerprint(pin), content)
+            sent = PinSubmission.model_validate(document)
+            content = Content(sent.account_id, sent.board_id, sent.title)
+            self._model.publish_directly(key, compute_fingerprint(sent), content)
         return failure or "created"
 
     @rule(

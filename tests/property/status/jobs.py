@@ -10,6 +10,7 @@ import orjson
 from msgspec import to_builtins
 from msgspec.structs import asdict
 
+from services.status.notices import EXISTING_NOT_PUBLISHED, build_notices
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
 from shared.postgres.row import Row
 
@@ -71,11 +72,26 @@ class Job:
         assert orjson.loads(row["results"]) == [
             _as_sent(self.settled[number]) for number in sorted(self.settled)
         ]
+        assert _find_noticed_rows(row) == [
+            number
+            for number, result in sorted(self.settled.items())
+            if result.existing_state in {"canceled", "deleted", "failed"}
+        ]
         assert (row["started_at"] is not None) == (processed > 0)
         assert (row["completed_at"] is not None) == (processed == _total(self.import_event))
         assert processed >= self.processed
         assert self.completed_at in {None, row["completed_at"]}
         self.processed, self.completed_at = processed, row["completed_at"]
+
+
+def _find_noticed_rows(row: Row) -> list[int]:
+    """Returns the rows that the warning about existing rows names, in order."""
+    return [
+        number
+        for notice in build_notices(row)
+        if notice["code"] == EXISTING_NOT_PUBLISHED
+        for number in notice["row_numbers"]
+    ]
 
 
 def _matches(row: Row, event: Import) -> bool:
@@ -86,8 +102,15 @@ def _matches(row: Row, event: Import) -> bool:
         row["source_filename"],
         row["request_id"],
         row["error_message"],
+        row["publishing_now"],
+        row["scheduled_for_later"],
     )
     message = event.error_message if isinstance(event, ImportRejected) else None
+    counts = (
+        (event.publishing_now, event.scheduled_for_later)
+        if isinstance(event, ImportAccepted)
+        else (None, None)
+    )
     return values == (
         event.workspace_id,
         event.accepted_at,
@@ -95,6 +118,7 @@ def _matches(row: Row, event: Import) -> bool:
         event.source_filename,
         event.request_id,
         message,
+        *counts,
     )
 
 

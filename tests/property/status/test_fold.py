@@ -7,7 +7,7 @@ batches at the same time.
 import asyncio
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import pytest
@@ -28,6 +28,7 @@ from services.status.folding import CompressedUpload
 from services.status.model import Missing
 from services.status.repository import JobRepository
 from shared.contract.events import (
+    ExistingState,
     Fault,
     FileUploaded,
     ImportAccepted,
@@ -59,9 +60,11 @@ UPLOADS = text("select job_id, workspace_id, content from status.uploads where j
 
 Produced = JobEvent | CompressedUpload | bytes
 
-_results = st.lists(
-    st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5
-)
+Outcome: TypeAlias = RowStatus | ExistingState
+"""The status of a settled row. A state stands for an existing row whose pin is in that state."""
+
+_outcomes: st.SearchStrategy[Outcome] = st.sampled_from([*RowStatus, *ExistingState])
+_results = st.lists(st.tuples(st.integers(1, 4), _outcomes), min_size=1, max_size=5)
 """Results by row number. Rows that the job does not have are left out."""
 
 
@@ -162,7 +165,7 @@ class Folding(RuleBasedStateMachine):
         self._model.setdefault(event.job_id, Job(event.job_id))
 
     @initialize(target=jobs, results=st.lists(_results, min_size=2, max_size=4))
-    def accept_some(self, results: list[list[tuple[int, RowStatus]]]) -> Any:
+    def accept_some(self, results: list[list[tuple[int, Outcome]]]) -> Any:
         """Produces outcomes and then their imports, so that the first step can fold something."""
         created = [
             import_accepted(
@@ -188,6 +191,8 @@ class Folding(RuleBasedStateMachine):
                 workspace_id=self._workspaces[workspace],
                 total_rows=total,
                 source_filename="a.csv",
+                publishing_now=total - 1,
+                scheduled_for_later=1,
             )
             for _ in range(count)
         ]
@@ -196,9 +201,7 @@ class Folding(RuleBasedStateMachine):
         return multiple(*created)
 
     @rule(job=jobs, rows=_results, stray=st.booleans())
-    def settle(
-        self, job: ImportAccepted, rows: list[tuple[int, RowStatus]], *, stray: bool
-    ) -> None:
+    def settle(self, job: ImportAccepted, rows: list[tuple[int, Outcome]], *, stray: bool) -> None:
         """Produces results, which may be contradictory. A stray record names another workspace."""
         workspace_id = job.workspace_id
         if stray:
@@ -257,8 +260,10 @@ class Folding(RuleBasedStateMachine):
         event = RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=results)
         self._log.append(encode(event))
 
-    def _result(self, number: int, status: RowStatus) -> RowResult:
+    def _result(self, number: int, outcome: Outcome) -> RowResult:
         """Builds a result with a unique key, by which it is recognized."""
+        state = outcome if isinstance(outcome, ExistingState) else None
+        status = outcome if isinstance(outcome, RowStatus) else RowStatus.EXISTING
         fault = Fault(code="c", field=None, message="m") if status is RowStatus.FAILED else None
         return RowResult(
             row_number=number,
@@ -269,6 +274,8 @@ class Folding(RuleBasedStateMachine):
             error_code="c" if fault else None,
             error_message="m" if fault else None,
             errors=[fault] if fault else None,
+            line=number + 1,
+            existing_state=state,
         )
 
     def _batch(self, data: st.DataObject) -> list[Produced]:

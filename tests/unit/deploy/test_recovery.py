@@ -24,7 +24,7 @@ from deploy.cli.recovery.positions import (
 from deploy.cli.recovery.summary import Survey, summarize
 from deploy.cli.row_id import RowId
 from shared.contract.errors import ErrorCode
-from shared.contract.events import RowsSettled, RowStatus
+from shared.contract.events import ExistingState, FieldDifference, RowsSettled, RowStatus
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.positions.rules import PartitionLog, Refusal, StoredPosition
@@ -233,8 +233,15 @@ def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> 
     unfinished = job(total_rows=2)
     first, second = RowId(unfinished.job_id, 1), RowId(unfinished.job_id, 2)
     other = uuid4()
+    difference = FieldDifference(field="title", stored="Lamp", sent=None)
     recorded = {
-        first: RecordedOutcome(RowStatus.EXISTING, other, None, payload_matches=False),
+        first: RecordedOutcome(
+            RowStatus.EXISTING,
+            other,
+            payload_matches=False,
+            existing_state=ExistingState.DELETED,
+            differing_fields=[difference],
+        ),
         second: RecordedOutcome(
             RowStatus.FAILED,
             error_code="board_not_found",
@@ -248,6 +255,7 @@ def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> 
         other,
         False,
     )
+    assert (existing.existing_state, existing.differing_fields) == ("deleted", [difference])
     assert (failed.status, failed.error_code) == ("failed", "board_not_found")
     assert job_results.lost == []
 

@@ -4,8 +4,8 @@ import orjson
 from msgspec.structs import asdict, replace
 
 from services.status.folding import group_by_job, tally
-from services.status.results import merge_results
-from shared.contract.events import Fault, RowResult, RowStatus
+from services.status.results import hide_values, merge_results
+from shared.contract.events import Fault, FieldDifference, RowResult, RowStatus
 from tests.support.factories import created_result, failed_result, import_accepted, rows_settled
 
 NOTHING_SETTLED = "0" * 501
@@ -34,8 +34,8 @@ def test_the_first_result_of_a_row_counts_and_settled_rows_are_ignored() -> None
 
 def test_a_repetition_adds_nothing() -> None:
     settled = tally(NOTHING_SETTLED, [created_result(1)]).settled
-    assert tally(settled, [failed_result(1)]) == (0, 0, 0, settled, None, None)
-    assert tally(settled, []) == (0, 0, 0, settled, None, None)
+    assert tally(settled, [failed_result(1)]) == (0, 0, 0, settled, None, None, None)
+    assert tally(settled, []) == (0, 0, 0, settled, None, None, None)
 
 
 def test_results_of_one_job_are_collected() -> None:
@@ -59,3 +59,16 @@ def test_stored_results_are_returned_in_row_order_with_nulls() -> None:
         "errors": [{"code": "c", "field": None, "message": "m", "value": None}],
     }
     assert merge_results(None) == b"[]"
+
+
+def test_the_values_of_differing_fields_can_be_hidden() -> None:
+    difference = FieldDifference(field="title", stored="Lamp", sent="Lamps")
+    differing = replace(existing(1), payload_matches=False, differing_fields=[difference])
+    results = merge_results(
+        [tally(NOTHING_SETTLED, [differing, created_result(2), existing(3)]).results or ""]
+    )
+    shown, hidden = orjson.loads(results), orjson.loads(hide_values(results))
+    assert shown[0]["differing_fields"] == [{"field": "title", "stored": "Lamp", "sent": "Lamps"}]
+    assert hidden[0]["differing_fields"] == [{"field": "title", "stored": None, "sent": None}]
+    assert hidden[1:] == shown[1:]
+    assert [result["differing_fields"] for result in shown[1:]] == [None, None]

@@ -1,7 +1,7 @@
 """Decides the results of a dry run's checks from the request, its board and its key. No I/O."""
 
 from datetime import datetime
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
 from services.publisher.model import build_failure
@@ -16,6 +16,8 @@ from services.publisher.pins.dry_run.report import (
     warned,
 )
 from services.publisher.pins.transitions import (
+    OnMismatch,
+    compare_with_pin,
     require_future,
     resolve_existing,
     resolve_repeated_schedule,
@@ -23,7 +25,6 @@ from services.publisher.pins.transitions import (
 from shared.access.model import BoardCheck, Principal
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
-from shared.contract.pins import compute_fingerprint
 from shared.postgres.row import Row
 
 _ACCOUNT_FAILED = "Not checked, because the check of the account failed."
@@ -156,9 +157,8 @@ def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Ro
     if request.content is None:
         message = "The key is taken. Its content can't be compared until all fields are valid."
         return skipped(CheckName.KEY, message)
-    key, content = request.content.idempotency_key, compute_fingerprint(request.content)
     try:
-        resolve_repeated_schedule(principal, key, content, owner)
+        resolve_repeated_schedule(principal, request.content, owner)
     except ApiError as error:
         return failed(CheckName.KEY, error.code, error.message, **error.details)
     return _warn_of_taken_key(request, owner)
@@ -178,9 +178,11 @@ def _warn_of_taken_key(request: PartialRequest, owner: Row) -> Check:
         "The key is taken. The request would return the existing pin or schedule and create "
         "nothing."
     )
-    details = {}
+    details: dict[str, Any] = {}
     if request.content is not None:
-        details["payload_matches"] = compute_fingerprint(request.content) == owner["fingerprint"]
+        comparison = compare_with_pin(request.content, owner, OnMismatch.RETURN)
+        details["payload_matches"] = comparison.payload_matches
+        details["differing_fields"] = comparison.dump_differing_fields()
     return warned(CheckName.KEY, ErrorCode.IDEMPOTENCY_KEY_TAKEN, message, **details)
 
 

@@ -30,8 +30,11 @@ class DryRunService:
         self._pins = pins
         self._access = access
 
-    async def check_pin(self, principal: Principal, document: object) -> Report:
-        request = PartialRequest(PinForNow, require_object(document), CONTENT_FIELDS)
+    async def check_pin(self, principal: Principal, document: object, header: str | None) -> Report:
+        """Checks a pin. `header` is the request's Idempotency-Key."""
+        key = read_requested_key(document, header)
+        named = {} if key is None else {"idempotency_key": key}
+        request = PartialRequest(PinForNow, {**require_object(document), **named}, CONTENT_FIELDS)
         board = await self._check_board(principal, request)
         owner = await self._find_owner(principal, request)
         return check_pin(principal, request, Snapshot(board, owner))

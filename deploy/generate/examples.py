@@ -150,6 +150,8 @@ _QUEUED_IMPORT: dict[str, Any] = {
     "created_at": NOW,
     "updated_at": NOW,
     "warnings": [],
+    "publishing_now": 2,
+    "scheduled_for_later": 0,
 }
 _ROW = {
     "row_number": 1,

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from deploy.old_topics import require_drained
+from shared.contract.topics import TOPICS
 from shared.kafka import admin
 from shared.kafka.admin import CreatedTopics
 from shared.runtime.settings import KafkaSettings
@@ -32,9 +33,21 @@ def describe_creation(created: TopicCreation) -> list[str]:
 
 
 def describe_differences(topics: CreatedTopics) -> list[str]:
-    """Lists the topics whose number of partitions differs from the setting."""
+    """Lists the topics that have another number of partitions than new ones would have."""
     return [
-        f"{name} has {actual} partitions, not {expected} as in PINFLOW_TOPIC_PARTITIONS. The topic "
-        "was not changed. See docs/how-to/run-in-production.md, Add partitions."
+        _describe_difference(name, actual, expected)
         for name, (actual, expected) in sorted(topics.partition_mismatches.items())
     ]
+
+
+def _describe_difference(full_name: str, actual: int, expected: int) -> str:
+    fixed = [f".{topic.name}.v{topic.version}" for topic in TOPICS if topic.partitions]
+    if full_name.endswith(tuple(fixed)):
+        return (
+            f"{full_name} has {actual} partitions, not {expected} as `pinflow topics create` gives "
+            "it. There is nothing to do: it works with any number."
+        )
+    return (
+        f"{full_name} has {actual} partitions, not {expected} as in PINFLOW_TOPIC_PARTITIONS. The "
+        "topic was not changed. See docs/how-to/run-in-production.md, Add partitions."
+    )

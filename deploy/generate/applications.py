@@ -1,18 +1,13 @@
-"""Finds the settings class of each service and creates its application, by the service's name."""
+"""Creates the application of each service by the service's name."""
 
 from importlib import import_module
 from typing import cast
 
 from fastapi import FastAPI
 
+from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from shared.runtime.settings import ServiceSettings
-
-
-def find_settings(name: str) -> type[ServiceSettings]:
-    """Returns the class NAMESettings of services/NAME/config.py."""
-    module = import_module(f"services.{name}.config")
-    return cast("type[ServiceSettings]", getattr(module, f"{name.capitalize()}Settings"))
 
 
 def create_application(name: str, settings: ServiceSettings | None = None) -> FastAPI:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from pydantic_settings import BaseSettings
 
-from deploy.generate.applications import find_settings
+from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from shared.runtime.settings import (
+    PREFIX,
     DatabaseSettings,
     KafkaSettings,
     ListSettings,
@@ -18,7 +19,6 @@ from shared.runtime.settings import (
     UploadSettings,
 )
 
-PREFIX = "PINFLOW_"
 MEBIBYTE = 1024 * 1024
 
 
@@ -47,13 +47,14 @@ INTRODUCTION = """\
 # Settings
 
 After this page you can set every environment variable of Pinflow. A service does not start if a
-value is invalid, and its error names the setting. Unknown variables are ignored. Settings that
-depend on each other are explained in [Run in production](../how-to/run-in-production.md).
-`make schemas` generates this page from the code.
+value is invalid, and its error names the setting. Unknown variables are ignored, and logged as
+warnings if they are nearly settings. Settings that depend on each other are explained in [Run in
+production](../how-to/run-in-production.md). `make schemas` generates this page from the code.
 
 `make up` ignores the settings in your shell except `PINFLOW_HOME`: it chooses ports, addresses and
-passwords itself. To change another setting of the services, add a line NAME=value to the file
-`.pinflow/settings` and run `make down && make up`.
+passwords itself. To change another setting of the services or of the gateway, add a line NAME=value
+to the file `.pinflow/settings` and run `make down && make up`. A line that begins with `#` is a
+comment. `make up` refuses a file with an unknown name or a wrong value, and starts nothing.
 """
 
 UPSTREAMS = ", ".join(f"`{service.upstream_variable}`" for service in SERVICES.values())

@@ -14,6 +14,8 @@ GATEWAY_ERRORS = (502, 503, 504)
 class ForeignServer(LocalError):
     """Another program answers at an address of this stack."""
 
+    advice = "The next start chooses other ports."
+
 
 def find_service_problem(name: str, port: int, installation: str) -> str | None:
     """Returns None if this stack's process answers, or the reason if there is no answer.

@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,12 +25,13 @@ from deploy.local.ownership import ForeignServer, find_service_problem
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, service_program
 from deploy.local.reservations import PortReservations
+from deploy.local.settings_file import SettingsFile, service_environment
 from deploy.local.state import OWNER, StackState
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from deploy.old_topics import NotDrained
-from deploy.services import CHECKED_SERVICES, SERVICES
+from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES
 from deploy.topics import create_topics, describe_creation
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
@@ -53,6 +55,8 @@ OLDER_STACK = (
     "changed. Run make down, then make up."
 )
 LOG_LINES_SHOWN = 8
+MAX_EXITS = 3
+"""The number of exits of one process at which a start is given up. Once or twice may be chance."""
 ACTIVE_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 """supervisor's states of a program that it keeps alive."""
 GATEWAY_REQUESTS = 16
@@ -63,6 +67,14 @@ WORKSPACE = "Local"
 ACCOUNTS, BOARDS = 2, 5
 
 ReportProgress = Callable[[str], None]
+
+
+class ExitedAtStart(LocalError):
+    """A process exits again and again."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 class Stack:
@@ -76,6 +88,7 @@ class Stack:
         self._brokers = brokers
         self._report = report
         self._supervisor = Supervisor(layout)
+        self._seen_pids: defaultdict[str, set[int]] = defaultdict(set)
 
     def up(self) -> bool:
         """Starts all processes that are not running, and waits until Pinflow is ready.
@@ -94,20 +107,22 @@ class Stack:
                 self._start_servers(started)
                 self._prepare_servers()
                 self._start_services(started)
-            except ForeignServer as error:
-                message = self._handle_port_conflict(error, was_running=was_running)
+            except (ForeignServer, ExitedAtStart) as error:
+                message = self._handle_failed_start(error, was_running=was_running)
                 raise LocalError(message) from None
             return not was_running or any(state != "RUNNING" for state in before.values())
 
-    def _handle_port_conflict(self, error: ForeignServer, *, was_running: bool) -> str:
+    def _handle_failed_start(
+        self, error: ForeignServer | ExitedAtStart, *, was_running: bool
+    ) -> str:
         """Stops the processes that this command started, and returns the message for the user.
 
-        Without the stop two gateways could share a port.
+        Without the stop two gateways could share a port, or a program would exit forever.
         """
         if was_running:
-            return f"{error}\nRun make down, then make up: it chooses other ports."
+            return f"{error}\n{error.advice} Run make down, then make up."
         self._supervisor.shut_down()
-        return f"{error}\nThe stack is stopped. Run make up again: it chooses other ports."
+        return f"{error}\nThe stack is stopped. {error.advice} Run make up again."
 
     def down(self) -> bool:
         """Stops all processes and keeps the data. Returns whether anything was running."""
@@ -198,6 +213,7 @@ class Stack:
 
     def _launch_supervisor(self) -> None:
         """Chooses the ports and starts supervisor, which keeps them reserved until it ends."""
+        self._settings_file.check({name: self._service_environment(name) for name in SERVICES})
         for name in self._supervisor.stop_orphans():
             self._report(f"stopped a {name} process that had lost its supervisor")
         with PortReservations.open() as reservations:
@@ -307,6 +323,7 @@ class Stack:
         while (problem := find_problem()) is not None:
             if RECOVER in problem:
                 raise LocalError(POSITIONS_REFUSED)
+            self._require_lasting_processes()
             if time.monotonic() > started + READY_SECONDS:
                 raise LocalError(self._describe_timeout(name, problem))
             if time.monotonic() > notice_at and not is_reported:
@@ -314,18 +331,33 @@ class Stack:
                 is_reported = True
             time.sleep(POLL_SECONDS)
 
-    def _describe_timeout(self, name: str, problem: str) -> str:
+    def _require_lasting_processes(self) -> None:
+        """Raises ExitedAtStart if a process has exited several times since this command began."""
+        for name, pid in self._supervisor.pids().items():
+            self._seen_pids[name].add(pid)
+            if len(self._seen_pids[name]) > MAX_EXITS:
+                log = self._layout.log_file(name)
+                lines = [f"{name} exits again and again. Last lines of {log}:"]
+                raise ExitedAtStart(
+                    "\n".join([*lines, *self._read_last_lines(name)]),
+                    f"If a setting is the cause, correct {self._layout.settings_file}.",
+                )
+
+    def _read_last_lines(self, name: str) -> list[str]:
         log = self._layout.log_file(name)
-        last_lines = (
+        return (
             log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if log.exists() else []
         )
+
+    def _describe_timeout(self, name: str, problem: str) -> str:
+        log = self._layout.log_file(name)
         states = ", ".join(f"{program} {state}" for program, state in sorted(self.states().items()))
         return "\n".join(
             [
                 f"{name} was not ready within {READY_SECONDS:.0f} s: {problem}",
                 f"processes: {states}",
                 f"last lines of {log}:",
-                *last_lines,
+                *self._read_last_lines(name),
                 f"Look for the cause in the logs in {log.parent}. Then run make down and make up.",
                 "If you don't need the data: make clean, then make up.",
             ]
@@ -347,6 +379,10 @@ class Stack:
         finally:
             await database.dispose()
         return {"PINFLOW_API_KEY": workspace.api_key, "PINFLOW_WORKSPACE_ID": str(workspace.id)}
+
+    @cached_property
+    def _settings_file(self) -> SettingsFile:
+        return SettingsFile(self._layout.settings_file)
 
     @cached_property
     def _state(self) -> StackState:
@@ -384,14 +420,20 @@ class Stack:
 
     def _gateway(self) -> Program:
         return gateway.gateway_program(
-            self._state.ports["gateway"], self._state.ports, self._layout.directory / "gateway"
+            self._state.ports["gateway"],
+            self._state.ports,
+            self._layout.directory / "gateway",
+            self._settings_file.gateway_variables,
         )
 
     def _services(self) -> list[Program]:
         return [service_program(name, self._service_environment(name)) for name in SERVICES]
 
     def _kafka_settings(self) -> KafkaSettings:
-        return KafkaSettings(kafka_bootstrap_servers=self._kafka.bootstrap_servers)
+        """Returns the connection, and the settings of topics that the services have."""
+        environment = self._service_environment(DEFAULT_SERVICE.name)
+        with service_environment(environment):
+            return KafkaSettings()
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -414,4 +456,4 @@ class Stack:
             "PINFLOW_PORT": str(self._state.ports[name]),
             "PINFLOW_INSTALLATION": self._installation,
         }
-        return {**read_env(self._layout.settings_file), **settings}
+        return {**self._settings_file.values, **settings}

@@ -123,6 +123,11 @@ class Supervisor:
         processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
         return {process["name"]: process["statename"] for process in processes}
 
+    def pids(self) -> dict[str, int]:
+        """Returns the pid of each program that is running at the moment."""
+        processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
+        return {process["name"]: process["pid"] for process in processes if process["pid"]}
+
     def shut_down(self) -> None:
         """Stops all programs, highest `start_order` first, and then supervisor.
 

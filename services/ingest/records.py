@@ -84,12 +84,13 @@ def _build_row_events(accepted: Import) -> Iterator[bytes]:
         )
     )
     for row in accepted.rows.valid:
-        line = b"" if row.line is None else b'"line":%d,' % row.line
-        yield b'%b%d,"fingerprint":"%b",%b"row":%b}' % (
+        number = b"%d" % row.row_number
+        if row.line is not None:
+            number = b'%b,"line":%d' % (number, row.line)
+        yield b'%b%b,"fingerprint":"%b","row":%b}' % (
             envelope,
-            row.row_number,
+            number,
             row.fingerprint,
-            line,
             row.content,
         )
 

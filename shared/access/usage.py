@@ -96,9 +96,11 @@ class KeyUsageRecorder:
         self._keys = keys
         self._recorded: TTLSet[UUID] = TTLSet(seconds=REPORT_INTERVAL_SECONDS, clock=clock)
         self._unreported: set[UUID] = set()
+        self._in_report: set[UUID] = set()
 
     def record(self, key_id: UUID) -> None:
-        if key_id not in self._recorded and len(self._unreported) < MAX_UNREPORTED_KEYS:
+        unreported = len(self._unreported) + len(self._in_report)  # a report may fail
+        if key_id not in self._recorded and unreported < MAX_UNREPORTED_KEYS:
             self._recorded.add(key_id)
             self._unreported.add(key_id)
 
@@ -110,7 +112,8 @@ class KeyUsageRecorder:
 
         Returns 0, so that PeriodicTask waits for the next interval.
         """
-        used, self._unreported = self._unreported, set()
+        self._in_report, self._unreported = self._unreported, set()
+        used = self._in_report
         if used:
             try:
                 await self._keys.mark_used(used)
@@ -120,4 +123,6 @@ class KeyUsageRecorder:
             except Exception:
                 log.exception("key_usage_not_reported", keys=len(used))
                 self._unreported |= used
+            finally:
+                self._in_report = set()
         return 0

@@ -30,7 +30,7 @@ _DURATION = "must be a number of seconds, or an ISO 8601 duration such as PT30M"
 _MESSAGES: dict[str, str] = {
     "missing": "is required",
     "missing_argument": "is required",
-    "extra_forbidden": "is not a known field: remove it, or correct its name",
+    "extra_forbidden": "There is no such field. Remove it, or correct its name.",
     "none_required": "must be left out",
     "string_unicode": "must be text in UTF-8",
     "string_not_ascii": "must have only ASCII characters",
@@ -76,7 +76,6 @@ _MESSAGES: dict[str, str] = {
     "time_delta_parsing": _DURATION,
     "url_type": f"must be a URL, for example {EXAMPLE_URL}",
     "url_scheme": "must begin with http:// or https://",
-    "json_invalid": "must be JSON",
     "json_type": "must be JSON",
     "recursion_loop": "must have fewer levels",
     "recursion_depth_exceeded": "must have fewer levels",
@@ -89,6 +88,10 @@ _URL_REASONS = {
     "relative URL without a base": "https:// is missing",
     "invalid international domain name": "the host name is invalid",
     "invalid domain character": "the host name is invalid",
+}
+_PATTERNS = {
+    r"^[^\x00]*$": "must not contain the character NUL",
+    r"^[A-Za-z0-9_-]+$": "may have only letters, digits, hyphens and underscores",
 }
 _QUOTED = re.compile(r"'([^']*)'")
 _PART_OUT_OF_RANGE = re.compile(r"(\w+) value is outside expected range").match
@@ -182,9 +185,7 @@ def _describe_choice(context: Mapping[str, Any], _value: object) -> str:
 
 def _describe_pattern(context: Mapping[str, Any], _value: object) -> str:
     pattern = context["pattern"]
-    if pattern == r"^[^\x00]*$":
-        return "must not contain the character NUL"
-    return f"has a character or a form that is not allowed: it must match {pattern}"
+    return _PATTERNS.get(pattern, f"has a form that is not allowed: it must match {pattern}")
 
 
 def _describe_time(context: Mapping[str, Any], _value: object) -> str:
@@ -202,6 +203,10 @@ def _describe_date(context: Mapping[str, Any], _value: object) -> str:
 def _describe_url(context: Mapping[str, Any], _value: object) -> str:
     reason = str(context["error"])
     return f"must be a URL, for example {EXAMPLE_URL}: {_URL_REASONS.get(reason, reason)}"
+
+
+def _describe_json(context: Mapping[str, Any], _value: object) -> str:
+    return f"must be JSON: {context['error']}"
 
 
 def _describe_own_error(context: Mapping[str, Any], _value: object) -> str:
@@ -233,6 +238,7 @@ _DESCRIPTIONS: dict[str, _Describe] = {
     "date_from_datetime_parsing": _describe_date,
     "url_parsing": _describe_url,
     "url_syntax_violation": _describe_url,
+    "json_invalid": _describe_json,
     "value_error": _describe_own_error,
     "assertion_error": _describe_own_error,
 }

@@ -31,12 +31,19 @@ ALIASES = {
     "targeturl": "link_url",
     "image": "image_url",
     "imagelink": "image_url",
+    "photo": "image_url",
+    "photourl": "image_url",
     "picture": "image_url",
     "pictureurl": "image_url",
+    "alt": "alt_text",
     "alternativetext": "alt_text",
+    "imagealt": "alt_text",
     "imagealttext": "alt_text",
     "coverimage": "cover_image_url",
     "coverurl": "cover_image_url",
+    "thumbnailurl": "cover_image_url",
+    "keyword": "related_terms",
+    "tag": "related_terms",
     "tags": "related_terms",
     "terms": "related_terms",
     "colour": "dominant_color",
@@ -44,12 +51,18 @@ ALIASES = {
     "dominantcolour": "dominant_color",
     "publishat": "run_at",
     "publishtime": "run_at",
+    "publicationdate": "run_at",
+    "scheduledate": "run_at",
+    "scheduleddate": "run_at",
+    "scheduledtime": "run_at",
     "scheduledat": "run_at",
     "scheduledfor": "run_at",
     "uniquekey": "idempotency_key",
 }
 """The field of each alias. The aliases are in the form of `normalize_name`."""
 
+MIN_COMPARED_ALIAS_LENGTH = 9
+"""Shorter aliases are not compared with slips: `deadline` is no slip of `headline`."""
 _SEPARATORS = re.compile(r"[\W_]+")
 MAX_COMPARED_LENGTH = 64
 """Longer names are nearly no known one. The limit keeps the comparison of a hostile name short."""
@@ -68,8 +81,8 @@ def find_alias(name: str) -> str | None:
 def suggest_field(name: str, known: Collection[str]) -> str | None:
     """Returns the known field of which the name is a slip, or None.
 
-    A slip has the same letters and digits, or differs by one typing error: one character that is
-    missing, added or wrong, or two neighbors that are swapped.
+    A slip has the same letters and digits as a field. Or it differs from a field or a long alias by
+    one typing error: one character that is missing, added or wrong, or two swapped neighbors.
     """
     if len(name) > MAX_COMPARED_LENGTH:
         return None
@@ -78,14 +91,17 @@ def suggest_field(name: str, known: Collection[str]) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _suggest(normalized: str, known: frozenset[str]) -> str | None:
-    candidates = sorted(known)
-    for field in candidates:
-        if normalize_name(field) == normalized:
-            return field
-    for field in candidates:
-        if _is_one_slip(normalized, normalize_name(field)):
-            return field
-    return None
+    candidates = {normalize_name(field): field for field in sorted(known)}
+    if (exact := candidates.get(normalized)) is not None:
+        return exact
+    candidates |= {
+        alias: field
+        for alias, field in ALIASES.items()
+        if field in known and len(alias) >= MIN_COMPARED_ALIAS_LENGTH
+    }
+    return next(
+        (field for name, field in candidates.items() if _is_one_slip(normalized, name)), None
+    )
 
 
 def _is_one_slip(sent: str, known: str) -> bool:

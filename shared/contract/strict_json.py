@@ -74,7 +74,7 @@ def _parse_with_standard_library(body: bytes) -> Any:
     )
 
 
-def _invalid_json(explanation: str, **location: int) -> ApiError:
+def _invalid_json(explanation: str, **location: Any) -> ApiError:
     return ApiError(ErrorCode.INVALID_JSON, f"Invalid JSON{explanation}.", **location)
 
 

@@ -1,6 +1,6 @@
 """The header Idempotency-Key."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header
 from pydantic import BeforeValidator
@@ -14,7 +14,9 @@ def _utf8(value: str) -> str:
     try:
         return value.encode("latin-1").decode()
     except UnicodeDecodeError:
-        raise PydanticCustomError("utf8", "must be UTF-8") from None
+        raise PydanticCustomError(
+            "utf8", "must be encoded as UTF-8. Use only ASCII characters if your client can't do so"
+        ) from None
 
 
 IdempotencyKey = Annotated[
@@ -22,3 +24,12 @@ IdempotencyKey = Annotated[
     Header(description="Makes it safe to send the request again. UTF-8."),
 ]
 """Decoded as UTF-8, so that one text is one key, in this header or in a body."""
+
+REPLAYED: dict[str, Any] = {
+    "Idempotent-Replayed": {
+        "description": "`true` if the request was sent before: the answer is what exists. "
+        "Otherwise absent.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
+"""Describes the header of an answer to a repeated request for OpenAPI."""

@@ -1,16 +1,21 @@
 """Parses ids and JSON objects that FastAPI does not parse, and describes them for OpenAPI."""
 
+from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from pydantic import BaseModel, ValidationError
 
 from shared.contract.errors import ApiError, ErrorCode, not_found
-from shared.contract.events import Fault
-from shared.contract.pins import describe_first_fault, read_faults
+from shared.contract.events import MAX_ROW_FAULTS, Fault
+from shared.contract.field_names import find_alias, suggest_field
+from shared.contract.pins import describe_first_fault, make_printable, read_faults
 
 M = TypeVar("M", bound=BaseModel)
+MAX_EXAMINED_NAMES = 2 * MAX_ROW_FAULTS
+"""Unknown names of one object that are examined. A hostile object may have half a million."""
 
 
 def uuid_or_404(text: str, resource: str) -> UUID:
@@ -21,16 +26,28 @@ def uuid_or_404(text: str, resource: str) -> UUID:
         raise not_found(resource) from None
 
 
-def describe_json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+def describe_json_body(body: type[BaseModel] | dict[str, Any]) -> dict[str, Any]:
     """Returns the OpenAPI description of a JSON body that the endpoint itself reads."""
-    return describe_body("application/json", {"schema": schema}, required=required)
+    return describe_body("application/json", body)
 
 
 def describe_body(
-    content_type: str, media_type: dict[str, Any], *, required: bool = True
+    content_type: str, body: type[BaseModel] | dict[str, Any], **media_type: Any
 ) -> dict[str, Any]:
-    """Returns the OpenAPI description of a body. `media_type` is a Media Type Object."""
-    return {"requestBody": {"required": required, "content": {content_type: media_type}}}
+    """Returns the OpenAPI description of a body: a model, or a JSON Schema like a model's.
+
+    deploy/generate/openapi.py moves the schema to the components, under its title. `media_type` are
+    further fields of the Media Type Object.
+    """
+    schema = body if isinstance(body, dict) else build_schema(body)
+    content = {content_type: {"schema": schema, **media_type}}
+    request_body = {"required": True, "description": schema["description"], "content": content}
+    return {"requestBody": request_body}
+
+
+def build_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Builds the JSON Schema of a model. It refers to other models as components."""
+    return model.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
 def require_object(document: object) -> dict[str, Any]:
@@ -40,15 +57,58 @@ def require_object(document: object) -> dict[str, Any]:
     return document
 
 
-def parse_model(model: type[M], document: object) -> M:
-    """Validates an object. Raises ApiError (422) with its faults, at most 20."""
+def parse_model(model: type[M], document: object, *, secrets: Collection[str] = ()) -> M:
+    """Validates an object. Raises ApiError (422) with its faults, at most 20.
+
+    Faults of the fields in `secrets` have no value.
+    """
+    fields = require_object(document)
+    takes_any = model.model_config.get("extra") == "allow"
+    slips = [] if takes_any else find_misspelled_fields(fields, model.model_fields.keys())
+    faults: list[Fault] = []
     try:
-        return model.model_validate(require_object(document))
+        parsed = model.model_validate(fields)
     except ValidationError as error:
-        raise validation_error(read_faults(error)) from None
+        misspelled = {slip.field for slip in slips}
+        faults = [fault for fault in read_faults(error) if fault.field not in misspelled]
+    else:
+        if not slips:
+            return parsed
+    raise validation_error(
+        [
+            replace(fault, value=None) if fault.field in secrets else fault
+            for fault in (*slips, *faults)
+        ][:MAX_ROW_FAULTS]
+    )
+
+
+def find_misspelled_fields(fields: Mapping[str, Any], known: Collection[str]) -> list[Fault]:
+    """Finds unknown names that are nearly a known one, or an alias of one. At most 20.
+
+    The value of such a field would be lost without notice. Other unknown names are ignored, as
+    PinBridge does. The faults have no value, because it may be a secret.
+    """
+    unknown = (name for name in fields if name not in known)
+    suggestions = ((name, _suggest(name, known)) for name in islice(unknown, MAX_EXAMINED_NAMES))
+    return [
+        Fault(
+            code=ErrorCode.UNKNOWN_FIELD,
+            field=make_printable(name),
+            message=f"There is no such field. Did you mean {field}? Correct its name.",
+        )
+        for name, field in suggestions
+        if field is not None
+    ][:MAX_ROW_FAULTS]
+
+
+def _suggest(name: str, known: Collection[str]) -> str | None:
+    alias = find_alias(name)
+    return alias if alias in known else suggest_field(name, known)
 
 
 def validation_error(faults: list[Fault]) -> ApiError:
     """Builds the error for invalid fields. Its message is the first fault's."""
     code, message = describe_first_fault(faults)
+    if any(fault.code == ErrorCode.UNKNOWN_FIELD for fault in faults):
+        code = ErrorCode.UNKNOWN_FIELD
     return ApiError(code, message, errors=[asdict(fault) for fault in faults])

@@ -1,6 +1,7 @@
 """Runs a service's HTTP server as one process. The process ends if a component is lost."""
 
 import gc
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -12,7 +13,11 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from shared.runtime.logging import configure_logging
-from shared.runtime.settings import ServiceSettings, describe_invalid_settings
+from shared.runtime.settings import (
+    ServiceSettings,
+    describe_invalid_settings,
+    find_unread_variables,
+)
 
 log = structlog.get_logger()
 
@@ -31,7 +36,24 @@ def run(name: str, read_settings: Callable[[], S], create_app: Callable[[S], Fas
     except ValidationError as error:
         raise SystemExit(describe_invalid_settings(error)) from None
     configure_logging(settings, service=name)
+    _log_unread_variables(settings)
     serve(create_app(settings), settings)
+
+
+def _log_unread_variables(settings: ServiceSettings) -> None:
+    """Logs variables PINFLOW_* without effect. Not an error: others may share the prefix."""
+    unread = find_unread_variables(settings, os.environ)
+    for variable, suggestion in unread.items():
+        if suggestion is not None:
+            log.warning(
+                "setting_unknown",
+                variable=variable,
+                did_you_mean=suggestion,
+                settings="docs/reference/settings.md",
+            )
+    others = [variable for variable, suggestion in unread.items() if suggestion is None]
+    if others:
+        log.info("settings_not_read", variables=others)
 
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
@@ -40,24 +62,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
     `app.state.runtime` is the service's ServiceRuntime. Exits with 1 if a component was lost or
     the server could not start.
     """
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            loop="uvloop",
-            http="httptools",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            forwarded_allow_ips=settings.trusted_proxies,
-            # Longer than the gateway keeps idle connections. Otherwise it would send requests into
-            # connections that are already closed
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(settings.stop_timeout_seconds),
-        )
-    )
+    server = uvicorn.Server(configure_server(app, settings))
     lost = False
 
     def stop() -> None:
@@ -70,6 +75,27 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
     server.run()
     if lost or not server.started:
         raise SystemExit(1)
+
+
+def configure_server(app: FastAPI, settings: ServiceSettings) -> uvicorn.Config:
+    """Returns uvicorn's configuration."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
+        # Longer than the gateway keeps idle connections. Otherwise it would send requests into
+        # connections that are already closed
+        timeout_keep_alive=75,
+        # Whole seconds. With 0 uvicorn would cancel requests in progress at once
+        timeout_graceful_shutdown=math.ceil(settings.stop_timeout_seconds),
+    )
 
 
 def _exit_within(seconds: float) -> None:

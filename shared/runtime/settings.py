@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections.abc import Iterable
 from functools import cached_property
 from ipaddress import ip_network
 from typing import Annotated, Literal
@@ -18,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contract.fault_messages import describe_fault
+from shared.contract.field_names import suggest_field
 from shared.contract.topics import PARTITIONS
 
 InstallationId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{0,64}$")]
@@ -26,9 +28,11 @@ DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
+PREFIX = "PINFLOW_"
+
 # Errors leave out the input: pydantic would show all of it, including other fields' passwords
 _CONFIG = SettingsConfigDict(
-    env_prefix="PINFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True
+    env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
 )
 
 
@@ -52,13 +56,43 @@ Urls = Annotated[str, AfterValidator(_require_urls)]
 """One or more URLs, separated by commas."""
 
 
+def name_variable(field: str) -> str:
+    """Returns the environment variable of a setting."""
+    return f"{PREFIX}{field.upper()}"
+
+
+def list_faults(error: ValidationError) -> list[tuple[str | None, str]]:
+    """Lists each invalid variable and what is wrong, without values: they may be passwords.
+
+    A fault of several settings together has no variable.
+    """
+    return [
+        (
+            name_variable(str(fault["loc"][0])) if fault["loc"] else None,
+            describe_fault(fault),
+        )
+        for fault in error.errors(include_input=False)
+    ]
+
+
 def describe_invalid_settings(error: ValidationError) -> str:
-    """Returns a message with each invalid variable, without values: they may be passwords."""
-    problems = []
-    for problem in error.errors(include_input=False):
-        variables = [f"PINFLOW_{str(name).upper()}" for name in problem["loc"][:1]]
-        problems.append(": ".join([*variables, describe_fault(problem)]))
-    return "\n  ".join(["Some settings are invalid. Correct these variables:", *problems])
+    """Returns a message with each invalid variable and what is wrong."""
+    faults = [": ".join(filter(None, fault)) for fault in list_faults(error)]
+    return "\n  ".join(["Some settings are invalid. Correct these variables:", *faults])
+
+
+def find_unread_variables(settings: BaseSettings, names: Iterable[str]) -> dict[str, str | None]:
+    """Returns the variables PINFLOW_* that the settings do not have, each with a suggestion.
+
+    The suggestion is the setting of which the name is a slip, or None. The name may also belong to
+    another program.
+    """
+    known = frozenset(map(name_variable, type(settings).model_fields))
+    return {
+        name: suggest_field(name, known)
+        for name in sorted(names)
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    }
 
 
 class KafkaSettings(BaseSettings):

@@ -17,10 +17,11 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace
-from deploy.generate.applications import create_application, find_settings
+from deploy.generate.applications import create_application
 from deploy.local.kafka import KafkaCluster, KafkaNode, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
+from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from services.ingest.appender import PartitionAppender
 from shared.contract.import_limits import MEBIBYTE

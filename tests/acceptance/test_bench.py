@@ -82,7 +82,7 @@ def test_a_scenario_has_every_figure_and_every_row_settled(
         assert figures[kind]["n"] == imports
         assert 0 < figures[kind]["p50"] <= figures[kind]["p99"] <= figures[kind]["max"]
     assert min(figures["bytes_per_row"][name] for name in ("kafka", "wal", "tables")) > 0
-    assert figures["rss_mb"].keys() == {*PARTS, "generator"}
+    assert figures["rss_mib"].keys() == {*PARTS, "generator"}
 
 
 def test_the_mixed_load_has_rows_of_every_kind(figures_by_name: dict[str, Figures]) -> None:

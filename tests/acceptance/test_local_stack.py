@@ -218,6 +218,38 @@ def test_services_get_the_variables_of_the_settings_file(shell: Shell) -> None:
     )  # the default settings refuse an address of this machine
 
 
+@contextmanager
+def settings_line(shell: Shell, line: str) -> Iterator[None]:
+    before = shell.layout.settings_file.read_text(encoding="utf-8")
+    shell.layout.settings_file.write_text(f"{before}{line}\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        shell.layout.settings_file.write_text(before, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_up_with_a_misspelled_setting_starts_nothing(shell: Shell) -> None:
+    assert shell.local("down").returncode == 0
+    with settings_line(shell, "PINFLOW_LOG_LEVL=DEBUG"):
+        up = shell.local("up")
+    assert (up.returncode, "Did you mean PINFLOW_LOG_LEVEL?" in up.stderr) == (1, True), up.stderr
+    assert shell.local("status").returncode == 1
+    assert shell.local("up").returncode == 0
+
+
+@pytest.mark.slow
+def test_up_ends_when_a_program_exits_again_and_again(shell: Shell) -> None:
+    assert shell.local("down").returncode == 0
+    with settings_line(shell, "PYTHONHOME=/nowhere"):
+        up = shell.local("up")
+    assert (up.returncode, "exits again and again" in up.stderr) == (1, True), up.stderr
+    assert "ModuleNotFoundError: No module named 'encodings'" in up.stderr
+    assert f"correct {shell.layout.settings_file}. Run make up again." in up.stderr
+    assert shell.local("status").returncode == 1
+    assert shell.local("up").returncode == 0
+
+
 def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     before = shell.pid("publisher")
     os.kill(before, signal.SIGKILL)
@@ -461,7 +493,7 @@ def test_import_reports_the_outcome_by_table_and_exit_code(
     assert "1 existing row(s) differ" in changed.stdout
     empty = shell.pinflow("import", write_rows(shell, "empty-row.json", [{}]))
     assert all(
-        f"{name}: Field required" in empty.stdout
+        f"{name}: is required" in empty.stdout
         for name in ("account_id", "board_id", "title", "idempotency_key")
     )
 

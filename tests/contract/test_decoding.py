@@ -51,7 +51,7 @@ PIN: dict[str, Any] = {
     "board_id": "b",
     "idempotency_key": 'k\u00e9"\\\n\u2028',
 }
-FAULT = Fault(code="missing", field="title", message="Field required")
+FAULT = Fault(code="missing", field="title", message="is required")
 EXISTING = RowResult(
     row_number=500,
     status=RowStatus.EXISTING,

@@ -78,7 +78,7 @@ def created_result(row_number: int = 1, **fields: Any) -> RowResult:
 
 
 def failed_result(row_number: int = 1, **fields: Any) -> RowResult:
-    error = {"error_code": "validation_error", "error_message": "title: Field required"}
+    error = {"error_code": "validation_error", "error_message": "title: is required"}
     return RowResult(row_number=row_number, status=RowStatus.FAILED, **{**error, **fields})
 
 

@@ -63,7 +63,8 @@ class ImportQueue:
         self._max_waiting = max_waiting
         self._timeout_seconds = timeout_seconds
         self._waiting_for_kafka = ConcurrencyLimit(max_waiting)
-        self._written_imports = 0
+        self._ended_imports = 0
+        """Imports that Kafka took, or that were refused for another reason than Kafka."""
 
     @classmethod
     def from_settings(cls, settings: IngestSettings) -> "ImportQueue":
@@ -91,23 +92,29 @@ class ImportQueue:
         """Waits for a slot and holds it while the `with` block runs.
 
         Raises Overloaded at once if the queue is full. If the wait takes too long, raises
-        BrokerUnavailable if no import was written meanwhile, otherwise Overloaded.
+        BrokerUnavailable if Kafka stopped all other imports meanwhile, otherwise Overloaded.
         """
         slot = ImportSlot(await self._acquire(workspace_id), self._waiting_for_kafka)
         try:
             yield slot
-            self._written_imports += 1
+        except BrokerUnavailable:
+            raise
+        except Exception:  # an import that fails validation, for instance, says nothing about Kafka
+            self._ended_imports += 1
+            raise
+        else:
+            self._ended_imports += 1
         finally:
             slot.release()
 
     async def _acquire(self, workspace_id: UUID) -> Reservation:
         self.require_queue_capacity(workspace_id)
-        written_before = self._written_imports
+        ended_before = self._ended_imports
         try:
             return await self._queue.acquire(workspace_id)
         except WaitTimeout:
             seconds = f"{self._timeout_seconds:g}"
-            if self._written_imports == written_before:
+            if self._ended_imports == ended_before:
                 raise BrokerUnavailable(f"No import could be written for {seconds} s") from None
             raise _overloaded(
                 f"This import waited {seconds} s and could not begin.",

@@ -6,7 +6,7 @@ validated by the model (unusual_rows.py), which also explains the faults. So the
 any unusual row.
 """
 
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -79,7 +79,7 @@ def _convert_rule(rule: Any) -> Any:
             last is ANY_TEXT
             and limits == StringConstraints(strip_whitespace=True, max_length=limit)
         ):
-            return Annotated[str, msgspec.Meta(max_length=limit)]
+            return Annotated[str, msgspec.Meta(min_length=1, max_length=limit)]
     raise TypeError(f"The fast path has no check for {rule}. Add one to `validate_fast`.")
 
 
@@ -100,35 +100,29 @@ MIN_ID_DIGITS = 10
 """Digits from which a board is certainly given by its id. Pinterest's ids have about 18."""
 
 
-class FastRow(NamedTuple):
-    """A row that passed the fast path."""
-
-    pin: Any
-    """The row as a struct with PinContent's fields."""
-    content: bytes
-    """JSON of a PinContent, without null fields."""
-    fingerprint: bytes
-    """32 hexadecimal digits (shared.contract.pins.compute_fingerprint)."""
-
-
-def validate_fast(row: object) -> FastRow:
+def validate_fast(row: object) -> tuple[Any, bytes, bytes]:
     """Validates and serializes a usual row.
 
-    Raises one of FALLBACK_ERRORS for any other row: one with a fault, with unknown fields, with
-    values to trim, or with a board that may be given by its name.
+    Returns the row as a struct with PinContent's fields, its content as JSON without null fields,
+    and the digits of its fingerprint. Raises one of FALLBACK_ERRORS for any other row: one with a
+    fault, with unknown fields, with values to trim, or with a board that may be given by its name.
     """
     pin = msgspec.convert(row, FAST_PATH_ROW)
-    if not is_board_id(pin.board_id):
+    board, key, title = pin.board_id, pin.idempotency_key, pin.title
+    if len(board) < MIN_ID_DIGITS or not board.isdecimal():
         raise ValueError("the board may be a name")
+    description, alt_text = pin.description, pin.alt_text
+    # strip() returns the same object if there is nothing to strip
     if (
-        _is_untrimmed(pin.idempotency_key)
-        or _is_untrimmed(pin.title)
-        or (pin.description is not None and _is_untrimmed(pin.description))
-        or (pin.alt_text is not None and _is_untrimmed(pin.alt_text))
+        key.strip() is not key
+        or title.strip() is not title
+        or (description is not None and description.strip() is not description)
+        or (alt_text is not None and alt_text.strip() is not alt_text)
     ):
         raise ValueError("white space")
-    if (pin.image_url is None) is (pin.asset_id is None) or (
-        pin.cover_image_url is not None and pin.cover_image_asset_id is not None
+    link, image, cover = pin.link_url, pin.image_url, pin.cover_image_url
+    if (image is None) is (pin.asset_id is None) or (
+        cover is not None and pin.cover_image_asset_id is not None
     ):
         raise ValueError("images")
     if pin.related_terms is not None:
@@ -139,29 +133,21 @@ def validate_fast(row: object) -> FastRow:
         pin.dominant_color = _dominant_color.validate_python(pin.dominant_color)
     if pin.run_at is not None:
         pin.run_at = parse_run_at(pin.run_at)
-    link = None if pin.link_url is None else _normalize(pin.link_url)
-    image = None if pin.image_url is None else _normalize(pin.image_url)
-    cover = None if pin.cover_image_url is None else _normalize(pin.cover_image_url)
     content = encode(pin)
     if b"\\" in content or not content.isascii():
         _require_usual_characters(pin, content)
-    return FastRow(pin, content, compute_fingerprint_hex(pin, link, image, cover).encode())
+    fingerprint = compute_fingerprint_hex(
+        pin,
+        None if link is None else normalize_url(link),
+        None if image is None else normalize_url(image),
+        None if cover is None else normalize_url(cover),
+    )
+    return pin, content, fingerprint.encode()
 
 
 def is_board_id(board: str) -> bool:
     """Returns whether a board is certainly given by its id, and not by its name."""
     return len(board) >= MIN_ID_DIGITS and board.isdecimal()
-
-
-def _is_untrimmed(text: str) -> bool:
-    # strip() returns the same object if there is nothing to strip
-    return not text or text.strip() is not text
-
-
-def _normalize(url: str) -> str:
-    if " " in url:
-        raise ValueError("white space")
-    return normalize_url(url)
 
 
 def _require_usual_characters(pin: Any, content: bytes) -> None:

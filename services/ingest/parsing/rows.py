@@ -6,6 +6,7 @@ An import is refused only for a fault of the whole document, never for the fault
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,13 +15,7 @@ from services.ingest.parsing.fast_path import FALLBACK_ERRORS, validate_fast
 from services.ingest.parsing.policy import ReadingPolicy
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice, RowResult
-
-
-class WrongCellCount(NamedTuple):
-    """A CSV row that has more or fewer cells than the header."""
-
-    message: str
-
+from shared.spreadsheets.table import WrongCellCount
 
 RawRow = dict[str, Any] | WrongCellCount
 
@@ -105,8 +100,7 @@ def validate_usual_rows(
     valid: list[ValidRow] = []
     unusual: list[UnusualRow] = []
     accepts_all = policy.permitted_accounts is None and not policy.fails_past_run_at
-    for number, row in enumerate(rows, 1):
-        line = None if lines is None else lines[number - 1]
+    for number, (row, line) in enumerate(zip(rows, lines or repeat(None), strict=False), 1):
         try:
             pin, content, fingerprint = validate_fast(row)
         except FALLBACK_ERRORS:

@@ -15,7 +15,7 @@ from services.ingest.parsing.directory import Ambiguous, Directory, Names
 from services.ingest.parsing.fast_path import is_board_id
 from services.ingest.parsing.field_names import FieldNames
 from services.ingest.parsing.policy import ReadingPolicy
-from services.ingest.parsing.rows import UnusualRow, ValidRow, WrongCellCount
+from services.ingest.parsing.rows import UnusualRow, ValidRow
 from shared.access.errors import describe_board_failure
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
@@ -36,6 +36,7 @@ from shared.contract.pins import (
 )
 from shared.contract.run_at import ZONE, is_ambiguous, parse_run_at
 from shared.contract.wire import encode
+from shared.spreadsheets.table import WrongCellCount
 
 
 class _OpenRow(NamedTuple):

@@ -15,9 +15,10 @@ MAX_SHOWN_KEY = 50
 _SCIENTIFIC_NOTATION = re.compile(r"\d[.,]\d+E\+?\d+$", re.IGNORECASE).search
 
 
-def count_publishing_now(rows: Iterable[ValidRow], policy: ReadingPolicy) -> int:
+def count_publishing_now(rows: Sequence[ValidRow], policy: ReadingPolicy) -> int:
     """Counts the rows that are published at once."""
-    return sum(row.run_at is None or policy.is_past(row.run_at) for row in rows)
+    timed = [row for row in rows if row.run_at is not None]
+    return len(rows) - len(timed) + sum(policy.is_past(row.run_at) for row in timed)
 
 
 def build_warnings(rows: Sequence[ValidRow], policy: ReadingPolicy) -> list[Notice]:
@@ -26,7 +27,7 @@ def build_warnings(rows: Sequence[ValidRow], policy: ReadingPolicy) -> list[Noti
 
 
 def _warn_of_past_times(rows: Iterable[ValidRow], policy: ReadingPolicy) -> list[Notice]:
-    past = [row.row_number for row in rows if policy.is_past(row.run_at)]
+    past = [row.row_number for row in rows if row.run_at is not None and policy.is_past(row.run_at)]
     if not past:
         return []
     message = (

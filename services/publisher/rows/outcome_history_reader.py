@@ -91,6 +91,7 @@ class OutcomeReader:
             await consumer.stop()
 
     async def _connected(self) -> AIOKafkaConsumer:
+        """Returns the open connection, or opens one. Raises BrokerUnavailable."""
         async with self._connecting:
             if self._consumer is None:
                 client_id = f"pinflow-publisher-history-{self._settings.replica}"
@@ -102,8 +103,10 @@ class OutcomeReader:
                 )
                 try:
                     await consumer.start()
-                except BaseException:
+                except BaseException as error:
                     await consumer.stop()
+                    if isinstance(error, (KafkaError, OSError)):
+                        raise BrokerUnavailable(repr(error)) from error
                     raise
                 self._consumer = consumer
             return self._consumer

@@ -26,6 +26,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     "pinflow_ingest": {
         "access.api_keys": READ,
         "access.accounts": READ,
+        "access.boards": READ,
         "access.workspaces": READ,
         "ingest.requests": UPSERT,
     },

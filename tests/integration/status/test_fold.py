@@ -175,7 +175,7 @@ async def test_results_are_returned_in_row_order_with_all_fields(store: JobRepos
         (3, "failed"),
     ]
     assert results[1]["payload_matches"] is False
-    assert results[2]["error_message"] == "title: Field required"
+    assert results[2]["error_message"] == "title: is required"
 
 
 async def test_late_results_are_sorted_into_row_order(store: JobRepository) -> None:

@@ -47,7 +47,7 @@ class Dialect(NamedTuple):
 
 dialects = st.builds(
     Dialect,
-    delimiter=st.sampled_from(",;\t"),
+    delimiter=st.sampled_from(",;\t|"),
     newline=st.sampled_from(["\n", "\r\n"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     quotes_all=st.booleans(),
@@ -67,7 +67,17 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[dict[str, str]]]:
     unknown = draw(
         st.lists(
             st.sampled_from(
-                ["colour", "höhe", "a b", "two\nlines", "note, or not", 'said "so"', "x;y", "1"]
+                [
+                    "price",
+                    "höhe",
+                    "a b",
+                    "two lines",
+                    "note, or not",
+                    'said "so"',
+                    "x;y",
+                    "x|y",
+                    "1",
+                ]
             ),
             unique=True,
             max_size=3,

@@ -148,7 +148,7 @@ def summarize_flood(flood: Flood) -> dict[str, Any]:
         },
         "other: accepted, ms": compute_percentiles(flood.other_accepted),
         "other: settled, ms": compute_percentiles(flood.other_settled),
-        "RSS, MB: start → peak": {
+        "RSS, MiB: start → peak": {
             name: f"{flood.sizes[0][1][name] >> 20} → {flood.peak_bytes(name) >> 20}"
             for name in names
         },

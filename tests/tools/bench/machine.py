@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from deploy.generate.applications import find_settings
 from deploy.local.kafka import KafkaNode
 from deploy.local.layout import CHECKOUT
 from deploy.local.postgres import SETTINGS
 from deploy.local.software import LOCK, find_caddy, find_java
+from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from shared.contract.topics import TOPICS
 from shared.runtime.settings import KafkaSettings

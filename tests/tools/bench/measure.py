@@ -112,7 +112,7 @@ def sample_memory(sizes: Callable[[], Sizes], every_seconds: float) -> Iterator[
         thread.join()
 
 
-def to_megabytes(sizes: Mapping[str, int]) -> dict[str, int]:
+def to_mebibytes(sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: round(size / 2**20) for name, size in sizes.items()}
 
 

@@ -119,7 +119,7 @@ def _plot_memory(axes: Any, report: Figures) -> bool:
             )
             drawn = True
     # Logarithmic, because Postgres needs fifty times the memory of a service
-    axes.set(xlabel="s", ylabel="MB", yscale="log", title="Resident memory")
+    axes.set(xlabel="s", ylabel="MiB", yscale="log", title="Resident memory")
     return drawn and _add_legend(axes)
 
 

@@ -17,7 +17,7 @@ TOTAL_COLUMNS = {"cpu_us_per_row_in_all": "total", "generator_us_per_row": "gene
 SCENARIO_FIGURES = (
     "accepted_rows_per_second",
     "drained_rows_per_second",
-    "publisher_rss_mb",
+    "publisher_rss_mib",
     "cpu_growth",
     "unavailable",
 )
@@ -39,11 +39,11 @@ def print_tables(report: Figures, output: Console) -> None:
         _build_speed_table(summary),
         _build_parts_table("CPU, µs per row", pipeline, CPU, TOTAL_COLUMNS),
         _build_parts_table("Bytes per row", pipeline, "bytes_per_row"),
-        _build_parts_table("Resident memory at the end, MB", pipeline, "rss_mb"),
+        _build_parts_table("Resident memory at the end, MiB", pipeline, "rss_mib"),
         _build_parts_table(
-            "Memory growth after the first quarter, MB",
+            "Memory growth after the first quarter, MiB",
             pipeline,
-            "rss_growth_mb_after_a_quarter",
+            "rss_growth_mib_after_a_quarter",
         ),
         _build_requests_table(pipeline),
         _build_growth_table(get_last_round(report).get("growth", {})),

@@ -17,9 +17,9 @@ import yaml
 from typer.main import get_command
 
 from deploy.cli.main import app as cli
-from deploy.generate.applications import find_settings
 from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
+from deploy.service_settings import find_settings
 from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES, ServiceDescription
 
 COMPOSE: dict[str, Any] = yaml.safe_load(

@@ -13,7 +13,7 @@ from deploy.generate.openapi import TAGS, build_document
 DOCUMENT = build_document()
 OPERATIONS: dict[str, dict[str, Any]] = {
     f"{method.upper()} {path}": operation
-    for path, operations in DOCUMENT["paths"].items()
+    for path, operations in (*DOCUMENT["paths"].items(), *DOCUMENT["webhooks"].items())
     for method, operation in operations.items()
 }
 WITHOUT_EXAMPLE = {"GET /readyz, 503"}

@@ -22,7 +22,7 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def result(number: int, status: str = "failed", **fields: Any) -> dict[str, Any]:
     error = (
-        {"error_code": "validation_error", "error_message": "title: Field required"}
+        {"error_code": "validation_error", "error_message": "title: is required"}
         if status == "failed"
         else {}
     )
@@ -73,7 +73,7 @@ def test_a_long_key_hides_nothing_of_other_rows(capsys: pytest.CaptureFixture[st
     tables.print_job(job(result(1, idempotency_key="k" * 300), result(2, idempotency_key="k2")))
     printed = capsys.readouterr().out
     assert f"{'k' * 39}…" in printed
-    assert printed.count("title: Field required") == 2
+    assert printed.count("title: is required") == 2
     assert "k2" in printed
 
 
@@ -115,5 +115,5 @@ def test_every_row_is_shown_with_its_result(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr().out
     assert all(
         text in printed
-        for text in (pin_id, schedule_id, "created", "existing", "failed", "title: Field required")
+        for text in (pin_id, schedule_id, "created", "existing", "failed", "title: is required")
     )

@@ -29,6 +29,13 @@ from shared.runtime.settings import KafkaSettings
             ],
         ),
         (
+            TopicCreation(CreatedTopics([], {"pinflow.dead-letters.v1": (6, 3)}), []),
+            [
+                "All topics exist.",
+                "pinflow.dead-letters.v1 has 6 partitions, not 3 as `pinflow topics create` gives",
+            ],
+        ),
+        (
             TopicCreation(CreatedTopics(["imports"], {}), ["pinflow.imports.v1"]),
             [
                 "Created: imports",

@@ -6,7 +6,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest.admission.queue import ImportQueue
-from shared.contract.errors import BrokerUnavailable, Overloaded
+from shared.contract.errors import (
+    ApiError,
+    BrokerUnavailable,
+    DatabaseUnavailable,
+    ErrorCode,
+    Overloaded,
+)
 from tests.support.waiting import eventually
 
 A, B = uuid4(), uuid4()
@@ -20,14 +26,19 @@ class Scene:
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
 
-    def begin(self, name: str, workspace: UUID) -> "asyncio.Task[None]":
+    def begin(
+        self, name: str, workspace: UUID, error: Exception | None = None
+    ) -> "asyncio.Task[None]":
+        """Begins an import. It ends with `error`."""
         self._ends[name] = asyncio.Event()
-        return asyncio.create_task(self._work(name, workspace))
+        return asyncio.create_task(self._work(name, workspace, error))
 
-    async def _work(self, name: str, workspace: UUID) -> None:
+    async def _work(self, name: str, workspace: UUID, error: Exception | None) -> None:
         async with self.queue.slot(workspace):
             self.begun.append(name)
             await self._ends[name].wait()
+            if error is not None:
+                raise error
 
     def end(self, name: str) -> None:
         self._ends[name].set()
@@ -103,6 +114,30 @@ async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_writ
     for name in ("a1", "a2"):
         scene.end(name)
     await asyncio.gather(first, *tasks)
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (ApiError(ErrorCode.INVALID_CSV, "The file has no header."), Overloaded),
+        (DatabaseUnavailable("away"), Overloaded),
+        (BrokerUnavailable("away"), BrokerUnavailable),
+    ],
+)
+async def test_a_wait_that_is_too_long_is_a_broker_outage_only_if_kafka_stopped_the_others(
+    error: Exception, answer: type[Exception]
+) -> None:
+    scene = new_scene(timeout_seconds=0.05)
+    holding = [scene.begin("a0", A, error), scene.begin("a1", A)]
+    await run_ready_tasks()
+    waiting = scene.begin("a2", A)
+    await run_ready_tasks()
+    scene.end("a0")
+    await has_begun(scene, "a1")
+    with pytest.raises(answer):
+        await waiting
+    scene.end("a1")
+    await asyncio.gather(*holding, return_exceptions=True)
 
 
 async def test_a_wait_that_is_too_long_is_a_broker_outage_if_no_import_was_written() -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from services.ingest.appender import encode_batch
 from services.ingest.model import Import, RawUpload
-from services.ingest.parsing.csv import parse_csv
-from services.ingest.parsing.rows import WrongCellCount, require_rows
+from services.ingest.parsing.rows import require_rows
 from services.ingest.records import ImportBatch, build_batch, build_rejection_batch
 from shared.contract.events import (
     FileUploaded,
@@ -35,6 +34,7 @@ from shared.contract.import_limits import (
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import
 from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.strict_json import parse_json
+from shared.spreadsheets.table import WrongCellCount, read_csv
 from tests.support.events import parse_event
 from tests.support.factories import submitted_row
 from tests.support.import_batches import read_import, read_results, read_rows, read_values
@@ -255,7 +255,8 @@ def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: s
     lines = [line(number) for number in range(1, 501)]
     fit = min(500, (MAX_IMPORT_BODY_BYTES - 1000) // len(lines[0].encode(encoding)))
     encoded = "\n".join([header, *lines[:fit]]).encode(encoding)
-    rows = validate(parse_csv(encoded).rows)
+    table = read_csv(encoded, encoding=encoding)
+    rows = validate([row.values for row in table.rows])
     accepted = Import(
         uuid4(),
         uuid4(),

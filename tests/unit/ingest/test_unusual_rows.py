@@ -230,3 +230,8 @@ def test_rows_that_share_a_key_with_different_content_are_a_warning() -> None:
 def test_a_hostile_row_with_many_names_is_read_quickly_and_reports_at_most_twenty_faults() -> None:
     parsed = read({chr(n) + "itle": n for n in range(97, 100_000)})
     assert len(parsed.failed[0].errors or []) == 20
+
+
+@pytest.mark.parametrize("url", [" https://cdn.example/a.jpg", "https://cdn.example/a.jpg \n"])
+def test_white_space_around_a_url_is_dropped(url: str) -> None:
+    assert content(read(submitted_row(image_url=url)))["image_url"] == "https://cdn.example/a.jpg"

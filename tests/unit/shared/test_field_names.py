@@ -22,6 +22,8 @@ FIELDS = frozenset(PinSubmission.model_fields)
         ("bord_id", "board_id"),
         ("idempotencykey", "idempotency_key"),
         ("ttile", "title"),
+        ("Publish dates", "run_at"),
+        ("Destination-Lnk", "link_url"),
     ],
 )
 def test_a_slip_suggests_its_field(name: str, field: str) -> None:
@@ -29,7 +31,19 @@ def test_a_slip_suggests_its_field(name: str, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "line", "status", "pin_id", "price", "runtime", "tit", "title_id", "t" * 10_000]
+    "name",
+    [
+        "",
+        "line",
+        "status",
+        "pin_id",
+        "price",
+        "runtime",
+        "tit",
+        "title_id",
+        "deadline",
+        "t" * 10_000,
+    ],
 )
 def test_a_different_name_suggests_nothing(name: str) -> None:
     assert suggest_field(name, FIELDS) is None

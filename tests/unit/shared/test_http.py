@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from shared.http.app import create_api
 from shared.http.bodies import BodyReader
 from shared.http.health import Health
+from shared.http.idempotency import IdempotencyKey
 
 
 @asynccontextmanager
@@ -109,3 +110,38 @@ async def test_a_405_lists_the_allowed_methods_and_nothing_is_redirected() -> No
             "allow"
         ] == "GET, HEAD, POST"  # not the methods of /{other}
         assert (await client.get("/bodies/")).status_code == 404
+
+
+async def test_a_wrong_header_or_parameter_is_named_and_every_error_has_a_help_path() -> None:
+    app = api()
+
+    @app.get("/keys")
+    async def read(limit: int = 1, idempotency_key: IdempotencyKey = None) -> None: ...
+
+    @app.get("/broken")
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://pinflow.test"
+    ) as client:
+        for key, message in [
+            (b" ", "must not be blank"),
+            (b"x" * 256, "must have at most 255 characters; it has 256"),
+            (
+                b"\xe4",
+                "must be encoded as UTF-8. Use only ASCII characters if your client can't do so",
+            ),
+        ]:
+            detail = (await client.get("/keys", headers={b"Idempotency-Key": key})).json()["detail"]
+            assert (detail["code"], detail["message"], detail["help"]) == (
+                "invalid_parameter",
+                f"Idempotency-Key: {message}",
+                "/docs/errors#invalid_parameter",
+            )
+        wrong = (await client.get("/keys?limit=x")).json()["detail"]
+        assert wrong["message"] == "limit: must be a whole number, for example 50"
+        for path, code in [("/nothing", "not_found"), ("/broken", "internal_error")]:
+            detail = (await client.get(path)).json()["detail"]
+            assert (detail["code"], detail["help"]) == (code, f"/docs/errors#{code}")
+        assert (await client.put("/keys")).json()["detail"]["help"].endswith("#method_not_allowed")

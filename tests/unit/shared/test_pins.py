@@ -197,7 +197,7 @@ def test_the_first_fault_is_described_with_its_field() -> None:
         PinSubmission.model_validate(submitted_row(board_id=None, title=None))
     assert describe_first_fault(read_faults(caught.value)) == (
         "validation_error",
-        "board_id: Field required",
+        "board_id: is required",
     )
 
 
@@ -337,4 +337,4 @@ def test_fingerprints_of_earlier_releases_stay_the_same(
 def test_the_fast_path_computes_the_same_fingerprint() -> None:
     row = submitted_row(related_terms="a, b", run_at="2031-01-01T00:00:00+02:00")
     pin = PinSubmission.model_validate(row)
-    assert validate_fast(row).fingerprint == compute_fingerprint(pin).hex.encode()
+    assert validate_fast(row)[2] == compute_fingerprint(pin).hex.encode()

@@ -1,17 +1,19 @@
 """A process ends when a component is lost, even one that never finished its start."""
 
 import asyncio
+import os
 import subprocess
 import sys
 
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from deploy.local.layout import CHECKOUT
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.consumer_health.health import ConsumerLost
-from shared.runtime import components
+from shared.runtime import components, process
 from shared.runtime.components import ServiceRuntime
 from shared.runtime.process import run
 from shared.runtime.settings import ServiceSettings
@@ -112,6 +114,7 @@ async def test_a_consumer_that_never_joined_does_not_leave(removed_members: list
 
 LOSES_A_COMPONENT_AND_HANGS = """
 import asyncio
+import os
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from fastapi import FastAPI
@@ -180,6 +183,14 @@ def test_the_garbage_collector_is_enabled_and_ignores_imported_modules() -> None
     assert "enabled True frozen True" in ended.stdout, ended.stderr
 
 
+@pytest.mark.parametrize(("setting", "seconds"), [(0.5, 1), (1, 1), (15, 15), (15.5, 16)])
+def test_requests_in_progress_get_at_least_the_set_time_to_finish(
+    setting: float, seconds: int
+) -> None:
+    settings = ServiceSettings(stop_timeout_seconds=setting)
+    assert process.configure_server(FastAPI(), settings).timeout_graceful_shutdown == seconds
+
+
 async def test_a_component_canceled_by_a_library_is_lost_too() -> None:
     runtime = build_runtime("quiet")
     lost = asyncio.Event()
@@ -199,5 +210,30 @@ def test_a_wrong_setting_ends_the_process_with_the_variable_and_without_the_valu
         run("ingest", read_settings, lambda _: FastAPI())
     message = str(ended.value)
     assert "\n  PINFLOW_DATABASE_URL: must have the form postgresql://" in message
-    assert "\n  PINFLOW_DATABASE_POOL_SIZE: Input should be less than" in message
+    assert "\n  PINFLOW_DATABASE_POOL_SIZE: must be at most 100" in message
     assert "hunter2" not in message
+
+
+def test_a_variable_without_effect_is_logged_with_the_setting_that_may_be_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in os.environ if name.startswith("PINFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PINFLOW_LOG_LEVL", "DEBUG")
+    monkeypatch.setenv("PINFLOW_API_KEY", "of the command")
+    with capture_logs() as logs:
+        process._log_unread_variables(ServiceSettings())
+    assert logs == [
+        {
+            "event": "setting_unknown",
+            "log_level": "warning",
+            "variable": "PINFLOW_LOG_LEVL",
+            "did_you_mean": "PINFLOW_LOG_LEVEL",
+            "settings": "docs/reference/settings.md",
+        },
+        {
+            "event": "settings_not_read",
+            "log_level": "info",
+            "variables": ["PINFLOW_API_KEY"],
+        },
+    ]

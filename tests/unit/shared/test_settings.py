@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from services.ingest.config import IngestSettings
-from shared.runtime.settings import DatabaseSettings, ServiceSettings
+from shared.runtime.settings import DatabaseSettings, ServiceSettings, find_unread_variables
 
 SECRET = "hunter2"  # pragma: allowlist secret
 QUOTED = "postgres://u:p%40ss%2Fword@db.example"  # pragma: allowlist secret
@@ -71,3 +71,11 @@ def test_only_addresses_and_networks_are_trusted(text: str) -> None:
 def test_several_proxies_or_none_may_be_trusted() -> None:
     for text in ("", "10.0.0.1", "10.0.0.0/8, 172.16.0.0/12,::1"):
         assert ServiceSettings(trusted_proxies=text).trusted_proxies == text
+
+
+def test_variables_that_a_service_does_not_read_are_found_with_a_suggestion() -> None:
+    names = ["PINFLOW_LOG_LEVEL", "PINFLOW_LOG_LEVL", "pinflow_port", "PINFLOW_HOME", "HOME"]
+    assert find_unread_variables(ServiceSettings(), names) == {
+        "PINFLOW_HOME": None,
+        "PINFLOW_LOG_LEVL": "PINFLOW_LOG_LEVEL",
+    }

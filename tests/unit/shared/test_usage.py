@@ -85,6 +85,25 @@ async def test_a_long_outage_keeps_a_bounded_number_of_keys(
     assert received.statements == [{A}, {B}]
 
 
+async def test_keys_of_a_report_that_may_fail_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.access.usage.MAX_UNREPORTED_KEYS", 1)
+    received, clock = ReceivedReports(), Clock()
+    usage = KeyUsageRecorder(received, clock)
+
+    async def record_and_fail(_key_ids: Collection[UUID]) -> None:
+        usage.record(B)
+        raise AccessUnavailable("away")
+
+    usage.record(A)
+    with monkeypatch.context() as outage:
+        outage.setattr(received, "mark_used", record_and_fail)
+        await usage.report()
+    await usage.report()
+    usage.record(B)
+    await usage.report()
+    assert received.statements == [{A}, {B}]
+
+
 class Replica:
     """A replica of the access service that answers with `status` and stores the reports."""
 

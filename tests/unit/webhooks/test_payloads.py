@@ -111,7 +111,7 @@ PUBLISHED = encode(PinPublished(**SHARED, published_at=NOON))
     ("record", "message"),
     [
         ({"value": b"garbage"}, "JSON"),
-        ({"value": b"{}"}, "Field required"),
+        ({"value": b"{}"}, "is required"),
         ({"value": PUBLISHED, "ce_id": None}, "ce_id: the header is missing"),
         ({"value": PUBLISHED, "key": uuid4()}, "workspace_id: differs"),
     ],

@@ -11,7 +11,7 @@ from services.publisher.pins.dry_run.report import Check, CheckName, failed
 from shared.access.model import Destination, Principal
 from shared.contract.events import Fault
 from shared.contract.pins import PinSubmission, make_printable, read_faults
-from shared.http.requests import validation_error
+from shared.http.requests import find_misspelled_fields, validation_error
 
 _FIELD_CHECKS = {
     "account_id": CheckName.ACCOUNT,
@@ -35,13 +35,15 @@ class PartialRequest:
         """Reads the fields in `names` and ignores others, as a real request does."""
         self._model = model
         self._fields = {name: value for name, value in fields.items() if name in names}
-        self.unknown_names = [make_printable(name) for name in fields if name not in names]
+        self._faults: list[Fault] = find_misspelled_fields(fields, names)
+        misspelled = {fault.field for fault in self._faults}
+        unknown = (make_printable(name) for name in fields if name not in names)
+        self.unknown_names = [name for name in unknown if name not in misspelled]
         self.content: PinSubmission | None = None
-        self._faults: list[Fault] = []
         try:
             self.content = model.model_validate(self._fields)
         except ValidationError as error:
-            self._faults = read_faults(error)
+            self._faults += read_faults(error)
 
     def find_failed_check(self, name: CheckName) -> Check | None:
         """Builds the failed check if one of the faults belongs to it."""

@@ -33,7 +33,9 @@ from tests.support.imports import validate
 from tests.tools.bench.bodies import build_json_import, build_realistic_rows
 
 WORKSPACE = NewWorkspace(
-    uuid4(), "", [NewAccount(uuid4(), ["board-1", "board-2", "board-3"]) for _ in range(2)]
+    uuid4(),
+    "",
+    [NewAccount(uuid4(), [f"54975581388800000{n}" for n in range(3)]) for _ in range(2)],
 )
 BODY = build_json_import(build_realistic_rows(WORKSPACE))
 

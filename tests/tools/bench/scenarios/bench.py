@@ -19,7 +19,7 @@ from tests.tools.bench.measure import (
     compute_busy_cores,
     compute_cpu_per_row,
     summarize_latencies,
-    to_megabytes,
+    to_mebibytes,
 )
 from tests.tools.bench.sources import HttpSource
 
@@ -160,5 +160,5 @@ def compute_costs(
         "cores_busy": round(compute_busy_cores(before.usage, after.usage, elapsed), 2),
         "bytes_per_row": compute_bytes_per_row(before.disk_usage, after.disk_usage, rows),
         "records_in_a_batch": compute_mean_batch_sizes(before.batches, after.batches),
-        "rss_mb": to_megabytes(after.usage.rss_bytes),
+        "rss_mib": to_mebibytes(after.usage.rss_bytes),
     }

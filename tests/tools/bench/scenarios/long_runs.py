@@ -38,7 +38,7 @@ def backlog(bench: Bench) -> Figures:
         **figures,
         "accepted_rows_per_second": round(load.rows / filled),
         "drained_rows_per_second": round(_compute_drain_rate(progress, load.imports) * MAX_ROWS),
-        "publisher_rss_mb": max(sizes["publisher"] for _, sizes in series) >> 20,
+        "publisher_rss_mib": max(sizes["publisher"] for _, sizes in series) >> 20,
         "progress": progress,
         "rss_series": series,
     }
@@ -89,5 +89,5 @@ def soak(bench: Bench) -> Figures:
     with sample_memory(lambda: bench.installation.usage().rss_bytes, SOAK_SAMPLE_SECONDS) as series:
         figures = bench.measure_load(load, load.send_at_rate(bench.lengths.soak_minutes * 60, rate))
     first, last = series[len(series) // 4][1], series[-1][1]
-    growth_mb = {name: round((size - first[name]) / 2**20, 1) for name, size in last.items()}
-    return {**figures, "rss_growth_mb_after_a_quarter": growth_mb, "rss_series": series}
+    growth_mib = {name: round((size - first[name]) / 2**20, 1) for name, size in last.items()}
+    return {**figures, "rss_growth_mib_after_a_quarter": growth_mib, "rss_series": series}

@@ -1,0 +1,1 @@
+"""Reads CSV files as people have them. Ingest and the command line follow this one policy."""

@@ -1,0 +1,143 @@
+"""Finds the field of each column by the header, and refuses or warns about the others."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from shared.contract.errors import ApiError, ErrorCode
+from shared.contract.events import Notice
+from shared.contract.field_names import find_alias, normalize_name, suggest_field
+from shared.contract.pins import PinSubmission, make_printable
+from shared.spreadsheets.refusals import invalid_csv
+
+KNOWN_COLUMNS = frozenset(PinSubmission.model_fields)
+REQUIRED_COLUMNS = tuple(
+    name for name, field in PinSubmission.model_fields.items() if field.is_required()
+)
+MAX_COLUMNS = 200
+MAX_LISTED_COLUMNS = 50
+MAX_NAME_LENGTH = 100
+
+_FIELDS = {normalize_name(name): name for name in KNOWN_COLUMNS}
+_CURES = {
+    "idempotency_key": (
+        "idempotency_key is a value of your own that is different for each pin, for example the "
+        "article number: add such a column."
+    ),
+    "account_id": "account_id is not needed if the import names one account for all rows.",
+}
+"""What to do about missing columns that a template of another program does not have."""
+
+
+class Column(NamedTuple):
+    """A column: its name as shown, and its field if the name is known."""
+
+    name: str
+    field: str | None
+
+
+def find_field(name: str) -> str | None:
+    """Returns the field that a header's cell names, in any spelling or by an alias."""
+    return name if name in KNOWN_COLUMNS else _FIELDS.get(normalize_name(name)) or find_alias(name)
+
+
+def read_columns(header: Sequence[str], optional: Collection[str]) -> list[Column]:
+    """Finds the field of each column.
+
+    Raises ApiError if there are too many columns, or if one is duplicate, misspelled or missing.
+    """
+    columns = [Column(_clean(cell), find_field(cell)) for cell in header]
+    listed = [column.name for column in columns[:MAX_LISTED_COLUMNS]]
+    _refuse_duplicates(columns, listed)
+    count = sum(1 for column in columns if column.name)
+    if count > MAX_COLUMNS:
+        message = f"The file has {count} columns; the limit is {MAX_COLUMNS}. Remove unused ones."
+        raise invalid_csv(message, limit=MAX_COLUMNS, count=count)
+    fields = {column.field for column in columns}
+    missing = [name for name in REQUIRED_COLUMNS if name not in fields and name not in optional]
+    _refuse_misspelled(columns, missing)
+    if missing:
+        cures = "".join(f" {_CURES[name]}" for name in missing if name in _CURES)
+        message = (
+            f"Missing columns: {', '.join(missing)}. The first line must name the columns. "
+            f"It names: {', '.join(listed)}.{cures}"
+        )
+        raise ApiError(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=listed)
+    return columns
+
+
+def build_warnings(columns: Sequence[Column], *, keeps_unknown: bool) -> list[Notice]:
+    """Builds the warnings about columns that were read by an alias, and about unknown ones.
+
+    Without the second, a client would notice a misspelled column only after its rows are published
+    and their idempotency keys are used up.
+    """
+    warnings = []
+    aliases = [
+        f"{column.name} was read as {column.field}"
+        for column in columns
+        if column.field and normalize_name(column.name) != normalize_name(column.field)
+    ]
+    if aliases:
+        message = f"Columns with other names: {_join(aliases)}."
+        warnings.append(Notice(code="column_aliases", message=message))
+    unknown = [column.name for column in columns if column.name and not column.field]
+    if unknown:
+        effect = (
+            "A value in them makes its row fail, because of strict=true."
+            if keeps_unknown
+            else "Their cells are ignored. With strict=true, a value in them makes its row fail."
+        )
+        message = f"Unknown columns: {_join(unknown)}. {effect} Correct or remove these columns."
+        warnings.append(Notice(code="unknown_columns", message=message))
+    return warnings
+
+
+def _clean(name: str) -> str:
+    """Returns the name without invisible characters, and with single blanks."""
+    spaced = " ".join(name[: 2 * MAX_NAME_LENGTH].split())
+    if not spaced.isprintable():
+        spaced = "".join(filter(str.isprintable, spaced)).strip()
+    return make_printable(spaced, MAX_NAME_LENGTH)
+
+
+def _refuse_duplicates(columns: Sequence[Column], listed: Sequence[str]) -> None:
+    counts = Counter(
+        column.field or column.name.casefold() for column in columns if column.name or column.field
+    )
+    duplicates = sorted(name for name, count in counts.items() if count > 1)
+    if duplicates:
+        shown = duplicates[:MAX_LISTED_COLUMNS]
+        message = (
+            f"Columns that appear more than once: "
+            f"{', '.join(_name_duplicate(name, columns) for name in shown)}. Keep one of each."
+        )
+        raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=list(listed))
+
+
+def _name_duplicate(name: str, columns: Sequence[Column]) -> str:
+    names = dict.fromkeys(column.name for column in columns if column.field == name)
+    return f"{name} (as {' and '.join(names)})" if len(names) > 1 else name
+
+
+def _refuse_misspelled(columns: Sequence[Column], missing: Sequence[str]) -> None:
+    suggestions = {
+        column.name: field
+        for column in columns
+        if not column.field and (field := suggest_field(column.name, KNOWN_COLUMNS))
+    }
+    if not suggestions:
+        return
+    questions = [f"{name}: did you mean {field}?" for name, field in suggestions.items()]
+    others = [name for name in missing if name not in suggestions.values()]
+    message = (
+        f"Unknown columns with nearly the name of a known one: {' '.join(questions)} "
+        "Correct these names, or remove the columns."
+        f"{f' Also missing: {_join(others)}.' if others else ''}"
+    )
+    listed = [{"column": name, "suggestion": field} for name, field in suggestions.items()]
+    raise ApiError(ErrorCode.UNKNOWN_COLUMNS, message, columns=listed)
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_LISTED_COLUMNS])

@@ -195,11 +195,6 @@ _COMPLETED_IMPORT = _replace(
 _SECOND_ROW = _replace(
     _PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026", board_id=OTHER_BOARD
 )
-_CSV = (
-    f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor "
-    "lamp,https://cdn.shop.example/a.jpg,lamp-floor-2026\n"
-)
-
 _ACCOUNT: dict[str, Any] = {
     "id": ACCOUNT,
     "workspace_id": WORKSPACE,
@@ -388,7 +383,6 @@ EXAMPLES: dict[str, Example] = {
             total_rows=1,
             publishing_now=1,
         ),
-        {"file": _CSV},
     ),
     "GET /v1/pins/imports": Example([_COMPLETED_IMPORT]),
     "GET /v1/pins/imports/{job_id}": Example(

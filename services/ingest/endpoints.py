@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from services.ingest.config import IngestSettings
 from services.ingest.dependencies import Ingest
 from services.ingest.ids import build_job_path
 from services.ingest.parsing.multipart import open_upload
@@ -98,8 +99,9 @@ class _CsvQuery(_ImportQuery):
     ] = None
 
 
+_BODY_LIMIT = IngestSettings.model_fields["import_body_limit"].default
 _CSV = describe_body(
-    "multipart/form-data", CsvUpload, encoding={"file": {"contentType": "text/csv"}}
+    "multipart/form-data", CsvUpload, _BODY_LIMIT, encoding={"file": {"contentType": "text/csv"}}
 )
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.ACCEPTED: {
@@ -126,7 +128,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     "/json",
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
-    openapi_extra=describe_json_body(ImportRows),
+    openapi_extra=describe_json_body(ImportRows, _BODY_LIMIT),
     dependencies=[RequiresCapacity],
 )
 async def import_json(

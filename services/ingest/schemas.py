@@ -25,7 +25,7 @@ class ImportRows(
 
 
 class CsvUpload(ApiModel):
-    """A CSV file with a header and 1 to 500 rows.
+    """A CSV file with a header and 1 to 500 rows. `curl -F file=@campaign.csv` sends it.
 
     Each row is judged on its own, as in an import of JSON.
     """

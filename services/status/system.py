@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from services.status import reference_page
 from services.status.config import StatusSettings
 from services.status.dependencies import Status
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
@@ -82,6 +83,7 @@ async def process_readiness(request: Request) -> JSONResponse:
 
 def add_system_endpoints(api: FastAPI) -> None:
     api.include_router(router)
+    api.include_router(reference_page.router)
     add_metrics_endpoint(api)
 
 

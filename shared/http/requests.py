@@ -26,22 +26,27 @@ def uuid_or_404(text: str, resource: str) -> UUID:
         raise not_found(resource) from None
 
 
-def describe_json_body(body: type[BaseModel] | dict[str, Any]) -> dict[str, Any]:
+def describe_json_body(body: type[BaseModel] | dict[str, Any], limit_bytes: int) -> dict[str, Any]:
     """Returns the OpenAPI description of a JSON body that the endpoint itself reads."""
-    return describe_body("application/json", body)
+    return describe_body("application/json", body, limit_bytes)
 
 
 def describe_body(
-    content_type: str, body: type[BaseModel] | dict[str, Any], **media_type: Any
+    content_type: str, body: type[BaseModel] | dict[str, Any], limit_bytes: int, **media_type: Any
 ) -> dict[str, Any]:
     """Returns the OpenAPI description of a body: a model, or a JSON Schema like a model's.
 
-    deploy/generate/openapi.py moves the schema to the components, under its title. `media_type` are
-    further fields of the Media Type Object.
+    deploy/generate/openapi.py moves the schema to the components, under its title. `limit_bytes` is
+    the default of the setting. `media_type` are further fields of the Media Type Object.
     """
     schema = body if isinstance(body, dict) else build_schema(body)
-    content = {content_type: {"schema": schema, **media_type}}
-    request_body = {"required": True, "description": schema["description"], "content": content}
+    kibibytes = limit_bytes // 1024
+    limit = f"{kibibytes // 1024} MiB" if kibibytes >= 1024 else f"{kibibytes} KiB"
+    request_body = {
+        "required": True,
+        "description": f"At most {limit}, unless the operator sets another limit.",
+        "content": {content_type: {"schema": schema, **media_type}},
+    }
     return {"requestBody": request_body}
 
 

@@ -12,6 +12,7 @@ from services.access.boards.schemas import (
     BoardResponse,
     BoardUpdate,
 )
+from services.access.config import AccessSettings
 from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
@@ -20,6 +21,7 @@ from shared.http.requests import describe_json_body, parse_model, uuid_or_404
 
 Fresh = Annotated[bool, Query(description="Ignored: every answer is fresh.")]
 
+_BODY_LIMIT = AccessSettings.model_fields["access_body_limit"].default
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
 BoardId = Annotated[str, Path(description="The board's id.")]
@@ -74,7 +76,7 @@ async def list_boards(
 @router.post(
     "/v1/pinterest/boards",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=describe_json_body(BoardCreate),
+    openapi_extra=describe_json_body(BoardCreate, _BODY_LIMIT),
     responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT | _CREATED,
 )
 async def create_board(
@@ -108,7 +110,7 @@ async def create_board(
 
 @router.patch(
     "/v1/pinterest/boards/{board_id}",
-    openapi_extra=describe_json_body(BoardUpdate),
+    openapi_extra=describe_json_body(BoardUpdate, _BODY_LIMIT),
     responses=OVERLOADED | NOT_FOUND | BODY_ERRORS,
     response_description="The changed board.",
 )

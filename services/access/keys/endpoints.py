@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from services.access.config import AccessSettings
 from services.access.dependencies import Access
 from services.access.keys.schemas import (
     ApiKeyCreate,
@@ -19,6 +20,7 @@ from shared.http.bodies import require_content_type
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.requests import describe_json_body, parse_model, uuid_or_404
 
+_BODY_LIMIT = AccessSettings.model_fields["access_body_limit"].default
 router = APIRouter(tags=["api-keys"], responses=ACCESS_ERRORS)
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 
@@ -40,7 +42,7 @@ async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyRes
 @router.post(
     "/v1/api-keys",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=describe_json_body(ApiKeyCreate),
+    openapi_extra=describe_json_body(ApiKeyCreate, _BODY_LIMIT),
     responses=OVERLOADED | BODY_ERRORS | CONFLICT,
     response_description="The key. Store it: no other answer contains it.",
 )
@@ -70,7 +72,7 @@ async def create_api_key(
 
 @router.patch(
     "/v1/api-keys/{key_id}",
-    openapi_extra=describe_json_body(ApiKeyUpdate),
+    openapi_extra=describe_json_body(ApiKeyUpdate, _BODY_LIMIT),
     responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT,
     response_description="The changed key.",
 )

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.publisher.config import MAX_BATCH_PINS, MAX_BULK_IDS
+from services.publisher.config import MAX_BATCH_PINS, MAX_BULK_IDS, PublisherSettings
 from services.publisher.pins.request_bodies import (
     EDITABLE_PIN_FIELDS,
     EDITABLE_SCHEDULE_FIELDS,
@@ -77,11 +77,14 @@ def _build_single(model: type[PinSubmission], title: str) -> dict[str, Any]:
     return schema
 
 
+_LIMIT, _BATCH_LIMIT = (
+    PublisherSettings.model_fields[name].default for name in ("pin_body_limit", "batch_body_limit")
+)
 _PIN = _build_single(PinForNow, "SinglePin")
 _SCHEDULE = _build_single(ScheduleSubmission, "ScheduleSubmission")
 
-PIN = describe_json_body(_PIN)
-PINS = describe_json_body(PinBatch)
+PIN = describe_json_body(_PIN, _LIMIT)
+PINS = describe_json_body(PinBatch, _BATCH_LIMIT)
 PIN_EDIT = describe_json_body(
     _build_edit(
         "PinEdit",
@@ -89,17 +92,12 @@ PIN_EDIT = describe_json_body(
         "a field, except title and board_id.",
         _PIN,
         EDITABLE_PIN_FIELDS,
-    )
+    ),
+    _LIMIT,
 )
-_RETRY = build_schema(PinRetry)
-PIN_RETRY = describe_json_body(
-    {
-        "anyOf": [_RETRY, {"type": "null"}],
-        "description": f"{_RETRY['description']} May be left out.",
-    }
-)
+PIN_RETRY = describe_json_body({"anyOf": [build_schema(PinRetry), {"type": "null"}]}, _LIMIT)
 PIN_RETRY["requestBody"]["required"] = False
-SCHEDULE = describe_json_body(_SCHEDULE)
+SCHEDULE = describe_json_body(_SCHEDULE, _LIMIT)
 SCHEDULE_EDIT = describe_json_body(
     _build_edit(
         "ScheduleEdit",
@@ -109,6 +107,7 @@ SCHEDULE_EDIT = describe_json_body(
         EDITABLE_SCHEDULE_FIELDS,
         ("image_url", "asset_id"),
         ("cover_image_url", "cover_image_asset_id"),
-    )
+    ),
+    _LIMIT,
 )
-IDS = describe_json_body(IdList)
+IDS = describe_json_body(IdList, _LIMIT)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from services.webhooks.config import WebhooksSettings
 from services.webhooks.delivery.model import DeliveryStatus
 from services.webhooks.dependencies import Webhooks
 from services.webhooks.subscriptions.rules import require_whole_workspace
@@ -28,6 +29,7 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=ACCESS_ER
 WebhookId = Annotated[str, Path(description="The webhook's id.")]
 DeliveryId = Annotated[str, Path(description="The delivery's id.")]
 
+_BODY_LIMIT = WebhooksSettings.model_fields["webhook_body_limit"].default
 _CREATED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
         "description": "The webhook, new or the same as before.",
@@ -45,7 +47,7 @@ _DELIVERIES: dict[int | str, dict[str, Any]] = {
 @router.post(
     "",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=describe_json_body(WebhookCreate),
+    openapi_extra=describe_json_body(WebhookCreate, _BODY_LIMIT),
     responses=BODY_ERRORS | CONFLICT | _CREATED,
 )
 async def create_webhook(
@@ -84,7 +86,7 @@ async def get_webhook(
 
 @router.patch(
     "/{webhook_id}",
-    openapi_extra=describe_json_body(WebhookUpdate),
+    openapi_extra=describe_json_body(WebhookUpdate, _BODY_LIMIT),
     responses=BODY_ERRORS | NOT_FOUND,
     response_description="The changed webhook.",
 )

@@ -15,7 +15,7 @@ from tests.property.profiles import examples
 
 
 class Program(NamedTuple):
-    """How a program saves a table as CSV."""
+    """The form in which a program saves a table as CSV."""
 
     name: str
     delimiter: str = ","

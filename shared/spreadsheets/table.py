@@ -8,7 +8,7 @@ import io
 import re
 import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import compress, islice
 from typing import NamedTuple
 
 import msgspec
@@ -89,7 +89,10 @@ def read_csv(
     missing although their fields are required.
     """
     text, read_as, warnings = decode(data, encoding)
-    text = _drop_end_marks(text)
+    # Searched in the bytes, because to search or copy decoded text takes 0.1 to 0.3 µs for each row
+    has_nul = b"\0" in data
+    if has_nul or b"\x1a" in data:
+        text = _drop_end_marks(text)
     beginning = find_beginning(text)
     # The body's limit is enough. Python's default limit of a cell, 128 KiB, would refuse the file
     csv.field_size_limit(MAX_CELL_CHARACTERS)
@@ -97,8 +100,8 @@ def read_csv(
     source.seek(beginning.position)
     records = _read_records(source, beginning.delimiter, beginning.lines_before)
     _, header = next(records, (0, []))
-    if b"\0" in data:
-        refuse_binary(text, source.tell())
+    if has_nul:
+        refuse_binary(text, header)
     if not header:
         raise ApiError(
             ErrorCode.EMPTY_FILE, "The file is empty. Its first line must name the columns."
@@ -185,7 +188,8 @@ def _build_reader(
         ):
             return _wrong_cell_count(count, width)
         if len(known) == width:
-            return {name: cell for name, cell in zip(known, cells, strict=False) if cell}
+            # A fifth cheaper than a comprehension, which runs its loop in Python
+            return dict(compress(zip(known, cells), cells))  # noqa: B905
         values = {name: cell for name, cell in zip(fields, cells, strict=False) if cell and name}
         for index, name in others:
             if index < count and cells[index].strip():

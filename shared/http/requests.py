@@ -13,6 +13,7 @@ from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import find_alias, suggest_field
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
 
+KIBIBYTE, MEBIBYTE = 1024, 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 MAX_EXAMINED_NAMES = 2 * MAX_ROW_FAULTS
 """Unknown names of one object that are examined. A hostile object may have half a million."""
@@ -40,8 +41,11 @@ def describe_body(
     the default of the setting. `media_type` are further fields of the Media Type Object.
     """
     schema = body if isinstance(body, dict) else build_schema(body)
-    kibibytes = limit_bytes // 1024
-    limit = f"{kibibytes // 1024} MiB" if kibibytes >= 1024 else f"{kibibytes} KiB"
+    limit = (
+        f"{limit_bytes // MEBIBYTE} MiB"
+        if limit_bytes >= MEBIBYTE
+        else f"{limit_bytes // KIBIBYTE} KiB"
+    )
     request_body = {
         "required": True,
         "description": f"At most {limit}, unless the operator sets another limit.",

@@ -20,7 +20,7 @@ _SEP_LINE = re.compile(
 
 
 class Beginning(NamedTuple):
-    """Where the header begins, and the delimiter."""
+    """The place where the header begins, and the delimiter."""
 
     position: int
     lines_before: int

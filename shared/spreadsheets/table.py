@@ -18,7 +18,7 @@ from shared.contract.events import MAX_ROWS, Notice
 from shared.spreadsheets.columns import (
     MAX_LISTED_COLUMNS,
     REQUIRED_COLUMNS,
-    Column,
+    HeaderColumn,
     build_warnings,
     read_columns,
 )
@@ -55,7 +55,7 @@ class CsvRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Header(NamedTuple):
-    """What is needed to write some of the rows as a file of the same form."""
+    """The form of the file, with which some of its rows can be written as another file."""
 
     cells: list[str]
     delimiter: str
@@ -161,7 +161,7 @@ def _count_excess_rows(records: Iterator[object], lines: Iterable[str]) -> int:
 
 
 def _build_reader(
-    columns: Sequence[Column], optional: Collection[str], *, keep_unknown: bool
+    columns: Sequence[HeaderColumn], optional: Collection[str], *, keep_unknown: bool
 ) -> Callable[[list[str]], dict[str, str] | WrongCellCount]:
     """Builds the function that reads the values of a row."""
     width = len(columns)
@@ -201,7 +201,9 @@ def _wrong_cell_count(count: int, width: int) -> WrongCellCount:
     return WrongCellCount(f"The row has {count} cells; the header has {width}. {advice}")
 
 
-def _warn_of_unnamed_columns(columns: Sequence[Column], rows: Sequence[CsvRow]) -> list[Notice]:
+def _warn_of_unnamed_columns(
+    columns: Sequence[HeaderColumn], rows: Sequence[CsvRow]
+) -> list[Notice]:
     indices = [index for index, column in enumerate(columns) if not column.name]
     used: dict[int, list[int]] = {}
     for number, row in enumerate(rows if indices else (), 1):

@@ -20,7 +20,7 @@ _SEP_LINE = re.compile(
 
 
 class Beginning(NamedTuple):
-    """The place where the header begins, and the delimiter."""
+    """The position of the header in the text, and the delimiter."""
 
     position: int
     lines_before: int

@@ -18,7 +18,7 @@ from shared.contract.events import MAX_ROWS, Notice
 from shared.spreadsheets.columns import (
     MAX_LISTED_COLUMNS,
     REQUIRED_COLUMNS,
-    HeaderColumn,
+    CsvColumn,
     build_warnings,
     read_columns,
 )
@@ -55,7 +55,7 @@ class CsvRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Header(NamedTuple):
-    """The form of the file, with which some of its rows can be written as another file."""
+    """The form of a file, in which some of its rows can be written again."""
 
     cells: list[str]
     delimiter: str
@@ -64,6 +64,8 @@ class Header(NamedTuple):
 
 
 class CsvTable(NamedTuple):
+    """A file's header and rows, and the warnings about it."""
+
     header: Header
     rows: list[CsvRow]
     """The first rows, at most `max_rows`."""
@@ -95,7 +97,8 @@ def read_csv(
     source.seek(beginning.position)
     records = _read_records(source, beginning.delimiter, beginning.lines_before)
     _, header = next(records, (0, []))
-    refuse_binary(text, source.tell())
+    if b"\0" in data:
+        refuse_binary(text, source.tell())
     if not header:
         raise ApiError(
             ErrorCode.EMPTY_FILE, "The file is empty. Its first line must name the columns."
@@ -161,7 +164,7 @@ def _count_excess_rows(records: Iterator[object], lines: Iterable[str]) -> int:
 
 
 def _build_reader(
-    columns: Sequence[HeaderColumn], optional: Collection[str], *, keep_unknown: bool
+    columns: Sequence[CsvColumn], optional: Collection[str], *, keep_unknown: bool
 ) -> Callable[[list[str]], dict[str, str] | WrongCellCount]:
     """Builds the function that reads the values of a row."""
     width = len(columns)
@@ -201,9 +204,7 @@ def _wrong_cell_count(count: int, width: int) -> WrongCellCount:
     return WrongCellCount(f"The row has {count} cells; the header has {width}. {advice}")
 
 
-def _warn_of_unnamed_columns(
-    columns: Sequence[HeaderColumn], rows: Sequence[CsvRow]
-) -> list[Notice]:
+def _warn_of_unnamed_columns(columns: Sequence[CsvColumn], rows: Sequence[CsvRow]) -> list[Notice]:
     indices = [index for index, column in enumerate(columns) if not column.name]
     used: dict[int, list[int]] = {}
     for number, row in enumerate(rows if indices else (), 1):

@@ -71,7 +71,8 @@ def _make_keys_unique(case: Any) -> None:
     key = body.get("idempotency_key")
     is_new_pin = (case.method, case.operation.path) == ("POST", "/v1/pins")
     if is_new_pin and key is None and "idempotency-key" not in headers:
-        case.headers = {**headers, "idempotency-key": str(uuid4())}
+        headers["idempotency-key"] = str(uuid4())
+        case.headers = headers
     if (
         case.operation.path in {"/v1/schedules", "/v1/pins"}
         and isinstance(key, str)

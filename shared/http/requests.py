@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import find_alias, suggest_field
+from shared.contract.import_limits import MEBIBYTE
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
 
-KIBIBYTE, MEBIBYTE = 1024, 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 MAX_EXAMINED_NAMES = 2 * MAX_ROW_FAULTS
 """Unknown names of one object that are examined. A hostile object may have half a million."""
@@ -41,11 +41,8 @@ def describe_body(
     the default of the setting. `media_type` are further fields of the Media Type Object.
     """
     schema = body if isinstance(body, dict) else build_schema(body)
-    limit = (
-        f"{limit_bytes // MEBIBYTE} MiB"
-        if limit_bytes >= MEBIBYTE
-        else f"{limit_bytes // KIBIBYTE} KiB"
-    )
+    mebibytes = limit_bytes // MEBIBYTE
+    limit = f"{mebibytes} MiB" if mebibytes else f"{limit_bytes // 1024} KiB"
     request_body = {
         "required": True,
         "description": f"At most {limit}, unless the operator sets another limit.",

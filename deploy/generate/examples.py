@@ -12,18 +12,19 @@ from uuid import UUID
 from deploy.services import CHECKED_SERVICES
 from shared.access.errors import describe_board_failure
 from shared.access.model import BoardCheck, Destination
-from shared.contract.errors import build_help_path
+from shared.contract.errors import ApiError, ErrorCode
 
 WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
 BOARD = "1034280089391227812"
+OTHER_BOARD = "1034280089391227999"
 PIN = "3f0c1b52-8f0e-5c0b-9d2a-7d1c9f6a4e10"
 SCHEDULE = "9a4b6f1e-2c7d-5e3f-8b1a-0c5d7e9f2a34"
 JOB = "0199c0de-7a51-7c3e-9a5b-2f4d6e8a0b1c"
 KEY = "c2a7e1f0-4b8d-4e6a-9f3c-1d5b7a9e0f42"
 WEBHOOK = "e5d1c3b7-6a9f-4c2e-8d0b-3f7a1e5c9b26"
 DELIVERY = "a8f6e4d2-1b3c-4d5e-9f7a-8b6c4d2e0f19"
-EVENT = "4d7c9a1e-5b3f-5d2c-8e6a-0f9b7c5d3e18"
+EVENT = "evt_4d7c9a1e5b3f5d2c8e6a0f9b7c5d3e18"
 NOW, LATER, RUN_AT = "2026-11-28T09:30:00Z", "2026-11-28T09:30:01Z", "2027-03-06T10:00:00Z"
 
 
@@ -151,6 +152,8 @@ _QUEUED_IMPORT: dict[str, Any] = {
     "created_at": NOW,
     "updated_at": NOW,
     "warnings": [],
+    "publishing_now": 2,
+    "scheduled_for_later": 0,
 }
 _ROW = {
     "row_number": 1,
@@ -166,16 +169,14 @@ _ROW = {
     "existing_state": None,
     "differing_fields": None,
 }
-_FIELD_ERROR = {"code": "missing", "field": "board_id", "message": "Field required", "value": None}
 _FAILED_ROW = _replace(
     _ROW,
     row_number=2,
     status="failed",
     pin_id=None,
     idempotency_key="lamp-desk-2026",
-    error_code="validation_error",
-    error_message="board_id: Field required",
-    errors=[_FIELD_ERROR],
+    error_code="board_not_found",
+    error_message=f"board_id: no board {OTHER_BOARD} on this account. Use one of its boards.",
 )
 _COMPLETED_IMPORT = _replace(
     _QUEUED_IMPORT,
@@ -191,13 +192,9 @@ _COMPLETED_IMPORT = _replace(
     scheduled_for_later=0,
     error_code=None,
 )
-_SECOND_ROW = _replace(_PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026")
-del _SECOND_ROW["board_id"]
-_CSV = (
-    f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor "
-    "lamp,https://cdn.shop.example/a.jpg,lamp-floor-2026\n"
+_SECOND_ROW = _replace(
+    _PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026", board_id=OTHER_BOARD
 )
-
 _ACCOUNT: dict[str, Any] = {
     "id": ACCOUNT,
     "workspace_id": WORKSPACE,
@@ -293,6 +290,7 @@ _DELIVERY = {
     "payload": {
         "id": EVENT,
         "type": "pin.failed",
+        "event": "pin.failed",
         "created_at": NOW,
         "workspace_id": WORKSPACE,
         "data": {"pin_id": PIN, **_NO_BOARD},
@@ -306,6 +304,44 @@ _DELIVERY = {
     "status": "pending",
     "event_id": EVENT,
 }
+
+
+def _event_example(name: str, created_at: str, data: dict[str, Any]) -> Example:
+    return Example(
+        request={
+            "id": EVENT,
+            "type": name,
+            "event": name,
+            "created_at": created_at,
+            "workspace_id": WORKSPACE,
+            "data": data,
+        }
+    )
+
+
+_PIN_DATA = {
+    "pin_id": PIN,
+    "account_id": ACCOUNT,
+    "board_id": BOARD,
+    "idempotency_key": _PIN_REQUEST["idempotency_key"],
+    "job_id": JOB,
+    "row_number": 1,
+}
+
+
+def _ended_import_example(status: str, **counters: int) -> Example:
+    rows = {"created_rows": 0, "existing_rows": 0, "failed_rows": 0, **counters}
+    data = {
+        "request_id": None,
+        "job_id": JOB,
+        "status": status,
+        "total_rows": sum(rows.values()),
+        "processed_rows": sum(rows.values()),
+        **rows,
+        "error_message": None,
+        "completed_at": LATER,
+    }
+    return _event_example(f"import.{status}", LATER, data)
 
 
 def _bulk_example(item_id: str) -> Example:
@@ -340,8 +376,13 @@ EXAMPLES: dict[str, Example] = {
     ),
     "POST /v1/pins/imports/json": Example(_QUEUED_IMPORT, [_PIN_REQUEST, _SECOND_ROW]),
     "POST /v1/pins/imports/csv": Example(
-        _replace(_QUEUED_IMPORT, source_type="csv", source_filename="autumn.csv", total_rows=1),
-        {"file": _CSV},
+        _replace(
+            _QUEUED_IMPORT,
+            source_type="csv",
+            source_filename="autumn.csv",
+            total_rows=1,
+            publishing_now=1,
+        ),
     ),
     "GET /v1/pins/imports": Example([_COMPLETED_IMPORT]),
     "GET /v1/pins/imports/{job_id}": Example(
@@ -436,13 +477,24 @@ EXAMPLES: dict[str, Example] = {
     "GET /v1/webhooks/{webhook_id}/deliveries": Example([_DELIVERY]),
     "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Example(_DELIVERY),
     "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend": Example(_DELIVERY),
+    "POST pin.published": _event_example("pin.published", NOW, {**_PIN_DATA, "published_at": NOW}),
+    "POST pin.failed": _event_example(
+        "pin.failed",
+        RUN_AT,
+        {**_PIN_DATA, "schedule_id": SCHEDULE, **_NO_BOARD, "failed_at": RUN_AT},
+    ),
+    "POST import.completed": _ended_import_example("completed", created_rows=1, existing_rows=1),
+    "POST import.completed_with_errors": _ended_import_example(
+        "completed_with_errors", created_rows=1, failed_rows=1
+    ),
+    "POST import.failed": _ended_import_example("failed", failed_rows=2),
 }
-"""The examples of each operation. A key is the method and the path."""
+"""The examples of each operation. A key is the method and the path, or a webhook's event."""
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
-    help_path = build_help_path(code)
-    return {"detail": {"code": code, "message": message, "help": help_path, **details}}
+    error = ApiError(ErrorCode(code), message, **details)
+    return error.body()
 
 
 ERRORS: dict[int, dict[str, Any]] = {
@@ -505,7 +557,7 @@ ERRORS: dict[int, dict[str, Any]] = {
 
 def add_examples(document: dict[str, Any]) -> None:
     """Adds the examples to an OpenAPI document."""
-    for path, operations in document["paths"].items():
+    for path, operations in (*document["paths"].items(), *document["webhooks"].items()):
         for method, operation in operations.items():
             example = EXAMPLES.get(f"{method.upper()} {path}", Example())
             if example.request is not None:
@@ -513,17 +565,15 @@ def add_examples(document: dict[str, Any]) -> None:
             for status, response in operation["responses"].items():
                 _set_example(
                     response,
-                    example.answer
-                    if int(status) < HTTPStatus.BAD_REQUEST
-                    else _error_example(response, int(status)),
+                    example.answer if status < "400" else _error_example(response, status),
                 )
 
 
-def _error_example(response: dict[str, Any], status: int) -> dict[str, Any] | None:
+def _error_example(response: dict[str, Any], status: str) -> dict[str, Any] | None:
     """Returns an error's example, or None if its body is not an ErrorResponse, as in /readyz."""
     content = response.get("content", {}).get("application/json", {})
     return (
-        ERRORS[status]
+        ERRORS[int(status)]
         if content.get("schema") == {"$ref": "#/components/schemas/ErrorResponse"}
         else None
     )

@@ -34,6 +34,9 @@ TAGS = {
 }
 """The tags with their descriptions, in the order of the document."""
 
+ACRONYMS = {"api": "API", "csv": "CSV", "json": "JSON"}
+"""Words of operation ids that titles write in another way."""
+
 
 def build_document() -> dict[str, Any]:
     """Merges the OpenAPI documents of all services.
@@ -46,16 +49,79 @@ def build_document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": {},
+        "webhooks": {},
         "components": {},
     }
     for app in create_applications().values():
-        _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
+        document = get_openapi(
+            title=app.title,
+            version=VERSION,
+            routes=app.routes,
+            webhooks=app.webhooks.routes,
+        )
+        _move_bodies_to_components(document)
+        _remove_titles_of_fields(document)
+        _merge(merged, document)
+    for operation in find_operations(merged):
+        operation["summary"] = _build_title(operation["operationId"])
     merged["paths"] = dict(sorted(merged["paths"].items(), key=_tag_position))
     merged["components"] = {
         kind: dict(sorted(components.items())) for kind, components in merged["components"].items()
     }
     add_examples(merged)
     return cast("dict[str, Any]", join_descriptions(merged))
+
+
+def find_operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns all operations, also the requests that webhooks send."""
+    return [
+        operation
+        for section in ("paths", "webhooks")
+        for methods in document.get(section, {}).values()
+        for operation in methods.values()
+    ]
+
+
+def _build_title(operation_id: str) -> str:
+    """Builds a title for people: `import_csv` becomes "Import CSV"."""
+    words = [ACRONYMS.get(word, word) for word in operation_id.split("_")]
+    return " ".join([words[0].capitalize(), *words[1:]])
+
+
+def _move_bodies_to_components(document: dict[str, Any]) -> None:
+    """Gives the bodies that endpoints describe themselves a name, which generated clients use."""
+    components = document["components"].setdefault("schemas", {})
+    for operation in find_operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            content["schema"] = _move_to_components(content["schema"], components)
+
+
+def _move_to_components(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """Moves a schema with a title, and its definitions. Returns the reference to it."""
+    if "anyOf" in schema:
+        return {"anyOf": [_move_to_components(part, components) for part in schema["anyOf"]]}
+    if "title" not in schema:
+        return schema
+    definitions = schema.pop("$defs", {})
+    for name, definition in (*definitions.items(), (schema["title"], schema)):
+        if components.setdefault(name, definition) != definition:
+            raise ValueError(f"Two bodies have different schemas with the title {name}")
+    return {"$ref": f"#/components/schemas/{schema['title']}"}
+
+
+def _remove_titles_of_fields(node: Any) -> None:
+    """Removes the titles that pydantic makes from names: "Job Id" says no more than job_id."""
+    if isinstance(node, list):
+        for item in node:
+            _remove_titles_of_fields(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key == "properties":
+                for schema in value.values():
+                    schema.pop("title", None)
+            elif key == "schema":
+                value.pop("title", None)
+            _remove_titles_of_fields(value)
 
 
 def _tag_position(item: tuple[str, dict[str, Any]]) -> int:
@@ -70,8 +136,9 @@ def _tag_position(item: tuple[str, dict[str, Any]]) -> int:
 
 
 def _merge(merged: dict[str, Any], document: dict[str, Any]) -> None:
-    for path, operations in document["paths"].items():
-        _add(merged["paths"].setdefault(path, {}), operations, path)
+    for section in ("paths", "webhooks"):
+        for path, operations in document.get(section, {}).items():
+            _add(merged[section].setdefault(path, {}), operations, path)
     for kind, components in document.get("components", {}).items():
         _add(merged["components"].setdefault(kind, {}), components, kind)
 

@@ -68,7 +68,7 @@ GATEWAY = (
     (
         "`PINFLOW_GATEWAY_DOCUMENTS`",
         "required",
-        "The folder with the files of /docs: deploy/gateway.",
+        "The folder with openapi.json and errors.html: deploy/gateway.",
     ),
     (
         UPSTREAMS,

@@ -8,6 +8,8 @@ from pydantic_core import PydanticCustomError
 NOT_BLANK = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
 """The rule of `require_text`, as far as JSON Schema can express it."""
 WITHOUT_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+ABSENT: dict[str, Any] = {"not": {}}
+"""Matches no value. `False` would mean the same, but some generators of clients can't read it."""
 
 
 def require_any_of(*names: str, or_null: str | None = None) -> dict[str, Any]:
@@ -15,10 +17,11 @@ def require_any_of(*names: str, or_null: str | None = None) -> dict[str, Any]:
 
     A field counts only if it is not null. The field `or_null` counts even if it is null.
     """
-    changes = [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names
-    ]
-    return {"anyOf": changes if or_null is None else [*changes, {"required": [or_null]}]}
+    # Generators of clients ignore `not`. From `anyOf` they would make a union of types
+    nothing: dict[str, Any] = {name: {"type": "null"} for name in names}
+    if or_null is not None:
+        nothing[or_null] = ABSENT
+    return {"not": {"properties": nothing}}
 
 
 def require_text(value: str) -> str:

@@ -7,15 +7,19 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from services.ingest.config import IngestSettings
 from services.ingest.dependencies import Ingest
 from services.ingest.ids import build_job_path
 from services.ingest.parsing.multipart import open_upload
 from services.ingest.parsing.policy import ImportParameters, PastRunAt
-from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
+from services.ingest.schemas import (
+    CsvUpload,
+    ImportAcceptedResponse,
+    ImportRows,
+    RateMeterResponse,
+)
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
-from shared.contract.events import MAX_ROW_FAULTS, MAX_ROWS
-from shared.contract.pins import PinSubmission
 from shared.http.bodies import require_content_type
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, OVERLOADED, error_responses
 from shared.http.requests import describe_body, describe_json_body, uuid_or_404
@@ -95,28 +99,13 @@ class _CsvQuery(_ImportQuery):
     ] = None
 
 
-_INVALID_ROW = {
-    "type": "object",
-    "title": "Invalid row",
-    "description": (
-        f"Fails with a list of its faults, at most {MAX_ROW_FAULTS}. "
-        "The other rows are not affected."
-    ),
-}
-_ROWS = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": MAX_ROWS,
-    "items": {"anyOf": [PinSubmission.model_json_schema(), _INVALID_ROW]},
-}
-_FILE = {
-    "type": "object",
-    "required": ["file"],
-    "properties": {"file": {"type": "string", "format": "binary"}},
-}
-_CSV = {"file": {"contentType": "text/csv"}}
+_BODY_LIMIT = IngestSettings.model_fields["import_body_limit"].default
+_CSV = describe_body(
+    "multipart/form-data", CsvUpload, _BODY_LIMIT, encoding={"file": {"contentType": "text/csv"}}
+)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.ACCEPTED: {
+        "description": "Kafka has the whole import. Its rows are settled in the background.",
         "headers": {
             "Location": {
                 "description": "The path of the job.",
@@ -126,7 +115,8 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
         },
         "links": {
             "job": {
-                "operationId": "get_import_v1_pins_imports__job_id__get",
+                "description": "The job of the import.",
+                "operationId": "get_import",
                 "parameters": {"job_id": "$response.body#/id"},
             }
         },
@@ -138,7 +128,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     "/json",
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
-    openapi_extra=describe_json_body(_ROWS),
+    openapi_extra=describe_json_body(ImportRows, _BODY_LIMIT),
     dependencies=[RequiresCapacity],
 )
 async def import_json(
@@ -166,7 +156,7 @@ async def import_json(
     "/csv",
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
-    openapi_extra=describe_body("multipart/form-data", {"schema": _FILE, "encoding": _CSV}),
+    openapi_extra=_CSV,
     dependencies=[RequiresCapacity],
 )
 async def import_csv(
@@ -199,9 +189,11 @@ async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
     return {"may_exist": ingest.imports.recent_imports.may_exist(job_id)}
 
 
-@rate_meter_router.get("/v1/rate-meter")
+@rate_meter_router.get("/v1/rate-meter", response_description="The limits and what is left.")
 async def get_rate_meter(
-    account_id: str, principal: ReadAccess, ingest: Ingest
+    account_id: Annotated[str, Query(description="An account of the workspace.")],
+    principal: ReadAccess,
+    ingest: Ingest,
 ) -> RateMeterResponse:
     """Get how many rows may still be imported before imports get 429.
 

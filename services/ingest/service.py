@@ -13,8 +13,6 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from shared.spreadsheets.table import read_csv
-
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent_imports import RecentImports
@@ -36,6 +34,7 @@ from shared.contract.events import SourceType, UploadFormat
 from shared.contract.pins import make_printable
 from shared.contract.strict_json import parse_json
 from shared.runtime import metrics
+from shared.spreadsheets.table import read_csv
 
 MAX_FILENAME_LENGTH = 255
 """Characters of a file name that the job keeps."""

@@ -1,10 +1,10 @@
 """HTTP endpoints of import jobs."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.status.dependencies import Status
 from services.status.lists import ImportFilters
@@ -33,12 +33,29 @@ _PREFER = {
     ]
 }
 
+_JOB: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.OK: {
+        "description": "The import and the results so far.",
+        "headers": {
+            "Preference-Applied": {
+                "description": "`wait=N` if the request had `Prefer: wait=N`. Otherwise absent.",
+                "schema": {"type": "string"},
+            }
+        },
+    }
+}
+
 
 def _json(document: object, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(document), media_type="application/json", headers=headers)
 
 
-@router.get("", response_model=list[ImportJobResponse], responses=PAGE_RESPONSES)
+@router.get(
+    "",
+    response_model=list[ImportJobResponse],
+    responses=PAGE_RESPONSES,
+    response_description="One page of imports.",
+)
 async def list_imports(
     request: Request,
     principal: ReadAccess,
@@ -60,11 +77,11 @@ async def list_imports(
 @router.get(
     "/{job_id}",
     response_model=ImportJobResponse,
-    responses=error_responses(HTTPStatus.NOT_FOUND),
+    responses=error_responses(HTTPStatus.NOT_FOUND) | _JOB,
     openapi_extra=_PREFER,
 )
 async def get_import(
-    job_id: str,
+    job_id: Annotated[str, Path(description="The job's id.")],
     request: Request,
     principal: ReadAccess,
     status: Status,

@@ -22,8 +22,10 @@ _NEWEST_FIRST = SortOrder("imports.created_at_desc", SortKey("accepted_at", is_t
 
 
 class ImportFilters(PageParameters):
-    status: JobStatus | None = None
-    source_type: SourceType | None = None
+    status: Annotated[JobStatus | None, Field(description="Only imports in this state.")] = None
+    source_type: Annotated[
+        SourceType | None, Field(description="Only imports that were sent in this way.")
+    ] = None
     since: Annotated[
         Instant | None, Field(description="Only imports created at this time or later.")
     ] = None

@@ -1,63 +1,105 @@
 """HTTP models with the fields of pinbridge-sdk 1.10.1. Fields that Pinflow adds come last."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel
+from pydantic import Field
 
 from services.status.notices import build_notices
 from services.status.results import hide_values
 from shared.contract.events import (
     ExistingState,
     Fault,
-    FieldDifference,
     JobStatus,
     Notice,
     RowStatus,
     SourceType,
 )
+from shared.http.fields import (
+    CreatedAt,
+    DifferingFields,
+    FailureCode,
+    FailureMessage,
+    PayloadMatches,
+    UpdatedAt,
+    WorkspaceId,
+)
+from shared.http.models import ApiModel
 from shared.postgres.row import Row
 
 
-class RowResultResponse(BaseModel):
+class RowResultResponse(ApiModel):
+    """The result of one row. It never changes."""
+
     row_number: int
+    """Position of the row in the import, from 1. A CSV file's header is not counted."""
     status: RowStatus
     pin_id: UUID | None
+    """The pin of the row's idempotency key. Null for a failed row, and for a schedule that is not
+    published yet."""
     schedule_id: UUID | None
+    """The schedule of the row's idempotency key. Null for a failed row, and for a pin that was
+    published at once."""
     idempotency_key: str | None
-    error_code: str | None
-    error_message: str | None
+    """The row's idempotency key. Null if it is missing or invalid."""
+    error_code: FailureCode
+    error_message: FailureMessage
     errors: list[Fault]
-    payload_matches: bool | None
+    """Every fault of a row that failed validation, at most 20. Otherwise empty."""
+    payload_matches: PayloadMatches
     line: int | None
+    """The line of the CSV file in which the row begins, from 1. Null for JSON."""
     existing_state: ExistingState | None
-    differing_fields: list[FieldDifference] | None
+    """For `existing`: the state of the pin that has the key. Otherwise null."""
+    differing_fields: DifferingFields
 
 
-class ImportJobResponse(BaseModel):
+class ImportJobResponse(ApiModel):
+    """An import and its progress.
+
+    `processed_rows` is the sum of `created_rows`, `existing_rows` and `failed_rows`. The import has
+    ended exactly when it equals `total_rows`, or when the whole import failed.
+    """
+
     id: UUID
-    workspace_id: UUID
+    """The job's id."""
+    workspace_id: WorkspaceId
     source_type: SourceType
     status: JobStatus
     source_filename: str | None
+    """The name of the uploaded file. Null for JSON, and for a file without a name."""
     total_rows: int
+    """Rows in the import, at most 500. 0 if the whole import failed."""
     processed_rows: int
+    """Rows that have a result."""
     created_rows: int
+    """Rows that were published or scheduled."""
     existing_rows: int
+    """Rows whose idempotency key already had a pin or a schedule."""
     failed_rows: int
+    """Rows that failed. Their idempotency keys stay free."""
     results: list[RowResultResponse]
+    """The results so far, in row order. Empty in a list of imports."""
     error_message: str | None
+    """The reason why the whole import was refused, and what to do next. Otherwise null."""
     started_at: datetime | None
+    """When the first row was settled, in UTC. Null until then."""
     completed_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    """When the import ended, in UTC. Null until then."""
+    created_at: CreatedAt
+    updated_at: UpdatedAt
     warnings: list[Notice]
+    """Everything that was ignored, repaired or guessed. Empty if nothing was."""
     request_id: str | None
+    """The request id of an import that was requested by Kafka topic. Null for one over HTTP."""
     error_code: str | None
+    """The error code of an import that failed as a whole. Otherwise null."""
     publishing_now: int | None
+    """Valid rows that are published at once. Null for an import before this was counted."""
     scheduled_for_later: int | None
+    """Valid rows that wait for their `run_at`. Null for an import before this was counted."""
 
 
 _STORED_FIELDS = (
@@ -96,22 +138,41 @@ def build_job_document(job: Row, *, with_values: bool = True) -> dict[str, Any]:
     }
 
 
-class RootResponse(BaseModel):
+_Version = Annotated[str, Field(description="The version of Pinflow.")]
+_Environment = Annotated[
+    str, Field(description="The name that the operator gave the installation, for example `local`.")
+]
+
+
+class RootResponse(ApiModel):
+    """The name and version of this API."""
+
     service: str
-    version: str
+    """Always `pinflow`."""
+    version: _Version
     docs: str
+    """The path of this API's reference page."""
 
 
-class HealthResponse(BaseModel):
+class HealthResponse(ApiModel):
+    """The state of one process."""
+
     status: str
-    version: str
-    environment: str
+    """Always `ok`: a process that answers is up."""
+    version: _Version
+    environment: _Environment
     checks: dict[str, str] | None
+    """Always null. `/readyz` has the checks."""
 
 
-class ReadinessResponse(BaseModel):
+class ReadinessResponse(ApiModel):
+    """The state of all services, Kafka and Postgres."""
+
     status: str
-    version: str
-    environment: str
+    """`ok`, `degraded` if only an optional service is down, otherwise `unavailable`."""
+    version: _Version
+    environment: _Environment
     database: str
+    """The state of Postgres: `ok`, or what is wrong."""
     checks: dict[str, str]
+    """The state of each part by its name: `ok`, or what is wrong."""

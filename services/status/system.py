@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from services.status import reference_page
 from services.status.config import StatusSettings
 from services.status.dependencies import Status
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
@@ -22,22 +23,33 @@ router = APIRouter(tags=["system"])
 CHECK_TIMEOUT_SECONDS = 1.5
 
 
-@router.get("/")
-async def root() -> RootResponse:
+@router.get("/", response_description="The name and version.")
+async def get_version() -> RootResponse:
     """Get the name and version."""
     return RootResponse(service="pinflow", version=VERSION, docs="/docs")
 
 
-@router.get("/healthz")
-async def health(service: Status) -> HealthResponse:
+@router.get("/healthz", response_description="The process is up.")
+async def check_health(service: Status) -> HealthResponse:
     """Check that this process is up. `/readyz` checks everything else."""
     return HealthResponse(
         status="ok", version=VERSION, environment=service.settings.environment, checks=None
     )
 
 
-@router.get("/readyz", responses={503: {"model": ReadinessResponse}})
-async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
+@router.get(
+    "/readyz",
+    response_description="Pinflow is ready, perhaps degraded.",
+    responses={
+        HTTPStatus.SERVICE_UNAVAILABLE: {
+            "model": ReadinessResponse,
+            "description": "Pinflow is not ready. `checks` says why.",
+        }
+    },
+)
+async def check_readiness(
+    request: Request, response: Response, service: Status
+) -> ReadinessResponse:
     """Check all services, Kafka and Postgres. If one is not ready, the answer is 503 and says why.
 
     If only access or webhooks is down, the answer is 200 with the status `degraded`: imports
@@ -71,6 +83,7 @@ async def process_readiness(request: Request) -> JSONResponse:
 
 def add_system_endpoints(api: FastAPI) -> None:
     api.include_router(router)
+    api.include_router(reference_page.router)
     add_metrics_endpoint(api)
 
 

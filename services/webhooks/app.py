@@ -14,6 +14,7 @@ from services.webhooks.delivery.retention import DELETE_INTERVAL_SECONDS, Delive
 from services.webhooks.delivery.sender import WebhookSender
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.dependencies import WebhooksDependencies
+from services.webhooks.openapi import describe_webhooks
 from services.webhooks.subscriptions.endpoints import router
 from services.webhooks.subscriptions.repository import WebhookRepository
 from services.webhooks.subscriptions.service import WebhookService
@@ -74,7 +75,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     async def close_resolver() -> None:
         resolver.close()
 
-    return service.create_app(
+    app = service.create_app(
         summary="Sends events about pins and imports to webhooks.",
         dependencies=WebhooksDependencies(
             service=WebhookService(
@@ -112,6 +113,8 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         ],
         closing=[close_resolver],
     )
+    describe_webhooks(app)
+    return app
 
 
 def _build_reader(settings: WebhooksSettings) -> JsonReader:

@@ -13,10 +13,13 @@ from shared.http.parameters import require_known_parameters
 
 _header = APIKeyHeader(
     name="X-API-Key",
+    scheme_name="ApiKey",
     auto_error=False,
     description="An API key. It takes precedence over Authorization.",
 )
-_bearer = HTTPBearer(auto_error=False, description="The same API key as a bearer token.")
+_bearer = HTTPBearer(
+    scheme_name="Bearer", auto_error=False, description="The same API key as a bearer token."
+)
 
 
 async def _principal(

@@ -21,6 +21,13 @@ SHOWN_CHARACTERS = 10
 
 
 class Scope(StrEnum):
+    """A right of an API key.
+
+    - `read`: read everything in the workspace.
+    - `write`: create and change.
+    - `destructive`: delete and revoke.
+    """
+
     READ = "read"
     WRITE = "write"
     DESTRUCTIVE = "destructive"

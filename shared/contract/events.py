@@ -81,17 +81,35 @@ def require_storable_time(name: str, time: datetime) -> None:
 
 
 class SourceType(StrEnum):
+    """The format of an import. Imports by Kafka topic are `json`."""
+
     JSON = "json"
     CSV = "csv"
 
 
 class RowStatus(StrEnum):
+    """The result of a row.
+
+    - `created`: it was published or scheduled.
+    - `existing`: its idempotency key already had a pin. Nothing was published for it.
+    - `failed`: nothing was published for it, and its idempotency key stays free.
+    """
+
     CREATED = "created"
     EXISTING = "existing"
     FAILED = "failed"
 
 
 class JobStatus(StrEnum):
+    """The state of an import.
+
+    - `queued`: accepted, and no row has a result.
+    - `processing`: some rows have results.
+    - `completed`: all rows have results, and none failed.
+    - `completed_with_errors`: all rows have results, and some failed.
+    - `failed`: all rows failed, or the whole import was refused.
+    """
+
     QUEUED = "queued"
     PROCESSING = "processing"
     COMPLETED = "completed"
@@ -100,27 +118,27 @@ class JobStatus(StrEnum):
 
 
 class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """One error in a row.
-
-    `field` is null if the error concerns several fields or the whole row. `value` is cut at
-    200 characters.
-    """
+    """One error in a row."""
 
     code: str
+    """The kind of the error, for example `missing`."""
     field: str | None = None
+    """The field. Null if the error concerns several fields or the whole row."""
     message: str
+    """The rule that the value breaks."""
     value: str | None = None
+    """The value that was sent, cut at 200 characters. Null if there is none."""
 
 
 class Notice(WireStruct, frozen=True, kw_only=True):
-    """A warning about an import that was accepted nevertheless.
-
-    `row_numbers` are the rows that it concerns, at most 500. Empty if it concerns the whole file.
-    """
+    """A warning about an import that was accepted nevertheless."""
 
     code: str
+    """The kind of the warning, for example `unknown_columns`."""
     message: str
+    """A sentence that says what was ignored, repaired or guessed."""
     row_numbers: list[int] = field(default_factory=list)
+    """The rows that it concerns, at most 500. Empty if it concerns the whole import."""
 
 
 class PinContent(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
@@ -180,11 +198,14 @@ class ExistingState(StrEnum):
 
 
 class FieldDifference(WireStruct, frozen=True, kw_only=True):
-    """A field whose sent value differs from the stored one. Values are cut at 100 characters."""
+    """A field whose sent value differs from the stored one."""
 
     field: str
+    """The name of the field."""
     stored: str | None
+    """The stored value, cut at 100 characters. Null if there is none."""
     sent: str | None
+    """The value that was sent, cut at 100 characters. Null if there is none."""
 
 
 class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):

@@ -142,9 +142,9 @@ def _short_repr() -> reprlib.Repr:
     return short
 
 
-def _require_field(name: str) -> dict[str, Any]:
-    """Builds the JSON Schema that requires a field with text: present and not null."""
-    return {"required": [name], "properties": {name: {"type": "string"}}}
+def _require_values(*names: str) -> dict[str, Any]:
+    """Builds the JSON Schema that requires fields with text: present and not null."""
+    return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
 
 
 _SHORT = _short_repr()
@@ -194,11 +194,15 @@ _LIST_OR_TEXT: dict[str, Any] = {
     ]
 }
 
-_EXACTLY_ONE_IMAGE: dict[str, Any] = {
-    "oneOf": [_require_field("image_url"), _require_field("asset_id")]
-}
-_AT_MOST_ONE_COVER: dict[str, Any] = {
-    "not": {"allOf": [_require_field("cover_image_url"), _require_field("cover_image_asset_id")]}
+# Generators of clients ignore `not`. From `oneOf` they would make types that nobody understands
+_ONE_IMAGE_AND_AT_MOST_ONE_COVER: dict[str, Any] = {
+    "not": {
+        "anyOf": [
+            {"properties": {"image_url": {"type": "null"}, "asset_id": {"type": "null"}}},
+            _require_values("image_url", "asset_id"),
+            _require_values("cover_image_url", "cover_image_asset_id"),
+        ]
+    }
 }
 
 Instant = Annotated[datetime, BeforeValidator(_require_iso_format), AfterValidator(_to_utc)]
@@ -232,37 +236,57 @@ class PinSubmission(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="ignore", json_schema_extra={"allOf": [_EXACTLY_ONE_IMAGE, _AT_MOST_ONE_COVER]}
+        extra="ignore",
+        json_schema_extra=_ONE_IMAGE_AND_AT_MOST_ONE_COVER,
+        use_attribute_docstrings=True,
     )
 
     account_id: Identifier
+    """The Pinterest account that owns the board."""
     board_id: KeyText
+    """The board of the pin. Boards of other accounts are refused."""
     title: Annotated[
         str,
         StringConstraints(strip_whitespace=True, max_length=MAX_TITLE_LENGTH),
         AfterValidator(_refuse_blank),
         _NOT_BLANK,
     ]
+    """The pin's title: 1 to 100 characters, not blank."""
     idempotency_key: KeyText
+    """The key that makes the pin unique in its workspace: 1 to 255 characters. Each key is
+    published once, even if it is sent many times."""
     description: (
         Annotated[str, StringConstraints(strip_whitespace=True, max_length=800), ANY_TEXT] | None
     ) = None
+    """The pin's text, at most 800 characters. Null if there is none."""
     alt_text: (
         Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), ANY_TEXT] | None
     ) = None
+    """The image in words, for people who can't see it: at most 500 characters. Null if there is
+    none."""
     link_url: WebUrl | None = None
+    """The page to which the pin leads: an http(s) URL of at most 2048 characters. Null if there is
+    none."""
     image_url: WebUrl | None = None
+    """The image: an http(s) URL of at most 2048 characters. Send either this or `asset_id`."""
     asset_id: Identifier | None = None
+    """The image as an uploaded asset. Send either this or `image_url`."""
     cover_image_url: WebUrl | None = None
+    """The cover image: an http(s) URL of at most 2048 characters. Null if there is none."""
     cover_image_asset_id: Identifier | None = None
+    """The cover image as an uploaded asset. Send at most one of this and `cover_image_url`."""
     related_terms: Annotated[Terms | None, WithJsonSchema(_LIST_OR_TEXT)] = None
+    """Search terms that Pinterest may relate to the pin: at most 50, each of at most 100
+    characters. A list, or one text with commas."""
     dominant_color: (
         Annotated[
             str, StringConstraints(strip_whitespace=True), AfterValidator(_normalize_color), _COLOR
         ]
         | None
     ) = None
+    """The image's main color: six hexadecimal digits, with or without `#`. Null if unknown."""
     run_at: RunAt | None = None
+    """When to publish the pin: ISO 8601 with an offset. Null or past: at once."""
 
     @model_validator(mode="wrap")
     @classmethod

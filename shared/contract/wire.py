@@ -21,6 +21,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from shared.contract.docstrings import read_field_docstrings
+
 UNDECODABLE = (ValueError, RecursionError)
 """Errors of `Decoder.strict`. RecursionError: excessive nesting, even in an unknown field."""
 
@@ -88,7 +90,13 @@ def _model(struct: type[WireStruct]) -> type[BaseModel]:
         if field.default_factory is not msgspec.NODEFAULT:
             default = Field(default=field.default_factory())
         fields[field.name] = (_annotation(hints[field.name]), default)
-    config = ConfigDict(extra="ignore", from_attributes=True)
+
+    # Called only for a JSON Schema. pydantic finds the texts only in the source of its own models
+    def describe_fields(schema: dict[str, Any]) -> None:
+        for name, description in read_field_docstrings(struct).items():
+            schema["properties"][name].setdefault("description", description)
+
+    config = ConfigDict(extra="ignore", from_attributes=True, json_schema_extra=describe_fields)
     return create_model(struct.__name__, __doc__=struct.__doc__, __config__=config, **fields)
 
 

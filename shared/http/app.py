@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from importlib.metadata import version
+from operator import attrgetter
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -35,6 +36,8 @@ def create_api(
         redoc_url=None,
         # A redirect's address would contain the Host that the client sent
         redirect_slashes=False,
+        # Generated clients name their methods after it: the endpoint's name
+        generate_unique_id_function=attrgetter("name"),
         responses=error_responses(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     api.state.health = health

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from shared.contract.errors import (
@@ -21,6 +20,7 @@ from shared.contract.errors import (
 )
 from shared.contract.fault_messages import describe_fault
 from shared.contract.pins import make_printable
+from shared.http.models import ApiModel
 
 log = structlog.get_logger()
 
@@ -28,23 +28,74 @@ MAX_FAULTS = 20
 """Faults of one request that the response lists."""
 
 
-class ErrorDetail(BaseModel, extra="allow"):
-    """Code, message and help of an error. Some codes add fields."""
+class ErrorDetail(ApiModel, extra="allow"):
+    """The code and the message of an error. Some codes add fields."""
 
     code: ErrorCode
     message: str
-    help: Annotated[
-        str, Field(description="The path of the code's section in the reference of errors.")
-    ]
+    """The problem, its place, and the next step to take. For people: the wording may change."""
+    help: str
+    """The path of the code's section in the reference of errors."""
 
 
-class ErrorResponse(BaseModel):
+class ErrorResponse(ApiModel):
+    """Every error is answered in this format."""
+
     detail: ErrorDetail
+
+
+_RETRY_AFTER = {
+    "description": "Seconds to wait before the next try.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+_ERRORS: dict[HTTPStatus, dict[str, Any]] = {
+    HTTPStatus.BAD_REQUEST: {
+        "description": "The request is malformed HTTP. Check your HTTP client."
+    },
+    HTTPStatus.UNAUTHORIZED: {
+        "description": "The API key is missing, unknown or revoked.",
+        "headers": {
+            "WWW-Authenticate": {
+                "description": "How to authenticate (RFC 9110).",
+                "schema": {"type": "string"},
+            }
+        },
+    },
+    HTTPStatus.FORBIDDEN: {
+        "description": "The API key lacks the scope or the account that the request needs."
+    },
+    HTTPStatus.NOT_FOUND: {"description": "It does not exist, or it belongs to another workspace."},
+    HTTPStatus.REQUEST_TIMEOUT: {
+        "description": "The body did not arrive in time. Nothing was done."
+    },
+    HTTPStatus.CONFLICT: {
+        "description": "The state of what exists does not allow the request. Nothing was done."
+    },
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {
+        "description": "The body is too large. `limit_bytes` is the limit. Nothing was done."
+    },
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {
+        "description": "The `Content-Type` is not the one that the endpoint reads."
+    },
+    HTTPStatus.UNPROCESSABLE_ENTITY: {
+        "description": "A parameter or the body is invalid. `errors` lists the faults, if there "
+        "are several. Nothing was done."
+    },
+    HTTPStatus.TOO_MANY_REQUESTS: {
+        "description": "The client's address sent too many wrong API keys. Valid keys still work.",
+        "headers": {"Retry-After": _RETRY_AFTER},
+    },
+    HTTPStatus.SERVICE_UNAVAILABLE: {
+        "description": "A part of Pinflow is down, restarting or too busy. Try again.",
+        "headers": {"Retry-After": _RETRY_AFTER},
+    },
+}
+"""Meaning and headers of each error status, where the endpoint says nothing else."""
 
 
 def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Describes an endpoint's error responses for OpenAPI, beyond those of all endpoints."""
-    return {status: {"model": ErrorResponse} for status in statuses}
+    return {status: {"model": ErrorResponse, **_ERRORS[status]} for status in statuses}
 
 
 NOT_FOUND = error_responses(HTTPStatus.NOT_FOUND)
@@ -63,10 +114,6 @@ BODY_ERRORS = error_responses(
 )
 """Responses of every endpoint that reads a body."""
 
-_RETRY_AFTER = {
-    "description": "Seconds to wait before the next try.",
-    "schema": {"type": "integer", "minimum": 1},
-}
 OVERLOADED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.TOO_MANY_REQUESTS: {
         "model": ErrorResponse,

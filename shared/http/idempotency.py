@@ -1,6 +1,6 @@
 """The header Idempotency-Key."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header
 from pydantic import BeforeValidator
@@ -24,3 +24,12 @@ IdempotencyKey = Annotated[
     Header(description="Makes it safe to send the request again. UTF-8."),
 ]
 """Decoded as UTF-8, so that one text is one key, in this header or in a body."""
+
+REPLAYED: dict[str, Any] = {
+    "Idempotent-Replayed": {
+        "description": "`true` if the request was sent before: the answer is what exists. "
+        "Otherwise absent.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
+"""Describes the header of an answer to a repeated request for OpenAPI."""

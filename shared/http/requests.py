@@ -13,6 +13,7 @@ from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import find_alias, suggest_field
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
 
+KIBIBYTE, MEBIBYTE = 1024, 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 MAX_EXAMINED_NAMES = 2 * MAX_ROW_FAULTS
 """Unknown names of one object that are examined. A hostile object may have half a million."""
@@ -26,16 +27,36 @@ def uuid_or_404(text: str, resource: str) -> UUID:
         raise not_found(resource) from None
 
 
-def describe_json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+def describe_json_body(body: type[BaseModel] | dict[str, Any], limit_bytes: int) -> dict[str, Any]:
     """Returns the OpenAPI description of a JSON body that the endpoint itself reads."""
-    return describe_body("application/json", {"schema": schema}, required=required)
+    return describe_body("application/json", body, limit_bytes)
 
 
 def describe_body(
-    content_type: str, media_type: dict[str, Any], *, required: bool = True
+    content_type: str, body: type[BaseModel] | dict[str, Any], limit_bytes: int, **media_type: Any
 ) -> dict[str, Any]:
-    """Returns the OpenAPI description of a body. `media_type` is a Media Type Object."""
-    return {"requestBody": {"required": required, "content": {content_type: media_type}}}
+    """Returns the OpenAPI description of a body: a model, or a JSON Schema like a model's.
+
+    deploy/generate/openapi.py moves the schema to the components, under its title. `limit_bytes` is
+    the default of the setting. `media_type` are further fields of the Media Type Object.
+    """
+    schema = body if isinstance(body, dict) else build_schema(body)
+    limit = (
+        f"{limit_bytes // MEBIBYTE} MiB"
+        if limit_bytes >= MEBIBYTE
+        else f"{limit_bytes // KIBIBYTE} KiB"
+    )
+    request_body = {
+        "required": True,
+        "description": f"At most {limit}, unless the operator sets another limit.",
+        "content": {content_type: {"schema": schema, **media_type}},
+    }
+    return {"requestBody": request_body}
+
+
+def build_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Builds the JSON Schema of a model. It refers to other models as components."""
+    return model.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
 def require_object(document: object) -> dict[str, Any]:

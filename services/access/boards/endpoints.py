@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.access.boards.schemas import (
     AccountResponse,
@@ -12,32 +12,31 @@ from services.access.boards.schemas import (
     BoardResponse,
     BoardUpdate,
 )
+from services.access.config import AccessSettings
 from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
-from shared.http.idempotency import IdempotencyKey
+from shared.http.idempotency import REPLAYED, IdempotencyKey
 from shared.http.requests import describe_json_body, parse_model, uuid_or_404
 
 Fresh = Annotated[bool, Query(description="Ignored: every answer is fresh.")]
 
+_BODY_LIMIT = AccessSettings.model_fields["access_body_limit"].default
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
-_CREATE, _UPDATE = (
-    describe_json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate)
-)
-_REPLAYED: dict[int | str, dict[str, Any]] = {
+BoardId = Annotated[str, Path(description="The board's id.")]
+AccountId = Annotated[str, Path(description="The account's id.")]
+OwnerId = Annotated[str, Query(description="The account that owns the board.")]
+
+_CREATED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
-        "headers": {
-            "Idempotent-Replayed": {
-                "description": "`true` if the board existed before.",
-                "schema": {"type": "string"},
-            }
-        }
+        "description": "The board. Rows and pins can use it at once.",
+        "headers": REPLAYED,
     }
 }
 
 
-@router.get("/v1/pinterest/accounts")
+@router.get("/v1/pinterest/accounts", response_description="The accounts.")
 async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
     """List the workspace's accounts, including revoked ones.
 
@@ -47,9 +46,14 @@ async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountRe
 
 
 @router.delete(
-    "/v1/pinterest/accounts/{account_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND
+    "/v1/pinterest/accounts/{account_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=NOT_FOUND,
+    response_description="The account is revoked.",
 )
-async def revoke_account(account_id: str, principal: DestructiveAccess, access: Access) -> None:
+async def revoke_account(
+    account_id: AccountId, principal: DestructiveAccess, access: Access
+) -> None:
     """Revoke an account, so that nothing is published to it any more. Idempotent.
 
     The account stays in the list. Its boards and pins do not change. For up to 30 seconds, rows of
@@ -60,9 +64,9 @@ async def revoke_account(account_id: str, principal: DestructiveAccess, access: 
     await access.boards.revoke_account(principal, uuid_or_404(account_id, "Account"))
 
 
-@router.get("/v1/pinterest/boards", responses=NOT_FOUND)
+@router.get("/v1/pinterest/boards", responses=NOT_FOUND, response_description="The boards.")
 async def list_boards(
-    account_id: str, principal: ReadAccess, access: Access
+    account_id: OwnerId, principal: ReadAccess, access: Access
 ) -> list[BoardResponse]:
     """List the boards of an account, ordered by id."""
     rows = await access.boards.list_boards(principal, uuid_or_404(account_id, "Account"))
@@ -72,8 +76,8 @@ async def list_boards(
 @router.post(
     "/v1/pinterest/boards",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=_CREATE,
-    responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT | _REPLAYED,
+    openapi_extra=describe_json_body(BoardCreate, _BODY_LIMIT),
+    responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT | _CREATED,
 )
 async def create_board(
     request: Request,
@@ -106,11 +110,12 @@ async def create_board(
 
 @router.patch(
     "/v1/pinterest/boards/{board_id}",
-    openapi_extra=_UPDATE,
+    openapi_extra=describe_json_body(BoardUpdate, _BODY_LIMIT),
     responses=OVERLOADED | NOT_FOUND | BODY_ERRORS,
+    response_description="The changed board.",
 )
 async def update_board(
-    board_id: str, request: Request, principal: WriteAccess, access: Access
+    board_id: BoardId, request: Request, principal: WriteAccess, access: Access
 ) -> BoardResponse:
     """Change a board's name, description or privacy. Idempotent.
 
@@ -125,10 +130,13 @@ async def update_board(
 
 
 @router.delete(
-    "/v1/pinterest/boards/{board_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND
+    "/v1/pinterest/boards/{board_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=NOT_FOUND,
+    response_description="The board is deleted.",
 )
 async def delete_board(
-    board_id: str, account_id: str, principal: DestructiveAccess, access: Access
+    board_id: BoardId, account_id: OwnerId, principal: DestructiveAccess, access: Access
 ) -> None:
     """Delete a board. Idempotent, but a second request answers 404 `board_not_found`.
 
@@ -139,10 +147,14 @@ async def delete_board(
     await access.boards.delete_board(principal, uuid_or_404(account_id, "Account"), board_id)
 
 
-@router.get("/v1/pinterest/boards/{board_id}/access", responses=NOT_FOUND)
+@router.get(
+    "/v1/pinterest/boards/{board_id}/access",
+    responses=NOT_FOUND,
+    response_description="The result of the check.",
+)
 async def check_board_access(
-    board_id: str,
-    account_id: str,
+    board_id: BoardId,
+    account_id: OwnerId,
     principal: ReadAccess,
     access: Access,
     *,

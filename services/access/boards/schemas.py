@@ -7,7 +7,6 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -23,6 +22,8 @@ from services.access.text_fields import (
     require_text,
 )
 from shared.contract.errors import ErrorCode
+from shared.http.fields import CreatedAt, RevokedAt, UpdatedAt, WorkspaceId
+from shared.http.models import ApiModel
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]
 BoardName = Annotated[
@@ -34,22 +35,37 @@ Description = Annotated[
 """Text of a board's description. Pinterest has the same maximum length."""
 
 
-class AccountResponse(BaseModel):
+_HEALTH = Field(description="`healthy`, or `revoked` if nothing can be published to the account.")
+_HEALTH_MESSAGE = Field(description="Details of the health status. Null if there are none.")
+_RECONNECT = Field(description="True if the account is revoked: only an operator can restore it.")
+_MISSING_SCOPES = Field(description="Rights at Pinterest that the account lacks. Always empty.")
+
+
+class AccountResponse(ApiModel):
+    """A Pinterest account of the workspace."""
+
     id: UUID
-    workspace_id: UUID
+    """The account's id: the `account_id` of rows, pins, schedules and boards."""
+    workspace_id: WorkspaceId
     pinterest_user_id: str
+    """The account's user id. It equals `id`: Pinflow does not know the one at Pinterest."""
     display_name: str | None
+    """The account's name for people. Null if it has none."""
     username: str | None
+    """The account's user name. Null if it has none."""
     scopes: str = "boards:read,pins:read,pins:write"
-    created_at: datetime
-    updated_at: datetime
-    revoked_at: datetime | None
+    """The account's rights at Pinterest, separated by commas."""
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+    revoked_at: RevokedAt
     token_expires_at: datetime | None = None
-    health_status: str
-    health_message: str | None = None
+    """When the account's access token expires. Always null: Pinflow has no token."""
+    health_status: Annotated[str, _HEALTH]
+    health_message: Annotated[str | None, _HEALTH_MESSAGE] = None
     health_checked_at: datetime | None = None
-    reconnect_required: bool
-    missing_scopes: list[str] = []
+    """When the account was last checked at Pinterest. Always null: Pinflow does not check it."""
+    reconnect_required: Annotated[bool, _RECONNECT]
+    missing_scopes: Annotated[list[str], _MISSING_SCOPES] = Field(default=[])
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "AccountResponse":
@@ -62,11 +78,17 @@ class AccountResponse(BaseModel):
         )
 
 
-class BoardResponse(BaseModel):
+class BoardResponse(ApiModel):
+    """A board of a Pinterest account."""
+
     id: str
+    """The board's id: the `board_id` of rows, pins and schedules."""
     name: str
+    """The board's name, 1 to 180 characters."""
     description: str | None
+    """The board's description, at most 500 characters. Null if it has none."""
     privacy: str | None
+    """`PUBLIC`, `PROTECTED` or `SECRET`. Null if unknown."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "BoardResponse":
@@ -78,11 +100,17 @@ class BoardResponse(BaseModel):
         )
 
 
-class BoardCreate(BaseModel):
+class BoardCreate(ApiModel):
+    """A new board."""
+
     account_id: UUID
+    """The account that will own the board."""
     name: BoardName
+    """The board's name, 1 to 180 characters and not blank. Boards may share a name."""
     description: Description | None = None
-    privacy: Privacy | None = Field(None, description="Default: PUBLIC.")
+    """The board's description, at most 500 characters. Null or empty: none."""
+    privacy: Privacy | None = None
+    """The board's visibility. Null or absent: `PUBLIC`."""
 
     def values(self) -> dict[str, Any]:
         return {
@@ -92,18 +120,22 @@ class BoardCreate(BaseModel):
         }
 
 
-class BoardUpdate(BaseModel):
-    """Fields that are absent or null do not change.
+class BoardUpdate(ApiModel):
+    """Changes of a board: at least one of name, description and privacy.
 
-    To remove the description, send an empty one.
+    Fields that are absent or null do not change.
     """
 
     model_config = ConfigDict(json_schema_extra=require_any_of("name", "description", "privacy"))
 
     account_id: UUID
+    """The account that owns the board."""
     name: BoardName | None = None
+    """The new name, 1 to 180 characters and not blank."""
     description: Description | None = None
+    """The new description, at most 500 characters. Empty: the description is removed."""
     privacy: Privacy | None = None
+    """The new visibility."""
 
     @model_validator(mode="after")
     def _require_a_change(self) -> "BoardUpdate":
@@ -118,26 +150,42 @@ class BoardUpdate(BaseModel):
         return {name: value or None for name, value in fields.items() if value is not None}
 
 
-class AccountHealth(BaseModel):
-    health_status: str
-    health_message: str | None
-    reconnect_required: bool
-    missing_scopes: list[str]
+class AccountHealth(ApiModel):
+    """The health of an account."""
+
+    health_status: Annotated[str, _HEALTH]
+    health_message: Annotated[str | None, _HEALTH_MESSAGE]
+    reconnect_required: Annotated[bool, _RECONNECT]
+    missing_scopes: Annotated[list[str], _MISSING_SCOPES]
 
 
-class BoardAccessResponse(BaseModel):
+class BoardAccessResponse(ApiModel):
+    """The result of a check whether pins can be published to a board."""
+
     account_id: UUID
+    """The account that was asked for."""
     board_id: str
+    """The board that was asked for."""
     publishable: bool
+    """True if pins can be published to the board."""
     status: Literal["ok", "failed"]
+    """`ok` if pins can be published to the board, otherwise `failed`."""
     code: ErrorCode | None
+    """The reason why nothing can be published. Null if pins can be published."""
     message: str
+    """The result of the check in words."""
     remediation: str | None
+    """The next step to take. Null if pins can be published."""
     checked_at: datetime
+    """When the check was made, in UTC."""
     source: Literal["store"] = "store"
+    """Always `store`: Pinflow checks its own database, not Pinterest."""
     board: BoardResponse | None
+    """The board. Null if the account has no such board."""
     account_health: AccountHealth
+    """The health of the account."""
     retry_after_seconds: int | None = None
+    """Always null: the answer changes only if the account or the board does."""
 
     @classmethod
     def from_rows(

@@ -1,9 +1,11 @@
 """HTTP endpoints of API keys, and the internal endpoint to which services report used keys."""
 
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
+from services.access.config import AccessSettings
 from services.access.dependencies import Access
 from services.access.keys.schemas import (
     ApiKeyCreate,
@@ -18,15 +20,14 @@ from shared.http.bodies import require_content_type
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.requests import describe_json_body, parse_model, uuid_or_404
 
+_BODY_LIMIT = AccessSettings.model_fields["access_body_limit"].default
 router = APIRouter(tags=["api-keys"], responses=ACCESS_ERRORS)
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 
-_CREATE, _UPDATE = (
-    describe_json_body(model.model_json_schema()) for model in (ApiKeyCreate, ApiKeyUpdate)
-)
+KeyId = Annotated[str, Path(description="The key's id, not the key itself.")]
 
 
-@router.get("/v1/api-keys")
+@router.get("/v1/api-keys", response_description="The keys.")
 async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyResponse]:
     """List the workspace's keys, newest last.
 
@@ -41,8 +42,9 @@ async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyRes
 @router.post(
     "/v1/api-keys",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=_CREATE,
+    openapi_extra=describe_json_body(ApiKeyCreate, _BODY_LIMIT),
     responses=OVERLOADED | BODY_ERRORS | CONFLICT,
+    response_description="The key. Store it: no other answer contains it.",
 )
 async def create_api_key(
     request: Request, response: Response, principal: WriteAccess, access: Access
@@ -70,11 +72,12 @@ async def create_api_key(
 
 @router.patch(
     "/v1/api-keys/{key_id}",
-    openapi_extra=_UPDATE,
+    openapi_extra=describe_json_body(ApiKeyUpdate, _BODY_LIMIT),
     responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT,
+    response_description="The changed key.",
 )
 async def update_api_key(
-    key_id: str, request: Request, principal: WriteAccess, access: Access
+    key_id: KeyId, request: Request, principal: WriteAccess, access: Access
 ) -> ApiKeyResponse:
     """Change a key's name, scopes or accounts. Idempotent.
 
@@ -93,8 +96,13 @@ async def update_api_key(
     return ApiKeyResponse.from_row(row)
 
 
-@router.delete("/v1/api-keys/{key_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
-async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Access) -> None:
+@router.delete(
+    "/v1/api-keys/{key_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=NOT_FOUND,
+    response_description="The key is revoked.",
+)
+async def revoke_api_key(key_id: KeyId, principal: DestructiveAccess, access: Access) -> None:
     """Revoke a key permanently. Idempotent.
 
     Within 10 seconds all services reject it. It stays in the list for 30 days. A second request

@@ -7,11 +7,9 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -19,6 +17,8 @@ from pydantic_core import PydanticCustomError
 from services.access.text_fields import NOT_BLANK, require_any_of, require_text
 from shared.access.keys import Scope
 from shared.access.usage import MAX_REPORTED_KEYS
+from shared.http.fields import CreatedAt, RevokedAt, WorkspaceId
+from shared.http.models import ApiModel
 
 
 def _in_order(scopes: list[Scope]) -> list[Scope]:
@@ -29,31 +29,31 @@ def _distinct(account_ids: list[UUID]) -> list[UUID]:
     return list(dict.fromkeys(account_ids))
 
 
-_Scope = Annotated[
-    Scope, WithJsonSchema({"type": "string", "enum": [scope.value for scope in Scope]})
-]
-
 Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(require_text), NOT_BLANK]
-Scopes = Annotated[list[_Scope], Field(min_length=1), AfterValidator(_in_order)]
+Scopes = Annotated[list[Scope], Field(min_length=1), AfterValidator(_in_order)]
 AccountIds = Annotated[list[UUID], Field(min_length=1), AfterValidator(_distinct)]
 """A list with at least one account. An empty list could mean all accounts or none."""
 
 
-class ApiKeyCreate(BaseModel):
+class ApiKeyCreate(ApiModel):
+    """A new API key. Unknown fields are refused."""
+
     # A misspelled pinterest_account_ids must not create a key for all accounts
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    scopes: Scopes | None = Field(None, description="Default: read and write.")
-    pinterest_account_ids: AccountIds | None = Field(
-        None, description="The accounts that the key may read and publish to. Default: all."
-    )
+    """A name by which people recognize the key: 1 to 255 characters, not blank."""
+    scopes: Scopes | None = None
+    """The scopes of the key. Null or absent: `read` and `write`."""
+    pinterest_account_ids: AccountIds | None = None
+    """The accounts that the key may read and publish to. Null or absent: all."""
 
 
-class ApiKeyUpdate(BaseModel):
-    """Fields that are absent or null do not change.
+class ApiKeyUpdate(ApiModel):
+    """Changes of an API key: at least one field. Unknown fields are refused.
 
-    The exception is `pinterest_account_ids`: null allows all accounts.
+    Fields that are absent or null do not change. The exception is `pinterest_account_ids`: null
+    allows all accounts.
     """
 
     model_config = ConfigDict(
@@ -62,8 +62,11 @@ class ApiKeyUpdate(BaseModel):
     )
 
     name: Name | None = None
+    """The new name: 1 to 255 characters, not blank."""
     scopes: Scopes | None = None
+    """The new scopes of the key."""
     pinterest_account_ids: AccountIds | None = None
+    """The accounts that the key may read and publish to from now on. Null: all."""
 
     @model_validator(mode="after")
     def _require_a_change(self) -> "ApiKeyUpdate":
@@ -83,39 +86,60 @@ class ApiKeyUpdate(BaseModel):
         return changes
 
 
-class ApiKeyResponse(BaseModel):
-    id: UUID
-    workspace_id: UUID
-    name: str
-    scopes: list[Scope]
-    pinterest_account_ids: list[UUID] | None
+KeyId = Annotated[UUID, Field(description="The key's id. It is no secret.")]
+KeyName = Annotated[str, Field(description="The name by which people recognize the key.")]
+KeyScopes = Annotated[list[Scope], Field(description="The scopes of the key.")]
+KeyAccountIds = Annotated[
+    list[UUID] | None,
+    Field(description="The accounts that the key may read and publish to. Null: all."),
+]
+KeyPrefix = Annotated[str, Field(description="The key's first characters. They are no secret.")]
+
+
+class ApiKeyResponse(ApiModel):
+    """An API key, without the key itself."""
+
+    id: KeyId
+    workspace_id: WorkspaceId
+    name: KeyName
+    scopes: KeyScopes
+    pinterest_account_ids: KeyAccountIds
     source: Literal["manual"] = "manual"
+    """The origin of the key. Always `manual`: Pinflow has no other one."""
     client_name: str | None = None
+    """The OAuth client that got the key. Always null."""
     authorized_by_email: str | None = None
+    """The address of the person who authorized the OAuth client. Always null."""
     last_used_at: datetime | None
-    created_at: datetime
-    revoked_at: datetime | None
-    prefix: str
+    """When the key was last used, in UTC, accurate to a minute or two. Null if never."""
+    created_at: CreatedAt
+    revoked_at: RevokedAt
+    prefix: KeyPrefix
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ApiKeyResponse":
         return cls(**row, pinterest_account_ids=row["account_ids"])
 
 
-class ApiKeyCreateResponse(BaseModel):
-    id: UUID
-    workspace_id: UUID
-    name: str
+class ApiKeyCreateResponse(ApiModel):
+    """A new API key. No other response contains the key itself."""
+
+    id: KeyId
+    workspace_id: WorkspaceId
+    name: KeyName
     api_key: str
-    scopes: list[Scope]
-    pinterest_account_ids: list[UUID] | None
-    created_at: datetime
-    prefix: str
+    """The key itself. Store it now: Pinflow keeps only its hash."""
+    scopes: KeyScopes
+    pinterest_account_ids: KeyAccountIds
+    created_at: CreatedAt
+    prefix: KeyPrefix
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], api_key: str) -> "ApiKeyCreateResponse":
         return cls(**row, pinterest_account_ids=row["account_ids"], api_key=api_key)
 
 
-class KeyUsageReport(BaseModel):
+class KeyUsageReport(ApiModel):
+    """Keys that another service has seen in requests."""
+
     key_ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_REPORTED_KEYS)]

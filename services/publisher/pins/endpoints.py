@@ -3,20 +3,12 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from services.publisher.config import MAX_BATCH_PINS
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import PinFilters
-from services.publisher.pins.openapi import (
-    IDS,
-    INVALID_ITEM,
-    INVALID_OBJECT,
-    PIN,
-    SINGLE_PIN,
-    build_edit_schema,
-)
-from services.publisher.pins.request_bodies import EDITABLE_PIN_FIELDS, PinRetry, parse_ids
+from services.publisher.pins.openapi import IDS, PIN, PIN_EDIT, PIN_RETRY, PINS
+from services.publisher.pins.request_bodies import parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.pins import (
@@ -29,34 +21,29 @@ from services.publisher.pins.schemas.pins import (
 from services.publisher.pins.transitions import OnMismatch
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
-from shared.http.idempotency import IdempotencyKey
+from shared.http.idempotency import REPLAYED, IdempotencyKey
 from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
-from shared.http.requests import describe_json_body, uuid_or_404
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["pins"], responses=ACCESS_ERRORS)
 job_router = APIRouter(tags=["jobs"], responses=ACCESS_ERRORS)
 
+PinId = Annotated[str, Path(description="The pin's id.")]
+JobId = Annotated[str, Path(description="The job's id: the id of its pin.")]
+
 _PIN_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
+        "description": "The pin is published, or had been published before with this key.",
+        "headers": REPLAYED,
         "links": {
             "pin": {
-                "operationId": "get_pin_v1_pins__pin_id__get",
+                "description": "The pin.",
+                "operationId": "get_pin",
                 "parameters": {"pin_id": "$response.body#/id"},
             }
-        }
+        },
     }
 }
-_PINS = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": MAX_BATCH_PINS,
-    "items": {"anyOf": [PIN, INVALID_ITEM]},
-}
-_BATCH = describe_json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
-_EDIT = describe_json_body(build_edit_schema(PIN, EDITABLE_PIN_FIELDS))
-_RETRY = describe_json_body(
-    {"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False
-)
 _ON_MISMATCH = Query(
     description=(
         "What to answer if the key has a pin with different content. `return`: that pin. `fail`: "
@@ -71,7 +58,7 @@ _DELETE_FROM_PINTEREST = Query(
 @router.post(
     "/v1/pins",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=describe_json_body(SINGLE_PIN),
+    openapi_extra=PIN,
     responses=OVERLOADED | BODY_ERRORS | CONFLICT | _PIN_LINK,
 )
 async def create_pin(
@@ -100,7 +87,12 @@ async def create_pin(
     return PublishedPinResponse.from_pin_of_key(pin_of_key, publisher.settings.base_url)
 
 
-@router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | BODY_ERRORS)
+@router.post(
+    "/v1/pins/batch",
+    openapi_extra=PINS,
+    responses=OVERLOADED | BODY_ERRORS,
+    response_description="One result for each pin.",
+)
 async def create_pins(
     request: Request,
     principal: WriteAccess,
@@ -121,8 +113,9 @@ async def create_pins(
 
 @router.post(
     "/v1/pins/validate",
-    openapi_extra=describe_json_body({"anyOf": [SINGLE_PIN, INVALID_OBJECT]}),
+    openapi_extra=PIN,
     responses=OVERLOADED | BODY_ERRORS,
+    response_description="The result of each check.",
 )
 async def validate_pin(
     request: Request,
@@ -141,7 +134,12 @@ async def validate_pin(
     return PinValidationResponse.from_report(report)
 
 
-@router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
+@router.post(
+    "/v1/pins/bulk-delete",
+    openapi_extra=IDS,
+    responses=OVERLOADED | BODY_ERRORS,
+    response_description="One result for each id.",
+)
 async def delete_pins(
     request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -154,7 +152,12 @@ async def delete_pins(
         return BulkResponse.from_results(ids, await publisher.pins.delete_all(principal, ids))
 
 
-@router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
+@router.post(
+    "/v1/pins/bulk-retry",
+    openapi_extra=IDS,
+    responses=OVERLOADED | BODY_ERRORS,
+    response_description="One result for each id.",
+)
 async def retry_pins(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -168,7 +171,7 @@ async def retry_pins(
         return BulkResponse.from_results(ids, await publisher.pins.retry_all(principal, ids))
 
 
-@router.get("/v1/pins", responses=PAGE_RESPONSES)
+@router.get("/v1/pins", responses=PAGE_RESPONSES, response_description="One page of pins.")
 async def list_pins(
     request: Request,
     response: Response,
@@ -187,8 +190,8 @@ async def list_pins(
     return [PinResponse.from_row(row, publisher.settings.base_url) for row in page.rows]
 
 
-@router.get("/v1/pins/{pin_id}", responses=NOT_FOUND)
-async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> PinResponse:
+@router.get("/v1/pins/{pin_id}", responses=NOT_FOUND, response_description="The pin.")
+async def get_pin(pin_id: PinId, principal: ReadAccess, publisher: Publisher) -> PinResponse:
     """Read a pin that is published, due or failed. A schedule has a pin once it is due."""
     row = await publisher.pins.get(principal, uuid_or_404(pin_id, "Pin"))
     return PinResponse.from_row(row, publisher.settings.base_url)
@@ -196,11 +199,12 @@ async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> P
 
 @router.patch(
     "/v1/pins/{pin_id}",
-    openapi_extra=_EDIT,
+    openapi_extra=PIN_EDIT,
     responses=OVERLOADED | BODY_ERRORS | NOT_FOUND | CONFLICT,
+    response_description="The changed pin.",
 )
 async def edit_pin(
-    pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
+    pin_id: PinId, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Change a pin that failed, or that is due and about to be published.
 
@@ -221,13 +225,17 @@ async def edit_pin(
     "/v1/pins/{pin_id}",
     status_code=HTTPStatus.NO_CONTENT,
     responses={
-        HTTPStatus.OK: {"model": PinDeleteResponse, "description": "With `delete_from_pinterest`"},
+        HTTPStatus.OK: {
+            "model": PinDeleteResponse,
+            "description": "The pin is deleted. The answer with `delete_from_pinterest=true`.",
+        },
         **OVERLOADED,
         **NOT_FOUND,
     },
+    response_description="The pin is deleted.",
 )
 async def delete_pin(
-    pin_id: str,
+    pin_id: PinId,
     principal: DestructiveAccess,
     publisher: Publisher,
     *,
@@ -249,11 +257,12 @@ async def delete_pin(
 
 @router.post(
     "/v1/pins/{pin_id}/retry",
-    openapi_extra=_RETRY,
+    openapi_extra=PIN_RETRY,
     responses=OVERLOADED | BODY_ERRORS | NOT_FOUND | CONFLICT,
+    response_description="The published pin.",
 )
 async def retry_pin(
-    pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
+    pin_id: PinId, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Publish a failed pin now, to another account or board if the body has one.
 
@@ -266,8 +275,10 @@ async def retry_pin(
     return PinResponse.from_row(row, publisher.settings.base_url)
 
 
-@job_router.get("/v1/jobs/{job_id}", responses=NOT_FOUND)
-async def get_job(job_id: str, principal: ReadAccess, publisher: Publisher) -> JobStatusResponse:
+@job_router.get(
+    "/v1/jobs/{job_id}", responses=NOT_FOUND, response_description="The progress of the pin."
+)
+async def get_job(job_id: JobId, principal: ReadAccess, publisher: Publisher) -> JobStatusResponse:
     """Read the progress of publishing one pin. The job's id is the pin's id.
 
     Each pin of `GET /v1/pins/{pin_id}` has a job. For the job of an import, use

@@ -1,59 +1,113 @@
 """Describes in OpenAPI the bodies that `request_bodies.py` parses, because FastAPI does not."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
-from services.publisher.config import MAX_BULK_IDS
-from services.publisher.pins.request_bodies import PinForNow, ScheduleSubmission
-from shared.http.requests import describe_json_body
+from pydantic import Field
 
-INVALID_OBJECT = {
-    "type": "object",
-    "title": "An invalid object",
-    "description": "The answer lists its faults, at most 20.",
-}
-"""An object that a dry run accepts although it is not a valid pin or schedule."""
-INVALID_ITEM = {
-    "title": "An invalid item",
-    "description": "Only this item fails. Its error lists its faults, at most 20.",
-}
-
-
-def _without_required_key(schema: dict[str, Any]) -> dict[str, Any]:
-    """Builds the schema of a body whose key may be in the header Idempotency-Key instead."""
-    key = {"anyOf": [schema["properties"]["idempotency_key"], {"type": "null"}]}
-    return {
-        **schema,
-        "required": [name for name in schema["required"] if name != "idempotency_key"],
-        "properties": {**schema["properties"], "idempotency_key": key},
-    }
+from services.publisher.config import MAX_BATCH_PINS, MAX_BULK_IDS, PublisherSettings
+from services.publisher.pins.request_bodies import (
+    EDITABLE_PIN_FIELDS,
+    EDITABLE_SCHEDULE_FIELDS,
+    PinForNow,
+    PinRetry,
+    ScheduleSubmission,
+)
+from shared.contract.pins import PinSubmission
+from shared.http.models import ApiModel
+from shared.http.requests import build_schema, describe_json_body
 
 
-PIN = PinForNow.model_json_schema()
-"""A pin of a batch."""
-SINGLE_PIN = _without_required_key(PIN)
-SCHEDULE = _without_required_key(ScheduleSubmission.model_json_schema())
+class PinBatch(ApiModel):
+    """Pins to publish now.
+
+    Each pin is judged on its own. A pin that breaks a rule fails with a list of its faults, at most
+    20. The other pins are not affected, and the answer is still 200.
+    """
+
+    pins: Annotated[list[PinForNow], Field(min_length=1, max_length=MAX_BATCH_PINS)]
+    """The pins, 1 to 100."""
 
 
-def build_edit_schema(
-    schema: dict[str, Any], names: Iterable[str], *forbidden: dict[str, Any]
+class IdList(ApiModel):
+    """The pins or schedules to change."""
+
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_BULK_IDS)]
+    """Their ids, 1 to 100. A repeated id is skipped."""
+
+
+def _build_edit(
+    title: str,
+    description: str,
+    schema: dict[str, Any],
+    names: Iterable[str],
+    *pairs: tuple[str, str],
 ) -> dict[str, Any]:
-    """Builds the schema of an edit: at least one of these fields, matching none of `forbidden`."""
-    properties = {name: schema["properties"][name] for name in names}
+    """Builds the schema of an edit: at least one of these fields, and at most one of each pair."""
     return {
+        "title": title,
+        "description": description,
         "type": "object",
-        "properties": properties,
+        "properties": {name: schema["properties"][name] for name in names},
         "additionalProperties": False,
-        "anyOf": [{"required": [name]} for name in properties],
-        **({"not": {"anyOf": list(forbidden)}} if forbidden else {}),
+        "minProperties": 1,
+        **({"not": {"anyOf": [_have_values(pair) for pair in pairs]}} if pairs else {}),
     }
 
 
-def build_pair_schema(*names: str) -> dict[str, Any]:
-    """Builds the schema of an object that has all of these fields, none of them null."""
-    return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
+def _have_values(names: tuple[str, str]) -> dict[str, Any]:
+    return {
+        "required": list(names),
+        "properties": {name: {"not": {"type": "null"}} for name in names},
+    }
 
 
-_ID = {"type": "string", "format": "uuid"}
-_IDS = {"type": "array", "items": _ID, "minItems": 1, "maxItems": MAX_BULK_IDS}
-IDS = describe_json_body({"type": "object", "required": ["ids"], "properties": {"ids": _IDS}})
+def _build_single(model: type[PinSubmission], title: str) -> dict[str, Any]:
+    """Builds the schema of a body whose key may be in the header Idempotency-Key instead."""
+    schema = build_schema(model)
+    schema["title"] = title
+    schema["required"].remove("idempotency_key")
+    key = schema["properties"]["idempotency_key"]
+    description = key.pop("description")
+    schema["properties"]["idempotency_key"] = {
+        "anyOf": [key, {"type": "null"}],
+        "description": f"{description} Null or absent: the header `Idempotency-Key` counts.",
+    }
+    return schema
+
+
+_LIMIT, _BATCH_LIMIT = (
+    PublisherSettings.model_fields[name].default for name in ("pin_body_limit", "batch_body_limit")
+)
+_PIN = _build_single(PinForNow, "SinglePin")
+_SCHEDULE = _build_single(ScheduleSubmission, "ScheduleSubmission")
+
+PIN = describe_json_body(_PIN, _LIMIT)
+PINS = describe_json_body(PinBatch, _BATCH_LIMIT)
+PIN_EDIT = describe_json_body(
+    _build_edit(
+        "PinEdit",
+        "The fields to change, at least one. A field that is left out stays unchanged. null clears "
+        "a field, except title and board_id.",
+        _PIN,
+        EDITABLE_PIN_FIELDS,
+    ),
+    _LIMIT,
+)
+PIN_RETRY = describe_json_body({"anyOf": [build_schema(PinRetry), {"type": "null"}]}, _LIMIT)
+PIN_RETRY["requestBody"]["required"] = False
+SCHEDULE = describe_json_body(_SCHEDULE, _LIMIT)
+SCHEDULE_EDIT = describe_json_body(
+    _build_edit(
+        "ScheduleEdit",
+        "The fields to change, at least one. A field that is left out stays unchanged. null clears "
+        "a field, except run_at, title and board_id.",
+        _SCHEDULE,
+        EDITABLE_SCHEDULE_FIELDS,
+        ("image_url", "asset_id"),
+        ("cover_image_url", "cover_image_asset_id"),
+    ),
+    _LIMIT,
+)
+IDS = describe_json_body(IdList, _LIMIT)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from shared.contract.errors import ApiError, ErrorCode
@@ -17,11 +17,8 @@ from shared.contract.pins import (
     PinSubmission,
     make_printable,
 )
-from shared.http.requests import (
-    parse_model,
-    require_object,
-    validation_error,
-)
+from shared.http.models import ApiModel
+from shared.http.requests import parse_model, require_object, validation_error
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
 """The fields of a pin, for requests, answers and inserts."""
@@ -77,24 +74,36 @@ def _reject_run_at(value: object) -> object:
 
 
 class PinForNow(PinSubmission):
-    """A pin that is published at once."""
+    """A pin that is published at once.
+
+    Unknown fields are ignored. Lengths are in characters. Keys, ids and terms lose surrounding
+    white space, and blank terms are dropped. A color becomes `#` and upper-case digits.
+    """
 
     run_at: Annotated[None, BeforeValidator(_reject_run_at)] = None
+    """Must be left out or null. Send a pin for a later time to `POST /v1/schedules`."""
 
 
 class ScheduleSubmission(PinSubmission):
-    """A pin for a later time."""
+    """A pin for a later time.
+
+    Unknown fields are ignored. Lengths are in characters. Keys, ids and terms lose surrounding
+    white space, and blank terms are dropped. A color becomes `#` and upper-case digits.
+    """
 
     run_at: Instant
+    """When to publish the pin: ISO 8601 with an offset, in the future."""
 
 
-class PinRetry(BaseModel):
+class PinRetry(ApiModel):
     """The new board or account of a failed pin. A field that is null or missing stays unchanged."""
 
     model_config = ConfigDict(extra="ignore")
 
     board_id: KeyText | None = None
+    """The new board."""
     account_id: Identifier | None = None
+    """The new account. The board must belong to it."""
 
 
 def parse_pin(document: object, header: str | None = None) -> PinForNow:

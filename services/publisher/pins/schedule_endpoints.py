@@ -5,18 +5,12 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import ScheduleFilters
-from services.publisher.pins.openapi import (
-    IDS,
-    INVALID_OBJECT,
-    SCHEDULE,
-    build_edit_schema,
-    build_pair_schema,
-)
-from services.publisher.pins.request_bodies import EDITABLE_SCHEDULE_FIELDS, parse_ids
+from services.publisher.pins.openapi import IDS, SCHEDULE, SCHEDULE_EDIT
+from services.publisher.pins.request_bodies import parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.schedules import ScheduleResponse
@@ -25,31 +19,27 @@ from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAcces
 from shared.access.model import Principal
 from shared.contract.schedule_ids import derive_pin_id
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
-from shared.http.idempotency import IdempotencyKey
+from shared.http.idempotency import REPLAYED, IdempotencyKey
 from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
-from shared.http.requests import describe_json_body, uuid_or_404
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["schedules"], responses=ACCESS_ERRORS)
 
+ScheduleId = Annotated[str, Path(description="The schedule's id.")]
+
 _SCHEDULE_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
+        "description": "The schedule waits for its time, or had been created before with this key.",
+        "headers": REPLAYED,
         "links": {
             "schedule": {
-                "operationId": "get_schedule_v1_schedules__schedule_id__get",
+                "description": "The schedule.",
+                "operationId": "get_schedule",
                 "parameters": {"schedule_id": "$response.body#/id"},
             }
-        }
+        },
     }
 }
-_EDIT = describe_json_body(
-    build_edit_schema(
-        SCHEDULE,
-        EDITABLE_SCHEDULE_FIELDS,
-        build_pair_schema("image_url", "asset_id"),
-        build_pair_schema("cover_image_url", "cover_image_asset_id"),
-    )
-)
-
 BulkCommand = Callable[[Principal, Collection[UUID]], Awaitable[Mapping[UUID, CommandResult]]]
 
 
@@ -72,7 +62,7 @@ def _parse_pin_id(schedule_id: str) -> UUID:
 @router.post(
     "/v1/schedules",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=describe_json_body(SCHEDULE),
+    openapi_extra=SCHEDULE,
     responses=OVERLOADED | BODY_ERRORS | CONFLICT | _SCHEDULE_LINK,
 )
 async def create_schedule(
@@ -103,8 +93,9 @@ async def create_schedule(
 
 @router.post(
     "/v1/schedules/validate",
-    openapi_extra=describe_json_body({"anyOf": [SCHEDULE, INVALID_OBJECT]}),
+    openapi_extra=SCHEDULE,
     responses=OVERLOADED | BODY_ERRORS,
+    response_description="The result of each check.",
 )
 async def validate_schedule(
     request: Request,
@@ -123,7 +114,12 @@ async def validate_schedule(
     return PinValidationResponse.from_report(report)
 
 
-@router.post("/v1/schedules/bulk-cancel", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
+@router.post(
+    "/v1/schedules/bulk-cancel",
+    openapi_extra=IDS,
+    responses=OVERLOADED | BODY_ERRORS,
+    response_description="One result for each id.",
+)
 async def cancel_schedules(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -134,7 +130,12 @@ async def cancel_schedules(
     return await _change_all(request, principal, publisher, publisher.schedules.cancel_all)
 
 
-@router.post("/v1/schedules/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
+@router.post(
+    "/v1/schedules/bulk-retry",
+    openapi_extra=IDS,
+    responses=OVERLOADED | BODY_ERRORS,
+    response_description="One result for each id.",
+)
 async def retry_schedules(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -145,7 +146,12 @@ async def retry_schedules(
     return await _change_all(request, principal, publisher, publisher.schedules.retry_all)
 
 
-@router.post("/v1/schedules/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
+@router.post(
+    "/v1/schedules/bulk-delete",
+    openapi_extra=IDS,
+    responses=OVERLOADED | BODY_ERRORS,
+    response_description="One result for each id.",
+)
 async def delete_schedules(
     request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -157,7 +163,9 @@ async def delete_schedules(
     return await _change_all(request, principal, publisher, publisher.schedules.delete_all)
 
 
-@router.get("/v1/schedules", responses=PAGE_RESPONSES)
+@router.get(
+    "/v1/schedules", responses=PAGE_RESPONSES, response_description="One page of schedules."
+)
 async def list_schedules(
     request: Request,
     response: Response,
@@ -176,9 +184,11 @@ async def list_schedules(
     return [ScheduleResponse.from_row(row) for row in page.rows]
 
 
-@router.get("/v1/schedules/{schedule_id}", responses=NOT_FOUND)
+@router.get(
+    "/v1/schedules/{schedule_id}", responses=NOT_FOUND, response_description="The schedule."
+)
 async def get_schedule(
-    schedule_id: str, principal: ReadAccess, publisher: Publisher
+    schedule_id: ScheduleId, principal: ReadAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Read one schedule. Its `pin_id` is null until the pin is published."""
     return ScheduleResponse.from_row(
@@ -188,11 +198,12 @@ async def get_schedule(
 
 @router.patch(
     "/v1/schedules/{schedule_id}",
-    openapi_extra=_EDIT,
+    openapi_extra=SCHEDULE_EDIT,
     responses=OVERLOADED | BODY_ERRORS | NOT_FOUND | CONFLICT,
+    response_description="The changed schedule.",
 )
 async def edit_schedule(
-    schedule_id: str, request: Request, principal: WriteAccess, publisher: Publisher
+    schedule_id: ScheduleId, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Change a schedule that waits for its `run_at`. For any other schedule, the answer is 409
     `schedule_not_pending`.
@@ -212,9 +223,10 @@ async def edit_schedule(
     "/v1/schedules/{schedule_id}",
     status_code=HTTPStatus.NO_CONTENT,
     responses=OVERLOADED | NOT_FOUND | CONFLICT,
+    response_description="The schedule is deleted.",
 )
 async def delete_schedule(
-    schedule_id: str, principal: DestructiveAccess, publisher: Publisher
+    schedule_id: ScheduleId, principal: DestructiveAccess, publisher: Publisher
 ) -> None:
     """Delete a schedule that waits, was canceled or has failed. It is then never published, and its
     idempotency key stays taken.
@@ -226,9 +238,13 @@ async def delete_schedule(
         await publisher.schedules.delete(principal, _parse_pin_id(schedule_id))
 
 
-@router.post("/v1/schedules/{schedule_id}/cancel", responses=OVERLOADED | NOT_FOUND | CONFLICT)
+@router.post(
+    "/v1/schedules/{schedule_id}/cancel",
+    responses=OVERLOADED | NOT_FOUND | CONFLICT,
+    response_description="The canceled schedule.",
+)
 async def cancel_schedule(
-    schedule_id: str, principal: WriteAccess, publisher: Publisher
+    schedule_id: ScheduleId, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Cancel a schedule that is not published yet. Its idempotency key stays taken.
 
@@ -241,9 +257,13 @@ async def cancel_schedule(
     return ScheduleResponse.from_row(row)
 
 
-@router.post("/v1/schedules/{schedule_id}/retry", responses=OVERLOADED | NOT_FOUND | CONFLICT)
+@router.post(
+    "/v1/schedules/{schedule_id}/retry",
+    responses=OVERLOADED | NOT_FOUND | CONFLICT,
+    response_description="The schedule, which waits again.",
+)
 async def retry_schedule(
-    schedule_id: str, principal: WriteAccess, publisher: Publisher
+    schedule_id: ScheduleId, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Retry a schedule that has failed or was canceled. It is published at its `run_at`, or at once
     if that time has passed.

@@ -7,6 +7,14 @@ from services.publisher.model import PinState
 
 
 class PinStatus(StrEnum):
+    """The state of a pin.
+
+    - `queued`: due, and about to be published.
+    - `published`: published.
+    - `failed`: could not be published; it can be retried.
+    - `deferred`, `publishing`: exist only in PinBridge.
+    """
+
     QUEUED = "queued"
     DEFERRED = "deferred"
     PUBLISHING = "publishing"
@@ -15,6 +23,16 @@ class PinStatus(StrEnum):
 
 
 class ScheduleStatus(StrEnum):
+    """The state of a schedule.
+
+    - `scheduled`: waits for its `run_at`.
+    - `queued`: due, and about to be published.
+    - `done`: its pin is published.
+    - `failed`: could not be published; it can be retried.
+    - `canceled`: never published unless it is retried.
+    - `deferred`, `running`: exist only in PinBridge.
+    """
+
     SCHEDULED = "scheduled"
     QUEUED = "queued"
     DEFERRED = "deferred"

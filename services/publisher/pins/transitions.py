@@ -53,12 +53,14 @@ class PinOfKey(NamedTuple):
 
 
 class OnMismatch(StrEnum):
-    """The answer to a request whose key has a pin with other content."""
+    """The answer to a request whose key has a pin with other content.
+
+    - `return`: that pin.
+    - `fail`: the error `idempotency_key_reused`.
+    """
 
     RETURN = "return"
-    """The pin."""
     FAIL = "fail"
-    """The error idempotency_key_reused."""
 
 
 # The decisions and results of commands

@@ -7,16 +7,27 @@ from uuid import UUID
 
 
 class DeliveryStatus(StrEnum):
+    """The state of a delivery.
+
+    - `pending`: an attempt follows.
+    - `delivered`: the receiver accepted it.
+    - `failed`: no attempt follows. It can be sent again.
+    """
+
     PENDING = "pending"
     DELIVERED = "delivered"
     FAILED = "failed"
 
 
 class DisabledReason(StrEnum):
+    """The reason why Pinflow disabled a webhook.
+
+    - `gone`: the receiver answered 410.
+    - `failing`: too many consecutive deliveries or attempts failed.
+    """
+
     GONE = "gone"
-    """The receiver answered 410."""
     FAILING = "failing"
-    """Too many consecutive deliveries or attempts failed."""
 
 
 class EnabledWebhook(NamedTuple):

@@ -1,12 +1,13 @@
 """HTTP endpoints of webhooks and their delivery log."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
+from services.webhooks.config import WebhooksSettings
 from services.webhooks.delivery.model import DeliveryStatus
 from services.webhooks.dependencies import Webhooks
 from services.webhooks.subscriptions.rules import require_whole_workspace
@@ -19,20 +20,35 @@ from services.webhooks.subscriptions.schemas import (
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND
+from shared.http.idempotency import REPLAYED
+from shared.http.pagination.parameters import LINK
 from shared.http.requests import describe_json_body, uuid_or_404
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=ACCESS_ERRORS)
 
-_CREATE, _UPDATE = (
-    describe_json_body(model.model_json_schema()) for model in (WebhookCreate, WebhookUpdate)
-)
+WebhookId = Annotated[str, Path(description="The webhook's id.")]
+DeliveryId = Annotated[str, Path(description="The delivery's id.")]
+
+_BODY_LIMIT = WebhooksSettings.model_fields["webhook_body_limit"].default
+_CREATED: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.CREATED: {
+        "description": "The webhook, new or the same as before.",
+        "headers": REPLAYED,
+    }
+}
+_DELIVERIES: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.OK: {
+        "description": "One page of deliveries.",
+        "headers": {"Link": LINK},
+    }
+}
 
 
 @router.post(
     "",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=_CREATE,
-    responses=BODY_ERRORS | CONFLICT,
+    openapi_extra=describe_json_body(WebhookCreate, _BODY_LIMIT),
+    responses=BODY_ERRORS | CONFLICT | _CREATED,
 )
 async def create_webhook(
     request: Request, response: Response, principal: WriteAccess, webhooks: Webhooks
@@ -52,25 +68,30 @@ async def create_webhook(
     return WebhookResponse.from_row(row)
 
 
-@router.get("")
+@router.get("", response_description="The webhooks.")
 async def list_webhooks(principal: ReadAccess, webhooks: Webhooks) -> list[WebhookResponse]:
     """List all webhooks of the workspace, oldest first."""
     rows = await webhooks.service.list_webhooks(principal.workspace_id)
     return [WebhookResponse.from_row(row) for row in rows]
 
 
-@router.get("/{webhook_id}", responses=NOT_FOUND)
+@router.get("/{webhook_id}", responses=NOT_FOUND, response_description="The webhook.")
 async def get_webhook(
-    webhook_id: str, principal: ReadAccess, webhooks: Webhooks
+    webhook_id: WebhookId, principal: ReadAccess, webhooks: Webhooks
 ) -> WebhookResponse:
     """Get one webhook."""
     row = await webhooks.service.get(principal.workspace_id, _parse_webhook_id(webhook_id))
     return WebhookResponse.from_row(row)
 
 
-@router.patch("/{webhook_id}", openapi_extra=_UPDATE, responses=BODY_ERRORS | NOT_FOUND)
+@router.patch(
+    "/{webhook_id}",
+    openapi_extra=describe_json_body(WebhookUpdate, _BODY_LIMIT),
+    responses=BODY_ERRORS | NOT_FOUND,
+    response_description="The changed webhook.",
+)
 async def update_webhook(
-    webhook_id: str, request: Request, principal: WriteAccess, webhooks: Webhooks
+    webhook_id: WebhookId, request: Request, principal: WriteAccess, webhooks: Webhooks
 ) -> WebhookResponse:
     """Change the given fields of a webhook; the others stay. Safe to repeat.
 
@@ -88,8 +109,15 @@ async def update_webhook(
     return WebhookResponse.from_row(row)
 
 
-@router.delete("/{webhook_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
-async def delete_webhook(webhook_id: str, principal: DestructiveAccess, webhooks: Webhooks) -> None:
+@router.delete(
+    "/{webhook_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=NOT_FOUND,
+    response_description="The webhook is deleted.",
+)
+async def delete_webhook(
+    webhook_id: WebhookId, principal: DestructiveAccess, webhooks: Webhooks
+) -> None:
     """Delete a webhook and its deliveries. Requests in flight may still arrive.
 
     A repeated request answers 404.
@@ -97,18 +125,22 @@ async def delete_webhook(webhook_id: str, principal: DestructiveAccess, webhooks
     await webhooks.service.delete(principal.workspace_id, _parse_webhook_id(webhook_id))
 
 
-@router.get("/{webhook_id}/deliveries", responses=NOT_FOUND)
+@router.get("/{webhook_id}/deliveries", responses=NOT_FOUND | _DELIVERIES)
 async def list_deliveries(
-    webhook_id: str,
+    webhook_id: WebhookId,
     request: Request,
     response: Response,
     principal: ReadAccess,
     webhooks: Webhooks,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[
+        int, Query(ge=1, le=200, description="The most deliveries of one page: 1 to 200.")
+    ] = 50,
     cursor: Annotated[
         UUID | None, Query(description="The id of a delivery: lists only older ones.")
     ] = None,
-    status: DeliveryStatus | None = None,
+    status: Annotated[
+        DeliveryStatus | None, Query(description="Only deliveries in this state.")
+    ] = None,
 ) -> list[WebhookDeliveryResponse]:
     """List a webhook's past and pending deliveries, newest first.
 
@@ -133,9 +165,13 @@ async def list_deliveries(
     return [WebhookDeliveryResponse.from_row(row) for row in page.rows]
 
 
-@router.get("/{webhook_id}/deliveries/{delivery_id}", responses=NOT_FOUND)
+@router.get(
+    "/{webhook_id}/deliveries/{delivery_id}",
+    responses=NOT_FOUND,
+    response_description="The delivery.",
+)
 async def get_delivery(
-    webhook_id: str, delivery_id: str, principal: ReadAccess, webhooks: Webhooks
+    webhook_id: WebhookId, delivery_id: DeliveryId, principal: ReadAccess, webhooks: Webhooks
 ) -> WebhookDeliveryResponse:
     """Get one delivery.
 
@@ -152,9 +188,10 @@ async def get_delivery(
     "/{webhook_id}/deliveries/{delivery_id}/resend",
     status_code=HTTPStatus.ACCEPTED,
     responses=NOT_FOUND | CONFLICT,
+    response_description="The delivery, which will be sent now.",
 )
 async def resend_delivery(
-    webhook_id: str, delivery_id: str, principal: WriteAccess, webhooks: Webhooks
+    webhook_id: WebhookId, delivery_id: DeliveryId, principal: WriteAccess, webhooks: Webhooks
 ) -> WebhookDeliveryResponse:
     """Send a delivery again now, whatever its status.
 

@@ -17,8 +17,6 @@ from pydantic import (
     Field,
     StrictBool,
     StringConstraints,
-    TypeAdapter,
-    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
@@ -27,6 +25,8 @@ from services.webhooks.delivery.signing import standard_key
 from services.webhooks.payloads import EventName
 from shared.contract.pins import MAX_URL_LENGTH
 from shared.contract.urls import normalize_url
+from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
+from shared.http.models import ApiModel
 from shared.http.requests import parse_model
 
 M = TypeVar("M", bound=BaseModel)
@@ -93,39 +93,45 @@ Secret = Annotated[
     AfterValidator(_check_secret),
     _SECRET_SCHEMA,
 ]
-# Not a reference: the schema of an endpoint that reads its body itself has no definitions
-_Event = Annotated[EventName, WithJsonSchema(TypeAdapter(EventName).json_schema())]
-Events = Annotated[list[_Event], Field(min_length=1, max_length=100), AfterValidator(_sort_events)]
+Events = Annotated[
+    list[EventName], Field(min_length=1, max_length=100), AfterValidator(_sort_events)
+]
 
 
-class WebhookCreate(BaseModel):
-    """Fields of a new webhook.
-
-    `secret` signs the deliveries and is never returned. A secret that begins with `whsec_` is a
-    Standard Webhooks secret.
-    """
+class WebhookCreate(ApiModel):
+    """A new webhook."""
 
     model_config = ConfigDict(extra="ignore")
 
     url: ReceiverUrl
+    """The address that gets the requests: http or https, public, at most 2048 characters."""
     secret: Secret
-    events: Events = list(DEFAULT_EVENTS)
+    """Signs the requests: 16 to 255 characters. No response contains it. A secret that begins with
+    `whsec_` is a Standard Webhooks secret: base64 must follow."""
+    events: Events = Field(default=list(DEFAULT_EVENTS))
+    """The events that are sent. Duplicates are dropped."""
     is_enabled: StrictBool = True
+    """False: nothing is sent until the webhook is enabled."""
 
     def values(self) -> dict[str, Any]:
         """Returns the values by column."""
         return self.model_dump(mode="json")
 
 
-class WebhookUpdate(BaseModel):
-    """Fields of a webhook to change. A field that is absent or null stays unchanged."""
+class WebhookUpdate(ApiModel):
+    """Changes of a webhook. A field that is absent or null stays unchanged."""
 
     model_config = ConfigDict(extra="ignore")
 
     url: ReceiverUrl | None = None
+    """The new address. Pending deliveries go there too."""
     secret: Secret | None = None
+    """The new secret. It signs all requests from now on."""
     events: Events | None = None
+    """The events that are sent from now on."""
     is_enabled: StrictBool | None = None
+    """False: nothing is sent, and events of that time are missed. True: deliveries continue, and
+    failures are forgotten."""
 
     def changes(self) -> dict[str, Any]:
         """Returns the changed values by column."""
@@ -137,20 +143,23 @@ def parse_body(model: type[M], document: object) -> M:
     return parse_model(model, document, secrets={"secret"})
 
 
-class WebhookResponse(BaseModel):
-    id: UUID
-    workspace_id: UUID
-    url: str
-    events: list[str]
-    is_enabled: bool
-    created_at: datetime
-    updated_at: datetime
-    disabled_reason: DisabledReason | None
-    """The reason why Pinflow disabled the webhook.
+class WebhookResponse(ApiModel):
+    """A webhook, without its secret."""
 
-    `gone`: the receiver answered 410. `failing`: too many consecutive deliveries or attempts
-    failed.
-    """
+    id: UUID
+    """The webhook's id."""
+    workspace_id: WorkspaceId
+    url: str
+    """The address that gets the requests."""
+    events: list[str]
+    """The events that are sent."""
+    is_enabled: bool
+    """False: nothing is sent."""
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+    disabled_reason: DisabledReason | None
+    """The reason why Pinflow disabled the webhook. Null if it is enabled, or if a client disabled
+    it."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "WebhookResponse":
@@ -158,17 +167,27 @@ class WebhookResponse(BaseModel):
         return cls(**{**fields, "id": row["webhook_id"]})
 
 
-class WebhookDeliveryResponse(BaseModel):
+class WebhookDeliveryResponse(ApiModel):
+    """One event for one webhook, and the attempts to send it."""
+
     id: UUID
+    """The delivery's id: the header `X-PinBridge-Delivery-ID` of its requests."""
     webhook_id: UUID
+    """The webhook that gets the event."""
     event_type: str
+    """The event's name, for example `pin.published`."""
     payload: dict[str, Any]
+    """The body of the request. It is the same at every attempt."""
     attempt_count: int
+    """Attempts so far."""
     last_status_code: int | None
+    """The HTTP status of the last answer. Null if none arrived yet."""
     last_error: str | None
+    """The error of the last attempt. Null if it succeeded, or if there was none."""
     next_attempt_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    """When the next attempt is due, in UTC. Null if none follows."""
+    created_at: CreatedAt
+    updated_at: UpdatedAt
     status: DeliveryStatus
     event_id: str
     """The id in the header `webhook-id`: the same for every webhook that gets this event."""

@@ -17,6 +17,14 @@ from shared.http.pagination.cursors import (
 )
 from shared.http.pagination.list_query import Page, SortOrder
 
+LINK: dict[str, Any] = {
+    "description": (
+        'The next page, if there is one: `<…&cursor=…>; rel="next"` (RFC 8288). New '
+        "items don't shift it."
+    ),
+    "schema": {"type": "string"},
+}
+"""Describes the header Link of a list for OpenAPI."""
 PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     HTTPStatus.OK: {
         "headers": {
@@ -27,13 +35,7 @@ PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
                 ),
                 "schema": {"type": "integer", "minimum": 0},
             },
-            "Link": {
-                "description": (
-                    'The next page, if there is one: `<…&cursor=…>; rel="next"` (RFC 8288). New '
-                    "items don't shift it."
-                ),
-                "schema": {"type": "string"},
-            },
+            "Link": LINK,
         }
     },
     **OVERLOADED,
@@ -44,21 +46,21 @@ PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
 class PageParameters(BaseModel):
     """Query parameters of every list."""
 
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Annotated[
+        int, Field(ge=1, le=200, description="The most items of one page: 1 to 200.")
+    ] = 50
     offset: Annotated[
-        int, Field(ge=0, le=1_000_000, description="Can't be combined with a cursor.")
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="Items to skip from the list's start. Can't be combined with a cursor.",
+        ),
     ] = 0
-    cursor: (
-        Annotated[
-            str,
-            Field(
-                max_length=MAX_CURSOR_CHARACTERS,
-                pattern=CURSOR_PATTERN,
-                description="The cursor from a page's Link header: continues after that page.",
-            ),
-        ]
-        | None
-    ) = None
+    cursor: Annotated[
+        Annotated[str, Field(max_length=MAX_CURSOR_CHARACTERS, pattern=CURSOR_PATTERN)] | None,
+        Field(description="The cursor from a page's Link header: continues after that page."),
+    ] = None
 
     def decode_cursor(self, order: SortOrder) -> Cursor | None:
         """Returns the cursor that the page starts after, if any. Raises ApiError (422)."""

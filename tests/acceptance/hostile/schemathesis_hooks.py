@@ -57,7 +57,9 @@ def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
 def _make_keys_unique(case: Any) -> None:
     """Makes idempotency keys unique, and removes the header if the body has a key.
 
-    A second schedule with the same key must equal the first, and both keys of a request must agree.
+    A second schedule with the same key must equal the first, and so must a pin with
+    `on_mismatch=fail`. Both keys of a request must agree. A pin without any key gets one: the
+    document can't say that it must be in the header or in the body.
     """
     headers, body = case.headers or {}, case.body if isinstance(case.body, dict) else {}
     if "idempotency_key" in body:
@@ -67,8 +69,11 @@ def _make_keys_unique(case: Any) -> None:
             "latin-1"
         )  # the encoding of a sent header
     key = body.get("idempotency_key")
+    is_new_pin = (case.method, case.operation.path) == ("POST", "/v1/pins")
+    if is_new_pin and key is None and "idempotency-key" not in headers:
+        case.headers = {**headers, "idempotency-key": str(uuid4())}
     if (
-        case.operation.path == "/v1/schedules"
+        case.operation.path in {"/v1/schedules", "/v1/pins"}
         and isinstance(key, str)
         and 0 < len(key.strip()) <= 255
         and "\0" not in key

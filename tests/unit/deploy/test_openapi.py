@@ -13,11 +13,14 @@ from deploy.generate.openapi import TAGS, build_document
 DOCUMENT = build_document()
 OPERATIONS: dict[str, dict[str, Any]] = {
     f"{method.upper()} {path}": operation
-    for path, operations in DOCUMENT["paths"].items()
+    for path, operations in (*DOCUMENT["paths"].items(), *DOCUMENT["webhooks"].items())
     for method, operation in operations.items()
 }
-WITHOUT_EXAMPLE = {"GET /readyz, 503"}
-"""Responses without an example. This one has the fields of the 200 response."""
+WITHOUT_EXAMPLE = {
+    "GET /readyz, 503",  # has the fields of the 200 response
+    "POST /v1/pins/imports/csv, request as multipart/form-data",  # /docs then shows curl with @file
+}
+"""Bodies without an example."""
 
 
 class Body(NamedTuple):

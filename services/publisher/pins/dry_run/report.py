@@ -8,8 +8,9 @@ from shared.contract.errors import ErrorCode
 
 
 class CheckName(StrEnum):
+    """The name of a check. `fields` covers all fields that have no check of their own."""
+
     FIELDS = "fields"
-    """All fields that have no check of their own."""
     ACCOUNT = "account"
     BOARD = "board"
     MEDIA = "media"
@@ -18,6 +19,14 @@ class CheckName(StrEnum):
 
 
 class CheckStatus(StrEnum):
+    """The result of a check.
+
+    - `passed`: nothing is wrong.
+    - `failed`: the real request would be refused.
+    - `warning`: the real request would be accepted, perhaps not as it was meant.
+    - `skipped`: could not be made because an earlier check failed.
+    """
+
     PASSED = "passed"
     FAILED = "failed"
     WARNING = "warning"

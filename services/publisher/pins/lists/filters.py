@@ -21,12 +21,15 @@ SearchText = Annotated[
 
 
 class PinFilters(PageParameters):
-    account_id: UUID | None = None
-    board_id: Text | None = None
+    account_id: Annotated[
+        UUID | None, Field(description="Only pins for this Pinterest account.")
+    ] = None
+    board_id: Annotated[Text | None, Field(description="Only pins for this board.")] = None
     status: Annotated[
         PinStatus | None,
         Field(
-            description="`deferred` and `publishing` exist only in PinBridge: they match no pin."
+            description="Only pins in this state. `deferred` and `publishing` match no pin: they "
+            "exist only in PinBridge."
         ),
     ] = None
     error_code: Annotated[
@@ -45,16 +48,19 @@ class PinFilters(PageParameters):
             description="True matches pins that were deleted on Pinterest. Pinflow knows of none."
         ),
     ] = None
-    sort: PinSort = PinSort.CREATED_AT_DESC
+    sort: Annotated[PinSort, Field(description="The order of the list.")] = PinSort.CREATED_AT_DESC
 
 
 class ScheduleFilters(PageParameters):
-    account_id: UUID | None = None
-    board_id: Text | None = None
+    account_id: Annotated[
+        UUID | None, Field(description="Only schedules for this Pinterest account.")
+    ] = None
+    board_id: Annotated[Text | None, Field(description="Only schedules for this board.")] = None
     status: Annotated[
         ScheduleStatus | None,
         Field(
-            description="`deferred` and `running` exist only in PinBridge: they match no schedule."
+            description="Only schedules in this state. `deferred` and `running` match none: they "
+            "exist only in PinBridge."
         ),
     ] = None
     since: Annotated[
@@ -64,4 +70,6 @@ class ScheduleFilters(PageParameters):
         Instant | None, Field(description="Only schedules whose run_at is before this time.")
     ] = None
     q: SearchText = None
-    sort: ScheduleSort = ScheduleSort.RUN_AT_DESC
+    sort: Annotated[ScheduleSort, Field(description="The order of the list.")] = (
+        ScheduleSort.RUN_AT_DESC
+    )

@@ -12,6 +12,8 @@ not depend on the database's locale.
 
 
 class PinSort(StrEnum):
+    """The order of a list of pins: a field, then `asc` (ascending) or `desc` (descending)."""
+
     CREATED_AT_DESC = "created_at_desc"
     CREATED_AT_ASC = "created_at_asc"
     PUBLISHED_AT_DESC = "published_at_desc"
@@ -23,6 +25,8 @@ class PinSort(StrEnum):
 
 
 class ScheduleSort(StrEnum):
+    """The order of a list of schedules: a field, then `asc` (ascending) or `desc` (descending)."""
+
     RUN_AT_DESC = "run_at_desc"
     RUN_AT_ASC = "run_at_asc"
     CREATED_AT_DESC = "created_at_desc"

@@ -6,24 +6,35 @@ from http import HTTPStatus
 from typing import assert_never
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from services.publisher.pins.transitions import CommandResult, Skipped, Updated
 from shared.contract.errors import ApiError, ErrorCode
+from shared.http.models import ApiModel
 
 
 class BulkStatus(StrEnum):
+    """The result of a command for one id.
+
+    - `succeeded`: the item was changed.
+    - `skipped`: the item's state needs no change or does not allow it, or the id appears earlier in
+      the list.
+    - `failed`: the item does not exist, or a check failed. It was not changed.
+    """
+
     SUCCEEDED = "succeeded"
     SKIPPED = "skipped"
-    """The state needs no change or does not allow it, or the id appears earlier in the list."""
     FAILED = "failed"
 
 
-class BulkItemResponse(BaseModel):
+class BulkItemResponse(ApiModel):
+    """The result of one id."""
+
     id: UUID
+    """The id that was sent."""
     status: BulkStatus
     error_code: str | None = None
+    """The reason for skipping or failing. Null if the item succeeded or needed no change."""
     error_message: str | None = None
+    """The reason in words, and the next step to take. Null if the item succeeded."""
 
     @classmethod
     def from_result(cls, item_id: UUID, result: CommandResult) -> "BulkItemResponse":
@@ -41,13 +52,17 @@ class BulkItemResponse(BaseModel):
         return cls(id=item_id, status=status, error_code=result.code, error_message=result.message)
 
 
-class BulkResponse(BaseModel):
+class BulkResponse(ApiModel):
     """One result for each id, in the order of the request."""
 
     succeeded_count: int
+    """Items that were changed."""
     skipped_count: int
+    """Items that needed no change or could not be changed in their state."""
     failed_count: int
+    """Items that failed and were not changed."""
     results: list[BulkItemResponse]
+    """One result for each id, in the order of the request."""
 
     @classmethod
     def from_results(

@@ -2,45 +2,73 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import Field
 
 from services.publisher.existing_pins import ContentComparison
 from services.publisher.model import PinState
 from services.publisher.pins.bulk_publish import BulkPublishItem
 from services.publisher.pins.statuses import PinStatus, translate_pin_state
 from services.publisher.pins.transitions import PinOfKey
-from shared.contract.events import FieldDifference, RowStatus
+from shared.contract.events import RowStatus
+from shared.contract.pins import PinSubmission
+from shared.http.fields import (
+    AccountId,
+    CreatedAt,
+    DifferingFields,
+    FailureCode,
+    FailureMessage,
+    PayloadMatches,
+    PinterestPinId,
+    UpdatedAt,
+    WorkspaceId,
+)
+from shared.http.models import ApiModel
 
 
-class PinResponse(BaseModel):
+def _described(name: str) -> Any:
+    """Takes a field's description from PinSubmission."""
+    return Field(description=PinSubmission.model_fields[name].description)
+
+
+class PinResponse(ApiModel):
+    """A pin that is published, failed, or due and about to be published."""
+
     id: UUID
-    workspace_id: UUID
-    pinterest_account_id: UUID
+    """The pin's id. It depends only on the workspace and the idempotency key."""
+    workspace_id: WorkspaceId
+    pinterest_account_id: AccountId
     status: PinStatus
     media_type: str = "image"
-    title: str
-    description: str | None
+    """The kind of media. Always `image`."""
+    title: Annotated[str, _described("title")]
+    description: Annotated[str | None, _described("description")]
     related_terms: list[str] | None
-    alt_text: str | None
-    dominant_color: str | None
-    cover_image_url: str | None
-    link_url: str | None
+    """Search terms that Pinterest may relate to the pin. Null if there are none."""
+    alt_text: Annotated[str | None, _described("alt_text")]
+    dominant_color: Annotated[str | None, _described("dominant_color")]
+    cover_image_url: Annotated[str | None, _described("cover_image_url")]
+    link_url: Annotated[str | None, _described("link_url")]
     media_url: str
+    """The same address as `image_url`."""
     image_url: str
-    asset_id: UUID | None
-    board_id: str
-    pinterest_pin_id: str | None = None
-    error_code: str | None
-    error_message: str | None
-    idempotency_key: str
-    created_at: datetime
-    updated_at: datetime
+    """The image's address: the submitted URL, or the asset's address if an asset was submitted."""
+    asset_id: Annotated[UUID | None, _described("asset_id")]
+    board_id: Annotated[str, _described("board_id")]
+    pinterest_pin_id: PinterestPinId = None
+    error_code: FailureCode
+    error_message: FailureMessage
+    idempotency_key: Annotated[str, _described("idempotency_key")]
+    created_at: CreatedAt
+    updated_at: UpdatedAt
     published_at: datetime | None
+    """When it was published, in UTC. Null until then."""
     failed_at: datetime | None
+    """When publishing last failed, in UTC. Null if it never did."""
     removed_from_pinterest_at: datetime | None = None
+    """When the pin was deleted on Pinterest. Always null: Pinflow knows of no such deletion."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], base_url: str) -> "PinResponse":
@@ -62,10 +90,8 @@ class PinResponse(BaseModel):
 class PublishedPinResponse(PinResponse):
     """A pin as `POST /v1/pins` answers it."""
 
-    payload_matches: bool | None = None
-    """For an existing pin: whether the content equals the first accepted content of its key."""
-    differing_fields: list[FieldDifference] | None = None
-    """For an existing pin: the fields that differ from the pin as it is now."""
+    payload_matches: PayloadMatches = None
+    differing_fields: DifferingFields = None
 
     @classmethod
     def from_pin_of_key(cls, pin_of_key: PinOfKey, base_url: str) -> "PublishedPinResponse":
@@ -73,19 +99,20 @@ class PublishedPinResponse(PinResponse):
         return cls(**pin.model_dump(), **_dump_comparison(pin_of_key.comparison))
 
 
-class PinBatchItemResult(BaseModel):
+class PinBatchItemResult(ApiModel):
+    """The result of one pin of a batch."""
+
     index: int
     """Position in the request, from 0."""
     idempotency_key: str
+    """The key that was sent. Empty if it is missing or not a text."""
     status: RowStatus
     pin: PinResponse | None = None
     """The created pin, or the existing pin with the key."""
     error: dict[str, Any] | None = None
     """The error of a failed item, as `POST /v1/pins` would answer it: code, message and details."""
-    payload_matches: bool | None = None
-    """For an existing pin: whether the content equals the first accepted content of its key."""
-    differing_fields: list[FieldDifference] | None = None
-    """For an existing pin: the fields that differ from the pin as it is now."""
+    payload_matches: PayloadMatches = None
+    differing_fields: DifferingFields = None
 
     @classmethod
     def from_item(cls, index: int, item: BulkPublishItem, base_url: str) -> "PinBatchItemResult":
@@ -99,17 +126,19 @@ class PinBatchItemResult(BaseModel):
         )
 
 
-class PinBatchResponse(BaseModel):
-    """One result for each pin, in the order of the request.
-
-    `headroom` is always null: Pinflow has no quota.
-    """
+class PinBatchResponse(ApiModel):
+    """One result for each pin, in the order of the request."""
 
     created_count: int
+    """Pins that this request published."""
     existing_count: int
+    """Pins whose idempotency key already had a pin. Nothing was published for them."""
     failed_count: int
+    """Pins that failed. Their keys stay free."""
     results: list[PinBatchItemResult]
+    """One result for each pin, in the order of the request."""
     headroom: dict[str, Any] | None = None
+    """Always null: Pinflow has no quota."""
 
     @classmethod
     def from_items(cls, items: Sequence[BulkPublishItem], base_url: str) -> "PinBatchResponse":
@@ -129,26 +158,37 @@ def _dump_comparison(comparison: ContentComparison | None) -> dict[str, Any]:
     return {} if comparison is None else comparison._asdict()
 
 
-class PinDeleteResponse(BaseModel):
+class PinDeleteResponse(ApiModel):
+    """The result of deleting a pin."""
+
     id: UUID
+    """The id of the deleted pin."""
     deleted: bool = True
+    """Always true: the pin is deleted in Pinflow."""
     removed_from_pinterest: bool = False
-    pinterest_pin_id: str | None = None
+    """True if the pin was also removed from Pinterest."""
+    pinterest_pin_id: PinterestPinId = None
     reason: str | None = (
         "Pinflow has not sent this pin to Pinterest, so there was nothing to remove there."
     )
+    """The reason why the pin was not removed from Pinterest. Null if it was."""
 
 
-class JobStatusResponse(BaseModel):
+class JobStatusResponse(ApiModel):
+    """The progress of publishing one pin."""
+
     job_id: UUID
+    """The job's id: the same as `pin_id`."""
     pin_id: UUID
+    """The pin's id."""
     status: PinStatus
     submitted_at: datetime
+    """When the pin was accepted, in UTC."""
     completed_at: datetime | None
-    """The time when the pin was published or failed."""
-    pinterest_pin_id: str | None = None
-    error_code: str | None
-    error_message: str | None
+    """When the pin was published or failed, in UTC. Null until then."""
+    pinterest_pin_id: PinterestPinId = None
+    error_code: FailureCode
+    error_message: FailureMessage
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "JobStatusResponse":

@@ -5,26 +5,32 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from services.publisher.pins.request_bodies import CONTENT_FIELDS
 from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
 from shared.contract.schedule_ids import derive_schedule_id
+from shared.http.fields import AccountId, CreatedAt, FailureMessage, UpdatedAt, WorkspaceId
+from shared.http.models import ApiModel
 
 _PAYLOAD = tuple(name for name in CONTENT_FIELDS if name != "run_at")
 
 
-class ScheduleResponse(BaseModel):
+class ScheduleResponse(ApiModel):
+    """A pin for a later time, and what became of it."""
+
     id: UUID
-    workspace_id: UUID
-    pinterest_account_id: UUID
+    """The schedule's id. It depends only on the workspace and the idempotency key."""
+    workspace_id: WorkspaceId
+    pinterest_account_id: AccountId
     run_at: datetime
+    """When the pin is to be published, in UTC."""
     status: ScheduleStatus
     payload: dict[str, Any]
-    last_error: str | None
+    """The pin's content: the submitted fields that are not null, without `run_at`."""
+    last_error: FailureMessage
     pin_id: UUID | None
-    created_at: datetime
-    updated_at: datetime
+    """The id of the published pin. Null until it is published."""
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ScheduleResponse":

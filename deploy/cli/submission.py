@@ -37,6 +37,8 @@ class Submission:
     accepted: list[AcceptedPortion] = field(default_factory=list)
     _max_body_bytes: int = MAX_IMPORT_BODY_BYTES
     _next_row: int = 0
+    _checked_limit: int | None = None
+    """The limit up to which all rows are known to fit."""
 
     def send(self, progress: Progress) -> None:
         """Sends the file. Ends the command with the accepted imports if Pinflow refuses."""
@@ -105,12 +107,15 @@ class Submission:
 
     def _require_small_rows(self, max_bytes: int) -> None:
         """Ends the command if a row is too large for any import, if possible before the first."""
+        if self._checked_limit == max_bytes:
+            return
         row = self.source.find_too_large(self._next_row, max_bytes)
         if row is not None:
             fail(
                 f"Row {row + 1} alone is larger than an import may be, {self._max_body_bytes} "
                 "bytes. Shorten its texts."
             )
+        self._checked_limit = max_bytes
 
     def _max_file_bytes(self, name: str) -> int:
         """Returns the limit of a file in a body. A CSV file is sent in a form."""

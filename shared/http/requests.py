@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import find_alias, suggest_field
+from shared.contract.import_limits import MEBIBYTE
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
 
 M = TypeVar("M", bound=BaseModel)
@@ -40,8 +41,8 @@ def describe_body(
     the default of the setting. `media_type` are further fields of the Media Type Object.
     """
     schema = body if isinstance(body, dict) else build_schema(body)
-    kibibytes = limit_bytes // 1024
-    limit = f"{kibibytes // 1024} MiB" if kibibytes >= 1024 else f"{kibibytes} KiB"
+    mebibytes = limit_bytes // MEBIBYTE
+    limit = f"{mebibytes} MiB" if mebibytes else f"{limit_bytes // 1024} KiB"
     request_body = {
         "required": True,
         "description": f"At most {limit}, unless the operator sets another limit.",
@@ -114,6 +115,4 @@ def _suggest(name: str, known: Collection[str]) -> str | None:
 def validation_error(faults: list[Fault]) -> ApiError:
     """Builds the error for invalid fields. Its message is the first fault's."""
     code, message = describe_first_fault(faults)
-    if any(fault.code == ErrorCode.UNKNOWN_FIELD for fault in faults):
-        code = ErrorCode.UNKNOWN_FIELD
     return ApiError(code, message, errors=[asdict(fault) for fault in faults])

@@ -10,11 +10,15 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urljoin
 from uuid import UUID, uuid4
 
+import httpx
 import schemathesis
 from hypothesis import strategies as st
+from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.generation.meta import TestPhase
+from schemathesis.specs.openapi.checks import negative_data_rejection
 
 ACCOUNT, BOARD, KEY = (os.environ[f"HOSTILE_{name}"] for name in ("ACCOUNT", "BOARD", "KEY"))
 COLUMNS = ("account_id", "board_id", "title", "idempotency_key", "image_url", "description")
@@ -54,6 +58,42 @@ def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
         _name_an_existing_resource(case)
 
 
+@schemathesis.check
+def invalid_data_is_rejected_or_reported(context: Any, response: Any, case: Any) -> None:
+    """Requires that an answer reports invalid data, if the request is not rejected.
+
+    Rows of an import and pins of a batch are judged one by one, and a dry run answers what is
+    wrong. All other requests with invalid data must be rejected.
+    """
+    is_reported = REPORTS.get(case.operation.path)
+    if is_reported is None:
+        return
+    try:
+        negative_data_rejection(context, response, case)
+    except AcceptedNegativeData:
+        if not is_reported(response):
+            raise
+
+
+def _has_failed_rows(response: Any) -> bool:
+    """Waits for the end of the import."""
+    job = httpx.get(
+        urljoin(response.request.url, response.headers["location"][0]),
+        headers={"X-API-Key": response.request.headers["X-API-Key"], "Prefer": "wait=30"},
+        timeout=60,
+    )
+    return bool(job.raise_for_status().json()["failed_rows"])
+
+
+REPORTS: dict[str, Callable[[Any], bool]] = {
+    "/v1/pins/imports/json": _has_failed_rows,
+    "/v1/pins/batch": lambda response: response.json()["failed_count"] > 0,
+    "/v1/pins/validate": lambda response: not response.json()["valid"],
+    "/v1/schedules/validate": lambda response: not response.json()["valid"],
+}
+"""Whether an answer reports the invalid data of its request, by the path of the operation."""
+
+
 def _make_keys_unique(case: Any) -> None:
     """Makes idempotency keys unique, and removes the header if the body has a key.
 
@@ -71,7 +111,8 @@ def _make_keys_unique(case: Any) -> None:
     key = body.get("idempotency_key")
     is_new_pin = (case.method, case.operation.path) == ("POST", "/v1/pins")
     if is_new_pin and key is None and "idempotency-key" not in headers:
-        case.headers = {**headers, "idempotency-key": str(uuid4())}
+        headers["idempotency-key"] = str(uuid4())
+        case.headers = headers
     if (
         case.operation.path in {"/v1/schedules", "/v1/pins"}
         and isinstance(key, str)

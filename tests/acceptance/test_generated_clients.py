@@ -64,11 +64,30 @@ def test_a_python_client_imports_lists_and_cancels(
     python = software.find_python()
     (tmp_path / "generator.yml").write_text("post_hooks: []\n")
     generated = tmp_path / "pinflow_client"
-    command = [python, "-m", "openapi_python_client", "generate", "--fail-on-warning"]
-    options = ["--config", "generator.yml", "--meta", "none", "--output-path", generated]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "openapi_python_client",
+        "generate",
+        "--fail-on-warning",
+    ]
+    options: list[str | Path] = [
+        "--config",
+        "generator.yml",
+        "--meta",
+        "none",
+        "--output-path",
+        generated,
+    ]
     run([*command, "--path", ROOT / OPENAPI, *options], tmp_path)
     program = PROGRAMS / "use_client.py"
-    check = ["--strict", "--follow-imports=silent", "--config-file=", "--cache-dir", tmp_path]
+    check: list[str | Path] = [
+        "--strict",
+        "--follow-imports=silent",
+        "--config-file=",
+        "--cache-dir",
+        tmp_path,
+    ]
     run([sys.executable, "-m", "mypy", *check, program], tmp_path, MYPYPATH=str(tmp_path))
     seen = run(
         [python, program, *arguments],

@@ -91,7 +91,7 @@ REPORTS: dict[str, Callable[[Any], bool]] = {
     "/v1/pins/validate": lambda response: not response.json()["valid"],
     "/v1/schedules/validate": lambda response: not response.json()["valid"],
 }
-"""Whether an answer reports the invalid data of its request, by the path of the operation."""
+"""Functions that return whether an answer reports the invalid data of its request, by path."""
 
 
 def _make_keys_unique(case: Any) -> None:

@@ -107,7 +107,8 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
 def exit_on_error(work: Callable[[], T]) -> T:
     """Calls `work`. Ends the command with a message and an exit code after an expected error.
 
-    Expected are invalid settings, unknown ids, and errors of Postgres or Kafka.
+    Expected are invalid settings, unknown ids, and errors of Postgres or Kafka. Errors of Kafka
+    that another try may cure arrive as BrokerUnavailable.
     """
     try:
         return work()
@@ -127,6 +128,46 @@ def exit_on_error(work: Callable[[], T]) -> T:
         if is_transient(error):
             _fail_without_database(error)
         fail(_describe_database_error(error))
+    except Exception as error:
+        if (message := _describe_kafka_error(error)) is None:
+            raise
+        fail(message)
+
+
+def _describe_kafka_error(error: Exception) -> str | None:
+    """Describes a permanent error of Kafka. Returns None for any other exception."""
+    from aiokafka import errors  # noqa: PLC0415 - 0.1 s, and only after an error
+
+    if not isinstance(error, errors.KafkaError):
+        return None
+    refused = (
+        errors.TopicAuthorizationFailedError,
+        errors.GroupAuthorizationFailedError,
+        errors.ClusterAuthorizationFailedError,
+        errors.TransactionalIdAuthorizationFailed,
+    )
+    unauthenticated = (
+        errors.AuthenticationFailedError,
+        errors.AuthenticationMethodNotSupported,
+        errors.IllegalSaslStateError,
+        errors.SaslAuthenticationFailed,
+        errors.UnsupportedSaslMechanismError,
+    )
+    if isinstance(error, refused):
+        return (
+            f"Kafka does not permit this command: {error}. Grant its user the rights in "
+            "docs/how-to/run-in-production.md#3-grant-rights-in-kafka, or set "
+            "PINFLOW_KAFKA_SASL_USERNAME to a user that has them."
+        )
+    if isinstance(error, unauthenticated):
+        return (
+            f"Kafka refuses the login: {error}. Check PINFLOW_KAFKA_SASL_USERNAME, "
+            "PINFLOW_KAFKA_SASL_PASSWORD and PINFLOW_KAFKA_SASL_MECHANISM."
+        )
+    return (
+        f"Kafka reported an error that another try does not cure: {error}. Correct its cause, then "
+        "run the command again. Some of the command's work may be done already."
+    )
 
 
 def _fail_without_database(error: Exception) -> NoReturn:

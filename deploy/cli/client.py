@@ -5,21 +5,27 @@ connection breaks while one is submitted, the command ends and says so.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import typer
 
 from deploy.cli.exit_codes import ExitCode, fail
+from deploy.cli.listing import Listing
 from deploy.cli.tables import printable
 from shared.contract.errors import ErrorCode
 
 MAX_PAUSE_SECONDS = 10.0
 RETRYABLE_STATUSES = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+JSON_IMPORTS = "/v1/pins/imports/json"
+CSV_IMPORTS = "/v1/pins/imports/csv"
+MAX_PAGE_ITEMS = 200
+"""The largest page of a list."""
 Job = dict[str, Any]
 Attempt = Callable[[], httpx.Response]
+Parameters = Mapping[str, str | None]
 KEY_ADVICE = (
     " Set PINFLOW_API_KEY to an API key of your workspace. To load the local stack's key into this "
     "shell: set -a; . .pinflow/env; set +a"
@@ -28,6 +34,15 @@ REPEAT_ADVICE = (
     "Run the same command again: no row is published twice. To see which imports were accepted: "
     "pinflow imports list"
 )
+
+
+class BodyTooLarge(Exception):
+    """Pinflow refused a body that has more than `limit_bytes`."""
+
+    def __init__(self, limit_bytes: int, message: str) -> None:
+        super().__init__(message)
+        self.limit_bytes = limit_bytes
+        self.message = message
 
 
 class PinflowClient:
@@ -51,36 +66,75 @@ class PinflowClient:
         self._max_retry_seconds = max_retry_seconds
         self._base_url = base_url
         self._http = httpx.Client(
-            base_url=base_url, headers={"X-API-Key": api_key}, timeout=40, trust_env=False
+            base_url=base_url,
+            headers={"X-API-Key": api_key},
+            timeout=40,
+            trust_env=False,
+            # Loading the certificates takes 0.1 s. An address without TLS needs none
+            verify=base_url.startswith("https://"),
         )
 
-    def submit_json(self, body: bytes, *, strict: bool) -> Job:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def submit_json(self, body: bytes, parameters: Mapping[str, str]) -> Job:
+        """Submits an import. Raises BodyTooLarge."""
         headers = {"Content-Type": "application/json"}
         return self._submit(
-            lambda: self._http.post(
-                "/v1/pins/imports/json", content=body, headers=headers, params={"strict": strict}
-            )
+            lambda: self._http.post(JSON_IMPORTS, content=body, headers=headers, params=parameters)
         )
 
-    def submit_csv(self, body: bytes, filename: str, *, strict: bool) -> Job:
-        files = {"file": (filename, body, "text/csv")}
+    def submit_csv(self, body: bytes, filename: str, parameters: Mapping[str, str]) -> Job:
+        """Submits an import. Raises BodyTooLarge."""
         return self._submit(
-            lambda: self._http.post("/v1/pins/imports/csv", files=files, params={"strict": strict})
+            lambda: self._http.post(CSV_IMPORTS, files=_form(filename, body), params=parameters)
         )
+
+    def measure_csv_overhead(self, filename: str) -> int:
+        """Returns the bytes of a CSV import's body besides its file."""
+        request = self._http.build_request("POST", CSV_IMPORTS, files=_form(filename, b""))
+        return int(request.headers["content-length"])
 
     def job(self, job_id: str) -> Job:
         job: Job = self._read_document(self._get(f"/v1/pins/imports/{job_id}"))
         return job
 
-    def jobs(self, limit: int, status: str | None) -> list[Job]:
-        parameters = {"limit": str(limit)} | ({"status": status} if status else {})
-        jobs: list[Job] = self._read_document(self._get("/v1/pins/imports", parameters))
-        return jobs
+    def read(self, path: str, parameters: Parameters | None = None) -> Any:
+        """Reads one document. Parameters that are None are left out."""
+        return self._read_document(self._get(path, _leave_out_nulls(parameters or {})))
+
+    def list_items(self, path: str, parameters: Parameters, limit: int) -> Listing:
+        """Reads the first `limit` items of a list, page by page."""
+        query = _leave_out_nulls(parameters)
+        items: list[dict[str, Any]] = []
+        total: int | None = None
+        cursor: str | None = ""
+        while cursor is not None and len(items) < limit:
+            page_limit = {"limit": str(min(limit - len(items), MAX_PAGE_ITEMS))}
+            response = self._get(path, query | page_limit | ({"cursor": cursor} if cursor else {}))
+            items += self._read_document(response)
+            total = total if cursor else _read_total(response)
+            cursor = _read_next_cursor(response)
+        return Listing(items, total, has_more=cursor is not None)
+
+    def post(self, path: str, document: object) -> Any:
+        """Sends a request that may be repeated. Returns the answer's document."""
+        response = self._request_with_retries(
+            lambda: self._http.post(path, json=document), retried=(httpx.TransportError,)
+        )
+        return self._read_document(response)
 
     def _submit(self, attempt: Attempt) -> Job:
         response = self._request_with_retries(attempt, retried=(httpx.ConnectError,))
         if read_error_code(response) == ErrorCode.ACCEPTANCE_UNKNOWN:
             return self._resolve_acceptance(response.json()["detail"]["job_id"])
+        if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            limit = _read_detail(response).get("limit_bytes")
+            if isinstance(limit, int):
+                raise BodyTooLarge(limit, _describe_error(response))
         job: Job = self._read_document(response)
         return job
 
@@ -100,7 +154,7 @@ class PinflowClient:
         return job
 
     def _get(
-        self, path: str, parameters: dict[str, str] | None = None, *, give_up_message: str = ""
+        self, path: str, parameters: Mapping[str, str] | None = None, *, give_up_message: str = ""
     ) -> httpx.Response:
         return self._request_with_retries(
             lambda: self._http.get(path, params=parameters),
@@ -172,6 +226,25 @@ class PinflowClient:
             )
 
 
+def _form(filename: str, body: bytes) -> dict[str, tuple[str, bytes, str]]:
+    return {"file": (filename, body, "text/csv")}
+
+
+def _leave_out_nulls(parameters: Parameters) -> dict[str, str]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _read_total(response: httpx.Response) -> int | None:
+    total = response.headers.get("x-total-count", "")
+    return int(total) if total.isdigit() else None
+
+
+def _read_next_cursor(response: httpx.Response) -> str | None:
+    """Reads the cursor of the next page. The key is never sent to an address from an answer."""
+    url = response.links.get("next", {}).get("url")
+    return httpx.URL(url).params.get("cursor") if url else None
+
+
 def _read_retry_after(response: httpx.Response) -> float:
     seconds = response.headers.get("retry-after", "")
     return min(float(seconds), MAX_PAUSE_SECONDS) if seconds.isdigit() else 1.0
@@ -191,7 +264,7 @@ def read_error_message(response: httpx.Response) -> str:
     return printable(_read_detail(response).get("message", f"HTTP {response.status_code}"))
 
 
-def _read_detail(response: httpx.Response) -> dict[str, str]:
+def _read_detail(response: httpx.Response) -> dict[str, Any]:
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):

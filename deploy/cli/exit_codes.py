@@ -12,6 +12,8 @@ class ExitCode(IntEnum):
     """The import was accepted and has ended. Some or all of its rows failed."""
     LETTERS_NOT_REPLAYED = 1
     """Dead letters were replayed, but not all that were selected."""
+    SCHEDULES_NOT_CANCELED = 1
+    """Schedules were canceled, but not all that were named."""
     REFUSED = 2
     """The request, the command line or a setting is wrong. Usually nothing was done."""
     UNAVAILABLE = 3

@@ -1,55 +1,50 @@
 """Commands that submit a file, show its progress, and show the results of its rows."""
 
-import sys
-import time
+from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.cli.client import Job, PinflowClient
+from deploy.cli.combined_job import AcceptedPortion, combine
 from deploy.cli.exit_codes import ExitCode, fail
-from deploy.cli.tables import print_job, print_jobs, print_json
-from shared.contract.events import JobStatus
-
-POLL_SECONDS = 0.2
-STDIN = "-"
+from deploy.cli.job_tables import describe_times, format_numbers, has_unpublished_rows, print_job
+from deploy.cli.options import (
+    DEFAULT_URL,
+    ApiKey,
+    AsJson,
+    BaseUrl,
+    Limit,
+    MaxRetrySeconds,
+    time_option,
+)
+from deploy.cli.past_rows import find_past_rows
+from deploy.cli.portions import RowSource, split_csv, split_json
+from deploy.cli.questions import can_ask, choose
+from deploy.cli.source_file import Format, SourceFile, read_source_file
+from deploy.cli.submission import ImportOptions, Submission
+from deploy.cli.tables import format_time, print_json, print_listing, printable
+from shared.contract.errors import ApiError
+from shared.contract.events import JobStatus, SourceType
+from shared.contract.time_zones import load_zone
 
 commands = typer.Typer()
 imports = typer.Typer(no_args_is_help=True, help="List and show the workspace's imports.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-BaseUrl = Annotated[
-    str, typer.Option(envvar="PINFLOW_BASE_URL", help="The address of Pinflow's gateway.")
-]
-ApiKey = Annotated[
-    str,
-    typer.Option(
-        envvar="PINFLOW_API_KEY", help="An API key of your workspace.", show_default=False
-    ),
-]
-MaxRetrySeconds = Annotated[
-    float,
-    typer.Option(
-        "--patience",
-        min=0,
-        metavar="SECONDS",
-        help="Keep trying for this long while Pinflow is busy (429), is unavailable (503) or does "
-        "not answer.",
-    ),
-]
 JobId = Annotated[
     str, typer.Argument(help="The import's id, as printed by pinflow import and imports list.")
 ]
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 
-class Format(StrEnum):
-    JSON = "json"
-    CSV = "csv"
+class PastChoice(StrEnum):
+    """Treatments of rows whose `run_at` has passed."""
+
+    PUBLISH = "publish"
+    FAIL = "fail"
 
 
 @commands.command("import")
@@ -61,7 +56,34 @@ def import_file(
     api_key: ApiKey = "",
     file_format: Annotated[
         Format | None,
-        typer.Option("--format", help="The file's format. Default: the extension of its name."),
+        typer.Option("--format", help="The file's format. Default: by the extension of its name."),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE",
+            help="The time zone of times without an offset, for example Europe/Berlin.",
+        ),
+    ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The account of rows that name none, by its name or its id."
+        ),
+    ] = None,
+    past: Annotated[
+        PastChoice | None,
+        typer.Option(
+            help="Publish rows whose run_at has passed at once, or let them fail. Default: ask on "
+            "a terminal, otherwise publish."
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The encoding of a CSV file, for example windows-1251. Default: found out.",
+        ),
     ] = None,
     max_retry_seconds: MaxRetrySeconds = 60,
     *,
@@ -75,50 +97,100 @@ def import_file(
         bool,
         typer.Option("--no-wait", help="Return when the import is accepted, before rows settle."),
     ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Publish rows whose run_at has passed without asking."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Import a file and wait until each of its rows has a result.
 
+    A file of more than 500 rows, or of more than 5 MiB, is sent as several
+    imports, one after the other. Row numbers and lines are those of the file.
+
     You can repeat the command after an error: no row is published twice.
 
     Exit codes:
-    0: all rows were created or existed already; with --no-wait, the import was accepted
-    1: some or all rows failed
-    2: the file, the request or the command line is wrong; nothing more was imported
-    3: a server did not answer; try again
+    0: all rows were created or existed already; with --no-wait, all rows were accepted
+    1: some or all rows failed, or exist already but will not be published (deleted, canceled, \
+failed)
+    2: the file, the request or the command line is wrong, or you answered no; nothing more was \
+imported
+    3: a server did not answer, or you stopped the command; try again
     """
-    body = _read(file)
-    chosen_format = file_format or _detect_format(file)
-    client = PinflowClient(base_url, api_key, max_retry_seconds)
-    name = "stdin.csv" if file == STDIN else Path(file).name
-    job = (
-        client.submit_csv(body, name, strict=strict)
-        if chosen_format is Format.CSV
-        else client.submit_json(body, strict=strict)
-    )
+    zone = _load_zone(timezone)
+    source_file = read_source_file(file, file_format)
+    if encoding and source_file.format is Format.JSON:
+        fail("--encoding is for CSV files: JSON is always UTF-8. Leave it out.")
+    source = _split(source_file, encoding, has_account=account is not None)
+    past = past or _decide_past_rows(source, zone, yes=yes)
+    parameters = {
+        "strict": "true" if strict else None,
+        "timezone": timezone,
+        "account": account,
+        "past_run_at": past,
+    }
+    options = ImportOptions({name: value for name, value in parameters.items() if value}, encoding)
+    with (
+        PinflowClient(base_url, api_key, max_retry_seconds) as client,
+        _progress() as progress,
+    ):
+        submission = Submission(client, source_file, source, options)
+        submission.send(progress)
+        if not no_wait:
+            submission.wait(progress)
+    job = combine(submission.accepted, source.warnings)
+    if not as_json and (times := describe_times(job)):
+        typer.echo(f"Accepted {job['total_rows']} row(s): {times}.")
     if no_wait:
-        print_json(job) if as_json else typer.echo(
-            f"Import {job['id']} was accepted. See its progress: pinflow imports show {job['id']}"
-        )
-        return
-    raise typer.Exit(report(watch(client, job), as_json=as_json))
+        _report_accepted(submission.accepted, job, as_json=as_json)
+    else:
+        raise typer.Exit(report(job, as_json=as_json))
 
 
 @imports.command("list")
 def list_imports(
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
-    limit: Annotated[int, typer.Option(min=1, max=200, help="Show at most this many.")] = 20,
+    limit: Limit = 20,
     status: Annotated[
         JobStatus | None, typer.Option(help="Show only imports with this status.")
+    ] = None,
+    source_type: Annotated[
+        SourceType | None,
+        typer.Option("--source-type", help="Show only imports of this format."),
+    ] = None,
+    since: Annotated[
+        str | None, time_option("--since", "Only imports created at this time or later")
+    ] = None,
+    until: Annotated[
+        str | None, time_option("--until", "Only imports created before this time")
     ] = None,
     max_retry_seconds: MaxRetrySeconds = 10,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the workspace's imports, newest first."""
-    jobs = PinflowClient(base_url, api_key, max_retry_seconds).jobs(limit, status)
-    print_json(jobs) if as_json else print_jobs(jobs)
+    """List the workspace's imports, newest first. Times are in UTC."""
+    filters = {"status": status, "source_type": source_type, "since": since, "until": until}
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        listing = client.list_items("/v1/pins/imports", filters, limit)
+    columns = {
+        "id": "id",
+        "status": "status",
+        "total": "total_rows",
+        "created": "created_rows",
+        "existing": "existing_rows",
+        "failed": "failed_rows",
+        "created_at": "created_at",
+        "source_filename": "source_filename",
+    }
+    print_listing(
+        listing,
+        columns,
+        empty_message="There is no import, or your filters exclude it. Submit one with: pinflow "
+        "import FILE",
+        as_json=as_json,
+    )
 
 
 @imports.command("show")
@@ -134,57 +206,94 @@ def show_import(
     as_json: AsJson = False,
 ) -> None:
     """Show an import's counters, its warnings and the rows that failed."""
-    job = PinflowClient(base_url, api_key, max_retry_seconds).job(job_id)
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        job = client.job(job_id)
     print_json(job) if as_json else print_job(job, every_row=every_row)
-
-
-def watch(client: PinflowClient, job: Job) -> Job:
-    """Shows the progress of an accepted job until it ends. Returns the job with its results."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(
-            f"import {job['id']}", total=job["total_rows"], completed=job["processed_rows"]
-        )
-        try:
-            while job["completed_at"] is None:
-                time.sleep(POLL_SECONDS)
-                job = client.job(job["id"])
-                progress.update(task, completed=job["processed_rows"])
-        except KeyboardInterrupt:
-            fail(
-                "\nThe command stopped, but the import continues. See its progress: pinflow "
-                f"imports show {job['id']}",
-                ExitCode.UNAVAILABLE,
-            )
-    return job
 
 
 def report(job: dict[str, Any], *, as_json: bool = False) -> ExitCode:
     """Prints an ended job. Returns the command's exit code."""
     print_json(job) if as_json else print_job(job)
-    return ExitCode.DONE if job["status"] == JobStatus.COMPLETED else ExitCode.ROWS_FAILED
+    is_done = job["status"] == JobStatus.COMPLETED and not has_unpublished_rows(job)
+    return ExitCode.DONE if is_done else ExitCode.ROWS_FAILED
 
 
-def _detect_format(file: str) -> Format:
-    suffix = Path(file).suffix.lower().removeprefix(".")
-    if suffix not in set(Format):
-        fail(
-            f"The name of {file} ends neither in .json nor in .csv. Add --format json or --format "
-            "csv. (Save a spreadsheet as CSV first.)"
-        )
-    return Format(suffix)
+def import_csv(client: PinflowClient, name: str, data: bytes) -> Job:
+    """Submits a CSV file, shows the progress and returns the job with its results."""
+    file = SourceFile(name, data, Format.CSV)
+    submission = Submission(
+        client, file, _split(file, None, has_account=False), ImportOptions({}, None)
+    )
+    with _progress() as progress:
+        submission.send(progress)
+        submission.wait(progress)
+    return combine(submission.accepted)
 
 
-def _read(file: str) -> bytes:
-    if file == STDIN:
-        return sys.stdin.buffer.read()
+def _progress() -> Progress:
+    # Results go to standard output, which may be a file: the progress must not redirect it
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+    )
+
+
+def _load_zone(name: str | None) -> ZoneInfo | None:
     try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        fail(f"Can't read {file}: {error.strerror}. Check the path and its permissions.")
+        return load_zone(name, parameter="--timezone") if name is not None else None
+    except ApiError as error:
+        fail(error.message)
+
+
+def _split(file: SourceFile, encoding: str | None, *, has_account: bool) -> RowSource:
+    try:
+        if file.format is Format.JSON:
+            return split_json(file.data)
+        return split_csv(file.data, encoding, has_account=has_account)
+    except ApiError as error:
+        fail(f"{printable(error.message)} ({error.code})")
+
+
+def _decide_past_rows(source: RowSource, zone: ZoneInfo | None, *, yes: bool) -> PastChoice | None:
+    """Asks before rows are published whose time has passed. None: Pinflow's default."""
+    past = find_past_rows(source.run_at, zone, datetime.now(UTC))
+    if past is None or yes:
+        return None
+    text = (
+        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: row "
+        f"{format_numbers(past.numbers)}. The oldest is {format_time(past.oldest)}. "
+    )
+    if not can_ask():
+        typer.echo(
+            f"Warning: {text}They are published at once, unless they exist already. With --past "
+            "fail they fail instead.",
+            err=True,
+        )
+        return None
+    typer.echo(
+        f"{text}Without a run_at in the future, a row is published at once, unless it exists "
+        "already.\n  y  publish these rows now\n  n  import nothing\n  o  import only the others: "
+        "these rows fail (as with --past fail)",
+        err=True,
+    )
+    answer = choose("Publish them now?", ("y", "n", "o"), no="n")
+    if answer == "n":
+        fail("Nothing was imported.")
+    return PastChoice.FAIL if answer == "o" else PastChoice.PUBLISH
+
+
+def _report_accepted(accepted: list[AcceptedPortion], job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print_json(job)
+        return
+    for portion in accepted:
+        rows = f" with rows {portion.first_row} to {portion.last_row}" if len(accepted) > 1 else ""
+        typer.echo(
+            f"Import {portion.job_id}{rows} was accepted. See its progress: pinflow imports show "
+            f"{portion.job_id}"
+        )

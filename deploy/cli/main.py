@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from deploy.cli import administration, imports
+from deploy.cli import administration, imports, pins, template
 from deploy.cli.dead_letters import commands as dead_letters
 from deploy.cli.environment import load_environment
 from deploy.cli.recovery import commands as recovery
@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 app.add_typer(imports.commands)
 app.add_typer(imports.imports, name="imports")
+app.add_typer(template.commands)
+app.add_typer(pins.pins, name="pins")
+app.add_typer(pins.schedules, name="schedules")
 app.add_typer(administration.commands)
 for group in ("topics", "workspaces", "keys", "accounts", "boards"):
     app.add_typer(getattr(administration, group), name=group)

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deploy.cli.listing import Listing
+
 PIPE_WIDTH = 200
 """The characters per line of a table that goes into a file or a pipe."""
-MAX_FAILURES_SHOWN = 20
 MAX_CELL_CHARACTERS = 40
 MIN_LAST_COLUMN_WIDTH = 30
 GAP = 2
-COUNTERS = ("created", "existing", "failed")
 
 
 def print_json(document: object) -> None:
@@ -51,100 +51,61 @@ def print_rows(
         print_table(list(selected[0]), [list(row.values()) for row in selected])
 
 
-def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
-    if not jobs:
-        typer.echo("There are no imports to show. Submit one with: pinflow import FILE")
-        return
-    names = (
-        "id",
-        "status",
-        "total_rows",
-        "created_rows",
-        "existing_rows",
-        "failed_rows",
-        "source_filename",
-        "created_at",
-    )
-    print_rows([{name.removesuffix("_rows"): job[name] for name in names} for job in jobs])
+def print_listing(
+    listing: Listing, columns: Mapping[str, str], *, empty_message: str, as_json: bool
+) -> None:
+    """Prints the items of a list. `columns` has the path of each column's value, by its header."""
+    if as_json:
+        print_json(listing.items)
+    elif not listing.items:
+        typer.echo(empty_message)
+    else:
+        rows = [[read_path(item, path) for path in columns.values()] for item in listing.items]
+        print_table(list(columns), rows)
+    if listing.has_more:
+        total = "" if listing.total is None else f" of {listing.total}"
+        typer.echo(f"Shown: {len(listing.items)}{total}. Show more with --limit.", err=True)
 
 
-def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
-    """Prints a job's counters, its warnings, and its failed rows or all rows."""
-    out = console()
-    counters = ", ".join(f"{job[f'{name}_rows']} {name}" for name in COUNTERS)
-    out.print(
-        f"Import {job['id']}: {job['status']}. {job['processed_rows']} of {job['total_rows']} "
-        f"rows have a result: {counters}.",
-        highlight=False,
-    )
-    for warning in job.get("warnings") or ():
-        out.print(f"Warning: {printable(warning['message'])}", markup=False)
-    if job["error_message"]:
-        out.print(f"Error: {printable(job['error_message'])}", markup=False)
-    differing = [
-        result["row_number"] for result in job["results"] if result.get("payload_matches") is False
-    ]
-    if differing:
-        numbers = ", ".join(map(str, differing[:MAX_FAILURES_SHOWN])) + (
-            " …" if len(differing) > MAX_FAILURES_SHOWN else ""
-        )
-        out.print(
-            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
-            f"same idempotency key: row {numbers}. The published pins were not changed. If such a "
-            "row is meant as a new pin, give it a different key.",
-            markup=False,
-        )
-    if every_row:
-        _print_results(job["results"])
-    elif failures := [result for result in job["results"] if result["status"] == "failed"]:
-        _print_failures(job, failures)
+def read_path(document: Mapping[str, Any], path: str) -> Any:
+    """Reads a field, or a field of an inner object: `payload.title`. Times become readable."""
+    value: Any = document
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return format_time(value) if path.endswith("_at") else value
 
 
-def _print_results(results: Sequence[Mapping[str, Any]]) -> None:
-    header = ["row", "status", "idempotency_key", "pin_id", "schedule_id", "errors"]
-    print_table(
-        header,
-        [
-            [row["row_number"], *(row[name] for name in header[1:5]), _join_errors(row)]
-            for row in results
-        ],
-    )
+def format_time(value: object) -> object:
+    """Formats a time of a JSON document in UTC, to the second. Returns anything else unchanged."""
+    try:
+        time = datetime.fromisoformat(str(value)).astimezone(UTC)
+    except ValueError:
+        return value
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
-def _print_failures(job: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> None:
-    out = console()
-    rows = [
-        [row["row_number"], row["idempotency_key"], row["error_code"], _join_errors(row)]
-        for row in failures[:MAX_FAILURES_SHOWN]
-    ]
-    print_table(["row", "idempotency_key", "error_code", "errors"], rows)
-    if len(failures) > MAX_FAILURES_SHOWN:
-        out.print(
-            f"… and {len(failures) - MAX_FAILURES_SHOWN} more. See all rows: pinflow imports show "
-            f"{job['id']} --all",
-            markup=False,
-        )
-    if job["source_type"] == "csv":
-        out.print(
-            "Row 1 is the first row below the CSV header. Blank lines are not counted.",
-            markup=False,
-        )
-    out.print(
-        "The failed rows published nothing and used no idempotency key. Correct them and import "
-        "them again.",
-        markup=False,
-    )
+def print_fields(document: Mapping[str, Any]) -> None:
+    """Prints each field of a document that is not null on a line of its own."""
+    fields = _flatten(document)
+    width = max(map(len, fields)) + GAP
+    for name in fields:
+        value = read_path(document, name)
+        if value is not None:
+            console().print(f"{name:<{width}}{_format(value)}", markup=False, soft_wrap=True)
 
 
-def _join_errors(result: Mapping[str, Any]) -> str:
-    errors = [
-        ": ".join(filter(None, (error["field"], error["message"]))) for error in result["errors"]
-    ]
-    return "; ".join(errors) or result["error_message"] or ""
+def _flatten(document: Mapping[str, Any]) -> list[str]:
+    names = []
+    for name, value in document.items():
+        inner = _flatten(value) if isinstance(value, Mapping) else []
+        names += [f"{name}.{inner_name}" for inner_name in inner] or [name]
+    return names
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a table without borders.
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]], *, is_error: bool = False
+) -> None:
+    """Prints a table without borders. `is_error`: to standard error.
 
     Breaks only the cells of the last column, so that ids and names can be copied. A line that is
     too wide for the terminal continues on the next one.
@@ -157,13 +118,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table.add_row(*map(escape, row))
     columns = list(zip(header, *texts, strict=True))
     width = sum(max(map(cell_len, column)) + GAP for column in columns[:-1])
-    console(width + MIN_LAST_COLUMN_WIDTH).print(table)
+    console(width + MIN_LAST_COLUMN_WIDTH, is_error=is_error).print(table)
 
 
-def console(min_width: int = 0) -> Console:
+def console(min_width: int = 0, *, is_error: bool = False) -> Console:
     """Returns a console as wide as the terminal, or of PIPE_WIDTH for a file or a pipe."""
-    width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(highlight=False, width=max(width, min_width))
+    stream = sys.stderr if is_error else sys.stdout
+    width = Console(stderr=is_error).width if stream.isatty() else PIPE_WIDTH
+    return Console(highlight=False, width=max(width, min_width), stderr=is_error)
 
 
 def _format_cell(value: Any) -> str:

@@ -366,7 +366,7 @@ def _build_value(schema: dict[str, Any], location: str) -> Any:
 
 
 def has_parts(value: Any) -> bool:
-    """True for the values of a list's objects, which are merged with the built ones."""
+    """Returns whether a value has the values of a list's objects, to be merged with built ones."""
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from deploy.generate import api, events, metrics, openapi, routes, settings, topics
+from deploy.generate import api, error_page, events, metrics, openapi, routes, settings, topics
 from deploy.generate.text import to_json
 
 ROOT = Path(__file__).parents[2]
 OPENAPI = Path("deploy/gateway/openapi.json")
 """The gateway serves it as /openapi.json."""
+ERRORS = Path("deploy/gateway/errors.html")
+"""The gateway serves it as /docs/errors."""
 ROUTES = Path("deploy/gateway/routes.caddyfile")
 REFERENCE = Path("docs/reference")
 
@@ -17,6 +19,7 @@ def build_files() -> dict[Path, str]:
     document = openapi.build_document()
     return {
         OPENAPI: to_json(document),
+        ERRORS: error_page.build_page(),
         ROUTES: routes.build_routes(),
         REFERENCE / "api.md": api.build_page(document),
         REFERENCE / "settings.md": settings.build_page(),

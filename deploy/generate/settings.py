@@ -100,7 +100,7 @@ COMMANDS = (
     (
         "`PINFLOW_BASE_URL`, `PINFLOW_API_KEY`",
         "from `.pinflow/env` in a checkout; otherwise `http://127.0.0.1:8080` and no key",
-        "The URL and the API key for `pinflow import` and `pinflow imports`.",
+        "The URL and the API key for the commands on imports, pins and schedules.",
     ),
     (
         "`PINFLOW_WORKSPACE_ID`",

@@ -6,7 +6,7 @@ import httpx
 import typer
 
 from deploy.cli.client import PinflowClient
-from deploy.cli.imports import report, watch
+from deploy.cli.imports import import_csv, report
 from deploy.demo.make_campaign import CAMPAIGN, fill_campaign
 from deploy.local.layout import LocalError
 from deploy.local.stack import Stack
@@ -27,7 +27,7 @@ def run_demo(stack: Stack, *, stays_up: bool) -> int:
     file.write_text(fill_campaign(_accounts(base_url, api_key)), encoding="utf-8")
     typer.echo(f"\nImporting {CAMPAIGN.name} (500 rows) through {base_url}\n")
     client = PinflowClient(base_url, api_key, TIMEOUT_SECONDS)
-    job = watch(client, client.submit_csv(file.read_bytes(), CAMPAIGN.name, strict=False))
+    job = import_csv(client, CAMPAIGN.name, file.read_bytes())
     report(job)
     typer.echo(_explain_result(file, is_repeated=job["existing_rows"] > job["created_rows"]))
     typer.echo(_next_steps(job["id"], base_url, stays_up=stays_up))

@@ -38,6 +38,16 @@ class Receiver(BaseHTTPRequestHandler):
         """Keeps the output to one line for each delivery."""
 
 
+def open_server(port: int) -> HTTPServer:
+    try:
+        return HTTPServer(("127.0.0.1", port), Receiver)
+    except (OSError, OverflowError) as error:
+        sys.exit(
+            f"Can't listen on port {port} of this machine: {error}. Stop the program that uses it, "
+            "or choose another port with --port and set it in the webhook's url, too."
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8787)
@@ -47,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     Receiver.secret = arguments.secret.encode()
     deadline = time.monotonic() + arguments.seconds
-    with HTTPServer(("127.0.0.1", arguments.port), Receiver) as server:
+    with open_server(arguments.port) as server:
         server.timeout = 0.2
         while not (arguments.until and any(arguments.until in body for body in Receiver.bodies)):
             if time.monotonic() > deadline:

@@ -35,7 +35,7 @@ class Directories(Protocol):
 
 
 class ReadingScope(NamedTuple):
-    """Whose import is read, when it was accepted, and by which parameters."""
+    """The workspace, time and parameters of the import that is read."""
 
     workspace_id: UUID
     accepted_at: datetime

@@ -68,7 +68,7 @@ _REGIONS = {
     ("ast",): "America/Halifax or Asia/Riyadh",
 }
 _SUGGESTIONS = {name: zone for names, zone in _REGIONS.items() for name in names}
-"""What abbreviations and the names of regions may mean. They are in the form of normalize_name."""
+"""Zones that abbreviations and regions may mean. The names are in the form of normalize_name."""
 
 _KIND_OF_TIME = re.compile(r"(standard|daylight|summer)?time$")
 """The end of a name such as `Eastern Standard Time`, in the form of normalize_name."""

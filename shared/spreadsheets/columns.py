@@ -26,10 +26,10 @@ _CURES = {
     ),
     "account_id": "account_id is not needed if the import names one account for all rows.",
 }
-"""What to do about missing columns that a template of another program does not have."""
+"""Advice about missing columns that the templates of other programs do not have."""
 
 
-class Column(NamedTuple):
+class CsvColumn(NamedTuple):
     """A column: its name as shown, and its field if the name is known."""
 
     name: str
@@ -41,12 +41,12 @@ def find_field(name: str) -> str | None:
     return name if name in KNOWN_COLUMNS else _FIELDS.get(normalize_name(name)) or find_alias(name)
 
 
-def read_columns(header: Sequence[str], optional: Collection[str]) -> list[Column]:
+def read_columns(header: Sequence[str], optional: Collection[str]) -> list[CsvColumn]:
     """Finds the field of each column.
 
     Raises ApiError if there are too many columns, or if one is duplicate, misspelled or missing.
     """
-    columns = [Column(_clean(cell), find_field(cell)) for cell in header]
+    columns = [CsvColumn(_clean(cell), find_field(cell)) for cell in header]
     listed = [column.name for column in columns[:MAX_LISTED_COLUMNS]]
     _refuse_duplicates(columns, listed)
     count = sum(1 for column in columns if column.name)
@@ -66,7 +66,7 @@ def read_columns(header: Sequence[str], optional: Collection[str]) -> list[Colum
     return columns
 
 
-def build_warnings(columns: Sequence[Column], *, keeps_unknown: bool) -> list[Notice]:
+def build_warnings(columns: Sequence[CsvColumn], *, keeps_unknown: bool) -> list[Notice]:
     """Builds the warnings about columns that were read by an alias, and about unknown ones.
 
     Without the second, a client would notice a misspelled column only after its rows are published
@@ -101,7 +101,7 @@ def _clean(name: str) -> str:
     return make_printable(spaced, MAX_NAME_LENGTH)
 
 
-def _refuse_duplicates(columns: Sequence[Column], listed: Sequence[str]) -> None:
+def _refuse_duplicates(columns: Sequence[CsvColumn], listed: Sequence[str]) -> None:
     counts = Counter(
         column.field or column.name.casefold() for column in columns if column.name or column.field
     )
@@ -115,12 +115,12 @@ def _refuse_duplicates(columns: Sequence[Column], listed: Sequence[str]) -> None
         raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=list(listed))
 
 
-def _name_duplicate(name: str, columns: Sequence[Column]) -> str:
+def _name_duplicate(name: str, columns: Sequence[CsvColumn]) -> str:
     names = dict.fromkeys(column.name for column in columns if column.field == name)
     return f"{name} (as {' and '.join(names)})" if len(names) > 1 else name
 
 
-def _refuse_misspelled(columns: Sequence[Column], missing: Sequence[str]) -> None:
+def _refuse_misspelled(columns: Sequence[CsvColumn], missing: Sequence[str]) -> None:
     suggestions = {
         column.name: field
         for column in columns

@@ -20,7 +20,7 @@ _SEP_LINE = re.compile(
 
 
 class Beginning(NamedTuple):
-    """Where the header begins, and the delimiter."""
+    """The position of the header in the text, and the delimiter."""
 
     position: int
     lines_before: int
@@ -60,10 +60,13 @@ def _detect_delimiter(beginning: str) -> str:
     If two give the same number, the one with more cells, and then the comma. `beginning` is more
     than a line, because a quoted name may have line breaks.
     """
-
-    def count_names(delimiter: str) -> tuple[int, int]:
+    best, best_count = DELIMITERS[0], (-1, 0)
+    for delimiter in DELIMITERS:
         reader = csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter)
         header = next(reader, [])
-        return sum(find_field(cell) is not None for cell in header), len(header)
-
-    return max(DELIMITERS, key=count_names)
+        known = sum(find_field(cell) is not None for cell in header)
+        if known == len(header) > 1:
+            return delimiter
+        if (known, len(header)) > best_count:
+            best, best_count = delimiter, (known, len(header))
+    return best

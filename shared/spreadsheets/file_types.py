@@ -6,6 +6,7 @@ with `invalid_encoding`: saved in another encoding it would be a CSV.
 
 import codecs
 import re
+from collections.abc import Sequence
 
 from shared.contract.errors import ApiError
 from shared.spreadsheets.refusals import SAVE_AS_UTF_8, invalid_csv, invalid_encoding
@@ -87,9 +88,9 @@ def find_utf_16(data: bytes) -> str | None:
     return None
 
 
-def refuse_binary(text: str, header_end: int) -> None:
+def refuse_binary(text: str, header: Sequence[str]) -> None:
     """Raises ApiError if the header has a NUL, or the text too many of them."""
-    if "\0" in text and ("\0" in text[:header_end] or text.count("\0") > len(text) * MAX_NUL_SHARE):
+    if "\0" in "".join(header) or text.count("\0") > len(text) * MAX_NUL_SHARE:
         raise binary_data()
 
 

@@ -11,12 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import compress, islice
 from typing import NamedTuple
 
+import msgspec
+
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice
 from shared.spreadsheets.columns import (
     MAX_LISTED_COLUMNS,
     REQUIRED_COLUMNS,
-    Column,
+    CsvColumn,
     build_warnings,
     read_columns,
 )
@@ -41,8 +43,8 @@ class WrongCellCount(NamedTuple):
     message: str
 
 
-class CsvRow(NamedTuple):
-    """A row below the header."""
+class CsvRow(msgspec.Struct, frozen=True, gc=False):
+    """A row below the header. A msgspec struct, because it is built in a third of the time."""
 
     line: int
     """Line of the file in which the row begins, from 1. Every line counts."""
@@ -53,7 +55,7 @@ class CsvRow(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What is needed to write some of the rows as a file of the same form."""
+    """The form of a file, in which some of its rows can be written again."""
 
     cells: list[str]
     delimiter: str
@@ -62,6 +64,8 @@ class Header(NamedTuple):
 
 
 class CsvTable(NamedTuple):
+    """A file's header and rows, and the warnings about it."""
+
     header: Header
     rows: list[CsvRow]
     """The first rows, at most `max_rows`."""
@@ -85,7 +89,10 @@ def read_csv(
     missing although their fields are required.
     """
     text, read_as, warnings = decode(data, encoding)
-    text = _drop_end_marks(text)
+    # Searched in the bytes, because to search or copy decoded text takes 0.1 to 0.3 µs for each row
+    has_nul = b"\0" in data
+    if has_nul or b"\x1a" in data:
+        text = _drop_end_marks(text)
     beginning = find_beginning(text)
     # The body's limit is enough. Python's default limit of a cell, 128 KiB, would refuse the file
     csv.field_size_limit(MAX_CELL_CHARACTERS)
@@ -93,7 +100,8 @@ def read_csv(
     source.seek(beginning.position)
     records = _read_records(source, beginning.delimiter, beginning.lines_before)
     _, header = next(records, (0, []))
-    refuse_binary(text, source.tell())
+    if has_nul:
+        refuse_binary(text, header)
     if not header:
         raise ApiError(
             ErrorCode.EMPTY_FILE, "The file is empty. Its first line must name the columns."
@@ -133,7 +141,8 @@ def _read_records(
     first_line = lines_before + 1
     try:
         for cells in reader:
-            if cells and "".join(cells).strip():
+            # Nearly every row's first cell has a value. To join all cells takes 0.3 µs
+            if cells and (cells[0].strip() or "".join(cells).strip()):
                 yield first_line, cells
             first_line = lines_before + reader.line_num + 1
     except csv.Error as error:
@@ -158,7 +167,7 @@ def _count_excess_rows(records: Iterator[object], lines: Iterable[str]) -> int:
 
 
 def _build_reader(
-    columns: Sequence[Column], optional: Collection[str], *, keep_unknown: bool
+    columns: Sequence[CsvColumn], optional: Collection[str], *, keep_unknown: bool
 ) -> Callable[[list[str]], dict[str, str] | WrongCellCount]:
     """Builds the function that reads the values of a row."""
     width = len(columns)
@@ -179,7 +188,8 @@ def _build_reader(
         ):
             return _wrong_cell_count(count, width)
         if len(known) == width:
-            return dict(zip(compress(known, cells), filter(None, cells), strict=False))
+            # A fifth cheaper than a comprehension, which runs its loop in Python
+            return dict(compress(zip(known, cells), cells))  # noqa: B905
         values = {name: cell for name, cell in zip(fields, cells, strict=False) if cell and name}
         for index, name in others:
             if index < count and cells[index].strip():
@@ -198,7 +208,7 @@ def _wrong_cell_count(count: int, width: int) -> WrongCellCount:
     return WrongCellCount(f"The row has {count} cells; the header has {width}. {advice}")
 
 
-def _warn_of_unnamed_columns(columns: Sequence[Column], rows: Sequence[CsvRow]) -> list[Notice]:
+def _warn_of_unnamed_columns(columns: Sequence[CsvColumn], rows: Sequence[CsvRow]) -> list[Notice]:
     indices = [index for index, column in enumerate(columns) if not column.name]
     used: dict[int, list[int]] = {}
     for number, row in enumerate(rows if indices else (), 1):

@@ -1,7 +1,10 @@
 """Runs the services with exactly the Kafka rights of docs/how-to/run-in-production.md."""
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace
+from deploy.cli.exit_codes import ExitCode
 from deploy.generate.applications import create_application
 from deploy.local.kafka import KafkaCluster, KafkaNode, NodePorts
 from deploy.local.layout import CHECKOUT
@@ -244,3 +248,29 @@ async def test_a_service_may_write_to_no_other_topic(pinflow: Guarded, service: 
         for topic in set(TopicName) - set(allowed):
             with pytest.raises(TopicAuthorizationFailedError):
                 await producer.send_and_wait(NAMES[topic], b"forged", key=b"k")
+
+
+async def test_an_operator_without_the_right_to_read_gets_a_message(pinflow: Guarded) -> None:
+    """Connects as ingest, which may describe and write `dead-letters`, but not read it."""
+    settings = build_kafka_settings(pinflow, "ingest")
+    topic = NAMES[TopicName.DEAD_LETTERS]
+    async with AIOKafkaProducer(**client_options(settings, client_id="letters")) as producer:
+        await producer.send_and_wait(topic, b"a letter", key=b"k")
+    variables = {
+        name: str(value)
+        for name, value in pinflow.settings["ingest"].items()
+        if name in {"kafka_bootstrap_servers", "kafka_security_protocol", "kafka_sasl_mechanism"}
+    } | {"kafka_sasl_username": "ingest", "kafka_sasl_password": PASSWORD}
+    listed = await asyncio.to_thread(
+        subprocess.run,
+        [str(Path(sys.executable).with_name("pinflow")), "dead-letters", "list"],
+        env={**os.environ, **{f"PINFLOW_{name.upper()}": text for name, text in variables.items()}},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert listed.returncode == ExitCode.REFUSED, listed.stderr
+    assert f"TopicAuthorizationFailedError: {topic}" in listed.stderr
+    assert "#3-grant-rights-in-kafka" in listed.stderr
+    assert "Traceback" not in listed.stderr

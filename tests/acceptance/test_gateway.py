@@ -16,7 +16,9 @@ from tests.support.deployment import Deployment
 @pytest.mark.parametrize("path", ["/metrics", "/internal/readyz", "/internal/x"])
 def test_internal_paths_are_not_found(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
-    assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
+    detail = answer.json()["detail"]
+    assert (answer.status_code, detail["code"]) == (404, "not_found")
+    assert detail["message"].endswith("docs/how-to/run-in-production.md#monitor")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,17 @@ def test_internal_paths_are_not_found(client: httpx.Client, path: str) -> None:
         ("GET", "/v1/pins/imports?limit=0", 422, "invalid_parameter"),
         ("GET", "/v1/pins?limit=201", 422, "invalid_parameter"),
         ("GET", "/v1/pins/imports?status=bogus", 422, "invalid_parameter"),
+        ("GET", "/v1/pins/imports?stat=done", 422, "unknown_parameter"),
+        ("GET", "/v1/pins?status=failed&status=queued", 422, "invalid_parameter"),
+        ("GET", "/v1/pinterest/accounts?fresh=1", 422, "unknown_parameter"),
+        ("GET", "/v1/webhooks?limit=5", 422, "unknown_parameter"),
+        ("DELETE", "/v1/api-keys/not-a-uuid?force=1", 422, "unknown_parameter"),
+        ("POST", "/v1/pins/imports/csv?stric=1", 422, "unknown_parameter"),
+        ("GET", "/v1/pins/01a2120b-ceed-7ea4-b50f-681084d1f2a3?utm_source=x", 404, "not_found"),
+        ("GET", "/v1/pinterest/oauth/callback?code=1&state=2&scope=3", 501, "not_supported"),
+        ("GET", "/v1/projects?page=1", 501, "not_supported"),
+        ("BREW", "/v1/pins", 400, "invalid_request"),
+        ("POST", "/docs/errors", 405, "method_not_allowed"),
         ("GET", "/v1/pins/imports/not-a-uuid", 404, "not_found"),
         ("GET", "/v1/schedules/not-a-uuid", 404, "not_found"),
     ],
@@ -37,8 +50,26 @@ def test_errors_of_every_service_have_a_code(
     client: httpx.Client, method: str, path: str, status: int, code: str
 ) -> None:
     answer = client.request(method, path)
-    assert (answer.status_code, answer.json()["detail"]["code"]) == (status, code)
-    assert answer.headers["x-request-id"]
+    detail = answer.json()["detail"]
+    assert (answer.status_code, detail["code"]) == (status, code)
+    page, _, anchor = detail["help"].partition("#")
+    assert (page, anchor) == ("/docs/errors", code)
+    assert f'id="{anchor}"' in client.get(page).text
+
+
+@pytest.mark.parametrize("path", ["/v1/pins", "/v1/nothing", "/healthz?x=1", "/readyz?y=2"])
+def test_every_answer_of_a_service_has_a_request_id(client: httpx.Client, path: str) -> None:
+    assert client.get(path).headers["x-request-id"]
+
+
+def test_an_upload_with_a_misspelled_option_gets_its_answer_while_it_is_sent(
+    client: httpx.Client,
+) -> None:
+    body = b"[" + b" " * 4 * 1024 * 1024 + b"]"
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/pins/imports/json?stric=true", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert "strict" in answer.json()["detail"]["parameters"]
 
 
 def test_the_answer_repeats_the_clients_request_id(client: httpx.Client) -> None:
@@ -58,15 +89,23 @@ def test_readiness_checks_every_service(client: httpx.Client) -> None:
     }
 
 
-def test_the_openapi_document_is_the_committed_one(client: httpx.Client) -> None:
+@pytest.mark.parametrize(
+    ("path", "file", "kind"),
+    [
+        ("/openapi.json", "openapi.json", "application/json"),
+        ("/docs/errors", "errors.html", "text/html; charset=utf-8"),
+    ],
+)
+def test_the_documentation_is_the_committed_one(
+    client: httpx.Client, path: str, file: str, kind: str
+) -> None:
     plain = {"X-Request-ID": "mine-2", "Accept-Encoding": "identity"}
-    answer = client.get("/openapi.json", headers=plain)
-    assert answer.content == (gateway.DIRECTORY / "openapi.json").read_bytes()
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    answer = client.get(path, headers=plain)
+    assert answer.content == (gateway.DIRECTORY / file).read_bytes()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
     assert answer.headers["x-request-id"] == "mine-2"
-    head = client.head("/openapi.json", headers=plain)
-    assert (head.status_code, head.headers["content-type"]) == (200, "application/json")
-    assert head.content == b""
+    head = client.head(path, headers=plain)
+    assert (head.status_code, head.headers["content-type"], head.content) == (200, kind, b"")
     assert head.headers["content-length"] == str(len(answer.content))
     assert head.headers["x-request-id"]
 
@@ -105,7 +144,7 @@ def test_the_documentation_is_read_only(client: httpx.Client) -> None:
     assert answer.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/docs.html", "/Caddyfile", "/docs/../Caddyfile"])
+@pytest.mark.parametrize("path", ["/docs.html", "/errors.html", "/Caddyfile", "/docs/../Caddyfile"])
 def test_the_gateway_shows_no_other_file(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")

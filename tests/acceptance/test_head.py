@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
+from deploy.services import SERVICES
 from tests.support.deployment import Deployment
 from tests.support.factories import submitted_row
 
@@ -17,12 +18,15 @@ UNKNOWN = "01a2120b-ceed-7ea4-b50f-681084d1f2a3"
         ("/healthz", 200),
         ("/readyz", 200),
         ("/docs", 200),
+        ("/docs/errors", 200),
         ("/openapi.json", 200),
         ("/metrics", 404),
+        ("/internal/readyz", 404),
         ("/v1/nothing", 404),
         ("/v1/pins", 200),
         (f"/v1/pins/{UNKNOWN}", 404),
         ("/v1/pins?limit=201", 422),
+        ("/v1/pins?limt=20", 422),
         ("/v1/pins/imports", 200),
         (f"/v1/pins/imports/{UNKNOWN}", 404),
         ("/v1/pins/imports/json", 405),
@@ -52,6 +56,31 @@ def test_head_of_an_import_has_the_statuses_of_get(
     location = client.post("/v1/pins/imports/json", json=[row]).headers["location"]
     assert client.head(location).status_code == 200
     assert httpx.head(f"{pinflow.base_url}{location}", trust_env=False).status_code == 401
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_head_works_at_each_service(pinflow: Deployment, service: str, path: str) -> None:
+    with httpx.Client(base_url=pinflow.service_url(service), trust_env=False) as direct:
+        head = direct.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) > 0
+        assert direct.get(path).status_code == 200
+
+
+def test_head_of_readyz_is_503_while_a_service_is_down(
+    pinflow: Deployment, client: httpx.Client
+) -> None:
+    pinflow.programs["publisher"].kill()
+    try:
+        head = client.head("/readyz")
+        assert (head.status_code, head.content) == (503, b"")
+        lists = client.head("/v1/pins")
+        assert (lists.status_code, lists.content) == (503, b"")
+        assert client.head("/healthz").status_code == 200
+    finally:
+        pinflow.restart("publisher")
+        pinflow.wait_until_ready()
 
 
 def test_a_405_of_the_gateway_allows_head_and_get(client: httpx.Client) -> None:

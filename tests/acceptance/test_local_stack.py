@@ -86,7 +86,8 @@ class Shell:
         ) as up:
             try:
                 wait_until(
-                    lambda: all(is_listening(self.ports[name]) for name in ("kafka", "postgres"))
+                    lambda: all(is_listening(self.ports[name]) for name in ("kafka", "postgres")),
+                    seconds=COMMAND_SECONDS,
                 )
                 yield up
             finally:
@@ -229,6 +230,7 @@ def settings_line(shell: Shell, line: str) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_up_with_a_misspelled_setting_starts_nothing(shell: Shell) -> None:
     assert shell.local("down").returncode == 0
     with settings_line(shell, "PINFLOW_LOG_LEVL=DEBUG"):
@@ -239,6 +241,7 @@ def test_up_with_a_misspelled_setting_starts_nothing(shell: Shell) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_up_ends_when_a_program_exits_again_and_again(shell: Shell) -> None:
     assert shell.local("down").returncode == 0
     with settings_line(shell, "PYTHONHOME=/nowhere"):
@@ -308,6 +311,7 @@ def test_stacks_started_at_the_same_moment_share_no_port(shell: Shell, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_stack_steps_around_the_ports_of_one_that_is_starting(
     shell: Shell, tmp_path: Path
 ) -> None:
@@ -340,6 +344,7 @@ def test_a_running_stack_keeps_its_ports_reserved(shell: Shell) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_start_that_was_killed_keeps_its_ports_and_is_continued(shell: Shell) -> None:
     assert shell.local("down").returncode == 0
     with shell.starting() as up:
@@ -365,6 +370,7 @@ def test_a_second_up_in_one_directory_waits_for_the_first(shell: Shell) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_down_waits_for_a_start_and_then_stops_everything(shell: Shell) -> None:
     assert shell.local("down").returncode == 0
     with shell.starting() as up:
@@ -379,6 +385,7 @@ def test_down_waits_for_a_start_and_then_stops_everything(shell: Shell) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_up_waits_for_a_clean_and_starts_with_new_data(shell: Shell, tmp_path: Path) -> None:
     stack = Shell(tmp_path)
     stack.layout.create_directories()

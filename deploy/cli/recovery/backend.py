@@ -87,5 +87,7 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
             f"Kafka has no topic {error}. Check PINFLOW_TOPIC_PREFIX. On a new cluster, create the "
             "topics with: pinflow topics create"
         )
+    except operations.LossNotAccepted as error:
+        fail(str(error), ExitCode.LOSS_NOT_ACCEPTED)
     except operations.NotReady as error:
         fail(str(error), ExitCode.UNAVAILABLE)

@@ -86,7 +86,7 @@ def recover(
     0: there is no loss to accept
     2: nothing was done
     3: a server did not answer, or it is too early for --fail-lost; try again
-    4: there is a loss to accept (with --fail-lost: 3)
+    4: there is a loss to accept
     """
     partition_filter = PartitionFilter(service, topic, partition)
     if fail_lost:

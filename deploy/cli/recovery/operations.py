@@ -48,6 +48,10 @@ class NotReady(PinflowError):
     """Rows may still get a result from the services. The message has the next step."""
 
 
+class LossNotAccepted(PinflowError):
+    """A loss must be accepted before lost rows are settled. The message has the next step."""
+
+
 async def survey(database: Database, settings: KafkaSettings) -> Survey:
     """Compares all positions with Kafka's log. Raises NotMigrated, MissingTopics, Unavailable."""
     await RecoveryRepository(database).require_positions()
@@ -88,7 +92,8 @@ async def find_lost_rows(
     """Waits until the services have read all records, then reads the jobs with unsettled rows.
 
     Leaves out jobs whose import was accepted less than `age` ago. Waits at most `seconds`.
-    Also returns the offsets that the publisher has reached in `imports`. Raises NotReady.
+    Also returns the offsets that the publisher has reached in `imports`. Raises NotReady, or
+    LossNotAccepted if an operator must accept a loss first.
     """
     await RecoveryRepository(database).require_positions()
     async with ClusterReader.open(settings) as reader:
@@ -258,9 +263,9 @@ def _find_behind(survey: Survey) -> list[Comparison]:
 
 def _require_no_loss(survey: Survey) -> None:
     if losses := find_unaccepted(survey.comparisons):
-        raise NotReady(
+        raise LossNotAccepted(
             f"A loss in {len(losses)} partition(s) must be accepted first. See it with: pinflow "
-            "recover"
+            "recover. Then accept it with: pinflow recover --accept"
         )
 
 

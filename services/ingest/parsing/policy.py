@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 
 class PastRunAt(StrEnum):
-    """What becomes of a row whose `run_at` has passed when its import is accepted."""
+    """Treatment of a row whose `run_at` has passed when its import is accepted."""
 
     PUBLISH = "publish"
     FAIL = "fail"

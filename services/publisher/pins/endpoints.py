@@ -212,8 +212,8 @@ async def edit_pin(
     schedule instead.
 
     A field that is left out stays unchanged. null clears a field, except title and board_id. If a
-    field is unknown or can't be changed, nothing is changed and the answer is 422
-    `validation_error`. The request is safe to send again. `payload_matches` of later requests with
+    field is unknown or can't be changed, nothing is changed and the answer is 422 with a fault for
+    each such field. The request is safe to send again. `payload_matches` of later requests with
     the same key still compares with the content before the change.
     """
     async with publisher.reader.read(request) as document:

@@ -1,6 +1,7 @@
 """Parses the bodies of requests. Invalid bodies raise ApiError (422)."""
 
 from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -174,9 +175,9 @@ def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
     other field: a client would take a field that was ignored for changed.
     """
     changes = require_object(document)
-    faults = [_build_edit_fault(name, names) for name in changes if name not in names]
-    if faults:
-        raise validation_error(faults[:MAX_ROW_FAULTS])
+    others = islice((name for name in changes if name not in names), MAX_ROW_FAULTS)
+    if faults := [_build_edit_fault(name, names) for name in others]:
+        raise validation_error(faults)
     if not changes:
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD,
@@ -188,16 +189,18 @@ def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
 def _build_edit_fault(name: str, editable: Collection[str]) -> Fault:
     field = make_printable(name)
     if name in CONTENT_FIELDS or name in ANSWER_FIELDS:
-        message = f"can't be changed. Send only: {', '.join(editable)}"
+        message = f"Can't be changed. Send only: {', '.join(editable)}."
         return Fault(code="not_editable", field=field, message=message)
-    suggestion = find_alias(name) or suggest_field(name, editable)
+    alias = find_alias(name)
+    suggestion = alias if alias in editable else suggest_field(name, editable)
     advice = (
-        f"did you mean {suggestion}?"
-        if suggestion in editable
-        else f"send only: {', '.join(editable)}"
+        f"Did you mean {suggestion}? Correct its name"
+        if suggestion
+        else f"Send only: {', '.join(editable)}"
     )
-    message = f"no such field, {advice}"
-    return Fault(code=ErrorCode.UNKNOWN_FIELD, field=field, message=message)
+    return Fault(
+        code=ErrorCode.UNKNOWN_FIELD, field=field, message=f"There is no such field. {advice}."
+    )
 
 
 def build_changed_values(

@@ -211,8 +211,8 @@ async def edit_schedule(
     A field that is left out stays unchanged. null clears a field, except run_at, title and
     board_id. Setting image_url clears asset_id, and the reverse; the same holds for cover_image_url
     and cover_image_asset_id. The changed schedule must meet the rules of a new schedule. If a
-    field is unknown or can't be changed, nothing is changed and the answer is 422
-    `validation_error`. The request is safe to send again.
+    field is unknown or can't be changed, nothing is changed and the answer is 422 with a fault for
+    each such field. The request is safe to send again.
     """
     async with publisher.reader.read(request) as document:
         row = await publisher.schedules.edit(principal, _parse_pin_id(schedule_id), document)

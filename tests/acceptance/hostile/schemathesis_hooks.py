@@ -126,13 +126,15 @@ REPORTS: dict[str, Callable[[Any], bool]] = {
     "/v1/pins/validate": lambda response: not response.json()["valid"],
     "/v1/schedules/validate": lambda response: not response.json()["valid"],
 }
-"""Whether an answer reports the invalid data of its request, by the path of the operation."""
+"""Functions that return whether an answer reports the invalid data of its request, by path."""
 
 
 def _make_keys_unique(case: Any) -> None:
     """Makes idempotency keys unique, and removes the header if the body has a key.
 
-    A second schedule with the same key must equal the first, and both keys of a request must agree.
+    A second schedule with the same key must equal the first, and so must a pin with
+    `on_mismatch=fail`. Both keys of a request must agree. A pin without any key gets one: the
+    document can't say that it must be in the header or in the body.
     """
     headers, body = case.headers or {}, case.body if isinstance(case.body, dict) else {}
     if "idempotency_key" in body:
@@ -145,8 +147,12 @@ def _make_keys_unique(case: Any) -> None:
         # Required here or in the header. The schema can't say so
         body["idempotency_key"] = str(uuid4())
     key = body.get("idempotency_key")
+    is_new_pin = (case.method, case.operation.path) == ("POST", "/v1/pins")
+    if is_new_pin and key is None and "idempotency-key" not in headers:
+        headers["idempotency-key"] = str(uuid4())
+        case.headers = headers
     if (
-        case.operation.path == "/v1/schedules"
+        case.operation.path in {"/v1/schedules", "/v1/pins"}
         and isinstance(key, str)
         and 0 < len(key.strip()) <= 255
         and "\0" not in key

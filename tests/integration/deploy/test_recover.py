@@ -621,13 +621,6 @@ def test_young_imports_are_not_settled(processed: Installation) -> None:
 @pytest.mark.parametrize(
     ("service", "topic", "offset", "fields", "message"),
     [
-        (
-            PositionOwner.WEBHOOKS,
-            TopicName.PIN_EVENTS,
-            10,
-            {"refused": "beyond_end"},
-            "pinflow recover",
-        ),
         (PositionOwner.PUBLISHER, TopicName.IMPORTS, 9, {}, "records wait in publisher"),
         (PositionOwner.STATUS, TopicName.OUTCOMES, 9, {}, "records wait in status"),
         (PositionOwner.PUBLISHER, TopicName.OUTCOMES, 9, {}, "records wait in publisher"),
@@ -647,6 +640,17 @@ def test_lost_rows_are_not_failed_while_services_have_records_to_read(
     assert (result.exit_code, message in result.output) == (ExitCode.UNAVAILABLE, True), (
         result.output
     )
+    assert processed.read_sent_results() == []
+
+
+def test_a_loss_must_be_accepted_before_lost_rows_are_settled(processed: Installation) -> None:
+    processed.add_job()
+    processed.store_position(
+        PositionOwner.WEBHOOKS, TopicName.PIN_EVENTS, 0, 10, refused="beyond_end"
+    )
+    result = processed.run("--fail-lost", "--yes", "--wait", "0")
+    assert result.exit_code == ExitCode.LOSS_NOT_ACCEPTED, result.output
+    assert "pinflow recover --accept" in result.output
     assert processed.read_sent_results() == []
 
 

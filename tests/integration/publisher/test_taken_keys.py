@@ -115,7 +115,7 @@ async def test_invariant_10_nothing_of_a_pin_is_revealed_that_the_api_key_may_no
         body = {**build(idempotency_key="k"), "account_id": str(own), "board_id": "own"}
         answer = await narrow.post(path, body)
     code = "idempotency_key_reused" if path == "/v1/schedules" else "idempotency_conflict"
-    assert answer.json()["detail"].keys() == {"code", "message"}
+    assert answer.json()["detail"].keys() == {"code", "message", "help"}
     assert answer.json()["detail"]["code"] == code
     assert "Secret" not in answer.text
     assert hidden["id"] not in answer.text

@@ -83,14 +83,25 @@ async def test_every_fault_fails_its_own_check_and_the_others_still_run(
 
 
 async def test_unknown_fields_and_assets_give_warnings(client: Client) -> None:
-    body = client.pin(titel="x", image_url=None, asset_id=str(uuid4()))
+    body = client.pin(campaign="x", image_url=None, asset_id=str(uuid4()))
     report = await validate(client, "pins", body)
     assert report["valid"] is True
     assert (read_checks(report)["fields"], read_checks(report)["media"]) == (
         ("warning", "unknown_fields"),
         ("warning", "asset_not_checked"),
     )
-    assert report["checks"][0]["details"]["fields"] == ["titel"]
+    assert report["checks"][0]["details"]["fields"] == ["campaign"]
+
+
+async def test_a_misspelled_field_fails_the_check_as_the_request_would(client: Client) -> None:
+    body = client.pin(titel="x", campaign="y")
+    report = await validate(client, "pins", body)
+    assert (report["valid"], read_checks(report)["fields"]) == (False, ("failed", "unknown_field"))
+    answer = await client.post("/v1/pins", body)
+    assert read_error(answer) == (422, "unknown_field")
+    assert "Did you mean title?" in answer.json()["detail"]["message"]
+    batch = (await client.post("/v1/pins/batch", {"pins": [body, client.pin()]})).json()
+    assert [item["status"] for item in batch["results"]] == ["failed", "created"]
 
 
 async def test_a_pin_with_run_at_is_refused_instead_of_published_at_once(

@@ -1,10 +1,16 @@
-"""Messages of the operators' commands after errors of Postgres."""
+"""Messages of the operators' commands after errors of Postgres and Kafka."""
 
 from typing import NoReturn
 
 import psycopg
 import pytest
 import typer
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    InvalidReplicationFactorError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+)
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from deploy.cli.backend import exit_on_error
@@ -56,3 +62,29 @@ def test_an_unexpected_error_of_postgres_is_printed_without_advice_and_rows(
         'Postgres reported an error: duplicate key value violates "accounts_pkey"\n'
         "Some of the command's work may be done already.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "next_step"),
+    [
+        (TopicAuthorizationFailedError("pinflow.dead-letters.v1"), "#3-grant-rights-in-kafka"),
+        (GroupAuthorizationFailedError("pinflow.status"), "#3-grant-rights-in-kafka"),
+        (SaslAuthenticationFailed("bad password"), "PINFLOW_KAFKA_SASL_PASSWORD"),
+        (InvalidReplicationFactorError("3"), "Correct its cause"),
+    ],
+)
+def test_a_permanent_error_of_kafka_ends_the_command_with_the_next_step(
+    error: Exception, next_step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_failing(error) == ExitCode.REFUSED
+    printed = capsys.readouterr().err
+    assert str(error) in printed
+    assert next_step in printed
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def work() -> NoReturn:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        exit_on_error(work)

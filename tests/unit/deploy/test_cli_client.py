@@ -36,7 +36,7 @@ def test_an_import_of_unknown_acceptance_is_named_with_the_next_step(
         unavailable("acceptance_unknown", job_id=JOB), unavailable("status_behind")
     )
     with pytest.raises(typer.Exit) as exit_error:
-        client.submit_json(b"[]", strict=False)
+        client.submit_json(b"[]", {})
     assert exit_error.value.exit_code == ExitCode.UNAVAILABLE
     printed = capsys.readouterr().err
     assert f"pinflow imports show {JOB}" in printed
@@ -47,7 +47,7 @@ def test_a_server_that_answers_need_not_be_started(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(typer.Exit):
-        create_client(unavailable("broker_unavailable")).submit_json(b"[]", strict=False)
+        create_client(unavailable("broker_unavailable")).submit_json(b"[]", {})
     printed = capsys.readouterr().err
     assert "(broker_unavailable)" in printed
     assert "make up" not in printed

@@ -6,18 +6,23 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from deploy.cli import tables
+from deploy.cli import job_tables, tables
+from deploy.cli.job_tables import print_job
+from deploy.cli.listing import Listing
 
 ID = str(uuid4())
 
 
 @pytest.fixture(autouse=True)
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        tables,
-        "console",
-        lambda min_width=0: Console(highlight=False, width=max(80, min_width)),
-    )
+    for module in (tables, job_tables):
+        monkeypatch.setattr(
+            module,
+            "console",
+            lambda min_width=0, is_error=False: Console(
+                highlight=False, width=max(80, min_width), stderr=is_error
+            ),
+        )
 
 
 def result(number: int, status: str = "failed", **fields: Any) -> dict[str, Any]:
@@ -41,7 +46,8 @@ def result(number: int, status: str = "failed", **fields: Any) -> dict[str, Any]
 
 def job(*results: dict[str, Any], **fields: Any) -> dict[str, Any]:
     counters = {
-        f"{name}_rows": sum(row["status"] == name for row in results) for name in tables.COUNTERS
+        f"{name}_rows": sum(row["status"] == name for row in results)
+        for name in job_tables.COUNTERS
     }
     about: dict[str, Any] = {
         "id": ID,
@@ -60,17 +66,17 @@ def job(*results: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def test_an_id_in_a_list_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.print_jobs([job(result(1))])
+    columns = {"id": "id", "total": "total_rows", "created_at": "created_at"}
+    listing = Listing([job(result(1))], total=1, has_more=False)
+    tables.print_listing(listing, columns, empty_message="None.", as_json=False)
     printed = capsys.readouterr().out
     assert ID in printed
-    assert all(
-        header in printed
-        for header in ("total", "created", "existing", "failed", "source_filename", "created_at")
-    )
+    assert "2026-11-25 09:00:00Z" in printed
+    assert all(header in printed for header in columns)
 
 
 def test_a_long_key_hides_nothing_of_other_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.print_job(job(result(1, idempotency_key="k" * 300), result(2, idempotency_key="k2")))
+    print_job(job(result(1, idempotency_key="k" * 300), result(2, idempotency_key="k2")))
     printed = capsys.readouterr().out
     assert f"{'k' * 39}…" in printed
     assert printed.count("title: is required") == 2
@@ -79,7 +85,7 @@ def test_a_long_key_hides_nothing_of_other_rows(capsys: pytest.CaptureFixture[st
 
 def test_control_characters_are_escaped_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
     warning = {"code": "unknown_columns", "message": "Unknown columns: \x1b[2J."}
-    tables.print_job(
+    print_job(
         job(result(1, idempotency_key="\x1b[31mred"), warnings=[warning], error_message="a\rb")
     )
     printed = capsys.readouterr().out
@@ -91,7 +97,7 @@ def test_control_characters_are_escaped_in_tables(capsys: pytest.CaptureFixture[
 def test_the_first_failures_are_shown_with_the_command_that_shows_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tables.print_job(job(*(result(number) for number in range(1, 31))))
+    print_job(job(*(result(number) for number in range(1, 31))))
     printed = capsys.readouterr().out
     assert f"… and 10 more. See all rows: pinflow imports show {ID} --all" in " ".join(
         printed.split()
@@ -100,7 +106,7 @@ def test_the_first_failures_are_shown_with_the_command_that_shows_all(
 
 @pytest.mark.parametrize("source_type", ["csv", "json"])
 def test_only_a_csv_has_a_header(capsys: pytest.CaptureFixture[str], source_type: str) -> None:
-    tables.print_job(job(result(1), source_type=source_type))
+    print_job(job(result(1), source_type=source_type))
     assert ("CSV header" in capsys.readouterr().out) == (source_type == "csv")
 
 
@@ -111,9 +117,35 @@ def test_every_row_is_shown_with_its_result(capsys: pytest.CaptureFixture[str]) 
         result(2, "existing", schedule_id=schedule_id),
         result(3),
     ]
-    tables.print_job(job(*rows), every_row=True)
+    print_job(job(*rows), every_row=True)
     printed = capsys.readouterr().out
     assert all(
         text in printed
         for text in (pin_id, schedule_id, "created", "existing", "failed", "title: is required")
     )
+
+
+def test_a_csv_file_shows_the_line_of_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+    print_job(job(result(1, line=7), result(2, "created", line=9)), every_row=True)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:3] for line in lines[-3:]] == [
+        ["row", "line", "status"],
+        ["1", "7", "failed"],
+        ["2", "9", "created"],
+    ]
+
+
+def test_warnings_name_their_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    warnings = [
+        {"code": "past_run_at", "message": "They have passed.", "row_numbers": [7, 1, 2, 3]},
+        {"code": "guessed_encoding", "message": "Guessed.", "row_numbers": []},
+    ]
+    print_job(job(result(1), warnings=warnings))
+    printed = capsys.readouterr().out
+    assert "Warning: They have passed. (row 1-3, 7)" in printed
+    assert "Warning: Guessed.\n" in printed
+
+
+def test_a_long_list_of_numbers_is_cut() -> None:
+    assert job_tables.format_numbers(range(1, 501)) == "1-500"
+    assert job_tables.format_numbers(range(1, 100, 2)).endswith("37, 39 …")

@@ -52,7 +52,7 @@ def test_every_field_that_an_edit_cannot_change_is_a_fault() -> None:
     with pytest.raises(ApiError) as refused:
         parse_changes(document, EDITABLE_PIN_FIELDS)
     faults = [
-        (fault["field"], fault["code"], fault["message"].partition(",")[2].strip())
+        (fault["field"], fault["code"], fault["message"].partition(". ")[2])
         for fault in refused.value.details["errors"]
     ]
     fields = ", ".join(EDITABLE_PIN_FIELDS)
@@ -64,11 +64,11 @@ def test_every_field_that_an_edit_cannot_change_is_a_fault() -> None:
         ("x\N{REPLACEMENT CHARACTER}", "unknown_field"),
     ]
     assert [advice for *_, advice in faults[2:]] == [
-        "did you mean alt_text?",
-        "did you mean link_url?",
-        f"send only: {fields}",
+        "Did you mean alt_text? Correct its name.",
+        "Did you mean link_url? Correct its name.",
+        f"Send only: {fields}.",
     ]
-    assert refused.value.message == f"run_at: can't be changed. Send only: {fields}"
+    assert refused.value.message == f"run_at: Can't be changed. Send only: {fields}."
 
 
 def test_the_faults_of_an_edit_are_limited() -> None:

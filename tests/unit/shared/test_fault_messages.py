@@ -11,7 +11,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ErrorType
 
-from deploy.generate.applications import create_applications, find_settings
+from deploy.generate.applications import create_applications
+from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from services.access.boards.schemas import BoardCreate, BoardUpdate
 from services.access.keys.schemas import ApiKeyCreate, ApiKeyUpdate, KeyUsageReport

@@ -1,8 +1,11 @@
 """The names of fields: aliases and slips."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from shared.contract.field_names import find_alias, suggest_field
+from shared.contract.field_names import ALIASES, find_alias, normalize_name, suggest_field
 from shared.contract.pins import PinSubmission
 
 FIELDS = frozenset(PinSubmission.model_fields)
@@ -71,3 +74,14 @@ def test_the_columns_of_pinterests_template_are_aliases(name: str, field: str) -
 def test_the_columns_of_a_results_file_are_neither_aliases_nor_slips(name: str) -> None:
     assert find_alias(name) is None
     assert suggest_field(name, FIELDS) is None
+
+
+def test_the_guide_lists_every_alias() -> None:
+    guide = Path("docs/how-to/import-a-spreadsheet.md").read_text(encoding="utf-8")
+    section = guide.split("### Other names of columns")[1].split("\n#")[0]
+    listed = {
+        normalize_name(name): field
+        for field, names in re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)
+        for name in names.split(", ")
+    }
+    assert listed == ALIASES

@@ -102,9 +102,9 @@ def test_a_row_with_a_wrong_number_of_cells_fails_alone(
     assert second == VALUES
 
 
-@pytest.mark.parametrize("beyond", [",", ",,,", ", ,\t"])
-def test_empty_cells_beyond_the_header_are_ignored(beyond: str) -> None:
-    assert read_values(f"{HEADER}\n{ROW}{beyond}\n{ROW}") == [VALUES, VALUES]
+@pytest.mark.parametrize("excess", [",", ",,,", ", ,\t"])
+def test_empty_cells_beyond_the_header_are_ignored(excess: str) -> None:
+    assert read_values(f"{HEADER}\n{ROW}{excess}\n{ROW}") == [VALUES, VALUES]
 
 
 def test_missing_cells_of_optional_columns_are_absent() -> None:

@@ -1,0 +1,118 @@
+"""Combines the imports of one file into a report with the file's own row numbers. Does no I/O."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.contract.events import JobStatus, Notice
+
+Job = dict[str, Any]
+
+TIME_COUNTS = ("publishing_now", "scheduled_for_later")
+"""Fields of a job that count its valid rows by their time."""
+_COUNTERS = ("total_rows", "processed_rows", "created_rows", "existing_rows", "failed_rows")
+_NAMES_ROWS = re.compile(r"\brows? \d").search
+
+
+@dataclass(slots=True)
+class AcceptedPortion:
+    """An accepted import with the file's rows from `first_row` to `last_row`, counted from 1."""
+
+    first_row: int
+    last_row: int
+    job: Job
+    lines: list[int] | None = None
+    """The line of each row in the whole file, if the import got only a part of a CSV file."""
+
+    @property
+    def job_id(self) -> str:
+        return str(self.job["id"])
+
+    @property
+    def has_ended(self) -> bool:
+        return self.job["completed_at"] is not None
+
+
+def combine(portions: Sequence[AcceptedPortion], warnings: Sequence[Notice] = ()) -> Job:
+    """Returns the job of a file that was sent as it is, else one document of all its imports.
+
+    `warnings` are those about the whole file, which no import has.
+    """
+    if len(portions) == 1 and portions[0].lines is None:
+        return portions[0].job
+    return {
+        "status": _combine_statuses([portion.job["status"] for portion in portions]),
+        **{name: sum(portion.job[name] for portion in portions) for name in _COUNTERS},
+        **{name: _add(portions, name) for name in TIME_COUNTS},
+        "source_type": portions[0].job["source_type"],
+        "error_message": next(filter(None, (part.job["error_message"] for part in portions)), None),
+        "warnings": _combine_warnings(portions, warnings),
+        "imports": [_summarize(portion) for portion in portions],
+        "results": [result for portion in portions for result in _number_results(portion)],
+    }
+
+
+def _combine_statuses(statuses: Sequence[str]) -> str:
+    if len(set(statuses)) == 1:
+        return statuses[0]
+    ended = {JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS, JobStatus.FAILED}
+    if set(statuses) <= ended:
+        return JobStatus.COMPLETED_WITH_ERRORS
+    return JobStatus.PROCESSING
+
+
+def _add(portions: Sequence[AcceptedPortion], name: str) -> int | None:
+    counts = [portion.job.get(name) for portion in portions]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _summarize(portion: AcceptedPortion) -> dict[str, Any]:
+    names = ("id", "status", *_COUNTERS)
+    return {
+        "first_row": portion.first_row,
+        "last_row": portion.last_row,
+        **{name: portion.job[name] for name in names},
+    }
+
+
+def _number_results(portion: AcceptedPortion) -> list[dict[str, Any]]:
+    """Returns the results with the row numbers and lines of the whole file."""
+    before = portion.first_row - 1
+    return [
+        {
+            **result,
+            "row_number": before + result["row_number"],
+            "line": portion.lines[result["row_number"] - 1] if portion.lines else None,
+            "job_id": portion.job["id"],
+        }
+        for result in portion.job["results"]
+    ]
+
+
+def _combine_warnings(
+    portions: Sequence[AcceptedPortion], file_warnings: Sequence[Notice]
+) -> list[Mapping[str, Any]]:
+    """Returns each warning once, with the numbers of all rows that it concerns."""
+    combined: dict[tuple[str, str], dict[str, Any]] = {
+        (notice.code, notice.message): {
+            "code": notice.code,
+            "message": notice.message,
+            "row_numbers": list(notice.row_numbers),
+        }
+        for notice in file_warnings
+    }
+    for portion in portions:
+        before = portion.first_row - 1
+        for warning in portion.job["warnings"] or ():
+            message = warning["message"]
+            if before and _NAMES_ROWS(message):
+                message += f" (The numbers in this text count from row {portion.first_row}.)"
+            same = combined.setdefault(
+                (warning["code"], message),
+                {"code": warning["code"], "message": message, "row_numbers": []},
+            )
+            same["row_numbers"] += [before + number for number in warning.get("row_numbers") or ()]
+    for warning in combined.values():
+        warning["row_numbers"] = sorted(set(warning["row_numbers"]))
+    return list(combined.values())

@@ -1,0 +1,230 @@
+"""Prints the counters, warnings and rows of an import, or of several imports of one file."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from deploy.cli.tables import console, print_table, printable
+from shared.contract.events import ExistingState
+
+Job = Mapping[str, Any]
+Result = Mapping[str, Any]
+
+MAX_ROWS_SHOWN = 20
+MAX_NUMBERS_SHOWN = 20
+MAX_WARNINGS_SHOWN = 20
+MAX_VALUE_CHARACTERS = 40
+SHARED_BEGINNING = 20
+"""Characters that two values share before their shown parts begin later."""
+COUNTERS = ("created", "existing", "failed")
+NOT_PUBLISHED = frozenset({ExistingState.FAILED, ExistingState.CANCELED, ExistingState.DELETED})
+"""States of an existing pin that is not published and does not wait."""
+NOT_PUBLISHED_WARNING = "existing_not_published"
+
+
+def has_unpublished_rows(job: Job) -> bool:
+    """Returns whether a row exists already, but its pin will not be published."""
+    return any(
+        warning["code"] == NOT_PUBLISHED_WARNING for warning in job["warnings"] or ()
+    ) or any(result.get("existing_state") in NOT_PUBLISHED for result in job["results"])
+
+
+def describe_times(job: Job) -> str | None:
+    """Counts the rows that are published now and later. None if Pinflow did not count them."""
+    now, later = job.get("publishing_now"), job.get("scheduled_for_later")
+    if now is None or later is None:
+        return None
+    invalid = job["total_rows"] - now - later
+    return f"{now} now, {later} scheduled" + (f", {invalid} invalid" if invalid else "")
+
+
+def print_job(job: Job, *, every_row: bool = False) -> None:
+    """Prints a job's counters, its warnings, and its failed rows or all rows."""
+    out = console()
+    counters = ", ".join(f"{job[f'{name}_rows']} {name}" for name in COUNTERS)
+    imports = job.get("imports")
+    title = f"{len(imports)} imports" if imports else f"Import {job['id']}"
+    out.print(
+        f"{title}: {job['status']}. {job['processed_rows']} of {job['total_rows']} "
+        f"rows have a result: {counters}.",
+        highlight=False,
+    )
+    if imports:
+        _print_imports(imports)
+    existing = [result for result in job["results"] if result["status"] == "existing"]
+    if states := Counter(filter(None, (row.get("existing_state") for row in existing))):
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        out.print(f"The existing rows are: {counts}.", markup=False)
+    _print_warnings(job)
+    if job["error_message"]:
+        out.print(f"Error: {printable(job['error_message'])}", markup=False)
+    differing = [result for result in existing if result.get("payload_matches") is False]
+    if differing:
+        out.print(
+            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
+            f"same idempotency key: row {format_numbers(row['row_number'] for row in differing)}. "
+            "The published pins were not changed. If such a row is meant as a new pin, give it a "
+            "different key.",
+            markup=False,
+        )
+    if every_row:
+        _print_results(job["results"])
+        return
+    if noted := [row for row in existing if _is_noteworthy(row)]:
+        _print_existing(job, noted)
+    if failures := [result for result in job["results"] if result["status"] == "failed"]:
+        _print_failures(job, failures)
+
+
+def format_numbers(numbers: Iterable[int]) -> str:
+    """Lists numbers in order, neighbors as a range: `1-3, 7`. Cuts a long list."""
+    ranges: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    return ", ".join(texts[:MAX_NUMBERS_SHOWN]) + (" …" if len(texts) > MAX_NUMBERS_SHOWN else "")
+
+
+def describe_differences(result: Result) -> str:
+    """Lists the fields that differ: `title: stored 'Lamp', sent 'Lampe'`."""
+    differences = result.get("differing_fields") or ()
+    return "; ".join(_describe_difference(difference) for difference in differences)
+
+
+def _describe_difference(difference: Mapping[str, Any]) -> str:
+    stored, sent = difference["stored"], difference["sent"]
+    start = 0
+    if stored and sent:
+        start = next(
+            (
+                index
+                for index, pair in enumerate(zip(stored, sent, strict=False))
+                if len(set(pair)) > 1
+            ),
+            min(len(stored), len(sent)),
+        )
+    start = start - SHARED_BEGINNING if start > SHARED_BEGINNING else 0
+    return f"{difference['field']}: stored {_quote(stored, start)}, sent {_quote(sent, start)}"
+
+
+def _quote(value: str | None, start: int) -> str:
+    if value is None:
+        return "nothing"
+    shown = value[start : start + MAX_VALUE_CHARACTERS]
+    is_cut = start + MAX_VALUE_CHARACTERS < len(value)
+    return f"'{'…' if start else ''}{shown}{'…' if is_cut else ''}'"
+
+
+def _is_noteworthy(row: Result) -> bool:
+    return row.get("payload_matches") is False or row.get("existing_state") in NOT_PUBLISHED
+
+
+def _print_imports(imports: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        [
+            part["id"],
+            f"{part['first_row']}-{part['last_row']}",
+            part["status"],
+            *(part[f"{name}_rows"] for name in COUNTERS),
+        ]
+        for part in imports[:MAX_ROWS_SHOWN]
+    ]
+    print_table(["import", "rows", "status", *COUNTERS], rows)
+    if len(imports) > MAX_ROWS_SHOWN:
+        console().print(f"… and {len(imports) - MAX_ROWS_SHOWN} more. See all with --json.")
+
+
+def _print_warnings(job: Job) -> None:
+    out = console()
+    warnings = job.get("warnings") or ()
+    for warning in warnings[:MAX_WARNINGS_SHOWN]:
+        numbers = warning.get("row_numbers")
+        rows = f" (row {format_numbers(numbers)})" if numbers else ""
+        out.print(f"Warning: {printable(warning['message'])}{rows}", markup=False)
+    if len(warnings) > MAX_WARNINGS_SHOWN:
+        out.print(f"… and {len(warnings) - MAX_WARNINGS_SHOWN} more warnings. See all with --json.")
+
+
+def _print_results(results: Sequence[Result]) -> None:
+    header = ["row", "status", "idempotency_key", "pin_id", "schedule_id"]
+    _print_rows(
+        results,
+        header,
+        lambda row: [row["row_number"], *(row[name] for name in header[1:])],
+        "state, differences and errors",
+        lambda row: "; ".join(
+            filter(None, (row.get("existing_state"), describe_differences(row), _join_errors(row)))
+        ),
+    )
+
+
+def _print_existing(job: Job, rows: Sequence[Result]) -> None:
+    _print_rows(
+        rows[:MAX_ROWS_SHOWN],
+        ["row", "idempotency_key", "state"],
+        lambda row: [row["row_number"], row["idempotency_key"], row.get("existing_state")],
+        "differences",
+        lambda row: (
+            describe_differences(row)
+            or ("" if row.get("payload_matches") else "the content differs")
+        ),
+    )
+    _print_rest(job, len(rows))
+
+
+def _print_failures(job: Job, failures: Sequence[Result]) -> None:
+    out = console()
+    _print_rows(
+        failures[:MAX_ROWS_SHOWN],
+        ["row", "idempotency_key", "error_code"],
+        lambda row: [row["row_number"], row["idempotency_key"], row["error_code"]],
+        "errors",
+        _join_errors,
+    )
+    _print_rest(job, len(failures))
+    if job["source_type"] == "csv":
+        out.print(
+            "Row 1 is the first row below the CSV header. Blank lines are not counted.",
+            markup=False,
+        )
+    out.print(
+        "The failed rows published nothing and used no idempotency key. Correct them and import "
+        "them again.",
+        markup=False,
+    )
+
+
+def _print_rest(job: Job, count: int) -> None:
+    if count > MAX_ROWS_SHOWN:
+        advice = "with --json" if job.get("imports") else f"pinflow imports show {job['id']} --all"
+        console().print(
+            f"… and {count - MAX_ROWS_SHOWN} more. See all rows: {advice}", markup=False
+        )
+
+
+def _print_rows(
+    rows: Sequence[Result],
+    header: Sequence[str],
+    read_cells: Callable[[Result], list[Any]],
+    last_header: str,
+    read_last_cell: Callable[[Result], str],
+) -> None:
+    """Prints one line per row. The first column is the row number, the second the file's line."""
+    has_lines = any(row.get("line") for row in rows)
+    table = []
+    for row in rows:
+        number, *cells = read_cells(row)
+        table.append(
+            [number, *([row.get("line")] if has_lines else []), *cells, read_last_cell(row)]
+        )
+    print_table([header[0], *(["line"] if has_lines else []), *header[1:], last_header], table)
+
+
+def _join_errors(result: Result) -> str:
+    errors = [
+        ": ".join(filter(None, (error["field"], error["message"]))) for error in result["errors"]
+    ]
+    return "; ".join(errors) or result["error_message"] or ""

@@ -1,0 +1,198 @@
+"""The command `pinflow` of a user, against the whole system."""
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.administration import NewWorkspace
+from deploy.cli.exit_codes import ExitCode
+from deploy.cli.template import EXAMPLE_ROWS, PLACEHOLDER
+from tests.support.deployment import Deployment
+
+FUTURE = "2031-05-01T09:00:00Z"
+SECONDS = 120
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def variables(pinflow: Deployment, workspace: NewWorkspace) -> dict[str, str]:
+    own = {"PINFLOW_BASE_URL": pinflow.base_url, "PINFLOW_API_KEY": workspace.api_key}
+    return {**os.environ, **own}
+
+
+@pytest.fixture
+def run(variables: dict[str, str], tmp_path: Path) -> Command:
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("pinflow")), *arguments],
+            env=variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    return run
+
+
+def build_rows(workspace: NewWorkspace, count: int, **fields: str) -> list[dict[str, str]]:
+    account = workspace.accounts[0]
+    return [
+        {
+            "account_id": str(account.id),
+            "board_id": account.boards[0],
+            "title": f"Lamp {number}",
+            "image_url": f"https://cdn.example/{number}.jpg",
+            "idempotency_key": f"lamp-{number}",
+            "run_at": "",
+            **fields,
+        }
+        for number in range(1, count + 1)
+    ]
+
+
+def write_csv(file: Path, rows: list[dict[str, str]]) -> str:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    file.write_text(buffer.getvalue(), encoding="utf-8", newline="")
+    return str(file)
+
+
+def list_ids(run: Command, kind: str) -> list[str]:
+    listed = json.loads(run(kind, "list", "--limit", "1000", "--json").stdout)
+    return [item["id"] for item in listed]
+
+
+def test_a_template_publishes_nothing_until_its_rows_are_completed(
+    run: Command, tmp_path: Path
+) -> None:
+    written = run("template", "--output", "pins.csv", "--delimiter", ";")
+    assert written.returncode == ExitCode.DONE, written.stderr
+    unchanged = run("import", "pins.csv", "--json")
+    assert unchanged.returncode == ExitCode.ROWS_FAILED
+    job = json.loads(unchanged.stdout)
+    assert job["failed_rows"] == EXAMPLE_ROWS
+    assert {fault["field"] for row in job["results"] for fault in row["errors"]} == {"image_url"}
+    assert list_ids(run, "schedules") == list_ids(run, "pins") == []
+    file = tmp_path / "pins.csv"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace(PLACEHOLDER, "https://cdn.example/1.jpg"), "utf-8", newline="")
+    completed = run("import", "pins.csv")
+    assert completed.returncode == ExitCode.DONE, completed.stdout
+    assert f"0 now, {EXAMPLE_ROWS} scheduled" in completed.stdout
+    assert list_ids(run, "pins") == []
+    ids = list_ids(run, "schedules")
+    assert len(ids) == EXAMPLE_ROWS
+    canceled = run("schedules", "cancel", *ids, "--yes")
+    assert canceled.returncode == ExitCode.DONE, canceled.stdout
+    again = run("import", "pins.csv")
+    assert again.returncode == ExitCode.ROWS_FAILED  # nothing will be published for them
+    assert f"The existing rows are: {EXAMPLE_ROWS} canceled." in again.stdout
+
+
+def test_a_long_file_is_imported_in_order_under_its_own_row_numbers(
+    run: Command, workspace: NewWorkspace, tmp_path: Path
+) -> None:
+    rows = build_rows(workspace, 1100, run_at=FUTURE)
+    rows[3]["title"] = "Two\nlines"
+    rows[1049] |= {"idempotency_key": "lamp-1", "title": "The same key"}
+    rows[1050]["title"] = ""
+    file = write_csv(tmp_path / "long.csv", rows)
+    imported = run("import", file, "--json")
+    assert imported.returncode == ExitCode.ROWS_FAILED, imported.stderr
+    job: dict[str, Any] = json.loads(imported.stdout)
+    counts = [job[f"{name}_rows"] for name in ("total", "created", "existing", "failed")]
+    assert counts == [1100, 1098, 1, 1]
+    assert [(part["first_row"], part["last_row"]) for part in job["imports"]] == [
+        (1, 500),
+        (501, 1000),
+        (1001, 1100),
+    ]
+    results = job["results"]
+    assert [row["row_number"] for row in results] == list(range(1, 1101))
+    assert [results[index]["line"] for index in (0, 3, 4, 1099)] == [2, 5, 7, 1102]
+    assert (results[1049]["status"], results[1050]["status"]) == ("existing", "failed")
+    assert results[1049]["differing_fields"] == [
+        {"field": "title", "stored": "Lamp 1", "sent": "The same key"},
+        {
+            "field": "image_url",
+            "stored": "https://cdn.example/1.jpg",
+            "sent": "https://cdn.example/1050.jpg",
+        },
+    ]
+    assert len(list_ids(run, "imports")) == 3
+    assert len(list_ids(run, "schedules")) == 1000
+    again = run("import", file)
+    assert "3 imports: completed_with_errors. 1100 of 1100" in again.stdout
+    assert "0 created, 1099 existing, 1 failed" in again.stdout
+    assert "1051  1053" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "created"),
+    [
+        ("y", ExitCode.DONE, 2),
+        ("o", ExitCode.ROWS_FAILED, 1),
+        ("n", ExitCode.REFUSED, 0),
+    ],
+)
+def test_the_command_asks_on_a_terminal_before_it_publishes_rows_of_the_past(
+    run: Command,
+    variables: dict[str, str],
+    workspace: NewWorkspace,
+    tmp_path: Path,
+    answer: str,
+    code: ExitCode,
+    created: int,
+) -> None:
+    rows = build_rows(workspace, 2)
+    rows[0]["run_at"] = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    file = write_csv(tmp_path / "past.csv", rows)
+    controller, terminal = pty.openpty()
+    try:
+        os.write(controller, f"{answer}\n".encode())  # waits in the terminal until it is read
+        imported = subprocess.run(
+            [str(Path(sys.executable).with_name("pinflow")), "import", file],
+            env=variables,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(controller)
+    assert imported.returncode == code, imported.stderr
+    assert "1 of 2 row(s) have a run_at that has passed: row 1." in imported.stderr
+    assert len(list_ids(run, "pins")) == created
+
+
+def test_a_time_zone_and_an_account_stand_for_what_the_file_lacks(
+    run: Command, workspace: NewWorkspace, tmp_path: Path
+) -> None:
+    rows = build_rows(workspace, 2, run_at="2031-05-01 09:00")
+    for row in rows:
+        del row["account_id"]
+    file = write_csv(tmp_path / "local.csv", rows)
+    imported = run(
+        "import", file, "--timezone", "Europe/Berlin", "--account", str(workspace.accounts[0].id)
+    )
+    assert imported.returncode == ExitCode.DONE, imported.stdout + imported.stderr
+    assert "2031-05-01 07:00:00Z" in run("schedules", "list").stdout
+    assert run("import", file).returncode == ExitCode.REFUSED

@@ -20,7 +20,8 @@ class ImportRows(
     """The rows of an import, 1 to 500.
 
     Each row is judged on its own. A row that breaks a rule fails with a list of its faults, at most
-    20. The other rows are not affected, and the answer is still 202.
+    20. The other rows are not affected, and the answer is still 202. With the parameter `account`,
+    rows need no `account_id`.
     """
 
 

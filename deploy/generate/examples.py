@@ -1,12 +1,12 @@
-"""Examples for the OpenAPI document: a request and a successful response for each operation, and
-one example for each error status.
+"""Builds examples for the OpenAPI document: a body for each request and response.
 
-They are in one place, because they all show the same pin, schedule, import and account. A test
-validates each against the schema in the code.
+An example is built from its schema, with one value for each name of a field. So all examples show
+the same pin, schedule, import and account, and a new endpoint needs no example of its own. A test
+validates each against its schema.
 """
 
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from deploy.services import CHECKED_SERVICES
@@ -14,482 +14,198 @@ from shared.access.errors import describe_board_failure
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ApiError, ErrorCode
 
-WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
 BOARD = "1034280089391227812"
 OTHER_BOARD = "1034280089391227999"
 PIN = "3f0c1b52-8f0e-5c0b-9d2a-7d1c9f6a4e10"
 SCHEDULE = "9a4b6f1e-2c7d-5e3f-8b1a-0c5d7e9f2a34"
 JOB = "0199c0de-7a51-7c3e-9a5b-2f4d6e8a0b1c"
-KEY = "c2a7e1f0-4b8d-4e6a-9f3c-1d5b7a9e0f42"
-WEBHOOK = "e5d1c3b7-6a9f-4c2e-8d0b-3f7a1e5c9b26"
-DELIVERY = "a8f6e4d2-1b3c-4d5e-9f7a-8b6c4d2e0f19"
 EVENT = "evt_4d7c9a1e5b3f5d2c8e6a0f9b7c5d3e18"
 NOW, LATER, RUN_AT = "2026-11-28T09:30:00Z", "2026-11-28T09:30:01Z", "2027-03-06T10:00:00Z"
-
-
-class Example(NamedTuple):
-    """The bodies of an operation's successful response and of its request."""
-
-    answer: Any = None
-    """None for 204, which has no body."""
-    request: Any = None
-    """None for an operation without a request body."""
-
-
-def _replace(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {**document, **changes}
-
-
-_CONTENT = {
+IMAGE = "https://cdn.shop.example/lamps/floor.jpg"
+DESCRIPTION = "Warm light for long evenings"
+_NO_BOARD_CODE, _NO_BOARD = describe_board_failure(
+    BoardCheck.NO_BOARD, Destination(UUID(int=0), UUID(ACCOUNT), BOARD)
+)
+NO_BOARD = str(_NO_BOARD_CODE)
+CONTENT = {
     "account_id": ACCOUNT,
     "board_id": BOARD,
     "title": "Floor lamp",
-    "description": "Warm light for long evenings",
+    "description": DESCRIPTION,
     "link_url": "https://shop.example/lamps/floor",
-    "image_url": "https://cdn.shop.example/lamps/floor.jpg",
+    "image_url": IMAGE,
+    "idempotency_key": "lamp-floor-2026",
 }
-_PIN_REQUEST = {**_CONTENT, "idempotency_key": "lamp-floor-2026"}
-_SCHEDULE_REQUEST = {**_CONTENT, "run_at": RUN_AT}
-
-_PIN = {
-    "id": PIN,
-    "workspace_id": WORKSPACE,
-    "pinterest_account_id": ACCOUNT,
-    "status": "published",
-    "media_type": "image",
-    "title": _CONTENT["title"],
-    "description": _CONTENT["description"],
-    "related_terms": None,
-    "alt_text": None,
-    "dominant_color": None,
-    "cover_image_url": None,
-    "link_url": _CONTENT["link_url"],
-    "media_url": _CONTENT["image_url"],
-    "image_url": _CONTENT["image_url"],
-    "asset_id": None,
-    "board_id": BOARD,
-    "pinterest_pin_id": None,
-    "error_code": None,
-    "error_message": None,
-    "idempotency_key": _PIN_REQUEST["idempotency_key"],
-    "created_at": NOW,
-    "updated_at": NOW,
-    "published_at": NOW,
-    "failed_at": None,
-    "removed_from_pinterest_at": None,
-}
-_NO_BOARD_CODE, _NO_BOARD_MESSAGE = describe_board_failure(
-    BoardCheck.NO_BOARD, Destination(UUID(WORKSPACE), UUID(ACCOUNT), BOARD)
-)
-_NO_BOARD = {"error_code": str(_NO_BOARD_CODE), "error_message": _NO_BOARD_MESSAGE}
-_FAILED_PIN = _replace(
-    _PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD
-)
-_JOB = {
-    "job_id": PIN,
-    "pin_id": PIN,
-    "status": "published",
-    "submitted_at": NOW,
-    "completed_at": NOW,
-    "pinterest_pin_id": None,
-    "error_code": None,
-    "error_message": None,
-}
-_SCHEDULE = {
-    "id": SCHEDULE,
-    "workspace_id": WORKSPACE,
-    "pinterest_account_id": ACCOUNT,
-    "run_at": RUN_AT,
-    "status": "scheduled",
-    "payload": {**_CONTENT, "idempotency_key": "schedule-9a4b6f1e"},
-    "last_error": None,
+FAILED_ROW = {
+    "row_number": 2,
+    "status": "failed",
     "pin_id": None,
-    "created_at": NOW,
-    "updated_at": NOW,
-}
-_VALIDATION = {
-    "valid": False,
-    "dry_run": True,
-    "checks": [
-        {
-            "name": "fields",
-            "status": "passed",
-            "code": None,
-            "message": "All fields are valid.",
-            "remediation": None,
-            "details": None,
-        },
-        {
-            "name": "board",
-            "status": "failed",
-            "code": "board_not_found",
-            "message": _NO_BOARD["error_message"],
-            "remediation": "Use one of the account's boards: GET /v1/pinterest/boards.",
-            "details": None,
-        },
-    ],
-    "resolved": _PIN_REQUEST,
-    "existing_pin_id": None,
-    "headroom": None,
+    "idempotency_key": "lamp-desk-2026",
+    "error_code": NO_BOARD,
+    "error_message": _NO_BOARD,
 }
 
-_QUEUED_IMPORT: dict[str, Any] = {
-    "id": JOB,
-    "workspace_id": WORKSPACE,
-    "source_type": "json",
-    "status": "queued",
-    "source_filename": None,
-    "total_rows": 2,
-    "processed_rows": 0,
-    "created_rows": 0,
-    "existing_rows": 0,
-    "failed_rows": 0,
-    "results": [],
-    "error_message": None,
-    "started_at": None,
-    "completed_at": None,
-    "created_at": NOW,
-    "updated_at": NOW,
-    "warnings": [],
-    "publishing_now": 2,
-    "scheduled_for_later": 0,
-}
-_ROW = {
-    "row_number": 1,
-    "status": "created",
-    "pin_id": PIN,
-    "schedule_id": None,
-    "idempotency_key": _PIN_REQUEST["idempotency_key"],
-    "error_code": None,
-    "error_message": None,
-    "errors": [],
-    "payload_matches": None,
-    "line": None,
-    "existing_state": None,
-    "differing_fields": None,
-}
-_FAILED_ROW = _replace(
-    _ROW,
-    row_number=2,
-    status="failed",
-    pin_id=None,
-    idempotency_key="lamp-desk-2026",
-    error_code="board_not_found",
-    error_message=f"board_id: no board {OTHER_BOARD} on this account. Use one of its boards.",
-)
-_COMPLETED_IMPORT = _replace(
-    _QUEUED_IMPORT,
-    status="completed_with_errors",
-    processed_rows=2,
-    created_rows=1,
-    failed_rows=1,
-    started_at=NOW,
-    completed_at=LATER,
-    updated_at=LATER,
-    request_id=None,
-    publishing_now=1,
-    scheduled_for_later=0,
-    error_code=None,
-)
-_SECOND_ROW = _replace(
-    _PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026", board_id=OTHER_BOARD
-)
-_ACCOUNT: dict[str, Any] = {
-    "id": ACCOUNT,
-    "workspace_id": WORKSPACE,
-    "pinterest_user_id": ACCOUNT,
-    "display_name": "My shop",
-    "username": "my-shop",
-    "scopes": "boards:read,pins:read,pins:write",
-    "created_at": NOW,
-    "updated_at": NOW,
-    "revoked_at": None,
-    "token_expires_at": None,
-    "health_status": "healthy",
-    "health_message": None,
-    "health_checked_at": None,
-    "reconnect_required": False,
-    "missing_scopes": [],
-}
-_BOARD = {"id": BOARD, "name": "Lamps", "description": "Light for every room", "privacy": "PUBLIC"}
-_BOARD_REQUEST = {
-    "account_id": ACCOUNT,
-    "name": "Lamps",
-    "description": "Light for every room",
-    "privacy": "PUBLIC",
-}
-_BOARD_ACCESS = {
-    "account_id": ACCOUNT,
-    "board_id": BOARD,
-    "publishable": True,
-    "status": "ok",
-    "code": None,
-    "message": "The account can publish to this board.",
-    "remediation": None,
+VALUES: dict[str, Any] = {
+    **CONTENT,
+    "api_key": "pf_4Xq9TzL…",
+    "attempt_count": 1,
     "checked_at": NOW,
-    "source": "store",
-    "board": _BOARD,
-    "account_health": {
-        "health_status": "healthy",
-        "health_message": None,
-        "reconnect_required": False,
-        "missing_scopes": [],
-    },
-    "retry_after_seconds": None,
+    "completed_at": LATER,
+    "created_at": NOW,
+    "display_name": "My shop",
+    "docs": "/docs",
+    "environment": "local",
+    "errors": [],
+    "event_id": EVENT,
+    "events": ["pin.failed", "import.completed_with_errors"],
+    "failed_at": None,
+    "id": PIN,
+    "ids": [PIN],
+    "index": 0,
+    "is_enabled": True,
+    "job_id": JOB,
+    "media_url": IMAGE,
+    "missing_scopes": [],
+    "pin_id": PIN,
+    "pinterest_account_id": ACCOUNT,
+    "pinterest_account_ids": [ACCOUNT],
+    "pinterest_user_id": ACCOUNT,
+    "prefix": "pf_4Xq9TzL",
+    "privacy": "PUBLIC",
+    "published_at": NOW,
+    "row_number": 1,
+    "run_at": RUN_AT,
+    "scopes": ["read", "write"],
+    "secret": "at-least-sixteen-characters",  # pragma: allowlist secret
+    "service": "pinflow",
+    "submitted_at": NOW,
+    "updated_at": NOW,
+    "url": "https://hooks.shop.example/pinflow",
+    "username": "my-shop",
+    "version": "0.1.0",
+    "warnings": [],
+    "webhook_id": "e5d1c3b7-6a9f-4c2e-8d0b-3f7a1e5c9b26",
+    "workspace_id": "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21",
 }
-_METER = {
-    "account": {
-        "account_id": ACCOUNT,
-        "tokens_available": 99500,
-        "capacity": 100000,
+"""The value of a field, by its name. A field that can be null is null if it is not listed."""
+
+MODEL_VALUES: dict[str, dict[str, Any]] = {
+    "AccountHealth": {"health_status": "healthy", "reconnect_required": False},
+    "AccountResponse": {
+        "scopes": "boards:read,pins:read,pins:write",
+        "id": ACCOUNT,
+        "health_status": "healthy",
+        "reconnect_required": False,
+    },
+    "ApiKeyCreate": {"name": "campaign tool"},
+    "ApiKeyCreateResponse": {"id": "c2a7e1f0-4b8d-4e6a-9f3c-1d5b7a9e0f42", "name": "campaign tool"},
+    "ApiKeyResponse": {"id": "c2a7e1f0-4b8d-4e6a-9f3c-1d5b7a9e0f42", "name": "campaign tool"},
+    "ApiKeyUpdate": {"name": "campaign tool"},
+    "BoardAccessResponse": {"publishable": True, "message": "Pins can be published to the board."},
+    "BoardCreate": {"name": "Lamps", "description": "Light for every room"},
+    "BoardResponse": {"id": BOARD, "name": "Lamps", "description": "Light for every room"},
+    "BoardUpdate": {"name": "Lamps", "description": "Light for every room"},
+    "BulkResponse": {"succeeded_count": 1},
+    "HealthResponse": {"status": "ok"},
+    "ImportAcceptedResponse": {
+        "id": JOB,
+        "total_rows": 1,
+        "completed_at": None,
+        "publishing_now": 1,
+        "scheduled_for_later": 0,
+    },
+    "ImportEndedData": {"total_rows": 2, "processed_rows": 2},
+    "ImportEndedPayload": {"id": EVENT},
+    "ImportJobResponse": {
+        "id": JOB,
+        "status": "completed_with_errors",
+        "total_rows": 2,
+        "processed_rows": 2,
+        "created_rows": 1,
+        "failed_rows": 1,
+        "started_at": NOW,
+        "publishing_now": 2,
+        "scheduled_for_later": 0,
+        "results": [{}, FAILED_ROW],
+    },
+    "JobStatusResponse": {"job_id": PIN, "status": "published"},
+    "PinBatchResponse": {"created_count": 1},
+    "PinFailedData": {
+        "schedule_id": SCHEDULE,
+        "error_code": NO_BOARD,
+        "error_message": _NO_BOARD,
+        "failed_at": RUN_AT,
+    },
+    "PinFailedPayload": {"id": EVENT, "created_at": RUN_AT},
+    "PinPublishedPayload": {"id": EVENT},
+    "PinResponse": {"status": "published"},
+    "PinSubmission": {"run_at": None},
+    "PinValidationCheck": {"message": "All fields are valid."},
+    "PinValidationResponse": {"valid": True, "resolved": CONTENT},
+    "PublishedPinResponse": {"status": "published"},
+    "RateMeterNode": {
+        "tokens_available": 987_300,
+        "capacity": 1_000_000,
         "refill_rate": 2150.5,
     },
-    "global": {"tokens_available": 987300, "capacity": 1000000, "refill_rate": 2150.5},
-}
-
-_KEY = {
-    "id": KEY,
-    "workspace_id": WORKSPACE,
-    "name": "campaign tool",
-    "scopes": ["read", "write"],
-    "pinterest_account_ids": [ACCOUNT],
-    "source": "manual",
-    "client_name": None,
-    "authorized_by_email": None,
-    "last_used_at": None,
-    "created_at": NOW,
-    "revoked_at": None,
-    "prefix": "pf_4Xq9TzL",
-}
-_CREATED_KEY = {
-    "id": KEY,
-    "workspace_id": WORKSPACE,
-    "name": "campaign tool",
-    "api_key": "pf_4Xq9TzL…",
-    "scopes": ["read", "write"],
-    "pinterest_account_ids": [ACCOUNT],
-    "created_at": NOW,
-    "prefix": "pf_4Xq9TzL",
-}
-
-_WEBHOOK = {
-    "id": WEBHOOK,
-    "workspace_id": WORKSPACE,
-    "url": "https://hooks.shop.example/pinflow",
-    "events": ["pin.failed", "import.completed_with_errors"],
-    "is_enabled": True,
-    "created_at": NOW,
-    "updated_at": NOW,
-    "disabled_reason": None,
-}
-_DELIVERY = {
-    "id": DELIVERY,
-    "webhook_id": WEBHOOK,
-    "event_type": "pin.failed",
-    "payload": {
-        "id": EVENT,
-        "type": "pin.failed",
-        "event": "pin.failed",
-        "created_at": NOW,
-        "workspace_id": WORKSPACE,
-        "data": {"pin_id": PIN, **_NO_BOARD},
+    "RateMeterAccount": {
+        "tokens_available": 99_500,
+        "capacity": 100_000,
+        "refill_rate": 2150.5,
     },
-    "attempt_count": 1,
-    "last_status_code": 503,
-    "last_error": "503 Service Unavailable",
-    "next_attempt_at": LATER,
-    "created_at": NOW,
-    "updated_at": NOW,
-    "status": "pending",
-    "event_id": EVENT,
-}
-
-
-def _event_example(name: str, created_at: str, data: dict[str, Any]) -> Example:
-    return Example(
-        request={
-            "id": EVENT,
-            "type": name,
-            "event": name,
-            "created_at": created_at,
-            "workspace_id": WORKSPACE,
-            "data": data,
-        }
-    )
-
-
-_PIN_DATA = {
-    "pin_id": PIN,
-    "account_id": ACCOUNT,
-    "board_id": BOARD,
-    "idempotency_key": _PIN_REQUEST["idempotency_key"],
-    "job_id": JOB,
-    "row_number": 1,
-}
-
-
-def _ended_import_example(status: str, **counters: int) -> Example:
-    rows = {"created_rows": 0, "existing_rows": 0, "failed_rows": 0, **counters}
-    data = {
-        "request_id": None,
-        "job_id": JOB,
-        "status": status,
-        "total_rows": sum(rows.values()),
-        "processed_rows": sum(rows.values()),
-        **rows,
-        "error_message": None,
-        "completed_at": LATER,
-    }
-    return _event_example(f"import.{status}", LATER, data)
-
-
-def _bulk_example(item_id: str) -> Example:
-    answer = {
-        "succeeded_count": 1,
-        "skipped_count": 0,
-        "failed_count": 0,
-        "results": [
-            {"id": item_id, "status": "succeeded", "error_code": None, "error_message": None}
-        ],
-    }
-    return Example(answer, {"ids": [item_id]})
-
-
-EXAMPLES: dict[str, Example] = {
-    "GET /": Example({"service": "pinflow", "version": "0.1.0", "docs": "/docs"}),
-    "GET /healthz": Example(
-        {"status": "ok", "version": "0.1.0", "environment": "local", "checks": None}
-    ),
-    "GET /readyz": Example(
-        {
-            "status": "ok",
-            "version": "0.1.0",
-            "environment": "local",
+    "ReadinessResponse": {
+        "status": "ok",
+        "database": "ok",
+        "checks": {
+            "runtime": "ok",
             "database": "ok",
-            "checks": {
-                "runtime": "ok",
-                "database": "ok",
-                **dict.fromkeys(CHECKED_SERVICES, "ok"),
-            },
-        }
-    ),
-    "POST /v1/pins/imports/json": Example(_QUEUED_IMPORT, [_PIN_REQUEST, _SECOND_ROW]),
-    "POST /v1/pins/imports/csv": Example(
-        _replace(
-            _QUEUED_IMPORT,
-            source_type="csv",
-            source_filename="autumn.csv",
-            total_rows=1,
-            publishing_now=1,
-        ),
-    ),
-    "GET /v1/pins/imports": Example([_COMPLETED_IMPORT]),
-    "GET /v1/pins/imports/{job_id}": Example(
-        _replace(_COMPLETED_IMPORT, results=[_ROW, _FAILED_ROW])
-    ),
-    "GET /v1/pins": Example([_PIN]),
-    "POST /v1/pins": Example(
-        _replace(_PIN, payload_matches=None, differing_fields=None), _PIN_REQUEST
-    ),
-    "POST /v1/pins/batch": Example(
-        {
-            "created_count": 1,
-            "existing_count": 0,
-            "failed_count": 0,
-            "results": [
-                {
-                    "index": 0,
-                    "idempotency_key": _PIN_REQUEST["idempotency_key"],
-                    "status": "created",
-                    "pin": _PIN,
-                    "error": None,
-                    "payload_matches": None,
-                    "differing_fields": None,
-                }
-            ],
-            "headroom": None,
+            **dict.fromkeys(CHECKED_SERVICES, "ok"),
         },
-        {"pins": [_PIN_REQUEST]},
-    ),
-    "POST /v1/pins/validate": Example(_VALIDATION, _PIN_REQUEST),
-    "GET /v1/pins/{pin_id}": Example(_PIN),
-    "PATCH /v1/pins/{pin_id}": Example(
-        _replace(_FAILED_PIN, title="Reading lamp"), {"title": "Reading lamp"}
-    ),
-    "DELETE /v1/pins/{pin_id}": Example(
-        {
-            "id": PIN,
-            "deleted": True,
-            "removed_from_pinterest": False,
-            "pinterest_pin_id": None,
-            "reason": (
-                "Pinflow has not sent this pin to Pinterest, so there was nothing to remove there."
-            ),
-        }
-    ),
-    "POST /v1/pins/{pin_id}/retry": Example(_PIN, {"board_id": BOARD}),
-    "POST /v1/pins/bulk-delete": _bulk_example(PIN),
-    "POST /v1/pins/bulk-retry": _bulk_example(PIN),
-    "GET /v1/jobs/{job_id}": Example(_JOB),
-    "GET /v1/schedules": Example([_SCHEDULE]),
-    "POST /v1/schedules": Example(_SCHEDULE, _SCHEDULE_REQUEST),
-    "POST /v1/schedules/validate": Example(
-        _replace(_VALIDATION, resolved=_SCHEDULE_REQUEST), _SCHEDULE_REQUEST
-    ),
-    "GET /v1/schedules/{schedule_id}": Example(_SCHEDULE),
-    "PATCH /v1/schedules/{schedule_id}": Example(_SCHEDULE, {"run_at": RUN_AT}),
-    "DELETE /v1/schedules/{schedule_id}": Example(),
-    "POST /v1/schedules/{schedule_id}/cancel": Example(_replace(_SCHEDULE, status="canceled")),
-    "POST /v1/schedules/{schedule_id}/retry": Example(_SCHEDULE),
-    "POST /v1/schedules/bulk-cancel": _bulk_example(SCHEDULE),
-    "POST /v1/schedules/bulk-retry": _bulk_example(SCHEDULE),
-    "POST /v1/schedules/bulk-delete": _bulk_example(SCHEDULE),
-    "GET /v1/pinterest/accounts": Example([_ACCOUNT]),
-    "DELETE /v1/pinterest/accounts/{account_id}": Example(),
-    "GET /v1/pinterest/boards": Example([_BOARD]),
-    "POST /v1/pinterest/boards": Example(_BOARD, _BOARD_REQUEST),
-    "PATCH /v1/pinterest/boards/{board_id}": Example(
-        _BOARD, {"account_id": ACCOUNT, "name": "Lamps"}
-    ),
-    "DELETE /v1/pinterest/boards/{board_id}": Example(),
-    "GET /v1/pinterest/boards/{board_id}/access": Example(_BOARD_ACCESS),
-    "GET /v1/rate-meter": Example(_METER),
-    "GET /v1/api-keys": Example([_KEY]),
-    "POST /v1/api-keys": Example(
-        _CREATED_KEY,
-        {"name": "campaign tool", "scopes": ["read", "write"], "pinterest_account_ids": [ACCOUNT]},
-    ),
-    "PATCH /v1/api-keys/{key_id}": Example(_KEY, {"name": "campaign tool"}),
-    "DELETE /v1/api-keys/{key_id}": Example(),
-    "GET /v1/webhooks": Example([_WEBHOOK]),
-    "POST /v1/webhooks": Example(
-        _WEBHOOK,
-        {
-            "url": _WEBHOOK["url"],
-            "secret": "at-least-sixteen-characters",
-            "events": _WEBHOOK["events"],
-        },  # pragma: allowlist secret
-    ),
-    "GET /v1/webhooks/{webhook_id}": Example(_WEBHOOK),
-    "PATCH /v1/webhooks/{webhook_id}": Example(_WEBHOOK, {"is_enabled": True}),
-    "DELETE /v1/webhooks/{webhook_id}": Example(),
-    "GET /v1/webhooks/{webhook_id}/deliveries": Example([_DELIVERY]),
-    "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Example(_DELIVERY),
-    "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend": Example(_DELIVERY),
-    "POST pin.published": _event_example("pin.published", NOW, {**_PIN_DATA, "published_at": NOW}),
-    "POST pin.failed": _event_example(
-        "pin.failed",
-        RUN_AT,
-        {**_PIN_DATA, "schedule_id": SCHEDULE, **_NO_BOARD, "failed_at": RUN_AT},
-    ),
-    "POST import.completed": _ended_import_example("completed", created_rows=1, existing_rows=1),
-    "POST import.completed_with_errors": _ended_import_example(
-        "completed_with_errors", created_rows=1, failed_rows=1
-    ),
-    "POST import.failed": _ended_import_example("failed", failed_rows=2),
+    },
+    "ScheduleResponse": {"id": SCHEDULE, "pin_id": None, "payload": CONTENT},
+    "WebhookDeliveryResponse": {
+        "id": "0199c0de-7d10-7f19-9f7a-8b6c4d2e0f19",
+        "event_type": "pin.failed",
+        "payload": {
+            "id": EVENT,
+            "type": "pin.failed",
+            "event": "pin.failed",
+            "created_at": RUN_AT,
+            "workspace_id": VALUES["workspace_id"],
+            "data": {"pin_id": PIN, "error_code": NO_BOARD, "error_message": _NO_BOARD},
+        },
+        "last_status_code": 503,
+        "last_error": "503 Service Unavailable",
+        "next_attempt_at": LATER,
+    },
+    "WebhookResponse": {"id": "e5d1c3b7-6a9f-4c2e-8d0b-3f7a1e5c9b26"},
 }
-"""The examples of each operation. A key is the method and the path, or a webhook's event."""
+"""The values of a model that differ from VALUES."""
+
+OPERATION_VALUES: dict[str, dict[str, Any]] = {
+    "cancel_schedule": {"status": "canceled"},
+    "edit_pin": {"status": "failed", "published_at": None, "failed_at": LATER},
+    "import_csv": {"source_type": "csv", "source_filename": "autumn.csv"},
+    "import_failed": {
+        "type": "import.failed",
+        "event": "import.failed",
+        "data": {"status": "failed", "failed_rows": 2},
+    },
+    "import_completed": {"data": {"status": "completed", "created_rows": 2}},
+    "import_completed_with_errors": {
+        "type": "import.completed_with_errors",
+        "event": "import.completed_with_errors",
+        "data": {"status": "completed_with_errors", "created_rows": 1, "failed_rows": 1},
+    },
+    "list_imports": {"results": []},
+}
+"""The values of an operation's body, or of each item if it is a list."""
+
+EMPTY = {"integer": 0, "null": None}
+"""The values of types that need no better example."""
+WITHOUT_EXAMPLE = {"multipart/form-data"}
+"""Content types without examples: /docs then shows how to send a file."""
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
@@ -554,32 +270,114 @@ ERRORS: dict[int, dict[str, Any]] = {
 }
 """One example for each status. Most statuses have several error codes."""
 
+ERROR_RESPONSE = {"$ref": "#/components/schemas/ErrorResponse"}
+
 
 def add_examples(document: dict[str, Any]) -> None:
-    """Adds the examples to an OpenAPI document."""
-    for path, operations in (*document["paths"].items(), *document["webhooks"].items()):
-        for method, operation in operations.items():
-            example = EXAMPLES.get(f"{method.upper()} {path}", Example())
-            if example.request is not None:
-                _set_example(operation["requestBody"], example.request)
+    """Adds the examples to an OpenAPI document.
+
+    Raises ValueError for a field that needs a value in VALUES or MODEL_VALUES.
+    """
+    builder = ExampleBuilder(document["components"]["schemas"])
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            values = OPERATION_VALUES.get(operation["operationId"], {})
+            for content in _find_contents(operation.get("requestBody", {})):
+                content["example"] = _remove_nulls(builder.build_body(content["schema"], values))
             for status, response in operation["responses"].items():
-                _set_example(
-                    response,
-                    example.answer if status < "400" else _error_example(response, status),
-                )
+                for content in _find_contents(response):
+                    if content["schema"] == ERROR_RESPONSE:
+                        content["example"] = ERRORS[int(status)]
+                    elif status < "400":
+                        content["example"] = builder.build_body(content["schema"], values)
+    for webhook in document["webhooks"].values():
+        values = OPERATION_VALUES.get(webhook["post"]["operationId"], {})
+        for content in _find_contents(webhook["post"]["requestBody"]):
+            content["example"] = builder.build_body(content["schema"], values)
 
 
-def _error_example(response: dict[str, Any], status: str) -> dict[str, Any] | None:
-    """Returns an error's example, or None if its body is not an ErrorResponse, as in /readyz."""
-    content = response.get("content", {}).get("application/json", {})
-    return (
-        ERRORS[int(status)]
-        if content.get("schema") == {"$ref": "#/components/schemas/ErrorResponse"}
-        else None
-    )
+def _find_contents(body: dict[str, Any]) -> list[dict[str, Any]]:
+    contents = body.get("content", {}).items()
+    return [content for kind, content in contents if kind not in WITHOUT_EXAMPLE]
 
 
-def _set_example(request_or_response: dict[str, Any], example: Any) -> None:
-    for content in request_or_response.get("content", {}).values():
-        if example is not None:
-            content["example"] = example
+def _remove_nulls(value: Any) -> Any:
+    """Removes the fields that are null, which a request leaves out."""
+    if isinstance(value, list):
+        return [_remove_nulls(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _remove_nulls(part) for name, part in value.items() if part is not None}
+
+
+class ExampleBuilder:
+    """Builds the example of a schema from the values of its fields."""
+
+    def __init__(self, schemas: dict[str, dict[str, Any]]) -> None:
+        self._schemas = schemas
+
+    def build_body(self, schema: dict[str, Any], values: dict[str, Any]) -> Any:
+        """Builds the example of a body. `values` are those that this operation has of its own."""
+        return _merge(self._build(schema), values)
+
+    def _build(self, schema: dict[str, Any], model: str = "", field: str = "") -> Any:
+        """Builds a value. `field` is its name, and `model` the schema that has the field."""
+        if "$ref" in schema:
+            model = schema["$ref"].rpartition("/")[2]
+            return self._build(self._schemas[model], model)
+        if "properties" in schema:
+            properties = schema["properties"].items()
+            return {name: self._build_field(part, model, name) for name, part in properties}
+        if "items" in schema:
+            items = [self._build(schema["items"], model, field)]
+            return items[: schema.get("maxItems")]
+        if "anyOf" in schema and "default" not in schema:
+            return self._build_union(schema["anyOf"], model, field)
+        return _build_value(schema, f"{model}.{field}")
+
+    def _build_union(self, parts: list[dict[str, Any]], model: str, field: str) -> Any:
+        """Builds null for a field that can be null, unless it is an object with fields."""
+        is_object = "properties" in self._schemas.get(
+            parts[0].get("$ref", "").rpartition("/")[2], {}
+        )
+        is_null = field and {"type": "null"} in parts and not is_object
+        return None if is_null else self._build(parts[0], model, field)
+
+    def _build_field(self, schema: dict[str, Any], model: str, field: str) -> Any:
+        own = MODEL_VALUES.get(model, {})
+        if field in own:
+            value = own[field]
+            return _merge(self._build(schema, model, field), value) if has_parts(value) else value
+        if field in VALUES and schema.get("type") != "null":
+            return VALUES[field]
+        return self._build(schema, model, field)
+
+
+def _build_value(schema: dict[str, Any], location: str) -> Any:
+    """Builds a value that has no parts."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    for keyword in ("const", "default"):
+        if keyword in schema:
+            return schema[keyword]
+    if schema["type"] in EMPTY:
+        return EMPTY[schema["type"]]
+    raise ValueError(f"{location} needs an example in deploy/generate/examples.py")
+
+
+def has_parts(value: Any) -> bool:
+    """Returns whether a value has the values of a list's objects, to be merged with built ones."""
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+def _merge(built: Any, values: Any) -> Any:
+    """Replaces the fields of an object, or of the objects of a list, that `values` has."""
+    if isinstance(built, list) and isinstance(values, dict):
+        return [_merge(item, values) for item in built]
+    if has_parts(values):
+        return [_merge(built[0], item) for item in values]
+    if not isinstance(built, dict) or not isinstance(values, dict):
+        return values
+    return {
+        name: _merge(part, values[name]) if name in values else part for name, part in built.items()
+    }

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, RootModel, WithJsonSchema
+from pydantic import ConfigDict, Field, RootModel, WithJsonSchema
 
 from services.ingest.admission.control import RowQuota
 from services.ingest.model import Import
@@ -27,8 +27,10 @@ class ImportRows(
 class CsvUpload(ApiModel):
     """A CSV file with a header and 1 to 500 rows. `curl -F file=@campaign.csv` sends it.
 
-    Each row is judged on its own, as in an import of JSON.
+    Each row is judged on its own, as in an import of JSON. Other form fields are refused.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     file: Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
     """The file. Its columns are the fields of a row; docs/how-to/import-a-spreadsheet.md describes

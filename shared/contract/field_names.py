@@ -89,6 +89,11 @@ def suggest_field(name: str, known: Collection[str]) -> str | None:
     return _suggest(normalize_name(name), frozenset(known))
 
 
+def describe_misspelling(field: str) -> str:
+    """Describes the fault of a field whose name is a slip of `field`."""
+    return f"There is no such field. Did you mean {field}? Correct its name."
+
+
 @lru_cache(maxsize=4096)
 def _suggest(normalized: str, known: frozenset[str]) -> str | None:
     candidates = {normalize_name(field): field for field in sorted(known)}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import MAX_ROW_FAULTS, Fault
-from shared.contract.field_names import find_alias, suggest_field
+from shared.contract.field_names import describe_misspelling, find_alias, suggest_field
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
 
@@ -100,7 +100,7 @@ def find_misspelled_fields(fields: Mapping[str, Any], known: Collection[str]) ->
         Fault(
             code=ErrorCode.UNKNOWN_FIELD,
             field=make_printable(name),
-            message=f"There is no such field. Did you mean {field}? Correct its name.",
+            message=describe_misspelling(field),
         )
         for name, field in suggestions
         if field is not None

@@ -57,19 +57,30 @@ def arguments(pinflow: Deployment, workspace: NewWorkspace, tmp_path: Path) -> l
     return [pinflow.base_url, str(path), json.dumps(schedule)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_python_client_imports_lists_and_cancels(
     arguments: list[str], workspace: NewWorkspace, tmp_path: Path
 ) -> None:
     python = software.find_python()
     (tmp_path / "generator.yml").write_text("post_hooks: []\n")
-    generated = tmp_path / "pinflow_client"
-    command = [python, "-m", "openapi_python_client", "generate", "--fail-on-warning"]
-    options = ["--config", "generator.yml", "--meta", "none", "--output-path", generated]
-    run([*command, "--path", ROOT / OPENAPI, *options], tmp_path)
+    generator = [str(python), "-m", "openapi_python_client", "generate", "--fail-on-warning"]
+    run(
+        [
+            *generator,
+            "--path",
+            str(ROOT / OPENAPI),
+            "--config",
+            "generator.yml",
+            "--meta",
+            "none",
+            "--output-path",
+            "pinflow_client",
+        ],
+        tmp_path,
+    )
     program = PROGRAMS / "use_client.py"
-    check = ["--strict", "--follow-imports=silent", "--config-file=", "--cache-dir", tmp_path]
-    run([sys.executable, "-m", "mypy", *check, program], tmp_path, MYPYPATH=str(tmp_path))
+    check = ["mypy", "--strict", "--follow-imports=silent", "--config-file=", "--cache-dir=mypy"]
+    run([sys.executable, "-m", *check, program], tmp_path, MYPYPATH=str(tmp_path))
     seen = run(
         [python, program, *arguments],
         tmp_path,
@@ -79,7 +90,7 @@ def test_a_python_client_imports_lists_and_cancels(
     assert json.loads(seen) == EXPECTED
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_strict_typescript_client_imports_lists_and_cancels(
     arguments: list[str], workspace: NewWorkspace, tmp_path: Path
 ) -> None:

@@ -11,7 +11,6 @@ import pytest
 from pinbridge_sdk import PinbridgeClient
 from pydantic import BaseModel, TypeAdapter
 
-from deploy.generate.examples import EXAMPLES
 from deploy.generate.openapi import build_document
 from tests.contract.compatibility import SDK, SUPPORTED
 from tests.support.sdk import Operation
@@ -39,13 +38,13 @@ def find_return_type(method: str) -> Any:
     return get_type_hints(function)["return"]
 
 
-def find_response_schema(method: str) -> dict[str, Any] | None:
-    """Returns the schema of a successful response, or None if it has no body."""
+def find_response(method: str) -> dict[str, Any]:
+    """Returns schema and example of a successful response. Empty if it has no body."""
     for status, response in OPERATIONS[SDK[method]][1]["responses"].items():
         if int(status) < 300 and "content" in response:
-            schema: dict[str, Any] = response["content"]["application/json"]["schema"]
-            return schema
-    return None
+            content: dict[str, Any] = response["content"]["application/json"]
+            return content
+    return {}
 
 
 def find_differences(expected: Any, schema: dict[str, Any], where: str) -> Iterator[str]:
@@ -100,7 +99,7 @@ def _resolve_reference(schema: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_field_is_left_out_and_no_required_field_is_null(method: str) -> None:
-    schema = find_response_schema(method)
+    schema = find_response(method).get("schema")
     if schema is None:
         assert find_return_type(method) is NoneType
     else:
@@ -109,5 +108,5 @@ def test_no_field_is_left_out_and_no_required_field_is_null(method: str) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_client_reads_the_examples_of_the_openapi_document(method: str) -> None:
-    example = EXAMPLES[OPERATIONS[SDK[method]][0]].answer
+    example = find_response(method).get("example")
     TypeAdapter(find_return_type(method)).validate_python(example)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault, Notice
-from shared.contract.field_names import find_alias, suggest_field
+from shared.contract.field_names import describe_misspelling, find_alias, suggest_field
 from shared.contract.pins import PinSubmission, make_printable
 
 FIELDS = frozenset(PinSubmission.model_fields)
@@ -96,8 +96,7 @@ class FieldNames:
 
 
 def _build_slip(name: str, field: str, value: object) -> Fault:
-    message = f"There is no such field. Did you mean {field}? Correct its name."
-    return _build_fault(ErrorCode.UNKNOWN_FIELD, name, message, value)
+    return _build_fault(ErrorCode.UNKNOWN_FIELD, name, describe_misspelling(field), value)
 
 
 def _build_unknown(name: str, value: object) -> Fault:

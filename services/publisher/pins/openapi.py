@@ -63,25 +63,29 @@ def _have_values(names: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def _build_single(model: type[PinSubmission], title: str) -> dict[str, Any]:
+def _build_single(model: type[PinSubmission], title: str, *, without_key: str) -> dict[str, Any]:
     """Builds the schema of a body whose key may be in the header Idempotency-Key instead."""
     schema = build_schema(model)
     schema["title"] = title
     schema["required"].remove("idempotency_key")
-    key = schema["properties"]["idempotency_key"]
-    description = key.pop("description")
-    schema["properties"]["idempotency_key"] = {
-        "anyOf": [key, {"type": "null"}],
-        "description": f"{description} Null or absent: the header `Idempotency-Key` counts.",
-    }
+    schema["properties"]["idempotency_key"]["description"] += (
+        f" Or send it in the header `Idempotency-Key`. Without both, {without_key}."
+    )
     return schema
 
 
 _LIMIT, _BATCH_LIMIT = (
     PublisherSettings.model_fields[name].default for name in ("pin_body_limit", "batch_body_limit")
 )
-_PIN = _build_single(PinForNow, "SinglePin")
-_SCHEDULE = _build_single(ScheduleSubmission, "ScheduleSubmission")
+_PIN = _build_single(PinForNow, "SinglePin", without_key="the answer is 422")
+_SCHEDULE = _build_single(
+    ScheduleSubmission, "ScheduleSubmission", without_key="the server generates one"
+)
+_KEY = _SCHEDULE["properties"]["idempotency_key"]
+_SCHEDULE["properties"]["idempotency_key"] = {
+    "anyOf": [_KEY, {"type": "null"}],
+    "description": _KEY.pop("description"),
+}
 
 PIN = describe_json_body(_PIN, _LIMIT)
 PINS = describe_json_body(PinBatch, _BATCH_LIMIT)

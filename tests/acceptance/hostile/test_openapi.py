@@ -68,8 +68,6 @@ def test_the_api_matches_its_openapi_document(
         pinflow.base_url,
         "-H",
         f"X-API-Key: {workspace.api_key}",
-        "-c",
-        "all",
         "-n",
         str(EXAMPLES),
         "--seed",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from deploy.generate.examples import EXAMPLES
+from deploy.generate.examples import MODEL_VALUES, OPERATION_VALUES, VALUES
 from deploy.generate.openapi import TAGS, build_document
 
 DOCUMENT = build_document()
@@ -45,8 +45,19 @@ def find_bodies() -> Iterator[Body]:
 BODIES = list(find_bodies())
 
 
-def test_every_operation_has_examples_and_there_are_no_others() -> None:
-    assert set(EXAMPLES) == set(OPERATIONS)
+def test_the_values_of_examples_belong_to_existing_models_and_operations() -> None:
+    models = DOCUMENT["components"]["schemas"]
+    unknown = [
+        f"{model}.{field}"
+        for model, values in MODEL_VALUES.items()
+        for field in values
+        if field not in models.get(model, {}).get("properties", {})
+    ]
+    assert unknown == []
+    names = {operation["operationId"] for operation in OPERATIONS.values()}
+    assert set(OPERATION_VALUES) <= names
+    fields = {name for schema in models.values() for name in schema.get("properties", {})}
+    assert set(VALUES) <= fields
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.name)

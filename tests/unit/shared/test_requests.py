@@ -101,7 +101,9 @@ def test_a_misspelled_field_of_an_edit_is_refused_although_others_would_change()
     with pytest.raises(ApiError) as refused:
         parse_changes({"title": "Lamp", "link": "https://shop.example"}, EDITABLE_PIN_FIELDS)
     assert refused.value.code == "unknown_field"
-    assert refused.value.message == "link: no such field, did you mean link_url?"
+    assert refused.value.message == (
+        "link: There is no such field. Did you mean link_url? Correct its name."
+    )
 
 
 def test_the_value_of_a_wrong_or_misspelled_secret_is_not_repeated() -> None:

@@ -56,6 +56,7 @@ def test_byte_order_marks_are_dropped_however_many(encoding: str, marks: int) ->
         "Mid-century lamp – “oak”",
         "£20, 25 °C, 5 m², 3 × 4, ½, € 19,–",
         "Brand™ • ® Acme © 2026 …",
+        "5\u00a0kg",
     ],
 )
 def test_western_text_in_windows_1252_is_read_with_a_warning(title: str) -> None:
@@ -122,6 +123,7 @@ def test_other_text_is_refused_with_the_line_and_read_when_its_encoding_is_decla
 @pytest.mark.parametrize(
     ("encoding", "guess", "titles"),
     [
+        ("cp1251", "windows-1251", ["Привет"]),
         ("cp1251", "windows-1251", ["Настольная лампа для кухни", "Зелёный торшер"]),
         ("cp1253", "windows-1253", ["Φωτιστικό δαπέδου για το σπίτι", "Μικρή λάμπα"]),
         ("cp1250", "windows-1250", ["Zażółć gęślą jaźń", "Lampa stojąca, żółta".replace(",", "")]),

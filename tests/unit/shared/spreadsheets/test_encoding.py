@@ -308,7 +308,7 @@ def _zip(name: str, content: str) -> bytes:
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a picture (PNG)"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF", "a picture (JPEG)"),
         (b"GIF89a", "a picture (GIF)"),
-        (gzip.compress(HEADER.encode()), "a compressed file (gzip)"),
+        (gzip.compress(HEADER.encode(), mtime=0), "a compressed file (gzip)"),
         (b"<!DOCTYPE html><html>", "a web page or an XML document"),
         (b'\xef\xbb\xbf<?xml version="1.0"?>', "a web page or an XML document"),
     ],

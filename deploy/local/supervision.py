@@ -65,6 +65,8 @@ class Supervisor:
         self._layout = layout
 
     def is_running(self) -> bool:
+        if not self._layout.supervisor_socket.exists():
+            return False
         try:
             self._rpc.getState()
         except (OSError, xmlrpc.client.Error):

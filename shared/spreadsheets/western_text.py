@@ -39,11 +39,16 @@ CANDIDATES = {
     "iso8859_2": "iso-8859-2",
     "cp1258": "windows-1258",
 }
-"""The encodings that charset-normalizer considers, and the names by which clients declare them."""
+"""The encodings that charset-normalizer considers, and the names by which clients declare them.
+
+Frequent ones come first: of two that are as probable, the first one is the guess.
+"""
 LATIN = frozenset(
     {"cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp850", "iso8859_2", "cp1258"}
 )
 """Candidates that write Latin letters."""
+CJK = frozenset({"gb18030", "cp932", "big5", "cp949", "euc_jp"})
+"""Candidates in which ASCII letters may be the second byte of a character."""
 
 MAX_JUDGED_WORDS = 2000
 """Words that are judged from the beginning of the text, and again from the middle of the rest."""
@@ -54,6 +59,8 @@ first call in a process takes 90 ms more.
 MIN_GUESSED_WORDS = 20
 """Below this number charset-normalizer's opinion on Western text is too often wrong."""
 MAX_WORD_LENGTH = 40
+MIN_LATIN_ASCII = 0.2
+"""Share of ASCII letters in words with other letters, below which the text is not Latin."""
 MAX_IMPLAUSIBLE = 0.02
 """Share of implausible words in Western text, among its words with characters beyond ASCII."""
 MAX_IMPLAUSIBLE_DECISIVE = 0.15
@@ -62,6 +69,7 @@ exceeds both if it is not Western.
 """
 
 _LETTER = "A-Za-zÀ-ÖØ-öø-ÿŒœŠšŽžŸ"
+_ASCII_LETTERS = [bytes([byte]) for byte in range(0x40, 0x80)]
 _NOT_ASCII = re.compile(rb"[\x80-\x9f\xa1-\xff]")
 # Runs of bytes from 0x40 on. They hold whole words, and whole characters of two bytes as well
 _RUN_START = re.compile(rb"[\x40-\xff]*\Z")
@@ -123,8 +131,19 @@ def judge(data: bytes) -> Judgment:
     is_western = _are_western(runs) and not (
         len(runs) >= MIN_GUESSED_WORDS and ranking and LATIN.isdisjoint(ranking)
     )
-    guess = next((name for name in ranking if name != "cp1252"), None)
-    return Judgment(is_western, None if is_western or guess is None else CANDIDATES[guess])
+    return Judgment(is_western, None if is_western else _choose_guess(b" ".join(runs), ranking))
+
+
+def _choose_guess(letters: bytes, ranking: list[str]) -> str | None:
+    """Returns the first encoding that gives other text than Windows-1252.
+
+    Words with many ASCII letters are hardly Greek, and words without any are hardly Polish.
+    """
+    western = letters.decode("cp1252", errors="replace")
+    names = [name for name in ranking if letters.decode(name, errors="replace") != western]
+    is_latin = sum(map(letters.count, _ASCII_LETTERS)) >= MIN_LATIN_ASCII * len(letters)
+    likely = [name for name in names if name in CJK or (name in LATIN) is is_latin]
+    return CANDIDATES[(likely or names)[0]] if names else None
 
 
 def _find_runs(data: bytes) -> Iterator[bytes]:
@@ -193,9 +212,19 @@ def _rank_encodings(runs: list[bytes]) -> list[str]:
     step = max(len(runs) // MAX_GUESSED_WORDS, 1)
     sample = b" ".join(runs[::step][:MAX_GUESSED_WORDS])
     matches = charset_normalizer.from_bytes(sample, cp_isolation=list(CANDIDATES))
+    positions = {name: position for position, name in enumerate(CANDIDATES)}
+    ordered = sorted(
+        # An empty sample gives "utf_8"
+        (match for match in matches if match.encoding in CANDIDATES),
+        key=lambda match: (
+            round(match.chaos, 1),
+            -round(match.coherence, 1),
+            positions[match.encoding],
+        ),
+    )
     return [
         name
-        for match in matches
+        for match in ordered
         # Encodings that give the same text for the sample are one match
         for name in dict.fromkeys([match.encoding, *match.could_be_from_charset])
         if name in CANDIDATES

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
@@ -260,7 +259,7 @@ def build_requests(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
     ]
 
 
-POST_PATHS = ("/v1/pins/imports/json", "/v1/pins", f"/v1/pins/imports/csv?key={quote('x')}")
+POST_PATHS = ("/v1/pins/imports/json", "/v1/pins", "/v1/pins/imports/csv", "/v1/pins?key=x")
 
 
 def send(base_url: str, requests: list[httpx.Request]) -> list[httpx.Response]:

@@ -384,24 +384,6 @@ def test_down_waits_for_a_start_and_then_stops_everything(shell: Shell) -> None:
     assert shell.local("up").returncode == 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_up_waits_for_a_clean_and_starts_with_new_data(shell: Shell, tmp_path: Path) -> None:
-    stack = Shell(tmp_path)
-    stack.layout.create_directories()
-    try:
-        with ThreadPoolExecutor() as pool:
-            results = list(pool.map(stack.local, ["up", "clean", "up"]))
-        assert [result.returncode for result in results] == [0, 0, 0], results
-        up = stack.local("up")
-        assert up.returncode == 0, up.stderr
-        status = request_status(stack.env["PINFLOW_BASE_URL"], stack.env["PINFLOW_API_KEY"])
-        assert status == 200
-    finally:
-        assert stack.local("clean").returncode == 0
-    assert not stack.layout.directory.exists()
-
-
 def test_up_refuses_if_another_program_has_a_services_port(shell: Shell) -> None:
     port = shell.ports["publisher"]
     os.kill(shell.pid("publisher"), signal.SIGKILL)

@@ -2,11 +2,14 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from shared.contract.errors import ApiError, ErrorCode
+from services.ingest.import_requests import identify_request
+from shared.contract.errors import ApiError, ErrorCode, Poison
 from shared.contract.strict_json import parse_json
+from tests.support.factories import submitted_row
 
 MARK = b"\xef\xbb\xbf"
 
@@ -215,3 +218,12 @@ def test_no_message_repeats_the_document() -> None:
     documents: list[Any] = ['["s3cret" s3cret]', "{s3cret: 1}", '["\\s3cret"]', "s3cret", "[s3cret"]
     for document in documents:
         assert "s3cret" not in refuse(document.encode()).message
+
+
+def test_a_request_by_topic_is_read_with_a_byte_order_mark_and_named_like_a_body() -> None:
+    request = {"request_id": "spring", "workspace_id": str(uuid4()), "rows": [submitted_row()]}
+    body = json.dumps(request).encode()
+    assert identify_request(MARK + body, []).key == identify_request(body, []).key
+    with pytest.raises(Poison) as refused:
+        identify_request(json.dumps(request).encode("utf-16"), [])
+    assert refused.value.message.startswith("Invalid JSON: it is UTF-16, as PowerShell writes it")

@@ -1,0 +1,76 @@
+"""Commands on one stack take turns, also while one of them deletes its directory."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from deploy.local.layout import Layout
+from deploy.local.stack import Stack
+from tests.support.waiting import wait_until
+
+
+class Commands:
+    """Runs commands of one stack in threads. Each has a Stack, as a process would have."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.inside = 0
+        self.reports: list[str] = []
+
+    def stack(self) -> Stack:
+        return Stack(self._layout, self.reports.append)
+
+    def work(self, until: Callable[[], object] = lambda: True) -> None:
+        """Stands for `up`: uses the stack's folders while it has the lock."""
+        with self.stack()._command_lock():
+            self.inside += 1
+            assert self.inside == 1
+            file = self._layout.log_file("up")
+            file.write_text("started", encoding="utf-8")
+            wait_until(until)
+            assert file.read_text(encoding="utf-8") == "started"
+            self.inside -= 1
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / ".pinflow")
+
+
+def test_a_command_that_waits_says_so(layout: Layout) -> None:
+    commands, released = Commands(layout), threading.Event()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(commands.work, released.is_set)
+        wait_until(lambda: commands.inside)
+        second = pool.submit(commands.stack().down)
+        wait_until(lambda: commands.reports)
+        assert not second.done()
+        released.set()
+        first.result()
+        assert second.result() is False
+    assert commands.reports == [
+        "waiting for another make up, down, clean or demo in this directory"
+    ]
+
+
+def test_a_command_that_waited_for_a_clean_has_its_folders_and_the_lock(layout: Layout) -> None:
+    commands = Commands(layout)
+    with ThreadPoolExecutor(max_workers=12) as pool:
+        works = [pool.submit(commands.work) for _ in range(60)]
+        cleans = [pool.submit(commands.stack().clean) for _ in range(20)]
+        works += [pool.submit(commands.work) for _ in range(60)]
+        for ended in (*works, *cleans):
+            ended.result()
+    commands.stack().clean()
+    assert not layout.directory.exists()
+
+
+def test_a_clean_keeps_only_the_settings(layout: Layout) -> None:
+    Commands(layout).work()
+    layout.settings_file.write_text("PINFLOW_LOG_LEVEL=DEBUG\n", encoding="utf-8")
+    (layout.directory / "postgres").symlink_to(layout.directory)
+    Commands(layout).stack().clean()
+    assert list(layout.directory.iterdir()) == [layout.settings_file]

@@ -16,6 +16,7 @@ from fastapi.routing import iter_route_contexts
 from deploy.administration import OperatorRepository
 from deploy.generate.applications import create_applications
 from deploy.generate.openapi import build_document
+from services.status.reference_page import SCRIPT_NAME
 from services.status.unsupported import AREAS
 from shared.access.keys import Scope, new_api_key
 from tests.acceptance.conftest import administer, deployed_afresh
@@ -48,6 +49,8 @@ UNDOCUMENTED = (
             "/metrics",
             "/internal/readyz",
             "/internal/imports/{job_id}",
+            "/docs",
+            f"/docs/{SCRIPT_NAME}",
         )
     }
     | {("POST", "/internal/key-usage")}

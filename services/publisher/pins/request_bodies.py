@@ -177,6 +177,8 @@ def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
     changes = require_object(document)
     others = islice((name for name in changes if name not in names), MAX_ROW_FAULTS)
     if faults := [_build_edit_fault(name, names) for name in others]:
+        # The first fault gives the error its code, as in the other bodies
+        faults.sort(key=lambda fault: fault.code != ErrorCode.UNKNOWN_FIELD)
         raise validation_error(faults)
     if not changes:
         raise ApiError(

@@ -219,6 +219,7 @@ async def test_invariant_10_the_rate_meter_knows_only_accounts_that_the_key_sees
             {
                 "code": "not_found",
                 "message": "Account not found. Check the id and the workspace of your API key.",
+                "help": "/docs/errors#not_found",
             },
         )
     answer = await http.get("/v1/rate-meter", headers=narrow)

@@ -36,6 +36,9 @@ class CsvColumn(NamedTuple):
     field: str | None
 
 
+_NAMELESS = CsvColumn("", None)
+
+
 def find_field(name: str) -> str | None:
     """Returns the field that a header's cell names, in any spelling or by an alias."""
     return name if name in KNOWN_COLUMNS else _FIELDS.get(normalize_name(name)) or find_alias(name)
@@ -46,13 +49,14 @@ def read_columns(header: Sequence[str], optional: Collection[str]) -> list[CsvCo
 
     Raises ApiError if there are too many columns, or if one is duplicate, misspelled or missing.
     """
-    columns = [CsvColumn(_clean(cell), find_field(cell)) for cell in header]
-    listed = [column.name for column in columns[:MAX_LISTED_COLUMNS]]
-    _refuse_duplicates(columns, listed)
-    count = sum(1 for column in columns if column.name)
+    # Before the names are compared: 40 000 names take a second
+    count = sum(1 for cell in header if cell and not cell.isspace())
     if count > MAX_COLUMNS:
         message = f"The file has {count} columns; the limit is {MAX_COLUMNS}. Remove unused ones."
         raise invalid_csv(message, limit=MAX_COLUMNS, count=count)
+    columns = [CsvColumn(_clean(cell), find_field(cell)) if cell else _NAMELESS for cell in header]
+    listed = [column.name for column in columns[:MAX_LISTED_COLUMNS]]
+    _refuse_duplicates(columns, listed)
     fields = {column.field for column in columns}
     missing = [name for name in REQUIRED_COLUMNS if name not in fields and name not in optional]
     _refuse_misspelled(columns, missing)

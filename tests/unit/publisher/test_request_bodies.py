@@ -69,6 +69,9 @@ def test_every_field_that_an_edit_cannot_change_is_a_fault() -> None:
         f"Send only: {fields}.",
     ]
     assert refused.value.code == "unknown_field"
+    assert refused.value.message == (
+        "Alt Text: There is no such field. Did you mean alt_text? Correct its name."
+    )
     assert faults[3][2] == f"Send only: {fields}."
 
 

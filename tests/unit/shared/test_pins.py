@@ -1,5 +1,7 @@
 """The rules for one row, field by field (shared/contract/pins.py)."""
 
+import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +17,7 @@ from shared.contract.pins import (
     describe_first_fault,
     read_faults,
 )
+from shared.contract.wire import encode
 from tests.support.factories import ACCOUNT, submitted_row
 
 
@@ -170,10 +173,14 @@ def test_the_fast_path_accepts_no_control_character_that_the_model_refuses(
     """shared/contract/import_limits.py computes the size of an import's batch from this rule."""
     row = submitted_row(**{field: f"https://a.example/{chr(code)}x"})
     try:
-        PinSubmission.model_validate(row)
+        pin = PinSubmission.model_validate(row)
     except ValidationError:
         with pytest.raises(FALLBACK_ERRORS):
             validate_fast(row)
+    else:
+        assert len(encode(pin.to_content())) < 2 * len(json.dumps(row))
+        with suppress(*FALLBACK_ERRORS):
+            assert len(validate_fast(row)[1]) < 2 * len(json.dumps(row))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ FIXED = frozenset(
         "PINFLOW_DATABASE_URL",
         "PINFLOW_HOST",
         "PINFLOW_INSTALLATION",
+        "PINFLOW_INTERNAL_TOKEN",
         "PINFLOW_PORT",
         *(service.url_variable for service in SERVICES.values()),
     }

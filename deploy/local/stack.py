@@ -26,7 +26,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, service_program
 from deploy.local.reservations import PortReservations
 from deploy.local.settings_file import SettingsFile, service_environment
-from deploy.local.state import OWNER, StackState
+from deploy.local.state import INTERNAL, OWNER, StackState
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
@@ -455,5 +455,6 @@ class Stack:
             "PINFLOW_DATABASE_URL": url,
             "PINFLOW_PORT": str(self._state.ports[name]),
             "PINFLOW_INSTALLATION": self._installation,
+            "PINFLOW_INTERNAL_TOKEN": self._state.passwords[INTERNAL],
         }
         return {**self._settings_file.values, **settings}

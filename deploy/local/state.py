@@ -11,10 +11,12 @@ from deploy.local.ports import PREFERRED
 from deploy.migrations.runner import ROLES
 
 OWNER = "owner"
+INTERNAL = "internal"
+"""The password with which the services call each other."""
 
 
 def _new_passwords() -> dict[str, str]:
-    return {name: secrets.token_urlsafe(18) for name in (OWNER, *ROLES)}
+    return {name: secrets.token_urlsafe(18) for name in (OWNER, *ROLES, INTERNAL)}
 
 
 @dataclass

@@ -77,6 +77,14 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     """The key was used before, with different content."""
+    REQUEST_IN_PROGRESS = "request_in_progress"
+    """An earlier request with the same Idempotency-Key is still being processed."""
+    JOB_NOT_FINISHED = "job_not_finished"
+    """The command needs the results of all rows of the import."""
+    NO_FAILED_ROWS = "no_failed_rows"
+    """The import has no failed rows that could be sent again."""
+    UPLOAD_EXPIRED = "upload_expired"
+    """The import's file is not stored, or not any more."""
     PIN_ALREADY_PUBLISHED = "pin_already_published"
     PIN_NOT_FAILED = "pin_not_failed"
     SCHEDULE_ALREADY_PUBLISHED = "schedule_already_published"
@@ -100,6 +108,8 @@ class ErrorCode(StrEnum):
     SERVICE_UNAVAILABLE = "service_unavailable"
     """The gateway's answer while the service behind it is down."""
     INTERNAL_ERROR = "internal_error"
+    INTERNAL_ACCESS_DENIED = "internal_access_denied"
+    """A route under /internal was called without the installation's token."""
 
     # A row of an import, or a single pin
     VALIDATION_ERROR = "validation_error"
@@ -107,6 +117,8 @@ class ErrorCode(StrEnum):
     """A field whose name is nearly that of a known one; with strict=true any unknown field."""
     ACCOUNT_NOT_FOUND = "account_not_found"
     BOARD_NOT_FOUND = "board_not_found"
+    CANCELED = "canceled"
+    """The import was canceled before the row was settled."""
     ROW_LOST = "row_lost"
     """Kafka lost the row before it was published. An operator settled it (`pinflow recover`)."""
 

@@ -117,6 +117,19 @@ class JobStatus(StrEnum):
     FAILED = "failed"
 
 
+class OnExisting(StrEnum):
+    """What a row does if its idempotency key already has a pin.
+
+    - `report`: nothing. Its result says what the pin is and how the row differs from it.
+    - `update`: gives the pin its content and time, if the pin is scheduled, queued or failed.
+    - `revive`: publishes anew what was deleted or canceled.
+    """
+
+    REPORT = "report"
+    UPDATE = "update"
+    REVIVE = "revive"
+
+
 class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """One error in a row."""
 
@@ -183,6 +196,7 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
     accepted_at: AwareTime
     fingerprint: UUID
     line: int | None = None
+    on_existing: OnExisting = OnExisting.REPORT
     row: PinContent
 
 
@@ -213,7 +227,8 @@ class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
     A created row has either a pin_id or a schedule_id. An existing row has the ids that the store
     has for its idempotency key. `existing_state` says what that pin is, and `differing_fields` how
-    the row differs from it if `payload_matches` is false. `line` is the row's line in a CSV file.
+    the row differs from it if `payload_matches` is false. `updated` is true if the pin took the
+    row's content. `line` is the row's line in a CSV file.
     """
 
     row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
@@ -228,6 +243,7 @@ class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     line: int | None = None
     existing_state: ExistingState | None = None
     differing_fields: list[FieldDifference] | None = None
+    updated: bool | None = None
 
 
 class RowsSettled(ImportsRecord, frozen=True, kw_only=True):
@@ -247,7 +263,8 @@ class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
 
     `batch_records` counts the records of the import's batch, this one included. A batch with this
     number of records holds this import alone. `publishing_now` and `scheduled_for_later` count the
-    rows that passed validation, by their `run_at`.
+    rows that passed validation, by their `run_at`. `parent_id` is the job whose failed rows this
+    import sends again.
     """
 
     kind: Literal["i"] = "i"
@@ -263,6 +280,7 @@ class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
     warnings: list[Notice] = field(default_factory=list)
     publishing_now: int | None = None
     scheduled_for_later: int | None = None
+    parent_id: UUID | None = None
 
     def __post_init__(self) -> None:
         require_storable_time("accepted_at", self.accepted_at)
@@ -297,6 +315,17 @@ class UploadFormat(StrEnum):
     REQUEST = "request"
 
 
+class UploadParameters(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """The parameters of an import, as they were sent. Its rows are read by them."""
+
+    strict: bool = False
+    timezone: str | None = None
+    past_run_at: str | None = None
+    account: str | None = None
+    encoding: str | None = None
+    on_existing: OnExisting = OnExisting.REPORT
+
+
 class FileUploaded(ImportsRecord, frozen=True, kw_only=True):
     """The file or body that a client sent, unchanged. Topic `imports`.
 
@@ -310,6 +339,7 @@ class FileUploaded(ImportsRecord, frozen=True, kw_only=True):
     format: UploadFormat
     encoding: Literal["zstd"] = "zstd"
     size: Annotated[int, Meta(ge=0)]
+    parameters: UploadParameters | None = None
 
 
 class _ImportType(WireStruct, frozen=True, kw_only=True):
@@ -337,7 +367,8 @@ class ImportRequested(WireStruct, frozen=True, kw_only=True):
 
     The type is `pinflow.import.requested.v1`; the record's key is the workspace id. This model
     checks only the ids. The other fields can be anything: ingest validates them by the same rules
-    as over HTTP. `timezone`, `past_run_at`, `account` and `strict` are the parameters of an import.
+    as over HTTP. `timezone`, `past_run_at`, `account`, `strict` and `on_existing` are the
+    parameters of an import.
     """
 
     request_id: Annotated[str, Meta(min_length=1, max_length=255)]
@@ -348,6 +379,7 @@ class ImportRequested(WireStruct, frozen=True, kw_only=True):
     past_run_at: Any = None
     account: Any = None
     strict: Any = None
+    on_existing: Any = None
 
 
 class ImportCompleted(Event, frozen=True, kw_only=True):

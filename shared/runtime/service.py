@@ -110,6 +110,7 @@ class Service:
         app.state.runtime = runtime
         app.state.authenticator = Authenticator(self.access, settings, on_use=usage.record)
         app.state.dependencies = dependencies
+        app.state.internal_token = settings.internal_token
         for router in routers:
             app.include_router(router)
         add_endpoints(app)

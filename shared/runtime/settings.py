@@ -274,6 +274,11 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """The access service's URL, or the URLs of its replicas, separated by commas. Services report
     used API keys there, and status checks whether one of the replicas is ready.
     """
+    internal_token: SecretStr = SecretStr("")
+    """The secret with which the services of an installation call each other's routes under
+    /internal. Give all of them the same long random value. Without it these routes answer 503, and
+    what needs two services is not available: dry runs, and the commands of an import.
+    """
     trusted_proxies: Addresses = "127.0.0.1"
     """The gateway's addresses or networks, separated by commas. X-Forwarded-For is used only in
     requests from these.

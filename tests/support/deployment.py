@@ -3,6 +3,7 @@
 It uses the topics and the database of the test module.
 """
 
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -108,6 +109,7 @@ def deployed(
         "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": kafka,
         "PINFLOW_TOPIC_PREFIX": topic_prefix,
         "PINFLOW_BASE_URL": base_url,
+        "PINFLOW_INTERNAL_TOKEN": secrets.token_urlsafe(18),
         **{
             SERVICES[name].url_variable: ",".join(
                 f"http://{address}" for address in addresses[name]

@@ -1,0 +1,82 @@
+"""Adds what canceling, undoing, retrying and checking imports need (ADR 0038 to 0040)."""
+
+from alembic import op
+
+from deploy.migrations.grants import grant_on
+
+revision = "0016"
+down_revision = "0015"
+
+
+def upgrade() -> None:
+    _add_generations()
+    _add_commands_of_imports()
+    _add_request_channels()
+    _keep_parameters()
+
+
+def _add_generations() -> None:
+    # The row under a key's first pin id tells whether the key is free, and who has it.
+    # All columns are null for a pin that nobody has changed, so usual rows don't grow
+    op.execute("""
+        alter table publisher.pins
+            add column touched_at timestamptz,
+            add column released_at timestamptz,
+            add column generation integer,
+            add column current_pin_id uuid,
+            add constraint pins_released check (
+                (current_pin_id is null or released_at is not null)
+                and (released_at is null or deleted_at is not null)
+            ),
+            add constraint pins_generation check (generation > 0)
+    """)
+    op.execute("alter table publisher.row_outcomes add column updated boolean")
+
+
+def _add_commands_of_imports() -> None:
+    # A row whose record stands before next_offset was settled before the cancellation
+    op.execute("""
+        create table publisher.canceled_jobs (
+            job_id uuid,
+            workspace_id uuid,
+            partition integer,
+            next_offset bigint not null,
+            canceled_at timestamptz not null default now(),
+            primary key (job_id, workspace_id, partition)
+        )
+    """)
+    # One undo of each job. The primary key decides the race of two
+    op.execute("""
+        create table publisher.undos (
+            job_id uuid,
+            workspace_id uuid,
+            undo_id uuid not null,
+            undone_at timestamptz not null default now(),
+            result json not null,
+            primary key (job_id, workspace_id)
+        )
+    """)
+    for table in ("canceled_jobs", "undos"):
+        grant_on(f"publisher.{table}", "pinflow_publisher", "select, insert")
+
+
+def _add_request_channels() -> None:
+    # A request id of the topic and an Idempotency-Key of HTTP are different keys.
+    # busy_until: until then the request belongs to the process that claimed it. answer: what the
+    # first request was answered, for the next ones
+    op.execute("""
+        alter table ingest.requests
+            add column channel text not null default 'topic'
+                constraint requests_channel check (channel in ('topic', 'http', 'retry')),
+            add column busy_until timestamptz,
+            add column answer bytea,
+            drop constraint requests_pkey,
+            add constraint requests_pkey primary key (workspace_id, channel, request_id)
+    """)
+    grant_on("ingest.requests", "pinflow_ingest", "delete")
+
+
+def _keep_parameters() -> None:
+    op.execute("alter table status.uploads add column parameters json")
+    op.execute("alter table status.jobs add column parent_id uuid")
+    op.execute("alter table status.results add column folded_at timestamptz default now()")

@@ -93,7 +93,8 @@ def group_by_job(events: Iterable[Foldable]) -> EventsByJob:
         elif isinstance(event, CompressedUpload):
             header = event.header
             ids = (header.job_id, header.workspace_id)
-            row = (*ids, header.format.value, header.size, event.content)
+            parameters = encode(header.parameters).decode() if header.parameters else None
+            row = (*ids, header.format.value, header.size, event.content, parameters)
             if ids not in grouped.uploads:
                 grouped.uploads[ids] = row
                 grouped.upload_bytes += len(event.content)
@@ -160,16 +161,16 @@ def compute_weight(event: Foldable) -> int:
 
 
 def _outcome_columns(event: RowsSettled) -> tuple[Any, ...]:
-    return (event.job_id, event.workspace_id, *(None,) * 10)
+    return (event.job_id, event.workspace_id, *(None,) * 11)
 
 
 def _import_columns(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
-    details: tuple[str | int | None, ...]
+    details: tuple[str | int | UUID | None, ...]
     if isinstance(event, ImportAccepted):
         warnings = encode(event.warnings).decode() if event.warnings else None
         counts = (event.publishing_now, event.scheduled_for_later)
-        total, details = event.total_rows, (warnings, None, None, *counts)
+        total, details = event.total_rows, (warnings, None, None, *counts, event.parent_id)
     else:
-        total, details = 0, (None, event.error_code, event.error_message, None, None)
+        total, details = 0, (None, event.error_code, event.error_message, None, None, None)
     source = (event.source_type.value, event.source_filename, event.request_id)
     return (event.job_id, event.workspace_id, event.accepted_at, total, *source, *details)

@@ -32,6 +32,7 @@ JOB_COLUMNS = (
     ("error_message", "text"),
     ("publishing_now", "int4"),
     ("scheduled_for_later", "int4"),
+    ("parent_id", "uuid"),
 )
 CHANGE_COLUMNS = (
     *JOB_COLUMNS,
@@ -54,6 +55,7 @@ _IMPORT_COLUMNS = (
     "error_message",
     "publishing_now",
     "scheduled_for_later",
+    "parent_id",
 )
 """Columns that the first import event of a job sets."""
 _ANSWER_COLUMNS = [column.name for column in jobs.c]
@@ -125,12 +127,14 @@ UPLOAD_COLUMNS = (
     ("format", "text"),
     ("size", "int4"),
     ("content", "bytea"),
+    ("parameters", "text"),
 )
 # The key includes the workspace that the upload names. So an upload with a wrong workspace cannot
 # replace the right one: uploads are read by job and workspace (invariant 10)
 INSERT_UPLOADS = f"""
     insert into status.uploads ({column_names(UPLOAD_COLUMNS)})
-    select * from {unnest(UPLOAD_COLUMNS)}
+    select job_id, workspace_id, format, size, content, parameters::json
+    from {unnest(UPLOAD_COLUMNS)} as u({column_names(UPLOAD_COLUMNS)})
     on conflict on constraint uploads_once do nothing
 """
 

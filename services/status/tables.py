@@ -30,4 +30,5 @@ jobs = Table(
     Column("error_message", Text),
     Column("publishing_now", Integer),
     Column("scheduled_for_later", Integer),
+    Column("parent_id", Uuid),
 )

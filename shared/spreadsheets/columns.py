@@ -34,9 +34,12 @@ class CsvColumn(NamedTuple):
 
     name: str
     field: str | None
+    is_result: bool = False
+    """Whether it is a result column, which is ignored (shared/spreadsheets/result_files.py)."""
 
 
 _NAMELESS = CsvColumn("", None)
+_RESULT = CsvColumn("", None, is_result=True)
 
 
 def find_field(name: str) -> str | None:
@@ -44,13 +47,16 @@ def find_field(name: str) -> str | None:
     return name if name in KNOWN_COLUMNS else _FIELDS.get(normalize_name(name)) or find_alias(name)
 
 
-def read_columns(header: Sequence[str], optional: Collection[str]) -> list[CsvColumn]:
-    """Finds the field of each column.
+def read_columns(
+    header: Sequence[str], optional: Collection[str], results: Collection[int] = ()
+) -> list[CsvColumn]:
+    """Finds the field of each column. `results` are the indices of result columns.
 
     Raises ApiError if there are too many columns, or if one is duplicate, misspelled or missing.
     """
     # Before the names are compared with the known ones: 40 000 names take a second
-    names = [cell.strip() for cell in header if cell and not cell.isspace()]
+    own = [cell for index, cell in enumerate(header) if index not in results] if results else header
+    names = [cell.strip() for cell in own if cell and not cell.isspace()]
     if (count := len(names)) > MAX_COLUMNS:
         repeated = [name for name, times in Counter(names).items() if times > 1]
         shown = [CsvColumn(_clean(name), None) for name in repeated[:MAX_LISTED_COLUMNS]]
@@ -58,6 +64,8 @@ def read_columns(header: Sequence[str], optional: Collection[str]) -> list[CsvCo
         message = f"The file has {count} columns; the limit is {MAX_COLUMNS}. Remove unused ones."
         raise invalid_csv(message, limit=MAX_COLUMNS, count=count)
     columns = [CsvColumn(_clean(cell), find_field(cell)) if cell else _NAMELESS for cell in header]
+    for index in results:
+        columns[index] = _RESULT
     listed = [column.name for column in columns[:MAX_LISTED_COLUMNS]]
     _refuse_duplicates(columns, listed)
     fields = {column.field for column in columns}

@@ -26,6 +26,7 @@ from shared.spreadsheets.delimiters import find_beginning
 from shared.spreadsheets.encoding import decode
 from shared.spreadsheets.file_types import refuse_binary
 from shared.spreadsheets.refusals import invalid_csv
+from shared.spreadsheets.result_files import find_result_columns, restore
 
 MAX_CELL_CHARACTERS = 2**31 - 1
 MAX_PARSED_EXCESS_ROWS = 10_000
@@ -41,6 +42,10 @@ class WrongCellCount(NamedTuple):
     """A CSV row that has more or fewer cells than the header."""
 
     message: str
+
+
+_ValueReader = Callable[[list[str]], dict[str, str] | WrongCellCount]
+"""Reads the values of a row's cells."""
 
 
 class CsvRow(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +66,9 @@ class Header(NamedTuple):
     delimiter: str
     encoding: str
     """Python's name of the encoding in which the file was read."""
+    result_columns: frozenset[int] = frozenset()
+    """The indices of the columns with results of an earlier import. If there are any, the cells
+    are protected from running as formulas."""
 
 
 class CsvTable(NamedTuple):
@@ -106,11 +114,15 @@ def read_csv(
         raise ApiError(
             ErrorCode.EMPTY_FILE, "The file is empty. Its first line must name the columns."
         )
-    columns = read_columns(header, optional)
+    results = find_result_columns(header)
+    names = [*map(restore, header)] if results else header
+    columns = read_columns(names, optional, results)
     read_values = _build_reader(columns, optional, keep_unknown=keep_unknown)
+    if results:
+        read_values = _build_restoring_reader(read_values)
     rows = [CsvRow(line, cells, read_values(cells)) for line, cells in islice(records, max_rows)]
     return CsvTable(
-        Header(header, beginning.delimiter, read_as),
+        Header(header, beginning.delimiter, read_as, results),
         rows,
         len(rows) + _count_excess_rows(records, source),
         [
@@ -166,9 +178,16 @@ def _count_excess_rows(records: Iterator[object], lines: Iterable[str]) -> int:
     )
 
 
+def _build_restoring_reader(read_values: _ValueReader) -> _ValueReader:
+    def read_restored(cells: list[str]) -> dict[str, str] | WrongCellCount:
+        return read_values([restore(cell) for cell in cells])
+
+    return read_restored
+
+
 def _build_reader(
     columns: Sequence[CsvColumn], optional: Collection[str], *, keep_unknown: bool
-) -> Callable[[list[str]], dict[str, str] | WrongCellCount]:
+) -> _ValueReader:
     """Builds the function that reads the values of a row."""
     width = len(columns)
     fields = [column.field for column in columns]
@@ -176,7 +195,7 @@ def _build_reader(
     others = [
         (index, column.name or f"column {index + 1} has no name")
         for index, column in enumerate(columns)
-        if keep_unknown and not column.field
+        if keep_unknown and not column.field and not column.is_result
     ]
     required = {name for name in REQUIRED_COLUMNS if name not in optional}
     required_width = max(index for index, name in enumerate(fields, 1) if name in required)
@@ -209,7 +228,9 @@ def _wrong_cell_count(count: int, width: int) -> WrongCellCount:
 
 
 def _warn_of_unnamed_columns(columns: Sequence[CsvColumn], rows: Sequence[CsvRow]) -> list[Notice]:
-    indices = [index for index, column in enumerate(columns) if not column.name]
+    indices = [
+        index for index, column in enumerate(columns) if not column.name and not column.is_result
+    ]
     used: dict[int, list[int]] = {}
     for number, row in enumerate(rows if indices else (), 1):
         for index in indices:

@@ -79,4 +79,6 @@ def _add_request_channels() -> None:
 def _keep_parameters() -> None:
     op.execute("alter table status.uploads add column parameters json")
     op.execute("alter table status.jobs add column parent_id uuid")
-    op.execute("alter table status.results add column folded_at timestamptz default now()")
+    # Results of an earlier version have no time: the default comes after the column
+    op.execute("alter table status.results add column folded_at timestamptz")
+    op.execute("alter table status.results alter column folded_at set default now()")

@@ -4,27 +4,39 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+from services.status import endpoints
+from services.status.commands import endpoints as commands
+from services.status.commands.service import ImportCommands
 from services.status.config import BACKGROUND_CONNECTIONS, FOLD_BURST, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.dependencies import StatusDependencies
-from services.status.endpoints import router
 from services.status.fold_service import FoldService
 from services.status.ingest_client import IngestClient
 from services.status.job_events import JobAnnouncer
 from services.status.lists import ImportLists
 from services.status.repository import JobRepository
+from services.status.results import endpoints as results
 from services.status.retention import CLEAN_INTERVAL_SECONDS, UploadCleaner
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, register_readiness_checks
 from services.status.unsupported import add_unsupported_endpoints
+from services.status.uploads import endpoints as uploaded
+from services.status.uploads.downloads import create_download_queue
+from services.status.uploads.service import Uploads
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName
+from shared.http.bodies import BodyReader
 from shared.http.client import create_http_pool
+from shared.http.internal import InternalClient
+from shared.http.json_reader import JsonReader
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.limits.token_buckets import token_bucket
 from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
+
+RETRY_BODIES_AT_ONCE = 8
+"""The most bodies of retries with the largest size that are read at once."""
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
@@ -59,17 +71,32 @@ def create_app(settings: StatusSettings) -> FastAPI:
         positions=store.positions,
     )
     http = create_http_pool()
+
+    def call(name: str, urls: str) -> InternalClient:
+        return InternalClient(name, http, urls, settings.internal_token)
+
+    stored = JobRepository(service.http_database)
+    jobs = JobQueries(stored, IngestClient(http, settings.ingest_url))
+    uploads = Uploads(stored, retention_days)
     register_readiness_checks(service.health, settings, service.database, http)
     app = service.create_app(
         summary="Answers with the results of imports, and with the readiness of Pinflow.",
         dependencies=StatusDependencies(
             settings=settings,
-            jobs=JobQueries(
-                JobRepository(service.http_database), IngestClient(http, settings.ingest_url)
-            ),
+            jobs=jobs,
             lists=ImportLists(service.paginator(settings)),
+            uploads=uploads,
+            downloads=create_download_queue(),
+            commands=ImportCommands(
+                jobs,
+                uploads,
+                stored,
+                publisher=call("publisher", settings.publisher_url),
+                ingest=call("ingest", settings.ingest_url),
+            ),
+            retry_reader=_build_retry_reader(settings),
         ),
-        routers=[router],
+        routers=[endpoints.router, results.router, uploaded.router, commands.router],
         consumers=[consumer],
         tasks=[
             announcing,
@@ -84,3 +111,14 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     add_unsupported_endpoints(app)
     return app
+
+
+def _build_retry_reader(settings: StatusSettings) -> JsonReader:
+    limit = settings.retry_body_limit
+    return JsonReader(
+        BodyReader(
+            limit_bytes=limit,
+            timeout_seconds=settings.body_seconds,
+            total_bytes=RETRY_BODIES_AT_ONCE * limit,
+        )
+    )

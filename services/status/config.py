@@ -4,6 +4,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES, MEBIBYTE
 from shared.runtime.settings import ListSettings, ServiceSettings, UploadSettings, Urls
 
 FOLD_BURST = 6
@@ -50,6 +51,8 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     """URL of the publisher, in the same form."""
     webhooks_url: Urls = "http://127.0.0.1:8004"
     """URL of webhooks, in the same form."""
+    retry_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY_BYTES)] = MEBIBYTE
+    """Maximum bytes of the corrections with which failed rows are imported again."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """Seconds between two searches for completed jobs.
 

@@ -5,10 +5,14 @@ from typing import Annotated
 
 from fastapi import Depends
 
+from services.status.commands.service import ImportCommands
 from services.status.config import StatusSettings
 from services.status.lists import ImportLists
 from services.status.service import JobQueries
+from services.status.uploads.downloads import DownloadQueue
+from services.status.uploads.service import Uploads
 from shared.http.dependencies import typed_dependencies
+from shared.http.json_reader import JsonReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,10 @@ class StatusDependencies:
     settings: StatusSettings
     jobs: JobQueries
     lists: ImportLists
+    uploads: Uploads
+    downloads: DownloadQueue
+    commands: ImportCommands
+    retry_reader: JsonReader
 
 
 Status = Annotated[StatusDependencies, Depends(typed_dependencies(StatusDependencies))]

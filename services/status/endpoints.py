@@ -85,6 +85,9 @@ async def get_import(
     request: Request,
     principal: ReadAccess,
     status: Status,
+    include_results: Annotated[
+        bool, Query(description="Without the results the answer is small: `results` is empty.")
+    ] = True,
 ) -> Response:
     """Get one import with the result of each row, in row order.
 
@@ -98,5 +101,7 @@ async def get_import(
     job = await status.jobs.get(
         principal.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait
     )
-    document = build_job_document(job, with_values=principal.account_ids is None)
+    document = build_job_document(
+        job, with_values=principal.account_ids is None, with_results=include_results
+    )
     return _json(document, {"Preference-Applied": f"wait={wait}"} if wait else None)

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from services.status.results import encode_results
+from services.status.results.encoding import encode_results
 from shared.contract.events import (
     ExistingState,
     FileUploaded,

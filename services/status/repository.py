@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import msgspec
 import psycopg
 from sqlalchemy import func, select, text, update
 
 from services.status.folding import EventsByJob, tally
 from services.status.model import Missing
-from services.status.results import merge_results
+from services.status.results.encoding import count_errors, decode_results
 from services.status.tables import jobs
+from services.status.uploads.model import StoredUpload
 from shared.contract.errors import ValueRejected
+from shared.contract.events import UploadFormat, UploadParameters
+from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import Column, column_names, to_columns, unnest
@@ -159,6 +163,15 @@ _SELECT_JOB = f"""
 """
 SELECT_JOB = text(_SELECT_JOB)
 
+SELECT_UPLOAD = text("""
+    select format, content, parameters from status.uploads
+    where job_id = :job_id and workspace_id = :workspace_id
+""")
+# Each text has the results of one fold, in row order
+SELECT_FOLDS = text("""
+    select r.results, r.folded_at from status.results r where r.job_id = :job_id
+""")
+
 
 class JobRepository:
     """Stores and reads jobs and uploads. Raises DatabaseUnavailable if Postgres is down.
@@ -208,7 +221,7 @@ class JobRepository:
     ) -> Row | Missing:
         """Reads a job of a workspace, if its import has been folded.
 
-        `results` is JSON in row order.
+        `results` is JSON in row order, and `error_counts` counts the failed ones among them.
         """
         values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
         job = await self._database.fetch_first(SELECT_JOB.bindparams(**values))
@@ -216,7 +229,33 @@ class JobRepository:
             return Missing.UNKNOWN
         if job["workspace_id"] != workspace_id:
             return Missing.FOREIGN
-        return {**job, "results": merge_results(job["results"])}
+        results = decode_results(job["results"])
+        return {**job, "results": encode(results), "error_counts": count_errors(results)}
+
+    async def find_upload(self, workspace_id: UUID, job_id: UUID) -> StoredUpload | None:
+        """Reads the upload of a workspace's job."""
+        values = {"job_id": job_id, "workspace_id": workspace_id}
+        row = await self._database.fetch_first(SELECT_UPLOAD.bindparams(**values))
+        if row is None:
+            return None
+        parameters = row["parameters"]
+        return StoredUpload(
+            UploadFormat(row["format"]),
+            row["content"],
+            None if parameters is None else msgspec.convert(parameters, UploadParameters),
+        )
+
+    async def find_settled_at(self, job_id: UUID, row_number: int) -> datetime | None:
+        """Reads when the result of a row was folded.
+
+        Returns None if the row has no result, or one of a version that did not store the time.
+        """
+        for row in await self._database.fetch_all(SELECT_FOLDS.bindparams(job_id=job_id)):
+            results = decode_results([row["results"]])
+            if any(result.row_number == row_number for result in results):
+                folded_at: datetime | None = row["folded_at"]
+                return folded_at
+        return None
 
     async def is_replaying(self) -> bool:
         """Returns whether jobs may be missing because Postgres was restored from a backup."""

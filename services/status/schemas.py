@@ -8,7 +8,7 @@ import orjson
 from pydantic import Field
 
 from services.status.notices import build_notices
-from services.status.results import hide_values
+from services.status.results.encoding import hide_values
 from shared.contract.events import (
     ExistingState,
     Fault,
@@ -54,6 +54,9 @@ class RowResultResponse(ApiModel):
     existing_state: ExistingState | None
     """For `existing`: the state of the pin that has the key. Otherwise null."""
     differing_fields: DifferingFields
+    updated: bool | None
+    """True if the existing pin took the content of the row (`on_existing=update`). Otherwise
+    null."""
 
 
 class ImportJobResponse(ApiModel):
@@ -100,6 +103,10 @@ class ImportJobResponse(ApiModel):
     """Valid rows that are published at once. Null for an import before this was counted."""
     scheduled_for_later: int | None
     """Valid rows that wait for their `run_at`. Null for an import before this was counted."""
+    parent_id: UUID | None
+    """The import whose failed rows this one sends again. Otherwise null."""
+    error_counts: dict[str, int] | None
+    """The number of failed rows for each error code. Null in a list of imports."""
 
 
 _STORED_FIELDS = (
@@ -119,15 +126,18 @@ _STORED_FIELDS = (
     "error_code",
     "publishing_now",
     "scheduled_for_later",
+    "parent_id",
 )
 
 
-def build_job_document(job: Row, *, with_values: bool = True) -> dict[str, Any]:
+def build_job_document(
+    job: Row, *, with_values: bool = True, with_results: bool = True
+) -> dict[str, Any]:
     """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded.
 
     Without `with_values`, the results name the differing fields, but not their values.
     """
-    results = job.get("results") or b"[]"
+    results = (job.get("results") if with_results else None) or b"[]"
     return {
         "id": job["job_id"],
         **{name: job[name] for name in _STORED_FIELDS},
@@ -135,6 +145,7 @@ def build_job_document(job: Row, *, with_values: bool = True) -> dict[str, Any]:
         "created_at": job["accepted_at"],
         "warnings": build_notices(job),
         "results": orjson.Fragment(results if with_values else hide_values(results)),
+        "error_counts": job.get("error_counts"),
     }
 
 

@@ -70,7 +70,7 @@ class JobQueries:
             # The job may have been folded between the two reads
             job = await self._jobs.find_job(workspace_id, job_id)
             if job is Missing.UNKNOWN:
-                raise _status_behind(
+                raise build_status_behind(
                     job_id,
                     "Postgres was restored from a backup, and Pinflow is reading imports again. "
                     "Try again in a few minutes.",
@@ -107,14 +107,15 @@ class JobQueries:
 
         job: Row | Missing | None = await _poll(folded, MAX_FOLD_WAIT_SECONDS)
         if job is None:
-            raise _status_behind(
+            raise build_status_behind(
                 job_id,
                 "Its import may still arrive. Try again, for up to 5 minutes after the import.",
             )
         return job
 
 
-def _status_behind(job_id: UUID, reason: str) -> ApiError:
+def build_status_behind(job_id: UUID, reason: str) -> ApiError:
+    """Builds the 503 of a job that is not stored completely yet."""
     message = f"The job is not available yet. {reason}"
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return ApiError(
@@ -124,6 +125,31 @@ def _status_behind(job_id: UUID, reason: str) -> ApiError:
         headers=headers,
         job_id=str(job_id),
     )
+
+
+def require_finished(job: Row) -> None:
+    """Raises ApiError (409) if rows of the job have no result yet."""
+    if job["completed_at"] is not None:
+        return
+    unsettled = count_unsettled(job)
+    rows = "1 row" if unsettled == 1 else f"{unsettled} rows"
+    message = (
+        f"This import still has {rows} without a result. Wait until it has ended, or cancel it "
+        "first."
+    )
+    raise ApiError(
+        ErrorCode.JOB_NOT_FINISHED,
+        message,
+        HTTPStatus.CONFLICT,
+        unsettled_rows=unsettled,
+        cancel=f"/v1/pins/imports/{job['job_id']}/cancel",
+    )
+
+
+def count_unsettled(job: Row) -> int:
+    """Counts the rows of a job that have no result."""
+    settled: int = job["created_rows"] + job["existing_rows"] + job["failed_rows"]
+    return int(job["total_rows"]) - settled
 
 
 def is_young(job_id: UUID, now: datetime) -> bool:

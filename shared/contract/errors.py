@@ -49,6 +49,8 @@ class ErrorCode(StrEnum):
     INVALID_ENCODING = "invalid_encoding"
     INVALID_CSV = "invalid_csv"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    NOT_ACCEPTABLE = "not_acceptable"
+    """No format of the answer is among those that the header Accept allows."""
     INVALID_MULTIPART = "invalid_multipart"
     MISSING_FILE = "missing_file"
     INVALID_REQUEST = "invalid_request"

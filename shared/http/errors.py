@@ -71,6 +71,10 @@ _ERRORS: dict[HTTPStatus, dict[str, Any]] = {
     HTTPStatus.CONFLICT: {
         "description": "The state of what exists does not allow the request. Nothing was done."
     },
+    HTTPStatus.GONE: {"description": "The file of the import is not stored, or not any more."},
+    HTTPStatus.NOT_ACCEPTABLE: {
+        "description": "The answer has none of the formats that the header `Accept` allows."
+    },
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {
         "description": "The body is too large. `limit_bytes` is the limit. Nothing was done."
     },
@@ -100,6 +104,7 @@ def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 
 NOT_FOUND = error_responses(HTTPStatus.NOT_FOUND)
 CONFLICT = error_responses(HTTPStatus.CONFLICT)
+GONE = error_responses(HTTPStatus.GONE)
 
 ACCESS_ERRORS = error_responses(
     HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS

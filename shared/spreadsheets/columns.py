@@ -59,11 +59,13 @@ def read_columns(
     names = [cell.strip() for cell in own if cell and not cell.isspace()]
     if (count := len(names)) > MAX_COLUMNS:
         repeated = [name for name, times in Counter(names).items() if times > 1]
-        shown = [CsvColumn(_clean(name), None) for name in repeated[:MAX_LISTED_COLUMNS]]
-        _refuse_duplicates(shown * 2, [_clean(name) for name in names[:MAX_LISTED_COLUMNS]])
+        shown = [CsvColumn(clean_name(name), None) for name in repeated[:MAX_LISTED_COLUMNS]]
+        _refuse_duplicates(shown * 2, [clean_name(name) for name in names[:MAX_LISTED_COLUMNS]])
         message = f"The file has {count} columns; the limit is {MAX_COLUMNS}. Remove unused ones."
         raise invalid_csv(message, limit=MAX_COLUMNS, count=count)
-    columns = [CsvColumn(_clean(cell), find_field(cell)) if cell else _NAMELESS for cell in header]
+    columns = [
+        CsvColumn(clean_name(cell), find_field(cell)) if cell else _NAMELESS for cell in header
+    ]
     for index in results:
         columns[index] = _RESULT
     listed = [column.name for column in columns[:MAX_LISTED_COLUMNS]]
@@ -108,7 +110,7 @@ def build_warnings(columns: Sequence[CsvColumn], *, keeps_unknown: bool) -> list
     return warnings
 
 
-def _clean(name: str) -> str:
+def clean_name(name: str) -> str:
     """Returns the name without invisible characters, and with single blanks."""
     spaced = " ".join(name[: 2 * MAX_NAME_LENGTH].split())
     if not spaced.isprintable():

@@ -3,7 +3,7 @@
 from msgspec.structs import fields
 
 from services.ingest.parsing import fast_path
-from services.status.results import ResultWithNulls
+from services.status.results.encoding import ResultWithNulls
 from services.status.schemas import RowResultResponse
 from shared.contract.events import PinContent
 from shared.contract.pins import PinSubmission

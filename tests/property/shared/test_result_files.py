@@ -22,7 +22,9 @@ from tests.property.profiles import examples
 
 RESULT = ("7", "failed", "", "", "validation_error", "=cmd|' /C calc'!A0: is required")
 texts = st.text(
-    st.one_of(st.sampled_from("'=+-@\t\r\n＝＋－＠ \u200b\u00a0\";,|"), st.characters(codec="utf-8")),
+    st.one_of(
+        st.sampled_from("'=+-@\t\r\n＝＋－＠ \u200b\u00a0\";,|"), st.characters(codec="utf-8")
+    ),
     max_size=12,
 )
 

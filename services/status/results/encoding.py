@@ -1,13 +1,14 @@
 """Encodes row results: for storage as JSON without nulls, for answers with nulls."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
 
-from shared.contract.events import Fault, FieldDifference, RowResult
+from shared.contract.events import Fault, FieldDifference, RowResult, RowStatus
 from shared.contract.wire import encode
 
 
@@ -21,6 +22,8 @@ class ResultWithNulls(RowResult, frozen=True, kw_only=True, omit_defaults=False)
     errors: list[FaultWithNulls] = msgspec.field(default_factory=list)  # type: ignore[assignment]
 
 
+UNKNOWN_CODE = "unknown"
+"""Counts failed rows whose result has no code. Only another producer writes such results."""
 _DIFFERENCES = b'"differing_fields":['
 _decode = msgspec.json.Decoder(list[ResultWithNulls]).decode
 
@@ -30,15 +33,33 @@ def encode_results(results: Sequence[RowResult]) -> str:
     return encode(results).decode()
 
 
-def merge_results(stored: Sequence[str] | None) -> bytes:
-    """Returns all results of a job as JSON in row order.
+def decode_results(stored: Sequence[str] | None) -> list[ResultWithNulls]:
+    """Returns all results of a job in row order.
 
     Each stored text has the results of one fold. Results that were folded later can have lower row
     numbers.
     """
     results = list(chain.from_iterable(map(_decode, stored or ())))
     results.sort(key=attrgetter("row_number"))
-    return encode(results)
+    return results
+
+
+def merge_results(stored: Sequence[str] | None) -> bytes:
+    """Returns all results of a job as JSON in row order."""
+    return encode(decode_results(stored))
+
+
+def read_results(results: bytes) -> list[ResultWithNulls]:
+    """Returns the results of the JSON of `merge_results`."""
+    return _decode(results)
+
+
+def count_errors(results: Iterable[RowResult]) -> dict[str, int]:
+    """Counts the failed rows by their error code, the most frequent code first."""
+    codes = Counter(
+        result.error_code or UNKNOWN_CODE for result in results if result.status is RowStatus.FAILED
+    )
+    return dict(codes.most_common())
 
 
 def hide_values(results: bytes) -> bytes:
@@ -49,10 +70,10 @@ def hide_values(results: bytes) -> bytes:
     """
     if _DIFFERENCES not in results:
         return results
-    return encode([_hide_result_values(result) for result in _decode(results)])
+    return encode([hide_result_values(result) for result in _decode(results)])
 
 
-def _hide_result_values(result: ResultWithNulls) -> ResultWithNulls:
+def hide_result_values(result: ResultWithNulls) -> ResultWithNulls:
     if not result.differing_fields:
         return result
     names = [

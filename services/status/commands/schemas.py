@@ -1,0 +1,190 @@
+"""HTTP models of the commands on an import."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import ConfigDict, Field
+
+from shared.contract.events import MAX_ROWS, JobStatus, RowStatus
+from shared.contract.pins import PinSubmission
+from shared.http.fields import FailureCode, FailureMessage
+from shared.http.models import ApiModel
+from shared.http.requests import build_schema
+
+_RowNumber = Annotated[int, Field(description="The number of the row in the import, from 1.")]
+
+
+def build_retry_schema() -> dict[str, Any]:
+    """Builds the JSON Schema of the body of a retry: every field of a row can be corrected."""
+    row = build_schema(PinSubmission)
+    number = {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_ROWS,
+        "description": "The number of a failed row.",
+    }
+    correction = {
+        "title": "RowCorrection",
+        "description": "New values for a failed row. A field that is null is removed.",
+        "type": "object",
+        "properties": {
+            "row_number": number,
+            **{name: {**schema, "default": None} for name, schema in row["properties"].items()},
+        },
+        "required": ["row_number"],
+        "minProperties": 2,
+        "additionalProperties": False,
+    }
+    return {
+        "title": "RetryRequest",
+        "description": "Corrections of failed rows. Rows without one are sent again as they were.",
+        "type": "object",
+        "properties": {
+            "corrections": {
+                "type": "array",
+                "items": {"$ref": "#/components/schemas/RowCorrection"},
+                "maxItems": MAX_ROWS,
+                "description": "At most one for each failed row.",
+            }
+        },
+        "additionalProperties": False,
+        "$defs": {"RowCorrection": correction, **row.get("$defs", {})},
+    }
+
+
+class _Tolerant(ApiModel):
+    """Ignores fields that a newer publisher adds to its answer."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class CanceledSchedule(_Tolerant):
+    """A schedule that the command canceled."""
+
+    row_number: _RowNumber
+    schedule_id: UUID
+    """The schedule."""
+
+
+class LeftSchedule(CanceledSchedule):
+    """A schedule that the command left as it is."""
+
+    reason: str
+    """Why: for example `published` or `account_not_permitted`."""
+
+
+class ImportCancellationResponse(ApiModel):
+    """The import after the cancellation. Rows without a result end as failed within moments."""
+
+    id: UUID
+    """The job's id."""
+    status: JobStatus
+    total_rows: int
+    """Rows in the import."""
+    processed_rows: int
+    """Rows that have a result."""
+    created_rows: int
+    """Rows that were published or scheduled before the cancellation."""
+    existing_rows: int
+    """Rows whose idempotency key already had a pin or a schedule."""
+    failed_rows: int
+    """Rows that failed, those with the code `canceled` among them."""
+    canceled_rows: int
+    """Rows that failed with the code `canceled` so far."""
+    unsettled_rows: int
+    """Rows that have no result yet. Each of them ends as failed with the code `canceled`, unless
+    it was settled before the cancellation and its result is still on the way."""
+    completed_at: datetime | None
+    """When the import ended, in UTC. Null until then."""
+    canceled_schedules: list[CanceledSchedule]
+    """The schedules that this request canceled. Empty without `scheduled=true`."""
+    left: list[LeftSchedule]
+    """The schedules that it left, and why."""
+
+
+class UndoneRow(_Tolerant):
+    """A pin or schedule that was deleted. Its idempotency key is free again."""
+
+    row_number: _RowNumber
+    pin_id: UUID | None = None
+    """The pin. Null for a schedule that was not published."""
+    schedule_id: UUID | None = None
+    """The schedule. Null for a pin that was published at once."""
+    action: str
+    """`deleted` for a pin, `canceled` for a schedule that waited."""
+
+
+class LeftRow(_Tolerant):
+    """A pin or schedule that was left as it is."""
+
+    row_number: _RowNumber
+    pin_id: UUID | None = None
+    """The pin. Null for a schedule that was not published."""
+    schedule_id: UUID | None = None
+    """The schedule. Null for a pin that was published at once."""
+    reason: str
+    """Why: for example that somebody changed it, or that it was deleted before."""
+
+
+class ImportUndoResponse(ApiModel):
+    """What an undo did. The counters and results of the import stay as they were."""
+
+    job_id: UUID
+    """The import that was undone."""
+    undo_id: UUID | None
+    """The id of the undo. It is the same for a repeated request. Null for a dry run."""
+    undone_at: datetime | None
+    """When it was undone, in UTC. Null for a dry run."""
+    dry_run: bool
+    """Whether nothing was changed, because the request had `dry_run=true`."""
+    undone_rows: int
+    """Rows whose pin or schedule was deleted or canceled."""
+    left_rows: int
+    """Rows whose pin or schedule was left."""
+    undone: list[UndoneRow]
+    """What was deleted or canceled, in row order."""
+    left: list[LeftRow]
+    """What was left, in row order."""
+
+
+class TimelineEvent(ApiModel):
+    """Something that happened to a row."""
+
+    event: str
+    """`accepted`, `stored` or `scheduled`, `published`, `failed`, `changed`, `canceled`, `deleted`,
+    `released` (its key became free), `recorded`, `import canceled` or `settled`."""
+    at: datetime | None
+    """When, in UTC. Null if an earlier version did not store the time."""
+    detail: str | None
+    """More about it, in words."""
+
+
+class RowTimelineResponse(ApiModel):
+    """What happened to one row of an import, and why it has no result yet."""
+
+    job_id: UUID
+    """The import."""
+    row_number: _RowNumber
+    line: int | None
+    """The line of the CSV file in which the row begins. Null for JSON, and until it has a result.
+    """
+    status: RowStatus | None
+    """The row's result. Null until it has one."""
+    idempotency_key: str | None
+    """The row's idempotency key. Null until it has a result, and if the key is missing or invalid.
+    """
+    pin_id: UUID | None
+    """The pin of the row's result, if it has one."""
+    schedule_id: UUID | None
+    """The schedule of the row's result, if it has one."""
+    error_code: FailureCode
+    error_message: FailureMessage
+    state: str | None
+    """The state of the pin now. Null if the row has none."""
+    run_at: datetime | None
+    """When the pin is to be published, in UTC. Null if it was published at once."""
+    events: list[TimelineEvent]
+    """What happened, the earliest first."""
+    waiting: str | None
+    """Why the row has no result yet, as far as it is known. Null if it has one."""

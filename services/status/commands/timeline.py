@@ -1,0 +1,103 @@
+"""Builds the timeline of a row from what status and the publisher know. No I/O."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from services.status.results.encoding import ResultWithNulls
+from shared.contract.events import RowStatus
+from shared.postgres.row import Row
+
+_PIN_TIMES = {
+    "created_at": "stored",
+    "published_at": "published",
+    "failed_at": "failed",
+    "canceled_at": "canceled",
+    "deleted_at": "deleted",
+    "released_at": "released",
+    "touched_at": "changed",
+}
+"""The event of each time of a pin in the publisher's answer."""
+
+
+def build_timeline(
+    job: Row,
+    row_number: int,
+    result: ResultWithNulls | None,
+    settled_at: datetime | None,
+    stored: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Builds a RowTimelineResponse. `stored` is the publisher's answer, None if it has none."""
+    events = [_build_event("accepted", job["accepted_at"], "Kafka had the whole import.")]
+    if stored is not None:
+        events += _build_stored_events(stored)
+    if result is not None:
+        events.append(_build_event("settled", settled_at, _describe_result(result)))
+    # Events without a time are of an earlier version, and keep their place
+    timed = sorted((event for event in events if event["at"]), key=lambda event: event["at"])
+    pin = (stored or {}).get("pin") or {}
+    return {
+        "job_id": str(job["job_id"]),
+        "row_number": row_number,
+        "line": result.line if result else None,
+        "status": result.status.value if result else None,
+        "idempotency_key": result.idempotency_key if result else None,
+        "pin_id": str(result.pin_id) if result and result.pin_id else None,
+        "schedule_id": str(result.schedule_id) if result and result.schedule_id else None,
+        "error_code": result.error_code if result else None,
+        "error_message": result.error_message if result else None,
+        "state": pin.get("state"),
+        "run_at": pin.get("run_at"),
+        "events": timed + [event for event in events if not event["at"]],
+        "waiting": None if result is not None else _explain_wait(stored),
+    }
+
+
+def _build_stored_events(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
+    events = []
+    pin = stored.get("pin") or {}
+    for name, event in _PIN_TIMES.items():
+        if pin.get(name):
+            detail = pin.get("error_message") if event == "failed" else None
+            shown = "scheduled" if event == "stored" and pin.get("schedule_id") else event
+            events.append(_build_event(shown, pin[name], detail))
+    outcome = stored.get("outcome")
+    if outcome and outcome.get("recorded_at"):
+        detail = f"The publisher recorded the outcome {outcome.get('status')}."
+        events.append(_build_event("recorded", outcome["recorded_at"], detail))
+    if stored.get("canceled_at"):
+        detail = "Rows without a result end as failed with the code canceled."
+        events.append(_build_event("import canceled", stored["canceled_at"], detail))
+    return events
+
+
+def _build_event(event: str, at: datetime | str | None, detail: str | None) -> dict[str, Any]:
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    return {"event": event, "at": at, "detail": detail}
+
+
+def _describe_result(result: ResultWithNulls) -> str:
+    match result.status:
+        case RowStatus.CREATED:
+            return "created: a pin or a schedule."
+        case RowStatus.EXISTING:
+            state = f", whose pin is {result.existing_state.value}" if result.existing_state else ""
+            return f"existing: the idempotency key was taken{state}."
+        case RowStatus.FAILED:
+            return f"failed: {result.error_message}"
+
+
+def _explain_wait(stored: Mapping[str, Any] | None) -> str:
+    """Says why a row has no result yet, as far as it is known."""
+    if stored is None:
+        return (
+            "The publisher does not answer. The row waits in Kafka until the publisher is up again."
+        )
+    if stored.get("outcome") or stored.get("pin"):
+        return "The publisher has settled the row. Its result is on the way to this job."
+    lag = stored.get("lag")
+    if lag is None:
+        return "The row waits in Kafka until the publisher reaches it."
+    records = "1 record" if lag == 1 else f"{lag} records"
+    return f"The row waits in Kafka. The publisher still has to read {records} of its partition."

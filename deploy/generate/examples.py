@@ -129,6 +129,41 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
         "scheduled_for_later": 0,
         "results": [{}, FAILED_ROW],
     },
+    "ImportCancellationResponse": {
+        "id": JOB,
+        "status": "completed_with_errors",
+        "total_rows": 3,
+        "processed_rows": 3,
+        "created_rows": 1,
+        "failed_rows": 2,
+        "canceled_rows": 2,
+        "canceled_schedules": [{}],
+        "left": [],
+    },
+    "CanceledSchedule": {"schedule_id": SCHEDULE},
+    "LeftSchedule": {"schedule_id": SCHEDULE, "reason": "published"},
+    "ImportUndoResponse": {
+        "undo_id": "b6d0c3f2-7e15-4a8b-9c64-2f0d8e1a5b73",
+        "undone_at": LATER,
+        "dry_run": False,
+        "undone_rows": 1,
+        "left_rows": 1,
+        "undone": [{}],
+        "left": [{}],
+    },
+    "TimelineEvent": {"event": "accepted"},
+    "UndoneRow": {"action": "deleted"},
+    "LeftRow": {"row_number": 2, "reason": "touched"},
+    "RowTimelineResponse": {
+        "status": "created",
+        "run_at": None,
+        "state": "published",
+        "events": [
+            {"event": "accepted", "at": NOW, "detail": "Kafka had the whole import."},
+            {"event": "settled", "at": LATER, "detail": "created: a pin or a schedule."},
+        ],
+    },
+    "RowCorrection": {"row_number": 3},
     "JobStatusResponse": {"job_id": PIN, "status": "published"},
     "PinBatchResponse": {"created_count": 1},
     "PinFailedData": {
@@ -186,6 +221,19 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
 OPERATION_VALUES: dict[str, dict[str, Any]] = {
     "cancel_schedule": {"status": "canceled"},
     "edit_pin": {"status": "failed", "published_at": None, "failed_at": LATER},
+    "retry_import": {
+        "status": "queued",
+        "total_rows": 1,
+        "processed_rows": 0,
+        "created_rows": 0,
+        "failed_rows": 0,
+        "started_at": None,
+        "completed_at": None,
+        "publishing_now": 1,
+        "results": [],
+        "parent_id": "0199c0dd-51e2-7b90-8c1f-6a3e5d7b9f02",
+        "error_counts": {},
+    },
     "import_csv": {"source_type": "csv", "source_filename": "autumn.csv"},
     "import_failed": {
         "type": "import.failed",
@@ -198,14 +246,15 @@ OPERATION_VALUES: dict[str, dict[str, Any]] = {
         "event": "import.completed_with_errors",
         "data": {"status": "completed_with_errors", "created_rows": 1, "failed_rows": 1},
     },
+    "get_import": {"error_counts": {NO_BOARD: 1}},
     "list_imports": {"results": []},
 }
 """The values of an operation's body, or of each item if it is a list."""
 
 EMPTY = {"integer": 0, "null": None}
 """The values of types that need no better example."""
-WITHOUT_EXAMPLE = {"multipart/form-data"}
-"""Content types without examples: /docs then shows how to send a file."""
+WITHOUT_EXAMPLE = {"multipart/form-data", "text/csv", "application/x-ndjson"}
+"""Content types without examples: /docs then shows how to send a file, or that it gets one."""
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
@@ -227,6 +276,16 @@ ERRORS: dict[int, dict[str, Any]] = {
     ),
     HTTPStatus.NOT_FOUND: _build_error(
         "not_found", "Pin not found. Check the id and the workspace of your API key."
+    ),
+    HTTPStatus.NOT_ACCEPTABLE: _build_error(
+        "not_acceptable",
+        "The results have no format that the header Accept allows. Send one of: application/json, "
+        "text/csv, application/x-ndjson.",
+    ),
+    HTTPStatus.GONE: _build_error(
+        "upload_expired",
+        "The file of this import is not stored any more: uploads are kept for 30 days. Import the "
+        "rows from your own copy.",
     ),
     HTTPStatus.REQUEST_TIMEOUT: _build_error(
         "request_timeout",

@@ -94,6 +94,10 @@ def _move_bodies_to_components(document: dict[str, Any]) -> None:
     for operation in find_operations(document):
         for content in operation.get("requestBody", {}).get("content", {}).values():
             content["schema"] = _move_to_components(content["schema"], components)
+        for response in operation["responses"].values():
+            for kind, content in response.get("content", {}).items():
+                if kind != "application/json":  # FastAPI names those
+                    content["schema"] = _move_to_components(content["schema"], components)
 
 
 def _move_to_components(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,14 @@ class Workspace:
             await self.operator.add_board(self.id, account_id, board, name=board)
         return account_id
 
+    async def create_limited_key(self, *account_ids: UUID) -> str:
+        """Creates a key with all scopes that is limited to these accounts."""
+        key = new_api_key()
+        await self.operator.create_key(
+            self.id, key, name="limited", scopes=tuple(Scope), account_ids=account_ids
+        )
+        return key.plain
+
 
 async def make_workspace(
     database: Database, *, scopes: tuple[Scope, ...] = tuple(Scope)

@@ -183,7 +183,7 @@ async def test_an_upload_is_stored_compressed_as_received(
     content = COMPRESSED + b"\n\0{}\n"
     decoded, poison = handler.decode([build_record(TopicName.IMPORTS, upload(content))])
     assert await handler.process(decoded, poison, Advance()) == []
-    (((_, _, kind, size, kept),),) = [list(batch.uploads.values()) for batch in store.folds]
+    (((_, _, kind, size, kept, _),),) = [list(batch.uploads.values()) for batch in store.folds]
     assert (kind, size, kept) == ("csv", 11, content)
 
 

@@ -280,7 +280,7 @@ async def retry_rows(
             source_type=retry.source_type,
             filename=retry.source_filename,
             lines=retry.lines,
-            parameters=ImportParameters.from_event(retry.parameters),
+            parameters=retry.parameters,
             account_ids=retry.account_ids,
             parent_id=retry.parent_id,
         )

@@ -6,17 +6,17 @@ from uuid import UUID
 
 import orjson
 from msgspec.structs import asdict
-from pydantic import ConfigDict, Field, RootModel, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
 
 from services.ingest.admission.control import RowQuota
 from services.ingest.checks import CheckedImport
+from services.ingest.parsing.policy import ImportParameters
 from shared.contract.events import (
     MAX_ROWS,
     ImportAccepted,
     JobStatus,
     Notice,
     SourceType,
-    UploadParameters,
 )
 from shared.contract.pins import PinSubmission
 from shared.contract.wire import encode
@@ -158,6 +158,12 @@ _CHECKED_FIELDS = tuple(
 )
 
 
+def _drop_nulls(parameters: object) -> object:
+    if not isinstance(parameters, dict):
+        return parameters
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
 class RetryRequest(ApiModel):
     """Failed rows of an earlier import that status sends again. An internal route has it."""
 
@@ -172,7 +178,8 @@ class RetryRequest(ApiModel):
     """The rows, as a JSON import has them."""
     lines: list[int] | None = None
     """The line of each row in the CSV file of the earlier import."""
-    parameters: UploadParameters = UploadParameters()
+    parameters: Annotated[ImportParameters, BeforeValidator(_drop_nulls)] = ImportParameters()
+    """The parameters of the earlier import."""
     account_ids: frozenset[UUID] | None = None
     """The accounts that the API key may publish to. Null: all."""
 

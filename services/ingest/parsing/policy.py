@@ -32,18 +32,6 @@ class ImportParameters(NamedTuple):
     """The encoding of a CSV file. None: it is found out."""
     on_existing: OnExisting = OnExisting.REPORT
 
-    @classmethod
-    def from_event(cls, event: UploadParameters) -> "ImportParameters":
-        """Returns the parameters of an upload. Raises ValueError for an unknown value."""
-        return cls(
-            strict=event.strict,
-            timezone=event.timezone,
-            past_run_at=PastRunAt(event.past_run_at or PastRunAt.PUBLISH),
-            account=event.account,
-            encoding=event.encoding,
-            on_existing=event.on_existing,
-        )
-
     def to_event(self) -> UploadParameters:
         """Returns the parameters as the import's upload is stored with them."""
         return UploadParameters(

@@ -15,6 +15,7 @@ from shared.runtime.settings import (
     DatabaseSettings,
     KafkaSettings,
     ListSettings,
+    PublisherSettings,
     ServiceSettings,
     UploadSettings,
 )
@@ -39,6 +40,11 @@ GROUPS = (
     Group("Postgres", DatabaseSettings, "all services, and `pinflow` commands for operators."),
     Group("Every service", ServiceSettings, "all services."),
     Group("Lists", ListSettings, "publisher, status."),
+    Group(
+        "Publisher's address",
+        PublisherSettings,
+        "ingest, status. Give both the same value.",
+    ),
     Group("Uploads", UploadSettings, "ingest, status. Give both the same value."),
     *(Group(name.capitalize(), find_settings(name), f"{name}.") for name in SERVICES),
 )

@@ -5,10 +5,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES
-from shared.runtime.settings import ServiceSettings, UploadSettings
+from shared.runtime.settings import PublisherSettings, ServiceSettings, UploadSettings
 
 
-class IngestSettings(ServiceSettings, UploadSettings):
+class IngestSettings(ServiceSettings, UploadSettings, PublisherSettings):
     import_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY_BYTES)] = (
         MAX_IMPORT_BODY_BYTES
     )
@@ -31,6 +31,11 @@ class IngestSettings(ServiceSettings, UploadSettings):
     `acceptance_unknown`. At least PINFLOW_BROKER_DEADLINE_SECONDS."""
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
     """Maximum requests in one batch from the topic `import-requests`. Each may have up to 6 MiB."""
+
+    idempotency_key_days: Annotated[int, Field(ge=1, le=365)] = 7
+    """Days for which an import's `Idempotency-Key` is remembered. After that, the same request is a
+    new import, whose rows are `existing`.
+    """
 
     max_unsettled_rows_per_workspace: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100_000
     """A workspace with this many unsettled rows gets 429 for further imports. A row is unsettled

@@ -4,25 +4,42 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from services.ingest.config import IngestSettings
-from services.ingest.dependencies import Ingest
+from services.ingest.dependencies import Ingest, IngestDependencies
 from services.ingest.ids import build_job_path
+from services.ingest.import_requests import Channel, RequestKey
 from services.ingest.parsing.multipart import open_upload
 from services.ingest.parsing.policy import ImportParameters, PastRunAt
+from services.ingest.parsing.rows import require_rows
 from services.ingest.schemas import (
     CsvUpload,
     ImportAcceptedResponse,
+    ImportCheckResponse,
     ImportRows,
     RateMeterResponse,
+    RetryAcceptedResponse,
+    RetryRequest,
+    build_check_document,
 )
+from services.ingest.submissions import Submission, submit_csv, submit_json, submit_rows
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
+from shared.contract.events import OnExisting
 from shared.http.bodies import require_content_type
-from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, OVERLOADED, error_responses
-from shared.http.requests import describe_body, describe_json_body, uuid_or_404
+from shared.http.errors import (
+    ACCESS_ERRORS,
+    BODY_ERRORS,
+    CONFLICT,
+    OVERLOADED,
+    error_responses,
+)
+from shared.http.idempotency import REPLAYED, IdempotencyKey
+from shared.http.internal import RequiresInternalToken
+from shared.http.requests import describe_body, describe_json_body, parse_model, uuid_or_404
 
 router = APIRouter(
     prefix="/v1/pins/imports",
@@ -79,10 +96,34 @@ class _ImportQuery(BaseModel):
         str | None,
         Field(description="The id or the unique name of the account of rows without account_id."),
     ] = None
+    on_existing: Annotated[
+        OnExisting,
+        Field(
+            description=(
+                "What a row does whose idempotency key already has a pin: `report` only says so; "
+                "`update` gives the pin the row's content and time, unless it is published; "
+                "`revive` publishes anew what was deleted or canceled."
+            )
+        ),
+    ] = OnExisting.REPORT
+    dry_run: Annotated[
+        bool,
+        Field(
+            description=(
+                "Only check the import: the answer is 200 with what would become of each row. "
+                "Nothing is stored, and `Idempotency-Key` is ignored."
+            )
+        ),
+    ] = False
 
     def build_parameters(self, encoding: str | None = None) -> ImportParameters:
         return ImportParameters(
-            self.strict, self.timezone, self.past_run_at, self.account, encoding
+            self.strict,
+            self.timezone,
+            self.past_run_at,
+            self.account,
+            encoding,
+            self.on_existing,
         )
 
 
@@ -104,14 +145,19 @@ _CSV = describe_body(
     "multipart/form-data", CsvUpload, _BODY_LIMIT, encoding={"file": {"contentType": "text/csv"}}
 )
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.OK: {
+        "description": "With `dry_run=true`: what the import would become.",
+        "model": ImportCheckResponse,
+    },
     HTTPStatus.ACCEPTED: {
         "description": "Kafka has the whole import. Its rows are settled in the background.",
         "headers": {
+            **REPLAYED,
             "Location": {
                 "description": "The path of the job.",
                 "required": True,
                 "schema": {"type": "string"},
-            }
+            },
         },
         "links": {
             "job": {
@@ -120,13 +166,15 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
                 "parameters": {"job_id": "$response.body#/id"},
             }
         },
-    }
+    },
+    **CONFLICT,
 }
 
 
 @router.post(
     "/json",
     status_code=HTTPStatus.ACCEPTED,
+    response_model=ImportAcceptedResponse,
     responses=_ACCEPTED,
     openapi_extra=describe_json_body(ImportRows, _BODY_LIMIT),
     dependencies=[RequiresCapacity],
@@ -137,24 +185,32 @@ async def import_json(
     principal: WriteAccess,
     ingest: Ingest,
     query: Annotated[_ImportQuery, Query()],
-) -> ImportAcceptedResponse:
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
     """Accept a JSON array of rows. Follow the job at `Location`.
 
     The import is stored durably before the response is sent. Rows for an account that the API key
     does not permit fail with `account_not_permitted`. Other rows are not affected.
+
+    With `Idempotency-Key`, send the request again as often as you like: the same body and
+    parameters are the same job. While the first request is processed, the answer is 409
+    `request_in_progress`. Another body or parameter under the key gets 422
+    `idempotency_key_reused`.
     """
     require_content_type(request, "application/json")
     async with ingest.bodies.read(request) as body:
-        accepted = await ingest.imports.accept_json(
+        submission = submit_json(
             principal.workspace_id, body, query.build_parameters(), principal.account_ids
         )
-    response.headers["Location"] = build_job_path(accepted.job_id)
-    return ImportAcceptedResponse.from_import(accepted)
+        if query.dry_run:
+            return await _check(ingest, submission)
+        return await _accept(ingest, submission, idempotency_key, response)
 
 
 @router.post(
     "/csv",
     status_code=HTTPStatus.ACCEPTED,
+    response_model=ImportAcceptedResponse,
     responses=_ACCEPTED,
     openapi_extra=_CSV,
     dependencies=[RequiresCapacity],
@@ -165,22 +221,75 @@ async def import_csv(
     principal: WriteAccess,
     ingest: Ingest,
     query: Annotated[_CsvQuery, Query()],
-) -> ImportAcceptedResponse:
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
     """Accept a CSV file in the form field `file`. Follow the job at `Location`.
 
     The import is stored durably before the response is sent. Rows for an account that the API key
     does not permit fail with `account_not_permitted`. Other rows are not affected.
+
+    With `Idempotency-Key`, send the request again as often as you like: the same file and
+    parameters are the same job, whatever the file's name. While the first request is processed, the
+    answer is 409 `request_in_progress`. Another file or parameter under the key gets 422
+    `idempotency_key_reused`.
     """
     async with open_upload(request, ingest.bodies) as upload:
-        accepted = await ingest.imports.accept_csv(
+        submission = submit_csv(
             principal.workspace_id,
             upload.data,
             upload.filename,
             query.build_parameters(query.encoding or upload.charset),
             principal.account_ids,
         )
-    response.headers["Location"] = build_job_path(accepted.job_id)
-    return ImportAcceptedResponse.from_import(accepted)
+        if query.dry_run:
+            return await _check(ingest, submission)
+        return await _accept(ingest, submission, idempotency_key, response)
+
+
+async def _accept(
+    ingest: IngestDependencies, submission: Submission, key: str | None, response: Response
+) -> ImportAcceptedResponse:
+    if key is None:
+        accepted = await ingest.imports.accept(submission)
+    else:
+        accepted = await ingest.keyed_imports.accept(
+            submission, RequestKey(submission.workspace_id, key, Channel.HTTP)
+        )
+    response.headers["Location"] = build_job_path(accepted.event.job_id)
+    if accepted.is_replay:
+        response.headers["Idempotent-Replayed"] = "true"
+    return ImportAcceptedResponse.from_event(accepted.event)
+
+
+async def _check(ingest: IngestDependencies, submission: Submission) -> Response:
+    checked = await ingest.checker.check(submission)
+    document = build_check_document(checked, with_values=submission.account_ids is None)
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+@internal_router.post("/imports")
+async def retry_rows(
+    request: Request, _token: RequiresInternalToken, ingest: Ingest
+) -> RetryAcceptedResponse:
+    """Accept failed rows of an earlier import again, once for each key. Status calls this."""
+    async with ingest.retries.read(request) as document:
+        retry = parse_model(RetryRequest, document)
+        ingest.imports.require_capacity(retry.workspace_id)
+        submission = submit_rows(
+            retry.workspace_id,
+            require_rows(retry.rows),
+            source_type=retry.source_type,
+            filename=retry.source_filename,
+            lines=retry.lines,
+            parameters=retry.parameters,
+            account_ids=retry.account_ids,
+            parent_id=retry.parent_id,
+        )
+        accepted = await ingest.keyed_imports.accept(
+            submission, RequestKey(retry.workspace_id, retry.key, Channel.RETRY)
+        )
+    document = ImportAcceptedResponse.from_event(accepted.event).model_dump()
+    return RetryAcceptedResponse(**document, is_replay=accepted.is_replay)
 
 
 @internal_router.get("/imports/{job_id}")

@@ -87,7 +87,9 @@ class ImportRequestService:
                 )
                 refused[index] = Poison(ErrorCode.WORKSPACE_NOT_FOUND, message)
         claims = [
-            new_claim(request) for index, request in enumerate(requests) if index not in refused
+            new_claim(request.key, request.body_hash)
+            for index, request in enumerate(requests)
+            if index not in refused
         ]
         if not claims:
             return refused

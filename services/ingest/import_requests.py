@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
@@ -27,11 +28,20 @@ from shared.kafka.records import Header
 
 _requests = decoder(ImportRequested)
 _PARAMETERS = TypeAdapter(ImportParameters)
-_PARAMETER_NAMES = ("timezone", "past_run_at", "account", "strict")
+_PARAMETER_NAMES = ("timezone", "past_run_at", "account", "strict", "on_existing")
 """The parameters that a request by topic may have. It has no file, so it has no encoding."""
 
 MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
+
+
+class Channel(StrEnum):
+    """The way on which a request with a key came. Each has keys of its own."""
+
+    TOPIC = "topic"
+    HTTP = "http"
+    RETRY = "retry"
+    """Failed rows that are sent again, by status."""
 
 
 class RequestKey(NamedTuple):
@@ -39,6 +49,7 @@ class RequestKey(NamedTuple):
 
     workspace_id: UUID
     request_id: str
+    channel: Channel = Channel.TOPIC
 
 
 class Claim(NamedTuple):
@@ -60,6 +71,19 @@ class LedgerEntry(NamedTuple):
     decision: bytes | None = None
     """The serialized decision (services/ingest/ledger_codec.py). None until it is made, and again
     after the request is committed.
+    """
+    answer: bytes | None = None
+    """The ImportAccepted of a committed request over HTTP, for the requests that repeat it."""
+
+
+class Attempt(NamedTuple):
+    """An attempt at a request over HTTP, and the ledger's entry of its key."""
+
+    entry: LedgerEntry
+    lease: datetime | None
+    """The end of the attempt's lease on the key, by which the ledger recognizes the attempt.
+
+    None if another attempt has the lease, or if the request is committed.
     """
 
 
@@ -98,10 +122,10 @@ def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedR
     return ReceivedRequest(key, body, blake2b(body, digest_size=32).digest(), replay_headers)
 
 
-def new_claim(request: ReceivedRequest) -> Claim:
+def new_claim(key: RequestKey, body_hash: bytes) -> Claim:
     """Builds a claim with a new job id."""
     now = datetime.now(UTC)
-    return Claim(request.key, request.body_hash, new_job_id(now), now)
+    return Claim(key, body_hash, new_job_id(now), now)
 
 
 def require_same_body(request: ReceivedRequest, entry: LedgerEntry) -> None:
@@ -135,7 +159,7 @@ class ParsedRequest(NamedTuple):
 
     def accept(self, rows: ParsedRows, *, keep_upload: bool) -> RequestDecision:
         """Decides that the request becomes an import with these rows."""
-        body = self.received.body
+        body, parameters = self.received.body, self.scope.parameters
         accepted = Import(
             job_id=self.entry.job_id,
             workspace_id=self.document.workspace_id,
@@ -145,7 +169,10 @@ class ParsedRequest(NamedTuple):
             rows=rows,
             request_id=self.document.request_id,
             replay_headers=self.received.replay_headers,
-            upload=RawUpload(UploadFormat.REQUEST, body) if keep_upload else None,
+            upload=RawUpload(UploadFormat.REQUEST, body, parameters.to_event())
+            if keep_upload
+            else None,
+            on_existing=parameters.on_existing,
         )
         return RequestDecision(build_batch(accepted), accepted=True, failed_rows=len(rows.failed))
 

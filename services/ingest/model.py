@@ -7,7 +7,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.ingest.parsing.rows import ParsedRows
-from shared.contract.events import SourceType, UploadFormat
+from shared.contract.events import (
+    ImportAccepted,
+    OnExisting,
+    SourceType,
+    UploadFormat,
+    UploadParameters,
+)
 from shared.kafka.records import Header
 
 
@@ -16,6 +22,7 @@ class RawUpload(NamedTuple):
 
     format: UploadFormat
     data: bytes
+    parameters: UploadParameters = UploadParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,17 @@ class Import:
     """The headers that count how often the request was replayed. Every record gets them."""
     upload: RawUpload | None = None
     """None if uploads are not kept."""
+    on_existing: OnExisting = OnExisting.REPORT
+    parent_id: UUID | None = None
+    """The job whose failed rows this import sends again."""
+
+
+class AcceptedImport(NamedTuple):
+    """An import that Kafka has, as its 202 describes it."""
+
+    event: ImportAccepted
+    is_replay: bool = False
+    """True if an earlier request with the same key made the import."""
 
 
 class ImportEnd(NamedTuple):

@@ -1,17 +1,28 @@
 """HTTP models: the fields of pinbridge-sdk 1.10.1, then those that Pinflow adds."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, RootModel, WithJsonSchema
+import orjson
+from msgspec.structs import asdict
+from pydantic import BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
 
 from services.ingest.admission.control import RowQuota
-from services.ingest.model import Import
-from shared.contract.events import MAX_ROWS, JobStatus, Notice, SourceType
+from services.ingest.checks import CheckedImport
+from services.ingest.parsing.policy import ImportParameters
+from shared.contract.events import (
+    MAX_ROWS,
+    ImportAccepted,
+    JobStatus,
+    Notice,
+    SourceType,
+)
 from shared.contract.pins import PinSubmission
+from shared.contract.wire import encode
 from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
+from shared.http.row_results import RowResultResponse, hide_values
 
 
 class ImportRows(
@@ -77,19 +88,107 @@ class ImportAcceptedResponse(ApiModel):
     """Valid rows that wait for their `run_at`."""
 
     @classmethod
-    def from_import(cls, accepted: Import) -> "ImportAcceptedResponse":
+    def from_event(cls, event: ImportAccepted) -> "ImportAcceptedResponse":
         return cls(
-            id=accepted.job_id,
-            workspace_id=accepted.workspace_id,
-            source_type=accepted.source_type,
-            source_filename=accepted.source_filename,
-            total_rows=accepted.rows.total,
-            created_at=accepted.accepted_at,
-            updated_at=accepted.accepted_at,
-            warnings=accepted.rows.warnings,
-            publishing_now=accepted.rows.publishing_now,
-            scheduled_for_later=accepted.rows.scheduled_for_later,
+            id=event.job_id,
+            workspace_id=event.workspace_id,
+            source_type=event.source_type,
+            source_filename=event.source_filename,
+            total_rows=event.total_rows,
+            created_at=event.accepted_at,
+            updated_at=event.accepted_at,
+            warnings=event.warnings,
+            publishing_now=event.publishing_now or 0,
+            scheduled_for_later=event.scheduled_for_later or 0,
         )
+
+
+class ImportCheckResponse(ApiModel):
+    """What an import would become if it were sent now. Nothing was stored.
+
+    The fields mean what they mean in a job that has ended.
+    """
+
+    dry_run: Literal[True] = True
+    """Always true."""
+    workspace_id: WorkspaceId
+    source_type: SourceType
+    source_filename: str | None
+    """The name of the uploaded file. Null for JSON, and for a file without a name."""
+    total_rows: int
+    """Rows in the import, 1 to 500."""
+    created_rows: int
+    """Rows that would be published or scheduled."""
+    existing_rows: int
+    """Rows whose idempotency key already has a pin or a schedule, or an earlier row of the import.
+    """
+    failed_rows: int
+    """Rows that would fail. Their idempotency keys would stay free."""
+    results: list[RowResultResponse]
+    """What would become of each row, in row order. The ids are those that an import would give, as
+    long as nobody else takes the keys."""
+    checked_at: datetime
+    """When the import was checked, in UTC. Each `run_at` was compared with this time."""
+    warnings: list[Notice]
+    """Everything that would be ignored, repaired or guessed. Empty if nothing would be."""
+    publishing_now: int
+    """Valid rows that would be published at once: without `run_at`, or with one that has passed."""
+    scheduled_for_later: int
+    """Valid rows that would wait for their `run_at`."""
+
+
+def build_check_document(checked: CheckedImport, *, with_values: bool) -> dict[str, Any]:
+    """Builds an ImportCheckResponse for orjson.
+
+    Without `with_values`, the results name the differing fields, but not their values.
+    """
+    results = encode(checked.results)
+    return {
+        "dry_run": True,
+        **{name: getattr(checked, name) for name in _CHECKED_FIELDS},
+        "warnings": [asdict(warning) for warning in checked.warnings],
+        "results": orjson.Fragment(results if with_values else hide_values(results)),
+    }
+
+
+_CHECKED_FIELDS = tuple(
+    name
+    for name in ImportCheckResponse.model_fields
+    if name not in {"dry_run", "warnings", "results"}
+)
+
+
+def _drop_nulls(parameters: object) -> object:
+    if not isinstance(parameters, dict):
+        return parameters
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+class RetryRequest(ApiModel):
+    """Failed rows of an earlier import that status sends again. An internal route has it."""
+
+    workspace_id: UUID
+    key: Annotated[str, Field(min_length=1)]
+    """The retry's idempotency key: the same rows and corrections have the same key."""
+    parent_id: UUID
+    """The earlier import."""
+    source_type: SourceType
+    source_filename: str | None = None
+    rows: Any
+    """The rows, as a JSON import has them."""
+    lines: list[int] | None = None
+    """The line of each row in the CSV file of the earlier import."""
+    parameters: Annotated[ImportParameters, BeforeValidator(_drop_nulls)] = ImportParameters()
+    """The parameters of the earlier import."""
+    account_ids: frozenset[UUID] | None = None
+    """The accounts that the API key may publish to. Null: all."""
+
+
+class RetryAcceptedResponse(ImportAcceptedResponse):
+    """The answer to a RetryRequest."""
+
+    is_replay: bool
+    """Whether an earlier request with the key has made the import."""
 
 
 class RateMeterNode(ApiModel):

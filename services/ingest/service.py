@@ -5,24 +5,22 @@ docs/explanation/architecture.md).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent_imports import RecentImports
 from services.ingest.ids import build_job_path, new_job_id
-from services.ingest.model import Import, ImportEnd, RawUpload
-from services.ingest.parsing.policy import ImportParameters
-from services.ingest.parsing.reading import RawTable
-from services.ingest.parsing.rows import ParsedRows, require_row_count, require_rows
-from services.ingest.reader import AllowList, ImportReader, ReadingScope
-from services.ingest.records import ImportBatch, build_batch
+from services.ingest.model import AcceptedImport, Import, ImportEnd
+from services.ingest.parsing.rows import ParsedRows
+from services.ingest.reader import ImportReader
+from services.ingest.records import ImportBatch, PreparedImport, prepare_import
+from services.ingest.submissions import Submission
 from shared.contract.errors import (
     AcceptanceUnknown,
     ApiError,
@@ -30,26 +28,15 @@ from shared.contract.errors import (
     Overloaded,
     Unavailable,
 )
-from shared.contract.events import SourceType, UploadFormat
-from shared.contract.pins import make_printable
-from shared.contract.strict_json import parse_json
 from shared.runtime import metrics
-from shared.spreadsheets.table import read_csv
 
-MAX_FILENAME_LENGTH = 255
-"""Characters of a file name that the job keeps."""
-MAX_EVENT_LOOP_BYTES = 1024 * 1024
-"""Larger JSON imports are parsed in a thread. On the event loop, parsing takes 6 ms for 500 usual
-rows (160 kB), 9 ms for this size and 45 ms for 5 MiB. A thread adds 0.1 ms to one import. With
-eight imports at once, threads compete for the interpreter and add a fifth to the latency (p50 55 →
-67 ms).
-"""
+T = TypeVar("T")
+
 MAX_SLOT_SECONDS = 0.1
 """Maximum seconds that an append keeps its import's slot. An append usually takes 5 to 50 ms. On a
 partition without a leader it takes the whole deadline, and imports of other partitions must not
 wait for that.
 """
-DEFAULT_PARAMETERS = ImportParameters()
 
 
 class ImportStart(NamedTuple):
@@ -102,57 +89,41 @@ class ImportService:
             self._admission.require_capacity(workspace_id)
             self._queue.require_queue_capacity(workspace_id)
 
-    async def accept_json(
+    async def accept(self, submission: Submission) -> AcceptedImport:
+        """Accepts an import without an idempotency key."""
+        now = datetime.now(UTC)
+        async with self.slot(submission.workspace_id) as start:
+            prepared = await self.read(submission, new_job_id(now), now, prepare_import)
+            try:
+                await self.append(prepared, start)
+            except AcceptanceUnknown as error:
+                advice = "check {location} before you retry."
+                raise build_acceptance_unknown(prepared.event.job_id, advice) from error
+        return AcceptedImport(prepared.event)
+
+    async def read(
         self,
-        workspace_id: UUID,
-        body: bytes,
-        parameters: ImportParameters = DEFAULT_PARAMETERS,
-        account_ids: AllowList = None,
-    ) -> Import:
-        """Accepts the body of a JSON import."""
+        submission: Submission,
+        job_id: UUID,
+        accepted_at: datetime,
+        build: Callable[[Import], T],
+    ) -> T:
+        """Reads the rows and builds a result from the import. The caller holds a slot."""
 
-        def parse() -> RawTable:
-            return RawTable(require_rows(parse_json(body)))
-
-        upload = RawUpload(UploadFormat.JSON, body) if self._keep_uploads else None
-        scope = ReadingScope(workspace_id, datetime.now(UTC), parameters, account_ids)
-        async with self._slot(workspace_id) as start:
-            return await self._accept(
-                *await self._reader.read(
-                    parse,
-                    scope,
-                    partial(_build_import, scope, SourceType.JSON, None, upload),
-                    in_thread=len(body) > MAX_EVENT_LOOP_BYTES,
-                ),
-                start,
+        def build_from_rows(rows: ParsedRows) -> T:
+            return build(
+                submission.build_import(job_id, accepted_at, rows, keep_upload=self._keep_uploads)
             )
 
-    async def accept_csv(
-        self,
-        workspace_id: UUID,
-        data: bytes,
-        filename: str | None,
-        parameters: ImportParameters = DEFAULT_PARAMETERS,
-        account_ids: AllowList = None,
-    ) -> Import:
-        """Accepts a CSV file."""
-        name = make_printable(filename, MAX_FILENAME_LENGTH) if filename else None
-        upload = RawUpload(UploadFormat.CSV, data) if self._keep_uploads else None
-        scope = ReadingScope(workspace_id, datetime.now(UTC), parameters, account_ids)
-        async with self._slot(workspace_id) as start:
-            return await self._accept(
-                *await self._reader.read(
-                    partial(_parse_csv, data, parameters),
-                    scope,
-                    partial(_build_import, scope, SourceType.CSV, name, upload),
-                    # Always in a thread, because 5 MiB of blank lines take half a second
-                    in_thread=True,
-                ),
-                start,
-            )
+        return await self._reader.read(
+            submission.parse,
+            submission.build_scope(accepted_at),
+            build_from_rows,
+            in_thread=submission.in_thread,
+        )
 
     @asynccontextmanager
-    async def _slot(self, workspace_id: UUID) -> AsyncIterator[ImportStart]:
+    async def slot(self, workspace_id: UUID) -> AsyncIterator[ImportStart]:
         """Waits for a slot. The deadlines of the append include this wait."""
         started = asyncio.get_running_loop().time()
         with _count_refusals():
@@ -161,69 +132,43 @@ class ImportService:
                 self._admission.require_capacity(workspace_id)
                 yield ImportStart(started, slot)
 
-    async def _accept(self, parsed: Import, batch: ImportBatch, start: ImportStart) -> Import:
-        self.recent_imports.add(parsed.job_id)
+    async def append(
+        self, prepared: PreparedImport, start: ImportStart, *, is_first_try: bool = True
+    ) -> None:
+        """Appends the import. Raises Overloaded, BrokerUnavailable, AcceptanceUnknown.
+
+        `is_first_try` is false if an earlier append of the import may have succeeded.
+        """
+        event, batch = prepared
+        self.recent_imports.add(event.job_id)
         try:
-            with self._admission.reserve(
-                parsed.workspace_id, len(parsed.rows.valid)
-            ) as reservation:
-                reservation.import_end = await self._append(batch, start)
-        except AcceptanceUnknown as error:
-            metrics.IMPORTS.labels(parsed.source_type, "unknown").inc()
-            raise _acceptance_unknown(parsed.job_id) from error
-        except Overloaded:
-            self.recent_imports.remove(parsed.job_id)
+            with self._admission.reserve(event.workspace_id, batch.row_count) as reservation:
+                reservation.import_end = await wait_in_slot(
+                    self._import_log.append(batch, start.started_at), start.slot
+                )
+        except AcceptanceUnknown:
+            metrics.IMPORTS.labels(event.source_type, "unknown").inc()
             raise
-        except Unavailable:
-            self.recent_imports.remove(parsed.job_id)
-            metrics.IMPORTS.labels(parsed.source_type, "unavailable").inc()
+        except (Overloaded, Unavailable) as error:
+            if is_first_try:
+                self.recent_imports.remove(event.job_id)
+            if isinstance(error, Unavailable):
+                metrics.IMPORTS.labels(event.source_type, "unavailable").inc()
             raise
-        count_accepted(parsed.source_type, failed_rows=len(parsed.rows.failed))
-        return parsed
-
-    async def _append(self, batch: ImportBatch, start: ImportStart) -> ImportEnd | None:
-        """Appends the batch. Releases its slot early if the append is slow."""
-        appending = asyncio.create_task(self._import_log.append(batch, start.started_at))
-        try:
-            await asyncio.wait({appending}, timeout=MAX_SLOT_SECONDS)
-            if not appending.done():
-                start.slot.release_early()
-            return await appending
-        except BaseException:
-            appending.cancel()
-            raise
+        count_accepted(event.source_type, failed_rows=prepared.failed_rows)
 
 
-def _parse_csv(data: bytes, parameters: ImportParameters) -> RawTable:
-    table = read_csv(
-        data,
-        encoding=parameters.encoding,
-        keep_unknown=parameters.strict,
-        optional=() if parameters.account is None else ("account_id",),
-    )
-    require_row_count(table.row_count)
-    return RawTable(
-        [row.values for row in table.rows], [row.line for row in table.rows], table.warnings
-    )
-
-
-def _build_import(
-    scope: ReadingScope,
-    source_type: SourceType,
-    filename: str | None,
-    upload: RawUpload | None,
-    rows: ParsedRows,
-) -> tuple[Import, ImportBatch]:
-    accepted = Import(
-        new_job_id(scope.accepted_at),
-        scope.workspace_id,
-        scope.accepted_at,
-        source_type,
-        filename,
-        rows,
-        upload=upload,
-    )
-    return accepted, build_batch(accepted)
+async def wait_in_slot(work: Coroutine[Any, Any, T], slot: ImportSlot) -> T:
+    """Waits for the work. Releases the import's slot early if the work is slow."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait({working}, timeout=MAX_SLOT_SECONDS)
+        if not working.done():
+            slot.release_early()
+        return await working
+    except BaseException:
+        working.cancel()
+        raise
 
 
 @contextmanager
@@ -246,12 +191,16 @@ def count_accepted(source: str, *, failed_rows: int) -> None:
     metrics.ROWS_SETTLED.labels("ingest", "failed").inc(failed_rows)
 
 
-def _acceptance_unknown(job_id: UUID) -> ApiError:
+def build_acceptance_unknown(job_id: UUID, advice: str) -> ApiError:
+    """Builds the error for an import that Kafka did not confirm.
+
+    The advice says what to do next. It may contain {location}, the path of the job.
+    """
     location = build_job_path(job_id)
     message = (
         "Kafka did not confirm the import in time. "
         "It was accepted completely or not at all, and may take some minutes to appear: "
-        f"check {location} before you retry."
+        f"{advice.format(location=location)}"
     )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE

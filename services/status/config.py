@@ -5,7 +5,13 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES, MEBIBYTE
-from shared.runtime.settings import ListSettings, ServiceSettings, UploadSettings, Urls
+from shared.runtime.settings import (
+    ListSettings,
+    PublisherSettings,
+    ServiceSettings,
+    UploadSettings,
+    Urls,
+)
 
 FOLD_BURST = 6
 """Batches that are folded without delay after an idle time.
@@ -28,7 +34,7 @@ class WatchedService(NamedTuple):
     """If a service that is not required is down, Pinflow is degraded but ready."""
 
 
-class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
+class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Maximum records in a batch. One record can have more than 200 results.
 
@@ -47,8 +53,6 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     List all of them: each is also asked whether an import that status does not know may still
     arrive.
     """
-    publisher_url: Urls = "http://127.0.0.1:8002"
-    """URL of the publisher, in the same form."""
     webhooks_url: Urls = "http://127.0.0.1:8004"
     """URL of webhooks, in the same form."""
     retry_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY_BYTES)] = MEBIBYTE

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from services.status.results.encoding import encode_results
 from shared.contract.events import (
-    ExistingState,
     FileUploaded,
     ImportAccepted,
     ImportRejected,
@@ -17,6 +16,7 @@ from shared.contract.events import (
     RowsSettled,
     RowStatus,
 )
+from shared.contract.existing_pins import find_not_published
 from shared.contract.wire import encode
 
 BYTES_PER_ROW = 800
@@ -24,10 +24,6 @@ BYTES_PER_ROW = 800
 
 So MAX_FOLD_WEIGHT also limits the uploads of a transaction, to 16 MB.
 """
-
-
-NOT_PUBLISHED = frozenset({ExistingState.CANCELED, ExistingState.DELETED, ExistingState.FAILED})
-"""States of an existing pin in which nothing will be published for its row."""
 
 
 class CompressedUpload(NamedTuple):
@@ -71,7 +67,7 @@ class Tally(NamedTuple):
     results: str | None
     """JSON of the results of the rows that settle now, in row order."""
     not_published: str | None
-    """A 1 for each row that settles now as existing, with a pin in a state of NOT_PUBLISHED.
+    """A 1 for each row that settles now as existing, with a pin that will not be published.
 
     None if there is no such row.
     """
@@ -136,9 +132,8 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
 
 def _mark_not_published(results: Iterable[RowResult], size: int) -> str | None:
     bits = 0
-    for result in results:
-        if result.existing_state in NOT_PUBLISHED:
-            bits |= 1 << result.row_number
+    for row_number in find_not_published(results):
+        bits |= 1 << row_number
     return _format_bits(bits, size) if bits else None
 
 

@@ -4,10 +4,8 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from shared.contract.events import Notice
+from shared.contract.existing_pins import build_existing_not_published
 from shared.postgres.row import Row
-
-EXISTING_NOT_PUBLISHED = "existing_not_published"
 
 
 def build_notices(job: Row) -> list[dict[str, Any]]:
@@ -21,21 +19,9 @@ def build_notices(job: Row) -> list[dict[str, Any]]:
     bits = job["not_published"] or ""
     row_numbers = [number for number, bit in enumerate(bits) if bit == "1"]
     if row_numbers:
-        notices.append(asdict(_build_existing_not_published(row_numbers)))
+        notices.append(asdict(build_existing_not_published(row_numbers)))
     return notices
 
 
 def _stored(job: Row) -> list[dict[str, Any]]:
     return job["warnings"] or []
-
-
-def _build_existing_not_published(row_numbers: list[int]) -> Notice:
-    count = len(row_numbers)
-    rows = "1 row" if count == 1 else f"{count} rows"
-    message = (
-        f"Nothing will be published for {rows}: the pin that has the idempotency key was canceled "
-        "or deleted, or it failed. existing_state of each result says which. If it was canceled or "
-        "failed, retry its schedule: POST /v1/schedules/{schedule_id}/retry. If it was deleted, "
-        "send the row again with a new idempotency key."
-    )
-    return Notice(code=EXISTING_NOT_PUBLISHED, message=message, row_numbers=row_numbers)

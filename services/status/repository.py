@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text, update
 
 from services.status.folding import EventsByJob, tally
 from services.status.model import Missing
-from services.status.results.encoding import count_errors, decode_results
+from services.status.results.encoding import count_errors, read_stored
 from services.status.tables import jobs
 from services.status.uploads.model import StoredUpload
 from shared.contract.errors import ValueRejected
@@ -229,7 +229,7 @@ class JobRepository:
             return Missing.UNKNOWN
         if job["workspace_id"] != workspace_id:
             return Missing.FOREIGN
-        results = decode_results(job["results"])
+        results = read_stored(job["results"])
         return {**job, "results": encode(results), "error_counts": count_errors(results)}
 
     async def find_upload(self, workspace_id: UUID, job_id: UUID) -> StoredUpload | None:
@@ -251,7 +251,7 @@ class JobRepository:
         Returns None if the row has no result, or one of a version that did not store the time.
         """
         for row in await self._database.fetch_all(SELECT_FOLDS.bindparams(job_id=job_id)):
-            results = decode_results([row["results"]])
+            results = read_stored([row["results"]])
             if any(result.row_number == row_number for result in results):
                 folded_at: datetime | None = row["folded_at"]
                 return folded_at

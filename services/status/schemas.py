@@ -8,55 +8,11 @@ import orjson
 from pydantic import Field
 
 from services.status.notices import build_notices
-from services.status.results.encoding import hide_values
-from shared.contract.events import (
-    ExistingState,
-    Fault,
-    JobStatus,
-    Notice,
-    RowStatus,
-    SourceType,
-)
-from shared.http.fields import (
-    CreatedAt,
-    DifferingFields,
-    FailureCode,
-    FailureMessage,
-    PayloadMatches,
-    UpdatedAt,
-    WorkspaceId,
-)
+from shared.contract.events import JobStatus, Notice, SourceType
+from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
+from shared.http.row_results import RowResultResponse, hide_values
 from shared.postgres.row import Row
-
-
-class RowResultResponse(ApiModel):
-    """The result of one row. It never changes."""
-
-    row_number: int
-    """Position of the row in the import, from 1. A CSV file's header is not counted."""
-    status: RowStatus
-    pin_id: UUID | None
-    """The pin of the row's idempotency key. Null for a failed row, and for a schedule that is not
-    published yet."""
-    schedule_id: UUID | None
-    """The schedule of the row's idempotency key. Null for a failed row, and for a pin that was
-    published at once."""
-    idempotency_key: str | None
-    """The row's idempotency key. Null if it is missing or invalid."""
-    error_code: FailureCode
-    error_message: FailureMessage
-    errors: list[Fault]
-    """Every fault of a row that failed validation, at most 20. Otherwise empty."""
-    payload_matches: PayloadMatches
-    line: int | None
-    """The line of the CSV file in which the row begins, from 1. Null for JSON."""
-    existing_state: ExistingState | None
-    """For `existing`: the state of the pin that has the key. Otherwise null."""
-    differing_fields: DifferingFields
-    updated: bool | None
-    """True if the existing pin took the content of the row (`on_existing=update`). Otherwise
-    null."""
 
 
 class ImportJobResponse(ApiModel):

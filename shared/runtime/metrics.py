@@ -13,6 +13,14 @@ ROWS_SETTLED = Counter(
 IMPORTS = Counter(
     "pinflow_imports", "Requested imports, by the outcome of the request.", ["source", "outcome"]
 )
+IMPORTS_REPLAYED = Counter(
+    "pinflow_imports_replayed",
+    "Imports with an idempotency key that were accepted before: the answer was the first one's.",
+    ["channel"],
+)
+IMPORT_CHECKS = Counter(
+    "pinflow_import_checks", "Dry runs of imports that were answered.", ["source"]
+)
 UNSETTLED_ROWS = Gauge(
     "pinflow_unsettled_rows",
     "The backlog: accepted rows without an outcome, in the whole system. All replicas report the "

@@ -220,6 +220,18 @@ class UploadSettings(BaseSettings):
     endpoint returns it yet. 0: uploads are not stored."""
 
 
+class PublisherSettings(BaseSettings):
+    """The publisher's address. Ingest and status read the same variable."""
+
+    model_config = _CONFIG
+
+    publisher_url: Urls = "http://127.0.0.1:8002"
+    """URL of the publisher, or the URLs of its replicas, separated by commas. Ingest asks it what
+    would become of the rows of a dry run. Status checks whether one of the replicas is ready, and
+    gives it the commands of imports.
+    """
+
+
 class ServiceSettings(KafkaSettings, DatabaseSettings):
     """The settings that all services have."""
 

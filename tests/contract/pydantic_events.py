@@ -10,7 +10,14 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-from shared.contract.events import ExistingState, JobStatus, RowStatus, SourceType, UploadFormat
+from shared.contract.events import (
+    ExistingState,
+    JobStatus,
+    OnExisting,
+    RowStatus,
+    SourceType,
+    UploadFormat,
+)
 
 MAX_KEY_LENGTH, MAX_ROWS = 255, 500
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -70,6 +77,7 @@ class RowAccepted(ImportsRecord):
     accepted_at: AwareDatetime
     fingerprint: UUID
     line: int | None = None
+    on_existing: OnExisting = OnExisting.REPORT
     row: PinContent
 
 
@@ -92,6 +100,7 @@ class RowResult(Frozen):
     line: int | None = None
     existing_state: ExistingState | None = None
     differing_fields: list[FieldDifference] | None = None
+    updated: bool | None = None
 
 
 class RowsSettled(ImportsRecord):
@@ -115,6 +124,7 @@ class ImportAccepted(ImportsRecord):
     warnings: list[Notice] = []
     publishing_now: int | None = None
     scheduled_for_later: int | None = None
+    parent_id: UUID | None = None
 
 
 class ImportRejected(ImportsRecord):
@@ -130,6 +140,15 @@ class ImportRejected(ImportsRecord):
     error_message: str
 
 
+class UploadParameters(Frozen):
+    strict: bool = False
+    timezone: str | None = None
+    past_run_at: str | None = None
+    account: str | None = None
+    encoding: str | None = None
+    on_existing: OnExisting = OnExisting.REPORT
+
+
 class FileUploaded(ImportsRecord):
     kind: Literal["u"] = "u"
     job_id: UUID
@@ -137,6 +156,7 @@ class FileUploaded(ImportsRecord):
     format: UploadFormat
     encoding: Literal["zstd"] = "zstd"
     size: Annotated[int, Field(ge=0)]
+    parameters: UploadParameters | None = None
 
 
 ImportEvent = Annotated[ImportAccepted | ImportRejected, Field(discriminator="type")]
@@ -151,6 +171,7 @@ class ImportRequested(Frozen):
     past_run_at: Any = None
     account: Any = None
     strict: Any = None
+    on_existing: Any = None
 
 
 class ImportCompleted(Event):

@@ -23,11 +23,12 @@ from services.ingest.schemas import ImportAcceptedResponse
 from services.publisher.pins.schemas import bulk, pins, schedules
 from services.publisher.pins.schemas import dry_run as validation
 from services.status import schemas as status
+from shared.http.row_results import RowResultResponse
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (status.ImportJobResponse, ImportJobResponse),
     (ImportAcceptedResponse, ImportJobResponse),
-    (status.RowResultResponse, BulkPinImportRowResult),
+    (RowResultResponse, BulkPinImportRowResult),
     (pins.PinResponse, PinResponse),
     (pins.JobStatusResponse, JobStatusResponse),
     (pins.PinBatchItemResult, PinBatchItemResult),

@@ -3,10 +3,9 @@
 from msgspec.structs import fields
 
 from services.ingest.parsing import fast_path
-from services.status.results.encoding import ResultWithNulls
-from services.status.schemas import RowResultResponse
 from shared.contract.events import PinContent
 from shared.contract.pins import PinSubmission
+from shared.http.row_results import ResultWithNulls, RowResultResponse
 
 
 def test_a_submission_has_the_fields_of_a_pins_content_in_their_order() -> None:

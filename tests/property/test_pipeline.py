@@ -16,6 +16,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.reader import ImportReader
 from services.ingest.records import ImportBatch
 from services.ingest.service import ImportService
+from services.ingest.submissions import submit_json
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
@@ -75,10 +76,10 @@ class Pipeline:
                 ImportReader(AccessRepository(self._pool)),
                 keep_uploads=True,
             )
-            accepted = await imports.accept_json(workspace_id, document)
+            accepted = await imports.accept(submit_json(workspace_id, document))
         except ApiError:
             return None
-        job = await self._jobs.find_job(workspace_id, accepted.job_id)
+        job = await self._jobs.find_job(workspace_id, accepted.event.job_id)
         assert not isinstance(job, Missing)
         return job
 

@@ -62,8 +62,8 @@ def _add_commands_of_imports() -> None:
 
 def _add_request_channels() -> None:
     # A request id of the topic and an Idempotency-Key of HTTP are different keys.
-    # busy_until: until then the request belongs to the process that claimed it. answer: what the
-    # first request was answered, for the next ones
+    # busy_until: until then the request belongs to the attempt that claimed it. answer: the import
+    # that the first request became, for the next ones
     op.execute("""
         alter table ingest.requests
             add column channel text not null default 'topic'
@@ -72,6 +72,11 @@ def _add_request_channels() -> None:
             add column answer bytea,
             drop constraint requests_pkey,
             add constraint requests_pkey primary key (workspace_id, channel, request_id)
+    """)
+    # Requests by topic are kept: a topic can be read again from its beginning
+    op.execute("""
+        create index requests_to_delete on ingest.requests (accepted_at)
+        where channel in ('http', 'retry')
     """)
     grant_on("ingest.requests", "pinflow_ingest", "delete")
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from shared.contract.events import OnExisting, UploadParameters
+
 
 class PastRunAt(StrEnum):
     """Treatment of a row whose `run_at` has passed when its import is accepted."""
@@ -28,6 +30,18 @@ class ImportParameters(NamedTuple):
     """The id or name of the account of rows that name none."""
     encoding: str | None = None
     """The encoding of a CSV file. None: it is found out."""
+    on_existing: OnExisting = OnExisting.REPORT
+
+    def to_event(self) -> UploadParameters:
+        """Returns the parameters as the import's upload is stored with them."""
+        return UploadParameters(
+            strict=self.strict,
+            timezone=self.timezone,
+            past_run_at=None if self.past_run_at is PastRunAt.PUBLISH else self.past_run_at,
+            account=(self.account or "").strip() or None,
+            encoding=self.encoding,
+            on_existing=self.on_existing,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ def build_retry(
     # Before the corrections: they could move the content of another account's row to this one's
     require_permitted(list(failed.values()), principal.account_ids)
     rows = [build_fields(row, corrections.get(number, {})) for number, row in failed.items()]
-    lines = [row.line for row in failed.values()]
+    # The rows of an earlier retry are stored as JSON, but their results have lines
+    lines = [row.line or results[number].line for number, row in failed.items()]
     account_ids = principal.account_ids
     return {
         "workspace_id": job["workspace_id"],

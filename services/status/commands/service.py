@@ -13,13 +13,13 @@ from uuid import UUID
 from services.status.commands.corrections import parse_corrections, require_failed_rows
 from services.status.commands.retry import build_retry, require_failures
 from services.status.commands.timeline import build_timeline
-from services.status.results.encoding import ResultWithNulls, read_results
 from services.status.service import JobQueries, count_unsettled, require_finished
 from services.status.uploads.files import require_permitted
 from services.status.uploads.reading import read_upload
 from services.status.uploads.service import Uploads
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
+from shared.http.row_results import ResultWithNulls, decode_results
 from shared.postgres.row import Row
 
 RETRY_TIMEOUT_SECONDS = 20.0
@@ -175,7 +175,7 @@ class ImportCommands:
 
 
 def _index(job: Row) -> dict[int, ResultWithNulls]:
-    return {result.row_number: result for result in read_results(job["results"])}
+    return {result.row_number: result for result in decode_results(job["results"])}
 
 
 def _identify(job: Row, principal: Principal) -> dict[str, Any]:

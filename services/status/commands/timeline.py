@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from services.status.results.encoding import ResultWithNulls
 from shared.contract.events import RowStatus
+from shared.http.row_results import ResultWithNulls
 from shared.postgres.row import Row
 
 _PIN_TIMES = {

@@ -7,14 +7,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from services.status.dependencies import Status
 from services.status.parameters import JobId
-from services.status.results.encoding import hide_result_values, read_results
 from services.status.results.formats import ResultFormat, choose_format, write_page
 from services.status.results.pages import ResultFilters, select_page
-from services.status.schemas import RowResultResponse
 from shared.access.dependencies import ReadAccess
 from shared.http.errors import ACCESS_ERRORS, NOT_FOUND, error_responses
 from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
 from shared.http.requests import uuid_or_404
+from shared.http.row_results import RowResultResponse, decode_results, hide_result_values
 
 router = APIRouter(prefix="/v1/pins/imports", tags=["imports"], responses=ACCESS_ERRORS | NOT_FOUND)
 
@@ -61,7 +60,7 @@ async def list_results(
     """
     format_ = choose_format(request.headers.getlist("accept"))
     job = await status.jobs.get(principal.workspace_id, uuid_or_404(job_id, "Import job"))
-    selected = select_page(job["job_id"], read_results(job["results"]), query)
+    selected = select_page(job["job_id"], decode_results(job["results"]), query)
     results = selected.results
     if principal.account_ids is not None:
         results = [hide_result_values(result) for result in results]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from http import HTTPStatus
 
-from services.status.results.encoding import ResultWithNulls
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.wire import encode
+from shared.http.row_results import ResultWithNulls
 from shared.spreadsheets.result_files import protect
 
 

@@ -6,11 +6,11 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.status.results.encoding import ResultWithNulls
 from shared.contract.events import RowStatus
 from shared.http.pagination.cursors import Cursor, cursor_error
 from shared.http.pagination.list_query import Page, SortKey, SortOrder
 from shared.http.pagination.parameters import PageParameters
+from shared.http.row_results import ResultWithNulls
 
 _IN_ROW_ORDER = SortOrder("results.row_number_asc", SortKey("row_number"), descending=False)
 _Text = Annotated[str, Field(max_length=255)]

@@ -133,7 +133,9 @@ def _build_cell(value: object) -> str:
 
 
 def _build_result_cells(row: UploadedRow, result: RowResult | None) -> Sequence[str]:
-    line = "" if row.line is None else str(row.line)
+    # The rows of a retry are stored as JSON, and their results have the lines of the first file
+    number = row.line if row.line is not None or result is None else result.line
+    line = "" if number is None else str(number)
     if result is None:
         return (line, "", "", "", "", "")
     return (

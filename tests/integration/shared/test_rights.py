@@ -28,7 +28,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "access.accounts": READ,
         "access.boards": READ,
         "access.workspaces": READ,
-        "ingest.requests": UPSERT,
+        "ingest.requests": QUEUE,
     },
     "pinflow_publisher": {
         "access.api_keys": READ,

@@ -13,6 +13,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.parsing.policy import ImportParameters
 from services.ingest.records import ImportBatch
 from services.ingest.service import ImportService
+from services.ingest.submissions import submit_csv, submit_json
 from shared.contract.errors import ApiError
 from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
 from shared.contract.import_limits import MAX_IMPORT_BYTES
@@ -95,7 +96,7 @@ def check_batch(batch: ImportBatch | None) -> list[RowAccepted]:
 def test_a_json_import_is_refused_or_accepted_completely(run: Run, data: bytes) -> None:
     log = MemoryLog()
     try:
-        run(new_imports(log).accept_json(WORKSPACE, data, ImportParameters(strict=True)))
+        run(new_imports(log).accept(submit_json(WORKSPACE, data, ImportParameters(strict=True))))
     except ApiError:
         assert log.batch is None
         return
@@ -112,7 +113,11 @@ def test_a_csv_import_is_refused_or_accepted_completely(
 ) -> None:
     log = MemoryLog()
     try:
-        run(new_imports(log).accept_csv(WORKSPACE, data, filename, ImportParameters(strict=True)))
+        run(
+            new_imports(log).accept(
+                submit_csv(WORKSPACE, data, filename, ImportParameters(strict=True))
+            )
+        )
     except ApiError:
         assert log.batch is None
         return
@@ -123,7 +128,7 @@ def test_a_csv_import_is_refused_or_accepted_completely(
 @given(st.lists(valid_rows(), min_size=1, max_size=4))
 def test_the_publisher_reads_the_row_that_was_sent(run: Run, rows: list[dict[str, Any]]) -> None:
     log = MemoryLog()
-    run(new_imports(log).accept_json(WORKSPACE, json.dumps(rows).encode()))
+    run(new_imports(log).accept(submit_json(WORKSPACE, json.dumps(rows).encode())))
     for row in check_batch(log.batch):
         sent = PinSubmission.model_validate(rows[row.row_number - 1])
         assert row.row == sent.to_content()

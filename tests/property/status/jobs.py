@@ -10,8 +10,9 @@ import orjson
 from msgspec import to_builtins
 from msgspec.structs import asdict
 
-from services.status.notices import EXISTING_NOT_PUBLISHED, build_notices
+from services.status.notices import build_notices
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
+from shared.contract.existing_pins import EXISTING_NOT_PUBLISHED
 from shared.postgres.row import Row
 
 Import = ImportAccepted | ImportRejected

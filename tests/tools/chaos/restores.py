@@ -26,7 +26,7 @@ COMMITTED = "committed"
 DIRECT_PINS = "select workspace_id, idempotency_key from publisher.pins where origin_job_id is null"
 REQUESTS = """
     select r.workspace_id, r.request_id, r.job_id, r.state, j.completed_at is not null
-    from ingest.requests r left join status.jobs j using (job_id)
+    from ingest.requests r left join status.jobs j using (job_id) where r.channel = 'topic'
 """
 POSITIONS = """
     select 'publisher', topic, partition, next_offset, replay_until from publisher.positions

@@ -17,7 +17,8 @@ from services.ingest.model import ImportEnd
 from services.ingest.parsing.policy import ReadingPolicy
 from services.ingest.parsing.reading import RawTable, Reading
 from services.ingest.records import ImportBatch
-from services.ingest.service import MAX_EVENT_LOOP_BYTES, ImportService
+from services.ingest.service import ImportService
+from services.ingest.submissions import MAX_EVENT_LOOP_BYTES, submit_csv, submit_json
 from shared.contract.errors import ApiError, BrokerUnavailable, Overloaded
 from tests.support.factories import submitted_row
 from tests.support.imports import new_reader
@@ -57,20 +58,22 @@ def parser_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_json_of_the_usual_size_is_parsed_on_the_event_loop(
     parser_threads: list[int],
 ) -> None:
-    await new_imports().accept_json(uuid4(), json.dumps([submitted_row()]).encode())
+    await new_imports().accept(submit_json(uuid4(), json.dumps([submitted_row()]).encode()))
     assert parser_threads == [threading.get_ident()]
 
 
 async def test_large_json_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
     body = json.dumps([submitted_row()]).encode() + b" " * MAX_EVENT_LOOP_BYTES
-    accepted = await new_imports().accept_json(uuid4(), body)
-    assert accepted.rows.total == 1
+    accepted = await new_imports().accept(submit_json(uuid4(), body))
+    assert accepted.event.total_rows == 1
     assert threading.get_ident() not in parser_threads
 
 
 async def test_a_csv_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
-    accepted = await new_imports().accept_csv(uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv")
-    assert (accepted.rows.total, accepted.source_filename) == (1, "a.csv")
+    accepted = await new_imports().accept(
+        submit_csv(uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv")
+    )
+    assert (accepted.event.total_rows, accepted.event.source_filename) == (1, "a.csv")
     assert threading.get_ident() not in parser_threads
 
 
@@ -88,7 +91,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
     async with queue.slot(uuid4()):
         accepting.require_capacity(workspace)
         waiting = asyncio.create_task(
-            accepting.accept_json(workspace, json.dumps([submitted_row()]).encode())
+            accepting.accept(submit_json(workspace, json.dumps([submitted_row()]).encode()))
         )
         await eventually(lambda: queue._queue.total_waiting)
         with admission.reserve(workspace, 1) as reservation:
@@ -100,7 +103,7 @@ async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspace
 
 async def test_the_event_loop_keeps_running_while_a_hostile_csv_is_parsed() -> None:
     reading = asyncio.create_task(
-        new_imports().accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None)
+        new_imports().accept(submit_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None))
     )
     turns = 0
     while not reading.done():
@@ -138,11 +141,11 @@ async def test_a_partition_without_a_leader_does_not_delay_imports_of_other_part
         keep_uploads=False,
     )
     body = json.dumps([submitted_row()]).encode()
-    blocked = [asyncio.create_task(accepting.accept_json(dead, body)) for _ in range(10)]
+    blocked = [asyncio.create_task(accepting.accept(submit_json(dead, body))) for _ in range(10)]
     await eventually(lambda: log.waiting == 10)  # more than imports_at_once
     for _ in range(5):
         async with asyncio.timeout(5):
-            await accepting.accept_json(alive, body)
+            await accepting.accept(submit_json(alive, body))
     log.has_leader.set()
     answers = await asyncio.gather(*blocked, return_exceptions=True)
     assert {type(answer) for answer in answers} == {BrokerUnavailable}

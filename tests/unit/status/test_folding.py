@@ -4,8 +4,9 @@ import orjson
 from msgspec.structs import asdict, replace
 
 from services.status.folding import group_by_job, tally
-from services.status.results.encoding import hide_values, merge_results
+from services.status.results.encoding import merge_results
 from shared.contract.events import Fault, FieldDifference, RowResult, RowStatus
+from shared.http.row_results import hide_values
 from tests.support.factories import created_result, failed_result, import_accepted, rows_settled
 
 NOTHING_SETTLED = "0" * 501

@@ -1,0 +1,27 @@
+"""The rule for rows whose idempotency key has a pin that will not be published."""
+
+from collections.abc import Iterable
+
+from shared.contract.events import ExistingState, Notice, RowResult
+
+EXISTING_NOT_PUBLISHED = "existing_not_published"
+NOT_PUBLISHED = frozenset({ExistingState.CANCELED, ExistingState.DELETED, ExistingState.FAILED})
+"""States of an existing pin in which nothing will be published for its row."""
+
+
+def find_not_published(results: Iterable[RowResult]) -> list[int]:
+    """Returns the numbers of the rows for which nothing will be published."""
+    return [result.row_number for result in results if result.existing_state in NOT_PUBLISHED]
+
+
+def build_existing_not_published(row_numbers: list[int]) -> Notice:
+    """Builds the warning about these rows, at least one."""
+    count = len(row_numbers)
+    rows = "1 row" if count == 1 else f"{count} rows"
+    message = (
+        f"Nothing will be published for {rows}: the pin that has the idempotency key was canceled "
+        "or deleted, or it failed. existing_state of each result says which. If it was canceled or "
+        "failed, retry its schedule: POST /v1/schedules/{schedule_id}/retry. If it was deleted, "
+        "send the row again with a new idempotency key."
+    )
+    return Notice(code=EXISTING_NOT_PUBLISHED, message=message, row_numbers=row_numbers)

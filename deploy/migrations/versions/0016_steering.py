@@ -10,6 +10,7 @@ down_revision = "0015"
 
 def upgrade() -> None:
     _add_generations()
+    _add_index_of_hidden_pins()
     _add_commands_of_imports()
     _add_request_channels()
     _keep_parameters()
@@ -31,6 +32,15 @@ def _add_generations() -> None:
             add constraint pins_generation check (generation > 0)
     """)
     op.execute("alter table publisher.row_outcomes add column updated boolean")
+
+
+def _add_index_of_hidden_pins() -> None:
+    # Together with pins_shown it finds all pins of a job by their created_at. Each row is in one of
+    # the two, so a row that is published at once costs no further entry
+    op.execute("""
+        create index pins_not_shown on publisher.pins (workspace_id, created_at)
+        where deleted_at is not null or state in ('scheduled', 'cancelled')
+    """)
 
 
 def _add_commands_of_imports() -> None:

@@ -69,7 +69,10 @@ class LockedPins:
         self.rows = rows
 
     async def apply(self, decisions: dict[UUID, Decision | ApiError]) -> dict[UUID, CommandResult]:
-        """Writes the updates and their events. Returns the result of each decision, by pin id."""
+        """Writes the updates and their events. Returns the result of each decision, by pin id.
+
+        Sets `touched_at`: an undo of the import leaves these pins.
+        """
         updates = {
             pin_id: decision
             for pin_id, decision in decisions.items()
@@ -79,7 +82,9 @@ class LockedPins:
         for change, ids in group_by_change(changes):
             conditions = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
             await self._connection.execute(
-                update(pins).where(*conditions).values(**change, updated_at=func.now())
+                update(pins)
+                .where(*conditions)
+                .values(**change, updated_at=func.now(), touched_at=func.now())
             )
         updated = {
             pin_id: _apply_change(self._require_row(pin_id), change)
@@ -252,6 +257,6 @@ class PinRepository:
 
 
 def _apply_change(row: Row, change: dict[str, Any]) -> Row:
-    after = {**row, **change, "updated_at": row["now"]}
+    after = {**row, **change, "updated_at": row["now"], "touched_at": row["now"]}
     is_due = after["state"] == PinState.SCHEDULED and after["run_at"] <= row["now"]
     return {**after, "is_due": is_due}

@@ -1,7 +1,8 @@
-"""Reads, releases and takes idempotency keys. A key that was released gets a new generation of pins.
+"""Reads, releases and takes idempotency keys. Each release of a key starts a new generation.
 
 The row under a key's first pin id says who has the key. Every change of a key holds that row's
-lock. Lock rows in the order of their ids: otherwise two transactions can deadlock.
+lock. Lock these rows first, in the order of their ids, then pins of later generations in the order
+of theirs: otherwise two transactions can deadlock.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -70,8 +71,10 @@ RELEASE_PINS = f"""
     where pin_id = any(%b::uuid[])
     returning pin_id, run_at, origin_job_id, origin_row
 """
+# The time after the locks, not that of the transaction's start: a row that was settled while this
+# transaction waited for them must count as earlier when it is redelivered
 FREE_KEYS = """
-    update publisher.pins set released_at = now(), current_pin_id = null
+    update publisher.pins set released_at = clock_timestamp(), current_pin_id = null
     where pin_id = any(%b::uuid[])
 """
 _TAKEN_COLUMNS = (("first_pin_id", "uuid"), ("pin_id", "uuid"), ("generation", "int4"))
@@ -86,10 +89,11 @@ _CREATED_COLUMNS = (
     ("pin_id", "uuid"),
     ("schedule_id", "uuid"),
 )
+# An outcome that a replay recorded promises its pin, which stands again and is deleted now
 RECORD_CREATED = f"""
     insert into publisher.row_outcomes (status, {column_names(_CREATED_COLUMNS)})
     select '{RowStatus.CREATED}', * from {unnest(_CREATED_COLUMNS)} order by 2, 3
-    on conflict do nothing
+    on conflict (job_id, row_number) do update set promised_pin_id = null
 """
 
 

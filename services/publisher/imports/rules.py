@@ -14,7 +14,8 @@ from shared.contract.events import MAX_ROWS
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.row import Row
 
-LATEST_ROW = timedelta(microseconds=MAX_ROWS)
+MICROSECOND = timedelta(microseconds=1)
+LATEST_ROW = MAX_ROWS * MICROSECOND
 """The created_at of an import's last possible pin, after the import's accepted_at.
 
 A pin's created_at is the import's accepted_at plus one microsecond for each row.

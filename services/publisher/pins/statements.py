@@ -34,11 +34,15 @@ INSERT_PINS = f"""
     on conflict (pin_id) do nothing
     returning pin_id
 """
-# Selects pins that a lost Postgres had and whose rows have not been published again yet
+# Selects the first pin ids of keys with a pin that a lost Postgres had and whose row has not been
+# published again yet
 SELECT_RESERVED = """
     select promised_pin_id from publisher.row_outcomes o
     where promised_pin_id = any(%b::uuid[])
-        and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
+        and not exists (
+            select from publisher.pins p where p.pin_id = o.promised_pin_id
+                and coalesce(p.generation, 0) >= coalesce(o.promised_generation, 0)
+        )
 """
 # A separate statement: only its snapshot has the rows that an insert conflicted with
 SELECT_PINS_OF_KEYS = (

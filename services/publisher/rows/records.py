@@ -196,6 +196,7 @@ def _build_existing_result(outcome: ExistingRow) -> RowResult:
         line=row.line,
         existing_state=outcome.state,
         differing_fields=outcome.differing_fields,
+        updated=outcome.updated or None,
     )
 
 
@@ -240,4 +241,5 @@ def _build_recorded_result(outcome: RecordedRow) -> RowResult:
         line=outcome.line,
         existing_state=recorded.existing_state,
         differing_fields=recorded.differing_fields,
+        updated=recorded.updated,
     )

@@ -99,7 +99,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     repository = ImportRepository(service.http_database, history.require_current_database)
     import_dependencies = ImportDependencies(
         commands=ImportCommands(repository, service.topics[TopicName.IMPORTS]),
-        checker=RowChecker(RowRepository(service.http_database), service.access),
+        checker=RowChecker(RowRepository(service.http_database), BoardCache(service.access)),
         reader=build_reader(settings.body_seconds, writes),
     )
     setattr(app.state, NAME, import_dependencies)

@@ -1,11 +1,10 @@
 """Reads, releases and takes idempotency keys. Each release of a key starts a new generation.
 
 The row under a key's first pin id says who has the key. Every change of a key holds that row's
-lock. Lock these rows first, in the order of their ids, then pins of later generations in the order
-of theirs: otherwise two transactions can deadlock.
+lock. Lock rows in the order of their ids: otherwise two transactions can deadlock.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -89,11 +88,10 @@ _CREATED_COLUMNS = (
     ("pin_id", "uuid"),
     ("schedule_id", "uuid"),
 )
-# An outcome that a replay recorded promises its pin, which stands again and is deleted now
 RECORD_CREATED = f"""
     insert into publisher.row_outcomes (status, {column_names(_CREATED_COLUMNS)})
     select '{RowStatus.CREATED}', * from {unnest(_CREATED_COLUMNS)} order by 2, 3
-    on conflict (job_id, row_number) do update set promised_pin_id = null
+    on conflict do nothing
 """
 
 
@@ -110,23 +108,24 @@ async def read_keys(
     return {key.first_pin_id: key for key in await cursor.fetchall()}
 
 
-async def release_keys(driver: DriverConnection, holders: Mapping[UUID, UUID]) -> None:
+async def release_keys(driver: DriverConnection, holders: Iterable[tuple[UUID, UUID]]) -> None:
     """Deletes pins and releases their keys: a later import or a direct call may take them.
 
-    `holders` are the pins that have the keys, by first pin id. The transaction must have locked
-    both rows. Records that the pins' rows were created, so that a redelivery reports it again.
+    `holders` are pairs: the first pin id of a key, and the pin that has the key. The transaction
+    must have locked both rows. Records that the pins' rows were created, so that a redelivery
+    reports it again.
     """
-    if not holders:
+    pairs = list(holders)
+    if not pairs:
         return
-    cursor = await driver.execute(
-        RELEASE_PINS, [Column("uuid", list(holders.values()))], binary=True
-    )
+    pin_ids = Column("uuid", [pin_id for _, pin_id in pairs])
+    cursor = await driver.execute(RELEASE_PINS, [pin_ids], binary=True)
     created = [
         (job_id, row_number, *_find_created_ids(pin_id, run_at))
         for pin_id, run_at, job_id, row_number in await cursor.fetchall()
         if job_id is not None
     ]
-    await driver.execute(FREE_KEYS, [Column("uuid", list(holders))])
+    await driver.execute(FREE_KEYS, [Column("uuid", [first for first, _ in pairs])])
     if created:
         await driver.execute(RECORD_CREATED, to_columns(_CREATED_COLUMNS, created))
 

@@ -1,7 +1,6 @@
 """The SQL of commands on whole imports.
 
-Locks are taken in one order, as everywhere: positions, then the rows under keys' first pin ids in
-the order of their ids, then pins of later generations in the order of theirs.
+Locks are taken in one order, as everywhere: positions, then pins in the order of their ids.
 """
 
 import json
@@ -44,17 +43,18 @@ SELECT_PINS = f"""
     union all
     select {_COLUMNS} from publisher.pins where {_OF_IMPORT} and {_NOT_SHOWN}
 """
-# Rows under first pin ids come before pins of later generations
 LOCK_PINS = f"""
     select {_COLUMNS} from publisher.pins where pin_id = any(%(pin_ids)s::uuid[])
-    order by generation is not null and released_at is null, pin_id
-    for update
+    order by pin_id for update
 """
 # A pin that the import's row created in a lost Postgres, and that is not published again yet
 SELECT_LOST = """
     select from publisher.row_outcomes o
     where o.job_id = %(job_id)s and o.promised_pin_id is not null
-        and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
+        and not exists (
+            select from publisher.pins p where p.pin_id = o.promised_pin_id
+                and coalesce(p.generation, 0) >= coalesce(o.promised_generation, 0)
+        )
     limit 1
 """
 SELECT_UNDO = """
@@ -150,7 +150,7 @@ class CommandTransaction:
 
     async def release(self, pins: Collection[Row]) -> None:
         """Deletes locked pins and releases their keys. A waiting schedule is also canceled."""
-        holders = {self._first_pin_id(pin): pin["pin_id"] for pin in pins}
+        holders = [(self._first_pin_id(pin), pin["pin_id"]) for pin in pins]
         await release_keys(self._driver, holders)
 
     async def record_undo(self, undo_id: UUID, result: Mapping[str, Any]) -> datetime:

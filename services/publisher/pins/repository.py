@@ -30,7 +30,6 @@ from services.publisher.pins.statements import (
     INSERT_GENERATIONS,
     INSERT_PINS,
     IS_DUE,
-    LOCK_ORDER,
     SELECT_PINS_OF_KEYS,
     SELECT_RESERVED,
     build_insert_values,
@@ -188,7 +187,7 @@ class PinRepository:
         Waits for rows that the scheduler has locked. The scheduler skips rows that are locked here,
         until its next batch. So the second transaction decides from the first one's result.
         """
-        statement = build_select(workspace_id, pin_ids).order_by(*LOCK_ORDER).with_for_update()
+        statement = build_select(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
         async with self._database.transaction() as connection:
             selected = (await connection.execute(statement)).mappings()
             rows = {row["pin_id"]: dict(row) for row in selected}
@@ -252,7 +251,7 @@ class PinRepository:
             later = [
                 pin._replace(pin_id=taken[pin.pin_id].pin_id) for pin in new if pin.pin_id in taken
             ]
-            await self._require_free(driver, [pin.pin_id for pin in (*first, *later)])
+            await self._require_free(driver, [pin.pin_id for pin in new])
             await take_keys(driver, list(taken.values()))
             numbers = [(taken[pin.pin_id].generation,) for pin in new if pin.pin_id in taken]
             created = set()
@@ -310,7 +309,6 @@ class PinRepository:
                     row = dict((await connection.execute(holder)).mappings().one())
                     return PinOfKey(row, is_new=False)
                 taken = _take(key)
-                await self._require_free(driver, [taken.pin_id])
                 await take_keys(driver, [taken])
                 next_pin = pin._replace(pin_id=taken.pin_id)
                 created = await _insert(connection, next_pin, state, taken.generation)

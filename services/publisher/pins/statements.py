@@ -13,8 +13,6 @@ from services.publisher.tables import pins
 from shared.postgres.arrays import ColumnTypes, column_names, unnest
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now()).label("is_due")
-LOCK_ORDER = (and_(pins.c.generation.is_not(None), pins.c.released_at.is_(None)), pins.c.pin_id)
-"""Rows under a key's first pin id come before pins of later generations, as in generations.py."""
 
 _CONVERTED = {
     "created_at": "now() + r.created_at * interval '1 microsecond'",
@@ -46,11 +44,15 @@ def _build_insert(columns: ColumnTypes) -> str:
 
 INSERT_PINS = _build_insert(PIN_COLUMNS)
 INSERT_GENERATIONS = _build_insert(GENERATION_COLUMNS)
-# Selects pins that a lost Postgres had and whose rows have not been published again yet
+# Selects the first pin ids of keys with a pin that a lost Postgres had and whose row has not been
+# published again yet
 SELECT_RESERVED = """
     select promised_pin_id from publisher.row_outcomes o
     where promised_pin_id = any(%b::uuid[])
-        and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
+        and not exists (
+            select from publisher.pins p where p.pin_id = o.promised_pin_id
+                and coalesce(p.generation, 0) >= coalesce(o.promised_generation, 0)
+        )
 """
 # A separate statement: only its snapshot has the rows that an insert conflicted with
 SELECT_PINS_OF_KEYS = (

@@ -206,7 +206,11 @@ async def test_a_row_that_was_accepted_before_an_undo_never_takes_the_key(
     (before,) = await other.settle()
     await job.undo()
     (after,) = await other.settle()
-    assert (before.status, after.status, after.existing_state) == ("existing", "existing", "deleted")
+    assert (before.status, after.status, after.existing_state) == (
+        "existing",
+        "existing",
+        "deleted",
+    )
     assert after.pin_id == before.pin_id
     assert await count_live(client, database, key) == 0
 

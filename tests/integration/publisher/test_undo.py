@@ -24,7 +24,7 @@ async def read_pin(database: Database, pin_id: UUID) -> dict[str, Any]:
     query = text("select * from publisher.pins where pin_id = :id").bindparams(id=pin_id)
     row = await database.fetch_first(query)
     assert row is not None
-    return row
+    return dict(row)
 
 
 async def test_an_undo_deletes_pins_and_cancels_schedules_and_releases_their_keys(

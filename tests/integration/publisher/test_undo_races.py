@@ -166,7 +166,7 @@ def is_created(answer: Any, key: str, client: Client) -> bool:
         return False
     body = answer.json()
     if answer.status_code == 200:
-        return body["results"][0]["status"] == "created"
+        return bool(body["results"][0]["status"] == "created")
     is_first = body["id"] == str(compute_pin_id(client.workspace.id, key))
     return not is_first and "Idempotent-Replayed" not in answer.headers
 

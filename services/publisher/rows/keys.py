@@ -231,18 +231,19 @@ class _KeyDecider:
         row, key = keyed.row, self._keys.get(keyed.pin_id)
         recorded = self._snapshot.outcomes.by_row.get(Origin(row.job_id, row.row_number))
         if recorded is not None:
-            if failure is UNPROCESSABLE and recorded.failure is None:
-                return build_recorded(row, recorded)
-            return self._repeat(keyed, recorded, key)
+            return self._repeat(keyed, recorded, key, failure)
         if key is not None and is_origin(row, key.pin.stored):
             return CreatedRow(keyed, key.pin.stored)
         if is_canceled:
             return self._fail(row, CANCELED)
+        return self._decide_new(keyed, key, failure)
+
+    def _decide_new(self, keyed: KeyedRow, key: Key | None, failure: Failure | None) -> Outcome:
         if (creator := self._find_reservation(keyed, key)) is not None:
-            return build_reserved(row, creator)
-        if key is None:
-            return self._fail(row, failure) if failure else self._create(keyed, 0)
-        return self._decide_used_key(keyed, key, failure)
+            return build_reserved(keyed.row, creator)
+        if key is not None:
+            return self._decide_used_key(keyed, key, failure)
+        return self._fail(keyed.row, failure) if failure else self._create(keyed, 0)
 
     def _decide_used_key(self, keyed: KeyedRow, key: Key, failure: Failure | None) -> Outcome:
         row, stored = keyed.row, key.pin.stored
@@ -259,10 +260,18 @@ class _KeyDecider:
             return self._fail(row, failure) if failure else self._report_update(keyed, key)
         return self._report(keyed, key)
 
-    def _repeat(self, keyed: KeyedRow, recorded: StoredOutcome, key: Key | None) -> Outcome:
+    def _repeat(
+        self,
+        keyed: KeyedRow,
+        recorded: StoredOutcome,
+        key: Key | None,
+        failure: Failure | None,
+    ) -> Outcome:
         """Repeats a recorded outcome. Restores what a lost Postgres had for it."""
         if recorded.failure is not None:
             return build_failed(keyed.row, recorded.failure)
+        if failure is UNPROCESSABLE:  # it can't be stored, so it can't be restored
+            return build_recorded(keyed.row, recorded)
         if recorded.status is RowStatus.CREATED:
             return self._repeat_created(keyed, recorded, key)
         is_holder = key is not None and _holds_key(key, recorded)

@@ -14,8 +14,8 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from services.publisher.existing_pins import find_differences
-from services.publisher.generations import TakenKey
 from services.publisher.ids import compute_generation_id
+from services.publisher.key_state import TakenKey
 from services.publisher.model import Failure, Origin, PinState, StoredPin
 from services.publisher.rows.outcomes import (
     CANCELED,
@@ -49,7 +49,7 @@ class JobCanceled(Exception):
 
 
 class RecordPosition(NamedTuple):
-    """Where a row's record stands in `imports`."""
+    """Names the place of a row's record in `imports`."""
 
     partition: int
     offset: int
@@ -65,7 +65,7 @@ class JobPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordedState:
-    """What was recorded about a batch's rows and jobs before it."""
+    """Holds the records about a batch's rows and jobs from before the batch."""
 
     outcomes: RecordedOutcomes
     cancellations: Mapping[JobPartition, int]
@@ -134,9 +134,9 @@ class Decisions:
     released: list[tuple[UUID, UUID]] = field(default_factory=list)
     """The released pins: the first pin id of the key, and the pin's id."""
     taken: dict[UUID, TakenKey] = field(default_factory=dict)
-    """By first pin id."""
+    """The keys that new generations take, by first pin id."""
     updates: dict[UUID, PinUpdate] = field(default_factory=dict)
-    """By pin id."""
+    """The pins that take a row's content, by pin id."""
     recorded: list[FailedRow | ExistingRow] = field(default_factory=list)
     """Outcomes that a redelivery can't find in the store."""
 

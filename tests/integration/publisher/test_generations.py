@@ -27,10 +27,14 @@ from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.support.events import parse_event
 from tests.support.factories import row_accepted
+from tests.support.waiting import eventually
 
 KEY = "lamp"
 IN_2090 = "2090-01-01T00:00:00Z"
 IN_2091 = "2091-01-01T00:00:00Z"
+WAITING = text(
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
 
 
 def now(**later: float) -> datetime:
@@ -98,7 +102,7 @@ class Imports:
         query = text("select * from publisher.pins where pin_id = :id").bindparams(id=pin_id)
         row = await self._database.fetch_first(query)
         assert row is not None
-        return row
+        return dict(row)
 
     async def live_pins(self) -> list[UUID]:
         query = text(
@@ -435,21 +439,10 @@ async def test_an_update_waits_for_the_scheduler(imports: Imports, database: Dat
         update = asyncio.create_task(
             imports.settle(imports.row(run_at=IN_2091, on_existing=OnExisting.UPDATE))
         )
-        await wait_for_lock(database)
+        await eventually(lambda: database.fetch_all(WAITING))
         await batch.publish(failures={})
     (result,) = await update
     assert (result.updated, result.existing_state) == (None, "published")
-
-
-async def wait_for_lock(database: Database) -> None:
-    """Waits until a statement of this database waits for a lock."""
-    query = text(
-        "select from pg_stat_activity where wait_event_type = 'Lock' "
-        "and datname = current_database()"
-    )
-    async with asyncio.timeout(10):
-        while await database.fetch_first(query) is None:
-            await asyncio.sleep(0.01)
 
 
 # Canceling

@@ -38,7 +38,8 @@ def _add_generations() -> None:
             add column updated boolean,
             add column promised_generation integer,
             add constraint row_outcomes_promised_generation check (
-                promised_generation > 0 and promised_pin_id is not null
+                promised_generation is null
+                or (promised_generation > 0 and promised_pin_id is not null)
             ),
             add constraint row_outcomes_updated check (updated is null or status = 'existing')
     """)

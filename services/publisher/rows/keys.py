@@ -14,8 +14,8 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from services.publisher.existing_pins import find_differences
-from services.publisher.generations import TakenKey
 from services.publisher.ids import compute_generation_id
+from services.publisher.key_state import TakenKey
 from services.publisher.model import Failure, Origin, PinState, StoredPin
 from services.publisher.rows.outcomes import (
     CANCELED,
@@ -49,7 +49,7 @@ class JobCanceled(Exception):
 
 
 class RecordPosition(NamedTuple):
-    """Where a row's record stands in `imports`."""
+    """Names the place of a row's record in `imports`."""
 
     partition: int
     offset: int
@@ -65,7 +65,7 @@ class JobPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordedState:
-    """What was recorded about a batch's rows and jobs before it."""
+    """Holds the records about a batch's rows and jobs from before the batch."""
 
     outcomes: RecordedOutcomes
     cancellations: Mapping[JobPartition, int]
@@ -134,9 +134,9 @@ class Decisions:
     released: list[tuple[UUID, UUID]] = field(default_factory=list)
     """The released pins: the first pin id of the key, and the pin's id."""
     taken: dict[UUID, TakenKey] = field(default_factory=dict)
-    """By first pin id."""
+    """The keys that new generations take, by first pin id."""
     updates: dict[UUID, PinUpdate] = field(default_factory=dict)
-    """By pin id."""
+    """The pins that take a row's content, by pin id."""
     recorded: list[FailedRow | ExistingRow] = field(default_factory=list)
     """Outcomes that a redelivery can't find in the store."""
 
@@ -231,18 +231,19 @@ class _KeyDecider:
         row, key = keyed.row, self._keys.get(keyed.pin_id)
         recorded = self._snapshot.outcomes.by_row.get(Origin(row.job_id, row.row_number))
         if recorded is not None:
-            if failure is UNPROCESSABLE and recorded.failure is None:
-                return build_recorded(row, recorded)
-            return self._repeat(keyed, recorded, key)
+            return self._repeat(keyed, recorded, key, failure)
         if key is not None and is_origin(row, key.pin.stored):
             return CreatedRow(keyed, key.pin.stored)
         if is_canceled:
             return self._fail(row, CANCELED)
+        return self._decide_new(keyed, key, failure)
+
+    def _decide_new(self, keyed: KeyedRow, key: Key | None, failure: Failure | None) -> Outcome:
         if (creator := self._find_reservation(keyed, key)) is not None:
-            return build_reserved(row, creator)
-        if key is None:
-            return self._fail(row, failure) if failure else self._create(keyed, 0)
-        return self._decide_used_key(keyed, key, failure)
+            return build_reserved(keyed.row, creator)
+        if key is not None:
+            return self._decide_used_key(keyed, key, failure)
+        return self._fail(keyed.row, failure) if failure else self._create(keyed, 0)
 
     def _decide_used_key(self, keyed: KeyedRow, key: Key, failure: Failure | None) -> Outcome:
         row, stored = keyed.row, key.pin.stored
@@ -259,10 +260,18 @@ class _KeyDecider:
             return self._fail(row, failure) if failure else self._report_update(keyed, key)
         return self._report(keyed, key)
 
-    def _repeat(self, keyed: KeyedRow, recorded: StoredOutcome, key: Key | None) -> Outcome:
+    def _repeat(
+        self,
+        keyed: KeyedRow,
+        recorded: StoredOutcome,
+        key: Key | None,
+        failure: Failure | None,
+    ) -> Outcome:
         """Repeats a recorded outcome. Restores what a lost Postgres had for it."""
         if recorded.failure is not None:
             return build_failed(keyed.row, recorded.failure)
+        if failure is UNPROCESSABLE:  # it can't be stored, so it can't be restored
+            return build_recorded(keyed.row, recorded)
         if recorded.status is RowStatus.CREATED:
             return self._repeat_created(keyed, recorded, key)
         is_holder = key is not None and _holds_key(key, recorded)

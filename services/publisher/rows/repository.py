@@ -15,7 +15,8 @@ from psycopg.rows import args_row
 from sqlalchemy import text
 
 from services.publisher.existing_pins import CONTENT_COLUMNS
-from services.publisher.generations import KeyState, read_keys, release_keys, take_keys
+from services.publisher.generations import read_keys, release_keys, take_keys
+from services.publisher.key_state import KeyState
 from services.publisher.model import (
     PIN_COLUMNS,
     PIN_TEXTS,

@@ -233,7 +233,7 @@ class RowService:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What all transactions of a batch need."""
+    """Holds the values that all transactions of a batch need."""
 
     failing: FailingBoards
     advance: Advance

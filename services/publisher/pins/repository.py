@@ -15,8 +15,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.publisher.generations import KeyState, TakenKey, read_keys, take_keys
+from services.publisher.generations import read_keys, take_keys
 from services.publisher.grouping import group_by_change
+from services.publisher.key_state import KeyState, TakenKey
 from services.publisher.model import PIN_COLUMNS, PinState
 from services.publisher.outbox_events import (
     OutboxEvent,

@@ -153,7 +153,7 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
     },
     "TimelineEvent": {"event": "accepted"},
     "UndoneRow": {"action": "deleted"},
-    "LeftRow": {"row_number": 2, "reason": "touched"},
+    "LeftRow": {"row_number": 2, "reason": "changed"},
     "RowTimelineResponse": {
         "status": "created",
         "run_at": None,

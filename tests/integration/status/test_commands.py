@@ -329,7 +329,7 @@ async def test_an_undo_says_what_was_undone_and_what_was_left(
         "undone_at": None if document["dry_run"] else NOON.isoformat(),
         "is_replay": not document["dry_run"],
         "undone": [{"row_number": 1, "pin_id": pin, "schedule_id": None, "action": "deleted"}],
-        "left": [{"row_number": 2, "pin_id": pin, "schedule_id": None, "reason": "touched"}],
+        "left": [{"row_number": 2, "pin_id": pin, "schedule_id": None, "reason": "changed"}],
     }
     dry = await post(steering, workspace, f"{job.job_id}/undo?dry_run=true")
     assert (dry.json()["undo_id"], dry.json()["dry_run"]) == (None, True)

@@ -80,12 +80,13 @@ class InternalClient:
         raise self._unavailable()
 
     def _read(self, answer: httpcore.Response) -> Any:
-        if answer.status == HTTPStatus.OK:
-            return orjson.loads(answer.content)
         try:
-            detail = orjson.loads(answer.content)["detail"]
+            document = orjson.loads(answer.content)
+            if answer.status == HTTPStatus.OK:
+                return document
+            status, detail = HTTPStatus(answer.status), document["detail"]
             code, message = ErrorCode(detail.pop("code")), detail.pop("message")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):  # not an answer of Pinflow
             raise self._unavailable() from None
         detail.pop("help", None)
         headers = {
@@ -93,7 +94,7 @@ class InternalClient:
             for name, value in answer.headers
             if name.lower() == b"retry-after"
         }
-        raise ApiError(code, message, HTTPStatus(answer.status), headers=headers, **detail)
+        raise ApiError(code, message, status, headers=headers, **detail)
 
     def _unavailable(self) -> ApiError:
         return ApiError(

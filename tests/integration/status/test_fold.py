@@ -115,6 +115,42 @@ async def test_invariant_5_a_redelivered_batch_changes_no_counter(store: JobRepo
     assert await read_job(store, job) == before
 
 
+async def test_error_counts_are_those_of_the_results(store: JobRepository) -> None:
+    job = import_accepted(total_rows=4)
+    no_board = failed_result(4, error_code="board_not_found")
+    batches = [
+        [rows_settled(job, failed_result(1), created_result(2))],
+        [job, rows_settled(job, failed_result(1), failed_result(3), no_board)],
+    ]
+    for batch in (*batches, *batches):
+        await fold_events(store, *batch)
+    row = await read_job(store, job)
+    assert row["error_counts"] == {"validation_error": 2, "board_not_found": 1}
+    assert sum(row["error_counts"].values()) == row["failed_rows"]
+
+
+async def test_the_parent_of_a_job_is_that_of_its_first_import_event(
+    store: JobRepository,
+) -> None:
+    job = import_accepted(total_rows=1, parent_id=uuid4())
+    await fold_events(store, rows_settled(job, created_result(1)))
+    await fold_events(store, job)
+    await fold_events(store, replace(job, parent_id=uuid4()), job)
+    assert (await read_job(store, job))["parent_id"] == job.parent_id
+
+
+async def test_a_row_keeps_the_time_of_its_first_fold(store: JobRepository) -> None:
+    job = import_accepted(total_rows=2)
+    await fold_events(store, job, rows_settled(job, created_result(1)))
+    first = await store.find_settled_at(job.job_id, 1)
+    assert first is not None
+    assert await store.find_settled_at(job.job_id, 2) is None
+    await fold_events(store, job, rows_settled(job, failed_result(1), created_result(2)))
+    second = await store.find_settled_at(job.job_id, 2)
+    assert second is not None
+    assert await store.find_settled_at(job.job_id, 1) == first < second
+
+
 async def test_outcomes_before_their_import_are_stored_but_not_visible(
     store: JobRepository, database: Database
 ) -> None:

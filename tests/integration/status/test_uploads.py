@@ -20,7 +20,7 @@ from services.status.fold_service import FoldService
 from services.status.model import Missing
 from services.status.repository import JobRepository
 from services.status.retention import MAX_DELETED_UPLOADS, UploadCleaner
-from shared.contract.events import SourceType, UploadFormat
+from shared.contract.events import OnExisting, SourceType, UploadFormat, UploadParameters
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_upload
 from shared.contract.topics import TopicName
@@ -33,6 +33,14 @@ from tests.support.factories import NOON, failed_result
 
 CSV = b"title,board_id\r\nL\xe4mp\0,1\n"
 UPLOADS = text("select * from status.uploads where job_id = any(:ids)")
+PARAMETERS = UploadParameters(
+    strict=True,
+    timezone="Europe/Berlin",
+    past_run_at="fail",
+    account="Café",
+    encoding="windows-1252",
+    on_existing=OnExisting.REVIVE,
+)
 AGE = text("update status.uploads set uploaded_at = now() - :age where job_id = any(:ids)")
 
 
@@ -71,7 +79,11 @@ def status(database: Database) -> Status:
 
 
 def build_import(
-    data: bytes = CSV, *, job_id: UUID | None = None, workspace_id: UUID | None = None
+    data: bytes = CSV,
+    *,
+    job_id: UUID | None = None,
+    workspace_id: UUID | None = None,
+    parameters: UploadParameters = UploadParameters(),
 ) -> tuple[UUID, UUID, list[bytes]]:
     """Builds an import of one failed row with its upload.
 
@@ -86,7 +98,7 @@ def build_import(
             source_type=SourceType.CSV,
             source_filename="a.csv",
             rows=ParsedRows(failed=[failed_result(1)]),
-            upload=RawUpload(UploadFormat.CSV, data),
+            upload=RawUpload(UploadFormat.CSV, data, parameters),
         )
     )
     return job_id, workspace_id, [record.value for record in batch.records]
@@ -208,3 +220,17 @@ async def test_all_uploads_are_deleted_if_the_retention_is_zero(status: Status) 
     await status.fold(values)
     await delete_all_old(status, timedelta(0))
     assert await status.stored_uploads(job_id) == []
+
+
+@pytest.mark.parametrize("parameters", [UploadParameters(), PARAMETERS], ids=str)
+async def test_an_upload_keeps_the_parameters_of_its_import(
+    status: Status, parameters: UploadParameters
+) -> None:
+    job_id, workspace_id, values = build_import(parameters=parameters)
+    other = build_import(job_id=job_id, workspace_id=workspace_id, parameters=UploadParameters())
+    for batch in (values, values, other[2]):
+        assert await status.fold(batch) == []
+    upload = await status.store.find_upload(workspace_id, job_id)
+    assert upload is not None
+    assert upload.parameters == parameters
+    assert await status.store.find_upload(uuid4(), job_id) is None

@@ -73,6 +73,8 @@ class Job:
         assert orjson.loads(row["results"]) == [
             _as_sent(self.settled[number]) for number in sorted(self.settled)
         ]
+        codes = [result.error_code for result in self.settled.values() if result.status == "failed"]
+        assert row["error_counts"] == Counter(codes)
         assert _find_noticed_rows(row) == [
             number
             for number, result in sorted(self.settled.items())
@@ -105,12 +107,13 @@ def _matches(row: Row, event: Import) -> bool:
         row["error_message"],
         row["publishing_now"],
         row["scheduled_for_later"],
+        row["parent_id"],
     )
     message = event.error_message if isinstance(event, ImportRejected) else None
     counts = (
-        (event.publishing_now, event.scheduled_for_later)
+        (event.publishing_now, event.scheduled_for_later, event.parent_id)
         if isinstance(event, ImportAccepted)
-        else (None, None)
+        else (None, None, None)
     )
     return values == (
         event.workspace_id,

@@ -192,6 +192,7 @@ class Folding(RuleBasedStateMachine):
                 total_rows=total,
                 source_filename="a.csv",
                 publishing_now=total - 1,
+                parent_id=self._ids.new() if total > 2 else None,
                 scheduled_for_later=1,
             )
             for _ in range(count)

@@ -154,7 +154,7 @@ def narrow_keys(pinflow: Deployment, tenants: Tenants) -> dict[Scope, str]:
 def required_scope(operation: Operation) -> Scope:
     """Returns the scope that the operation requires."""
     method, path = operation
-    if method == "DELETE" or path.endswith("/bulk-delete"):
+    if method == "DELETE" or path.endswith(("/bulk-delete", "/undo")):
         return Scope.DESTRUCTIVE
     return Scope.READ if method == "GET" else Scope.WRITE
 

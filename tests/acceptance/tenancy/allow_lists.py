@@ -24,6 +24,8 @@ NOT_LIMITED_BY_ACCOUNT: dict[Operation, str] = {
         "/v1/pins/imports",
     ): "an import belongs to the workspace; its results have ids and errors, but no content",
     ("GET", "/v1/pins/imports/{job_id}"): "the same",
+    ("GET", "/v1/pins/imports/{job_id}/results"): "the same",
+    ("GET", "/v1/pins/imports/{job_id}/rows/{row_number}"): "the same, with times",
     (
         "GET",
         "/v1/webhooks",
@@ -77,6 +79,54 @@ def post_is_forbidden(path: str, build_body: Callable[[Tenants], dict[str, Any]]
         assert tenants.state() == before
 
     return check
+
+
+def file_is_forbidden(name: str) -> Check:
+    """Checks that the key gets no file with rows of other accounts."""
+
+    def check(tenants: Tenants) -> None:
+        answer = tenants.limited.get(f"/v1/pins/imports/{tenants.job['id']}/{name}")
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (
+            HTTPStatus.FORBIDDEN,
+            "account_not_permitted",
+        )
+
+    return check
+
+
+def a_retry_of_another_accounts_row_is_forbidden(tenants: Tenants) -> None:
+    """Checks that the key can't take over a row by correcting its account."""
+    failing = {**_build_row(tenants), "title": " "}
+    accepted = tenants.mine.post("/v1/pins/imports/json", json=[failing]).json()
+    wait_for_job(tenants.mine, accepted["id"])
+    correction = {"row_number": 1, "title": "Mine", "account_id": tenants.empty_account}
+    answer = tenants.limited.post(
+        f"/v1/pins/imports/{accepted['id']}/retry", json={"corrections": [correction]}
+    )
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (
+        HTTPStatus.FORBIDDEN,
+        "account_not_permitted",
+    )
+
+
+def schedules_of_other_accounts_are_left(tenants: Tenants) -> None:
+    before = tenants.state()
+    path = f"/v1/pins/imports/{tenants.job['id']}/cancel?scheduled=true"
+    answer = tenants.limited.post(path).json()
+    assert answer["canceled_schedules"] == []
+    assert [left["reason"] for left in answer["left"]] == ["account_not_permitted"]
+    assert tenants.state() == before
+
+
+def pins_of_other_accounts_are_not_undone(tenants: Tenants) -> None:
+    before = tenants.state()
+    path = f"/v1/pins/imports/{tenants.job['id']}/undo?dry_run=true"
+    answer = tenants.limited.post(path).json()
+    assert answer["undone"] == []
+    assert [left["reason"] for left in answer["left"]] == ["account_not_permitted"] * 2
+    answer = tenants.limited.post(f"/v1/pins/imports/{tenants.job['id']}/undo").json()
+    assert answer["detail"]["code"] == "account_not_permitted"
+    assert tenants.state() == before
 
 
 def dry_run_fails(path: str, build_body: Callable[[Tenants], dict[str, Any]]) -> Check:
@@ -140,6 +190,14 @@ PERMITTED: dict[Operation, Check] = {
         for operation, check in SCENARIOS.items()
         if operation not in NOT_LIMITED_BY_ACCOUNT
     },
+    ("GET", "/v1/pins/imports/{job_id}/results.csv"): file_is_forbidden("results.csv"),
+    ("GET", "/v1/pins/imports/{job_id}/failed.csv"): file_is_forbidden("failed.csv"),
+    (
+        "POST",
+        "/v1/pins/imports/{job_id}/retry",
+    ): a_retry_of_another_accounts_row_is_forbidden,
+    ("POST", "/v1/pins/imports/{job_id}/cancel"): schedules_of_other_accounts_are_left,
+    ("POST", "/v1/pins/imports/{job_id}/undo"): pins_of_other_accounts_are_not_undone,
     ("POST", "/v1/pins/imports/json"): rows_fail(_as_json),
     ("POST", "/v1/pins/imports/csv"): rows_fail(_as_csv),
     ("POST", "/v1/pins"): post_is_forbidden("/v1/pins", _build_row),

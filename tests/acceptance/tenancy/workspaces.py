@@ -31,6 +31,10 @@ def schedule(tenants: Tenants) -> str:
     return tenants.schedule
 
 
+def job(tenants: Tenants) -> str:
+    return str(tenants.job["id"])
+
+
 def account(tenants: Tenants) -> str:
     return tenants.account
 
@@ -227,9 +231,24 @@ SCENARIOS: dict[Operation, Check] = {
     ),
     ("GET", "/v1/pins/imports/{job_id}"): reads_as_unknown(
         "/v1/pins/imports/{}",
-        lambda tenants: tenants.job["id"],
+        job,
         lambda: new_job_id(datetime.now(UTC)),
     ),
+    **{
+        ("GET", f"/v1/pins/imports/{{job_id}}/{name}"): reads_as_unknown(
+            f"/v1/pins/imports/{{}}/{name}", job, lambda: new_job_id(datetime.now(UTC))
+        )
+        for name in ("results", "results.csv", "failed.csv")
+    },
+    ("GET", "/v1/pins/imports/{job_id}/rows/{row_number}"): reads_as_unknown(
+        "/v1/pins/imports/{}/rows/1", job, lambda: new_job_id(datetime.now(UTC))
+    ),
+    **{
+        ("POST", f"/v1/pins/imports/{{job_id}}/{command}"): changes_as_unknown(
+            "POST", f"/v1/pins/imports/{{}}/{command}", job
+        )
+        for command in ("retry", "cancel", "undo")
+    },
     ("POST", "/v1/pins/imports/json"): rows_for_a_foreign_account_fail_as_for_unknown(
         "/v1/pins/imports/json"
     ),

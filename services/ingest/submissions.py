@@ -31,7 +31,7 @@ DEFAULT_PARAMETERS = ImportParameters()
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class ImportSubmission:
     """An import as a client sent it over HTTP."""
 
     workspace_id: UUID
@@ -94,9 +94,9 @@ def submit_json(
     body: bytes,
     parameters: ImportParameters = DEFAULT_PARAMETERS,
     account_ids: AllowList = None,
-) -> Submission:
+) -> ImportSubmission:
     """Builds the submission of a JSON import's body."""
-    return Submission(
+    return ImportSubmission(
         workspace_id,
         SourceType.JSON,
         None,
@@ -115,9 +115,9 @@ def submit_csv(
     filename: str | None,
     parameters: ImportParameters = DEFAULT_PARAMETERS,
     account_ids: AllowList = None,
-) -> Submission:
+) -> ImportSubmission:
     """Builds the submission of a CSV file."""
-    return Submission(
+    return ImportSubmission(
         workspace_id,
         SourceType.CSV,
         make_printable(filename, MAX_FILENAME_LENGTH) if filename else None,
@@ -140,10 +140,10 @@ def submit_rows(
     parameters: ImportParameters = DEFAULT_PARAMETERS,
     account_ids: AllowList = None,
     parent_id: UUID | None = None,
-) -> Submission:
+) -> ImportSubmission:
     """Builds the submission of rows that an earlier import had. They are stored as JSON."""
     data = encode(rows)
-    return Submission(
+    return ImportSubmission(
         workspace_id,
         source_type,
         filename,

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from shared.runtime.settings import (
     ListSettings,
-    PublisherSettings,
+    PublisherUrlSettings,
     ServiceSettings,
     UploadSettings,
     Urls,
@@ -33,7 +33,7 @@ class WatchedService(NamedTuple):
     """If a service that is not required is down, Pinflow is degraded but ready."""
 
 
-class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherSettings):
+class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherUrlSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Maximum records in a batch. One record can have more than 200 results.
 

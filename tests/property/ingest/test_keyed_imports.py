@@ -177,11 +177,24 @@ class KeyMachine(RuleBasedStateMachine):
         self._check(process)
 
     @precondition(lambda self: self._processes)
-    @rule(number=st.integers(0, 9))
-    def finish(self, number: int) -> None:
+    @rule(number=st.integers(0, 9), fault=st.sampled_from([None, *FAULTS]))
+    def finish(self, number: int, fault: str | None) -> None:
+        """Lets a process take all of its steps. Only the append may fail."""
         process = self._processes[number % len(self._processes)]
+        self._finish(process, fault)
+
+    @precondition(lambda self: self._processes)
+    @rule(number=st.integers(0, 9))
+    def overtake(self, number: int) -> None:
+        """Lets another process take the lease of a process, and finish."""
+        process = self._processes[number % len(self._processes)]
+        self._run(self._end_leases())
+        self.start(process.key, process.body)
+        self._finish(self._processes[-1])
+
+    def _finish(self, process: Process, fault: str | None = None) -> None:
         while not process.task.done():
-            self._run(process.advance())
+            self._run(process.advance(fault if process.step == "append" else None))
         self._check(process)
 
     @precondition(lambda self: self._processes)

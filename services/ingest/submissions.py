@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
+from typing import NamedTuple
 from uuid import UUID
 
 from services.ingest.model import Import, RawUpload
@@ -30,8 +30,7 @@ eight imports at once, threads compete for the interpreter and add a fifth to th
 DEFAULT_PARAMETERS = ImportParameters()
 
 
-@dataclass(frozen=True, slots=True)
-class ImportSubmission:
+class ImportSubmission(NamedTuple):
     """An import as a client sent it over HTTP."""
 
     workspace_id: UUID

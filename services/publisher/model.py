@@ -69,6 +69,8 @@ class StoredPin(msgspec.Struct, frozen=True, gc=False):
     published_at: datetime | None
     state: str
     deleted_at: datetime | None
+    released_at: datetime | None = None
+    """When the key was released. Set only under a key's first pin id (generations.py)."""
 
 
 STORED_COLUMNS = StoredPin.__struct_fields__

@@ -21,6 +21,19 @@ IMPORTS_REPLAYED = Counter(
 IMPORT_CHECKS = Counter(
     "pinflow_import_checks", "Dry runs of imports that were answered.", ["source"]
 )
+PINS_UNDONE = Counter(
+    "pinflow_pins_undone",
+    "Pins that an undo of their import deleted, and schedules that it canceled.",
+    ["action"],
+)
+SCHEDULES_CANCELED = Counter(
+    "pinflow_schedules_canceled", "Schedules that were canceled together with their import."
+)
+PINS_LEFT = Counter(
+    "pinflow_pins_left",
+    "Pins and schedules that an undo or a cancellation of their import left, by the reason.",
+    ["command", "reason"],
+)
 UNSETTLED_ROWS = Gauge(
     "pinflow_unsettled_rows",
     "The backlog: accepted rows without an outcome, in the whole system. All replicas report the "

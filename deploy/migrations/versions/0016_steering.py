@@ -10,6 +10,7 @@ down_revision = "0015"
 
 def upgrade() -> None:
     _add_generations()
+    _add_index_of_hidden_pins()
     _add_commands_of_imports()
     _add_request_channels()
     _keep_parameters()
@@ -30,7 +31,27 @@ def _add_generations() -> None:
             ),
             add constraint pins_generation check (generation > 0)
     """)
-    op.execute("alter table publisher.row_outcomes add column updated boolean")
+    # promised_generation: the generation of the pin that a lost Postgres had, null for the first.
+    # promised_pin_id is the first pin id of its key
+    op.execute("""
+        alter table publisher.row_outcomes
+            add column updated boolean,
+            add column promised_generation integer,
+            add constraint row_outcomes_promised_generation check (
+                promised_generation is null
+                or (promised_generation > 0 and promised_pin_id is not null)
+            ),
+            add constraint row_outcomes_updated check (updated is null or status = 'existing')
+    """)
+
+
+def _add_index_of_hidden_pins() -> None:
+    # Together with pins_shown it finds all pins of a job by their created_at. Each row is in one of
+    # the two, so a row that is published at once costs no further entry
+    op.execute("""
+        create index pins_not_shown on publisher.pins (workspace_id, created_at)
+        where deleted_at is not null or state in ('scheduled', 'cancelled')
+    """)
 
 
 def _add_commands_of_imports() -> None:
@@ -45,6 +66,20 @@ def _add_commands_of_imports() -> None:
             primary key (job_id, workspace_id, partition)
         )
     """)
+    # A batch checks it together with its other statements, before it knows any result
+    op.execute("""
+        create function publisher.require_not_canceled(jobs uuid[])
+        returns void language plpgsql as $$
+        begin
+            if exists (select from publisher.canceled_jobs where job_id = any(jobs)) then
+                raise exception 'a job of the batch is canceled' using errcode = 'PF002';
+            end if;
+        end
+        $$
+    """)
+    op.execute(
+        "grant execute on function publisher.require_not_canceled(uuid[]) to pinflow_publisher"
+    )
     # One undo of each job. The primary key decides the race of two
     op.execute("""
         create table publisher.undos (

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
+from services.publisher.rows.keys import RecordPosition
 from services.publisher.rows.outcomes import (
     CreatedRow,
     ExistingRow,
@@ -83,7 +84,10 @@ class RowsHandler:
             and (identity := identify_row(dead_letter.record.value))
         ]
         settlement = await self._rows.settle(
-            [row for _, row in decoded], unreadable, advance=advance
+            [row for _, row in decoded],
+            unreadable,
+            advance=advance,
+            locate=lambda: _locate(decoded),
         )
         offsets = advance.offsets()
         end_offsets = {partition.partition: offset for partition, offset in offsets.items()}
@@ -102,6 +106,11 @@ class RowsHandler:
             for record, row in decoded
             if id(row) in messages
         ]
+
+
+def _locate(decoded: list[DecodedRow]) -> dict[int, RecordPosition]:
+    """Returns where the rows' records stand, by the id of the row's object."""
+    return {id(row): RecordPosition(record.partition, record.offset) for record, row in decoded}
 
 
 def _count_outcomes(outcomes: list[Outcome]) -> None:

@@ -8,6 +8,7 @@ import structlog
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
+from services.publisher.ids import compute_pin_id, find_generation
 from services.publisher.rows.positions_header import POSITIONS_HEADER, parse_positions
 from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import derive_pin_id
@@ -29,6 +30,8 @@ OutcomeRow: TypeAlias = tuple[
     UUID | None,
     str | None,
     str | None,
+    bool | None,
+    int | None,
 ]
 """The values of repository.OUTCOME_COLUMNS, in order."""
 
@@ -67,27 +70,27 @@ def _parse_rows(record: Record) -> Iterator[OutcomeRow]:
     except ValidationError:
         return  # the status service sends it to the dead letters
     for result in event.results:
-        if (row := _build_row(event.job_id, result)) is not None:
+        if (row := _build_row(event.job_id, event.workspace_id, result)) is not None:
             yield row
         else:
             number = result.row_number
             log.warning("outcome_skipped", job_id=str(event.job_id), row_number=number)
 
 
-def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
+def _build_row(job_id: UUID, workspace_id: UUID, result: RowResult) -> OutcomeRow | None:
     """Builds the row to record. Returns None if the result has no pin, schedule or failure."""
     pin_id, schedule_id = result.pin_id, result.schedule_id
     if result.status == RowStatus.FAILED:
         code, message = _remove_nul(result.error_code), _remove_nul(result.error_message)
-        ids_and_match, others = (None, None, None), (None, None, None)
+        ids_and_match, others = (None, None, None), (None, None, None, None, None)
         return (job_id, result.row_number, result.status, *ids_and_match, code, message, *others)
     if pin_id is None and schedule_id is None:
         return None
-    reserved = state = fields = None
+    reserved = generation = state = fields = updated = None
     if result.status == RowStatus.CREATED:
-        reserved = pin_id or (derive_pin_id(schedule_id) if schedule_id else None)
+        reserved, generation = _find_reservation(workspace_id, result)
     else:
-        state = result.existing_state
+        state, updated = result.existing_state, result.updated
         if result.differing_fields is not None:
             fields = encode(result.differing_fields).decode()
     return (
@@ -102,7 +105,23 @@ def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
         reserved,
         state,
         fields,
+        updated,
+        generation,
     )
+
+
+def _find_reservation(workspace_id: UUID, result: RowResult) -> tuple[UUID | None, int | None]:
+    """Returns the first pin id of a created row's key, and its pin's generation.
+
+    The generation is None for the first one, and for a pin id that does not belong to the key.
+    """
+    pin_id = result.pin_id or (result.schedule_id and derive_pin_id(result.schedule_id))
+    key = result.idempotency_key
+    if pin_id is None or key is None:
+        return pin_id, None
+    if not (generation := find_generation(workspace_id, key, pin_id)):
+        return pin_id, None
+    return compute_pin_id(workspace_id, key), generation
 
 
 def _remove_nul(text: str | None) -> str:

@@ -40,6 +40,10 @@ class StoredOutcome(NamedTuple):
     failure: Failure | None = None
     existing_state: ExistingState | None = None
     differing_fields: list[FieldDifference] | None = None
+    updated: bool | None = None
+    """True if the pin took the row's content."""
+    promised_generation: int | None = None
+    """The generation of the pin that the row created in a lost Postgres. None for the first."""
 
 
 class KeyedRow(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +51,8 @@ class KeyedRow(msgspec.Struct, frozen=True, gc=False):
 
     row: RowAccepted
     pin_id: UUID
-    """Computed from the workspace and the idempotency key."""
+    """Computed from the workspace and the idempotency key. A row that starts a new generation of
+    its key gets that generation's id."""
     scheduled_for: datetime | None
     """The time to publish the row. None means at once."""
 
@@ -121,6 +126,8 @@ class ExistingRow(msgspec.Struct, frozen=True, gc=False):
     state: ExistingState
     differing_fields: list[FieldDifference] | None = None
     """The differences from the pin, after `add_differences`. None if the payload matches."""
+    updated: bool = False
+    """True if the pin took the row's content."""
 
     @property
     def payload_matches(self) -> bool:
@@ -154,6 +161,10 @@ UNPROCESSABLE = Failure(
     ErrorCode.INTERNAL_ERROR, "This row could not be processed. Send it again in a new import."
 )
 """The failure of a row that can't be read, or that Postgres can't store."""
+CANCELED = Failure(
+    ErrorCode.CANCELED,
+    "The import was canceled before this row was settled. Nothing was published for it.",
+)
 COLLISION = Failure(
     ErrorCode.INTERNAL_ERROR,
     "This idempotency key has the same hash as another key. Use a different key.",
@@ -193,10 +204,11 @@ def is_key_available(keyed: KeyedRow, recorded: RecordedOutcomes) -> bool:
     """Returns whether a row may create its pin.
 
     A recorded outcome other than created prevents it, and so does a reservation for another row.
+    Only the slow path creates a later generation of a key (keys.py).
     """
     origin = Origin(keyed.row.job_id, keyed.row.row_number)
     if (outcome := recorded.by_row.get(origin)) is not None:
-        return outcome.status is RowStatus.CREATED
+        return outcome.status is RowStatus.CREATED and outcome.promised_generation is None
     return keyed.pin_id not in recorded.reserved
 
 
@@ -227,11 +239,12 @@ def build_snapshot(
     stored = dict(existing)
     for keyed in publishable:
         if keyed.pin_id not in stored and (recorded.is_empty or is_key_available(keyed, recorded)):
-            stored[keyed.pin_id] = _inserted_pin(keyed, settled_at)
+            stored[keyed.pin_id] = build_inserted_pin(keyed, settled_at)
     return StoreSnapshot(recorded.by_row, recorded.reserved, existing, stored, settled_at)
 
 
-def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
+def build_inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
+    """Builds the pin that a row's insert stores."""
     row, run_at = keyed.row, keyed.scheduled_for
     published_at = settled_at if run_at is None else None
     state = _PUBLISHED if run_at is None else _SCHEDULED
@@ -301,15 +314,16 @@ def decide(
     if stored is None:
         return _decide_without_pin(keyed, snapshot, check_failure)
     if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
-        return _build_failed(row, COLLISION)
-    if _is_origin(row, stored):
+        return build_failed(row, COLLISION)
+    if is_origin(row, stored):
         return CreatedRow(keyed, stored)
     if check_failure is not None and not existed_before:
-        return _build_failed(row, check_failure)
-    return ExistingRow(keyed, stored, _find_state(stored, snapshot.settled_at))
+        return build_failed(row, check_failure)
+    return ExistingRow(keyed, stored, find_state(stored, snapshot.settled_at))
 
 
-def _find_state(stored: StoredPin, time: datetime) -> ExistingState:
+def find_state(stored: StoredPin, time: datetime) -> ExistingState:
+    """Returns the state of a pin at a time."""
     is_due = stored.run_at is not None and stored.run_at <= time
     is_deleted = stored.deleted_at is not None
     return find_existing_state(stored.state, is_deleted=is_deleted, is_due=is_due)
@@ -320,31 +334,38 @@ def _decide_without_pin(
 ) -> FailedRow | RecordedRow:
     if reservation := snapshot.reserved.get(keyed.pin_id):
         _, creator = reservation
-        # The content of the lost pin is unknown, and so is what became of it later
-        state = ExistingState.SCHEDULED if creator.pin_id is None else ExistingState.PUBLISHED
-        existing_outcome = creator._replace(
-            status=RowStatus.EXISTING, payload_matches=None, existing_state=state
-        )
-        return _build_recorded(keyed.row, existing_outcome)
-    return _build_failed(keyed.row, check_failure or UNPROCESSABLE)
+        return build_reserved(keyed.row, creator)
+    return build_failed(keyed.row, check_failure or UNPROCESSABLE)
+
+
+def build_reserved(row: RowAccepted, creator: StoredOutcome) -> RecordedRow:
+    """Builds the outcome of a row whose key is reserved. `creator` is its creator's outcome."""
+    # The content of the lost pin is unknown, and so is what became of it later
+    state = ExistingState.SCHEDULED if creator.pin_id is None else ExistingState.PUBLISHED
+    existing = StoredOutcome(
+        RowStatus.EXISTING, creator.pin_id, creator.schedule_id, existing_state=state
+    )
+    return build_recorded(row, existing)
 
 
 def _repeat_recorded(keyed: KeyedRow, recorded: StoredOutcome, stored: StoredPin | None) -> Outcome:
     if recorded.failure is not None:
-        return _build_failed(keyed.row, recorded.failure)
+        return build_failed(keyed.row, recorded.failure)
     is_created = recorded.status is RowStatus.CREATED
-    if is_created and stored is not None and _is_origin(keyed.row, stored):
+    if is_created and stored is not None and is_origin(keyed.row, stored):
         return CreatedRow(keyed, stored)
-    return _build_recorded(keyed.row, recorded)
+    return build_recorded(keyed.row, recorded)
 
 
-def _build_recorded(row: RowAccepted, recorded: StoredOutcome) -> RecordedRow:
+def build_recorded(row: RowAccepted, recorded: StoredOutcome) -> RecordedRow:
+    """Builds the repetition of a recorded outcome."""
     return RecordedRow(
         row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, row.line, recorded
     )
 
 
-def _is_origin(row: RowAccepted, stored: StoredPin) -> bool:
+def is_origin(row: RowAccepted, stored: StoredPin) -> bool:
+    """Returns whether a row created a pin."""
     return stored.origin_row == row.row_number and stored.origin_job_id == row.job_id
 
 
@@ -420,10 +441,11 @@ def _find_winners(rows: Sequence[KeyedRow], snapshot: StoreSnapshot) -> dict[UUI
         stored = snapshot.stored.get(keyed.pin_id)
         if stored is None or keyed.pin_id in snapshot.existing:
             continue
-        if _is_origin(keyed.row, stored):
+        if is_origin(keyed.row, stored):
             winners[keyed.pin_id] = index
     return winners
 
 
-def _build_failed(row: RowAccepted, failure: Failure) -> FailedRow:
+def build_failed(row: RowAccepted, failure: Failure) -> FailedRow:
+    """Builds the outcome of a readable row that failed."""
     return FailedRow(row.job_id, row.workspace_id, row.row_number, failure, row)

@@ -3,7 +3,7 @@
 docs/explanation/architecture.md numbers the invariants.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -11,16 +11,29 @@ from uuid import UUID
 
 import structlog
 
-from services.publisher.model import Origin
+from services.publisher.model import Failure, Origin, build_failure
+from services.publisher.rows.keys import (
+    Decisions,
+    FindFailure,
+    JobCanceled,
+    KeySnapshot,
+    RecordedState,
+    RecordPosition,
+    decide_by_key,
+    find_canceled,
+    needs_all_rules,
+    select_candidates,
+)
 from services.publisher.rows.outcomes import (
+    UNPROCESSABLE,
     FailedRow,
     KeyedRow,
     Outcome,
+    RecordedOutcomes,
     StoredOutcome,
     StoreSnapshot,
     add_differences,
     collect_destinations,
-    decide,
     decide_all,
     decide_unreadable,
     key_and_sort_rows,
@@ -37,6 +50,8 @@ log = structlog.get_logger()
 
 FailingBoards: TypeAlias = Mapping[Destination, BoardCheck]
 """The destinations that failed their check, and the reason."""
+Locate: TypeAlias = Callable[[], Mapping[int, RecordPosition]]
+"""Returns where the rows' records stand, by the id of the row's object."""
 
 
 class SettlementTransaction(Protocol):
@@ -44,7 +59,13 @@ class SettlementTransaction(Protocol):
         self, rows: Sequence[KeyedRow], passed: Sequence[KeyedRow]
     ) -> StoreSnapshot: ...
 
-    async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot: ...
+    async def read_state(self, rows: Sequence[KeyedRow]) -> RecordedState: ...
+
+    async def lock_keys(
+        self, rows: Sequence[KeyedRow], candidates: Sequence[KeyedRow], recorded: RecordedOutcomes
+    ) -> KeySnapshot: ...
+
+    async def write(self, decisions: Decisions) -> None: ...
 
     async def read_recorded(
         self, rows: Sequence[UnreadableRow]
@@ -94,65 +115,99 @@ class RowService:
         unreadable: Sequence[UnreadableRow] = (),
         *,
         advance: Advance,
+        locate: Locate = dict,
     ) -> Settlement:
-        """Settles a batch's rows.
+        """Settles a batch's rows. `locate` is called only if a job of the batch is canceled.
 
         Every transaction locks the advance's positions, so no two publishers settle one partition
         at the same time. If one transaction is enough for the batch, it also moves them. Only
         the failure of a hash collision may be recorded in a further transaction, without a lock.
+        The rows that need all rules are decided in a second transaction.
         """
         keyed = key_and_sort_rows(rows)
         failing = await self._boards.find_failing(collect_destinations(keyed))
         settlement = Settlement()
         if keyed:
-            settlement.add(await self._settle(keyed, failing, advance, moves=not unreadable))
+            batch = _Batch(failing, advance, locate)
+            settlement.add(await self._settle(keyed, batch, moves=not unreadable))
         if unreadable:
             settlement.outcomes += await self._fail_unreadable(unreadable, advance)
         return settlement
 
     async def _settle(
-        self,
-        rows: Sequence[KeyedRow],
-        failing: FailingBoards,
-        advance: Advance,
-        *,
-        moves: bool = False,
+        self, rows: Sequence[KeyedRow], batch: "_Batch", *, moves: bool = False
     ) -> Settlement:
         """Settles sorted rows. Halves them until only a row with a rejected value fails."""
         try:
-            return Settlement(await self._publish(rows, failing, advance, moves=moves))
+            return Settlement(await self._publish(rows, batch, moves=moves))
         except ValueRejected as error:
             if len(rows) == 1:
-                return await self._settle_rejected(rows[0], error, advance)
+                return await self._settle_rejected(rows[0], error, batch)
         middle = len(rows) // 2
-        settlement = await self._settle(rows[:middle], failing, advance)
-        settlement.add(await self._settle(rows[middle:], failing, advance))
+        settlement = await self._settle(rows[:middle], batch)
+        settlement.add(await self._settle(rows[middle:], batch))
         return settlement
 
     async def _publish(
-        self,
-        rows: Sequence[KeyedRow],
-        failing: FailingBoards,
-        advance: Advance,
-        *,
-        moves: bool,
+        self, rows: Sequence[KeyedRow], batch: "_Batch", *, moves: bool
     ) -> list[Outcome]:
-        """Publishes and decides sorted rows in one transaction. Raises ValueRejected."""
+        """Publishes and decides sorted rows. Raises ValueRejected."""
         if rows[0].row.accepted_at < EARLIEST or rows[-1].row.accepted_at >= LATEST:
             raise ValueRejected("accepted_at is out of range")
-        passed = rows
+        try:
+            outcomes = await self._publish_new(rows, batch, moves=moves)
+        except (JobCanceled, _NotPublished):
+            return await self._publish_by_key(rows, batch, batch.find_failure, moves=moves)
+        if outcomes is None:
+            return await self._publish_by_key(rows, batch, batch.find_failure)
+        return outcomes
+
+    async def _publish_new(
+        self, rows: Sequence[KeyedRow], batch: "_Batch", *, moves: bool
+    ) -> list[Outcome] | None:
+        """Publishes and decides rows in one transaction. Raises ValueRejected, JobCanceled.
+
+        Returns None if the rows need all rules. The rows of new keys are published nevertheless, if
+        all rows passed their checks. Otherwise raises _NotPublished: a row that failed its checks
+        must not meet the pin of a later row.
+        """
+        passed, failing = rows, batch.failing
         if failing:
             passed = [keyed for keyed in rows if keyed.destination not in failing]
-        async with self._store.transaction(advance, moves=moves) as transaction:
+        async with self._store.transaction(batch.advance, moves=moves) as transaction:
             snapshot = await transaction.publish(rows, passed)
             outcomes = decide_all(rows, failing, snapshot)
+            if snapshot.inserted < len(rows) and needs_all_rules(outcomes, snapshot):
+                if len(passed) < len(rows):
+                    raise _NotPublished
+                return None
             await transaction.record(select_new_failures(outcomes, snapshot.recorded))
             if snapshot.inserted < len(rows):  # otherwise every row has created its pin
                 outcomes = await _compare_existing(transaction, outcomes)
         return outcomes
 
+    async def _publish_by_key(
+        self,
+        rows: Sequence[KeyedRow],
+        batch: "_Batch",
+        find_failure: FindFailure,
+        *,
+        moves: bool = False,
+    ) -> list[Outcome]:
+        """Publishes and decides rows by all rules, in one transaction. Raises ValueRejected."""
+        async with self._store.transaction(batch.advance, moves=moves) as transaction:
+            state = await transaction.read_state(rows)
+            canceled = set[int]()
+            if state.cancellations:
+                canceled = find_canceled(rows, batch.locate(), state.cancellations)
+            candidates = select_candidates(rows, state.outcomes, canceled, find_failure)
+            snapshot = await transaction.lock_keys(rows, candidates, state.outcomes)
+            decisions = decide_by_key(rows, snapshot, find_failure, canceled)
+            await transaction.write(decisions)
+        return decisions.outcomes
+
     async def _settle_rejected(
-        self, keyed: KeyedRow, error: ValueRejected, advance: Advance
+        self, keyed: KeyedRow, error: ValueRejected, batch: "_Batch"
     ) -> Settlement:
         """Fails a row that can't be stored, unless its key already has a pin.
 
@@ -166,11 +221,7 @@ class RowService:
             row_number=row.row_number,
             error=str(error),
         )
-        async with self._store.transaction(advance) as transaction:
-            snapshot = await transaction.read([keyed])
-            outcomes = [decide(keyed, snapshot, None, existed_before=False)]
-            await transaction.record(select_new_failures(outcomes, snapshot.recorded))
-            outcomes = await _compare_existing(transaction, outcomes)
+        outcomes = await self._publish_by_key([keyed], batch, lambda _: UNPROCESSABLE)
         return Settlement(outcomes, [(row, str(error))])
 
     async def _fail_unreadable(
@@ -182,6 +233,27 @@ class RowService:
             outcomes: list[Outcome] = [decide_unreadable(row, recorded) for row in rows]
             await transaction.record(select_new_failures(outcomes, recorded))
         return outcomes
+
+
+class _NotPublished(Exception):
+    """The rows need all rules. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Holds the values that all transactions of a batch need."""
+
+    failing: FailingBoards
+    advance: Advance
+    locate: Locate
+
+    def find_failure(self, keyed: KeyedRow) -> Failure | None:
+        """Returns why a row's account or board failed its check, or None."""
+        if not self.failing:
+            return None
+        destination = keyed.destination
+        check = self.failing.get(destination)
+        return None if check is None else build_failure(check, destination)
 
 
 async def _compare_existing(

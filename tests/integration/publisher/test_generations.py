@@ -1,0 +1,508 @@
+"""Keys that were released, and rows that revive, update or were canceled, on the real Postgres."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from services.publisher.generations import read_keys, release_keys
+from services.publisher.ids import compute_generation_id, compute_pin_id
+from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.outcomes import Outcome
+from services.publisher.rows.records import build_outcome_records, build_pin_event_records
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
+from services.publisher.scheduler import Scheduler
+from services.publisher.scheduler_repository import DuePinRepository
+from shared.access.cache import BoardCache
+from shared.contract.events import OnExisting, RowAccepted, RowResult, RowsSettled
+from shared.contract.schedule_ids import derive_schedule_id
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
+from tests.integration.conftest import Workspace
+from tests.support.events import parse_event
+from tests.support.factories import row_accepted
+from tests.support.waiting import eventually
+
+KEY = "lamp"
+IN_2090 = "2090-01-01T00:00:00Z"
+IN_2091 = "2091-01-01T00:00:00Z"
+WAITING = text(
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
+
+
+def now(**later: float) -> datetime:
+    return datetime.now(UTC) + timedelta(**later)
+
+
+class Imports:
+    """Settles imports of one workspace, each as a batch of its own."""
+
+    def __init__(self, database: Database, workspace: Workspace) -> None:
+        self._database = database
+        self._workspace = workspace
+        self._service = RowService(RowRepository(database), BoardCache(workspace.access))
+
+    def row(self, **fields: Any) -> RowAccepted:
+        """Builds a row that was accepted now, unless `accepted_at` says otherwise."""
+        on_existing = fields.pop("on_existing", OnExisting.REPORT)
+        known: dict[str, Any] = {
+            "workspace_id": self._workspace.id,
+            "account_id": str(self._workspace.account_id),
+            "accepted_at": now(),
+            "idempotency_key": KEY,
+        }
+        return replace(row_accepted(**(known | fields)), on_existing=on_existing)
+
+    async def settle(
+        self, *rows: RowAccepted, offsets: Mapping[int, int] | None = None
+    ) -> list[RowResult]:
+        """Settles rows. `offsets` are by the rows' numbers. Returns the rows' results in order."""
+        return [result for result, _ in await self.settle_with_events(*rows, offsets=offsets)]
+
+    async def settle_with_events(
+        self, *rows: RowAccepted, offsets: Mapping[int, int] | None = None
+    ) -> list[tuple[RowResult, str | None]]:
+        """Returns each row's result, and the id of the pin event that the batch announces."""
+        positions = {
+            id(row): RecordPosition(0, (offsets or {}).get(row.row_number, 0)) for row in rows
+        }
+        settlement = await self._service.settle(rows, advance=Advance(), locate=lambda: positions)
+        assert not settlement.rejected
+        results = read_results(settlement.outcomes)
+        events = [
+            dict(record.headers)["ce_id"].decode()
+            for record in build_pin_event_records(settlement.outcomes)
+        ]
+        return [
+            (result, find_event(result, events))
+            for result in (results[row.job_id, row.row_number] for row in rows)
+        ]
+
+    async def release(self, key: str = KEY) -> UUID:
+        """Releases a key as an undo does. Returns the pin that had it."""
+        first_pin_id = compute_pin_id(self._workspace.id, key)
+        async with self._database.pipeline() as driver:
+            state = (await read_keys(driver, [first_pin_id], lock=True))[first_pin_id]
+            assert not state.is_free
+            await release_keys(driver, [(first_pin_id, state.last_pin_id)])
+        return state.last_pin_id
+
+    async def execute(self, statement: str, **values: Any) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(text(statement), values)
+
+    async def pin(self, pin_id: UUID) -> dict[str, Any]:
+        query = text("select * from publisher.pins where pin_id = :id").bindparams(id=pin_id)
+        row = await self._database.fetch_first(query)
+        assert row is not None
+        return dict(row)
+
+    async def live_pins(self) -> list[UUID]:
+        query = text(
+            "select pin_id from publisher.pins where workspace_id = :id and deleted_at is null"
+        ).bindparams(id=self._workspace.id)
+        return [row["pin_id"] for row in await self._database.fetch_all(query)]
+
+    async def outbox(self, pin_id: UUID) -> list[str]:
+        query = text(
+            "select event_type from publisher.outbox where event_id like :id order by id"
+        ).bindparams(id=f"{pin_id}:%")
+        return [row["event_type"].split(".")[2] for row in await self._database.fetch_all(query)]
+
+    async def publish_due(self) -> int:
+        return await Scheduler(
+            DuePinRepository(self._database), self._workspace.access, 100
+        ).publish_due()
+
+    def generation(self, number: int, key: str = KEY) -> UUID:
+        return compute_generation_id(self._workspace.id, key, number)
+
+
+def read_results(outcomes: Sequence[Outcome]) -> dict[tuple[UUID, int], RowResult]:
+    events = [parse_event(RowsSettled, row.value) for row in build_outcome_records(outcomes)]
+    return {
+        (event.job_id, result.row_number): result for event in events for result in event.results
+    }
+
+
+def find_event(result: RowResult, events: Sequence[str]) -> str | None:
+    ids = {result.pin_id, result.schedule_id}
+    return next(
+        (
+            event
+            for event in events
+            if (pin_id := UUID(event.split(":")[0])) in ids or derive_schedule_id(pin_id) in ids
+        ),
+        None,
+    )
+
+
+@pytest.fixture
+def imports(database: Database, workspace: Workspace) -> Imports:
+    return Imports(database, workspace)
+
+
+def summarize(result: RowResult) -> tuple[str, UUID | None, str | None]:
+    state = result.existing_state
+    return result.status.value, result.pin_id or result.schedule_id, state and state.value
+
+
+# Released keys
+
+
+async def test_invariant_3_a_later_import_takes_a_released_key_under_the_next_id(
+    imports: Imports,
+) -> None:
+    first = imports.row()
+    ((_, first_event),) = await imports.settle_with_events(first)
+    assert await imports.release() == imports.generation(0)
+    later = imports.row(title="Again")
+    ((result, event),) = await imports.settle_with_events(later)
+    assert summarize(result) == ("created", imports.generation(1), None)
+    assert first_event == f"{imports.generation(0)}:published"
+    assert event == f"{imports.generation(1)}:published"
+    assert await imports.live_pins() == [imports.generation(1)]
+    assert (await imports.pin(imports.generation(1)))["generation"] == 1
+
+
+async def test_invariant_4_rows_of_all_generations_report_the_same_when_they_are_redelivered(
+    imports: Imports,
+) -> None:
+    rows = []
+    first = []
+    for run_at in (None, IN_2090, None):
+        rows.append(imports.row(run_at=run_at))
+        first += await imports.settle(rows[-1])
+        await imports.release()
+    rows.append(imports.row())
+    first += await imports.settle(rows[-1])
+    assert await imports.settle(*rows) == first
+    for row, result in zip(rows, first, strict=True):
+        assert await imports.settle(row) == [result]
+    assert {result.status.value for result in first} == {"created"}
+    assert await imports.live_pins() == [imports.generation(3)]
+
+
+async def test_a_schedule_of_a_later_generation_has_its_own_schedule_id(imports: Imports) -> None:
+    await imports.settle(imports.row(run_at=IN_2090))
+    await imports.release()
+    ((result, event),) = await imports.settle_with_events(imports.row(run_at=IN_2090))
+    assert result.schedule_id == derive_schedule_id(imports.generation(1))
+    assert event == f"{imports.generation(1)}:scheduled"
+
+
+async def test_a_row_that_was_accepted_before_the_release_changes_nothing(
+    imports: Imports,
+) -> None:
+    late = imports.row(title="Late")
+    await imports.settle(imports.row())
+    await imports.release()
+    (result,) = await imports.settle(late)
+    assert summarize(result) == ("existing", imports.generation(0), "deleted")
+    assert [difference.field for difference in result.differing_fields or []] == ["title"]
+    await imports.settle(imports.row())
+    assert await imports.settle(late) == [result], "it was recorded"
+    assert await imports.live_pins() == [imports.generation(1)]
+
+
+async def test_invariant_7_the_earliest_row_takes_a_free_key(imports: Imports) -> None:
+    await imports.settle(imports.row())
+    await imports.release()
+    job, other = uuid4(), uuid4()
+    accepted, later = now(), now(seconds=1)
+    rows = [
+        imports.row(job_id=other, row_number=1, accepted_at=later),
+        imports.row(job_id=job, row_number=2, accepted_at=accepted),
+        imports.row(job_id=job, row_number=1, accepted_at=accepted, board_id="gone"),
+        imports.row(job_id=job, row_number=3, accepted_at=accepted),
+    ]
+    results = await imports.settle(*rows)
+    assert [result.status.value for result in results] == [
+        "existing",
+        "created",
+        "failed",
+        "existing",
+    ]
+    assert {result.pin_id for result in results} == {imports.generation(1), None}
+    assert await imports.settle(*rows) == results
+
+
+async def test_many_publishers_give_a_free_key_to_one_row(
+    imports: Imports, database: Database, workspace: Workspace
+) -> None:
+    keys = [f"key-{number}" for number in range(5)]
+    job = uuid4()
+    await imports.settle(
+        *(
+            imports.row(job_id=job, row_number=number, idempotency_key=key)
+            for number, key in enumerate(keys, 1)
+        )
+    )
+    for key in keys:
+        await imports.release(key)
+    publishers = [Imports(database, workspace) for _ in range(4)]
+    jobs = [uuid4() for _ in publishers]
+    batches = [
+        [
+            imports.row(job_id=job, row_number=number, idempotency_key=key)
+            for number, key in enumerate(keys[index:] + keys[:index], 1)
+        ]
+        for index, job in enumerate(jobs)
+    ]
+    settled = await asyncio.gather(
+        *(publisher.settle(*batch) for publisher, batch in zip(publishers, batches, strict=True))
+    )
+    results = [result for batch in settled for result in batch]
+    created = [result.idempotency_key for result in results if result.status == "created"]
+    assert sorted(key or "" for key in created) == keys
+    assert set(await imports.live_pins()) == {imports.generation(1, key) for key in keys}
+    assert {result.pin_id for result in results} == {imports.generation(1, key) for key in keys}
+
+
+# Reviving
+
+
+@pytest.mark.parametrize("change", ["deleted_at = now()", "state = 'cancelled'"])
+async def test_a_row_revives_what_was_deleted_or_canceled(imports: Imports, change: str) -> None:
+    creator = imports.row(run_at=IN_2090)
+    (first,) = await imports.settle(creator)
+    await imports.execute(
+        f"update publisher.pins set {change}, touched_at = now() where pin_id = :id",
+        id=imports.generation(0),
+    )
+    row = imports.row(run_at=IN_2091, on_existing=OnExisting.REVIVE)
+    ((result, event),) = await imports.settle_with_events(row)
+    assert result.status == "created"
+    assert result.schedule_id == derive_schedule_id(imports.generation(1))
+    assert event == f"{imports.generation(1)}:scheduled"
+    assert await imports.settle(row, creator) == [result, first]
+    assert await imports.live_pins() == [imports.generation(1)]
+
+
+@pytest.mark.parametrize("run_at", [None, IN_2090])
+async def test_a_row_does_not_revive_what_stands(imports: Imports, run_at: str | None) -> None:
+    await imports.settle(imports.row(run_at=run_at))
+    row = imports.row(run_at=run_at, on_existing=OnExisting.REVIVE)
+    (result,) = await imports.settle(row)
+    assert (result.status, result.payload_matches) == ("existing", True)
+    await imports.execute(
+        "update publisher.pins set deleted_at = now() where pin_id = :id",
+        id=imports.generation(0),
+    )
+    assert await imports.settle(row) == [result], "a redelivery revives nothing"
+    assert await imports.live_pins() == []
+
+
+async def test_a_row_that_can_not_be_published_revives_nothing(imports: Imports) -> None:
+    await imports.settle(imports.row())
+    await imports.execute(
+        "update publisher.pins set deleted_at = now() where pin_id = :id",
+        id=imports.generation(0),
+    )
+    row = imports.row(board_id="gone", on_existing=OnExisting.REVIVE)
+    (result,) = await imports.settle(row)
+    assert result.error_code == "board_not_found"
+    assert await imports.settle(row) == [result]
+    assert (await imports.pin(imports.generation(0)))["released_at"] is None
+
+
+# Updating
+
+
+async def test_an_updating_row_replaces_content_time_and_fingerprint(imports: Imports) -> None:
+    creator = imports.row(run_at=IN_2090)
+    (created,) = await imports.settle(creator)
+    row = imports.row(
+        run_at=IN_2091, title="New", related_terms=["a", "b"], on_existing=OnExisting.UPDATE
+    )
+    (result,) = await imports.settle(row)
+    assert summarize(result) == ("existing", created.schedule_id, "scheduled")
+    assert (result.updated, result.payload_matches) == (True, True)
+    pin = await imports.pin(imports.generation(0))
+    assert (pin["title"], pin["related_terms"]) == ("New", ["a", "b"])
+    assert (pin["fingerprint"], pin["touched_at"]) == (row.fingerprint, row.accepted_at)
+    assert pin["run_at"] == row.row.run_at
+    assert pin["origin_job_id"] == creator.job_id
+    assert await imports.outbox(imports.generation(0)) == ["scheduled"]
+    assert await imports.settle(row, creator) == [result, created]
+    assert await imports.outbox(imports.generation(0)) == ["scheduled"]
+
+
+async def test_new_content_at_the_same_time_is_not_announced(imports: Imports) -> None:
+    await imports.settle(imports.row(run_at=IN_2090))
+    (result,) = await imports.settle(
+        imports.row(run_at=IN_2090, title="New", on_existing=OnExisting.UPDATE)
+    )
+    assert result.updated
+    assert await imports.outbox(imports.generation(0)) == []
+
+
+async def test_an_update_without_a_time_is_published_at_once(imports: Imports) -> None:
+    creator = imports.row(run_at=IN_2090)
+    (created,) = await imports.settle(creator)
+    (result,) = await imports.settle(imports.row(on_existing=OnExisting.UPDATE))
+    assert summarize(result) == ("existing", created.schedule_id, "queued")
+    assert await imports.publish_due() == 1
+    pin = await imports.pin(imports.generation(0))
+    assert (pin["state"], pin["published_at"] is not None) == ("published", True)
+    assert await imports.settle(creator) == [created]
+    assert await imports.outbox(imports.generation(0)) == ["scheduled", "published"]
+
+
+async def test_an_update_schedules_a_failed_pin_again(imports: Imports) -> None:
+    await imports.settle(imports.row(run_at=IN_2090))
+    await imports.execute(
+        "update publisher.pins set state = 'failed', failed_at = now(), run_at = now(), "
+        "error_code = 'board_not_found', error_message = 'gone' where pin_id = :id",
+        id=imports.generation(0),
+    )
+    (result,) = await imports.settle(imports.row(run_at=IN_2091, on_existing=OnExisting.UPDATE))
+    assert (result.updated, result.existing_state) == (True, "scheduled")
+    pin = await imports.pin(imports.generation(0))
+    assert (pin["state"], pin["error_code"]) == ("scheduled", None)
+    assert await imports.outbox(imports.generation(0)) == ["scheduled"]
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+@pytest.mark.parametrize("together", [False, True])
+async def test_of_two_updates_the_later_import_wins(
+    imports: Imports, order: list[int], *, together: bool
+) -> None:
+    await imports.settle(imports.row(run_at=IN_2090))
+    rows = [
+        imports.row(
+            run_at=IN_2091,
+            title=f"{number}",
+            accepted_at=now(seconds=number),
+            on_existing=OnExisting.UPDATE,
+        )
+        for number in (1, 2)
+    ]
+    ordered = [rows[index] for index in order]
+    if together:
+        await imports.settle(*ordered)
+    else:
+        for row in ordered:
+            await imports.settle(row)
+    assert (await imports.pin(imports.generation(0)))["title"] == "2"
+    await imports.settle(rows[0])
+    assert (await imports.pin(imports.generation(0)))["title"] == "2"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "touched_at = now() + interval '1 hour'",
+        "state = 'cancelled'",
+        "state = 'published', published_at = now()",
+        "deleted_at = now(), state = 'cancelled'",
+        "account_id = gen_random_uuid()",
+    ],
+)
+async def test_an_update_leaves_what_was_touched_later_published_or_removed(
+    imports: Imports, change: str
+) -> None:
+    await imports.settle(imports.row(run_at=IN_2090))
+    await imports.execute(
+        f"update publisher.pins set {change} where pin_id = :id", id=imports.generation(0)
+    )
+    (result,) = await imports.settle(
+        imports.row(run_at=IN_2091, title="New", on_existing=OnExisting.UPDATE)
+    )
+    assert (result.status, result.updated, result.payload_matches) == ("existing", None, False)
+    assert (await imports.pin(imports.generation(0)))["title"] == "Autumn lamps"
+
+
+async def test_a_row_that_can_not_be_published_updates_nothing(imports: Imports) -> None:
+    await imports.settle(imports.row(run_at=IN_2090))
+    row = imports.row(run_at=IN_2090, board_id="gone", on_existing=OnExisting.UPDATE)
+    (result,) = await imports.settle(row)
+    assert result.error_code == "board_not_found"
+    assert await imports.settle(row) == [result]
+
+
+async def test_an_update_waits_for_the_scheduler(imports: Imports, database: Database) -> None:
+    """The scheduler has locked a due pin: the update finds it published."""
+    await imports.settle(imports.row(run_at=IN_2090))
+    await imports.execute(
+        "update publisher.pins set run_at = now() where pin_id = :id", id=imports.generation(0)
+    )
+    async with DuePinRepository(database).lock_due(100) as batch:
+        assert [pin["pin_id"] for pin in batch.pins] == [imports.generation(0)]
+        update = asyncio.create_task(
+            imports.settle(imports.row(run_at=IN_2091, on_existing=OnExisting.UPDATE))
+        )
+        await eventually(lambda: database.fetch_all(WAITING))
+        await batch.publish(failures={})
+    (result,) = await update
+    assert (result.updated, result.existing_state) == (None, "published")
+
+
+# Canceling
+
+
+async def cancel(imports: Imports, row: RowAccepted, next_offset: int) -> None:
+    await imports.execute(
+        "insert into publisher.canceled_jobs (job_id, workspace_id, partition, next_offset) "
+        "values (:job_id, :workspace_id, 0, :next_offset)",
+        job_id=row.job_id,
+        workspace_id=row.workspace_id,
+        next_offset=next_offset,
+    )
+
+
+async def test_rows_of_a_canceled_job_fail_unless_they_were_settled_before(
+    imports: Imports,
+) -> None:
+    job = uuid4()
+    await imports.settle(imports.row(idempotency_key="taken"))
+    contents = [
+        {"idempotency_key": "a"},
+        {"idempotency_key": "taken"},
+        {"idempotency_key": "b", "board_id": "gone"},
+        {"idempotency_key": "c"},
+        {"idempotency_key": "taken"},
+        {"idempotency_key": "d", "board_id": "gone"},
+    ]
+    rows = [
+        imports.row(job_id=job, row_number=number, **content)
+        for number, content in enumerate(contents, 1)
+    ]
+    offsets = {row.row_number: row.row_number + 10 for row in rows}
+    settled = await imports.settle(*rows[:3], offsets=offsets)
+    await cancel(imports, rows[0], next_offset=14)
+    results = await imports.settle(*rows, offsets=offsets)
+    assert results[:3] == settled
+    assert [result.status.value for result in settled] == ["created", "existing", "failed"]
+    assert [result.error_code for result in results[3:]] == ["canceled"] * 3
+    assert len(await imports.live_pins()) == 2
+    assert await imports.settle(*rows, offsets=offsets) == results
+    # Another job of the same batch is not concerned
+    other = imports.row(idempotency_key="c")
+    other_result, *again = await imports.settle(other, *rows, offsets=offsets)
+    assert (other_result.status, again) == ("created", results)
+
+
+async def test_a_job_id_of_another_workspace_cancels_nothing(imports: Imports) -> None:
+    row = imports.row()
+    await cancel(imports, replace(row, workspace_id=uuid4()), next_offset=0)
+    (result,) = await imports.settle(row)
+    assert result.status == "created"
+
+
+async def test_a_canceled_row_with_a_value_that_postgres_rejects_fails_once(
+    imports: Imports, database: Database, workspace: Workspace
+) -> None:
+    job = uuid4()
+    rows = [imports.row(job_id=job, row_number=number, idempotency_key="x") for number in (1, 2)]
+    rows[0] = replace(rows[0], row=replace(rows[0].row, title="nul\0"))
+    await cancel(imports, rows[0], next_offset=0)
+    results = await imports.settle(*rows, offsets={1: 5, 2: 6})
+    assert [result.error_code for result in results] == ["canceled", "canceled"]

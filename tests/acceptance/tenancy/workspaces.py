@@ -5,6 +5,8 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
+import httpx
+
 from services.ingest.ids import new_job_id
 from shared.access.board_ids import new_board_id
 from tests.acceptance.rows import rows_for

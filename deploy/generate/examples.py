@@ -115,6 +115,14 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
         "publishing_now": 1,
         "scheduled_for_later": 0,
     },
+    "ImportCheckResponse": {
+        "total_rows": 2,
+        "created_rows": 1,
+        "failed_rows": 1,
+        "publishing_now": 2,
+        "scheduled_for_later": 0,
+        "results": [{}, FAILED_ROW],
+    },
     "ImportEndedData": {"total_rows": 2, "processed_rows": 2},
     "ImportEndedPayload": {"id": EVENT},
     "ImportJobResponse": {
@@ -328,6 +336,15 @@ ERRORS: dict[int, dict[str, Any]] = {
     ),
 }
 """One example for each status. Most statuses have several error codes."""
+_IN_PROGRESS = _build_error(
+    "request_in_progress",
+    "A request with this Idempotency-Key is still being processed. Try again in 2 s.",
+)
+OPERATION_ERRORS: dict[str, dict[int, dict[str, Any]]] = {
+    "import_csv": {HTTPStatus.CONFLICT: _IN_PROGRESS},
+    "import_json": {HTTPStatus.CONFLICT: _IN_PROGRESS},
+}
+"""The examples of an operation's statuses that differ from ERRORS."""
 
 ERROR_RESPONSE = {"$ref": "#/components/schemas/ErrorResponse"}
 
@@ -341,12 +358,13 @@ def add_examples(document: dict[str, Any]) -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             values = OPERATION_VALUES.get(operation["operationId"], {})
+            errors = ERRORS | OPERATION_ERRORS.get(operation["operationId"], {})
             for content in _find_contents(operation.get("requestBody", {})):
                 content["example"] = _remove_nulls(builder.build_body(content["schema"], values))
             for status, response in operation["responses"].items():
                 for content in _find_contents(response):
                     if content["schema"] == ERROR_RESPONSE:
-                        content["example"] = ERRORS[int(status)]
+                        content["example"] = errors[int(status)]
                     elif status < "400":
                         content["example"] = builder.build_body(content["schema"], values)
     for webhook in document["webhooks"].values():

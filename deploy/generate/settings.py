@@ -15,7 +15,7 @@ from shared.runtime.settings import (
     DatabaseSettings,
     KafkaSettings,
     ListSettings,
-    PublisherSettings,
+    PublisherUrlSettings,
     ServiceSettings,
     UploadSettings,
 )
@@ -42,7 +42,7 @@ GROUPS = (
     Group("Lists", ListSettings, "publisher, status."),
     Group(
         "Publisher's address",
-        PublisherSettings,
+        PublisherUrlSettings,
         "ingest, status. Give both the same value.",
     ),
     Group("Uploads", UploadSettings, "ingest, status. Give both the same value."),

@@ -15,7 +15,7 @@ from services.ingest.model import Import
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import build_row_events
 from services.ingest.service import ImportService
-from services.ingest.submissions import Submission
+from services.ingest.submissions import ImportSubmission
 from shared.contract.events import Notice, RowStatus, SourceType
 from shared.contract.existing_pins import build_existing_not_published, find_not_published
 from shared.contract.wire import encode
@@ -35,7 +35,7 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CheckedImport:
-    """What an import would become."""
+    """The rows of an import, and the results that they would have."""
 
     workspace_id: UUID
     source_type: SourceType
@@ -97,7 +97,7 @@ class ImportChecker:
         for source_type in SourceType:
             metrics.IMPORT_CHECKS.labels(source_type.value)
 
-    async def check(self, submission: Submission) -> CheckedImport:
+    async def check(self, submission: ImportSubmission) -> CheckedImport:
         now = datetime.now(UTC)
 
         def build(checked: Import) -> _ReadRows:

@@ -5,10 +5,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES
-from shared.runtime.settings import PublisherSettings, ServiceSettings, UploadSettings
+from shared.runtime.settings import PublisherUrlSettings, ServiceSettings, UploadSettings
 
 
-class IngestSettings(ServiceSettings, UploadSettings, PublisherSettings):
+class IngestSettings(ServiceSettings, UploadSettings, PublisherUrlSettings):
     import_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY_BYTES)] = (
         MAX_IMPORT_BODY_BYTES
     )

@@ -25,7 +25,7 @@ from services.ingest.schemas import (
     RetryRequest,
     build_check_document,
 )
-from services.ingest.submissions import Submission, submit_csv, submit_json, submit_rows
+from services.ingest.submissions import ImportSubmission, submit_csv, submit_json, submit_rows
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
 from shared.contract.events import OnExisting
@@ -33,8 +33,9 @@ from shared.http.bodies import require_content_type
 from shared.http.errors import (
     ACCESS_ERRORS,
     BODY_ERRORS,
-    CONFLICT,
     OVERLOADED,
+    RETRY_AFTER_HEADER,
+    ErrorResponse,
     error_responses,
 )
 from shared.http.idempotency import REPLAYED, IdempotencyKey
@@ -167,7 +168,12 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
             }
         },
     },
-    **CONFLICT,
+    HTTPStatus.CONFLICT: {
+        "model": ErrorResponse,
+        "description": "`request_in_progress`: an earlier request with the same `Idempotency-Key` "
+        "is still being processed. Nothing was done.",
+        "headers": {"Retry-After": RETRY_AFTER_HEADER},
+    },
 }
 
 
@@ -247,7 +253,7 @@ async def import_csv(
 
 
 async def _accept(
-    ingest: IngestDependencies, submission: Submission, key: str | None, response: Response
+    ingest: IngestDependencies, submission: ImportSubmission, key: str | None, response: Response
 ) -> ImportAcceptedResponse:
     if key is None:
         accepted = await ingest.imports.accept(submission)
@@ -261,7 +267,7 @@ async def _accept(
     return ImportAcceptedResponse.from_event(accepted.event)
 
 
-async def _check(ingest: IngestDependencies, submission: Submission) -> Response:
+async def _check(ingest: IngestDependencies, submission: ImportSubmission) -> Response:
     checked = await ingest.checker.check(submission)
     document = build_check_document(checked, with_values=submission.account_ids is None)
     return Response(orjson.dumps(document), media_type="application/json")

@@ -26,7 +26,7 @@ from services.ingest.service import (
     build_acceptance_unknown,
     wait_in_slot,
 )
-from services.ingest.submissions import Submission
+from services.ingest.submissions import ImportSubmission
 from shared.contract.errors import (
     AcceptanceUnknown,
     ApiError,
@@ -101,7 +101,7 @@ class KeyedImportService:
         for channel in (Channel.HTTP, Channel.RETRY):
             metrics.IMPORTS_REPLAYED.labels(channel.value)
 
-    async def accept(self, submission: Submission, key: RequestKey) -> AcceptedImport:
+    async def accept(self, submission: ImportSubmission, key: RequestKey) -> AcceptedImport:
         """Accepts the submission, or returns the import that an earlier request has made."""
         claim = new_claim(key, await submission.compute_hash())
         attempt = await self._ledger.begin(claim, LEASE)
@@ -121,7 +121,7 @@ class KeyedImportService:
         return AcceptedImport(prepared.event, is_replay=not lease.is_first_try)
 
     async def _append(
-        self, submission: Submission, attempt: Attempt, lease: _Lease
+        self, submission: ImportSubmission, attempt: Attempt, lease: _Lease
     ) -> PreparedImport:
         """Appends the import by the stored decision, or by a new one that is stored first."""
         entry = attempt.entry

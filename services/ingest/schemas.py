@@ -104,7 +104,7 @@ class ImportAcceptedResponse(ApiModel):
 
 
 class ImportCheckResponse(ApiModel):
-    """What an import would become if it were sent now. Nothing was stored.
+    """The result that an import would have if it were sent now. Nothing was stored.
 
     The fields mean what they mean in a job that has ended.
     """
@@ -125,8 +125,8 @@ class ImportCheckResponse(ApiModel):
     failed_rows: int
     """Rows that would fail. Their idempotency keys would stay free."""
     results: list[RowResultResponse]
-    """What would become of each row, in row order. The ids are those that an import would give, as
-    long as nobody else takes the keys."""
+    """The result that each row would have, in row order. An import gives the same ids, as long as
+    nobody else takes the keys."""
     checked_at: datetime
     """When the import was checked, in UTC. Each `run_at` was compared with this time."""
     warnings: list[Notice]

@@ -20,7 +20,7 @@ from services.ingest.model import AcceptedImport, Import, ImportEnd
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.reader import ImportReader
 from services.ingest.records import ImportBatch, PreparedImport, prepare_import
-from services.ingest.submissions import Submission
+from services.ingest.submissions import ImportSubmission
 from shared.contract.errors import (
     AcceptanceUnknown,
     ApiError,
@@ -89,7 +89,7 @@ class ImportService:
             self._admission.require_capacity(workspace_id)
             self._queue.require_queue_capacity(workspace_id)
 
-    async def accept(self, submission: Submission) -> AcceptedImport:
+    async def accept(self, submission: ImportSubmission) -> AcceptedImport:
         """Accepts an import without an idempotency key."""
         now = datetime.now(UTC)
         async with self.slot(submission.workspace_id) as start:
@@ -103,7 +103,7 @@ class ImportService:
 
     async def read(
         self,
-        submission: Submission,
+        submission: ImportSubmission,
         job_id: UUID,
         accepted_at: datetime,
         build: Callable[[Import], T],

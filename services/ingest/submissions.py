@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
+from typing import NamedTuple
 from uuid import UUID
 
 from services.ingest.model import Import, RawUpload
@@ -30,8 +30,7 @@ eight imports at once, threads compete for the interpreter and add a fifth to th
 DEFAULT_PARAMETERS = ImportParameters()
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class ImportSubmission(NamedTuple):
     """An import as a client sent it over HTTP."""
 
     workspace_id: UUID
@@ -94,9 +93,9 @@ def submit_json(
     body: bytes,
     parameters: ImportParameters = DEFAULT_PARAMETERS,
     account_ids: AllowList = None,
-) -> Submission:
+) -> ImportSubmission:
     """Builds the submission of a JSON import's body."""
-    return Submission(
+    return ImportSubmission(
         workspace_id,
         SourceType.JSON,
         None,
@@ -115,9 +114,9 @@ def submit_csv(
     filename: str | None,
     parameters: ImportParameters = DEFAULT_PARAMETERS,
     account_ids: AllowList = None,
-) -> Submission:
+) -> ImportSubmission:
     """Builds the submission of a CSV file."""
-    return Submission(
+    return ImportSubmission(
         workspace_id,
         SourceType.CSV,
         make_printable(filename, MAX_FILENAME_LENGTH) if filename else None,
@@ -140,10 +139,10 @@ def submit_rows(
     parameters: ImportParameters = DEFAULT_PARAMETERS,
     account_ids: AllowList = None,
     parent_id: UUID | None = None,
-) -> Submission:
+) -> ImportSubmission:
     """Builds the submission of rows that an earlier import had. They are stored as JSON."""
     data = encode(rows)
-    return Submission(
+    return ImportSubmission(
         workspace_id,
         source_type,
         filename,

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES, MEBIBYTE
 from shared.runtime.settings import (
     ListSettings,
-    PublisherSettings,
+    PublisherUrlSettings,
     ServiceSettings,
     UploadSettings,
     Urls,
@@ -34,7 +34,7 @@ class WatchedService(NamedTuple):
     """If a service that is not required is down, Pinflow is degraded but ready."""
 
 
-class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherSettings):
+class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherUrlSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Maximum records in a batch. One record can have more than 200 results.
 

@@ -118,7 +118,7 @@ class JobStatus(StrEnum):
 
 
 class OnExisting(StrEnum):
-    """What a row does if its idempotency key already has a pin.
+    """The treatment of a row whose idempotency key already has a pin.
 
     - `report`: nothing. Its result says what the pin is and how the row differs from it.
     - `update`: gives the pin its content and time, if the pin is scheduled, queued or failed.

@@ -44,10 +44,11 @@ class ErrorResponse(ApiModel):
     detail: ErrorDetail
 
 
-_RETRY_AFTER = {
+RETRY_AFTER_HEADER = {
     "description": "Seconds to wait before the next try.",
     "schema": {"type": "integer", "minimum": 1},
 }
+"""Describes the header for OpenAPI."""
 _ERRORS: dict[HTTPStatus, dict[str, Any]] = {
     HTTPStatus.BAD_REQUEST: {
         "description": "The request is malformed HTTP. Check your HTTP client."
@@ -87,11 +88,11 @@ _ERRORS: dict[HTTPStatus, dict[str, Any]] = {
     },
     HTTPStatus.TOO_MANY_REQUESTS: {
         "description": "The client's address sent too many wrong API keys. Valid keys still work.",
-        "headers": {"Retry-After": _RETRY_AFTER},
+        "headers": {"Retry-After": RETRY_AFTER_HEADER},
     },
     HTTPStatus.SERVICE_UNAVAILABLE: {
         "description": "A part of Pinflow is down, restarting or too busy. Try again.",
-        "headers": {"Retry-After": _RETRY_AFTER},
+        "headers": {"Retry-After": RETRY_AFTER_HEADER},
     },
 }
 """Meaning and headers of each error status, where the endpoint says nothing else."""
@@ -128,7 +129,7 @@ OVERLOADED: dict[int | str, dict[str, Any]] = {
             "workspaces, `too_many_attempts` for wrong API keys. `limit` and `current` have the "
             "figures, except for `too_many_attempts`. Nothing was done."
         ),
-        "headers": {"Retry-After": _RETRY_AFTER},
+        "headers": {"Retry-After": RETRY_AFTER_HEADER},
     }
 }
 """Response of every endpoint that limits its load."""

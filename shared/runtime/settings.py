@@ -220,7 +220,7 @@ class UploadSettings(BaseSettings):
     its failed rows can be downloaded and retried. 0: uploads are not stored."""
 
 
-class PublisherSettings(BaseSettings):
+class PublisherUrlSettings(BaseSettings):
     """The publisher's address. Ingest and status read the same variable."""
 
     model_config = _CONFIG

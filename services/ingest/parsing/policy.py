@@ -34,6 +34,8 @@ class ImportParameters(NamedTuple):
 
     def to_event(self) -> UploadParameters:
         """Returns the parameters as the import's upload is stored with them."""
+        if self == _DEFAULTS:
+            return _DEFAULTS_OF_UPLOAD
         return UploadParameters(
             strict=self.strict,
             timezone=self.timezone,
@@ -42,6 +44,9 @@ class ImportParameters(NamedTuple):
             encoding=self.encoding,
             on_existing=self.on_existing,
         )
+
+
+_DEFAULTS, _DEFAULTS_OF_UPLOAD = ImportParameters(), UploadParameters()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
+import httpx
+
 from services.ingest.ids import new_job_id
 from shared.access.board_ids import new_board_id
 from tests.acceptance.rows import rows_for
@@ -104,7 +106,16 @@ def rows_for_a_foreign_account_fail_as_for_unknown(path: str) -> Check:
             **rows_for(tenants.other, 1, prefix="x")[0],
             "idempotency_key": "owned-1",
         }
-        job = _import_rows(tenants, path, [foreign, absent, reused])
+        checked = _send_rows(tenants.theirs, f"{path}?dry_run=true", [foreign, absent, reused])
+        # The owner's Idempotency-Key is free in another workspace
+        key = {"Idempotency-Key": f"import-{path}"}
+        owned = _send_rows(tenants.mine, path, rows_for(tenants.owner, 1, prefix="keyed"), key)
+        accepted = _send_rows(tenants.theirs, path, [foreign, absent, reused], key)
+        assert accepted.status_code == HTTPStatus.ACCEPTED
+        assert "idempotent-replayed" not in accepted.headers
+        assert accepted.json()["id"] != owned.json()["id"]
+        job = wait_for_job(tenants.theirs, accepted.json()["id"])
+        assert checked.json()["results"] == job["results"]
         foreign_result, absent_result, reused_result = job["results"]
         assert (foreign_result["status"], foreign_result["error_code"]) == (
             "failed",
@@ -121,18 +132,21 @@ def rows_for_a_foreign_account_fail_as_for_unknown(path: str) -> Check:
     return check
 
 
-def _import_rows(tenants: Tenants, path: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    if path.endswith("csv"):
+def _send_rows(
+    client: httpx.Client,
+    path: str,
+    rows: list[dict[str, Any]],
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    if "/csv" in path:
         names = list(rows[0])
         text = "\n".join(
             [",".join(names), *(",".join(row[name] for name in names) for row in rows)]
         )
-        accepted = tenants.theirs.post(
-            path, files={"file": ("rows.csv", text.encode(), "text/csv")}
+        return client.post(
+            path, files={"file": ("rows.csv", text.encode(), "text/csv")}, headers=headers
         )
-    else:
-        accepted = tenants.theirs.post(path, json=rows)
-    return wait_for_job(tenants.theirs, accepted.json()["id"])
+    return client.post(path, json=rows, headers=headers)
 
 
 def a_pin_for_a_foreign_account_is_refused_as_for_unknown(tenants: Tenants) -> None:

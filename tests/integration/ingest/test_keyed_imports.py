@@ -32,7 +32,7 @@ from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch, build_batch
 from services.ingest.repository import PostgresRequestLedger
 from services.ingest.service import ImportLog, ImportService
-from services.ingest.submissions import Submission, submit_json
+from services.ingest.submissions import ImportSubmission, submit_json
 from services.ingest.tables import requests
 from shared.access.keys import Scope
 from shared.contract.errors import (
@@ -189,7 +189,7 @@ def http_key(workspace: Workspace, name: str) -> RequestKey:
     return RequestKey(workspace.id, name, Channel.HTTP)
 
 
-def submit(workspace: Workspace, *rows: dict[str, Any]) -> Submission:
+def submit(workspace: Workspace, *rows: dict[str, Any]) -> ImportSubmission:
     document = rows or (submitted_row(idempotency_key="k"), {})
     return submit_json(workspace.id, json.dumps(document).encode())
 
@@ -588,8 +588,8 @@ async def test_old_requests_over_http_are_deleted_and_those_by_topic_are_kept(
         key = http_key(workspace, str(number))
         claim = new_claim(key, b"h")._replace(accepted_at=old)
         await ledger.begin(claim, timedelta(seconds=-1))
-    busy = new_claim(http_key(workspace, "busy"), b"h")._replace(accepted_at=old)
-    await ledger.begin(busy, LEASE)
+    leased = new_claim(http_key(workspace, "leased"), b"h")._replace(accepted_at=old)
+    await ledger.begin(leased, LEASE)
     await ledger.begin(new_claim(http_key(workspace, "young"), b"h"), timedelta(seconds=-1))
     topic_claim = new_claim(RequestKey(workspace.id, "topic"), b"h")._replace(accepted_at=old)
     await ledger.claim([topic_claim])
@@ -598,7 +598,7 @@ async def test_old_requests_over_http_are_deleted_and_those_by_topic_are_kept(
     rows = await database.fetch_all(
         select(requests.c.request_id).where(requests.c.workspace_id == workspace.id)
     )
-    assert {row["request_id"] for row in rows} == {"busy", "young", "topic"}
+    assert {row["request_id"] for row in rows} == {"leased", "young", "topic"}
 
 
 async def test_rows_and_upload_have_the_parameters_of_their_import(

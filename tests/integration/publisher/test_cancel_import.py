@@ -52,7 +52,7 @@ async def test_a_cancellation_cancels_the_imports_schedules(
 ) -> None:
     job = Import(client, database, {}, *[{"run_at": later()} for _ in range(5)])
     results = await job.settle()
-    _, waiting, edited, canceled, deleted, published = (
+    _, waiting, edited, canceled, deleted, _ = (
         f"/v1/schedules/{result.schedule_id}" for result in results
     )
     await client.patch(edited, {"title": "Mine"})

@@ -45,7 +45,7 @@ from tests.support.import_batches import read_import
 from tests.support.imports import new_reader
 
 T = TypeVar("T")
-KEYS = ("a", "ä'\\\"")
+KEY = "ä'\\\""
 BODIES = tuple(
     json.dumps(rows).encode()
     for rows in ([submitted_row(idempotency_key="k")], [submitted_row(idempotency_key="k"), {}])
@@ -55,19 +55,19 @@ FAULTS = ("fails before", "fails after")
 
 
 class Kafka:
-    """The batches that were appended, by key."""
+    """The batches that were appended."""
 
     def __init__(self) -> None:
-        self.appended: dict[str, list[ImportBatch]] = {key: [] for key in KEYS}
+        self.appended: list[ImportBatch] = []
 
 
 class Process:
     """An attempt at a key in a process of its own. It is the process's ledger and its Kafka."""
 
     def __init__(
-        self, ledger: PostgresRequestLedger, kafka: Kafka, workspace_id: UUID, key: str, body: int
+        self, ledger: PostgresRequestLedger, kafka: Kafka, workspace_id: UUID, body: int
     ) -> None:
-        self.key, self.body = key, body
+        self.body = body
         self.step: str | None = None
         self._ledger, self._kafka = ledger, kafka
         self._reached, self._permit = asyncio.Event(), asyncio.Queue[str | None]()
@@ -85,7 +85,7 @@ class Process:
         self.task: asyncio.Task[AcceptedImport] = asyncio.create_task(
             service.accept(
                 submit_json(workspace_id, BODIES[body]),
-                RequestKey(workspace_id, key, Channel.HTTP),
+                RequestKey(workspace_id, KEY, Channel.HTTP),
             )
         )
 
@@ -148,7 +148,7 @@ class Process:
             raise error(str(fault)) from None
 
     async def _append(self, batch: ImportBatch) -> None:
-        self._kafka.appended[self.key].append(batch)
+        self._kafka.appended.append(batch)
 
 
 class KeyMachine(RuleBasedStateMachine):
@@ -158,12 +158,12 @@ class KeyMachine(RuleBasedStateMachine):
         self._workspace_id = Ids().new()
         self._ledger, self._kafka = PostgresRequestLedger(pool), Kafka()
         self._processes: list[Process] = []
-        self._answers: dict[str, tuple[ImportAccepted, int]] = {}
+        self._answer: tuple[ImportAccepted, int] | None = None
 
-    @rule(key=st.sampled_from(KEYS), body=st.sampled_from([0, 0, 0, 1]))
-    def start(self, key: str, body: int) -> None:
+    @rule(body=st.sampled_from([0, 0, 0, 1]))
+    def start(self, body: int) -> None:
         async def begin() -> Process:
-            process = Process(self._ledger, self._kafka, self._workspace_id, key, body)
+            process = Process(self._ledger, self._kafka, self._workspace_id, body)
             await process.advance()
             return process
 
@@ -177,11 +177,24 @@ class KeyMachine(RuleBasedStateMachine):
         self._check(process)
 
     @precondition(lambda self: self._processes)
-    @rule(number=st.integers(0, 9))
-    def finish(self, number: int) -> None:
+    @rule(number=st.integers(0, 9), fault=st.sampled_from([None, *FAULTS]))
+    def finish(self, number: int, fault: str | None) -> None:
+        """Lets a process take all of its steps. Only the append may fail."""
         process = self._processes[number % len(self._processes)]
+        self._finish(process, fault)
+
+    @precondition(lambda self: self._processes)
+    @rule(number=st.integers(0, 9), fault=st.sampled_from([None, *FAULTS]))
+    def overtake(self, number: int, fault: str | None) -> None:
+        """Lets another process take the lease of a process, and finish."""
+        process = self._processes[number % len(self._processes)]
+        self._run(self._end_leases())
+        self.start(process.body)
+        self._finish(self._processes[-1], fault)
+
+    def _finish(self, process: Process, fault: str | None = None) -> None:
         while not process.task.done():
-            self._run(process.advance())
+            self._run(process.advance(fault if process.step == "append" else None))
         self._check(process)
 
     @precondition(lambda self: self._processes)
@@ -196,7 +209,7 @@ class KeyMachine(RuleBasedStateMachine):
         self._run(self._end_leases())
 
     def _check(self, process: Process) -> None:
-        appended = self._kafka.appended[process.key]
+        appended = self._kafka.appended
         assert all(batch == appended[0] for batch in appended)  # one job, byte for byte
         if not process.task.done():
             return
@@ -206,23 +219,23 @@ class KeyMachine(RuleBasedStateMachine):
         except (ApiError, Unavailable):
             return
         assert accepted.event == read_import(appended[0])
-        first = self._answers.setdefault(process.key, (accepted.event, process.body))
-        assert first == (accepted.event, process.body)
+        self._answer = self._answer or (accepted.event, process.body)
+        assert self._answer == (accepted.event, process.body)
 
     def teardown(self) -> None:
-        """After everything, each key can be used, and answers with the job that Kafka has."""
+        """After everything, the key can be used, and answers with the job that Kafka has."""
         for process in self._processes:
             self._run(process.crash())
         self._run(self._end_leases())
-        for key, appended in self._kafka.appended.items():
-            events = [event for body in (0, 1) if (event := self._accept(key, body))]
-            assert len(events) == 1  # the other body is refused
-            if appended:
-                assert events[0] == read_import(appended[0])
+        appended = list(self._kafka.appended)
+        events = [event for body in (0, 1) if (event := self._accept(body))]
+        assert len(events) == 1  # the other body is refused
+        if appended:
+            assert events[0] == read_import(appended[0])
 
-    def _accept(self, key: str, body: int) -> ImportAccepted | None:
+    def _accept(self, body: int) -> ImportAccepted | None:
         async def finish() -> ImportAccepted | None:
-            process = Process(self._ledger, self._kafka, self._workspace_id, key, body)
+            process = Process(self._ledger, self._kafka, self._workspace_id, body)
             while not process.task.done():
                 await process.advance()
             try:

@@ -62,7 +62,7 @@ rows = st.lists(
 imports = st.tuples(st.just("import"), rows, st.sampled_from(OnExisting), st.integers(0, 8))
 changes = st.tuples(st.sampled_from(sorted(CHANGES)), st.sampled_from(KEYS))
 others = st.sampled_from([("undo",), ("publish due",), ("publish", KEYS[0]), ("publish", KEYS[1])])
-steps = st.lists(st.one_of(imports, changes, others), min_size=6, max_size=14)
+steps = st.lists(st.one_of(imports, imports, changes, others), min_size=6, max_size=14)
 
 
 class Workspace:
@@ -125,7 +125,12 @@ class Workspace:
             if batch
             for result in await self._settle(batch)
         ]
-        assert checked == settled
+        differences = [
+            (row.row, pair)
+            for row, *pair in zip(rows, checked, settled, strict=True)
+            if pair[0] != pair[1]
+        ]
+        assert not differences
         self._jobs.append((job_id, accepted_at))
 
     def _build_row(
@@ -174,7 +179,7 @@ class Workspace:
 def test_a_dry_run_equals_the_import_row_by_row(pool: Database, run: Run) -> None:
     publisher = Publisher(pool)
 
-    @examples(60)
+    @examples(40)
     @given(steps=steps)
     def check(steps: list[Any]) -> None:
         async def play() -> None:

@@ -53,7 +53,17 @@ UNDOCUMENTED = (
             f"/docs/{SCRIPT_NAME}",
         )
     }
-    | {("POST", "/internal/key-usage")}
+    | {
+        ("POST", f"/internal/{path}")
+        for path in (
+            "key-usage",
+            "imports",
+            "imports/check",
+            "imports/cancel",
+            "imports/undo",
+            "imports/row",
+        )
+    }
 )
 """Routes that the OpenAPI document may lack."""
 GUARDED = sorted(set(OPERATIONS) - PUBLIC)

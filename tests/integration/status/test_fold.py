@@ -118,7 +118,7 @@ async def test_invariant_5_a_redelivered_batch_changes_no_counter(store: JobRepo
 async def test_error_counts_are_those_of_the_results(store: JobRepository) -> None:
     job = import_accepted(total_rows=4)
     no_board = failed_result(4, error_code="board_not_found")
-    batches = [
+    batches: list[list[Foldable]] = [
         [rows_settled(job, failed_result(1), created_result(2))],
         [job, rows_settled(job, failed_result(1), failed_result(3), no_board)],
     ]

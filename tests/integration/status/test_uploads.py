@@ -33,6 +33,7 @@ from tests.support.factories import NOON, failed_result
 
 CSV = b"title,board_id\r\nL\xe4mp\0,1\n"
 UPLOADS = text("select * from status.uploads where job_id = any(:ids)")
+DEFAULTS = UploadParameters()
 PARAMETERS = UploadParameters(
     strict=True,
     timezone="Europe/Berlin",
@@ -83,7 +84,7 @@ def build_import(
     *,
     job_id: UUID | None = None,
     workspace_id: UUID | None = None,
-    parameters: UploadParameters = UploadParameters(),
+    parameters: UploadParameters = DEFAULTS,
 ) -> tuple[UUID, UUID, list[bytes]]:
     """Builds an import of one failed row with its upload.
 
@@ -222,12 +223,12 @@ async def test_all_uploads_are_deleted_if_the_retention_is_zero(status: Status) 
     assert await status.stored_uploads(job_id) == []
 
 
-@pytest.mark.parametrize("parameters", [UploadParameters(), PARAMETERS], ids=str)
+@pytest.mark.parametrize("parameters", [DEFAULTS, PARAMETERS], ids=str)
 async def test_an_upload_keeps_the_parameters_of_its_import(
     status: Status, parameters: UploadParameters
 ) -> None:
     job_id, workspace_id, values = build_import(parameters=parameters)
-    other = build_import(job_id=job_id, workspace_id=workspace_id, parameters=UploadParameters())
+    other = build_import(job_id=job_id, workspace_id=workspace_id, parameters=DEFAULTS)
     for batch in (values, values, other[2]):
         assert await status.fold(batch) == []
     upload = await status.store.find_upload(workspace_id, job_id)

@@ -85,7 +85,7 @@ def reply(status: int, document: object, **headers: str) -> Callable[[ReceivedRe
 @pytest.mark.parametrize("sent", [None, "Bearer wrong", f"bearer {TOKEN}", TOKEN, "Bearer \xff"])
 async def test_a_call_without_the_right_token_is_refused(sent: str | None) -> None:
     transport = httpx.ASGITransport(app=build_service(TOKEN))
-    headers = {} if sent is None else {"Authorization": sent.encode("latin-1")}
+    headers = [] if sent is None else [(b"Authorization", sent.encode("latin-1"))]
     async with httpx.AsyncClient(transport=transport, base_url="http://testing") as http:
         answer = await http.post("/internal/echo", headers=headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (403, "internal_access_denied")

@@ -148,8 +148,8 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
         "canceled_schedules": [{}],
         "left": [],
     },
-    "CanceledSchedule": {"schedule_id": SCHEDULE},
-    "LeftSchedule": {"schedule_id": SCHEDULE, "reason": "published"},
+    "CanceledScheduleResponse": {"schedule_id": SCHEDULE},
+    "LeftScheduleResponse": {"schedule_id": SCHEDULE, "reason": "published"},
     "ImportUndoResponse": {
         "undo_id": "b6d0c3f2-7e15-4a8b-9c64-2f0d8e1a5b73",
         "undone_at": LATER,

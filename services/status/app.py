@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from services.status import endpoints
 from services.status.commands import endpoints as commands
-from services.status.commands.service import ImportCommands
+from services.status.commands.service import ImportSteering
 from services.status.config import BACKGROUND_CONNECTIONS, FOLD_BURST, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.dependencies import StatusDependencies
@@ -87,7 +87,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             lists=ImportLists(service.paginator(settings)),
             uploads=uploads,
             downloads=create_download_queue(),
-            commands=ImportCommands(
+            commands=ImportSteering(
                 jobs,
                 uploads,
                 stored,

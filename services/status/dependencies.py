@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from services.status.commands.service import ImportCommands
+from services.status.commands.service import ImportSteering
 from services.status.config import StatusSettings
 from services.status.lists import ImportLists
 from services.status.service import JobQueries
@@ -24,7 +24,7 @@ class StatusDependencies:
     lists: ImportLists
     uploads: Uploads
     downloads: DownloadQueue
-    commands: ImportCommands
+    commands: ImportSteering
     retry_reader: JsonReader
 
 

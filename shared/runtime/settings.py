@@ -216,8 +216,8 @@ class UploadSettings(BaseSettings):
     model_config = _CONFIG
 
     upload_retention_days: Annotated[int, Field(ge=0, le=3650)] = 30
-    """The number of days for which an import's file or body is stored, in status.uploads. Until then
-    its failed rows can be downloaded and retried. 0: uploads are not stored."""
+    """The number of days for which an import's file or body is stored, in status.uploads. Meanwhile
+    its rows can be downloaded and retried. 0: uploads are not stored."""
 
 
 class PublisherUrlSettings(BaseSettings):

@@ -59,7 +59,7 @@ class _Tolerant(ApiModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class CanceledSchedule(_Tolerant):
+class CanceledScheduleResponse(_Tolerant):
     """A schedule that the command canceled."""
 
     row_number: _RowNumber
@@ -67,7 +67,7 @@ class CanceledSchedule(_Tolerant):
     """The schedule."""
 
 
-class LeftSchedule(CanceledSchedule):
+class LeftScheduleResponse(CanceledScheduleResponse):
     """A schedule that the command left as it is."""
 
     reason: str
@@ -97,9 +97,9 @@ class ImportCancellationResponse(ApiModel):
     it was settled before the cancellation and its result is still on the way."""
     completed_at: datetime | None
     """When the import ended, in UTC. Null until then."""
-    canceled_schedules: list[CanceledSchedule]
+    canceled_schedules: list[CanceledScheduleResponse]
     """The schedules that this request canceled. Empty without `scheduled=true`."""
-    left: list[LeftSchedule]
+    left: list[LeftScheduleResponse]
     """The schedules that it left, and why."""
 
 

@@ -45,7 +45,7 @@ class SettledTimes(Protocol):
         """Reads when the result of a row was folded."""
 
 
-class ImportCommands:
+class ImportSteering:
     """The commands on one import of the API key's workspace.
 
     Raises ApiError: 404 for another workspace's job, 409 if the job's state does not allow the

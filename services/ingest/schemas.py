@@ -188,7 +188,7 @@ class RetryAcceptedResponse(ImportAcceptedResponse):
     """The answer to a RetryRequest."""
 
     is_replay: bool
-    """Whether an earlier request with the key has made the import."""
+    """True if an earlier request with the key has made the import."""
 
 
 class RateMeterNode(ApiModel):

@@ -35,7 +35,7 @@ class CsvColumn(NamedTuple):
     name: str
     field: str | None
     is_result: bool = False
-    """Whether it is a result column, which is ignored (shared/spreadsheets/result_files.py)."""
+    """True for a result column, which is ignored (shared/spreadsheets/result_files.py)."""
 
 
 _NAMELESS = CsvColumn("", None)

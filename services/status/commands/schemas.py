@@ -71,7 +71,7 @@ class LeftScheduleResponse(CanceledScheduleResponse):
     """A schedule that the command left as it is."""
 
     reason: str
-    """Why: for example `published` or `account_not_permitted`."""
+    """The reason, for example `published` or `account_not_permitted`."""
 
 
 class ImportCancellationResponse(ApiModel):
@@ -124,11 +124,12 @@ class LeftRow(_Tolerant):
     schedule_id: UUID | None = None
     """The schedule. Null for a pin that was published at once."""
     reason: str
-    """Why: for example that somebody changed it, or that it was deleted before."""
+    """The reason: `changed` if somebody changed it since, `canceled` or `deleted` if somebody did that
+    before, `account_not_permitted` if it belongs to another account."""
 
 
 class ImportUndoResponse(ApiModel):
-    """What an undo did. The counters and results of the import stay as they were."""
+    """The record of an undo. The counters and results of the import stay as they were."""
 
     job_id: UUID
     """The import that was undone."""
@@ -137,15 +138,15 @@ class ImportUndoResponse(ApiModel):
     undone_at: datetime | None
     """When it was undone, in UTC. Null for a dry run."""
     dry_run: bool
-    """Whether nothing was changed, because the request had `dry_run=true`."""
+    """True if nothing was changed, because the request had `dry_run=true`."""
     undone_rows: int
     """Rows whose pin or schedule was deleted or canceled."""
     left_rows: int
     """Rows whose pin or schedule was left."""
     undone: list[UndoneRow]
-    """What was deleted or canceled, in row order."""
+    """The rows whose pins were deleted or canceled, in row order."""
     left: list[LeftRow]
-    """What was left, in row order."""
+    """The rows whose pins were left, in row order."""
 
 
 class TimelineEvent(ApiModel):
@@ -161,7 +162,7 @@ class TimelineEvent(ApiModel):
 
 
 class RowTimelineResponse(ApiModel):
-    """What happened to one row of an import, and why it has no result yet."""
+    """The timeline of one row of an import. `waiting` says why it has no result yet."""
 
     job_id: UUID
     """The import."""
@@ -185,6 +186,6 @@ class RowTimelineResponse(ApiModel):
     run_at: datetime | None
     """When the pin is to be published, in UTC. Null if it was published at once."""
     events: list[TimelineEvent]
-    """What happened, the earliest first."""
+    """The events, the earliest first."""
     waiting: str | None
-    """Why the row has no result yet, as far as it is known. Null if it has one."""
+    """The reason why the row has no result yet, as far as it is known. Null if it has one."""

@@ -70,7 +70,10 @@ class ImportSteering:
     async def retry(
         self, principal: Principal, job_id: UUID, document: object
     ) -> tuple[dict[str, Any], bool]:
-        """Imports the failed rows again. Returns the child's document and whether it existed."""
+        """Sends the failed rows again, as a new import.
+
+        Returns the child's document, and whether an earlier request has made it.
+        """
         corrections = parse_corrections(document)
         job = await self._jobs.get(principal.workspace_id, job_id)
         require_finished(job)

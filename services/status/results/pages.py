@@ -6,13 +6,14 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.contract.events import RowStatus
+from shared.contract.events import MAX_ROWS, RowStatus
 from shared.http.pagination.cursors import Cursor, cursor_error
 from shared.http.pagination.list_query import Page, SortKey, SortOrder
 from shared.http.pagination.parameters import PageParameters
 from shared.http.row_results import ResultWithNulls
 
 _IN_ROW_ORDER = SortOrder("results.row_number_asc", SortKey("row_number"), descending=False)
+MAX_DIGITS = len(str(MAX_ROWS))
 _Text = Annotated[str, Field(max_length=255)]
 
 
@@ -64,7 +65,8 @@ def _decode_cursor(job_id: UUID, query: ResultFilters) -> int:
     if cursor is None:
         return 0
     text = str(cursor.value)
-    if cursor.id != job_id or not (text.isascii() and text.isdigit() and len(text) < 5):  # noqa: PLR2004
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    if cursor.id != job_id or not is_number:
         raise cursor_error("The cursor is invalid. Use the value from the Link header unchanged.")
     return int(text)
 

@@ -44,7 +44,7 @@ class CsvDownload(StreamingResponse):
         build: Callable[[], Iterator[bytes]],
         disposition: str,
     ) -> None:
-        """`build` may raise ApiError, before it returns the chunks."""
+        """Takes the function that builds the chunks. It may raise ApiError."""
         super().__init__(
             iter(()), headers={"Content-Disposition": disposition}, media_type=CSV_TYPE
         )
@@ -80,4 +80,4 @@ class CsvDownload(StreamingResponse):
 async def _send_all(chunks: Iterator[bytes], send: Send) -> None:
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -23,11 +23,11 @@ class UploadedRow(NamedTuple):
     """A row of an upload."""
 
     line: int | None
-    """Its line in a CSV file."""
+    """The row's line in a CSV file."""
     fields: dict[str, Any] | WrongCellCount
-    """Its values by name, as ingest reads them."""
+    """The row's values by name, as ingest reads them."""
     cells: Sequence[str]
-    """The cells of a CSV file, without those of result columns. Empty for JSON."""
+    """The row's cells in a CSV file, without those of result columns. Empty for JSON."""
 
 
 class UploadedRows(NamedTuple):

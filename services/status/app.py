@@ -21,8 +21,8 @@ from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, register_readiness_checks
 from services.status.unsupported import add_unsupported_endpoints
 from services.status.uploads import endpoints as uploaded
-from services.status.uploads.downloads import create_download_queue
 from services.status.uploads.service import Uploads
+from services.status.uploads.slots import UploadSlots
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName
 from shared.http.bodies import BodyReader
@@ -77,7 +77,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
 
     stored = JobRepository(service.http_database)
     jobs = JobQueries(stored, IngestClient(http, settings.ingest_url))
-    uploads = Uploads(stored, retention_days)
+    uploads, slots = Uploads(stored, retention_days), UploadSlots()
     register_readiness_checks(service.health, settings, service.database, http)
     app = service.create_app(
         summary="Answers with the results of imports, and with the readiness of Pinflow.",
@@ -86,10 +86,11 @@ def create_app(settings: StatusSettings) -> FastAPI:
             jobs=jobs,
             lists=ImportLists(service.paginator(settings)),
             uploads=uploads,
-            downloads=create_download_queue(),
+            upload_slots=slots,
             commands=ImportSteering(
                 jobs,
                 uploads,
+                slots,
                 stored,
                 publisher=call("publisher", settings.publisher_url),
                 ingest=call("ingest", settings.ingest_url),

@@ -9,8 +9,8 @@ from services.status.commands.service import ImportSteering
 from services.status.config import StatusSettings
 from services.status.lists import ImportLists
 from services.status.service import JobQueries
-from services.status.uploads.downloads import DownloadQueue
 from services.status.uploads.service import Uploads
+from services.status.uploads.slots import UploadSlots
 from shared.http.dependencies import typed_dependencies
 from shared.http.json_reader import JsonReader
 
@@ -23,7 +23,7 @@ class StatusDependencies:
     jobs: JobQueries
     lists: ImportLists
     uploads: Uploads
-    downloads: DownloadQueue
+    upload_slots: UploadSlots
     commands: ImportSteering
     retry_reader: JsonReader
 

@@ -124,8 +124,8 @@ class LeftRow(_Tolerant):
     schedule_id: UUID | None = None
     """The schedule. Null for a pin that was published at once."""
     reason: str
-    """The reason: `changed` if somebody changed it since, `canceled` or `deleted` if somebody did that
-    before, `account_not_permitted` if it belongs to another account."""
+    """The reason: `changed` if somebody has changed it, `canceled` or `deleted` if somebody did
+    that before, `account_not_permitted` if it belongs to another account."""
 
 
 class ImportUndoResponse(ApiModel):

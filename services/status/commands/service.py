@@ -17,6 +17,7 @@ from services.status.service import JobQueries, count_unsettled, require_finishe
 from services.status.uploads.files import require_permitted
 from services.status.uploads.reading import read_upload
 from services.status.uploads.service import Uploads
+from services.status.uploads.slots import UploadSlots
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.http.row_results import ResultWithNulls, decode_results
@@ -56,6 +57,7 @@ class ImportSteering:
         self,
         jobs: JobQueries,
         uploads: Uploads,
+        slots: UploadSlots,
         times: SettledTimes,
         *,
         publisher: InternalCalls,
@@ -63,6 +65,7 @@ class ImportSteering:
     ) -> None:
         self._jobs = jobs
         self._uploads = uploads
+        self._slots = slots
         self._times = times
         self._publisher = publisher
         self._ingest = ingest
@@ -80,9 +83,14 @@ class ImportSteering:
         require_failures(job)
         results = _index(job)
         require_failed_rows(corrections, results, job["total_rows"])
-        upload = await self._uploads.get(job)
-        request = await asyncio.to_thread(build_retry, job, results, upload, corrections, principal)
-        answer = await self._ingest.post("imports", request, timeout_seconds=RETRY_TIMEOUT_SECONDS)
+        async with self._slots.slot(principal.workspace_id):
+            upload = await self._uploads.get(job)
+            request = await asyncio.to_thread(
+                build_retry, job, results, upload, corrections, principal
+            )
+            answer = await self._ingest.post(
+                "imports", request, timeout_seconds=RETRY_TIMEOUT_SECONDS
+            )
         is_replay = bool(answer.pop("is_replay", False))
         return {**answer, "parent_id": str(job_id)}, is_replay
 
@@ -172,7 +180,8 @@ class ImportSteering:
         if principal.account_ids is None:
             return
         try:
-            upload = await self._uploads.get(job)
+            async with self._slots.slot(principal.workspace_id):
+                uploaded = await asyncio.to_thread(read_upload, await self._uploads.get(job))
         except ApiError as error:
             if error.status is not HTTPStatus.GONE:
                 raise
@@ -183,7 +192,6 @@ class ImportSteering:
             raise ApiError(
                 ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN
             ) from error
-        uploaded = await asyncio.to_thread(read_upload, upload)
         require_permitted(uploaded.rows, principal.account_ids)
 
 

@@ -1,5 +1,6 @@
 """HTTP endpoints of an import's rows as files."""
 
+import asyncio
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,7 @@ from services.status.parameters import JobId
 from services.status.service import require_finished
 from services.status.uploads.downloads import CsvDownload
 from services.status.uploads.files import build_disposition, require_permitted, write_file
+from services.status.uploads.model import StoredUpload
 from services.status.uploads.reading import read_upload
 from shared.access.dependencies import ReadAccess
 from shared.access.model import Principal
@@ -80,17 +82,18 @@ async def _download(status: Status, principal: Principal, job_id: str, kind: str
     only_failed = kind == "failed"
     if only_failed:
         require_finished(job)
-    upload = await status.uploads.get(job)
 
-    def build() -> Iterator[bytes]:
+    async def open_file() -> Iterator[bytes]:
+        return await asyncio.to_thread(build, await status.uploads.get(job))
+
+    def build(upload: StoredUpload) -> Iterator[bytes]:
         uploaded = read_upload(upload)
         require_permitted(uploaded.rows, principal.account_ids)
         results = {result.row_number: result for result in decode_results(job["results"])}
         return write_file(uploaded, results, only_failed=only_failed)
 
     return CsvDownload(
-        status.downloads,
-        principal.workspace_id,
-        build,
+        status.upload_slots.slot(principal.workspace_id),
+        open_file,
         build_disposition(job["source_filename"], job["job_id"], kind),
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from itertools import islice
 from pathlib import PurePosixPath
@@ -14,12 +15,14 @@ from services.status.uploads.model import UploadedRow, UploadedRows
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import RowResult, RowStatus
 from shared.contract.pins import PinSubmission
-from shared.spreadsheets.columns import MAX_COLUMNS, clean_name, find_field
+from shared.spreadsheets.columns import MAX_COLUMNS, MAX_NAME_LENGTH, clean_name, find_field
 from shared.spreadsheets.result_files import RowWithResult, write_results
 
 MAX_STEM_LENGTH = 100
 """Characters of the upload's name that a file's name repeats."""
 MAX_EXAMINED_NAMES = 2 * MAX_COLUMNS
+MAX_NAME_CHARACTERS = 2 * MAX_NAME_LENGTH
+"""Characters of a name that are compared, as in a header."""
 _UNSAFE = re.compile(r"[^\w .-]+")
 _NOT_ASCII = re.compile(r"[^A-Za-z0-9_.-]+")
 _KNOWN = tuple(PinSubmission.model_fields)
@@ -102,6 +105,11 @@ def _examine(row: UploadedRow) -> Iterator[str]:
 
 def _identify(name: str) -> str:
     """Returns the field that a name stands for. Names that a header can't tell apart are one."""
+    return _identify_cut(name[:MAX_NAME_CHARACTERS])
+
+
+@lru_cache(maxsize=4096)
+def _identify_cut(name: str) -> str:
     return find_field(name) or clean_name(name).casefold()
 
 

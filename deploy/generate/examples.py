@@ -261,8 +261,22 @@ OPERATION_VALUES: dict[str, dict[str, Any]] = {
 
 EMPTY = {"integer": 0, "null": None}
 """The values of types that need no better example."""
-WITHOUT_EXAMPLE = {"multipart/form-data", "text/csv", "application/x-ndjson"}
-"""Content types without examples: /docs then shows how to send a file, or that it gets one."""
+WITHOUT_EXAMPLE = {"multipart/form-data"}
+"""Content types without examples: /docs then shows how to send a file."""
+TEXTS = {
+    "ResultsAsCsv": (
+        "row_number,line,status,pin_id,schedule_id,idempotency_key,error_code,error_message,"
+        "payload_matches,existing_state,differing_fields,updated\r\n"
+        f"1,2,created,{PIN},,lamp-floor-2026,,,,,,\r\n"
+    ),
+    "ResultsAsLines": f'{{"row_number":1,"status":"created","pin_id":"{PIN}"}}\n',
+    "ResultsFile": (
+        "account_id,board_id,title,image_url,idempotency_key,line,status,pin_id,schedule_id,"
+        "error_code,error_message\r\n"
+        f"{ACCOUNT},{BOARD},Floor lamp,{IMAGE},lamp-floor-2026,2,created,{PIN},,,\r\n"
+    ),
+}
+"""The examples of texts, by the title of their schema."""
 
 
 def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
@@ -395,13 +409,14 @@ class ExampleBuilder:
 
     def build_body(self, schema: dict[str, Any], values: dict[str, Any]) -> Any:
         """Builds the example of a body. `values` are those that this operation has of its own."""
-        return _merge(self._build(schema), values)
+        built = self._build(schema)
+        return built if isinstance(built, str) else _merge(built, values)
 
     def _build(self, schema: dict[str, Any], model: str = "", field: str = "") -> Any:
         """Builds a value. `field` is its name, and `model` the schema that has the field."""
         if "$ref" in schema:
             model = schema["$ref"].rpartition("/")[2]
-            return self._build(self._schemas[model], model)
+            return TEXTS.get(model) or self._build(self._schemas[model], model)
         if "properties" in schema:
             properties = schema["properties"].items()
             return {name: self._build_field(part, model, name) for name, part in properties}

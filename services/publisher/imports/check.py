@@ -1,6 +1,6 @@
 """Says what would become of an import's rows: a dry run. Writes nothing."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from services.publisher.rows.outcomes import (
     key_and_sort_rows,
 )
 from services.publisher.rows.records import build_result
-from shared.access.model import BoardCheck, Destination
+from services.publisher.rows.service import Boards
 from shared.contract.events import RowAccepted, RowResult
 
 
@@ -27,20 +27,14 @@ class ReadTransaction(Protocol):
     ) -> KeySnapshot: ...
 
 
-class Store(Protocol):
+class SnapshotStore(Protocol):
     def read_only(self) -> AbstractAsyncContextManager[ReadTransaction]: ...
-
-
-class Boards(Protocol):
-    async def find_failing(
-        self, destinations: Collection[Destination]
-    ) -> Mapping[Destination, BoardCheck]: ...
 
 
 class RowChecker:
     """Decides rows as RowService does, from a snapshot of the store."""
 
-    def __init__(self, store: Store, boards: Boards) -> None:
+    def __init__(self, store: SnapshotStore, boards: Boards) -> None:
         self._store = store
         self._boards = boards
 

@@ -25,7 +25,7 @@ Accounts: TypeAlias = Collection[UUID] | None
 
 
 class UndoAction(StrEnum):
-    """What an undo does with a pin.
+    """The change that an undo makes to a pin.
 
     - `deleted`: deletes the pin, which was published, has failed or was canceled with its import.
     - `canceled`: cancels and deletes the schedule, so that it is never published.
@@ -36,7 +36,7 @@ class UndoAction(StrEnum):
 
 
 class LeftReason(StrEnum):
-    """Why a command on an import leaves a pin.
+    """The reason why a command on an import leaves a pin.
 
     - `changed`: somebody, or an import with `on_existing=update`, has changed it since.
     - `canceled`: somebody has canceled it.
@@ -54,7 +54,7 @@ class LeftReason(StrEnum):
 
 
 class CancelAction(StrEnum):
-    """What a cancellation does with a schedule: nothing, if it did so before."""
+    """The change that a cancellation makes to a schedule: none, if it canceled it before."""
 
     CANCEL = "cancel"
     NOTHING = "nothing"

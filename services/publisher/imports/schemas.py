@@ -90,7 +90,7 @@ class UndoResponse(ApiModel):
 
 
 class RowResponse(ApiModel):
-    """What the store has for a row. A row that is not settled yet has nothing."""
+    """The store's content for a row. There is none until the row settles."""
 
     outcome: dict[str, Any] | None
     """The row's recorded outcome. Null for a usual row: its pin says what it became."""

@@ -130,9 +130,9 @@ async def undo_import(
     results of the import stay as they were. The import must have ended (409 `job_not_finished`):
     cancel it first, or wait.
 
-    The same request again gives the same answer, with `Idempotent-Replayed: true`. An import is
-    undone once, so an API key that is limited to some accounts may undo it only if none of its pins
-    belongs to another account. Otherwise the answer is 403 `account_not_permitted`.
+    The same request again gives the same answer, with `Idempotent-Replayed: true`. An API key that
+    is limited to some accounts leaves the pins of others. A key for these accounts can undo them
+    afterwards.
     """
     document, is_replay = await status.commands.undo(
         principal, uuid_or_404(job_id, "Import job"), dry_run=dry_run

@@ -126,12 +126,11 @@ class ImportSteering:
         """
         job = await self._jobs.get(principal.workspace_id, job_id)
         require_finished(job)
-        # An import is undone once. So a key for some accounts must not undo a part of it
-        is_limited = principal.account_ids is not None
-        answer = await self._post_undo(job, principal, dry_run=dry_run or is_limited)
-        if is_limited and not dry_run:
-            _require_only_permitted(answer)
-            answer = await self._post_undo(job, principal, dry_run=False)
+        answer = await self._publisher.post(
+            "imports/undo",
+            {**_identify(job, principal), "dry_run": dry_run},
+            timeout_seconds=COMMAND_TIMEOUT_SECONDS,
+        )
         document = {
             "job_id": str(job_id),
             "undo_id": answer.get("undo_id"),
@@ -143,15 +142,6 @@ class ImportSteering:
             "left": answer["left"],
         }
         return document, bool(answer.get("is_replay", False))
-
-    async def _post_undo(
-        self, job: Row, principal: Principal, *, dry_run: bool
-    ) -> Mapping[str, Any]:
-        request = {**_identify(job, principal), "dry_run": dry_run}
-        answer: Mapping[str, Any] = await self._publisher.post(
-            "imports/undo", request, timeout_seconds=COMMAND_TIMEOUT_SECONDS
-        )
-        return answer
 
     async def get_timeline(
         self, principal: Principal, job_id: UUID, row_number: int
@@ -208,17 +198,6 @@ def _identify(job: Row, principal: Principal) -> dict[str, Any]:
         "accepted_at": job["accepted_at"].isoformat(),
         "account_ids": None if account_ids is None else sorted(map(str, account_ids)),
     }
-
-
-def _require_only_permitted(plan: Mapping[str, Any]) -> None:
-    """Raises ApiError (403) if a plan leaves pins of accounts that the API key may not use."""
-    others = sum(row["reason"] == ErrorCode.ACCOUNT_NOT_PERMITTED for row in plan["left"])
-    if others:
-        message = (
-            f"{others} pins of this import belong to accounts that your API key may not use, and "
-            "an import is undone once. Use a key for all accounts."
-        )
-        raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
 def _build_cancellation(job: Row, answer: Mapping[str, Any]) -> dict[str, Any]:

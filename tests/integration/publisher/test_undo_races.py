@@ -198,7 +198,7 @@ async def test_a_freed_key_goes_to_an_import_or_to_a_direct_call(
 async def test_a_row_that_was_accepted_before_an_undo_never_takes_the_key(
     client: Client, database: Database
 ) -> None:
-    """Its result stays `existing`, although it is delivered again after the undo."""
+    """The result stays `existing`, although it is delivered again after the undo."""
     key = f"key-{uuid4()}"
     job = Import(client, database, {"idempotency_key": key})
     await job.settle()

@@ -42,7 +42,7 @@ CHANGES = {
     "'cancelled' else state end where deleted_at is null and ",
     "edit": "title = 'Edited', touched_at = now() where state = 'scheduled' and ",
 }
-"""What happens to the pins of a key between two imports, as the commands write it."""
+"""Changes of a key's pins between two imports, as the commands write them."""
 
 rows = st.lists(
     st.fixed_dictionaries(

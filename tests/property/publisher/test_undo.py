@@ -104,7 +104,7 @@ class Job:
 
 
 class Expected(NamedTuple):
-    """What an undo answers: rows with what was done, and rows with the reason for leaving them."""
+    """The answer of an undo: rows with the change, and rows with the reason for leaving them."""
 
     undone: list[tuple[int, str]]
     left: list[tuple[int, str]]

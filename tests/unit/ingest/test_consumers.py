@@ -26,13 +26,20 @@ from services.ingest.records import ImportBatch
 from shared.access.cache import WorkspaceCache
 from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
-from shared.contract.events import RecordKind
+from shared.contract.events import (
+    FileUploaded,
+    ImportRejected,
+    OnExisting,
+    RecordKind,
+    UploadParameters,
+)
 from shared.contract.import_records import kind_prefix
 from shared.contract.strict_json import parse_json
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
+from tests.support.events import parse_event
 from tests.support.factories import submitted_row
-from tests.support.import_batches import read_import, read_results, read_rows
+from tests.support.import_batches import read_import, read_results, read_rows, read_values
 from tests.support.imports import new_reader
 from tests.support.waiting import eventually
 
@@ -292,3 +299,27 @@ async def test_a_request_that_another_replica_has_committed_is_not_sent_again(
     monkeypatch.setattr(ledger, "store_decision", late)
     assert await handle(handler, build_request("a")) == []
     assert log.batches == []
+
+
+async def test_rows_and_upload_of_a_request_have_its_parameters(
+    handler: ImportRequestHandler, log: FakeImportLog
+) -> None:
+    record = build_request("a", on_existing="update", strict=True, timezone="Europe/Berlin")
+    assert await handle(handler, record) == []
+    (batch,) = log.batches
+    assert [row.on_existing for row in read_rows(batch)] == ["update"]
+    (upload,) = read_values(batch, RecordKind.UPLOAD)
+    parameters = parse_event(FileUploaded, upload.partition(b"\n")[0]).parameters
+    assert parameters == UploadParameters(
+        strict=True, timezone="Europe/Berlin", on_existing=OnExisting.UPDATE
+    )
+
+
+async def test_a_request_with_an_unknown_value_of_on_existing_becomes_a_failed_job(
+    handler: ImportRequestHandler, log: FakeImportLog
+) -> None:
+    assert await handle(handler, build_request("a", on_existing="replace")) == []
+    rejected = read_import(log.batches[0])
+    assert isinstance(rejected, ImportRejected)
+    assert rejected.error_code == "invalid_parameter"
+    assert rejected.error_message.startswith("on_existing: ")

@@ -4,6 +4,8 @@ import asyncio
 import json
 import threading
 import time
+from datetime import datetime, timedelta
+from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,6 +15,8 @@ from services.ingest.admission.backlog import LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
+from services.ingest.import_requests import Attempt, Channel, Claim, LedgerEntry, RequestKey
+from services.ingest.keyed_imports import AttemptLedger, KeyedImportService
 from services.ingest.model import ImportEnd
 from services.ingest.parsing.policy import ReadingPolicy
 from services.ingest.parsing.reading import RawTable, Reading
@@ -149,3 +153,56 @@ async def test_a_partition_without_a_leader_does_not_delay_imports_of_other_part
     log.has_leader.set()
     answers = await asyncio.gather(*blocked, return_exceptions=True)
     assert {type(answer) for answer in answers} == {BrokerUnavailable}
+
+
+class SlowLedger:
+    """Claims every key, and then waits for Postgres."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.is_back = asyncio.Event()
+
+    async def begin(self, claim: Claim, _lease: timedelta) -> Attempt:
+        entry = LedgerEntry(claim.body_hash, claim.job_id, claim.accepted_at, is_committed=False)
+        return Attempt(entry, claim.accepted_at)
+
+    async def keep_decision(
+        self, _key: RequestKey, held: datetime, _decision: bytes, _lease: timedelta
+    ) -> datetime:
+        self.waiting += 1
+        await self.is_back.wait()
+        return held
+
+    async def release(self, key: RequestKey, held: datetime) -> None: ...
+
+    async def forget(self, key: RequestKey, held: datetime) -> None: ...
+
+    async def complete(self, key: RequestKey, job_id: UUID, answer: bytes) -> None: ...
+
+    async def delete_old(self, _retention: timedelta, _limit: int) -> int:
+        return 0
+
+
+async def test_imports_with_a_key_that_wait_for_postgres_do_not_delay_imports_without_one() -> None:
+    settings = IngestSettings(imports_at_once=2)
+    imports = ImportService(
+        AcceptingLog(),
+        AdmissionControl(settings),
+        ImportQueue.from_settings(settings),
+        new_reader(),
+        keep_uploads=False,
+    )
+    ledger, workspace = SlowLedger(), uuid4()
+    keyed = KeyedImportService(imports, cast("AttemptLedger", ledger))
+    submission = submit_json(workspace, json.dumps([submitted_row()]).encode())
+    waiting = [
+        asyncio.create_task(
+            keyed.accept(submission, RequestKey(workspace, str(number), Channel.HTTP))
+        )
+        for number in range(10)
+    ]
+    await eventually(lambda: ledger.waiting == 10)  # more than imports_at_once
+    async with asyncio.timeout(5):
+        await imports.accept(submission)
+    ledger.is_back.set()
+    assert len({accepted.event.job_id for accepted in await asyncio.gather(*waiting)}) == 10

@@ -77,8 +77,8 @@ class ImportSteering:
 
         Returns the child's document, and whether an earlier request has made it.
         """
-        corrections = parse_corrections(document)
         job = await self._jobs.get(principal.workspace_id, job_id)
+        corrections = parse_corrections(document)
         require_finished(job)
         require_failures(job)
         results = _index(job)

@@ -17,7 +17,6 @@ from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.arrays import Column, column_names, to_columns, unnest
 from shared.postgres.database import DriverConnection
 
-
 SELECT_KEYS = """
     select pin_id, workspace_id, idempotency_key, coalesce(generation, 0), released_at,
         current_pin_id

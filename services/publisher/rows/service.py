@@ -175,9 +175,10 @@ class RowService:
         async with self._store.transaction(batch.advance, moves=moves) as transaction:
             snapshot = await transaction.publish(rows, passed)
             outcomes = decide_all(rows, failing, snapshot)
+            # Also recorded if all rules are needed: the row's key was free before the batch
+            await transaction.record(select_new_failures(outcomes, snapshot.recorded))
             if snapshot.inserted < len(rows) and needs_all_rules(outcomes, snapshot):
                 return None
-            await transaction.record(select_new_failures(outcomes, snapshot.recorded))
             if snapshot.inserted < len(rows):  # otherwise every row has created its pin
                 outcomes = await _compare_existing(transaction, outcomes)
         return outcomes

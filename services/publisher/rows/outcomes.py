@@ -13,7 +13,14 @@ import msgspec
 
 from services.publisher.existing_pins import find_differences, find_existing_state
 from services.publisher.ids import compute_pin_id
-from services.publisher.model import Failure, Origin, PinState, StoredPin, build_failure
+from services.publisher.model import (
+    Failure,
+    Origin,
+    PinState,
+    SelectedPin,
+    StoredPin,
+    build_failure,
+)
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
@@ -96,7 +103,7 @@ class StoreSnapshot:
     reserved: Mapping[UUID, tuple[Origin, StoredOutcome]]
     """The row that created the pin in a lost Postgres, and its outcome, by pin id. The pin's key is
     reserved for that row until the row is processed again."""
-    existing: Mapping[UUID, StoredPin]
+    existing: Mapping[UUID, SelectedPin]
     """The pins under the batch's pin ids that were stored before the batch, by pin id."""
     stored: Mapping[UUID, StoredPin]
     """The pins under the batch's pin ids that are stored now, by pin id."""
@@ -228,7 +235,7 @@ def select_publishable(
 def build_snapshot(
     publishable: Iterable[KeyedRow],
     recorded: RecordedOutcomes,
-    existing: Mapping[UUID, StoredPin],
+    existing: Mapping[UUID, SelectedPin],
     settled_at: datetime,
 ) -> StoreSnapshot:
     """Builds the snapshot after the batch's insert. `existing` are the pins from before the insert.
@@ -236,7 +243,7 @@ def build_snapshot(
     For each other key, the first row that may create its pin was inserted. Its pin is computed from
     the row, because reading the pins back would cost as much as the insert.
     """
-    stored = dict(existing)
+    stored: dict[UUID, StoredPin] = {**existing}
     for keyed in publishable:
         if keyed.pin_id not in stored and (recorded.is_empty or is_key_available(keyed, recorded)):
             stored[keyed.pin_id] = build_inserted_pin(keyed, settled_at)

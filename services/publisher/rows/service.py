@@ -156,7 +156,7 @@ class RowService:
             raise ValueRejected("accepted_at is out of range")
         try:
             outcomes = await self._publish_new(rows, batch, moves=moves)
-        except JobCanceled:
+        except (JobCanceled, _NotPublished):
             return await self._publish_by_key(rows, batch, batch.find_failure, moves=moves)
         if outcomes is None:
             return await self._publish_by_key(rows, batch, batch.find_failure)
@@ -167,7 +167,9 @@ class RowService:
     ) -> list[Outcome] | None:
         """Publishes and decides rows in one transaction. Raises ValueRejected, JobCanceled.
 
-        Returns None if the rows need all rules. The rows of new keys are published nevertheless.
+        Returns None if the rows need all rules. The rows of new keys are published nevertheless, if
+        all rows passed their checks. Otherwise raises _NotPublished: a row that failed its checks
+        must not meet the pin of a later row.
         """
         passed, failing = rows, batch.failing
         if failing:
@@ -175,10 +177,11 @@ class RowService:
         async with self._store.transaction(batch.advance, moves=moves) as transaction:
             snapshot = await transaction.publish(rows, passed)
             outcomes = decide_all(rows, failing, snapshot)
-            # Also recorded if all rules are needed: the row's key was free before the batch
-            await transaction.record(select_new_failures(outcomes, snapshot.recorded))
             if snapshot.inserted < len(rows) and needs_all_rules(outcomes, snapshot):
+                if len(passed) < len(rows):
+                    raise _NotPublished
                 return None
+            await transaction.record(select_new_failures(outcomes, snapshot.recorded))
             if snapshot.inserted < len(rows):  # otherwise every row has created its pin
                 outcomes = await _compare_existing(transaction, outcomes)
         return outcomes
@@ -230,6 +233,10 @@ class RowService:
             outcomes: list[Outcome] = [decide_unreadable(row, recorded) for row in rows]
             await transaction.record(select_new_failures(outcomes, recorded))
         return outcomes
+
+
+class _NotPublished(Exception):
+    """The rows need all rules. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)

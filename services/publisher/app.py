@@ -3,6 +3,11 @@
 from fastapi import FastAPI
 
 from services.publisher.config import PublisherSettings
+from services.publisher.imports import endpoints as imports
+from services.publisher.imports.check import RowChecker
+from services.publisher.imports.commands import ImportCommands
+from services.publisher.imports.dependencies import NAME, ImportDependencies, build_reader
+from services.publisher.imports.repository import ImportRepository
 from services.publisher.outbox import OutboxRelay
 from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
@@ -73,11 +78,17 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         OutboxRepository(service.database), service.producer, pin_events, settings.sweep_limit
     )
     interval = settings.schedule_interval_seconds
+    writes = WriteLimit(
+        settings.max_direct_pins,
+        activity="requests that publish, change or check pins and schedules are being processed",
+    )
 
-    return service.create_app(
+    app = service.create_app(
         summary="Publishes each row once, and serves the API of pins and schedules.",
-        dependencies=_build_dependencies(service, settings, history.require_current_database),
-        routers=[pins.router, schedules.router, pins.job_router],
+        dependencies=_build_dependencies(
+            service, settings, history.require_current_database, writes
+        ),
+        routers=[pins.router, schedules.router, pins.job_router, imports.router],
         consumers=consumers,
         tasks=[
             PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
@@ -85,17 +96,24 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         ],
         closing=[history.close],
     )
+    repository = ImportRepository(service.http_database, history.require_current_database)
+    import_dependencies = ImportDependencies(
+        commands=ImportCommands(repository, service.topics[TopicName.IMPORTS]),
+        checker=RowChecker(RowRepository(service.http_database), BoardCache(service.access)),
+        reader=build_reader(settings.body_seconds, writes),
+    )
+    setattr(app.state, NAME, import_dependencies)
+    return app
 
 
 def _build_dependencies(
-    service: Service, settings: PublisherSettings, require_current_database: RequireCurrentDatabase
+    service: Service,
+    settings: PublisherSettings,
+    require_current_database: RequireCurrentDatabase,
+    writes: WriteLimit,
 ) -> PublisherDependencies:
     repository = PinRepository(service.http_database, require_current_database)
     boards = BoardCache(service.access)
-    writes = WriteLimit(
-        settings.max_direct_pins,
-        activity="requests that publish, change or check pins and schedules are being processed",
-    )
     return PublisherDependencies(
         settings=settings,
         pins=PinService(repository, boards, service.access),

@@ -32,8 +32,10 @@ RELEASE_PINS = f"""
     where pin_id = any(%b::uuid[])
     returning pin_id, run_at, origin_job_id, origin_row
 """
+# The time after the locks, not that of the transaction's start: a row that was settled while this
+# transaction waited for them must count as earlier when it is redelivered
 FREE_KEYS = """
-    update publisher.pins set released_at = now(), current_pin_id = null
+    update publisher.pins set released_at = clock_timestamp(), current_pin_id = null
     where pin_id = any(%b::uuid[])
 """
 _TAKEN_COLUMNS = (("first_pin_id", "uuid"), ("pin_id", "uuid"), ("generation", "int4"))

@@ -13,6 +13,19 @@ ROWS_SETTLED = Counter(
 IMPORTS = Counter(
     "pinflow_imports", "Requested imports, by the outcome of the request.", ["source", "outcome"]
 )
+PINS_UNDONE = Counter(
+    "pinflow_pins_undone",
+    "Pins that an undo of their import deleted, and schedules that it canceled.",
+    ["action"],
+)
+SCHEDULES_CANCELED = Counter(
+    "pinflow_schedules_canceled", "Schedules that were canceled together with their import."
+)
+PINS_LEFT = Counter(
+    "pinflow_pins_left",
+    "Pins and schedules that an undo or a cancellation of their import left, by the reason.",
+    ["command", "reason"],
+)
 UNSETTLED_ROWS = Gauge(
     "pinflow_unsettled_rows",
     "The backlog: accepted rows without an outcome, in the whole system. All replicas report the "

@@ -10,6 +10,7 @@ down_revision = "0015"
 
 def upgrade() -> None:
     _add_generations()
+    _add_index_of_hidden_pins()
     _add_commands_of_imports()
     _add_request_channels()
     _keep_parameters()
@@ -41,6 +42,15 @@ def _add_generations() -> None:
                 or (promised_generation > 0 and promised_pin_id is not null)
             ),
             add constraint row_outcomes_updated check (updated is null or status = 'existing')
+    """)
+
+
+def _add_index_of_hidden_pins() -> None:
+    # Together with pins_shown it finds all pins of a job by their created_at. Each row is in one of
+    # the two, so a row that is published at once costs no further entry
+    op.execute("""
+        create index pins_not_shown on publisher.pins (workspace_id, created_at)
+        where deleted_at is not null or state in ('scheduled', 'cancelled')
     """)
 
 

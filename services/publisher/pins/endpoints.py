@@ -75,7 +75,8 @@ async def create_pin(
     If a published or failed pin already has the idempotency key, the answer is that pin, with the
     header `Idempotent-Replayed: true`. `payload_matches` and `differing_fields` compare it with the
     request. If the key belongs to a schedule that waits or was canceled, the answer is 409
-    `already_scheduled`. If the key's pin was deleted, the answer is 409 `pin_deleted`.
+    `already_scheduled`. If the key's pin was deleted, the answer is 409 `pin_deleted`, unless an
+    undo of its import released the key: then the pin is published under a new id.
 
     The key is in the header `Idempotency-Key`, or in `idempotency_key` of the body. If both are
     sent and differ, the answer is 422 `invalid_parameter`.

@@ -3,9 +3,10 @@
 Each change is one transaction. If the change is announced, its event is added to the outbox.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from operator import add
 from typing import Any, TypeAlias, assert_never
 from uuid import UUID
 
@@ -14,7 +15,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.publisher.generations import read_keys, take_keys
 from services.publisher.grouping import group_by_change
+from services.publisher.key_state import KeyState, TakenKey
 from services.publisher.model import PIN_COLUMNS, PinState
 from services.publisher.outbox_events import (
     OutboxEvent,
@@ -24,12 +27,15 @@ from services.publisher.outbox_events import (
 )
 from services.publisher.outbox_repository import add_events
 from services.publisher.pins.statements import (
+    GENERATION_COLUMNS,
+    INSERT_GENERATIONS,
     INSERT_PINS,
     IS_DUE,
     SELECT_PINS_OF_KEYS,
     SELECT_RESERVED,
     build_insert_values,
     build_select,
+    build_select_of_key,
     build_values,
 )
 from services.publisher.pins.transitions import (
@@ -43,7 +49,13 @@ from services.publisher.pins.transitions import (
     Updated,
 )
 from services.publisher.tables import pins
-from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode, PositionBehind
+from shared.contract.errors import (
+    RETRY_AFTER,
+    ApiError,
+    DatabaseUnavailable,
+    ErrorCode,
+    PositionBehind,
+)
 from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
@@ -69,7 +81,10 @@ class LockedPins:
         self.rows = rows
 
     async def apply(self, decisions: dict[UUID, Decision | ApiError]) -> dict[UUID, CommandResult]:
-        """Writes the updates and their events. Returns the result of each decision, by pin id."""
+        """Writes the updates and their events. Returns the result of each decision, by pin id.
+
+        Sets `touched_at`: an undo of the import leaves these pins.
+        """
         updates = {
             pin_id: decision
             for pin_id, decision in decisions.items()
@@ -79,7 +94,9 @@ class LockedPins:
         for change, ids in group_by_change(changes):
             conditions = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
             await self._connection.execute(
-                update(pins).where(*conditions).values(**change, updated_at=func.now())
+                update(pins)
+                .where(*conditions)
+                .values(**change, updated_at=func.now(), touched_at=func.now())
             )
         updated = {
             pin_id: _apply_change(self._require_row(pin_id), change)
@@ -148,6 +165,10 @@ class PinRepository:
         """
         return (await self.find_all(workspace_id, [pin_id])).get(pin_id)
 
+    async def find_of_key(self, workspace_id: UUID, first_pin_id: UUID) -> Row | None:
+        """Finds the pin that has a key, by the key's first pin id. Returns None if it is free."""
+        return await self._database.fetch_first(build_select_of_key(workspace_id, first_pin_id))
+
     async def find_all(self, workspace_id: UUID, pin_ids: Collection[UUID]) -> dict[UUID, Row]:
         rows = await self._database.fetch_all(build_select(workspace_id, pin_ids))
         return {row["pin_id"]: row for row in rows}
@@ -193,46 +214,109 @@ class PinRepository:
     ) -> dict[UUID, PinOfKey]:
         """Publishes the pins of `new` whose keys are free. No two may have the same key.
 
-        Returns the pins that are then stored under `pin_ids`. Raises ApiError (503) for all pins
-        while a key may belong to a row that is yet to be published again after a restore.
+        Returns the pins that then have the keys of `pin_ids`, which are the keys' first pin ids.
+        Raises ApiError (503) for all pins while a key may belong to a row that is yet to be
+        published again after a restore.
         """
+        try:
+            return await self._publish_first(new, pin_ids)
+        except _KeyReleased:
+            return await self._publish_next(new, pin_ids)
+
+    async def _publish_first(
+        self, new: Sequence[NewPin], pin_ids: Collection[UUID]
+    ) -> dict[UUID, PinOfKey]:
+        """Publishes under the keys' first pin ids. Raises _KeyReleased if that is not enough."""
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
             inserted = await driver.execute(
                 INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
             )
-            selected = await driver.cursor(binary=True, row_factory=dict_row).execute(
-                SELECT_PINS_OF_KEYS, (Column("uuid", list(pin_ids)),)
-            )
+            rows = await _select_rows(driver, pin_ids)
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
-            rows: dict[UUID, Row] = {row["pin_id"]: row for row in await selected.fetchall()}
+            _require_never_released(rows)
             await add_events(
                 driver,
                 [build_pin_published(rows[pin.pin_id]) for pin in new if pin.pin_id in created],
             )
         return {pin_id: PinOfKey(row, pin_id in created) for pin_id, row in rows.items()}
 
+    async def _publish_next(
+        self, new: Sequence[NewPin], pin_ids: Collection[UUID]
+    ) -> dict[UUID, PinOfKey]:
+        """Does the same if some of the keys were released. Locks their rows first."""
+        async with self._database.pipeline() as driver:
+            keys = await read_keys(driver, pin_ids, lock=True)
+            taken = {pin.pin_id: _take(keys[pin.pin_id]) for pin in new if _may_take(pin, keys)}
+            first = [pin for pin in new if pin.pin_id not in keys]
+            later = [
+                pin._replace(pin_id=taken[pin.pin_id].pin_id) for pin in new if pin.pin_id in taken
+            ]
+            await self._require_free(driver, [pin.pin_id for pin in new])
+            await take_keys(driver, list(taken.values()))
+            numbers = [(taken[pin.pin_id].generation,) for pin in new if pin.pin_id in taken]
+            created = set()
+            for statement, columns, values in (
+                (INSERT_PINS, PIN_COLUMNS, build_insert_values(first)),
+                (
+                    INSERT_GENERATIONS,
+                    GENERATION_COLUMNS,
+                    map(add, build_insert_values(later), numbers),
+                ),
+            ):
+                inserted = await driver.execute(statement, to_columns(columns, values), binary=True)
+                created |= {pin_id for (pin_id,) in await inserted.fetchall()}
+            # A pin that won the race for a key without a pin may already be released: then again
+            unlocked = await _select_rows(driver, [pin.pin_id for pin in first])
+            holders = {
+                first_id: taken[first_id].pin_id if first_id in taken else _find_holder(key)
+                for first_id, key in keys.items()
+            }
+            rows = await _select_rows(driver, [item for item in holders.values() if item])
+            if any(row["released_at"] is not None for row in unlocked.values()):
+                raise DatabaseUnavailable("a key was released while a request took it")
+            await add_events(
+                driver,
+                [
+                    build_pin_published(row)
+                    for row in (*unlocked.values(), *rows.values())
+                    if row["pin_id"] in created
+                ],
+            )
+        by_key = unlocked | {
+            first_id: rows[pin_id] for first_id, pin_id in holders.items() if pin_id is not None
+        }
+        return {pin_id: PinOfKey(row, row["pin_id"] in created) for pin_id, row in by_key.items()}
+
     async def _create(
         self, pin: NewPin, state: dict[str, Any], event: Callable[[Row], OutboxEvent]
     ) -> PinOfKey:
-        values = {**build_values(pin), "created_at": func.now(), **state}
-        statement = (
-            insert(pins)
-            .values(**values)
-            .on_conflict_do_nothing(index_elements=[pins.c.pin_id])
-            .returning(pins, IS_DUE)
-        )
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
             await self._require_free(driver, [pin.pin_id])
-            created = (await connection.execute(statement)).mappings().first()
-            if created is not None:
-                await add_events(driver, [event(dict(created))])
-                return PinOfKey(dict(created), is_new=True)
-            # A separate statement: only its snapshot has the row that the insert conflicted with
-            select_existing = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
-            existing = (await connection.execute(select_existing)).mappings().one()
-            return PinOfKey(dict(existing), is_new=False)
+            created = await _insert(connection, pin, state)
+            if created is None:
+                # A separate statement: only its snapshot has the row that the insert conflicted
+                # with
+                select_existing = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
+                existing = dict((await connection.execute(select_existing)).mappings().one())
+                if existing["released_at"] is None:
+                    return PinOfKey(existing, is_new=False)
+                key = (await read_keys(driver, [pin.pin_id], lock=True))[pin.pin_id]
+                if not _may_take(pin, {pin.pin_id: key}):
+                    holder = select(pins, IS_DUE).where(
+                        pins.c.pin_id == (key.current_pin_id or pin.pin_id)
+                    )
+                    row = dict((await connection.execute(holder)).mappings().one())
+                    return PinOfKey(row, is_new=False)
+                taken = _take(key)
+                await take_keys(driver, [taken])
+                next_pin = pin._replace(pin_id=taken.pin_id)
+                created = await _insert(connection, next_pin, state, taken.generation)
+                if created is None:
+                    raise AssertionError("A pin exists under an id of a later generation.")
+            await add_events(driver, [event(created)])
+            return PinOfKey(created, is_new=True)
 
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
         """Raises ApiError (503) while a key may be reserved for a row, as `publish_all` says."""
@@ -251,7 +335,56 @@ class PinRepository:
             raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
 
 
+class _KeyReleased(Exception):
+    """A key of the request was released, so that its pins have further ids."""
+
+
+def _require_never_released(rows: Mapping[UUID, Row]) -> None:
+    if any(row["released_at"] is not None for row in rows.values()):
+        raise _KeyReleased
+
+
+def _may_take(pin: NewPin, keys: Mapping[UUID, KeyState]) -> bool:
+    """Returns whether the pin may take its key, which was used and released before.
+
+    Another key may have the same hash, and so the same first pin id.
+    """
+    key = keys.get(pin.pin_id)
+    owner = (pin.workspace_id, pin.content.idempotency_key)
+    return key is not None and key.is_free and (key.workspace_id, key.idempotency_key) == owner
+
+
+def _find_holder(key: KeyState) -> UUID | None:
+    """Returns the pin that has the key. None if the key is free."""
+    return key.first_pin_id if key.released_at is None else key.current_pin_id
+
+
+def _take(key: KeyState) -> TakenKey:
+    return TakenKey(key.first_pin_id, key.next_pin_id, key.generation + 1)
+
+
+async def _insert(
+    connection: AsyncConnection, pin: NewPin, state: dict[str, Any], generation: int | None = None
+) -> Row | None:
+    """Inserts a pin. Returns None if there is one with this id."""
+    values = {**build_values(pin), "created_at": func.now(), "generation": generation, **state}
+    statement = (
+        insert(pins)
+        .values(**values)
+        .on_conflict_do_nothing(index_elements=[pins.c.pin_id])
+        .returning(pins, IS_DUE)
+    )
+    row = (await connection.execute(statement)).mappings().first()
+    return None if row is None else dict(row)
+
+
+async def _select_rows(driver: DriverConnection, pin_ids: Collection[UUID]) -> dict[UUID, Row]:
+    cursor = driver.cursor(binary=True, row_factory=dict_row)
+    await cursor.execute(SELECT_PINS_OF_KEYS, (Column("uuid", list(pin_ids)),))
+    return {row["pin_id"]: row for row in await cursor.fetchall()}
+
+
 def _apply_change(row: Row, change: dict[str, Any]) -> Row:
-    after = {**row, **change, "updated_at": row["now"]}
+    after = {**row, **change, "updated_at": row["now"], "touched_at": row["now"]}
     is_due = after["state"] == PinState.SCHEDULED and after["run_at"] <= row["now"]
     return {**after, "is_due": is_due}

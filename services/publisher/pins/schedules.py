@@ -44,7 +44,7 @@ class ScheduleService:
         error = await self._find_error(schedule)
         if error is None:
             pin_of_key = await self._pins.schedule(schedule)
-        elif (row := await self._find(principal, schedule.pin_id)) is not None:
+        elif (row := await self._find_of_key(principal, schedule)) is not None:
             # A repeated request gets the same answer, even if its account is gone or run_at has
             # passed
             pin_of_key = PinOfKey(row, is_new=False)
@@ -99,6 +99,9 @@ class ScheduleService:
         async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
             delete_schedule = partial(transitions.delete_schedule, principal)
             return await current.apply(transitions.decide_each(current.rows, delete_schedule))
+
+    async def _find_of_key(self, principal: Principal, pin: NewPin) -> Row | None:
+        return await self._pins.find_of_key(principal.workspace_id, pin.pin_id)
 
     async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
         return await self._pins.find(principal.workspace_id, pin_id)

@@ -52,7 +52,7 @@ class PinService:
         pin = NewPin.create(principal, parse_pin(document, header))
         failing = await self._boards.find_failing([pin.destination])
         # If the key is taken, answer with its pin, whatever happened to the account since
-        if failing and (row := await self._find(principal, pin.pin_id)) is not None:
+        if failing and (row := await self._find_of_key(principal, pin)) is not None:
             pin_of_key = PinOfKey(row, is_new=False)
         else:
             transitions.require_destination(failing, pin.destination)
@@ -105,6 +105,9 @@ class PinService:
         async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
             retry_pin = partial(transitions.retry_pin, principal, {}, checks)
             return await current.apply(transitions.decide_each(current.rows, retry_pin))
+
+    async def _find_of_key(self, principal: Principal, pin: NewPin) -> Row | None:
+        return await self._pins.find_of_key(principal.workspace_id, pin.pin_id)
 
     async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
         return await self._pins.find(principal.workspace_id, pin_id)

@@ -5,12 +5,12 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, and_, func, or_, select
 
 from services.publisher.model import PIN_COLUMNS, PinState
 from services.publisher.pins.transitions import NewPin
 from services.publisher.tables import pins
-from shared.postgres.arrays import column_names, unnest
+from shared.postgres.arrays import ColumnTypes, column_names, unnest
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now()).label("is_due")
 
@@ -22,18 +22,28 @@ _CONVERTED = {
 keeps the pins' order in lists, as for imported rows. The last pin is just before now.
 """
 
-# Every statement that inserts several pins, or waits for their locks, sorts them by id. Otherwise
-# two transactions with overlapping keys can deadlock. (The scheduler skips locked pins.)
-INSERT_PINS = f"""
-    insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
-    select
-        {", ".join(_CONVERTED.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
-        '{PinState.PUBLISHED}', now()
-    from {unnest(PIN_COLUMNS)} as r({column_names(PIN_COLUMNS)})
-    order by r.pin_id
-    on conflict (pin_id) do nothing
-    returning pin_id
-"""
+GENERATION_COLUMNS = (*PIN_COLUMNS, ("generation", "int4"))
+"""The columns of pins that take a key which was released before."""
+
+
+def _build_insert(columns: ColumnTypes) -> str:
+    # Every statement that inserts several pins, or waits for their locks, sorts them by id.
+    # Otherwise two transactions with overlapping keys can deadlock. (The scheduler skips locked
+    # pins.)
+    return f"""
+        insert into publisher.pins ({column_names(columns)}, state, published_at)
+        select
+            {", ".join(_CONVERTED.get(name, f"r.{name}") for name, _ in columns)},
+            '{PinState.PUBLISHED}', now()
+        from {unnest(columns)} as r({column_names(columns)})
+        order by r.pin_id
+        on conflict (pin_id) do nothing
+        returning pin_id
+    """
+
+
+INSERT_PINS = _build_insert(PIN_COLUMNS)
+INSERT_GENERATIONS = _build_insert(GENERATION_COLUMNS)
 # Selects the first pin ids of keys with a pin that a lost Postgres had and whose row has not been
 # published again yet
 SELECT_RESERVED = """
@@ -53,6 +63,21 @@ SELECT_PINS_OF_KEYS = (
 def build_select(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:
     return select(pins, IS_DUE, func.now().label("now")).where(
         pins.c.workspace_id == workspace_id, pins.c.pin_id.in_(pin_ids)
+    )
+
+
+def build_select_of_key(workspace_id: UUID, first_pin_id: UUID) -> Select[Any]:
+    """Selects the pin that has a key. A key that is free after a release has none."""
+    key = pins.alias("key")
+    holder = func.coalesce(key.c.current_pin_id, key.c.pin_id)
+    return (
+        select(pins, IS_DUE, func.now().label("now"))
+        .join(key, pins.c.pin_id == holder)
+        .where(
+            key.c.workspace_id == workspace_id,
+            key.c.pin_id == first_pin_id,
+            or_(key.c.released_at.is_(None), key.c.current_pin_id.is_not(None)),
+        )
     )
 
 

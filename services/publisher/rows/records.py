@@ -172,6 +172,19 @@ def _split_into_records(
         yield Record(str(job_id).encode(), value, extra_headers)
 
 
+def build_result(outcome: Outcome) -> RowResult:
+    """Builds the result that a row's job shows."""
+    match outcome:
+        case CreatedRow():
+            return _build_created_result(outcome)
+        case ExistingRow():
+            return _build_existing_result(outcome)
+        case FailedRow():
+            return _build_failed_result(outcome)
+        case RecordedRow():
+            return _build_recorded_result(outcome)
+
+
 def _build_created_result(outcome: CreatedRow) -> RowResult:
     row, (pin_id, schedule_id) = outcome.keyed.row, find_result_ids(outcome)
     return RowResult(

@@ -442,6 +442,13 @@ class RowRepository:
         if moves:
             self.positions.mark_stored(advance)
 
+    @asynccontextmanager
+    async def read_only(self) -> AsyncIterator[RowTransaction]:
+        """Opens a transaction that can't write, with one snapshot for all its statements."""
+        async with self._database.pipeline() as driver:
+            await driver.execute("set transaction isolation level repeatable read, read only")
+            yield RowTransaction(driver, await driver.execute("select now()", binary=True))
+
     async def record_outcomes(self, rows: Sequence[tuple[Any, ...]], advance: Advance) -> None:
         """Records outcomes from Kafka and moves the advance's positions, in one transaction.
 

@@ -63,6 +63,10 @@ def account_query(tenants: Tenants) -> str:
     return f"?account_id={tenants.account}"
 
 
+def job_query(tenants: Tenants) -> str:
+    return f"?job_id={tenants.job['id']}"
+
+
 def board_query(tenants: Tenants) -> str:
     return f"{account_query(tenants)}&board_id={tenants.board}"
 
@@ -237,7 +241,12 @@ SCENARIOS: dict[Operation, Check] = {
         "/v1/pins/imports/csv"
     ),
     ("GET", "/v1/pins"): lists_nothing(
-        "/v1/pins", account_query, board_query, lambda _: "?q=Lamp", lambda _: "?sort=title_asc"
+        "/v1/pins",
+        account_query,
+        board_query,
+        job_query,
+        lambda _: "?q=Lamp",
+        lambda _: "?sort=title_asc",
     ),
     ("POST", "/v1/pins"): a_pin_for_a_foreign_account_is_refused_as_for_unknown,
     ("POST", "/v1/pins/batch"): a_batch_for_a_foreign_account_fails_as_for_unknown,
@@ -255,6 +264,7 @@ SCENARIOS: dict[Operation, Check] = {
         "/v1/schedules",
         account_query,
         board_query,
+        job_query,
         lambda _: "?q=Lamp",
         lambda _: "?sort=title_asc",
     ),

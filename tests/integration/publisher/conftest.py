@@ -24,6 +24,7 @@ from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.support.factories import submitted_row
 
+TOKEN = "the-installations-token"
 COMPARISON = {"payload_matches", "differing_fields"}
 """The fields that only the answer of POST /v1/pins has."""
 
@@ -50,9 +51,13 @@ async def accept_every_database(_made_at: float) -> None:
 async def serving(
     database_url: str, principal: Principal | None = None, **settings: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
+    settings = {"internal_token": TOKEN, **settings}
     app = create_app(PublisherSettings(database_url=database_url, **settings))
     pins = app.state.dependencies.pins._pins
     pins._require_current_database = accept_every_database
+    app.state.import_dependencies.commands._imports._require_current_database = (
+        accept_every_database
+    )
     if principal is not None:
         app.state.authenticator = FixedAuthenticator(principal)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -87,6 +92,11 @@ class Client:
 
     async def delete(self, path: str) -> httpx.Response:
         return await self.send("DELETE", path)
+
+    async def call_internally(self, path: str, body: Any, token: str = TOKEN) -> httpx.Response:
+        """Calls an internal route, as another service does."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self._http.post(f"/internal/{path}", json=body, headers=headers)
 
     def pin(self, **fields: Any) -> dict[str, Any]:
         """Builds the body of a pin."""

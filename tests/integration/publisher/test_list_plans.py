@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
+from services.ingest.ids import new_job_id
 from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
@@ -38,7 +39,17 @@ SIZES = {
     SMALL: 500,
     **{UUID(int=number): 2_500 for number in range(201, 211)},
 }
-INDEXES = {"pins_shown", "pins_failed", "pins_scheduled", "pins_waiting", "jobs_of_workspace"}
+INDEXES = {
+    "pins_shown",
+    "pins_not_shown",
+    "pins_failed",
+    "pins_scheduled",
+    "pins_waiting",
+    "jobs_of_workspace",
+}
+JOB_ID = new_job_id(BEGINNING.replace(hour=14))
+MAX_READ_OF_JOB = 5
+"""Maximum rows that a list of one job reads. The catalogue has one pin a second."""
 
 # Rows of workspaces alternate, as they publish at the same time: each page of the table has rows of
 # several workspaces
@@ -209,6 +220,25 @@ async def test_no_list_of_schedules_scans_another_workspaces_rows(
             lists.list_schedules(build_principal(workspace_id), ScheduleFilters(**query, **page))
         )
     require_bounded(plans)
+
+
+@pytest.mark.parametrize("sort", [*PinSort, *ScheduleSort])
+async def test_a_list_of_one_job_reads_only_pins_of_its_millisecond(
+    catalogue: Database, plans: Plans, sort: str
+) -> None:
+    lists, principal = PinListService(Paginator(catalogue, ListSettings())), build_principal(LARGE)
+    if sort in [*PinSort]:
+        for status in (None, "queued", "published", "failed"):
+            pin_filters = PinFilters(job_id=JOB_ID, sort=PinSort(sort), status=status)
+            assert (await lists.list_pins(principal, pin_filters)).rows == []
+    if sort in [*ScheduleSort]:
+        for status in (None, "scheduled", "queued", "done", "canceled", "failed"):
+            filters = ScheduleFilters(job_id=JOB_ID, sort=ScheduleSort(sort), status=status)
+            assert (await lists.list_schedules(principal, filters)).rows == []
+    require_bounded(plans)
+    for statement, node in plans.scans():
+        rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        assert rows <= MAX_READ_OF_JOB, f"{node}\n{statement}"
 
 
 @pytest.mark.parametrize(

@@ -65,4 +65,4 @@ class DryRunService:
     async def _find_owner(self, principal: Principal, request: PartialRequest) -> Row | None:
         if (pin_id := request.find_pin_id(principal)) is None:
             return None
-        return await self._pins.find(principal.workspace_id, pin_id)
+        return await self._pins.find_of_key(principal.workspace_id, pin_id)

@@ -41,6 +41,7 @@ class PinFilters(PageParameters):
     until: Annotated[Instant | None, Field(description="Only pins created before this time.")] = (
         None
     )
+    job_id: Annotated[UUID | None, Field(description="Only pins that this import created.")] = None
     q: SearchText = None
     removed: Annotated[
         bool | None,
@@ -68,6 +69,9 @@ class ScheduleFilters(PageParameters):
     ] = None
     until: Annotated[
         Instant | None, Field(description="Only schedules whose run_at is before this time.")
+    ] = None
+    job_id: Annotated[
+        UUID | None, Field(description="Only schedules that this import created.")
     ] = None
     q: SearchText = None
     sort: Annotated[ScheduleSort, Field(description="The order of the list.")] = (

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.publisher.pins.lists.creation_window import find_creation_window
 from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.lists.sorting import (
     COLLATION,
@@ -14,8 +15,8 @@ from shared.access.model import Principal
 from shared.http.pagination.list_query import EMPTY_PAGE, IndexScan, ListQuery, Page, SortOrder
 from shared.http.pagination.paginator import Paginator
 
-# Each scan reads one of four indexes (migration 0007). `like` instead of `=` keeps the planner from
-# using pins_due, an index of all workspaces' rows
+# Each scan reads one of the indexes of migrations 0007 and 0016. `like` instead of `=` keeps the
+# planner from using pins_due, an index of all workspaces' rows
 _NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
 PUBLISHED_OR_FAILED = IndexScan(
     "deleted_at is null and state in ('published', 'failed')", "created_at"
@@ -27,6 +28,33 @@ RUN_AT_PASSED = IndexScan(f"{SCHEDULED.where} and run_at <= now()", "run_at")
 WAITING = IndexScan(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
 _ADVICE = "Use GET /v1/schedules?status=queued to list due pins, in the order of run_at."
 DUE = IndexScan(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
+
+_OF_JOB = "created_at >= %(accepted_from)s and created_at < %(created_until)s"
+_NOT_SHOWN_OF_JOB = f"deleted_at is null and state in ('scheduled', 'cancelled') and {_OF_JOB}"
+_SHOWN_OF_JOB = f"{PUBLISHED_OR_FAILED.where} and {_OF_JOB}"
+_SCANS_OF_JOB: dict[IndexScan, tuple[IndexScan, ...]] = {
+    PUBLISHED_OR_FAILED: (IndexScan(_SHOWN_OF_JOB, "created_at"),),
+    FAILED: (IndexScan(f"{FAILED.where} and {_OF_JOB}", "created_at"),),
+    SCHEDULED: (
+        IndexScan(f"{_SHOWN_OF_JOB} and run_at is not null", "created_at"),
+        IndexScan(_NOT_SHOWN_OF_JOB, "created_at"),
+    ),
+    RUN_AT_PASSED: (IndexScan(f"{_SHOWN_OF_JOB} and run_at is not null", "created_at"),),
+    WAITING: (
+        IndexScan(
+            f"{_NOT_SHOWN_OF_JOB} and state like 'scheduled' and run_at > now()", "created_at"
+        ),
+    ),
+    DUE: (
+        IndexScan(
+            f"{_NOT_SHOWN_OF_JOB} and state like 'scheduled' and run_at <= now()", "created_at"
+        ),
+    ),
+}
+"""The scans that find only pins of one import, by the scan that they replace.
+
+A pin's `created_at` tells when its import was accepted, so each reads few rows of others.
+"""
 
 _PINS: dict[PinStatus | None, tuple[IndexScan, ...]] = {
     None: (PUBLISHED_OR_FAILED, DUE),
@@ -98,6 +126,11 @@ class PinListService:
         if not scans or not is_permitted:
             return EMPTY_PAGE
         conditions, values = _build_conditions(principal, query)
+        if query.job_id is not None:
+            if (window := find_creation_window(query.job_id)) is None:
+                return EMPTY_PAGE
+            scans = tuple(scan for replaced in scans for scan in _SCANS_OF_JOB[replaced])
+            values |= window._asdict()
         list_query = ListQuery(
             table="publisher.pins",
             id_column="pin_id",
@@ -122,6 +155,7 @@ def _build_conditions(
     values = {
         "workspace_id": principal.workspace_id,
         "account_id": query.account_id,
+        "job_id": query.job_id,
         "permitted": None if principal.account_ids is None else list(principal.account_ids),
         "board_id": query.board_id,
         "state": _STATES.get(query.status or ""),
@@ -129,6 +163,7 @@ def _build_conditions(
         "q": query.q or None,
     }
     conditions = {
+        "job_id": "origin_job_id = %(job_id)s",
         "account_id": "account_id = %(account_id)s",
         "permitted": "account_id = any(%(permitted)s)",
         "board_id": "board_id = %(board_id)s",

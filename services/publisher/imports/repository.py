@@ -1,0 +1,244 @@
+"""The SQL of commands on whole imports.
+
+Locks are taken in one order, as everywhere: positions, then pins in the order of their ids.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from services.publisher.generations import release_keys
+from services.publisher.ids import compute_pin_id
+from services.publisher.imports.rules import LATEST_ROW
+from services.publisher.model import PinState
+from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode, PositionBehind
+from shared.postgres.database import Database, DriverConnection
+from shared.postgres.row import Row
+
+RequireCurrentDatabase: TypeAlias = Callable[[float], Awaitable[None]]
+"""Checks a connection by the monotonic time when it was opened. Raises Unavailable.
+
+See OutcomeHistory.require_current_database.
+"""
+
+_OF_IMPORT = """
+    workspace_id = %(workspace_id)s and origin_job_id = %(job_id)s
+    and created_at > %(accepted_at)s and created_at <= %(last_created_at)s
+"""
+# Two conditions that together match every row, each that of an index (migrations 0007 and 0016)
+_SHOWN = "deleted_at is null and state in ('published', 'failed')"
+_NOT_SHOWN = "(deleted_at is not null or state in ('scheduled', 'cancelled'))"
+_COLUMNS = """
+    pin_id, idempotency_key, account_id, origin_row, state, run_at, published_at, deleted_at,
+    touched_at
+"""
+SELECT_PINS = f"""
+    select {_COLUMNS} from publisher.pins where {_OF_IMPORT} and {_SHOWN}
+    union all
+    select {_COLUMNS} from publisher.pins where {_OF_IMPORT} and {_NOT_SHOWN}
+"""
+LOCK_PINS = f"""
+    select {_COLUMNS} from publisher.pins where pin_id = any(%(pin_ids)s::uuid[])
+    order by pin_id for update
+"""
+# A pin that the import's row created in a lost Postgres, and that is not published again yet
+SELECT_LOST = """
+    select from publisher.row_outcomes o
+    where o.job_id = %(job_id)s and o.promised_pin_id is not null
+        and not exists (
+            select from publisher.pins p where p.pin_id = o.promised_pin_id
+                and coalesce(p.generation, 0) >= coalesce(o.promised_generation, 0)
+        )
+    limit 1
+"""
+SELECT_UNDO = """
+    select undo_id, undone_at, result from publisher.undos
+    where job_id = %(job_id)s and workspace_id = %(workspace_id)s
+"""
+# The primary key decides between two undos at once that both found nothing to lock
+INSERT_UNDO = """
+    insert into publisher.undos (job_id, workspace_id, undo_id, result)
+    values (%(job_id)s, %(workspace_id)s, %(undo_id)s, %(result)s)
+    on conflict do nothing returning undone_at
+"""
+# Each batch locks the positions of its partitions. So while these locks are held, every row is
+# either settled, or its batch will read the cancellation
+LOCK_POSITIONS = """
+    select partition, next_offset from publisher.positions where topic = %(topic)s
+    order by partition for update
+"""
+INSERT_CANCELED = """
+    insert into publisher.canceled_jobs (job_id, workspace_id, partition, next_offset)
+    select %(job_id)s, %(workspace_id)s, p.partition, p.next_offset
+    from unnest(%(partitions)s::int4[], %(offsets)s::int8[]) as p(partition, next_offset)
+    on conflict do nothing
+"""
+SELECT_CANCELED_AT = """
+    select min(canceled_at) as canceled_at from publisher.canceled_jobs
+    where job_id = %(job_id)s and workspace_id = %(workspace_id)s
+"""
+CANCEL_SCHEDULES = f"""
+    update publisher.pins set state = '{PinState.CANCELED}', updated_at = now()
+    where pin_id = any(%(pin_ids)s::uuid[])
+"""
+SELECT_OUTCOME = """
+    select status, pin_id, schedule_id, payload_matches, error_code, error_message, existing_state,
+        updated, recorded_at
+    from publisher.row_outcomes where job_id = %(job_id)s and row_number = %(row_number)s
+"""
+SELECT_PIN_OF_ROW = """
+    select pin_id, state, run_at, account_id, board_id, created_at, updated_at, published_at,
+        failed_at, deleted_at, touched_at, error_code, error_message
+    from publisher.pins
+    where workspace_id = %(workspace_id)s and origin_job_id = %(job_id)s
+        and created_at = %(created_at)s and origin_row = %(row_number)s and
+"""
+
+
+class ImportId(NamedTuple):
+    """An import, and when it was accepted: its pins were created shortly after that."""
+
+    workspace_id: UUID
+    job_id: UUID
+    accepted_at: datetime
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return {**self._asdict(), "last_created_at": self.accepted_at + LATEST_ROW}
+
+
+class StoredUndo(NamedTuple):
+    """The record of an undo."""
+
+    undo_id: UUID
+    undone_at: datetime
+    result: dict[str, Any]
+
+
+class UndoneBefore(Exception):
+    """Another undo of the import was committed meanwhile. Nothing may be written."""
+
+
+class CommandTransaction:
+    """One transaction of a command on an import."""
+
+    def __init__(self, driver: DriverConnection, target: ImportId) -> None:
+        self._driver = driver
+        self._target = target
+
+    async def find_undo(self) -> StoredUndo | None:
+        rows = await self._fetch(SELECT_UNDO, self._target.values)
+        return StoredUndo(**rows[0]) if rows else None
+
+    async def read_pins(self) -> list[Row]:
+        """Reads the pins that the import created, deleted ones too. Locks nothing."""
+        return await self._fetch(SELECT_PINS, self._target.values)
+
+    async def lock_pins(self) -> list[Row]:
+        """Locks the pins that the import created, and their keys. Returns the pins."""
+        found = await self.read_pins()
+        own = {pin["pin_id"] for pin in found}
+        keys = {self._first_pin_id(pin) for pin in found}
+        rows = await self._fetch(LOCK_PINS, {"pin_ids": list(own | keys)})
+        return [row for row in rows if row["pin_id"] in own]
+
+    async def release(self, pins: Collection[Row]) -> None:
+        """Deletes locked pins and releases their keys. A waiting schedule is also canceled."""
+        holders = [(self._first_pin_id(pin), pin["pin_id"]) for pin in pins]
+        await release_keys(self._driver, holders)
+
+    async def record_undo(self, undo_id: UUID, result: Mapping[str, Any]) -> datetime:
+        """Records the undo. Returns its time. Raises UndoneBefore."""
+        values = {**self._target.values, "undo_id": undo_id, "result": json.dumps(result)}
+        rows = await self._fetch(INSERT_UNDO, values)
+        if not rows:
+            raise UndoneBefore
+        undone_at: datetime = rows[0]["undone_at"]
+        return undone_at
+
+    async def cancel_rows(self, topic: str) -> datetime | None:
+        """Cancels the rows that have not settled. Returns when the import was canceled first.
+
+        Waits for the batches that are being settled. Returns None if the service has no positions
+        yet: then a batch could not notice the cancellation.
+        """
+        positions = await self._fetch(LOCK_POSITIONS, {"topic": topic})
+        values = {
+            **self._target.values,
+            "partitions": [position["partition"] for position in positions],
+            "offsets": [position["next_offset"] for position in positions],
+        }
+        await self._driver.execute(INSERT_CANCELED, values)
+        return await self.find_cancellation()
+
+    async def find_cancellation(self) -> datetime | None:
+        (row,) = await self._fetch(SELECT_CANCELED_AT, self._target.values)
+        canceled_at: datetime | None = row["canceled_at"]
+        return canceled_at
+
+    async def cancel_schedules(self, pin_ids: Sequence[UUID]) -> None:
+        """Cancels locked schedules. Their keys stay taken, as when a person cancels them."""
+        await self._driver.execute(CANCEL_SCHEDULES, {"pin_ids": pin_ids})
+
+    async def read_row(self, row_number: int, created_at: datetime) -> tuple[Row | None, ...]:
+        """Reads a row's recorded outcome and the pin that it created."""
+        values = {**self._target.values, "row_number": row_number, "created_at": created_at}
+        outcomes = await self._fetch(SELECT_OUTCOME, values)
+        pins = await self._fetch(
+            f"{SELECT_PIN_OF_ROW} {_SHOWN} union all {SELECT_PIN_OF_ROW} {_NOT_SHOWN}", values
+        )
+        return next(iter(outcomes), None), next(iter(pins), None)
+
+    def _first_pin_id(self, pin: Row) -> UUID:
+        return compute_pin_id(self._target.workspace_id, pin["idempotency_key"])
+
+    async def _fetch(self, statement: str, values: Mapping[str, Any]) -> list[Row]:
+        cursor = self._driver.cursor(row_factory=dict_row)
+        await cursor.execute(statement, values)
+        return list(await cursor.fetchall())
+
+
+class ImportRepository:
+    """Opens transactions of commands. Raises DatabaseUnavailable if Postgres is down."""
+
+    def __init__(
+        self, database: Database, require_current_database: RequireCurrentDatabase
+    ) -> None:
+        """Takes a check that rejects a connection to a possibly older copy of Postgres."""
+        self._database = database
+        self._require_current_database = require_current_database
+
+    @asynccontextmanager
+    async def transaction(
+        self, target: ImportId, *, complete: bool = False
+    ) -> AsyncIterator[CommandTransaction]:
+        """Opens a transaction that commits at the block's end.
+
+        With `complete`, raises ApiError (503) while pins of the import may be missing, because an
+        older Postgres was restored.
+        """
+        async with self._database.pipeline() as driver:
+            if complete:
+                await self._require_complete(driver, target)
+            yield CommandTransaction(driver, target)
+
+    async def _require_complete(self, driver: DriverConnection, target: ImportId) -> None:
+        try:
+            await self._require_current_database(self._database.connected_at(driver))
+            cursor = await driver.execute(SELECT_LOST, target.values)
+            is_complete = not await cursor.fetchall()
+        except PositionBehind:
+            is_complete = False
+        if not is_complete:
+            message = (
+                "The database may have been restored from a backup, and may still lack pins of "
+                "this import. Send the request again in a few minutes."
+            )
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)

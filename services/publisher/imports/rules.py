@@ -1,0 +1,129 @@
+"""Decides what a command on a whole import does with each of its pins. No I/O.
+
+An undo and a cancellation change only what nobody has changed since the import created it.
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
+from uuid import UUID
+
+from services.publisher.model import PinState
+from shared.contract.events import MAX_ROWS
+from shared.contract.schedule_ids import derive_schedule_id
+from shared.postgres.row import Row
+
+MICROSECOND = timedelta(microseconds=1)
+LATEST_ROW = MAX_ROWS * MICROSECOND
+"""The created_at of an import's last possible pin, after the import's accepted_at.
+
+A pin's created_at is the import's accepted_at plus one microsecond for each row.
+"""
+Accounts: TypeAlias = Collection[UUID] | None
+"""The accounts that the caller's API key may use. None stands for all of the workspace."""
+
+
+class UndoAction(StrEnum):
+    """The change that an undo makes to a pin.
+
+    - `deleted`: deletes the pin, which was published, has failed or was canceled with its import.
+    - `canceled`: cancels and deletes the schedule, so that it is never published.
+    """
+
+    DELETED = "deleted"
+    CANCELED = "canceled"
+
+
+class LeftReason(StrEnum):
+    """The reason why a command on an import leaves a pin.
+
+    - `changed`: somebody, or an import with `on_existing=update`, has changed it since.
+    - `canceled`: somebody has canceled it.
+    - `deleted`: it was deleted before.
+    - `published`, `failed`: it is no waiting schedule any more. Only a cancellation has them.
+    - `account_not_permitted`: it belongs to an account that the API key may not use.
+    """
+
+    CHANGED = "changed"
+    CANCELED = "canceled"
+    DELETED = "deleted"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    ACCOUNT_NOT_PERMITTED = "account_not_permitted"
+
+
+class CancelAction(StrEnum):
+    """The change that a cancellation makes to a schedule: none, if it canceled it before."""
+
+    CANCEL = "cancel"
+    NOTHING = "nothing"
+
+
+D = TypeVar("D")
+
+
+def decide_undo(pin: Row, accounts: Accounts) -> UndoAction | LeftReason:
+    """Decides what an undo of its import does with a pin."""
+    if (reason := _find_hindrance(pin, accounts)) is not None:
+        return reason
+    match PinState(pin["state"]):
+        case PinState.SCHEDULED:
+            return UndoAction.CANCELED
+        case PinState.PUBLISHED | PinState.FAILED | PinState.CANCELED:
+            return UndoAction.DELETED
+        case state:
+            assert_never(state)
+
+
+def decide_cancel(schedule: Row, accounts: Accounts) -> CancelAction | LeftReason:
+    """Decides what a cancellation of its import does with a schedule."""
+    if (reason := _find_hindrance(schedule, accounts)) is not None:
+        return reason
+    match PinState(schedule["state"]):
+        case PinState.SCHEDULED:
+            return CancelAction.CANCEL
+        case PinState.CANCELED:  # by an earlier cancellation of the import: nobody touched it
+            return CancelAction.NOTHING
+        case PinState.PUBLISHED:
+            return LeftReason.PUBLISHED
+        case PinState.FAILED:
+            return LeftReason.FAILED
+        case state:
+            assert_never(state)
+
+
+def _find_hindrance(pin: Row, accounts: Accounts) -> LeftReason | None:
+    if accounts is not None and pin["account_id"] not in accounts:
+        return LeftReason.ACCOUNT_NOT_PERMITTED
+    if pin["deleted_at"] is not None:
+        return LeftReason.DELETED
+    if pin["touched_at"] is not None:
+        is_canceled = pin["state"] == PinState.CANCELED
+        return LeftReason.CANCELED if is_canceled else LeftReason.CHANGED
+    return None
+
+
+class PinIds(NamedTuple):
+    """A pin by its row and the ids under which the API shows it."""
+
+    row_number: int
+    pin_id: UUID | None
+    """Null for a schedule whose pin is not published."""
+    schedule_id: UUID | None
+
+    @classmethod
+    def from_pin(cls, pin: Row) -> "PinIds":
+        is_schedule = pin["run_at"] is not None
+        is_pin = not is_schedule or pin["published_at"] is not None
+        return cls(
+            pin["origin_row"],
+            pin["pin_id"] if is_pin else None,
+            derive_schedule_id(pin["pin_id"]) if is_schedule else None,
+        )
+
+
+def dump_pins(decided: Iterable[tuple[Row, StrEnum]], name: str) -> list[dict[str, Any]]:
+    """Describes pins with what was decided for them, in the order of their rows."""
+    described = [{**PinIds.from_pin(pin)._asdict(), name: decision} for pin, decision in decided]
+    return sorted(described, key=lambda item: item["row_number"])

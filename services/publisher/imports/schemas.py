@@ -1,0 +1,100 @@
+"""The bodies of the internal routes of imports."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from services.publisher.imports.rules import LeftReason, UndoAction
+from shared.contract.events import MAX_ROWS
+from shared.http.models import ApiModel
+
+RowNumber = Annotated[int, Field(ge=1, le=MAX_ROWS)]
+
+
+class ImportReference(ApiModel):
+    """An import. The caller has checked that it belongs to the workspace."""
+
+    workspace_id: UUID
+    job_id: UUID
+    accepted_at: AwareDatetime
+    """When the import was accepted, exactly: the times of its pins follow from it."""
+
+
+class CancelRequest(ImportReference):
+    cancel_schedules: bool = False
+    """True: cancels the import's waiting schedules too."""
+    account_ids: frozenset[UUID] | None = None
+    """The accounts that the API key may use. Null: all."""
+
+
+class UndoRequest(ImportReference):
+    dry_run: bool = False
+    """True: only says what an undo would do."""
+    account_ids: frozenset[UUID] | None = None
+    """The accounts that the API key may use. Null: all."""
+
+
+class RowReference(ImportReference):
+    row_number: RowNumber
+
+
+class LeftPin(ApiModel):
+    row_number: int
+    pin_id: UUID | None = None
+    """Null if there is only a schedule."""
+    schedule_id: UUID | None = None
+    reason: LeftReason
+
+
+class UndonePin(ApiModel):
+    row_number: int
+    pin_id: UUID | None = None
+    """Null if there was only a schedule."""
+    schedule_id: UUID | None = None
+    action: UndoAction
+
+
+class CanceledSchedule(ApiModel):
+    row_number: int
+    schedule_id: UUID
+
+
+class LeftSchedule(ApiModel):
+    row_number: int
+    schedule_id: UUID
+    reason: LeftReason
+
+
+class CancelResponse(ApiModel):
+    """A cancellation. The rows that it fails settle later."""
+
+    canceled_at: datetime
+    """When the import was canceled first."""
+    canceled_schedules: list[CanceledSchedule]
+    left: list[LeftSchedule]
+
+
+class UndoResponse(ApiModel):
+    """An undo, or what it would do."""
+
+    undo_id: UUID | None
+    """Null in a dry run."""
+    undone_at: datetime | None
+    """Null in a dry run."""
+    is_replay: bool
+    """True if the import was undone before: this is the record of that undo."""
+    undone: list[UndonePin]
+    left: list[LeftPin]
+
+
+class RowResponse(ApiModel):
+    """The store's content for a row. There is none until the row settles."""
+
+    outcome: dict[str, Any] | None
+    """The row's recorded outcome. Null for a usual row: its pin says what it became."""
+    pin: dict[str, Any] | None
+    """The pin that the row created, with its times."""
+    canceled_at: datetime | None
+    """When the import was canceled."""

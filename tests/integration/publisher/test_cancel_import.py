@@ -1,0 +1,132 @@
+"""Canceling an import with its schedules, and reading a row's timeline."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from shared.contract.topics import TopicName, TopicNames
+from shared.postgres.database import Database
+from tests.integration.publisher.conftest import Client, read_error
+from tests.integration.publisher.imports import Import, later, name_left, name_undone
+
+TOPIC = TopicNames("pinflow")[TopicName.IMPORTS]
+CANCELED = text("""
+    select partition, next_offset from publisher.canceled_jobs
+    where job_id = :job order by partition
+""")
+
+
+@pytest.fixture
+async def positions(client: Client) -> None:
+    await client.execute(
+        "insert into publisher.positions (topic, partition, next_offset, cluster_id) values "
+        "(:topic, 0, 17, 'c'), (:topic, 1, 5, 'c') on conflict do nothing",
+        topic=TOPIC,
+    )
+
+
+async def test_a_cancellation_needs_positions(client: Client, database: Database) -> None:
+    """Without a position, a batch that is settled at the same time could not notice it."""
+    await client.execute("delete from publisher.positions")
+    job = Import(client, database, {})
+    answer = await client.call_internally("imports/cancel", job.reference)
+    assert read_error(answer) == (503, "service_unavailable")
+
+
+async def test_a_cancellation_notes_what_has_settled_in_each_partition(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {})
+    first = await job.command("cancel")
+    assert (first["canceled_schedules"], first["left"]) == ([], [])
+    await client.execute("update publisher.positions set next_offset = 30 where partition = 0")
+    assert await job.command("cancel") == first
+    rows = await database.fetch_all(CANCELED.bindparams(job=job.job_id))
+    assert [(row["partition"], row["next_offset"]) for row in rows] == [(0, 17), (1, 5)]
+    await client.execute("update publisher.positions set next_offset = 17 where partition = 0")
+
+
+async def test_a_cancellation_cancels_the_imports_schedules(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {}, *[{"run_at": later()} for _ in range(5)])
+    results = await job.settle()
+    _, waiting, edited, canceled, deleted, _ = (
+        f"/v1/schedules/{result.schedule_id}" for result in results
+    )
+    await client.patch(edited, {"title": "Mine"})
+    await client.post(f"{canceled}/cancel")
+    await client.delete(deleted)
+    await client.make_due({"id": str(results[5].schedule_id)})
+    await client.publish_due()
+    assert (await job.command("cancel"))["canceled_schedules"] == []
+    answer = await job.command("cancel", cancel_schedules=True)
+    assert answer["canceled_schedules"] == [
+        {"row_number": 2, "schedule_id": str(results[1].schedule_id)}
+    ]
+    assert name_left(answer) == [
+        (3, "changed"),
+        (4, "canceled"),
+        (5, "deleted"),
+        (6, "published"),
+    ]
+    assert (await client.get(waiting)).json()["status"] == "canceled"
+    assert (await client.get(edited)).json()["status"] == "scheduled"
+    assert await job.command("cancel", cancel_schedules=True) == answer
+
+
+async def test_a_repeated_cancellation_leaves_a_schedule_that_was_retried_since(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {"run_at": later()})
+    (result,) = await job.settle()
+    await job.command("cancel", cancel_schedules=True)
+    path = f"/v1/schedules/{result.schedule_id}"
+    assert (await client.post(f"{path}/retry")).status_code == 200
+    answer = await job.command("cancel", cancel_schedules=True)
+    assert (answer["canceled_schedules"], name_left(answer)) == ([], [(1, "changed")])
+    assert (await client.get(path)).json()["status"] == "scheduled"
+
+
+async def test_an_undo_deletes_schedules_that_were_canceled_with_their_import(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {"run_at": later()})
+    await job.settle()
+    await job.command("cancel", cancel_schedules=True)
+    assert name_undone(await job.undo()) == [(1, "deleted")]
+
+
+async def test_a_cancellation_leaves_schedules_of_accounts_that_the_key_does_not_permit(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {"run_at": later()})
+    await job.settle()
+    answer = await job.command("cancel", cancel_schedules=True, account_ids=[])
+    assert name_left(answer) == [(1, "account_not_permitted")]
+
+
+async def read_row(job: Import, row_number: int) -> dict[str, Any]:
+    return await job.command("row", row_number=row_number)
+
+
+async def test_a_rows_timeline_has_its_pin_its_outcome_and_the_cancellation(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {}, {"run_at": later()}, {"board_id": "gone"})
+    assert await read_row(job, 1) == {"outcome": None, "pin": None, "canceled_at": None}
+    published, scheduled, _ = await job.settle()
+    row = await read_row(job, 1)
+    assert (row["pin"]["pin_id"], row["pin"]["state"]) == (str(published.pin_id), "published")
+    assert row["pin"]["published_at"] is not None
+    row = await read_row(job, 2)
+    assert row["pin"]["schedule_id"] == str(scheduled.schedule_id)
+    row = await read_row(job, 3)
+    assert (row["outcome"]["error_code"], row["pin"]) == ("board_not_found", None)
+    canceled = await job.command("cancel")
+    await job.undo()
+    row = await read_row(job, 1)
+    assert row["canceled_at"] == canceled["canceled_at"]
+    assert row["outcome"]["status"] == "created"
+    assert row["pin"]["deleted_at"] is not None

@@ -17,7 +17,6 @@ from services.publisher.model import (
     Failure,
     Origin,
     PinState,
-    SelectedPin,
     StoredPin,
     build_failure,
 )
@@ -103,7 +102,7 @@ class StoreSnapshot:
     reserved: Mapping[UUID, tuple[Origin, StoredOutcome]]
     """The row that created the pin in a lost Postgres, and its outcome, by pin id. The pin's key is
     reserved for that row until the row is processed again."""
-    existing: Mapping[UUID, SelectedPin]
+    existing: Mapping[UUID, StoredPin]
     """The pins under the batch's pin ids that were stored before the batch, by pin id."""
     stored: Mapping[UUID, StoredPin]
     """The pins under the batch's pin ids that are stored now, by pin id."""
@@ -235,7 +234,7 @@ def select_publishable(
 def build_snapshot(
     publishable: Iterable[KeyedRow],
     recorded: RecordedOutcomes,
-    existing: Mapping[UUID, SelectedPin],
+    existing: Mapping[UUID, StoredPin],
     settled_at: datetime,
 ) -> StoreSnapshot:
     """Builds the snapshot after the batch's insert. `existing` are the pins from before the insert.

@@ -71,7 +71,8 @@ def split_json(data: bytes) -> RowSource:
 
     Raises ApiError if the document is not JSON, or is a long array with something else than rows.
     """
-    encoded = data.removeprefix(codecs.BOM_UTF8)
+    # A doubled mark is read as well (parse_json)
+    encoded = data.removeprefix(codecs.BOM_UTF8).removeprefix(codecs.BOM_UTF8)
     document = parse_json(encoded)
     if not isinstance(document, list):
         return RowSource(data, [], [])

@@ -25,4 +25,4 @@ def split_into_records(
         yield from split_into_records(job_id, workspace_id, results[:middle], headers)
         yield from split_into_records(job_id, workspace_id, results[middle:], headers)
     else:
-        yield Record(str(job_id).encode(), value, headers)
+        yield Record(str(job_id).encode(), value, list(headers))

@@ -281,3 +281,9 @@ def test_a_time_that_is_no_time_behind_many_faults_fails_only_its_row() -> None:
     parsed = read(row, submitted_row(), fails_past_run_at=True)
     assert [row.row_number for row in parsed.valid] == [2]
     assert [result.row_number for result in parsed.failed] == [1]
+
+
+def test_the_value_of_a_fault_is_shown_as_json() -> None:
+    row = submitted_row(title=True, description={"a": None, "b": ["'", 1.5]})
+    values = [fault.value for fault in read(row).failed[0].errors or []]
+    assert values == ["true", '{"a": null, "b": ["\'", 1.5]}']

@@ -139,7 +139,7 @@ imported
         submission.send(progress)
         if not no_wait:
             submission.wait(progress)
-    job = combine(submission.accepted, source.warnings)
+    job = combine(submission.accepted, source.warnings, source.keyed_contents)
     if not as_json and (times := describe_times(job)):
         typer.echo(f"Accepted {job['total_rows']} row(s): {times}.")
     if no_wait:

@@ -96,17 +96,29 @@ def describe_misspelling(field: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _suggest(normalized: str, known: frozenset[str]) -> str | None:
-    candidates = {normalize_name(field): field for field in sorted(known)}
+    candidates = _collect_candidates(known)
     if (exact := candidates.get(normalized)) is not None:
         return exact
-    candidates |= {
+    return next(
+        (
+            field
+            for name, field in candidates.items()
+            if abs(len(name) - len(normalized)) <= 1 and _is_one_slip(normalized, name)
+        ),
+        None,
+    )
+
+
+@lru_cache(maxsize=256)
+def _collect_candidates(known: frozenset[str]) -> dict[str, str]:
+    """Returns the fields by the names with which a slip is compared."""
+    candidates = {
         alias: field
         for alias, field in ALIASES.items()
         if field in known and len(alias) >= MIN_COMPARED_ALIAS_LENGTH
     }
-    return next(
-        (field for name, field in candidates.items() if _is_one_slip(normalized, name)), None
-    )
+    # The fields come first: of two that are nearly the name, the suggestion is a field's own name
+    return {normalize_name(field): field for field in sorted(known)} | candidates
 
 
 def _is_one_slip(sent: str, known: str) -> bool:

@@ -5,6 +5,7 @@ Ingest and the pins API validate with this model. Between services a pin travels
 """
 
 import hashlib
+import json
 import re
 import reprlib
 from datetime import UTC, datetime
@@ -135,8 +136,21 @@ def _strip(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-def _short_repr() -> reprlib.Repr:
-    short = reprlib.Repr()  # Python 3.11 takes no arguments here
+class _ShortJson(reprlib.Repr):
+    """Writes a value of a JSON document as JSON, cut where it is long or deep."""
+
+    def repr_str(self, value: str, _level: int) -> str:
+        return json.dumps(value[: self.maxstring], ensure_ascii=False)
+
+    def repr_bool(self, value: bool, _level: int) -> str:
+        return "true" if value else "false"
+
+    def repr_NoneType(self, _value: None, _level: int) -> str:  # noqa: N802 - named by reprlib
+        return "null"
+
+
+def _short_json() -> reprlib.Repr:
+    short = _ShortJson()  # Python 3.11 takes no arguments here
     short.maxlevel, short.maxlist, short.maxdict = 3, 10, 10
     short.maxstring = short.maxother = short.maxlong = MAX_REJECTED_VALUE_LENGTH
     return short
@@ -147,7 +161,7 @@ def _require_values(*names: str) -> dict[str, Any]:
     return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
 
 
-_SHORT = _short_repr()
+_SHORT = _short_json()
 _OWN_CODES = frozenset(
     {
         ErrorCode.UNKNOWN_FIELD,
@@ -412,7 +426,7 @@ def _build_fault(details: ErrorDetails) -> Fault:
 
 def make_printable(value: object, max_length: int = MAX_REJECTED_VALUE_LENGTH) -> str:
     """Truncates a client's value and replaces characters that can't be encoded or stored."""
-    # A bounded repr: a hostile value may be nested deeply or be very long
+    # Bounded: a hostile value may be nested deeply or be very long
     text = value if isinstance(value, str) else _SHORT.repr(value)
     return text[:max_length].replace("\0", "\ufffd").encode(errors="replace").decode()
 

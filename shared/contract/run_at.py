@@ -15,6 +15,9 @@ from pydantic_core import PydanticCustomError
 
 MIN_RUN_AT_YEAR = 2010
 """The first year that a pin may name. Pinterest opened in 2010: an earlier year is a slip."""
+MAX_OFFSET = timedelta(hours=14)
+"""The largest offset from UTC that a place has. A larger one is a slip."""
+MINUTES_OF_HOUR = 60
 ZONE = "zone"
 """The key of the time zone in the context of a validation."""
 _EXAMPLE = "for example 2026-03-06T10:00:00Z"
@@ -63,7 +66,9 @@ def _parse(value: str) -> datetime:
         except ValueError:
             pass  # the pattern finds the reason
         else:
-            return _require_likely_year(usual)
+            # Python's parser reads an offset of 75 minutes, or of 23 hours
+            if usual.tzinfo is UTC or (value[-2] < "6" and _is_likely_offset(usual.utcoffset())):
+                return _require_likely_year(usual)
     parts = _FORMAT(value.strip())
     if parts is None:
         raise _not_a_time()
@@ -83,6 +88,8 @@ def _parse(value: str) -> datetime:
             int(fraction),
             tzinfo=_parse_offset(parts),
         )
+    except PydanticCustomError:
+        raise
     except ValueError:
         raise PydanticCustomError(
             "invalid_time", "names a date or time that does not exist. Correct it"
@@ -96,13 +103,22 @@ def _require_likely_year(parsed: datetime) -> datetime:
     return parsed
 
 
+def _is_likely_offset(offset: timedelta | None) -> bool:
+    return offset is None or abs(offset) <= MAX_OFFSET
+
+
 def _parse_offset(parts: re.Match[str]) -> timezone | None:
     if parts["utc"] is not None:
         return UTC
     if parts["sign"] is None:
         return None
-    minutes = int(parts["offset_hours"]) * 60 + int(parts["offset_minutes"] or 0)
-    return timezone(timedelta(minutes=minutes if parts["sign"] == "+" else -minutes))
+    hours, minutes = int(parts["offset_hours"]), int(parts["offset_minutes"] or 0)
+    offset = timedelta(hours=hours, minutes=minutes)
+    if minutes >= MINUTES_OF_HOUR or not _is_likely_offset(offset):
+        raise PydanticCustomError(
+            "invalid_offset", "has an offset from UTC that no place has. Correct it, " + _EXAMPLE
+        )
+    return timezone(offset if parts["sign"] == "+" else -offset)
 
 
 def _resolve_local(parsed: datetime, zone: ZoneInfo | None) -> datetime:

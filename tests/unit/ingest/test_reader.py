@@ -1,5 +1,6 @@
 """Reading an import while Postgres is away: what needs no lookup is read, nothing fails for it."""
 
+import asyncio
 from collections.abc import Collection
 from typing import Any
 from uuid import UUID
@@ -52,6 +53,26 @@ async def test_invariant_9_a_row_with_a_name_does_not_fail_because_postgres_is_a
 ) -> None:
     with pytest.raises(DatabaseUnavailable):
         await read(row, account_ids=account_ids)
+
+
+class HangingDirectories:
+    """Stands for Postgres that takes a query and never answers."""
+
+    async def find_by_names(
+        self, _workspace_id: UUID, _accounts: Collection[str], _boards: Collection[str], /
+    ) -> tuple[list[Account], list[Board]]:
+        await asyncio.Event().wait()
+        raise AssertionError("never reached")
+
+
+async def test_a_lookup_in_a_postgres_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ingest.reader.LOOKUP_SECONDS", 0.01)
+    scope = ReadingScope(ACCOUNT, NOON)
+    table = RawTable([submitted_row(board_id="Autumn")])
+    with pytest.raises(DatabaseUnavailable, match="in time"):
+        await ImportReader(HangingDirectories()).read(
+            lambda: table, scope, lambda rows: rows, in_thread=False
+        )
 
 
 async def test_a_row_that_fails_in_any_case_needs_no_postgres() -> None:

@@ -1,6 +1,7 @@
 """HTTP endpoints of pins, and of the jobs that publish them."""
 
 from http import HTTPStatus
+from inspect import getdoc
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -44,12 +45,7 @@ _PIN_LINK: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-_ON_MISMATCH = Query(
-    description=(
-        "What to answer if the key has a pin with different content. `return`: that pin. `fail`: "
-        "422 `idempotency_key_reused`, with the differing fields; in a batch only its item fails."
-    )
-)
+_ON_MISMATCH = Query(description=getdoc(OnMismatch))
 _DELETE_FROM_PINTEREST = Query(
     description="True: answer 200 with a body that says whether the pin was removed from Pinterest."
 )

@@ -53,10 +53,11 @@ class PinOfKey(NamedTuple):
 
 
 class OnMismatch(StrEnum):
-    """The answer to a request whose key has a pin with other content.
+    """The answer to a request whose key has a pin with different content.
 
     - `return`: that pin.
-    - `fail`: the error `idempotency_key_reused`.
+    - `fail`: 422 `idempotency_key_reused`, with the differing fields. In a batch only its item
+      fails.
     """
 
     RETURN = "return"

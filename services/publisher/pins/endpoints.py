@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from services.publisher.pins.creation import OnMismatch
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import PinFilters
 from services.publisher.pins.openapi import IDS, PIN, PIN_EDIT, PIN_RETRY, PINS
@@ -19,7 +20,6 @@ from services.publisher.pins.schemas.pins import (
     PinResponse,
     PublishedPinResponse,
 )
-from services.publisher.pins.transitions import OnMismatch
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.idempotency import REPLAYED, IdempotencyKey

@@ -11,13 +11,8 @@ from pydantic_core import PydanticCustomError
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import find_alias, suggest_field
-from shared.contract.pins import (
-    Identifier,
-    Instant,
-    KeyText,
-    PinSubmission,
-    make_printable,
-)
+from shared.contract.pin_fields import Identifier, Instant, KeyText
+from shared.contract.pins import PinSubmission, make_printable
 from shared.http.models import ApiModel
 from shared.http.requests import parse_model, require_object, validation_error
 

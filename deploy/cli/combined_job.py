@@ -8,6 +8,7 @@ from typing import Any
 from shared.contract.events import JobStatus, Notice
 
 Job = dict[str, Any]
+"""A job as the API shows it."""
 
 TIME_COUNTS = ("publishing_now", "scheduled_for_later")
 """Fields of a job that count its valid rows by their time."""

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from deploy.cli.client import Job, PinflowClient
-from deploy.cli.combined_job import AcceptedPortion, combine
+from deploy.cli.client import PinflowClient
+from deploy.cli.combined_job import AcceptedPortion, Job, combine
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.job_tables import describe_times, format_numbers, has_unpublished_rows, print_job
 from deploy.cli.options import (

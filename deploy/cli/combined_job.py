@@ -10,6 +10,7 @@ from shared.contract.events import JobStatus, Notice, RowStatus
 from shared.contract.shared_keys import SHARED_KEYS, KeyedContent, warn_of_shared_keys
 
 Job = dict[str, Any]
+"""A job as the API shows it."""
 
 TIME_COUNTS = ("publishing_now", "scheduled_for_later")
 """Fields of a job that count its valid rows by their time."""

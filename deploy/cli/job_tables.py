@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from deploy.cli.combined_job import Job
 from deploy.cli.tables import console, print_table, printable
 from shared.contract.events import ExistingState
 
-Job = Mapping[str, Any]
 Result = Mapping[str, Any]
 
 MAX_ROWS_SHOWN = 20

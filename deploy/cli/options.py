@@ -1,11 +1,11 @@
-"""Options that several commands have."""
+"""Defines the options that several commands have."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from deploy.cli.dead_letters.filters import parse_since
+from deploy.cli.times import parse_since
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 MAX_LISTED = 100_000
@@ -52,3 +52,9 @@ def time_option(name: str, description: str) -> object:
         parser=_parse_time,
         help=f"{description} (2026-03-06T10:00Z), or a duration ago (90s, 30m, 12h, 7d).",
     )
+
+
+CreatedSince = Annotated[
+    str | None, time_option("--since", "Only those created at this time or later")
+]
+CreatedUntil = Annotated[str | None, time_option("--until", "Only those created before this time")]

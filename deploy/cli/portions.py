@@ -83,7 +83,7 @@ def split_json(data: bytes) -> RowSource:
         if not isinstance(row, dict) and len(document) > MAX_ROWS:
             raise ApiError(
                 ErrorCode.INVALID_PAYLOAD,
-                f"Row {number} is no object. Write each row as an object: {{…}}.",
+                f"Row {number} is not an object. Write each row as an object: {{…}}.",
             )
     return RowSource(
         data,

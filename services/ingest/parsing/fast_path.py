@@ -13,15 +13,14 @@ import msgspec
 from pydantic import StringConstraints, TypeAdapter
 
 from shared.contract.events import MAX_KEY_LENGTH, PinContent
-from shared.contract.pins import (
+from shared.contract.pin_fields import (
     ANY_TEXT,
     MAX_RELATED_TERMS,
     MAX_TITLE_LENGTH,
     MAX_URL_LENGTH,
     Identifier,
-    PinSubmission,
-    compute_fingerprint_hex,
 )
+from shared.contract.pins import PinSubmission, compute_fingerprint_hex
 from shared.contract.run_at import parse_run_at
 from shared.contract.urls import normalize_url
 from shared.contract.wire import encode

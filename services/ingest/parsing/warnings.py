@@ -24,8 +24,8 @@ def _warn_of_past_times(rows: Iterable[ValidRow], policy: ReadingPolicy) -> list
     if not past:
         return []
     message = (
-        f"{len(past)} rows have a run_at that has passed and are published at once. With "
-        "past_run_at=fail such rows fail."
+        f"Rows whose run_at has passed are published at once: {len(past)}. With past_run_at=fail "
+        "they fail."
     )
     return [Notice(code="past_run_at", message=message, row_numbers=past)]
 

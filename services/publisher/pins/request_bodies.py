@@ -11,12 +11,8 @@ from pydantic_core import PydanticCustomError
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import find_alias, suggest_field
-from shared.contract.pins import (
-    Identifier,
-    KeyText,
-    PinSubmission,
-    make_printable,
-)
+from shared.contract.pin_fields import Identifier, KeyText
+from shared.contract.pins import PinSubmission, make_printable
 from shared.contract.run_at import RunAt
 from shared.http.models import ApiModel
 from shared.http.requests import parse_model, require_object, validation_error

@@ -22,8 +22,8 @@ from services.publisher.model import (
     Origin,
     StoredPin,
 )
-from services.publisher.rows.outcomes import (
-    FailedRow,
+from services.publisher.rows.outcomes import FailedRow
+from services.publisher.rows.snapshot import (
     KeyedRow,
     RecordedOutcomes,
     StoredOutcome,

@@ -14,18 +14,20 @@ import structlog
 from services.publisher.model import Origin
 from services.publisher.rows.outcomes import (
     FailedRow,
-    KeyedRow,
     Outcome,
-    StoredOutcome,
-    StoreSnapshot,
     add_differences,
-    collect_destinations,
     decide,
     decide_all,
     decide_unreadable,
-    key_and_sort_rows,
     select_differing,
     select_new_failures,
+)
+from services.publisher.rows.snapshot import (
+    KeyedRow,
+    StoredOutcome,
+    StoreSnapshot,
+    collect_destinations,
+    key_and_sort_rows,
 )
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ValueRejected

@@ -493,7 +493,7 @@ def test_the_format_of_standard_input_is_recognized(server: PinflowServer) -> No
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (f"[{'{},' * 600}7]", "Row 601 is no object"),
+        (f"[{'{},' * 600}7]", "Row 601 is not an object"),
         ("[{}", "(invalid_json)"),
         ("[NaN]", "(invalid_json)"),
     ],

@@ -201,7 +201,7 @@ def test_times_that_have_passed_are_counted_and_published_at_once() -> None:
     )
     notice = warning(parsed, "past_run_at")
     assert notice.row_numbers == [1, 3]
-    assert notice.message.startswith("2 rows have a run_at that has passed")
+    assert notice.message.startswith("Rows whose run_at has passed are published at once: 2.")
     assert (parsed.publishing_now, parsed.scheduled_for_later) == (3, 1)
 
 

@@ -83,8 +83,8 @@ def test_a_column_that_is_nearly_a_known_one_refuses_the_file(name: str) -> None
         assert refused.code == "unknown_columns"
         assert refused.details == {"columns": [{"column": name, "suggestion": "run_at"}]}
         assert refused.message == (
-            f"Unknown columns with nearly the name of a known one: {name}: did you mean run_at? "
-            "Correct these names, or remove the columns."
+            f"Columns that seem misspelled: {name} (did you mean run_at?). "
+            "Correct their names, or remove the columns."
         )
 
 

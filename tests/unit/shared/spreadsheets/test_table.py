@@ -53,8 +53,8 @@ def test_a_sep_line_with_another_character_is_refused() -> None:
     refused = find_refusal(f"sep=:\n{HEADER}\n{ROW}".encode())
     assert (refused.code, refused.details) == ("invalid_csv", {"line": 1})
     assert refused.message == (
-        'The line "sep=:" names no delimiter that is read. Use a comma, a semicolon, a tab or a '
-        "vertical bar."
+        'The line "sep=:" names a delimiter that Pinflow does not read. Use a comma, a semicolon, '
+        "a tab or a vertical bar."
     )
 
 

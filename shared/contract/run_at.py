@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 MIN_RUN_AT_YEAR = 2010
-"""The first year that a pin may name. Pinterest opened in 2010: an earlier year is a slip."""
+"""The first year that a pin may name. Pinterest opened in 2010, so an earlier year is a mistake."""
 MAX_OFFSET = timedelta(hours=14)
-"""The largest offset from UTC that a place has. A larger one is a slip."""
+"""The largest offset from UTC that a place has. A larger one is a mistake."""
 MINUTES_OF_HOUR = 60
 ZONE = "zone"
 """The key of the time zone in the context of a validation."""

@@ -16,7 +16,7 @@ from shared.contract.pins import describe_first_fault, make_printable, read_faul
 M = TypeVar("M", bound=BaseModel)
 MAX_UNKNOWN_NAMES = 200
 """Unknown names that an object may have. A hostile object may have half a million. An object with
-more is refused, because one of the others could be a slip.
+more is refused, because one of the others could be misspelled.
 """
 
 
@@ -71,20 +71,20 @@ def parse_model(model: type[M], document: object, *, secrets: Collection[str] = 
     """
     fields = require_object(document)
     takes_any = model.model_config.get("extra") == "allow"
-    slips = [] if takes_any else find_misspelled_fields(fields, model.model_fields.keys())
+    misspelled = [] if takes_any else find_misspelled_fields(fields, model.model_fields.keys())
     faults: list[Fault] = []
     try:
         parsed = model.model_validate(fields)
     except ValidationError as error:
-        misspelled = {slip.field for slip in slips}
-        faults = [fault for fault in read_faults(error) if fault.field not in misspelled]
+        names = {fault.field for fault in misspelled}
+        faults = [fault for fault in read_faults(error) if fault.field not in names]
     else:
-        if not slips:
+        if not misspelled:
             return parsed
     raise validation_error(
         [
             replace(fault, value=None) if fault.field in secrets else fault
-            for fault in (*slips, *faults)
+            for fault in (*misspelled, *faults)
         ][:MAX_ROW_FAULTS]
     )
 

@@ -15,7 +15,7 @@ from shared.contract.pins import PinSubmission, make_printable
 FIELDS = frozenset(PinSubmission.model_fields)
 MAX_UNKNOWN_PER_ROW = 200
 """Unknown names that a row may have, as many as a CSV file has columns. A hostile row may have half
-a million. A row with more fails, because one of the others could be a slip.
+a million. A row with more fails, because one of the others could be misspelled.
 """
 MAX_EXAMINED_NAMES = 500
 """Distinct unknown names of an import that are examined. Comparing one takes 10 µs.
@@ -29,7 +29,7 @@ MAX_NAME_LENGTH = 100
 class _Kind(Enum):
     NOT_EXAMINED = auto()
     ALIAS = auto()
-    SLIP = auto()
+    MISSPELLED = auto()
     UNKNOWN = auto()
 
 
@@ -66,8 +66,8 @@ class FieldNames:
                     self._rows_by_alias.setdefault(name, []).append(number)
                 case _Kind.ALIAS:
                     faults.append(_build_duplicate(name, meaning.field, value))
-                case _Kind.SLIP:
-                    faults.append(_build_slip(name, meaning.field, value))
+                case _Kind.MISSPELLED:
+                    faults.append(_build_misspelled(name, meaning.field, value))
                 case _Kind.UNKNOWN if self._strict:
                     faults.append(_build_unknown(name, value))
                 case _Kind.UNKNOWN:
@@ -98,14 +98,14 @@ class FieldNames:
         if (field := find_alias(name)) is not None:
             meaning = _Meaning(_Kind.ALIAS, field)
         elif (field := suggest_field(name, FIELDS)) is not None:
-            meaning = _Meaning(_Kind.SLIP, field)
+            meaning = _Meaning(_Kind.MISSPELLED, field)
         else:
             meaning = _Meaning(_Kind.UNKNOWN)
         self._meanings[name] = meaning
         return meaning
 
 
-def _build_slip(name: str, field: str, value: object) -> Fault:
+def _build_misspelled(name: str, field: str, value: object) -> Fault:
     return _build_fault(ErrorCode.UNKNOWN_FIELD, name, describe_misspelling(field), value)
 
 

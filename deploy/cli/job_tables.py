@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.cli.combined_job import Job
 from deploy.cli.tables import console, print_table, printable
-from shared.contract.events import ExistingState
+from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED
 
 Result = Mapping[str, Any]
 
@@ -17,15 +17,12 @@ MAX_VALUE_CHARACTERS = 40
 SHARED_BEGINNING = 20
 """Characters that two values share before their shown parts begin later."""
 COUNTERS = ("created", "existing", "failed")
-NOT_PUBLISHED = frozenset({ExistingState.FAILED, ExistingState.CANCELED, ExistingState.DELETED})
-"""States of an existing pin that is not published and does not wait."""
-NOT_PUBLISHED_WARNING = "existing_not_published"
 
 
 def has_unpublished_rows(job: Job) -> bool:
     """Returns whether a row exists already, but its pin will not be published."""
     return any(
-        warning["code"] == NOT_PUBLISHED_WARNING for warning in job["warnings"] or ()
+        warning["code"] == EXISTING_NOT_PUBLISHED for warning in job["warnings"] or ()
     ) or any(result.get("existing_state") in NOT_PUBLISHED for result in job["results"])
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from services.status.results import encode_results
 from shared.contract.events import (
-    ExistingState,
+    NOT_PUBLISHED,
     FileUploaded,
     ImportAccepted,
     ImportRejected,
@@ -24,10 +24,6 @@ BYTES_PER_ROW = 800
 
 So MAX_FOLD_WEIGHT also limits the uploads of a transaction, to 16 MB.
 """
-
-
-NOT_PUBLISHED = frozenset({ExistingState.CANCELED, ExistingState.DELETED, ExistingState.FAILED})
-"""States of an existing pin in which nothing will be published for its row."""
 
 
 class CompressedUpload(NamedTuple):

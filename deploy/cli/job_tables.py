@@ -59,8 +59,8 @@ def print_job(job: Job, *, every_row: bool = False) -> None:
     if differing:
         out.print(
             f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
-            f"same idempotency key: row {format_numbers(row['row_number'] for row in differing)}. "
-            "The published pins were not changed. If such a row is meant as a new pin, give it a "
+            f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
+            "The existing pins were not changed. If such a row is meant as a new pin, give it a "
             "different key.",
             markup=False,
         )
@@ -73,16 +73,18 @@ def print_job(job: Job, *, every_row: bool = False) -> None:
         _print_failures(job, failures)
 
 
-def format_numbers(numbers: Iterable[int]) -> str:
-    """Lists numbers in order, neighbors as a range: `1-3, 7`. Cuts a long list."""
+def format_rows(numbers: Iterable[int]) -> str:
+    """Lists row numbers in order, neighbors as a range: `rows 1-3, 7`. Cuts a long list."""
     ranges: list[list[int]] = []
-    for number in sorted(set(numbers)):
+    distinct = sorted(set(numbers))
+    for number in distinct:
         if ranges and number == ranges[-1][1] + 1:
             ranges[-1][1] = number
         else:
             ranges.append([number, number])
     texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
-    return ", ".join(texts[:MAX_NUMBERS_SHOWN]) + (" …" if len(texts) > MAX_NUMBERS_SHOWN else "")
+    listed = ", ".join(texts[:MAX_NUMBERS_SHOWN])
+    return f"row{'s' * (len(distinct) > 1)} {listed}" + " …" * (len(texts) > MAX_NUMBERS_SHOWN)
 
 
 def describe_differences(result: Result) -> str:
@@ -139,7 +141,7 @@ def _print_warnings(job: Job) -> None:
     warnings = job.get("warnings") or ()
     for warning in warnings[:MAX_WARNINGS_SHOWN]:
         numbers = warning.get("row_numbers")
-        rows = f" (row {format_numbers(numbers)})" if numbers else ""
+        rows = f" ({format_rows(numbers)})" if numbers else ""
         out.print(f"Warning: {printable(warning['message'])}{rows}", markup=False)
     if len(warnings) > MAX_WARNINGS_SHOWN:
         out.print(f"… and {len(warnings) - MAX_WARNINGS_SHOWN} more warnings. See all with --json.")

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
 from deploy.cli.times import parse_since
+from shared.contract.fault_messages import EXAMPLE_UUID
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 MAX_LISTED = 100_000
@@ -34,6 +36,14 @@ Limit = Annotated[
     int, typer.Option(min=1, max=MAX_LISTED, help="Show at most this many, page by page.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+
+
+def parse_id(text: str) -> UUID:
+    """Parses the id in an argument or option."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be an id, for example {EXAMPLE_UUID}") from None
 
 
 def _parse_time(text: str) -> str:

@@ -19,6 +19,7 @@ from deploy.cli.options import (
     Limit,
     MaxRetrySeconds,
     Yes,
+    parse_id,
     time_option,
 )
 from deploy.cli.questions import can_ask, confirm
@@ -79,7 +80,13 @@ class ScheduleOrder(StrEnum):
 
 
 ByAccount = Annotated[
-    UUID | None, typer.Option("--account", help="Only those of the account with this id.")
+    UUID | None,
+    typer.Option(
+        "--account",
+        metavar="ID",
+        parser=parse_id,
+        help="Only those of the account with this id, from pinflow template.",
+    ),
 ]
 ByBoard = Annotated[str | None, typer.Option("--board", help="Only those of this board id.")]
 Search = Annotated[
@@ -141,7 +148,9 @@ def list_pins(
 
 @pins.command("show")
 def show_pin(
-    pin_id: Annotated[UUID, typer.Argument(help="The pin's id, as shown by lists and results.")],
+    pin_id: Annotated[
+        UUID, typer.Argument(parser=parse_id, help="The pin's id, as shown by lists and results.")
+    ],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
     max_retry_seconds: MaxRetrySeconds = 10,
@@ -208,7 +217,8 @@ def list_schedules(
 @schedules.command("show")
 def show_schedule(
     schedule_id: Annotated[
-        UUID, typer.Argument(help="The schedule's id, as shown by lists and results.")
+        UUID,
+        typer.Argument(parser=parse_id, help="The schedule's id, as shown by lists and results."),
     ],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
@@ -225,7 +235,11 @@ def show_schedule(
 def cancel_schedules(
     schedule_ids: Annotated[
         list[UUID],
-        typer.Argument(metavar="ID...", help="Ids of schedules, as shown by lists and results."),
+        typer.Argument(
+            metavar="ID...",
+            parser=parse_id,
+            help="Ids of schedules, as shown by lists and results.",
+        ),
     ],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",

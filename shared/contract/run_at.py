@@ -31,6 +31,8 @@ _FORMAT = re.compile(
     r"|\s*(?P<sign>[+\-\u2212])(?P<offset_hours>\d\d)(?::?(?P<offset_minutes>\d\d))?)?)?",
     re.IGNORECASE | re.ASCII,
 ).fullmatch
+_BEGINS_WITH_DAY_OR_MONTH = re.compile(r"\d{1,2}[./-]\s?\d{1,2}[./-]", re.ASCII).match
+"""Finds dates as spreadsheets show them. Which number is the month depends on the country."""
 
 
 def parse_run_at(value: str, zone: ZoneInfo | None = None) -> datetime:
@@ -71,7 +73,7 @@ def _parse(value: str) -> datetime:
                 return _require_likely_year(usual)
     parts = _FORMAT(value.strip())
     if parts is None:
-        raise _not_a_time()
+        raise _not_in_format(value)
     if parts["hour"] is None:
         raise PydanticCustomError(
             "missing_time", "has no time of day. Write date, time and offset, " + _EXAMPLE
@@ -127,7 +129,7 @@ def _resolve_local(parsed: datetime, zone: ZoneInfo | None) -> datetime:
             "timezone_aware",
             "has no offset from UTC. Add it, "
             + _EXAMPLE
-            + ", or import with the parameter timezone",
+            + ", or import with the parameter timezone, or pinflow import --timezone",
         )
     try:
         result = parsed.replace(tzinfo=zone).astimezone(UTC)
@@ -141,6 +143,16 @@ def _resolve_local(parsed: datetime, zone: ZoneInfo | None) -> datetime:
             {"zone": zone.key},
         )
     return result
+
+
+def _not_in_format(value: str) -> PydanticCustomError:
+    if _BEGINS_WITH_DAY_OR_MONTH(value.strip()):
+        return PydanticCustomError(
+            "iso_datetime",
+            "must begin with the year, " + _EXAMPLE + ". If a spreadsheet changed what you typed, "
+            "format the column as text first",
+        )
+    return _not_a_time()
 
 
 def _not_a_time() -> PydanticCustomError:

@@ -24,7 +24,10 @@ _ADVICE = {
         "idempotency_key is a value of your own that is different for each pin, for example the "
         "article number: add such a column."
     ),
-    "account_id": "account_id is not needed if the import names one account for all rows.",
+    "account_id": (
+        "account_id is not needed if the import names one account for all rows, with the parameter "
+        "account or pinflow import --account."
+    ),
 }
 """Advice about missing columns that the templates of other programs do not have."""
 

@@ -132,7 +132,7 @@ def _not_western(line: int, guess: str | None) -> ApiError:
     example = "" if guess else "for example "
     return invalid_encoding(
         f"Line {line} is not UTF-8. {looks}{SAVE_AS_UTF_8} Or declare its encoding: "
-        f"{example}?encoding={name}.",
+        f"{example}?encoding={name}, or pinflow import --encoding {name}.",
         line=line,
         guess=guess,
     )

@@ -292,8 +292,8 @@ def _build_ambiguous(name: str, things: str, ids: Sequence[str], value: str) -> 
 
 def _build_past_fault(value: object) -> Fault:
     message = (
-        "This time has passed. Choose a later one, or import without past_run_at=fail to publish "
-        "the row at once."
+        "This time has passed. Choose a later one, or import without past_run_at=fail (or --past "
+        "fail) to publish the row at once."
     )
     return Fault(
         code=ErrorCode.RUN_AT_IN_PAST,

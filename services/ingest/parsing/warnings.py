@@ -24,8 +24,9 @@ def _warn_of_past_times(rows: Iterable[ValidRow], policy: ReadingPolicy) -> list
     if not past:
         return []
     message = (
-        f"Rows whose run_at has passed are published at once: {len(past)}. With past_run_at=fail "
-        "they fail."
+        f"{'1 row has' if len(past) == 1 else f'{len(past)} rows have'} a run_at that has passed. "
+        "Such rows are published at once, unless they exist already. With past_run_at=fail, or "
+        "pinflow import --past fail, they fail instead."
     )
     return [Notice(code="past_run_at", message=message, row_numbers=past)]
 

@@ -422,7 +422,7 @@ def test_existing_rows_that_will_not_be_published_are_exit_code_1(
     result = run(server, write_csv(tmp_path, 2))
     assert result.exit_code == ExitCode.ROWS_FAILED
     assert "The existing rows are: 2 canceled." in result.stdout
-    assert f"Warning: {message} (row 1-2)" in result.stdout
+    assert f"Warning: {message} (rows 1-2)" in result.stdout
     assert "lamp-2           canceled" in result.stdout
     server.judge, server.warnings = existing("published"), []
     result = run(server, write_csv(tmp_path, 2))

@@ -201,7 +201,9 @@ def test_times_that_have_passed_are_counted_and_published_at_once() -> None:
     )
     notice = warning(parsed, "past_run_at")
     assert notice.row_numbers == [1, 3]
-    assert notice.message.startswith("Rows whose run_at has passed are published at once: 2.")
+    assert notice.message.startswith("2 rows have a run_at that has passed")
+    notice = warning(read(submitted_row(run_at=past)), "past_run_at")
+    assert notice.message.startswith("1 row has a run_at that has passed")
     assert (parsed.publishing_now, parsed.scheduled_for_later) == (3, 1)
 
 

@@ -75,6 +75,18 @@ def test_anything_else_names_its_fault(value: str, code: str) -> None:
     assert error.value.type == code
 
 
+@pytest.mark.parametrize(
+    "value", ["01.05.2031 09:00", "5/1/2031 9:00 AM", "01-05-31 09:00", " 1. 5. 2031 09:00"]
+)
+def test_a_date_as_spreadsheets_show_it_is_refused_with_advice(value: str) -> None:
+    with pytest.raises(PydanticCustomError) as error:
+        parse_run_at(value)
+    assert error.value.message() == (
+        "must begin with the year, for example 2026-03-06T10:00:00Z. If a spreadsheet changed what "
+        "you typed, format the column as text first"
+    )
+
+
 def test_a_time_without_an_offset_is_read_in_the_zone() -> None:
     assert parse_run_at("2031-03-10 10:00", BERLIN) == NINE
     assert parse_run_at("2031-07-10 11:00", BERLIN) == datetime(2031, 7, 10, 9, tzinfo=UTC)

@@ -191,6 +191,13 @@ def test_an_invalid_file_is_refused(data: bytes, code: str, details: dict[str, A
     assert refused.message
 
 
+def test_a_single_quote_in_a_quoted_cell_is_refused_with_advice() -> None:
+    assert find_refusal(f'{HEADER}\n"Sofa 3" wide",b,t,k,u\n'.encode()).message == (
+        "The row that begins at line 2 has text behind a closing quote. Write a quote inside a "
+        'quoted cell twice: "".'
+    )
+
+
 def test_a_file_without_rows_has_none() -> None:
     assert (read(HEADER).rows, read(HEADER).row_count) == ([], 0)
 

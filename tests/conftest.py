@@ -8,7 +8,8 @@ an owner who may create databases and roles); PINFLOW_TEST_INFRA=docker starts c
 the local stack's servers are started, without Docker.
 """
 
-from collections.abc import Iterator, Sequence
+import gc
+from collections.abc import Generator, Iterator, Sequence
 
 import pytest
 
@@ -34,6 +35,20 @@ LONGEST_FIRST = (
 
 All are acceptance tests: then each worker's shared deployment ends before the other tests begin.
 """
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collects without the garbage collector, which would take 4 of 9 s of CPU time per worker.
+
+    Afterwards it ignores the imported modules, as in a service.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,10 +10,12 @@ the local stack's servers are started, without Docker.
 
 import gc
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics, running_servers
+from tests.support.scheduling import FileGroupScheduling
 
 LONGEST_FIRST = (
     "tests/acceptance/test_local_stack.py",
@@ -34,7 +36,14 @@ LONGEST_FIRST = (
 """Files that take over 20 s. They start first, so that both workers end at about the same time.
 
 All are acceptance tests: then each worker's shared deployment ends before the other tests begin.
+A file of a group (tests/support/scheduling.py) brings the whole group.
 """
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileGroupScheduling | None:
+    """Keeps test files that share a deployment on one worker. Called with --dist only."""
+    return FileGroupScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,8 @@ help: ## List these targets
 		| awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 BROKERS_OPTION = $(if $(BROKERS),--brokers $(BROKERS))
-# Each of two workers has its own servers and runs whole test files
+# Each of two workers has its own servers and runs whole test files, or whole groups of files that
+# share a deployment (tests/support/scheduling.py)
 PYTEST := $(BIN)/python -m pytest
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 SERVERS = PINFLOW_TEST_INFRA=$(INFRA)

@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 
 from deploy.cli.exit_codes import fail
+from deploy.cli.options import AsJson
 from deploy.cli.tables import print_rows
 from shared.access.keys import Scope
 
@@ -27,7 +28,6 @@ boards = typer.Typer(no_args_is_help=True, help="Add and list boards of an accou
 Workspace = Annotated[
     UUID, typer.Option("--workspace", envvar="PINFLOW_WORKSPACE_ID", help="The workspace's id.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @commands.command()

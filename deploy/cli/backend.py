@@ -107,8 +107,8 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
 def exit_on_error(work: Callable[[], T]) -> T:
     """Calls `work`. Ends the command with a message and an exit code after an expected error.
 
-    Expected are invalid settings, unknown ids, and errors of Postgres or Kafka. Errors of Kafka
-    that another try may cure arrive as BrokerUnavailable.
+    Expected are invalid settings, unknown ids, and errors of Postgres or Kafka. Temporary
+    errors of Kafka arrive as BrokerUnavailable.
     """
     try:
         return work()
@@ -165,8 +165,8 @@ def _describe_kafka_error(error: Exception) -> str | None:
             "PINFLOW_KAFKA_SASL_PASSWORD and PINFLOW_KAFKA_SASL_MECHANISM."
         )
     return (
-        f"Kafka reported an error that another try does not cure: {error}. Correct its cause, then "
-        "run the command again. Some of the command's work may be done already."
+        f"Kafka reported a permanent error: {error}. Correct its cause, then run the command "
+        "again. Some of the command's work may be done already."
     )
 
 

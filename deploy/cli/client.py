@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx
 import typer
 
+from deploy.cli.combined_job import Job
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.listing import Listing
 from deploy.cli.tables import printable
@@ -23,7 +24,6 @@ JSON_IMPORTS = "/v1/pins/imports/json"
 CSV_IMPORTS = "/v1/pins/imports/csv"
 MAX_PAGE_ITEMS = 200
 """The largest page of a list."""
-Job = dict[str, Any]
 Attempt = Callable[[], httpx.Response]
 Parameters = Mapping[str, str | None]
 KEY_ADVICE = (

@@ -1,18 +1,22 @@
 """Combines the imports of one file into a report with the file's own row numbers. Does no I/O."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from shared.contract.events import JobStatus, Notice
+from shared.contract.events import JobStatus, Notice, RowStatus
+from shared.contract.shared_keys import SHARED_KEYS, KeyedContent, warn_of_shared_keys
 
 Job = dict[str, Any]
+"""A job as the API shows it."""
 
 TIME_COUNTS = ("publishing_now", "scheduled_for_later")
 """Fields of a job that count its valid rows by their time."""
 _COUNTERS = ("total_rows", "processed_rows", "created_rows", "existing_rows", "failed_rows")
-_NAMES_ROWS = re.compile(r"\brows? \d").search
+_LISTED_ROWS = re.compile(r"(?<= in rows )\d+(?:, \d+)*").sub
+"""Finds the row numbers in the text of a warning about shared keys."""
 
 
 @dataclass(slots=True)
@@ -34,13 +38,23 @@ class AcceptedPortion:
         return self.job["completed_at"] is not None
 
 
-def combine(portions: Sequence[AcceptedPortion], warnings: Sequence[Notice] = ()) -> Job:
+def combine(
+    portions: Sequence[AcceptedPortion],
+    warnings: Sequence[Notice] = (),
+    contents: Iterable[KeyedContent] = (),
+) -> Job:
     """Returns the job of a file that was sent as it is, else one document of all its imports.
 
-    `warnings` are those about the whole file, which no import has.
+    `warnings` are those about the whole file, which no import has. `contents` are of the whole
+    file, to find equal keys in different imports.
     """
     if len(portions) == 1 and portions[0].lines is None:
         return portions[0].job
+    results = [result for portion in portions for result in _number_results(portion)]
+    failed = {result["row_number"] for result in results if result["status"] == RowStatus.FAILED}
+    if len(portions) > 1:
+        accepted = (row for row in contents if row.row_number not in failed)
+        warnings = [*warnings, *warn_of_shared_keys(accepted)]
     return {
         "status": _combine_statuses([portion.job["status"] for portion in portions]),
         **{name: sum(portion.job[name] for portion in portions) for name in _COUNTERS},
@@ -49,7 +63,7 @@ def combine(portions: Sequence[AcceptedPortion], warnings: Sequence[Notice] = ()
         "error_message": next(filter(None, (part.job["error_message"] for part in portions)), None),
         "warnings": _combine_warnings(portions, warnings),
         "imports": [_summarize(portion) for portion in portions],
-        "results": [result for portion in portions for result in _number_results(portion)],
+        "results": results,
     }
 
 
@@ -102,17 +116,29 @@ def _combine_warnings(
         }
         for notice in file_warnings
     }
+    in_shared_keys = {
+        number
+        for notice in file_warnings
+        if notice.code == SHARED_KEYS
+        for number in notice.row_numbers
+    }
     for portion in portions:
         before = portion.first_row - 1
         for warning in portion.job["warnings"] or ():
-            message = warning["message"]
-            if before and _NAMES_ROWS(message):
-                message += f" (The numbers in this text count from row {portion.first_row}.)"
+            code, message = warning["code"], warning["message"]
+            numbers = [before + number for number in warning.get("row_numbers") or ()]
+            if code == SHARED_KEYS:
+                if in_shared_keys.issuperset(numbers):
+                    continue  # the warning about the whole file has these rows
+                message = _LISTED_ROWS(partial(_shift_numbers, before), message)
             same = combined.setdefault(
-                (warning["code"], message),
-                {"code": warning["code"], "message": message, "row_numbers": []},
+                (code, message), {"code": code, "message": message, "row_numbers": []}
             )
-            same["row_numbers"] += [before + number for number in warning.get("row_numbers") or ()]
+            same["row_numbers"] += numbers
     for warning in combined.values():
         warning["row_numbers"] = sorted(set(warning["row_numbers"]))
     return list(combined.values())
+
+
+def _shift_numbers(before: int, listed: re.Match[str]) -> str:
+    return ", ".join(str(before + int(number)) for number in listed[0].split(", "))

@@ -33,7 +33,14 @@ def read_env(path: Path) -> dict[str, str]:
 
 
 def write_env(path: Path, values: dict[str, str]) -> None:
-    path.touch(mode=0o600)  # it has a key and a password
-    path.write_text(
-        "".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8"
-    )
+    """Writes NAME=value lines. A reader at the same time sees the old or the new file."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    try:
+        new.touch(mode=0o600)  # it has a key and a password
+        new.write_text(
+            "".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8"
+        )
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -6,28 +6,29 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.cli.client import Job, PinflowClient
-from deploy.cli.combined_job import AcceptedPortion, combine
+from deploy.cli.client import PinflowClient
+from deploy.cli.combined_job import AcceptedPortion, Job, combine
 from deploy.cli.exit_codes import ExitCode, fail
-from deploy.cli.job_tables import describe_times, format_numbers, has_unpublished_rows, print_job
+from deploy.cli.job_tables import describe_times, format_rows, has_unpublished_rows, print_job
 from deploy.cli.options import (
     DEFAULT_URL,
     ApiKey,
     AsJson,
     BaseUrl,
+    CreatedSince,
+    CreatedUntil,
     Limit,
     MaxRetrySeconds,
-    time_option,
 )
 from deploy.cli.past_rows import find_past_rows
 from deploy.cli.portions import RowSource, split_csv, split_json
+from deploy.cli.progress import build_progress
 from deploy.cli.questions import can_ask, choose
+from deploy.cli.resources import show_list
 from deploy.cli.source_file import Format, SourceFile, read_source_file
 from deploy.cli.submission import ImportOptions, Submission
-from deploy.cli.tables import format_time, print_json, print_listing, printable
+from deploy.cli.tables import format_time, print_json, printable
 from shared.contract.errors import ApiError
 from shared.contract.events import JobStatus, SourceType
 from shared.contract.time_zones import load_zone
@@ -133,13 +134,13 @@ imported
     options = ImportOptions({name: value for name, value in parameters.items() if value}, encoding)
     with (
         PinflowClient(base_url, api_key, max_retry_seconds) as client,
-        _progress() as progress,
+        build_progress("rows") as progress,
     ):
         submission = Submission(client, source_file, source, options)
         submission.send(progress)
         if not no_wait:
             submission.wait(progress)
-    job = combine(submission.accepted, source.warnings)
+    job = combine(submission.accepted, source.warnings, source.keyed_contents)
     if not as_json and (times := describe_times(job)):
         typer.echo(f"Accepted {job['total_rows']} row(s): {times}.")
     if no_wait:
@@ -160,20 +161,14 @@ def list_imports(
         SourceType | None,
         typer.Option("--source-type", help="Show only imports of this format."),
     ] = None,
-    since: Annotated[
-        str | None, time_option("--since", "Only imports created at this time or later")
-    ] = None,
-    until: Annotated[
-        str | None, time_option("--until", "Only imports created before this time")
-    ] = None,
+    since: CreatedSince = None,
+    until: CreatedUntil = None,
     max_retry_seconds: MaxRetrySeconds = 10,
     *,
     as_json: AsJson = False,
 ) -> None:
     """List the workspace's imports, newest first. Times are in UTC."""
     filters = {"status": status, "source_type": source_type, "since": since, "until": until}
-    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        listing = client.list_items("/v1/pins/imports", filters, limit)
     columns = {
         "id": "id",
         "status": "status",
@@ -184,8 +179,11 @@ def list_imports(
         "created_at": "created_at",
         "source_filename": "source_filename",
     }
-    print_listing(
-        listing,
+    show_list(
+        PinflowClient(base_url, api_key, max_retry_seconds),
+        "/v1/pins/imports",
+        filters,
+        limit,
         columns,
         empty_message="There is no import, or your filters exclude it. Submit one with: pinflow "
         "import FILE",
@@ -224,23 +222,10 @@ def import_csv(client: PinflowClient, name: str, data: bytes) -> Job:
     submission = Submission(
         client, file, _split(file, None, has_account=False), ImportOptions({}, None)
     )
-    with _progress() as progress:
+    with build_progress("rows") as progress:
         submission.send(progress)
         submission.wait(progress)
     return combine(submission.accepted)
-
-
-def _progress() -> Progress:
-    # Results go to standard output, which may be a file: the progress must not redirect it
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        redirect_stdout=False,
-    )
 
 
 def _load_zone(name: str | None) -> ZoneInfo | None:
@@ -265,8 +250,8 @@ def _decide_past_rows(source: RowSource, zone: ZoneInfo | None, *, yes: bool) ->
     if past is None or yes:
         return None
     text = (
-        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: row "
-        f"{format_numbers(past.numbers)}. The oldest is {format_time(past.oldest)}. "
+        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: "
+        f"{format_rows(past.numbers)}. The oldest is {format_time(past.oldest)}. "
     )
     if not can_ask():
         typer.echo(

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from deploy.cli.combined_job import Job
 from deploy.cli.tables import console, print_table, printable
-from shared.contract.events import ExistingState
+from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED
 
-Job = Mapping[str, Any]
 Result = Mapping[str, Any]
 
 MAX_ROWS_SHOWN = 20
@@ -17,15 +17,12 @@ MAX_VALUE_CHARACTERS = 40
 SHARED_BEGINNING = 20
 """Characters that two values share before their shown parts begin later."""
 COUNTERS = ("created", "existing", "failed")
-NOT_PUBLISHED = frozenset({ExistingState.FAILED, ExistingState.CANCELED, ExistingState.DELETED})
-"""States of an existing pin that is not published and does not wait."""
-NOT_PUBLISHED_WARNING = "existing_not_published"
 
 
 def has_unpublished_rows(job: Job) -> bool:
     """Returns whether a row exists already, but its pin will not be published."""
     return any(
-        warning["code"] == NOT_PUBLISHED_WARNING for warning in job["warnings"] or ()
+        warning["code"] == EXISTING_NOT_PUBLISHED for warning in job["warnings"] or ()
     ) or any(result.get("existing_state") in NOT_PUBLISHED for result in job["results"])
 
 
@@ -62,8 +59,8 @@ def print_job(job: Job, *, every_row: bool = False) -> None:
     if differing:
         out.print(
             f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
-            f"same idempotency key: row {format_numbers(row['row_number'] for row in differing)}. "
-            "The published pins were not changed. If such a row is meant as a new pin, give it a "
+            f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
+            "The existing pins were not changed. If such a row is meant as a new pin, give it a "
             "different key.",
             markup=False,
         )
@@ -76,16 +73,18 @@ def print_job(job: Job, *, every_row: bool = False) -> None:
         _print_failures(job, failures)
 
 
-def format_numbers(numbers: Iterable[int]) -> str:
-    """Lists numbers in order, neighbors as a range: `1-3, 7`. Cuts a long list."""
+def format_rows(numbers: Iterable[int]) -> str:
+    """Lists row numbers in order, neighbors as a range: `rows 1-3, 7`. Cuts a long list."""
     ranges: list[list[int]] = []
-    for number in sorted(set(numbers)):
+    distinct = sorted(set(numbers))
+    for number in distinct:
         if ranges and number == ranges[-1][1] + 1:
             ranges[-1][1] = number
         else:
             ranges.append([number, number])
     texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
-    return ", ".join(texts[:MAX_NUMBERS_SHOWN]) + (" …" if len(texts) > MAX_NUMBERS_SHOWN else "")
+    listed = ", ".join(texts[:MAX_NUMBERS_SHOWN])
+    return f"row{'s' * (len(distinct) > 1)} {listed}" + " …" * (len(texts) > MAX_NUMBERS_SHOWN)
 
 
 def describe_differences(result: Result) -> str:
@@ -142,7 +141,7 @@ def _print_warnings(job: Job) -> None:
     warnings = job.get("warnings") or ()
     for warning in warnings[:MAX_WARNINGS_SHOWN]:
         numbers = warning.get("row_numbers")
-        rows = f" (row {format_numbers(numbers)})" if numbers else ""
+        rows = f" ({format_rows(numbers)})" if numbers else ""
         out.print(f"Warning: {printable(warning['message'])}{rows}", markup=False)
     if len(warnings) > MAX_WARNINGS_SHOWN:
         out.print(f"… and {len(warnings) - MAX_WARNINGS_SHOWN} more warnings. See all with --json.")

@@ -1,11 +1,13 @@
-"""Options that several commands have."""
+"""Defines the options that several commands have."""
 
 from datetime import UTC, datetime
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
-from deploy.cli.dead_letters.filters import parse_since
+from deploy.cli.times import parse_since
+from shared.contract.fault_messages import EXAMPLE_UUID
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 MAX_LISTED = 100_000
@@ -36,6 +38,14 @@ Limit = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
+def parse_id(text: str) -> UUID:
+    """Parses the id in an argument or option."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be an id, for example {EXAMPLE_UUID}") from None
+
+
 def _parse_time(text: str) -> str:
     try:
         time = parse_since(text, datetime.now(UTC))
@@ -52,3 +62,9 @@ def time_option(name: str, description: str) -> object:
         parser=_parse_time,
         help=f"{description} (2026-03-06T10:00Z), or a duration ago (90s, 30m, 12h, 7d).",
     )
+
+
+CreatedSince = Annotated[
+    str | None, time_option("--since", "Only those created at this time or later")
+]
+CreatedUntil = Annotated[str | None, time_option("--until", "Only those created before this time")]

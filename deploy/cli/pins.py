@@ -14,13 +14,17 @@ from deploy.cli.options import (
     ApiKey,
     AsJson,
     BaseUrl,
+    CreatedSince,
+    CreatedUntil,
     Limit,
     MaxRetrySeconds,
     Yes,
+    parse_id,
     time_option,
 )
 from deploy.cli.questions import can_ask, confirm
-from deploy.cli.tables import print_fields, print_json, print_listing, print_table
+from deploy.cli.resources import show_list, show_resource
+from deploy.cli.tables import print_json, print_table
 from shared.contract.errors import ErrorCode
 from shared.runtime.chunks import chunked
 
@@ -76,7 +80,13 @@ class ScheduleOrder(StrEnum):
 
 
 ByAccount = Annotated[
-    UUID | None, typer.Option("--account", help="Only those of the account with this id.")
+    UUID | None,
+    typer.Option(
+        "--account",
+        metavar="ID",
+        parser=parse_id,
+        help="Only those of the account with this id, from pinflow template.",
+    ),
 ]
 ByBoard = Annotated[str | None, typer.Option("--board", help="Only those of this board id.")]
 Search = Annotated[
@@ -100,12 +110,8 @@ def list_pins(
     error_code: Annotated[
         str | None, typer.Option("--error-code", help="Only pins that failed with this code.")
     ] = None,
-    since: Annotated[
-        str | None, time_option("--since", "Only pins created at this time or later")
-    ] = None,
-    until: Annotated[
-        str | None, time_option("--until", "Only pins created before this time")
-    ] = None,
+    since: CreatedSince = None,
+    until: CreatedUntil = None,
     search: Search = None,
     sort: Annotated[PinOrder, typer.Option(help="The order.")] = PinOrder.CREATED_AT_DESC,
     max_retry_seconds: MaxRetrySeconds = 10,
@@ -119,7 +125,7 @@ def list_pins(
     """
     filters = {
         "status": status,
-        "account_id": None if account is None else str(account),
+        "account_id": str(account) if account else None,
         "board_id": board,
         "error_code": error_code,
         "since": since,
@@ -127,11 +133,12 @@ def list_pins(
         "q": search,
         "sort": sort,
     }
-    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        listing = client.list_items("/v1/pins", filters, limit)
     columns = ("id", "status", "created_at", "board_id", "idempotency_key", "error_code", "title")
-    print_listing(
-        listing,
+    show_list(
+        PinflowClient(base_url, api_key, max_retry_seconds),
+        "/v1/pins",
+        filters,
+        limit,
         {name: name for name in columns},
         empty_message="No pin is published, failed or due, or your filters exclude it. Waiting "
         "pins are in: pinflow schedules list. To import pins: pinflow import FILE",
@@ -141,7 +148,9 @@ def list_pins(
 
 @pins.command("show")
 def show_pin(
-    pin_id: Annotated[UUID, typer.Argument(help="The pin's id, as shown by lists and results.")],
+    pin_id: Annotated[
+        UUID, typer.Argument(parser=parse_id, help="The pin's id, as shown by lists and results.")
+    ],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
     max_retry_seconds: MaxRetrySeconds = 10,
@@ -149,9 +158,8 @@ def show_pin(
     as_json: AsJson = False,
 ) -> None:
     """Show all fields of a pin that is published, failed or due. Times are in UTC."""
-    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        pin = client.read(f"/v1/pins/{pin_id}")
-    print_json(pin) if as_json else print_fields(pin)
+    client = PinflowClient(base_url, api_key, max_retry_seconds)
+    show_resource(client, f"/v1/pins/{pin_id}", as_json=as_json)
 
 
 @schedules.command("list")
@@ -179,15 +187,13 @@ def list_schedules(
     """List schedules, the latest run_at first. Times are in UTC."""
     filters = {
         "status": status,
-        "account_id": None if account is None else str(account),
+        "account_id": str(account) if account else None,
         "board_id": board,
         "since": since,
         "until": until,
         "q": search,
         "sort": sort,
     }
-    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        listing = client.list_items("/v1/schedules", filters, limit)
     columns = {
         "id": "id",
         "status": "status",
@@ -196,8 +202,11 @@ def list_schedules(
         "idempotency_key": "payload.idempotency_key",
         "title": "payload.title",
     }
-    print_listing(
-        listing,
+    show_list(
+        PinflowClient(base_url, api_key, max_retry_seconds),
+        "/v1/schedules",
+        filters,
+        limit,
         columns,
         empty_message="There is no schedule, or your filters exclude it. A row with a run_at in "
         "the future becomes one: pinflow import FILE",
@@ -208,7 +217,8 @@ def list_schedules(
 @schedules.command("show")
 def show_schedule(
     schedule_id: Annotated[
-        UUID, typer.Argument(help="The schedule's id, as shown by lists and results.")
+        UUID,
+        typer.Argument(parser=parse_id, help="The schedule's id, as shown by lists and results."),
     ],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
@@ -217,16 +227,19 @@ def show_schedule(
     as_json: AsJson = False,
 ) -> None:
     """Show all fields of a schedule. Times are in UTC."""
-    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        schedule = client.read(f"/v1/schedules/{schedule_id}")
-    print_json(schedule) if as_json else print_fields(schedule)
+    client = PinflowClient(base_url, api_key, max_retry_seconds)
+    show_resource(client, f"/v1/schedules/{schedule_id}", as_json=as_json)
 
 
 @schedules.command("cancel")
 def cancel_schedules(
     schedule_ids: Annotated[
         list[UUID],
-        typer.Argument(metavar="ID...", help="Ids of schedules, as shown by lists and results."),
+        typer.Argument(
+            metavar="ID...",
+            parser=parse_id,
+            help="Ids of schedules, as shown by lists and results.",
+        ),
     ],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",

@@ -11,6 +11,7 @@ from typing import Any
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice
 from shared.contract.field_names import find_alias
+from shared.contract.shared_keys import KeyedContent
 from shared.contract.strict_json import parse_json
 from shared.spreadsheets.table import read_csv
 
@@ -33,6 +34,8 @@ class RowSource:
     """The line of a CSV file in which each row begins."""
     warnings: Sequence[Notice] = field(default=())
     """Warnings about the file as a whole."""
+    keyed_contents: Sequence[KeyedContent] = ()
+    """The keys and contents of the rows that have a key."""
 
     def choose_end(self, start: int, max_bytes: int) -> int:
         """Returns the end of the longest portion from `start` that has at most `max_bytes`.
@@ -71,7 +74,8 @@ def split_json(data: bytes) -> RowSource:
 
     Raises ApiError if the document is not JSON, or is a long array with something else than rows.
     """
-    encoded = data.removeprefix(codecs.BOM_UTF8)
+    # A doubled mark is read as well (parse_json)
+    encoded = data.removeprefix(codecs.BOM_UTF8).removeprefix(codecs.BOM_UTF8)
     document = parse_json(encoded)
     if not isinstance(document, list):
         return RowSource(data, [], [])
@@ -79,7 +83,7 @@ def split_json(data: bytes) -> RowSource:
         if not isinstance(row, dict) and len(document) > MAX_ROWS:
             raise ApiError(
                 ErrorCode.INVALID_PAYLOAD,
-                f"Row {number} is no object. Write each row as an object: {{…}}.",
+                f"Row {number} is not an object. Write each row as an object: {{…}}.",
             )
     return RowSource(
         data,
@@ -88,6 +92,7 @@ def split_json(data: bytes) -> RowSource:
         prefix=b"[",
         separator=b",\n",
         suffix=b"]",
+        keyed_contents=_read_keyed_contents(document),
     )
 
 
@@ -112,11 +117,31 @@ def _skip_white_space(text: str, position: int) -> int:
 
 
 def _find_run_at(row: Any) -> object:
-    if not isinstance(row, dict):
-        return None
-    if (value := row.get("run_at")) is not None:
+    return _find_value(row, "run_at") if isinstance(row, dict) else None
+
+
+def _find_value(row: dict[str, Any], field_name: str) -> object:
+    """Returns the value of a field that may be named by an alias. Returns None if it is absent."""
+    if (value := row.get(field_name)) is not None:
         return value
-    return next((row[name] for name in row if find_alias(name) == "run_at"), None)
+    return next((row[name] for name in row if find_alias(name) == field_name), None)
+
+
+def _read_keyed_contents(rows: Sequence[Any]) -> list[KeyedContent]:
+    """Reads the key of each row, and its values without blank ones and surrounding white space."""
+    contents = []
+    for number, row in enumerate(rows, 1):
+        key = _find_value(row, "idempotency_key") if isinstance(row, dict) else None
+        if isinstance(key, str) and key.strip():
+            values = {
+                name: value.strip() if isinstance(value, str) else value
+                for name, value in row.items()
+            }
+            content = {
+                name: value for name, value in values.items() if value is not None and value != ""
+            }
+            contents.append(KeyedContent(number, key.strip(), content))
+    return contents
 
 
 def split_csv(data: bytes, encoding: str | None, *, has_account: bool) -> RowSource:
@@ -138,6 +163,7 @@ def split_csv(data: bytes, encoding: str | None, *, has_account: bool) -> RowSou
         prefix=_encode_row(table.header.cells, delimiter),
         lines=[row.line for row in table.rows],
         warnings=table.warnings,
+        keyed_contents=_read_keyed_contents([row.values for row in table.rows]),
     )
 
 

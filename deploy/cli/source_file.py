@@ -10,8 +10,7 @@ from typing import NamedTuple, NoReturn
 from deploy.cli.exit_codes import fail
 from deploy.cli.tables import printable
 from shared.contract.errors import ApiError
-from shared.contract.field_names import find_alias, normalize_name
-from shared.contract.pins import PinSubmission
+from shared.spreadsheets.columns import find_field
 from shared.spreadsheets.file_types import refuse_other_types
 
 STDIN = "-"
@@ -20,7 +19,6 @@ MAX_EXAMINED_BYTES = 8192
 MAX_SHOWN_CHARACTERS = 40
 MIN_KNOWN_NAMES = 2
 """Names of columns by which the header of a CSV file is recognized."""
-_FIELDS = frozenset(map(normalize_name, PinSubmission.model_fields))
 _JSON_BEGINNING = re.compile(r'\s*(?:\[\s*[{\]]|\{\s*["}])').match
 
 
@@ -110,5 +108,5 @@ def _recognize(beginning: str) -> Format | None:
         return Format.JSON
     first_lines = beginning.lstrip("\r\n,;\t ").splitlines()[:2]  # Excel may write sep=; first
     names = [name.strip(' "') for line in first_lines for name in re.split("[,;\t]", line)]
-    known = {name for name in names if normalize_name(name) in _FIELDS or find_alias(name)}
+    known = {field for name in names if (field := find_field(name))}
     return Format.CSV if len(known) >= MIN_KNOWN_NAMES else None

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import typer
 from rich.progress import Progress
 
-from deploy.cli.client import REPEAT_ADVICE, BodyTooLarge, Job, PinflowClient
-from deploy.cli.combined_job import TIME_COUNTS, AcceptedPortion
+from deploy.cli.client import REPEAT_ADVICE, BodyTooLarge, PinflowClient
+from deploy.cli.combined_job import TIME_COUNTS, AcceptedPortion, Job
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.portions import RowSource
 from deploy.cli.source_file import Format, SourceFile
@@ -84,7 +84,7 @@ class Submission:
         progress.update(task, completed=self._count_processed())
 
     def _send_next(self) -> None:
-        """Sends the next portion, or takes over a lower limit that Pinflow tells."""
+        """Sends the next portion. If it is too large, adopts the limit that Pinflow names."""
         start, total = self._next_row, len(self.source.rows)
         is_whole = not self.accepted and self.source.fits(self._max_file_bytes(self.file.name))
         end = total

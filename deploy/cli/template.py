@@ -77,7 +77,7 @@ def write_template(
     api_key: ApiKey = "",
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write to this file. Default: to standard output."),
+        typer.Option(metavar="FILE", help="Write to this file. Default, or -: to standard output."),
     ] = None,
     timezone: Annotated[
         str,
@@ -101,8 +101,8 @@ def write_template(
     Importing the file as it is publishes nothing: the image_url of an example
     row is not an address, so the row fails and uses no idempotency key. A row
     that you forget to replace fails in the same way, instead of being published
-    later. Its run_at lies a month ahead: a row that you complete is scheduled, and
-    you can still cancel it with pinflow schedules cancel.
+    later. Its run_at lies a month ahead: a row that you complete is scheduled,
+    and you can still cancel it with pinflow schedules cancel.
 
     Boards are given by their names where these are unique, because spreadsheets
     shorten ids of 18 digits. All ids and names are listed on standard error.
@@ -116,6 +116,8 @@ def write_template(
         zone = load_zone(timezone, parameter="--timezone")
     except ApiError as error:
         fail(error.message)
+    if output == Path("-"):
+        output = None
     if output is not None and output.exists() and not force:
         _fail_for_existing(output)
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:

@@ -61,6 +61,7 @@ def build_document() -> dict[str, Any]:
         )
         _move_bodies_to_components(document)
         _remove_titles_of_fields(document)
+        _remove_repeated_descriptions(document)
         _merge(merged, document)
     for operation in find_operations(merged):
         operation["summary"] = _build_title(operation["operationId"])
@@ -126,6 +127,14 @@ def _remove_titles_of_fields(node: Any) -> None:
             elif key == "schema":
                 value.pop("title", None)
             _remove_titles_of_fields(value)
+
+
+def _remove_repeated_descriptions(document: dict[str, Any]) -> None:
+    """Removes the descriptions that FastAPI writes to a parameter and again to its schema."""
+    for operation in find_operations(document):
+        for parameter in operation.get("parameters", []):
+            if parameter["schema"].get("description") == parameter.get("description"):
+                parameter["schema"].pop("description", None)
 
 
 def _tag_position(item: tuple[str, dict[str, Any]]) -> int:

@@ -1,17 +1,12 @@
 """Starts and stops the stack, and deletes its data."""
 
 import asyncio
-import fcntl
-import os
 import shutil
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TextIO
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -19,6 +14,7 @@ from pydantic import SecretStr
 from deploy.administration import OperatorRepository, create_workspace
 from deploy.cli.environment import read_env, write_env
 from deploy.local import gateway, ports
+from deploy.local.command_lock import CommandLock
 from deploy.local.kafka import KafkaCluster, new_cluster_id, select_ports
 from deploy.local.layout import Layout, LocalError
 from deploy.local.ownership import ForeignServer, find_service_problem
@@ -26,6 +22,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, service_program
 from deploy.local.reservations import PortReservations
 from deploy.local.settings_file import SettingsFile, service_environment
+from deploy.local.startup import ExitedAtStart, Startup
 from deploy.local.state import INTERNAL, OWNER, StackState
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
@@ -37,26 +34,10 @@ from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
-READY_SECONDS = 240.0
-"""The deadline for the start of all processes. When three stacks started together on two busy
-cores, a single process needed more than 90 s."""
-NOTICE_SECONDS = 20.0
-"""Seconds until the command prints what it is waiting for. Most starts are faster."""
-POLL_SECONDS = 0.1
-RECOVER = "pinflow recover"
-"""The /readyz answer of a service that waits for an operator contains this command."""
-POSITIONS_REFUSED = (
-    "All processes are running, but Kafka and Postgres do not match: one was replaced, for "
-    "instance by an older copy. The services wait until you accept the loss. To see what is lost: "
-    ".venv/bin/pinflow recover (docs/how-to/restore-a-backup.md)"
-)
 OLDER_STACK = (
     "An older version of Pinflow is running here, without some of the services. Nothing was "
     "changed. Run make down, then make up."
 )
-LOG_LINES_SHOWN = 8
-MAX_EXITS = 3
-"""The number of exits of one process at which a start is given up. Once or twice may be chance."""
 ACTIVE_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 """supervisor's states of a program that it keeps alive."""
 GATEWAY_REQUESTS = 16
@@ -67,14 +48,6 @@ WORKSPACE = "Local"
 ACCOUNTS, BOARDS = 2, 5
 
 ReportProgress = Callable[[str], None]
-
-
-class ExitedAtStart(LocalError):
-    """A process exits again and again."""
-
-    def __init__(self, message: str, advice: str) -> None:
-        super().__init__(message)
-        self.advice = advice
 
 
 class Stack:
@@ -88,14 +61,14 @@ class Stack:
         self._brokers = brokers
         self._report = report
         self._supervisor = Supervisor(layout)
-        self._seen_pids: defaultdict[str, set[int]] = defaultdict(set)
+        self._lock = CommandLock(layout, report)
 
     def up(self) -> bool:
         """Starts all processes that are not running, and waits until Pinflow is ready.
 
         Returns whether anything had to be started.
         """
-        with self._command_lock():
+        with self._lock.hold():
             was_running = self._supervisor.is_running()
             if not was_running:
                 self._launch_supervisor()
@@ -103,10 +76,10 @@ class Stack:
             if not {*SERVICES, "gateway"} <= before.keys():
                 raise LocalError(OLDER_STACK)
             try:
-                started = time.monotonic()
-                self._start_servers(started)
+                startup = Startup(self._layout, self._supervisor, self._report)
+                self._start_servers(startup)
                 self._prepare_servers()
-                self._start_services(started)
+                self._start_services(startup)
             except (ForeignServer, ExitedAtStart) as error:
                 message = self._handle_failed_start(error, was_running=was_running)
                 raise LocalError(message) from None
@@ -126,24 +99,24 @@ class Stack:
 
     def down(self) -> bool:
         """Stops all processes and keeps the data. Returns whether anything was running."""
-        with self._command_lock():
+        with self._lock.hold():
             return self._stop()
 
     def clean(self) -> None:
         """Stops all processes and deletes everything but the user's settings."""
         if not self._layout.directory.exists():
             return
-        with self._command_lock():
+        with self._lock.hold():
             self._stop()
             self._postgres.remove()
-            kept = (self._layout.settings_file, self._lock_file)
+            kept = (self._layout.settings_file, self._lock.file)
             for path in self._layout.directory.iterdir():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 elif path not in kept:
                     path.unlink()
             # Last: a command that waits for the lock then creates what it needs again
-            self._lock_file.unlink()
+            self._lock.file.unlink()
             with suppress(OSError):  # the settings are in it
                 self._layout.directory.rmdir()
 
@@ -176,40 +149,6 @@ class Stack:
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._state.ports['gateway']}"
-
-    @contextmanager
-    def _command_lock(self) -> Iterator[None]:
-        """Serializes commands on one stack: a second command waits for the first."""
-        while (file := self._open_locked()) is None:
-            pass  # another command's `clean` has deleted the file: lock the new one
-        with file:
-            self._layout.create_directories()
-            yield
-
-    def _open_locked(self) -> TextIO | None:
-        """Waits for the lock, and returns its file. Returns None if the file was deleted."""
-        self._layout.directory.mkdir(parents=True, exist_ok=True)
-        try:
-            file = self._lock_file.open("w")
-        except FileNotFoundError:
-            return None
-        # If this command is killed, the next one waits for programs that it ran (kafka.py,
-        # postgres.py)
-        os.set_inheritable(file.fileno(), True)  # noqa: FBT003
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._report("waiting for another make up, down, clean or demo in this directory")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), self._lock_file.stat()):
-                return file
-        file.close()
-        return None
-
-    @property
-    def _lock_file(self) -> Path:
-        return self._layout.directory / "lock"
 
     def _launch_supervisor(self) -> None:
         """Chooses the ports and starts supervisor, which keeps them reserved until it ends."""
@@ -249,20 +188,14 @@ class Stack:
             )
         return [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
 
-    def _start_servers(self, started: float) -> None:
+    def _start_servers(self, startup: Startup) -> None:
         brokers = [node.name for node in self._kafka.nodes]
         self._report("starting Kafka and Postgres")
         for name in (*brokers, "postgres"):
             self._start(name)
-        self._wait_for(
-            "postgres",
-            lambda: None if self._postgres.is_ready() else "no answer",
-            started,
-        )
-        self._wait_for(
-            brokers[-1],
-            lambda: None if asyncio.run(self._kafka.is_ready()) else "no answer",
-            started,
+        startup.wait_for("postgres", lambda: None if self._postgres.is_ready() else "no answer")
+        startup.wait_for(
+            brokers[-1], lambda: None if asyncio.run(self._kafka.is_ready()) else "no answer"
         )
 
     def _prepare_servers(self) -> None:
@@ -281,16 +214,16 @@ class Stack:
             self._layout.env_file, self._environment() | asyncio.run(self._ensure_workspace())
         )
 
-    def _start_services(self, started: float) -> None:
+    def _start_services(self, startup: Startup) -> None:
         self._report("starting the services")
         for name in (*SERVICES, "gateway"):
             self._start(name)
         for name in SERVICES:
-            self._wait_for(name, partial(self._find_service_problem, name, 1), started)
-        self._wait_for(
-            "gateway", partial(self._find_service_problem, "gateway", GATEWAY_REQUESTS), started
+            startup.wait_for(name, partial(self._find_service_problem, name, 1))
+        startup.wait_for(
+            "gateway", partial(self._find_service_problem, "gateway", GATEWAY_REQUESTS)
         )
-        self._wait_for("gateway", lambda: gateway.find_problem(self.base_url), started)
+        startup.wait_for("gateway", lambda: gateway.find_problem(self.base_url))
 
     def _start(self, name: str) -> None:
         """Starts a program unless it is running. Raises ForeignServer if its port is taken."""
@@ -313,55 +246,6 @@ class Stack:
         port, installation = self._state.ports[name], self._installation
         problems = (find_service_problem(name, port, installation) for _ in range(requests))
         return next(filter(None, problems), None)
-
-    def _wait_for(self, name: str, find_problem: Callable[[], str | None], started: float) -> None:
-        """Waits until `find_problem` returns None. Raises LocalError READY_SECONDS after `started`.
-
-        `started` is the time on the monotonic clock when the command began to start processes.
-        """
-        notice_at, is_reported = time.monotonic() + NOTICE_SECONDS, False
-        while (problem := find_problem()) is not None:
-            if RECOVER in problem:
-                raise LocalError(POSITIONS_REFUSED)
-            self._require_lasting_processes()
-            if time.monotonic() > started + READY_SECONDS:
-                raise LocalError(self._describe_timeout(name, problem))
-            if time.monotonic() > notice_at and not is_reported:
-                self._report(f"still waiting for {name}: {problem}")
-                is_reported = True
-            time.sleep(POLL_SECONDS)
-
-    def _require_lasting_processes(self) -> None:
-        """Raises ExitedAtStart if a process has exited several times since this command began."""
-        for name, pid in self._supervisor.pids().items():
-            self._seen_pids[name].add(pid)
-            if len(self._seen_pids[name]) > MAX_EXITS:
-                log = self._layout.log_file(name)
-                lines = [f"{name} exits again and again. Last lines of {log}:"]
-                raise ExitedAtStart(
-                    "\n".join([*lines, *self._read_last_lines(name)]),
-                    f"If a setting is the cause, correct {self._layout.settings_file}.",
-                )
-
-    def _read_last_lines(self, name: str) -> list[str]:
-        log = self._layout.log_file(name)
-        return (
-            log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if log.exists() else []
-        )
-
-    def _describe_timeout(self, name: str, problem: str) -> str:
-        log = self._layout.log_file(name)
-        states = ", ".join(f"{program} {state}" for program, state in sorted(self.states().items()))
-        return "\n".join(
-            [
-                f"{name} was not ready within {READY_SECONDS:.0f} s: {problem}",
-                f"processes: {states}",
-                f"last lines of {log}:",
-                *self._read_last_lines(name),
-                f"Look for the cause in the logs in {log.parent}. Then run make down and make up.",
-                "If you don't need the data: make clean, then make up.",
-            ]
-        )
 
     async def _ensure_workspace(self) -> dict[str, str]:
         """Returns id and key of the workspace in `.pinflow/env`. Creates it the first time."""

@@ -1,6 +1,7 @@
 """HTTP endpoints: imports as JSON or CSV, and the rate meter."""
 
 from http import HTTPStatus
+from inspect import getdoc
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -84,15 +85,7 @@ class _ImportQuery(BaseModel):
             examples=["Europe/Berlin"],
         ),
     ] = None
-    past_run_at: Annotated[
-        PastRunAt,
-        Field(
-            description=(
-                "What becomes of a row whose run_at has passed: `publish` publishes it at once, "
-                "with a warning; `fail` fails it with `run_at_in_past`."
-            )
-        ),
-    ] = PastRunAt.PUBLISH
+    past_run_at: Annotated[PastRunAt, Field(description=getdoc(PastRunAt))] = PastRunAt.PUBLISH
     account: Annotated[
         str | None,
         Field(description="The id or the unique name of the account of rows without account_id."),

@@ -19,7 +19,14 @@ from services.ingest.reader import ReadingScope
 from services.ingest.records import build_batch, build_rejection_batch
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ApiError, ErrorCode, Poison
-from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat
+from shared.contract.events import (
+    ImportRejected,
+    ImportRequested,
+    Notice,
+    SourceType,
+    UploadFormat,
+)
+from shared.contract.field_names import describe_misspelling, suggest_field
 from shared.contract.pins import make_printable
 from shared.contract.strict_json import parse_json
 from shared.contract.validation import describe_validation_error
@@ -31,6 +38,11 @@ _PARAMETERS = TypeAdapter(ImportParameters)
 _PARAMETER_NAMES = ("timezone", "past_run_at", "account", "strict", "on_existing")
 """The parameters that a request by topic may have. It has no file, so it has no encoding."""
 
+_FIELDS = frozenset(ImportRequested.__struct_fields__)
+MAX_UNKNOWN_FIELDS = 200
+"""Unknown fields that a request may have. They are compared with the known ones."""
+MAX_LISTED_NAMES = 50
+MAX_NAME_LENGTH = 100
 MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
 
@@ -112,7 +124,7 @@ def require_type(event_type: bytes | None) -> None:
 
 def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedRequest:
     """Reads a request's key. Raises Poison if the request is invalid."""
-    request = _parse_request(body)
+    request, _ = _parse_request(body)
     if "\0" in request.request_id:
         raise Poison(
             ErrorCode.INVALID_RECORD,
@@ -144,10 +156,13 @@ class ParsedRequest(NamedTuple):
     received: ReceivedRequest
     entry: LedgerEntry
     document: ImportRequested
+    unknown_names: Sequence[str] = ()
+    """The names of the document's other fields."""
 
     @property
     def scope(self) -> ReadingScope:
-        """Raises ApiError if a parameter of the request is invalid."""
+        """Raises ApiError if a parameter of the request is invalid or misspelled."""
+        _refuse_misspelled(self.unknown_names)
         return ReadingScope(
             self.document.workspace_id, self.entry.accepted_at, _parse_parameters(self.document)
         )
@@ -155,7 +170,8 @@ class ParsedRequest(NamedTuple):
     def parse_rows(self) -> RawTable:
         """Returns the rows. Raises ApiError."""
         _parse_source(self.document.source)
-        return RawTable(require_rows(self.document.rows))
+        rows = require_rows(self.document.rows)
+        return RawTable(rows, warnings=_warn_of_unknown(self.unknown_names))
 
     def accept(self, rows: ParsedRows, *, keep_upload: bool) -> RequestDecision:
         """Decides that the request becomes an import with these rows."""
@@ -183,7 +199,8 @@ class ParsedRequest(NamedTuple):
 
 
 def parse_request(received: ReceivedRequest, entry: LedgerEntry) -> ParsedRequest:
-    return ParsedRequest(received, entry, _parse_request(received.body))
+    document, unknown_names = _parse_request(received.body)
+    return ParsedRequest(received, entry, document, unknown_names)
 
 
 def _parse_parameters(requested: ImportRequested) -> ImportParameters:
@@ -199,13 +216,40 @@ def _parse_parameters(requested: ImportRequested) -> ImportParameters:
         raise ApiError(ErrorCode.INVALID_PARAMETER, describe_validation_error(error)) from None
 
 
-def _parse_request(body: bytes) -> ImportRequested:
+def _parse_request(body: bytes) -> tuple[ImportRequested, list[str]]:
+    """Returns the request, and the names of its unknown fields."""
     try:
-        return _requests.from_document(parse_json(body))
+        document = parse_json(body)
+        return _requests.from_document(document), [name for name in document if name not in _FIELDS]
     except ApiError as refusal:
         raise Poison(ErrorCode.INVALID_RECORD, refusal.message) from None
     except ValidationError as error:
         raise Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error)) from None
+
+
+def _refuse_misspelled(names: Sequence[str]) -> None:
+    """Raises ApiError if a name is nearly that of a field, as HTTP refuses such a parameter.
+
+    With a misspelled past_run_at=fail, rows would be published at once.
+    """
+    if len(names) > MAX_UNKNOWN_FIELDS:
+        message = (
+            f"The request has {len(names)} unknown fields; the limit is {MAX_UNKNOWN_FIELDS}. "
+            "Remove them."
+        )
+        raise ApiError(ErrorCode.UNKNOWN_PARAMETER, message)
+    for name in names:
+        if (field := suggest_field(name, _FIELDS)) is not None:
+            message = f"{make_printable(name)}: {describe_misspelling(field)}"
+            raise ApiError(ErrorCode.UNKNOWN_PARAMETER, message)
+
+
+def _warn_of_unknown(names: Sequence[str]) -> list[Notice]:
+    if not names:
+        return []
+    listed = ", ".join(make_printable(name, MAX_NAME_LENGTH) for name in names[:MAX_LISTED_NAMES])
+    message = f"Unknown fields of the request: {listed}. They are ignored. Remove them."
+    return [Notice(code=ErrorCode.UNKNOWN_FIELDS, message=message)]
 
 
 def _parse_source(source: object) -> str | None:

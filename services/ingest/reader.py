@@ -21,6 +21,10 @@ MAX_PARSER_THREADS = 2
 """Imports that are parsed in threads at once. Each delays every iteration of the event loop by up
 to 5 ms, the interpreter's switch interval.
 """
+LOOKUP_SECONDS = 2.0
+"""Maximum seconds for the lookup of an import's names. It holds one of few slots for imports, and a
+Postgres that hangs must not hold up the imports that need no lookup.
+"""
 AllowList: TypeAlias = frozenset[UUID] | None
 """The accounts that an API key may publish to; None means all."""
 
@@ -105,9 +109,13 @@ class ImportReader:
             return None
 
     async def _find(self, names: Names, scope: ReadingScope) -> Directory:
-        accounts, boards = await self._directories.find_by_names(
-            scope.workspace_id, names.accounts, names.boards
-        )
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                accounts, boards = await self._directories.find_by_names(
+                    scope.workspace_id, names.accounts, names.boards
+                )
+        except TimeoutError:
+            raise DatabaseUnavailable("Postgres did not look up names in time.") from None
         permitted = scope.account_ids
         return Directory(
             (account for account in accounts if permitted is None or account.id in permitted),

@@ -7,7 +7,7 @@ from pydantic import Field
 from services.status.tables import jobs
 from shared.access.model import Principal
 from shared.contract.events import JobStatus, SourceType
-from shared.contract.pins import Instant
+from shared.contract.pin_fields import Instant
 from shared.http.pagination.list_query import IndexScan, ListQuery, Page, SortKey, SortOrder
 from shared.http.pagination.paginator import Paginator
 from shared.http.pagination.parameters import PageParameters

@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from shared.access.model import Account, Board, BoardCheck, Destination, Principal
 from shared.access.statements import matches_account
 from shared.access.tables import accounts, api_keys, workspaces
+from shared.contract.pins import make_printable
 from shared.postgres.database import Database
 
 _CHECK = text("""
@@ -79,12 +80,12 @@ class AccessRepository:
         values = {
             "workspace_id": workspace_id,
             "ids": list(filter(None, map(_parse_uuid, accounts))),
-            "names": _without_nul(accounts),
+            "names": _without_unstorable(accounts),
         }
         async with self._database.transaction() as connection:
             found = [Account(*row) for row in await connection.execute(_FIND_ACCOUNTS, values)]
             ids = [account.id for account in found]
-            values = {"accounts": ids, "names": _without_nul(boards)}
+            values = {"accounts": ids, "names": _without_unstorable(boards)}
             return found, [Board(*row) for row in await connection.execute(_FIND_BOARDS, values)]
 
     async def check_boards(
@@ -117,8 +118,9 @@ def _parse_uuid(value: str) -> UUID | None:
         return None
 
 
-def _without_nul(values: Collection[str]) -> list[str]:
-    return [value for value in values if "\0" not in value]
+def _without_unstorable(values: Collection[str]) -> list[str]:
+    """Leaves out names that Postgres can't take. Nothing has such a name."""
+    return [value for value in values if make_printable(value, len(value)) == value]
 
 
 def _board_check(*, has_account: bool, has_board: bool) -> BoardCheck:

@@ -211,6 +211,12 @@ class ExistingState(StrEnum):
     DELETED = "deleted"
 
 
+NOT_PUBLISHED = frozenset({ExistingState.FAILED, ExistingState.CANCELED, ExistingState.DELETED})
+"""States of an existing pin in which nothing will be published for its row."""
+EXISTING_NOT_PUBLISHED = "existing_not_published"
+"""The code of the warning about rows whose pin is in such a state."""
+
+
 class FieldDifference(WireStruct, frozen=True, kw_only=True):
     """A field whose sent value differs from the stored one."""
 

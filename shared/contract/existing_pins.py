@@ -2,11 +2,7 @@
 
 from collections.abc import Iterable
 
-from shared.contract.events import ExistingState, Notice, RowResult
-
-EXISTING_NOT_PUBLISHED = "existing_not_published"
-NOT_PUBLISHED = frozenset({ExistingState.CANCELED, ExistingState.DELETED, ExistingState.FAILED})
-"""States of an existing pin in which nothing will be published for its row."""
+from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED, Notice, RowResult
 
 
 def find_not_published(results: Iterable[RowResult]) -> list[int]:

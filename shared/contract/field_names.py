@@ -62,10 +62,10 @@ ALIASES = {
 """The field of each alias. The aliases are in the form of `normalize_name`."""
 
 MIN_COMPARED_ALIAS_LENGTH = 9
-"""Shorter aliases are not compared with slips: `deadline` is no slip of `headline`."""
+"""Misspellings of shorter aliases are not looked for: `deadline` does not mean `headline`."""
 _SEPARATORS = re.compile(r"[\W_]+")
 MAX_COMPARED_LENGTH = 64
-"""Longer names are nearly no known one. The limit keeps the comparison of a hostile name short."""
+"""Longer names have no suggestion. The limit keeps the comparison of a hostile name short."""
 
 
 def normalize_name(name: str) -> str:
@@ -79,10 +79,10 @@ def find_alias(name: str) -> str | None:
 
 
 def suggest_field(name: str, known: Collection[str]) -> str | None:
-    """Returns the known field of which the name is a slip, or None.
+    """Returns the known field of which the name is a misspelling, or None.
 
-    A slip has the same letters and digits as a field. Or it differs from a field or a long alias by
-    one typing error: one character that is missing, added or wrong, or two swapped neighbors.
+    A misspelling has the same letters and digits as a field. Or it differs from a field or a long
+    alias by one typing error: a character that is missing, added or wrong, or two swapped ones.
     """
     if len(name) > MAX_COMPARED_LENGTH:
         return None
@@ -90,26 +90,39 @@ def suggest_field(name: str, known: Collection[str]) -> str | None:
 
 
 def describe_misspelling(field: str) -> str:
-    """Describes the fault of a field whose name is a slip of `field`."""
+    """Describes the fault of a field whose name is a misspelling of `field`."""
     return f"There is no such field. Did you mean {field}? Correct its name."
 
 
 @lru_cache(maxsize=4096)
 def _suggest(normalized: str, known: frozenset[str]) -> str | None:
-    candidates = {normalize_name(field): field for field in sorted(known)}
+    candidates = _collect_candidates(known)
     if (exact := candidates.get(normalized)) is not None:
         return exact
-    candidates |= {
+    return next(
+        (
+            field
+            for name, field in candidates.items()
+            if abs(len(name) - len(normalized)) <= 1
+            and _differs_by_one_typing_error(normalized, name)
+        ),
+        None,
+    )
+
+
+@lru_cache(maxsize=256)
+def _collect_candidates(known: frozenset[str]) -> dict[str, str]:
+    """Returns the fields, by the names with which an unknown name is compared."""
+    candidates = {
         alias: field
         for alias, field in ALIASES.items()
         if field in known and len(alias) >= MIN_COMPARED_ALIAS_LENGTH
     }
-    return next(
-        (field for name, field in candidates.items() if _is_one_slip(normalized, name)), None
-    )
+    # The fields come first: of two that are nearly the name, the suggestion is a field's own name
+    return {normalize_name(field): field for field in sorted(known)} | candidates
 
 
-def _is_one_slip(sent: str, known: str) -> bool:
+def _differs_by_one_typing_error(sent: str, known: str) -> bool:
     start = 0
     while start < min(len(sent), len(known)) and sent[start] == known[start]:
         start += 1

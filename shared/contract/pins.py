@@ -5,49 +5,47 @@ Ingest and the pins API validate with this model. Between services a pin travels
 """
 
 import hashlib
+import json
 import re
 import reprlib
-from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Annotated, Any, LiteralString, Self
+from typing import Any, LiteralString, Self
 from uuid import UUID
 
 import orjson
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
-    Field,
     ModelWrapValidatorHandler,
-    StringConstraints,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import (
     ErrorDetails,
     InitErrorDetails,
     PydanticCustomError,
-    PydanticKnownError,
 )
 
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
-    MAX_KEY_LENGTH,
     MAX_REJECTED_VALUE_LENGTH,
     MAX_ROW_FAULTS,
     Fault,
     PinContent,
 )
 from shared.contract.fault_messages import describe_fault
+from shared.contract.pin_fields import (
+    AltText,
+    Color,
+    Description,
+    Identifier,
+    KeyText,
+    OptionalTerms,
+    Title,
+    WebUrl,
+)
 from shared.contract.run_at import RunAt
-from shared.contract.urls import normalize_url, require_http_url
-
-MAX_TITLE_LENGTH = 100
-MAX_RELATED_TERMS = 50
-MAX_URL_LENGTH = 2048
-HEX_DIGITS = 6
+from shared.contract.urls import normalize_url
 
 TEXTS = (
     "board_id",
@@ -73,70 +71,21 @@ size of an import allows for (shared/contract/import_limits.py).
 """
 
 
-def _refuse_blank(value: str) -> str:
-    if not value or value.isspace():
-        raise PydanticCustomError("blank", "must not be blank")
-    return value
+class _ShortJson(reprlib.Repr):
+    """Writes a value of a JSON document as JSON, cut where it is long or deep."""
+
+    def repr_str(self, value: str, _level: int) -> str:
+        return json.dumps(value[: self.maxstring], ensure_ascii=False)
+
+    def repr_bool(self, value: bool, _level: int) -> str:
+        return "true" if value else "false"
+
+    def repr_NoneType(self, _value: None, _level: int) -> str:  # noqa: N802 - named by reprlib
+        return "null"
 
 
-def _split_terms(value: object) -> object:
-    """Splits comma-separated text into a list. Other values are returned unchanged."""
-    terms = value.split(",") if isinstance(value, str) else value
-    # Before each term is checked: a hostile list could have a million terms, each with a fault
-    if isinstance(terms, list) and len(terms) > MAX_RELATED_TERMS:
-        _reject_too_many_terms(terms)
-    return terms
-
-
-def _reject_too_many_terms(terms: list[Any]) -> None:
-    count = sum(not (isinstance(term, str) and (not term or term.isspace())) for term in terms)
-    if count > MAX_RELATED_TERMS:
-        raise PydanticKnownError(
-            "too_long",
-            {"field_type": "List", "max_length": MAX_RELATED_TERMS, "actual_length": count},
-        )
-
-
-def _remove_blanks(terms: list[str]) -> list[str] | None:
-    # Not earlier: the index in a fault counts all terms that were sent, blank ones too
-    return [term for term in terms if term] or None
-
-
-def _normalize_color(value: str) -> str:
-    text = value.removeprefix("#")
-    if len(text) != HEX_DIGITS or not all(digit in "0123456789abcdefABCDEF" for digit in text):
-        raise PydanticCustomError("color", "must be a 6-digit hex color (for example #6E7874)")
-    return f"#{text.upper()}"
-
-
-def _require_iso_format(value: object) -> object:
-    text = value.strip() if isinstance(value, str) else ""
-    # pydantic would also accept a number as seconds since 1970, which no client means
-    if text[4:5] != "-":
-        raise PydanticCustomError(
-            "iso_datetime",
-            "must be an ISO 8601 date and time with an offset (for example 2026-03-06T10:00:00Z)",
-        )
-    return text
-
-
-def _to_utc(value: datetime) -> datetime:
-    if value.utcoffset() is None:
-        raise PydanticCustomError(
-            "timezone_aware", "must include a timezone offset (for example 2026-03-06T10:00:00Z)"
-        )
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("iso_datetime", "must be in the years 1 to 9999 in UTC") from None
-
-
-def _strip(value: object) -> object:
-    return value.strip() if isinstance(value, str) else value
-
-
-def _short_repr() -> reprlib.Repr:
-    short = reprlib.Repr()  # Python 3.11 takes no arguments here
+def _short_json() -> reprlib.Repr:
+    short = _ShortJson()  # Python 3.11 takes no arguments here
     short.maxlevel, short.maxlist, short.maxdict = 3, 10, 10
     short.maxstring = short.maxother = short.maxlong = MAX_REJECTED_VALUE_LENGTH
     return short
@@ -147,7 +96,7 @@ def _require_values(*names: str) -> dict[str, Any]:
     return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
 
 
-_SHORT = _short_repr()
+_SHORT = _short_json()
 _OWN_CODES = frozenset(
     {
         ErrorCode.UNKNOWN_FIELD,
@@ -159,41 +108,6 @@ _OWN_CODES = frozenset(
 )
 """The faults whose code is also the code of their row or request."""
 
-# JSON Schema for the checks of the validators, as far as it can express them
-ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"})
-_NOT_BLANK = Field(
-    json_schema_extra={
-        "minLength": 1,
-        "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*[^\s\x00-\x1f][^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
-    }
-)
-_URL = Field(
-    json_schema_extra={
-        "format": "uri",
-        "pattern": r"^\s*([Hh][Tt][Tt][Pp][Ss]?://[^\s/?#\\]\S*\s*)?$",
-    }
-)
-_COLOR = Field(json_schema_extra={"pattern": r"^\s*(#?[0-9A-Fa-f]{6}\s*)?$"})
-_LIST_OR_TEXT: dict[str, Any] = {
-    "anyOf": [
-        {
-            "type": "array",
-            "items": {
-                "type": "string",
-                "maxLength": 100,
-                "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
-            },
-            "maxItems": MAX_RELATED_TERMS,
-        },
-        {
-            "type": "string",
-            "description": "The same terms as one text, separated by commas.",
-            "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
-        },
-        {"type": "null"},
-    ]
-}
-
 # Generators of clients ignore `not`. From `oneOf` they would make types that nobody understands
 _ONE_IMAGE_AND_AT_MOST_ONE_COVER: dict[str, Any] = {
     "not": {
@@ -204,27 +118,6 @@ _ONE_IMAGE_AND_AT_MOST_ONE_COVER: dict[str, Any] = {
         ]
     }
 }
-
-Instant = Annotated[datetime, BeforeValidator(_require_iso_format), AfterValidator(_to_utc)]
-"""A time in UTC. Clients send ISO 8601 with an offset."""
-KeyText = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, max_length=MAX_KEY_LENGTH),
-    AfterValidator(_refuse_blank),
-    _NOT_BLANK,
-]
-Identifier = Annotated[UUID, BeforeValidator(_strip)]
-WebUrl = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, max_length=MAX_URL_LENGTH),
-    AfterValidator(require_http_url),
-    _URL,
-]
-Terms = Annotated[
-    list[Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]],
-    AfterValidator(_remove_blanks),
-    BeforeValidator(_split_terms),
-]
 
 
 class PinSubmission(BaseModel):
@@ -245,23 +138,14 @@ class PinSubmission(BaseModel):
     """The Pinterest account that owns the board."""
     board_id: KeyText
     """The board of the pin. Boards of other accounts are refused."""
-    title: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, max_length=MAX_TITLE_LENGTH),
-        AfterValidator(_refuse_blank),
-        _NOT_BLANK,
-    ]
+    title: Title
     """The pin's title: 1 to 100 characters, not blank."""
     idempotency_key: KeyText
     """The key that makes the pin unique in its workspace: 1 to 255 characters. Each key is
     published once, even if it is sent many times."""
-    description: (
-        Annotated[str, StringConstraints(strip_whitespace=True, max_length=800), ANY_TEXT] | None
-    ) = None
+    description: Description | None = None
     """The pin's text, at most 800 characters. Null if there is none."""
-    alt_text: (
-        Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), ANY_TEXT] | None
-    ) = None
+    alt_text: AltText | None = None
     """The image in words, for people who can't see it: at most 500 characters. Null if there is
     none."""
     link_url: WebUrl | None = None
@@ -275,15 +159,10 @@ class PinSubmission(BaseModel):
     """The cover image: an http(s) URL of at most 2048 characters. Null if there is none."""
     cover_image_asset_id: Identifier | None = None
     """The cover image as an uploaded asset. Send at most one of this and `cover_image_url`."""
-    related_terms: Annotated[Terms | None, WithJsonSchema(_LIST_OR_TEXT)] = None
+    related_terms: OptionalTerms = None
     """Search terms that Pinterest may relate to the pin: at most 50, each of at most 100
     characters. A list, or one text with commas."""
-    dominant_color: (
-        Annotated[
-            str, StringConstraints(strip_whitespace=True), AfterValidator(_normalize_color), _COLOR
-        ]
-        | None
-    ) = None
+    dominant_color: Color | None = None
     """The image's main color: six hexadecimal digits, with or without `#`. Null if unknown."""
     run_at: RunAt | None = None
     """When to publish the pin: ISO 8601 with an offset. Null or past: at once."""
@@ -412,7 +291,7 @@ def _build_fault(details: ErrorDetails) -> Fault:
 
 def make_printable(value: object, max_length: int = MAX_REJECTED_VALUE_LENGTH) -> str:
     """Truncates a client's value and replaces characters that can't be encoded or stored."""
-    # A bounded repr: a hostile value may be nested deeply or be very long
+    # Bounded: a hostile value may be nested deeply or be very long
     text = value if isinstance(value, str) else _SHORT.repr(value)
     return text[:max_length].replace("\0", "\ufffd").encode(errors="replace").decode()
 

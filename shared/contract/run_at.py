@@ -14,7 +14,10 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 MIN_RUN_AT_YEAR = 2010
-"""The first year that a pin may name. Pinterest opened in 2010: an earlier year is a slip."""
+"""The first year that a pin may name. Pinterest opened in 2010, so an earlier year is a mistake."""
+MAX_OFFSET = timedelta(hours=14)
+"""The largest offset from UTC that a place has. A larger one is a mistake."""
+MINUTES_OF_HOUR = 60
 ZONE = "zone"
 """The key of the time zone in the context of a validation."""
 _EXAMPLE = "for example 2026-03-06T10:00:00Z"
@@ -28,6 +31,8 @@ _FORMAT = re.compile(
     r"|\s*(?P<sign>[+\-\u2212])(?P<offset_hours>\d\d)(?::?(?P<offset_minutes>\d\d))?)?)?",
     re.IGNORECASE | re.ASCII,
 ).fullmatch
+_BEGINS_WITH_DAY_OR_MONTH = re.compile(r"\d{1,2}[./-]\s?\d{1,2}[./-]", re.ASCII).match
+"""Finds dates as spreadsheets show them. Which number is the month depends on the country."""
 
 
 def parse_run_at(value: str, zone: ZoneInfo | None = None) -> datetime:
@@ -63,10 +68,12 @@ def _parse(value: str) -> datetime:
         except ValueError:
             pass  # the pattern finds the reason
         else:
-            return _require_likely_year(usual)
+            # Python's parser reads an offset of 75 minutes, or of 23 hours
+            if usual.tzinfo is UTC or (value[-2] < "6" and _is_likely_offset(usual.utcoffset())):
+                return _require_likely_year(usual)
     parts = _FORMAT(value.strip())
     if parts is None:
-        raise _not_a_time()
+        raise _not_in_format(value)
     if parts["hour"] is None:
         raise PydanticCustomError(
             "missing_time", "has no time of day. Write date, time and offset, " + _EXAMPLE
@@ -83,6 +90,8 @@ def _parse(value: str) -> datetime:
             int(fraction),
             tzinfo=_parse_offset(parts),
         )
+    except PydanticCustomError:
+        raise
     except ValueError:
         raise PydanticCustomError(
             "invalid_time", "names a date or time that does not exist. Correct it"
@@ -96,13 +105,22 @@ def _require_likely_year(parsed: datetime) -> datetime:
     return parsed
 
 
+def _is_likely_offset(offset: timedelta | None) -> bool:
+    return offset is None or abs(offset) <= MAX_OFFSET
+
+
 def _parse_offset(parts: re.Match[str]) -> timezone | None:
     if parts["utc"] is not None:
         return UTC
     if parts["sign"] is None:
         return None
-    minutes = int(parts["offset_hours"]) * 60 + int(parts["offset_minutes"] or 0)
-    return timezone(timedelta(minutes=minutes if parts["sign"] == "+" else -minutes))
+    hours, minutes = int(parts["offset_hours"]), int(parts["offset_minutes"] or 0)
+    offset = timedelta(hours=hours, minutes=minutes)
+    if minutes >= MINUTES_OF_HOUR or not _is_likely_offset(offset):
+        raise PydanticCustomError(
+            "invalid_offset", "has an offset from UTC that no place has. Correct it, " + _EXAMPLE
+        )
+    return timezone(offset if parts["sign"] == "+" else -offset)
 
 
 def _resolve_local(parsed: datetime, zone: ZoneInfo | None) -> datetime:
@@ -111,7 +129,7 @@ def _resolve_local(parsed: datetime, zone: ZoneInfo | None) -> datetime:
             "timezone_aware",
             "has no offset from UTC. Add it, "
             + _EXAMPLE
-            + ", or import with the parameter timezone",
+            + ", or import with the parameter timezone, or pinflow import --timezone",
         )
     try:
         result = parsed.replace(tzinfo=zone).astimezone(UTC)
@@ -125,6 +143,16 @@ def _resolve_local(parsed: datetime, zone: ZoneInfo | None) -> datetime:
             {"zone": zone.key},
         )
     return result
+
+
+def _not_in_format(value: str) -> PydanticCustomError:
+    if _BEGINS_WITH_DAY_OR_MONTH(value.strip()):
+        return PydanticCustomError(
+            "iso_datetime",
+            "must begin with the year, " + _EXAMPLE + ". If a spreadsheet changed what you typed, "
+            "format the column as text first",
+        )
+    return _not_a_time()
 
 
 def _not_a_time() -> PydanticCustomError:

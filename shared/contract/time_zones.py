@@ -3,7 +3,7 @@
 A zone must be named exactly. These are refused with a suggestion, because a guess could publish at
 another hour than the client means:
 
-- a slip, another case, or a city alone: `Europe/Berln`, `europe/berlin`, `Berlin`;
+- a misspelling, another case, or a city alone: `Europe/Berln`, `europe/berlin`, `Berlin`;
 - an abbreviation, though IANA keeps some: `EST` has no summer time, `CST` is American and Chinese,
   and many who write `CET` mean `CEST` in summer. UTC and GMT are exact, so they are accepted;
 - an offset: `+01:00`, `UTC+1`. It has no summer time either. `Etc/GMT+5` lies west of Greenwich in
@@ -75,7 +75,7 @@ _KIND_OF_TIME = re.compile(r"(standard|daylight|summer)?time$")
 
 
 def load_zone(name: str, *, parameter: str = "timezone") -> ZoneInfo:
-    """Returns the zone of that name. Raises ApiError if there is none, or if it may be a slip.
+    """Returns the zone of that name. Raises ApiError if the name is not exact.
 
     White space around the name is ignored. `parameter` is the field that the error names.
     """
@@ -137,7 +137,7 @@ def _describe_fault(name: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _suggest_zone(name: str) -> str | None:
-    """Returns the zones that a slip, a city, an abbreviation or a region may mean."""
+    """Returns the zones that a misspelling, a city, an abbreviation or a region may mean."""
     letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     place = letters.rsplit("/", 1)[-1]
     region = _KIND_OF_TIME.sub("", normalize_name(letters))

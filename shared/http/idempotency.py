@@ -6,7 +6,7 @@ from fastapi import Header
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from shared.contract.pins import KeyText
+from shared.contract.pin_fields import KeyText
 
 
 def _utf8(value: str) -> str:

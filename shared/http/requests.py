@@ -1,7 +1,6 @@
 """Parses ids and JSON objects that FastAPI does not parse, and describes them for OpenAPI."""
 
 from collections.abc import Collection, Mapping
-from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,8 +14,10 @@ from shared.contract.import_limits import MEBIBYTE
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
 
 M = TypeVar("M", bound=BaseModel)
-MAX_EXAMINED_NAMES = 2 * MAX_ROW_FAULTS
-"""Unknown names of one object that are examined. A hostile object may have half a million."""
+MAX_UNKNOWN_NAMES = 200
+"""Unknown names that an object may have. A hostile object may have half a million. An object with
+more is refused, because one of the others could be misspelled.
+"""
 
 
 def uuid_or_404(text: str, resource: str) -> UUID:
@@ -70,20 +71,20 @@ def parse_model(model: type[M], document: object, *, secrets: Collection[str] = 
     """
     fields = require_object(document)
     takes_any = model.model_config.get("extra") == "allow"
-    slips = [] if takes_any else find_misspelled_fields(fields, model.model_fields.keys())
+    misspelled = [] if takes_any else find_misspelled_fields(fields, model.model_fields.keys())
     faults: list[Fault] = []
     try:
         parsed = model.model_validate(fields)
     except ValidationError as error:
-        misspelled = {slip.field for slip in slips}
-        faults = [fault for fault in read_faults(error) if fault.field not in misspelled]
+        names = {fault.field for fault in misspelled}
+        faults = [fault for fault in read_faults(error) if fault.field not in names]
     else:
-        if not slips:
+        if not misspelled:
             return parsed
     raise validation_error(
         [
             replace(fault, value=None) if fault.field in secrets else fault
-            for fault in (*slips, *faults)
+            for fault in (*misspelled, *faults)
         ][:MAX_ROW_FAULTS]
     )
 
@@ -94,8 +95,14 @@ def find_misspelled_fields(fields: Mapping[str, Any], known: Collection[str]) ->
     The value of such a field would be lost without notice. Other unknown names are ignored, as
     PinBridge does. The faults have no value, because it may be a secret.
     """
-    unknown = (name for name in fields if name not in known)
-    suggestions = ((name, _suggest(name, known)) for name in islice(unknown, MAX_EXAMINED_NAMES))
+    unknown = [name for name in fields if name not in known]
+    if len(unknown) > MAX_UNKNOWN_NAMES:
+        message = (
+            f"The body has {len(unknown)} unknown fields; the limit is {MAX_UNKNOWN_NAMES}. Remove "
+            "them."
+        )
+        return [Fault(code=ErrorCode.UNKNOWN_FIELD, message=message)]
+    suggestions = ((name, _suggest(name, known)) for name in unknown)
     return [
         Fault(
             code=ErrorCode.UNKNOWN_FIELD,

@@ -1,14 +1,19 @@
 """Administers Kafka: creates topics, reads the cluster id, and removes static members."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
@@ -34,6 +39,19 @@ async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminCl
         raise translate_error(error) or error from error
     finally:
         await admin.close()
+
+
+def list_partitions(description: Mapping[str, Any]) -> list[int]:
+    """Returns the partitions of a topic that `describe_topics` returned; none if it is missing.
+
+    Raises TopicAuthorizationFailedError without the right to describe the topic. Kafka then hides
+    whether the topic exists, and aiokafka 0.14 returns the error code as a value.
+    """
+    if description["error_code"] == TopicAuthorizationFailedError.errno:
+        raise TopicAuthorizationFailedError(
+            f"the right to describe the topic {description['topic']} is missing"
+        )
+    return sorted(partition["partition"] for partition in description["partitions"])
 
 
 async def require_topics(settings: KafkaSettings) -> None:

@@ -84,8 +84,8 @@ def describe_invalid_settings(error: ValidationError) -> str:
 def find_unread_variables(settings: BaseSettings, names: Iterable[str]) -> dict[str, str | None]:
     """Returns the variables PINFLOW_* that the settings do not have, each with a suggestion.
 
-    The suggestion is the setting of which the name is a slip, or None. The name may also belong to
-    another program.
+    The suggestion is the setting of which the name is a misspelling, or None. The name may also
+    belong to another program.
     """
     known = frozenset(map(name_variable, type(settings).model_fields))
     return {

@@ -19,12 +19,15 @@ MAX_LISTED_COLUMNS = 50
 MAX_NAME_LENGTH = 100
 
 _FIELDS = {normalize_name(name): name for name in KNOWN_COLUMNS}
-_CURES = {
+_ADVICE = {
     "idempotency_key": (
         "idempotency_key is a value of your own that is different for each pin, for example the "
         "article number: add such a column."
     ),
-    "account_id": "account_id is not needed if the import names one account for all rows.",
+    "account_id": (
+        "account_id is not needed if the import names one account for all rows, with the parameter "
+        "account or pinflow import --account."
+    ),
 }
 """Advice about missing columns that the templates of other programs do not have."""
 
@@ -74,10 +77,10 @@ def read_columns(
     missing = [name for name in REQUIRED_COLUMNS if name not in fields and name not in optional]
     _refuse_misspelled(columns, missing)
     if missing:
-        cures = "".join(f" {_CURES[name]}" for name in missing if name in _CURES)
+        advice = "".join(f" {_ADVICE[name]}" for name in missing if name in _ADVICE)
         message = (
             f"Missing columns: {', '.join(missing)}. The first line must name the columns. "
-            f"It names: {', '.join(listed)}.{cures}"
+            f"It names: {', '.join(listed)}.{advice}"
         )
         raise ApiError(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=listed)
     return columns
@@ -145,11 +148,11 @@ def _refuse_misspelled(columns: Sequence[CsvColumn], missing: Sequence[str]) -> 
     }
     if not suggestions:
         return
-    questions = [f"{name}: did you mean {field}?" for name, field in suggestions.items()]
+    questions = [f"{name} (did you mean {field}?)" for name, field in suggestions.items()]
     others = [name for name in missing if name not in suggestions.values()]
     message = (
-        f"Unknown columns with nearly the name of a known one: {' '.join(questions)} "
-        "Correct these names, or remove the columns."
+        f"Columns that seem misspelled: {', '.join(questions)}. Correct their names, or remove the "
+        "columns."
         f"{f' Also missing: {_join(others)}.' if others else ''}"
     )
     listed = [{"column": name, "suggestion": field} for name, field in suggestions.items()]

@@ -36,8 +36,8 @@ def find_beginning(text: str) -> Beginning:
     delimiter = named["delimiter"] if named else None
     if delimiter is not None and delimiter not in tuple(DELIMITERS):
         raise invalid_csv(
-            f'The line "sep={make_printable(delimiter)}" names no delimiter that is read. Use a '
-            "comma, a semicolon, a tab or a vertical bar.",
+            f'The line "sep={make_printable(delimiter)}" names a delimiter that Pinflow does '
+            "not read. Use a comma, a semicolon, a tab or a vertical bar.",
             line=1,
         )
     position = _skip_blank_lines(text, named.end() if named else 0)

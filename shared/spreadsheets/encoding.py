@@ -127,12 +127,12 @@ def _not_western(line: int, guess: str | None) -> ApiError:
     looks, name = (
         (f"The file looks like {guess}, which is not certain. ", guess)
         if guess
-        else ("Its encoding can't be told. ", "windows-1251")
+        else ("Its encoding is unclear. ", "windows-1251")
     )
     example = "" if guess else "for example "
     return invalid_encoding(
         f"Line {line} is not UTF-8. {looks}{SAVE_AS_UTF_8} Or declare its encoding: "
-        f"{example}?encoding={name}.",
+        f"{example}?encoding={name}, or pinflow import --encoding {name}.",
         line=line,
         guess=guess,
     )
@@ -173,8 +173,8 @@ def resolve_encoding(name: str) -> str:
     found = aliases.get(normalized, normalized)
     if found not in READABLE:
         raise invalid_encoding(
-            f'The encoding "{make_printable(name, MAX_NAME_LENGTH)}" is unknown, or no encoding of '
-            "CSV files. Declare utf-8, windows-1252, windows-1251 or shift_jis, for example."
+            f'The encoding "{make_printable(name, MAX_NAME_LENGTH)}" is unknown, or is not used '
+            "for CSV files. Declare utf-8, windows-1252, windows-1251 or shift_jis, for example."
         )
     return SUPERSETS.get(found, found)
 

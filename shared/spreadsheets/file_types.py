@@ -61,7 +61,7 @@ def refuse_other_types(data: bytes) -> None:
 def refuse_wide_text(data: bytes) -> None:
     """Raises ApiError if the text is UTF-32, or UTF-16 without a byte order mark."""
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        raise invalid_encoding(f"The file is UTF-32, which is not read. {SAVE_AS_UTF_8}")
+        raise invalid_encoding(f"The file is UTF-32, which Pinflow does not read. {SAVE_AS_UTF_8}")
     if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and (
         encoding := find_utf_16(data)
     ):

@@ -166,6 +166,11 @@ def _explain(error: str, line: int) -> ApiError:
         message = (
             f"The row that begins at line {line} has an unclosed quote. Close it or remove it."
         )
+    elif "expected after" in error:
+        message = (
+            f"The row that begins at line {line} has text behind a closing quote. Write a quote "
+            'inside a quoted cell twice: "".'
+        )
     else:
         message = f"The row that begins at line {line} is not valid CSV: {error}. Correct it."
     return invalid_csv(message, line=line)

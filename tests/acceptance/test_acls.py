@@ -45,6 +45,8 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.slow
 
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
+WITHOUT_RIGHTS = "newcomer"
+"""A user who can log in to Kafka and has no rights."""
 NAMES = TopicNames()
 TABLE = (
     (CHECKOUT / "docs/how-to/run-in-production.md")
@@ -89,7 +91,7 @@ class GuardedKafka(KafkaNode):
         properties["listener.security.protocol.map"] += ",GUARDED:SASL_PLAINTEXT"
         for name in ("listeners", "advertised.listeners"):
             properties[name] += f",GUARDED://127.0.0.1:{self.guarded}"
-        users = " ".join(f'user_{name}="{PASSWORD}"' for name in WITH_KAFKA)
+        users = " ".join(f'user_{name}="{PASSWORD}"' for name in (*WITH_KAFKA, WITHOUT_RIGHTS))
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
         return properties | {
             "sasl.enabled.mechanisms": "PLAIN",
@@ -143,6 +145,8 @@ class Guarded(NamedTuple):
     clients: dict[str, httpx.AsyncClient]
     settings: dict[str, dict[str, Any]]
     """The connection settings of each service for Kafka and Postgres."""
+    owner_url: str
+    """The URL of the database's owner."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -168,7 +172,8 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
         clients = {
             name: await stack.enter_async_context(running_app(app)) for name, app in apps.items()
         }
-        yield Guarded(await asyncio.to_thread(new_workspace, database_url), clients, settings)
+        workspace = await asyncio.to_thread(new_workspace, database_url)
+        yield Guarded(workspace, clients, settings, database_url)
 
 
 def build_kafka_settings(pinflow: Guarded, service: str) -> KafkaSettings:
@@ -256,21 +261,46 @@ async def test_an_operator_without_the_right_to_read_gets_a_message(pinflow: Gua
     topic = NAMES[TopicName.DEAD_LETTERS]
     async with AIOKafkaProducer(**client_options(settings, client_id="letters")) as producer:
         await producer.send_and_wait(topic, b"a letter", key=b"k")
+    assert f"TopicAuthorizationFailedError: {topic}" in await refuse_command(
+        pinflow, "ingest", "dead-letters", "list"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "topic"),
+    [(("dead-letters", "list"), TopicName.DEAD_LETTERS), (("recover",), TopicName.IMPORTS)],
+)
+async def test_an_operator_without_the_right_to_describe_a_topic_is_told_so(
+    pinflow: Guarded, command: tuple[str, ...], topic: TopicName
+) -> None:
+    """Kafka hides whether the topic exists. So the command can't say that there is none."""
+    assert f"the right to describe the topic {NAMES[topic]} is missing" in await refuse_command(
+        pinflow, WITHOUT_RIGHTS, *command
+    )
+
+
+async def refuse_command(pinflow: Guarded, user: str, *command: str) -> str:
+    """Runs a command as a user of Kafka who lacks its rights. Returns its message."""
+    settings = pinflow.settings["ingest"]
     variables = {
         name: str(value)
-        for name, value in pinflow.settings["ingest"].items()
+        for name, value in settings.items()
         if name in {"kafka_bootstrap_servers", "kafka_security_protocol", "kafka_sasl_mechanism"}
-    } | {"kafka_sasl_username": "ingest", "kafka_sasl_password": PASSWORD}
-    listed = await asyncio.to_thread(
+    } | {
+        "kafka_sasl_username": user,
+        "kafka_sasl_password": PASSWORD,
+        "database_url": pinflow.owner_url,
+    }
+    refused = await asyncio.to_thread(
         subprocess.run,
-        [str(Path(sys.executable).with_name("pinflow")), "dead-letters", "list"],
+        [str(Path(sys.executable).with_name("pinflow")), *command],
         env={**os.environ, **{f"PINFLOW_{name.upper()}": text for name, text in variables.items()}},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert listed.returncode == ExitCode.REFUSED, listed.stderr
-    assert f"TopicAuthorizationFailedError: {topic}" in listed.stderr
-    assert "#3-grant-rights-in-kafka" in listed.stderr
-    assert "Traceback" not in listed.stderr
+    assert refused.returncode == ExitCode.REFUSED, refused.stderr
+    assert "#3-grant-rights-in-kafka" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    return refused.stderr

@@ -14,8 +14,6 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from deploy.administration import OperatorRepository
-from deploy.generate.applications import create_applications
-from deploy.generate.openapi import build_document
 from services.status.reference_page import SCRIPT_NAME
 from services.status.unsupported import AREAS
 from shared.access.keys import Scope, new_api_key
@@ -23,10 +21,11 @@ from tests.acceptance.conftest import administer, deployed_afresh
 from tests.acceptance.tenancy.allow_lists import NOT_LIMITED_BY_ACCOUNT, PERMITTED
 from tests.acceptance.tenancy.tenants import Tenants, open_client, tenancy
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
+from tests.support.applications import shared_applications, shared_document
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
 
-DOCUMENT = build_document()
+DOCUMENT = shared_document()
 OPERATIONS: dict[Operation, dict[str, Any]] = {
     (method.upper(), path): operation
     for path, operations in DOCUMENT["paths"].items()
@@ -87,7 +86,7 @@ def test_every_endpoint_has_a_scenario_with_a_key_for_one_account() -> None:
 def test_every_route_is_documented_or_listed_as_undocumented() -> None:
     routes = {
         (method, route.path)
-        for application in create_applications().values()
+        for application in shared_applications().values()
         for route in iter_route_contexts(application.routes)
         for method in route.methods or ()
     }

@@ -12,8 +12,8 @@ from pathlib import Path
 from pinbridge_sdk import PinbridgeClient
 
 from deploy.generate.files import ROOT
-from deploy.generate.openapi import build_document
 from services.status.unsupported import AREAS, Area
+from tests.support.applications import shared_document
 from tests.support.sdk import Operation, read_operations
 
 DOCUMENT = ROOT / "docs" / "reference" / "compatibility.md"
@@ -42,7 +42,7 @@ These operations answer 501 `not_supported`. Their message is the sentence in th
 SDK = read_operations(PinbridgeClient)
 SUPPORTED = {
     Operation.from_route(method, path)
-    for path, operations in build_document()["paths"].items()
+    for path, operations in shared_document()["paths"].items()
     for method in operations
 }
 UNSUPPORTED = {

@@ -11,11 +11,11 @@ import pytest
 from pinbridge_sdk import PinbridgeClient
 from pydantic import BaseModel, TypeAdapter
 
-from deploy.generate.openapi import build_document
 from tests.contract.compatibility import SDK, SUPPORTED
+from tests.support.applications import shared_document
 from tests.support.sdk import Operation
 
-DOCUMENT = build_document()
+DOCUMENT = shared_document()
 OPERATIONS = {
     Operation.from_route(method, path): (f"{method.upper()} {path}", described)
     for path, operations in DOCUMENT["paths"].items()

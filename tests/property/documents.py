@@ -1,7 +1,7 @@
 """Strategies for input of clients: valid and hostile rows and documents, and damaged ones."""
 
 import json
-from datetime import timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from hypothesis import strategies as st
@@ -54,10 +54,30 @@ instants = st.datetimes(timezones=offsets | st.none()).map(
     lambda moment: moment.isoformat() + ("" if moment.tzinfo else "Z")
 )
 
+_signs_of_files = st.sampled_from(
+    ["\r\n", *'\r\n\t "', '""', *",;|'=+-@ \xa0\ufeff\u2028", "e\u0301", *"İß€名🎈"]
+)
+file_texts = st.lists(_signs_of_files | storable_characters, min_size=1, max_size=20).map("".join)
+"""Texts with signs that have a meaning in CSV files, in formulas or in encodings."""
+file_keys = file_texts.filter(lambda key: bool(key.strip()))
+likely_instants = st.integers(
+    int(datetime(2011, 1, 1, tzinfo=UTC).timestamp()),
+    int(datetime(2100, 1, 1, tzinfo=UTC).timestamp()),
+).flatmap(
+    lambda seconds: offsets.map(lambda offset: datetime.fromtimestamp(seconds, offset).isoformat())
+)
+"""Times that Pinflow accepts (shared/contract/run_at.py)."""
+
 
 @st.composite
-def valid_rows(draw: st.DrawFn) -> dict[str, Any]:
-    """Draws a row that PinSubmission probably accepts."""
+def valid_rows(
+    draw: st.DrawFn,
+    keys: st.SearchStrategy[str] = keys,
+    texts: st.SearchStrategy[str] = texts,
+    urls: st.SearchStrategy[str] = urls,
+    instants: st.SearchStrategy[str] = instants,
+) -> dict[str, Any]:
+    """Draws a row that PinSubmission accepts if it accepts the URLs and times."""
     row = {
         "account_id": draw(ids),
         "board_id": draw(keys),

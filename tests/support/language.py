@@ -131,11 +131,11 @@ def find_in_python(name: str, text: str) -> Iterator[Finding]:
     for number, line in enumerate(text.splitlines(), start=1):
         if word := FORBIDDEN_WORDS.search(line):
             yield Finding(name, number, "private term", word[0])
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(text)))
+    for node in nodes:
         yield from find_names(name, node)
     for number, docstring, needs_verb in iterate_docstrings(
-        tree, is_product=name.startswith(PRODUCT)
+        nodes, is_product=name.startswith(PRODUCT)
     ):
         yield from find_opening(name, number, docstring, needs_verb=needs_verb)
 
@@ -165,13 +165,15 @@ def is_verb(word: str) -> bool:
     return word[:1].isupper() and word.endswith("s") and word not in NOT_VERBS
 
 
-def iterate_docstrings(tree: ast.Module, *, is_product: bool) -> Iterator[tuple[int, str, bool]]:
+def iterate_docstrings(
+    nodes: Iterable[ast.AST], *, is_product: bool
+) -> Iterator[tuple[int, str, bool]]:
     """Yields each docstring's line, its text, and whether it must begin with a verb.
 
     It must in the product's functions. Exceptions: a property is described like a field, by a noun,
     and an endpoint or command in the imperative, because users read it.
     """
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text is not None:

@@ -2,14 +2,12 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.cli.dead_letters import tables as letter_tables
 from deploy.cli.dead_letters.filters import (
@@ -18,7 +16,6 @@ from deploy.cli.dead_letters.filters import (
     ServiceFilter,
     TopicFilter,
     build_histogram,
-    parse_since,
 )
 from deploy.cli.dead_letters.model import (
     MAX_REPLAYS,
@@ -27,6 +24,8 @@ from deploy.cli.dead_letters.model import (
     StoredDeadLetter,
 )
 from deploy.cli.exit_codes import ExitCode, fail
+from deploy.cli.options import AsJson, Yes, time_option
+from deploy.cli.progress import build_progress
 from deploy.cli.tables import print_json
 
 if TYPE_CHECKING:
@@ -52,13 +51,7 @@ Code = Annotated[
     CodeFilter | None, typer.Option("--code", help="Only dead letters with this error code.")
 ]
 Since = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="WHEN",
-        help="Only dead letters written since a time (2026-03-06T10:00Z) or for a duration (90s, "
-        "30m, 12h, 7d).",
-    ),
+    str | None, time_option("--since", "Only dead letters written at this time or later")
 ]
 Workspace = Annotated[
     UUID | None,
@@ -73,7 +66,6 @@ Job = Annotated[
         "--job", help="Only dead letters of this import. Excludes records whose job can't be read."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @letters.command("list")
@@ -177,7 +169,7 @@ def replay_letters(
         bool,
         typer.Option("--dry-run", help="Show the plan and the errors, but do not replay."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters to their topic again, or as a new import if their row has a result.
@@ -221,14 +213,7 @@ def _confirm(plan: "ReplayPlan", *, yes: bool) -> None:
 
 
 def _replay(plan: "ReplayPlan") -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("dead letters"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with build_progress("dead letters") as progress:
         task = progress.add_task("replay", total=plan.replay_count)
         try:
             _load_backend().replay(plan, lambda count: progress.advance(task, count))
@@ -276,10 +261,7 @@ def _build_filter(
     workspace: UUID | None,
     job: UUID | None,
 ) -> DeadLetterFilter:
-    try:
-        start = parse_since(since, datetime.now(UTC)) if since else None
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(str(error), param_hint="--since") from None
+    start = datetime.fromisoformat(since) if since else None
     return DeadLetterFilter(
         frozenset(map(_parse_name, names)), topic, service, code, start, workspace, job
     )

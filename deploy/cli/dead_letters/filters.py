@@ -1,9 +1,8 @@
 """Filters dead letters by an operator's options, and counts them by their errors."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -11,9 +10,6 @@ from uuid import UUID
 from deploy.cli.dead_letters.model import DeadLetterName, StoredDeadLetter
 from shared.contract.errors import ErrorCode
 from shared.contract.topics import TopicName
-
-_DURATION_PATTERN = re.compile(r"(\d{1,6})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class TopicFilter(StrEnum):
@@ -72,23 +68,6 @@ class DeadLetterFilter:
         return all(
             required is None or required == actual for required, actual in required_and_actual
         )
-
-
-def parse_since(text: str, now: datetime) -> datetime:
-    """Parses an ISO 8601 date or time, or a duration before `now`: 90s, 30m, 12h, 7d.
-
-    A time without a zone is UTC. Raises ValueError.
-    """
-    if duration := _DURATION_PATTERN.fullmatch(text):
-        return now - timedelta(**{_UNITS[duration[2]]: int(duration[1])})
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"{text} is neither a time, like 2026-03-06T10:00Z, nor a duration, like 90s, 30m, 12h "
-            "or 7d."
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def build_histogram(letters: Iterable[StoredDeadLetter]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from shared.contract.errors import BrokerUnavailable, PinflowError
 from shared.contract.topics import MAX_RECORD_BYTES, TopicName, TopicNames
-from shared.kafka.admin import admin_client
+from shared.kafka.admin import admin_client, list_partitions
 from shared.kafka.connection import client_options, translate_error
 from shared.runtime.settings import KafkaSettings
 
@@ -107,7 +107,7 @@ def _create_consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
 async def _read_partitions(topic: str, settings: KafkaSettings) -> list[int]:
     async with admin_client(settings) as admin:
         (description,) = await admin.describe_topics([topic])
-    partitions = [partition["partition"] for partition in description["partitions"]]
+    partitions = list_partitions(description)
     if not partitions:
         raise NoSuchTopic(topic)
     return partitions

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,7 +15,7 @@ from aiokafka.errors import KafkaError, NotCoordinatorForGroupError
 from deploy.cli.recovery.positions import POSITION_TOPICS, WITHOUT_GROUP, PositionOwner
 from shared.contract.errors import BrokerUnavailable, PinflowError
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.admin import admin_client
+from shared.kafka.admin import admin_client, list_partitions
 from shared.kafka.connection import client_options, translate_error
 from shared.kafka.positions.rules import PartitionLog
 from shared.runtime.settings import KafkaSettings
@@ -106,13 +107,17 @@ class ClusterReader:
         topic_by_name = {
             self._names[topic]: topic for topics in POSITION_TOPICS.values() for topic in topics
         }
-        if missing := topic_by_name.keys() - set(await self._admin.list_topics()):
-            raise MissingTopics(", ".join(sorted(missing)))
         partitions: dict[TopicName, list[TopicPartition]] = {}
-        for topic in await self._admin.describe_topics(sorted(topic_by_name)):
-            name = topic["topic"]
-            numbers = sorted(partition["partition"] for partition in topic["partitions"])
+        missing: list[str] = []
+        descriptions = await self._admin.describe_topics(list(topic_by_name))
+        for description in sorted(descriptions, key=itemgetter("topic")):
+            name = description["topic"]
+            numbers = list_partitions(description)
             partitions[topic_by_name[name]] = [TopicPartition(name, number) for number in numbers]
+            if not numbers:
+                missing.append(name)
+        if missing:
+            raise MissingTopics(", ".join(missing))
         return partitions
 
     async def _committed(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.exit_codes import ExitCode, fail
+from deploy.cli.options import AsJson, Yes
 from deploy.cli.recovery.positions import PartitionFilter, PositionOwner, PositionTopic
 from deploy.cli.tables import print_json, print_rows
 
@@ -73,8 +74,8 @@ def recover(
         ),
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Also show partitions that are ok.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the services' stored positions with Kafka's log after a restore, and accept losses.
 

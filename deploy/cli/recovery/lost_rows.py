@@ -14,17 +14,17 @@ from shared.contract.events import (
     Fault,
     FieldDifference,
     RowResult,
-    RowsSettled,
     RowStatus,
 )
 from shared.contract.schedule_ids import derive_schedule_id
-from shared.contract.wire import encode
 from shared.kafka.records import Record
+from shared.kafka.settled_records import split_into_records
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 MAX_RESULTS_PER_RECORD = 200
 """Maximum results per record, as in services/publisher/rows/records.py. With LOST_MESSAGE in each
-result, a record has about 50 KB.
+result, a record has about 50 KB. The longest results are split into several records: 200 existing
+rows with 13 differing fields would be 2.7 MB.
 """
 
 
@@ -106,19 +106,15 @@ def decide_results(
 
 def build_result_records(jobs: Iterable[JobResults]) -> list[Record]:
     """Builds the records for the topic `outcomes`: RowsSettled, with the job id as key."""
-    events = [event for job in jobs for event in _build_events(job)]
-    return [Record(str(event.job_id).encode(), encode(event)) for event in events]
-
-
-def _build_events(job_results: JobResults) -> list[RowsSettled]:
-    job, results = job_results.job, job_results.results
     return [
-        RowsSettled(
-            job_id=job.job_id,
-            workspace_id=job.workspace_id,
-            results=list(results[start : start + MAX_RESULTS_PER_RECORD]),
+        record
+        for job in jobs
+        for start in range(0, len(job.results), MAX_RESULTS_PER_RECORD)
+        for record in split_into_records(
+            job.job.job_id,
+            job.job.workspace_id,
+            job.results[start : start + MAX_RESULTS_PER_RECORD],
         )
-        for start in range(0, len(results), MAX_RESULTS_PER_RECORD)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Adds what stands under the keys of existing rows, and the counts of an import by time."""
+"""Adds the state and the differing fields of existing rows, and an import's counts by time."""
 
 from alembic import op
 

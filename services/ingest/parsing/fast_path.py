@@ -13,15 +13,14 @@ import msgspec
 from pydantic import StringConstraints, TypeAdapter
 
 from shared.contract.events import MAX_KEY_LENGTH, PinContent
-from shared.contract.pins import (
+from shared.contract.pin_fields import (
     ANY_TEXT,
     MAX_RELATED_TERMS,
     MAX_TITLE_LENGTH,
     MAX_URL_LENGTH,
     Identifier,
-    PinSubmission,
-    compute_fingerprint_hex,
 )
+from shared.contract.pins import PinSubmission, compute_fingerprint_hex
 from shared.contract.run_at import parse_run_at
 from shared.contract.urls import normalize_url
 from shared.contract.wire import encode
@@ -111,6 +110,7 @@ def validate_fast(row: object) -> tuple[Any, bytes, bytes]:
     """
     pin = msgspec.convert(row, FAST_PATH_ROW)
     board, key, title = pin.board_id, pin.idempotency_key, pin.title
+    # As in is_board_id. Calling it would cost each row 0.05 µs
     if len(board) < MIN_ID_DIGITS or not board.isdecimal():
         raise ValueError("the board may be a name")
     description, alt_text = pin.description, pin.alt_text

@@ -12,7 +12,11 @@ from shared.contract.events import OnExisting, UploadParameters
 
 
 class PastRunAt(StrEnum):
-    """Treatment of a row whose `run_at` has passed when its import is accepted."""
+    """The treatment of a row whose `run_at` has passed when its import is accepted.
+
+    - `publish`: it is published at once, with the warning `past_run_at`.
+    - `fail`: it fails with `run_at_in_past`.
+    """
 
     PUBLISH = "publish"
     FAIL = "fail"

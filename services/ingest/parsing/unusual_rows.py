@@ -86,17 +86,17 @@ class UnusualRows:
                 (accounts, row.fields.get("account_id")),
                 (boards, row.fields.get("board_id")),
             ):
-                if isinstance(value, str) and 0 < len(value) <= MAX_KEY_LENGTH:
-                    names.add(value.strip())
+                if isinstance(value, str) and 0 < len(name := value.strip()) <= MAX_KEY_LENGTH:
+                    names.add(name)
         return Names(accounts, boards)
 
     @property
     def needs_directory(self) -> bool:
         """Returns whether an open row would be misjudged without the directory.
 
-        Other open rows have faults in any case. Only those of account and board would be missing.
+        Other open rows fail in any case. Only the faults of account and board would be missing.
         """
-        return any(not row.faults and self._validate(row.fields)[0] for row in self._open)
+        return any(self._may_become_valid(row) for row in self._open)
 
     def complete(self, directory: Directory | None) -> None:
         """Judges the open rows. Without a directory, accounts and boards are not checked."""
@@ -136,6 +136,15 @@ class UnusualRows:
         self.valid.append(self._build_valid(row, pin))
         return True
 
+    def _may_become_valid(self, row: _OpenRow) -> bool:
+        """Returns whether the row has no faults if its account and board exist."""
+        pin, _ = self._validate(_replace_account_name(row.fields))
+        if row.faults or pin is None:
+            return False
+        if _has_account_name(row.fields):
+            return not (self._policy.fails_past_run_at and self._policy.is_past(pin.run_at))
+        return self._policy.accepts(pin.account_id, pin.run_at)
+
     def _add_default_account(self, fields: dict[str, Any]) -> None:
         account = fields.get("account_id")
         if self._policy.account_id is not None and (
@@ -150,20 +159,27 @@ class UnusualRows:
         if directory is not None:
             faults += _resolve_names(row.fields, directory)
         pin, own_faults = self._validate(row.fields)
+        # The name of an account that was not looked up may be right
+        certain_faults = own_faults if directory else self._find_other_faults(row.fields)
         named = _fields_of(faults)
-        faults += [fault for fault in own_faults if fault.field not in named]
+        faults += [fault for fault in certain_faults if fault.field not in named]
         faults += self._find_past_fault(row.fields, faults)
         faults += self._find_destination_faults(row.fields, sent, faults, directory)
         if pin is not None and not faults:
             return self._build_valid(row, pin)
         key = row.fields.get("idempotency_key")
-        return _build_failed_result(row.row_number, row.line, key, faults[:MAX_ROW_FAULTS])
+        faults = faults[:MAX_ROW_FAULTS] or own_faults
+        return _build_failed_result(row.row_number, row.line, key, faults)
 
     def _validate(self, fields: dict[str, Any]) -> tuple[PinSubmission | None, list[Fault]]:
         try:
             return PinSubmission.model_validate(fields, context={ZONE: self._policy.zone}), []
         except ValidationError as error:
             return None, read_faults(error)
+
+    def _find_other_faults(self, fields: dict[str, Any]) -> list[Fault]:
+        """Returns the faults of a row without that of its account's name."""
+        return self._validate(_replace_account_name(fields))[1]
 
     def _find_past_fault(self, fields: dict[str, Any], faults: Sequence[Fault]) -> list[Fault]:
         value = fields.get("run_at")
@@ -172,10 +188,13 @@ class UnusualRows:
             or not isinstance(value, str)
             or not value.strip()
             or "run_at" in _fields_of(faults)
-            or not self._policy.is_past(parse_run_at(value, self._policy.zone))
         ):
             return []
-        return [_build_past_fault(value)]
+        try:
+            run_at = parse_run_at(value, self._policy.zone)
+        except ValueError:  # so many faults come before this one that the list was cut
+            return []
+        return [_build_past_fault(value)] if self._policy.is_past(run_at) else []
 
     def _find_destination_faults(
         self,
@@ -247,6 +266,21 @@ def _parse_account(fields: dict[str, Any]) -> UUID | None:
         return None
 
 
+def _has_account_name(fields: dict[str, Any]) -> bool:
+    """Returns whether the account may be given by its name."""
+    account = fields.get("account_id")
+    return (
+        isinstance(account, str)
+        and 0 < len(account.strip()) <= MAX_KEY_LENGTH
+        and _parse_account(fields) is None
+    )
+
+
+def _replace_account_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields with any id instead of the account's name, to validate the others."""
+    return fields | {"account_id": str(UUID(int=0))} if _has_account_name(fields) else fields
+
+
 def _fields_of(faults: Iterable[Fault]) -> set[str | None]:
     return {fault.field for fault in faults if fault.field is not None}
 
@@ -258,8 +292,8 @@ def _build_ambiguous(name: str, things: str, ids: Sequence[str], value: str) -> 
 
 def _build_past_fault(value: object) -> Fault:
     message = (
-        "This time has passed. Choose a later one, or import without past_run_at=fail to publish "
-        "the row at once."
+        "This time has passed. Choose a later one, or import without past_run_at=fail (or --past "
+        "fail) to publish the row at once."
     )
     return Fault(
         code=ErrorCode.RUN_AT_IN_PAST,

@@ -6,16 +6,15 @@ from typing import Protocol
 
 from services.publisher.model import PIN_TEXTS, Failure, build_failure
 from services.publisher.rows.keys import KeySnapshot, RecordedState, decide_by_key
-from services.publisher.rows.outcomes import (
-    UNPROCESSABLE,
+from services.publisher.rows.outcomes import UNPROCESSABLE, Outcome
+from services.publisher.rows.records import build_result
+from services.publisher.rows.service import Boards
+from services.publisher.rows.snapshot import (
     KeyedRow,
-    Outcome,
     RecordedOutcomes,
     collect_destinations,
     key_and_sort_rows,
 )
-from services.publisher.rows.records import build_result
-from services.publisher.rows.service import Boards
 from shared.contract.events import RowAccepted, RowResult
 
 

@@ -5,16 +5,16 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from services.publisher.existing_pins import ContentComparison
-from services.publisher.pins.repository import PinRepository
-from services.publisher.pins.request_bodies import parse_pin, parse_pins
-from services.publisher.pins.transitions import (
+from services.publisher.pins.creation import (
     NewPin,
     OnMismatch,
     PinOfKey,
     compare_with_pin,
-    require_destination,
     resolve_existing,
 )
+from services.publisher.pins.repository import PinRepository
+from services.publisher.pins.request_bodies import parse_pin, parse_pins
+from services.publisher.pins.transitions import require_destination
 from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError

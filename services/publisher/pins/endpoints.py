@@ -1,10 +1,12 @@
 """HTTP endpoints of pins, and of the jobs that publish them."""
 
 from http import HTTPStatus
+from inspect import getdoc
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from services.publisher.pins.creation import OnMismatch
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import PinFilters
 from services.publisher.pins.openapi import IDS, PIN, PIN_EDIT, PIN_RETRY, PINS
@@ -18,7 +20,6 @@ from services.publisher.pins.schemas.pins import (
     PinResponse,
     PublishedPinResponse,
 )
-from services.publisher.pins.transitions import OnMismatch
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.idempotency import REPLAYED, IdempotencyKey
@@ -44,12 +45,7 @@ _PIN_LINK: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-_ON_MISMATCH = Query(
-    description=(
-        "What to answer if the key has a pin with different content. `return`: that pin. `fail`: "
-        "422 `idempotency_key_reused`, with the differing fields; in a batch only its item fails."
-    )
-)
+_ON_MISMATCH = Query(description=getdoc(OnMismatch))
 _DELETE_FROM_PINTEREST = Query(
     description="True: answer 200 with a body that says whether the pin was removed from Pinterest."
 )

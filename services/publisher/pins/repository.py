@@ -26,6 +26,7 @@ from services.publisher.outbox_events import (
     build_pin_scheduled,
 )
 from services.publisher.outbox_repository import add_events
+from services.publisher.pins.creation import NewPin, PinOfKey
 from services.publisher.pins.statements import (
     GENERATION_COLUMNS,
     INSERT_GENERATIONS,
@@ -41,9 +42,7 @@ from services.publisher.pins.statements import (
 from services.publisher.pins.transitions import (
     CommandResult,
     Decision,
-    NewPin,
     NoOp,
-    PinOfKey,
     Skipped,
     Update,
     Updated,

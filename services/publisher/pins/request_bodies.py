@@ -11,13 +11,9 @@ from pydantic_core import PydanticCustomError
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import find_alias, suggest_field
-from shared.contract.pins import (
-    Identifier,
-    Instant,
-    KeyText,
-    PinSubmission,
-    make_printable,
-)
+from shared.contract.pin_fields import Identifier, KeyText
+from shared.contract.pins import PinSubmission, make_printable
+from shared.contract.run_at import RunAt
 from shared.http.models import ApiModel
 from shared.http.requests import parse_model, require_object, validation_error
 
@@ -92,7 +88,7 @@ class ScheduleSubmission(PinSubmission):
     white space, and blank terms are dropped. A color becomes `#` and upper-case digits.
     """
 
-    run_at: Instant
+    run_at: RunAt
     """When to publish the pin: ISO 8601 with an offset, in the future."""
 
 

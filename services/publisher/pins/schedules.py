@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
-from services.publisher.pins import transitions
+from services.publisher.pins import creation, transitions
+from services.publisher.pins.creation import NewPin, PinOfKey
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import (
     EDITABLE_SCHEDULE_FIELDS,
@@ -14,7 +15,7 @@ from services.publisher.pins.request_bodies import (
     parse_schedule,
     read_requested_key,
 )
-from services.publisher.pins.transitions import CommandResult, NewPin, PinOfKey
+from services.publisher.pins.transitions import CommandResult
 from shared.access.cache import BoardCache
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
@@ -50,7 +51,7 @@ class ScheduleService:
             pin_of_key = PinOfKey(row, is_new=False)
         else:
             raise error
-        transitions.resolve_repeated_schedule(principal, content, pin_of_key.row)
+        creation.resolve_repeated_schedule(principal, content, pin_of_key.row)
         return pin_of_key
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:

@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from services.publisher.pins import transitions
+from services.publisher.pins import creation, transitions
+from services.publisher.pins.creation import NewPin, OnMismatch, PinOfKey
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import (
     EDITABLE_PIN_FIELDS,
@@ -13,7 +14,7 @@ from services.publisher.pins.request_bodies import (
     parse_pin,
     parse_retry,
 )
-from services.publisher.pins.transitions import CommandResult, NewPin, OnMismatch, PinOfKey
+from services.publisher.pins.transitions import CommandResult
 from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.access.repository import AccessRepository
@@ -57,10 +58,10 @@ class PinService:
         else:
             transitions.require_destination(failing, pin.destination)
             pin_of_key = await self._pins.publish(pin)
-        row = transitions.resolve_existing(principal, pin.content.idempotency_key, pin_of_key.row)
+        row = creation.resolve_existing(principal, pin.content.idempotency_key, pin_of_key.row)
         if pin_of_key.is_new:
             return pin_of_key
-        comparison = transitions.compare_with_pin(pin.content, row, on_mismatch)
+        comparison = creation.compare_with_pin(pin.content, row, on_mismatch)
         return pin_of_key._replace(comparison=comparison)
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:

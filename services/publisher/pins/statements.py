@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Select, and_, func, or_, select
 
 from services.publisher.model import PIN_COLUMNS, PinState
-from services.publisher.pins.transitions import NewPin
+from services.publisher.pins.creation import NewPin
 from services.publisher.tables import pins
 from shared.postgres.arrays import ColumnTypes, column_names, unnest
 

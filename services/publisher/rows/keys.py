@@ -24,17 +24,19 @@ from services.publisher.rows.outcomes import (
     CreatedRow,
     ExistingRow,
     FailedRow,
-    KeyedRow,
     Outcome,
-    RecordedOutcomes,
-    StoredOutcome,
-    StoreSnapshot,
     build_failed,
-    build_inserted_pin,
     build_recorded,
     build_reserved,
     find_state,
     is_origin,
+)
+from services.publisher.rows.snapshot import (
+    KeyedRow,
+    RecordedOutcomes,
+    StoredOutcome,
+    StoreSnapshot,
+    build_inserted_pin,
 )
 from shared.contract.events import OnExisting, PinContent, RowAccepted, RowStatus
 from shared.contract.schedule_ids import derive_pin_id

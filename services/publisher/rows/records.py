@@ -25,13 +25,13 @@ from shared.contract.events import (
     PinPublished,
     PinScheduled,
     RowResult,
-    RowsSettled,
     RowStatus,
 )
 from shared.contract.pins import make_printable
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.wire import encode
-from shared.kafka.records import MAX_BATCH_BYTES, Record
+from shared.kafka.records import Record
+from shared.kafka.settled_records import split_into_records
 
 FIELDS_BY_ERROR_CODE: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "account_id",
@@ -150,26 +150,9 @@ def _build_job_records(
 ) -> Iterator[Record]:
     results.sort(key=attrgetter("row_number"))
     for start in range(0, len(results), MAX_RESULTS_PER_RECORD):
-        yield from _split_into_records(
+        yield from split_into_records(
             job_id, workspace_id, results[start : start + MAX_RESULTS_PER_RECORD], extra_headers
         )
-
-
-def _split_into_records(
-    job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
-) -> Iterator[Record]:
-    """Halves the results until each record fits into a Kafka batch.
-
-    One result always fits: it has at most 20 kB, because each of its texts is bounded or cut. The
-    longest is a failure with two messages, or an existing row with 13 differing fields.
-    """
-    value = encode(RowsSettled(job_id=job_id, workspace_id=workspace_id, results=results))
-    if len(value) > MAX_BATCH_BYTES and len(results) > 1:
-        middle = len(results) // 2
-        yield from _split_into_records(job_id, workspace_id, results[:middle], extra_headers)
-        yield from _split_into_records(job_id, workspace_id, results[middle:], extra_headers)
-    else:
-        yield Record(str(job_id).encode(), value, extra_headers)
 
 
 def build_result(outcome: Outcome) -> RowResult:

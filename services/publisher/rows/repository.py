@@ -40,15 +40,13 @@ from services.publisher.rows.keys import (
     collect_recorded_pins,
     select_restored,
 )
-from services.publisher.rows.outcomes import (
-    ExistingRow,
-    FailedRow,
+from services.publisher.rows.outcomes import ExistingRow, FailedRow, find_result_ids
+from services.publisher.rows.snapshot import (
     KeyedRow,
     RecordedOutcomes,
     StoredOutcome,
     StoreSnapshot,
     build_snapshot,
-    find_result_ids,
     select_publishable,
 )
 from shared.contract.events import (

@@ -27,18 +27,20 @@ from services.publisher.rows.keys import (
 from services.publisher.rows.outcomes import (
     UNPROCESSABLE,
     FailedRow,
-    KeyedRow,
     Outcome,
+    add_differences,
+    decide_all,
+    decide_unreadable,
+    select_differing,
+    select_new_failures,
+)
+from services.publisher.rows.snapshot import (
+    KeyedRow,
     RecordedOutcomes,
     StoredOutcome,
     StoreSnapshot,
-    add_differences,
     collect_destinations,
-    decide_all,
-    decide_unreadable,
     key_and_sort_rows,
-    select_differing,
-    select_new_failures,
 )
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ValueRejected

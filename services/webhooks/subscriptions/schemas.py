@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.payloads import EventName
-from shared.contract.pins import MAX_URL_LENGTH
+from shared.contract.pin_fields import MAX_URL_LENGTH
 from shared.contract.urls import normalize_url
 from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel

@@ -309,6 +309,27 @@ async def test_invariant_4_a_redelivered_request_reuses_its_decision_after_a_cra
     assert (event.total_rows, await imports.count_rows(event.job_id)) == (3, 2)
 
 
+async def test_a_request_with_hostile_names_does_not_block_its_partition(
+    handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
+) -> None:
+    rows = [
+        submitted_row() | {"co\ud800lor": "#6E7874", "no\0te": 1},
+        submitted_row(account_id="\ud800", board_id="\0"),
+    ]
+    record = build_record(request(workspace, request_id="h", rows=rows, note="x", other="\ud800"))
+    assert await handle(handler, record) == []
+    (event,) = await imports.read_events("h")
+    assert isinstance(event, ImportAccepted)
+    assert [notice.code for notice in event.warnings] == [
+        "unknown_fields",
+        "field_aliases",
+        "unknown_fields",
+    ]
+    assert event.warnings[0].message == (
+        "Unknown fields of the request: note, other. They are ignored. Remove them."
+    )
+
+
 async def test_the_decision_is_deleted_when_the_request_is_committed(
     handler: ImportRequestHandler, workspace: Workspace, database: Database
 ) -> None:
@@ -326,6 +347,9 @@ async def test_the_decision_is_deleted_when_the_request_is_committed(
     ("fields", "code"),
     [
         ({"rows": []}, "empty_import"),
+        ({"past_runat": "fail"}, "unknown_parameter"),
+        ({"timezone": "\ud800"}, "invalid_parameter"),
+        ({"account": "\ud800"}, "invalid_parameter"),
         ({"rows": [{}] * 501}, "too_many_rows"),
         ({"rows": "no list"}, "invalid_payload"),
         ({"rows": None}, "invalid_payload"),

@@ -5,9 +5,9 @@ from uuid import uuid4
 import pytest
 
 from services.publisher.ids import compute_pin_id
+from services.publisher.pins.creation import NewPin
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import parse_pin
-from services.publisher.pins.transitions import NewPin
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, PositionBehind
 from shared.postgres.database import Database

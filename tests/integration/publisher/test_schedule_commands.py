@@ -163,6 +163,18 @@ async def test_a_key_with_different_content_is_refused(client: Client) -> None:
     )
 
 
+async def test_a_schedule_takes_every_spelling_of_a_time_that_an_import_takes(
+    client: Client,
+) -> None:
+    body = client.schedule(run_at="2031-01-01 12:00:00 +02")
+    schedule = require_created(await client.post("/v1/schedules", body))
+    assert schedule["run_at"] == "2031-01-01T10:00:00Z"
+    edited = await client.patch(
+        f"/v1/schedules/{schedule['id']}", {"run_at": "2031-01-02 10:00:00 UTC"}
+    )
+    assert edited.json()["run_at"] == "2031-01-02T10:00:00Z"
+
+
 async def test_a_refused_schedule_names_the_fields_that_differ(client: Client) -> None:
     body = client.schedule(idempotency_key="k", run_at="2031-01-01T12:00:00+02:00")
     schedule = require_created(await client.post("/v1/schedules", body))

@@ -8,7 +8,7 @@ from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
 
 
-@pytest.mark.parametrize("name", ["Lamp shop", "LAMP SHOP", "Äpfel\0", "nobody"])
+@pytest.mark.parametrize("name", ["Lamp shop", "LAMP SHOP", "Äpfel\0", "\ud800", "nobody"])
 async def test_accounts_and_their_boards_are_found_by_any_case_of_their_names(
     database: Database, name: str
 ) -> None:
@@ -17,7 +17,7 @@ async def test_accounts_and_their_boards_are_found_by_any_case_of_their_names(
     account_id = await operator.add_account(workspace_id, name="Lamp shop")
     await operator.add_board(workspace_id, account_id, "549755813888000001", name="Autumn")
     await operator.add_board(workspace_id, account_id, "549755813888000002", name="Winter")
-    accounts, boards = await access.find_by_names(workspace_id, [name], ["autumn", "\0"])
+    accounts, boards = await access.find_by_names(workspace_id, [name], ["autumn", "\0", "\ud800"])
     if name.lower() == "lamp shop":
         assert [account.id for account in accounts] == [account_id]
         assert boards == [Board(account_id, "549755813888000001", "Autumn")]

@@ -13,12 +13,8 @@ from services.ingest.parsing.fast_path import FALLBACK_ERRORS, validate_fast
 from services.ingest.parsing.rows import require_rows
 from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
-from shared.contract.pins import (
-    MAX_RELATED_TERMS,
-    PinSubmission,
-    StrictPinSubmission,
-    compute_fingerprint,
-)
+from shared.contract.pin_fields import MAX_RELATED_TERMS
+from shared.contract.pins import PinSubmission, StrictPinSubmission, compute_fingerprint
 from shared.contract.strict_json import parse_json
 from shared.contract.wire import encode
 from tests.property.api_errors import check_error

@@ -11,6 +11,8 @@ from deploy.administration import OperatorRepository
 from services.publisher.ids import compute_pin_id
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
+from services.publisher.pins.schemas.pins import PinResponse
+from services.publisher.pins.schemas.schedules import ScheduleResponse
 from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.repository import RowRepository
@@ -22,6 +24,7 @@ from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError
 from shared.contract.events import RowsSettled
+from shared.contract.schedule_ids import derive_pin_id
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.kafka.records import Record
@@ -38,6 +41,7 @@ from tests.property.records import NAMES, build_consumer_record
 from tests.support.events import parse_event
 from tests.support.fakes import MemorySender
 
+BASE_URL = "https://pinflow.example"
 PINS = text("""
     select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state,
         deleted_at, account_id, board_id, title
@@ -129,6 +133,18 @@ class Publisher:
         except ApiError as error:
             return str(error.code)
         return "done"
+
+    async def get_pin(self, workspace_id: UUID, pin_id: UUID) -> dict[str, Any]:
+        """Returns the answer of `GET /v1/pins/{id}`."""
+        principal = Principal(workspace_id, uuid4(), frozenset())
+        row = await self._pins().get(principal, pin_id)
+        return PinResponse.from_row(row, BASE_URL).model_dump(mode="json")
+
+    async def get_schedule(self, workspace_id: UUID, schedule_id: UUID) -> dict[str, Any]:
+        """Returns the answer of `GET /v1/schedules/{id}`."""
+        principal = Principal(workspace_id, uuid4(), frozenset())
+        row = await self._schedules().get(principal, derive_pin_id(schedule_id))
+        return ScheduleResponse.from_row(row).model_dump(mode="json")
 
     def _pins(self) -> PinService:
         repository = PinRepository(self._pool, confirm_always)

@@ -11,8 +11,13 @@ from msgspec import to_builtins
 from msgspec.structs import asdict
 
 from services.status.notices import build_notices
-from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
-from shared.contract.existing_pins import EXISTING_NOT_PUBLISHED
+from shared.contract.events import (
+    EXISTING_NOT_PUBLISHED,
+    ImportAccepted,
+    ImportRejected,
+    RowResult,
+    RowsSettled,
+)
 from shared.postgres.row import Row
 
 Import = ImportAccepted | ImportRejected

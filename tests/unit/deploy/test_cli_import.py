@@ -168,6 +168,44 @@ def test_the_report_of_a_long_file_is_one_json_document(
     assert [warning["row_numbers"] for warning in job["warnings"]] == [[2, 7, 502, 507], []]
 
 
+def test_keys_that_rows_of_different_imports_share_are_a_warning(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    keys = {501: "lamp-2", 502: "lamp-3", 600: "lamp-599", 601: "lamp-4"}
+    rows = [build_row(n, idempotency_key=keys.get(n, f"lamp-{n}")) for n in range(1, 602)]
+    rows[600] = rows[3] | {"title": " Lamp 4 "}
+    server.judge = fail_rows("lamp-3")
+    text = "Rows share an idempotency_key but differ in content: lamp-599 in rows 99, 100."
+    server.warnings = [{"code": "duplicate_keys", "message": text, "row_numbers": [99, 100]}]
+    for format_, data in (("csv", encode_csv(rows)), ("json", json.dumps(rows).encode())):
+        result = run(server, write(tmp_path, f"pins.{format_}", data), "--json")
+        warnings = json.loads(result.stdout)["warnings"]
+        (shared,) = [warning for warning in warnings if 501 in warning["row_numbers"]]
+        assert "lamp-2 in rows 2, 501; lamp-599 in rows 599, 600. Only" in shared["message"]
+        assert shared["row_numbers"] == [2, 501, 599, 600]
+
+
+def test_a_warning_about_shared_keys_has_the_row_numbers_of_the_file(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    text = "Rows share an idempotency_key but differ in content: k in rows 2, 7 …; l in rows 3, 4."
+    server.warnings = [{"code": "duplicate_keys", "message": text, "row_numbers": [2, 3, 4, 7]}]
+    job = json.loads(run(server, write_csv(tmp_path, 510), "--json").stdout)
+    assert [(warning["message"], warning["row_numbers"]) for warning in job["warnings"]] == [
+        (text, [2, 3, 4, 7]),
+        (text.replace("2, 7", "502, 507").replace("3, 4", "503, 504"), [502, 503, 504, 507]),
+    ]
+
+
+def test_json_with_a_doubled_byte_order_mark_is_imported(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    data = b"\xef\xbb\xbf" * 2 + json.dumps([{"title": "x"}] * 501).encode()
+    server.judge = lambda number, row: create_result(number, {"idempotency_key": "k", **row})
+    assert run(server, write(tmp_path, "pins.json", data)).exit_code == ExitCode.DONE
+    assert [len(received.rows) for received in server.imports] == [500, 1]
+
+
 def test_rows_of_a_long_json_file_keep_their_text(server: PinflowServer, tmp_path: Path) -> None:
     rows = [
         f'{{"title": "L\\u00e4mpe {number}", "n": 1.50, "idempotency_key": "k{number}"}}'
@@ -384,7 +422,7 @@ def test_existing_rows_that_will_not_be_published_are_exit_code_1(
     result = run(server, write_csv(tmp_path, 2))
     assert result.exit_code == ExitCode.ROWS_FAILED
     assert "The existing rows are: 2 canceled." in result.stdout
-    assert f"Warning: {message} (row 1-2)" in result.stdout
+    assert f"Warning: {message} (rows 1-2)" in result.stdout
     assert "lamp-2           canceled" in result.stdout
     server.judge, server.warnings = existing("published"), []
     result = run(server, write_csv(tmp_path, 2))
@@ -455,7 +493,7 @@ def test_the_format_of_standard_input_is_recognized(server: PinflowServer) -> No
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (f"[{'{},' * 600}7]", "Row 601 is no object"),
+        (f"[{'{},' * 600}7]", "Row 601 is not an object"),
         ("[{}", "(invalid_json)"),
         ("[NaN]", "(invalid_json)"),
     ],

@@ -136,6 +136,24 @@ def test_an_empty_list_says_what_to_do(server: PinflowServer, command: str, advi
     assert json.loads(run(server, command, "list", "--json").stdout) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("pins", "list", "--account", "Shop"),
+        ("pins", "show", "Shop"),
+        ("schedules", "show", "Shop"),
+        ("schedules", "cancel", "Shop", "--yes"),
+    ],
+)
+def test_a_name_in_place_of_an_id_is_refused_with_an_example(
+    server: PinflowServer, command: tuple[str, ...]
+) -> None:
+    refused = run(server, *command)
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "must be an id, for example" in refused.stderr
+    assert not server.requests
+
+
 def test_a_time_that_is_none_is_refused_with_an_example(server: PinflowServer) -> None:
     result = run(server, "pins", "list", "--since", "yesterday")
     assert result.exit_code == ExitCode.REFUSED

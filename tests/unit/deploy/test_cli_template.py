@@ -84,6 +84,16 @@ def test_the_template_has_every_column_and_the_workspaces_ids(server: PinflowSer
     ]
 
 
+def test_a_dash_is_standard_output(
+    server: PinflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(server, "--output", "-")
+    assert len(read_template(result)) == EXAMPLE_ROWS
+    assert "Wrote" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_example_row_can_be_published(server: PinflowServer) -> None:
     rows = read_template(run(server))
     assert len(rows) == EXAMPLE_ROWS

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.command_lock import CommandLock
 from deploy.local.layout import Layout
 from deploy.local.stack import Stack
 from tests.support.waiting import wait_until
@@ -25,7 +26,7 @@ class Commands:
 
     def work(self, until: Callable[[], object] = lambda: True) -> None:
         """Stands for `up`: uses the stack's folders while it has the lock."""
-        with self.stack()._command_lock():
+        with CommandLock(self._layout, self.reports.append).hold():
             self.inside += 1
             assert self.inside == 1
             file = self._layout.log_file("up")

@@ -12,7 +12,6 @@ from deploy.cli.dead_letters.filters import (
     ServiceFilter,
     TopicFilter,
     build_histogram,
-    parse_since,
 )
 from deploy.cli.dead_letters.model import (
     DeadLetterName,
@@ -31,6 +30,7 @@ from deploy.cli.dead_letters.replay_plan import (
 )
 from deploy.cli.dead_letters.tables import MAX_SHOWN_BYTES, format_value
 from deploy.cli.row_id import RowId
+from deploy.cli.times import parse_since
 from services.ingest.parsing.rows import require_rows
 from shared.contract.errors import ErrorCode
 from shared.contract.events import ImportRequested

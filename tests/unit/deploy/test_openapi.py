@@ -8,9 +8,10 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from deploy.generate.examples import MODEL_VALUES, OPERATION_VALUES, VALUES
-from deploy.generate.openapi import TAGS, build_document
+from deploy.generate.openapi import TAGS
+from tests.support.applications import shared_document
 
-DOCUMENT = build_document()
+DOCUMENT = shared_document()
 OPERATIONS: dict[str, dict[str, Any]] = {
     f"{method.upper()} {path}": operation
     for path, operations in (*DOCUMENT["paths"].items(), *DOCUMENT["webhooks"].items())

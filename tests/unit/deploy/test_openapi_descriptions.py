@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from deploy.generate.openapi import build_document, find_operations
+from deploy.generate.openapi import find_operations
+from tests.support.applications import shared_document
 
-DOCUMENT = build_document()
+DOCUMENT = shared_document()
 SCHEMAS: dict[str, dict[str, Any]] = DOCUMENT["components"]["schemas"]
 OPERATIONS = find_operations(DOCUMENT)
 COMBINATIONS = ("anyOf", "oneOf", "allOf")

@@ -28,6 +28,7 @@ from shared.contract.events import ExistingState, FieldDifference, RowsSettled, 
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.positions.rules import PartitionLog, Refusal, StoredPosition
+from shared.kafka.records import MAX_BATCH_BYTES
 from tests.support.events import parse_event
 from tests.support.factories import NOON
 
@@ -273,3 +274,20 @@ def test_results_are_sent_in_records_of_at_most_200_as_the_publisher_sends_them(
     numbers = [result.row_number for event in events for result in event.results]
     assert numbers == list(range(1, 501))
     assert [len(event.results) for event in events] == [200, 200, 100]
+
+
+def test_the_longest_results_are_split_into_records_that_fit() -> None:
+    unfinished = job(total_rows=200)
+    texts = {"stored": "\x01" * 100, "sent": "\x01" * 100}
+    existing = RecordedOutcome(
+        RowStatus.EXISTING,
+        pin_id=uuid4(),
+        payload_matches=False,
+        existing_state=ExistingState.PUBLISHED,
+        differing_fields=[FieldDifference(field="title", **texts)] * 13,
+    )
+    results = decide_results(unfinished, dict.fromkeys(unfinished.rows(), existing), {})
+    records = build_result_records([results])
+    assert all(len(record.value) <= MAX_BATCH_BYTES for record in records)
+    events = [parse_event(RowsSettled, record.value) for record in records]
+    assert [row.row_number for event in events for row in event.results] == list(range(1, 201))

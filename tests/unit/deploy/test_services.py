@@ -6,16 +6,16 @@ from fnmatch import fnmatchcase
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from deploy.generate.applications import create_applications
 from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES
 from services.status.config import StatusSettings
+from tests.support.applications import shared_applications
 
 INTERNAL = {"/healthz", "/readyz", "/metrics"}
 """The routes that every process has for its supervisor and its monitoring."""
 PATHS = sorted(
     {
         (name, str(route.path))
-        for name, application in create_applications().items()
+        for name, application in shared_applications().items()
         for route in iter_route_contexts(application.routes)
         if not str(route.path).startswith("/internal/")
         if name == DEFAULT_SERVICE.name or route.path not in INTERNAL

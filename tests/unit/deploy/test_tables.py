@@ -142,10 +142,11 @@ def test_warnings_name_their_rows(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     print_job(job(result(1), warnings=warnings))
     printed = capsys.readouterr().out
-    assert "Warning: They have passed. (row 1-3, 7)" in printed
+    assert "Warning: They have passed. (rows 1-3, 7)" in printed
     assert "Warning: Guessed.\n" in printed
 
 
 def test_a_long_list_of_numbers_is_cut() -> None:
-    assert job_tables.format_numbers(range(1, 501)) == "1-500"
-    assert job_tables.format_numbers(range(1, 100, 2)).endswith("37, 39 …")
+    assert job_tables.format_rows([7]) == "row 7"
+    assert job_tables.format_rows(range(1, 501)) == "rows 1-500"
+    assert job_tables.format_rows(range(1, 100, 2)).endswith("37, 39 …")

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from services.ingest.parsing.directory import Directory
+from services.ingest.parsing.field_names import MAX_UNKNOWN_PER_ROW
 from services.ingest.parsing.policy import ReadingPolicy
 from services.ingest.parsing.rows import ParsedRows
 from shared.access.model import Account, Board
@@ -201,6 +202,8 @@ def test_times_that_have_passed_are_counted_and_published_at_once() -> None:
     notice = warning(parsed, "past_run_at")
     assert notice.row_numbers == [1, 3]
     assert notice.message.startswith("2 rows have a run_at that has passed")
+    notice = warning(read(submitted_row(run_at=past)), "past_run_at")
+    assert notice.message.startswith("1 row has a run_at that has passed")
     assert (parsed.publishing_now, parsed.scheduled_for_later) == (3, 1)
 
 
@@ -228,10 +231,61 @@ def test_rows_that_share_a_key_with_different_content_are_a_warning() -> None:
 
 
 def test_a_hostile_row_with_many_names_is_read_quickly_and_reports_at_most_twenty_faults() -> None:
-    parsed = read({chr(n) + "itle": n for n in range(97, 100_000)})
+    parsed = read({chr(n) + "itle": n for n in range(97, 250)})
     assert len(parsed.failed[0].errors or []) == 20
+    parsed = read({chr(n) + "itle": n for n in range(97, 100_000)})
+    assert len(parsed.failed[0].errors or []) < 20
 
 
 @pytest.mark.parametrize("url", [" https://cdn.example/a.jpg", "https://cdn.example/a.jpg \n"])
 def test_white_space_around_a_url_is_dropped(url: str) -> None:
     assert content(read(submitted_row(image_url=url)))["image_url"] == "https://cdn.example/a.jpg"
+
+
+@pytest.mark.parametrize("sign", ["\ud800", "\0"])
+def test_the_name_of_an_alias_is_cut_and_can_be_stored(sign: str) -> None:
+    row = submitted_row() | {f"co{sign * 1000}lor": "#6E7874"}
+    message = warning(read(row), "field_aliases").message
+    assert "\0" not in message
+    assert len(message.encode()) < 500
+
+
+def test_a_slip_and_an_alias_are_found_behind_many_unknown_fields() -> None:
+    others = {f"column {index}": "x" for index in range(150)}
+    row = submitted_row() | others | {"color": "#6E7874"}
+    assert content(read(row))["dominant_color"] == "#6E7874"
+    row |= {"run_At": "2031-01-01T00:00:00Z"}
+    assert faults(read(row)) == [("run_At", "unknown_field")]
+
+
+def test_a_row_with_more_unknown_fields_than_are_examined_fails() -> None:
+    row = submitted_row() | {f"column {index}": "x" for index in range(MAX_UNKNOWN_PER_ROW + 1)}
+    parsed = read(row)
+    assert faults(parsed) == [(None, "unknown_field")]
+    assert parsed.failed[0].error_message == (
+        "The row has 201 unknown fields; the limit is 200. Remove them."
+    )
+
+
+def test_rows_with_further_unknown_names_than_are_examined_fail() -> None:
+    rows = [
+        submitted_row(idempotency_key=f"k{number}")
+        | {f"column {number}-{index}": "x" for index in range(100)}
+        for number in range(6)
+    ]
+    parsed = read(*rows)
+    assert [row.row_number for row in parsed.valid] == [1, 2, 3, 4, 5]
+    assert [result.error_code for result in parsed.failed] == ["unknown_field"]
+
+
+def test_a_time_that_is_no_time_behind_many_faults_fails_only_its_row() -> None:
+    row = submitted_row(related_terms=["x" * 101] * 25, run_at="soon")
+    parsed = read(row, submitted_row(), fails_past_run_at=True)
+    assert [row.row_number for row in parsed.valid] == [2]
+    assert [result.row_number for result in parsed.failed] == [1]
+
+
+def test_the_value_of_a_fault_is_shown_as_json() -> None:
+    row = submitted_row(title=True, description={"a": None, "b": ["'", 1.5]})
+    values = [fault.value for fault in read(row).failed[0].errors or []]
+    assert values == ["true", '{"a": null, "b": ["\'", 1.5]}']

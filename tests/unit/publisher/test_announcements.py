@@ -15,18 +15,20 @@ from services.publisher.existing_pins import COMPARED_FIELDS
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import Failure, Origin, build_failure
 from services.publisher.rows.outcomes import (
-    NOTHING_RECORDED,
     ExistingRow,
     FailedRow,
     Outcome,
-    RecordedOutcomes,
-    StoredOutcome,
     add_differences,
-    build_snapshot,
     decide_all,
-    key_and_sort_rows,
 )
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
+from services.publisher.rows.snapshot import (
+    NOTHING_RECORDED,
+    RecordedOutcomes,
+    StoredOutcome,
+    build_snapshot,
+    key_and_sort_rows,
+)
 from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (

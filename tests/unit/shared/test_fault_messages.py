@@ -11,7 +11,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ErrorType
 
-from deploy.generate.applications import create_applications
 from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from services.access.boards.schemas import BoardCreate, BoardUpdate
@@ -24,6 +23,7 @@ from shared.contract.events import ImportRequested, PinPublished, RowsSettled
 from shared.contract.fault_messages import describe_fault
 from shared.contract.pins import PinSubmission, StrictPinSubmission, read_faults
 from shared.contract.validation import describe_validation_error
+from tests.support.applications import shared_applications
 
 MODELS: tuple[type[BaseModel], ...] = (
     PinSubmission,
@@ -113,7 +113,7 @@ def test_no_phrase_of_pydantic_is_left_in_faults_of_request_models() -> None:
 
 def test_no_phrase_of_pydantic_is_left_in_faults_of_query_parameters() -> None:
     messages = set()
-    for app in create_applications().values():
+    for app in shared_applications().values():
         for route in iter_route_contexts(app.router.routes):
             for parameter in getattr(getattr(route, "dependant", None), "query_params", ()):
                 for value in VALUES:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.generate.files import ROOT, build_files
-from deploy.generate.openapi import build_document
+from tests.support.applications import shared_document
 
 FILES = build_files()
 
@@ -17,7 +17,7 @@ def test_a_generated_file_is_up_to_date(path: Path) -> None:
 
 def test_every_endpoint_with_a_key_documents_401_and_403() -> None:
     operations = [
-        operation for path in build_document()["paths"].values() for operation in path.values()
+        operation for path in shared_document()["paths"].values() for operation in path.values()
     ]
     with_key = [operation for operation in operations if "security" in operation]
     assert with_key

@@ -10,7 +10,8 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query
 from pydantic import BaseModel
 
-from deploy.generate.applications import create_applications
+from deploy.generate.applications import create_application
+from deploy.services import SERVICES
 from shared.access import dependencies
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.access.keys import Scope
@@ -156,9 +157,9 @@ async def test_a_hostile_name_is_cut_and_only_some_names_are_listed(
     assert {len(fault["field"]) for fault in detail["errors"][1:]} == {64}
 
 
-@pytest.mark.parametrize("service", sorted(create_applications()))
+@pytest.mark.parametrize("service", sorted(SERVICES))
 async def test_a_wrong_key_is_named_before_a_wrong_parameter(service: str) -> None:
-    app = create_applications()[service]
+    app = create_application(service)
     paths = {"ingest": "/v1/pins/imports/json", "status": "/v1/pins/imports"}
     path = paths.get(service) or {"access": "/v1/api-keys", "publisher": "/v1/pins"}.get(
         service, "/v1/webhooks"

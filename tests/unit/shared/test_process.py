@@ -127,7 +127,7 @@ async def lifespan(app):
     yield
     await asyncio.Event().wait()
 
-process.LOST_SECONDS = 1.0
+process.LOST_SECONDS = 0.2
 app = FastAPI(lifespan=lifespan)
 app.state.runtime = SimpleNamespace()
 process.serve(app, ServiceSettings(port=0))

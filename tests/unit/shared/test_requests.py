@@ -116,9 +116,18 @@ def test_the_value_of_a_wrong_or_misspelled_secret_is_not_repeated() -> None:
         assert "s3cret" not in str(refused.value.body())
 
 
-def test_an_object_with_many_unknown_names_is_examined_in_a_short_time() -> None:
+def test_an_object_with_more_unknown_names_than_are_examined_is_refused() -> None:
     fields = {f"{'n' * 60}{number}": 1 for number in range(100_000)} | {"titel": 1}
-    assert find_misspelled_fields(fields, PinForNow.model_fields) == []
+    (fault,) = find_misspelled_fields(fields, PinForNow.model_fields)
+    assert (fault.code, fault.field) == ("unknown_field", None)
+    assert fault.message == ("The body has 100001 unknown fields; the limit is 200. Remove them.")
+
+
+def test_a_misspelled_field_is_found_behind_many_unknown_ones() -> None:
+    fields = {f"column {number}": 1 for number in range(199)} | {"titel": 1}
+    assert [fault.field for fault in find_misspelled_fields(fields, PinForNow.model_fields)] == [
+        "titel"
+    ]
 
 
 def test_at_most_20_faults_are_listed() -> None:

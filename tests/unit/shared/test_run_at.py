@@ -56,7 +56,11 @@ def test_every_spelling_of_iso_8601_is_read(value: str) -> None:
         ("2031-02-30T10:00:00Z", "invalid_time"),
         ("2031-03-10T25:00:00Z", "invalid_time"),
         ("2031-03-10T10:00:60Z", "invalid_time"),
-        ("2031-03-10T10:00:00+24:00", "invalid_time"),
+        ("2031-03-10T10:00:00+24:00", "invalid_offset"),
+        ("2031-03-10T10:00:00-23:59", "invalid_offset"),
+        ("2031-03-10 10:00 -2026", "invalid_offset"),
+        ("2031-03-10T10:00:00+01:75", "invalid_offset"),
+        ("2031-03-10T10:00:00+0090", "invalid_offset"),
         ("0000-01-01T00:00:00Z", "invalid_time"),
         ("0031-03-10T10:00:00Z", "before_2010"),
         ("1970-01-01T00:00:00Z", "before_2010"),
@@ -69,6 +73,18 @@ def test_anything_else_names_its_fault(value: str, code: str) -> None:
     with pytest.raises(PydanticCustomError) as error:
         parse_run_at(value)
     assert error.value.type == code
+
+
+@pytest.mark.parametrize(
+    "value", ["01.05.2031 09:00", "5/1/2031 9:00 AM", "01-05-31 09:00", " 1. 5. 2031 09:00"]
+)
+def test_a_date_as_spreadsheets_show_it_is_refused_with_advice(value: str) -> None:
+    with pytest.raises(PydanticCustomError) as error:
+        parse_run_at(value)
+    assert error.value.message() == (
+        "must begin with the year, for example 2026-03-06T10:00:00Z. If a spreadsheet changed what "
+        "you typed, format the column as text first"
+    )
 
 
 def test_a_time_without_an_offset_is_read_in_the_zone() -> None:

@@ -9,17 +9,17 @@ from uuid import uuid4
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from deploy.generate.openapi import build_document
 from services.webhooks.delivery.signing import signed_headers
 from services.webhooks.openapi import PAYLOADS
 from services.webhooks.payloads import EventName, read_event
 from shared.contract.cloudevents import EventType
 from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished
 from shared.contract.wire import WireStruct, encode
+from tests.support.applications import shared_document
 from tests.support.factories import ACCOUNT, NOON
 
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "receive-webhooks.md"
-DOCUMENT = build_document()
+DOCUMENT = shared_document()
 REQUESTS: dict[str, dict[str, Any]] = {
     name: methods["post"] for name, methods in DOCUMENT["webhooks"].items()
 }

@@ -5,6 +5,12 @@ from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
 from services.publisher.model import build_failure
+from services.publisher.pins.creation import (
+    OnMismatch,
+    compare_with_pin,
+    resolve_existing,
+    resolve_repeated_schedule,
+)
 from services.publisher.pins.dry_run.partial_request import PartialRequest
 from services.publisher.pins.dry_run.report import (
     Check,
@@ -15,13 +21,7 @@ from services.publisher.pins.dry_run.report import (
     skipped,
     warned,
 )
-from services.publisher.pins.transitions import (
-    OnMismatch,
-    compare_with_pin,
-    require_future,
-    resolve_existing,
-    resolve_repeated_schedule,
-)
+from services.publisher.pins.transitions import require_future
 from shared.access.model import BoardCheck, Principal
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS

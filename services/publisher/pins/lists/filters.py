@@ -7,7 +7,7 @@ from pydantic import Field
 
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from services.publisher.pins.statuses import PinStatus, ScheduleStatus
-from shared.contract.pins import Instant
+from shared.contract.pin_fields import Instant
 from shared.http.pagination.parameters import PageParameters
 
 Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]

@@ -10,8 +10,8 @@ from pydantic import Field
 from services.publisher.existing_pins import ContentComparison
 from services.publisher.model import PinState
 from services.publisher.pins.bulk_publish import BulkPublishItem
+from services.publisher.pins.creation import PinOfKey
 from services.publisher.pins.statuses import PinStatus, translate_pin_state
-from services.publisher.pins.transitions import PinOfKey
 from shared.contract.events import RowStatus
 from shared.contract.pins import PinSubmission
 from shared.http.fields import (

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from services.publisher.rows.outcomes import NOTHING_RECORDED, build_snapshot, decide_all
+from services.publisher.rows.outcomes import decide_all
+from services.publisher.rows.snapshot import NOTHING_RECORDED, build_snapshot
 from services.status.folding import group_by_job
 from shared.contract.events import MAX_ROWS
 from tests.tools.bench.figures import Figures

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import uvloop
 from pydantic import SecretStr
 
-from services.publisher.rows.outcomes import KeyedRow
 from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.snapshot import KeyedRow
 from services.status.config import StatusSettings
 from services.status.folding import Foldable, group_by_job
 from services.status.repository import JobRepository

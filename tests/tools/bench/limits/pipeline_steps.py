@@ -13,15 +13,14 @@ from services.ingest.ids import new_job_id
 from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import require_rows
 from services.ingest.records import ImportBatch, build_batch
-from services.publisher.rows.outcomes import (
+from services.publisher.rows.outcomes import Outcome, decide_all
+from services.publisher.rows.records import build_outcome_records, build_pin_event_records
+from services.publisher.rows.snapshot import (
     NOTHING_RECORDED,
     KeyedRow,
-    Outcome,
     build_snapshot,
-    decide_all,
     key_and_sort_rows,
 )
-from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.status.consumers import _parse_upload
 from services.status.folding import Foldable
 from shared.contract.events import RowAccepted, RowsSettled, SourceType, UploadFormat, decode_import

@@ -67,8 +67,9 @@ def test_pinterests_template_as_it_is_says_what_it_lacks() -> None:
     assert refused.message == (
         "Missing columns: account_id, idempotency_key. The first line must name the columns. It "
         "names: Title, Media URL, Pinterest board, Link. account_id is not needed if the import "
-        "names one account for all rows. idempotency_key is a value of your own that is different "
-        "for each pin, for example the article number: add such a column."
+        "names one account for all rows, with the parameter account or pinflow import --account. "
+        "idempotency_key is a value of your own that is different for each pin, for example the "
+        "article number: add such a column."
     )
 
 
@@ -83,8 +84,8 @@ def test_a_column_that_is_nearly_a_known_one_refuses_the_file(name: str) -> None
         assert refused.code == "unknown_columns"
         assert refused.details == {"columns": [{"column": name, "suggestion": "run_at"}]}
         assert refused.message == (
-            f"Unknown columns with nearly the name of a known one: {name}: did you mean run_at? "
-            "Correct these names, or remove the columns."
+            f"Columns that seem misspelled: {name} (did you mean run_at?). "
+            "Correct their names, or remove the columns."
         )
 
 

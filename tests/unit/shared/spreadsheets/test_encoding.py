@@ -141,7 +141,8 @@ def test_the_refusal_names_a_guess_and_how_to_declare_it(
     assert refused.details == {"line": 2, "guess": guess}
     assert refused.message == (
         f"Line 2 is not UTF-8. The file looks like {guess}, which is not certain. Save the "
-        f"spreadsheet as CSV UTF-8. Or declare its encoding: ?encoding={guess}."
+        f"spreadsheet as CSV UTF-8. Or declare its encoding: ?encoding={guess}, or pinflow import "
+        f"--encoding {guess}."
     )
 
 

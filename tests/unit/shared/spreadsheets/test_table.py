@@ -53,8 +53,8 @@ def test_a_sep_line_with_another_character_is_refused() -> None:
     refused = find_refusal(f"sep=:\n{HEADER}\n{ROW}".encode())
     assert (refused.code, refused.details) == ("invalid_csv", {"line": 1})
     assert refused.message == (
-        'The line "sep=:" names no delimiter that is read. Use a comma, a semicolon, a tab or a '
-        "vertical bar."
+        'The line "sep=:" names a delimiter that Pinflow does not read. Use a comma, a semicolon, '
+        "a tab or a vertical bar."
     )
 
 
@@ -189,6 +189,13 @@ def test_an_invalid_file_is_refused(data: bytes, code: str, details: dict[str, A
     assert refused.code == code
     assert refused.details == details
     assert refused.message
+
+
+def test_a_single_quote_in_a_quoted_cell_is_refused_with_advice() -> None:
+    assert find_refusal(f'{HEADER}\n"Sofa 3" wide",b,t,k,u\n'.encode()).message == (
+        "The row that begins at line 2 has text behind a closing quote. Write a quote inside a "
+        'quoted cell twice: "".'
+    )
 
 
 def test_a_file_without_rows_has_none() -> None:

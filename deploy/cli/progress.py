@@ -1,0 +1,21 @@
+"""Shows the progress of a command on standard error."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+def build_progress(unit: str) -> Progress:
+    """Builds a progress bar that counts in `unit`, such as rows."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        console=console,
+        # Results go to standard output, which may be a file: the progress must not redirect it
+        redirect_stdout=False,
+        # In a log rich would print one line at the end, after a refusal too
+        disable=not console.is_terminal,
+    )

@@ -53,7 +53,7 @@ class Origin(NamedTuple):
 
 
 class StoredPin(msgspec.Struct, frozen=True, gc=False):
-    """The columns of publisher.pins that decide a row's outcome, in the order of STORED_COLUMNS.
+    """The columns of publisher.pins that decide a row's outcome.
 
     A struct, because a batch has one for each row. Creating it takes a fifth of a NamedTuple's
     time, and the garbage collector does not walk it.
@@ -69,12 +69,20 @@ class StoredPin(msgspec.Struct, frozen=True, gc=False):
     published_at: datetime | None
     state: str
     deleted_at: datetime | None
-    released_at: datetime | None = None
+
+
+class SelectedPin(StoredPin, frozen=True, gc=False):
+    """A stored pin that was read back, in the order of STORED_COLUMNS.
+
+    The pins that a batch inserts are not read back. They can't have been released.
+    """
+
+    released_at: datetime | None
     """When the key was released. Set only under a key's first pin id (generations.py)."""
 
 
-STORED_COLUMNS = StoredPin.__struct_fields__
-"""The columns to select, in this order, for `StoredPin(*row)`."""
+STORED_COLUMNS = SelectedPin.__struct_fields__
+"""The columns to select, in this order, for `SelectedPin(*row)`."""
 
 
 class Failure(NamedTuple):

@@ -15,9 +15,12 @@ def build_consumer_record(
     value: bytes | None,
     *,
     partition: int = 0,
+    offset: int = 0,
     headers: Sequence[tuple[str, bytes]] = (),
 ) -> "ConsumerRecord[bytes, bytes]":
-    return ConsumerRecord(NAMES[topic], partition, 0, 0, 0, b"k", value, None, 0, 0, tuple(headers))
+    return ConsumerRecord(
+        NAMES[topic], partition, offset, 0, 0, b"k", value, None, 0, 0, tuple(headers)
+    )
 
 
 def build_consumer_records(

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from services.publisher.existing_pins import find_differences
 from services.publisher.ids import compute_generation_id
 from services.publisher.key_state import TakenKey
-from services.publisher.model import Failure, Origin, PinState, StoredPin
+from services.publisher.model import Failure, Origin, PinState, SelectedPin, StoredPin
 from services.publisher.rows.outcomes import (
     CANCELED,
     COLLISION,
@@ -144,7 +144,7 @@ class Decisions:
 def needs_all_rules(outcomes: Iterable[Outcome], snapshot: StoreSnapshot) -> bool:
     """Returns whether a batch must be decided by `decide_by_key`."""
     return (
-        any(pin.released_at is not None for pin in snapshot.existing.values())
+        any(isinstance(pin, SelectedPin) and pin.released_at for pin in snapshot.existing.values())
         or any(map(_changes_pins, snapshot.recorded.values()))
         or any(
             isinstance(outcome, ExistingRow)

@@ -13,7 +13,13 @@ import msgspec
 
 from services.publisher.existing_pins import find_differences, find_existing_state
 from services.publisher.ids import compute_pin_id
-from services.publisher.model import Failure, Origin, PinState, StoredPin, build_failure
+from services.publisher.model import (
+    Failure,
+    Origin,
+    PinState,
+    StoredPin,
+    build_failure,
+)
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
@@ -236,7 +242,7 @@ def build_snapshot(
     For each other key, the first row that may create its pin was inserted. Its pin is computed from
     the row, because reading the pins back would cost as much as the insert.
     """
-    stored = dict(existing)
+    stored: dict[UUID, StoredPin] = {**existing}
     for keyed in publishable:
         if keyed.pin_id not in stored and (recorded.is_empty or is_key_available(keyed, recorded)):
             stored[keyed.pin_id] = build_inserted_pin(keyed, settled_at)

@@ -24,7 +24,7 @@ from services.publisher.model import (
     Failure,
     Origin,
     PinState,
-    StoredPin,
+    SelectedPin,
 )
 from services.publisher.outbox_events import build_pin_rescheduled
 from services.publisher.outbox_repository import add_events
@@ -384,11 +384,11 @@ class RowTransaction:
 
     async def _insert_and_select(
         self, publishable: Sequence[KeyedRow], pins: "_SelectParameters"
-    ) -> tuple[AsyncCursor[Any], AsyncCursor[StoredPin]]:
+    ) -> tuple[AsyncCursor[Any], AsyncCursor[SelectedPin]]:
         """Sends the insert of the publishable rows and the select of all rows' existing pins."""
         values = _build_insert_columns(publishable)
         inserted = await self._driver.execute(INSERT_PINS, values, binary=True)
-        cursor = self._driver.cursor(binary=True, row_factory=args_row(StoredPin))
+        cursor = self._driver.cursor(binary=True, row_factory=args_row(SelectedPin))
         return inserted, await cursor.execute(SELECT_EXISTING, pins)
 
     async def _snapshot(
@@ -396,7 +396,7 @@ class RowTransaction:
         publishable: Sequence[KeyedRow],
         recorded: RecordedOutcomes,
         inserted: AsyncCursor[Any],
-        existing: AsyncCursor[StoredPin],
+        existing: AsyncCursor[SelectedPin],
     ) -> StoreSnapshot:
         """Builds the snapshot from the results of all statements that were sent."""
         ((now,),) = await self._positions_cursor.fetchall()
@@ -527,7 +527,7 @@ class _HeldRow(NamedTuple):
 
 def _parse_held(row: tuple[Any, ...]) -> _HeldRow:
     end = len(STORED_COLUMNS) + len(CONTENT_COLUMNS)
-    stored = StoredPin(*row[: len(STORED_COLUMNS)])
+    stored = SelectedPin(*row[: len(STORED_COLUMNS)])
     content = dict(zip(CONTENT_COLUMNS, row[len(STORED_COLUMNS) : end], strict=True))
     content_as_of, is_new, generation, current_pin_id = row[end:]
     key = KeyState(

@@ -1,18 +1,21 @@
 """Keys that were released, and rows that revive, update or were canceled, on the real Postgres."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 from sqlalchemy import text
 
 from services.publisher.generations import read_keys, release_keys
 from services.publisher.ids import compute_generation_id, compute_pin_id
 from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.outcome_history_parsing import parse_outcomes
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.publisher.rows.repository import RowRepository
@@ -22,9 +25,14 @@ from services.publisher.scheduler_repository import DuePinRepository
 from shared.access.cache import BoardCache
 from shared.contract.events import OnExisting, RowAccepted, RowResult, RowsSettled
 from shared.contract.schedule_ids import derive_schedule_id
-from shared.kafka.positions.advance import Advance
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance, Span
+from shared.kafka.positions.store import PositionStore
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
+from tests.integration.publisher.conftest import Client, read_error
+from tests.property.records import build_consumer_records
 from tests.support.events import parse_event
 from tests.support.factories import row_accepted
 from tests.support.waiting import eventually
@@ -61,19 +69,28 @@ class Imports:
         return replace(row_accepted(**(known | fields)), on_existing=on_existing)
 
     async def settle(
-        self, *rows: RowAccepted, offsets: Mapping[int, int] | None = None
+        self,
+        *rows: RowAccepted,
+        offsets: Mapping[int, int] | None = None,
+        advance: Advance | None = None,
     ) -> list[RowResult]:
         """Settles rows. `offsets` are by the rows' numbers. Returns the rows' results in order."""
-        return [result for result, _ in await self.settle_with_events(*rows, offsets=offsets)]
+        settled = await self.settle_with_events(*rows, offsets=offsets, advance=advance)
+        return [result for result, _ in settled]
 
     async def settle_with_events(
-        self, *rows: RowAccepted, offsets: Mapping[int, int] | None = None
+        self,
+        *rows: RowAccepted,
+        offsets: Mapping[int, int] | None = None,
+        advance: Advance | None = None,
     ) -> list[tuple[RowResult, str | None]]:
         """Returns each row's result, and the id of the pin event that the batch announces."""
         positions = {
             id(row): RecordPosition(0, (offsets or {}).get(row.row_number, 0)) for row in rows
         }
-        settlement = await self._service.settle(rows, advance=Advance(), locate=lambda: positions)
+        settlement = await self._service.settle(
+            rows, advance=advance or Advance(), locate=lambda: positions
+        )
         assert not settlement.rejected
         results = read_results(settlement.outcomes)
         events = [
@@ -84,6 +101,16 @@ class Imports:
             (result, find_event(result, events))
             for result in (results[row.job_id, row.row_number] for row in rows)
         ]
+
+    async def settle_to_records(self, *rows: RowAccepted) -> list[Record]:
+        """Settles rows. Returns their records in the topic `outcomes`."""
+        settlement = await self._service.settle(rows, advance=Advance())
+        return build_outcome_records(settlement.outcomes)
+
+    async def restore(self, outcomes: Sequence[Record]) -> None:
+        """Records outcomes that were sent after the backup, as the publisher does first."""
+        records = build_consumer_records(TopicName.OUTCOMES, outcomes)
+        await RowRepository(self._database).record_outcomes(parse_outcomes(records), Advance())
 
     async def release(self, key: str = KEY) -> UUID:
         """Releases a key as an undo does. Returns the pin that had it."""
@@ -506,3 +533,133 @@ async def test_a_canceled_row_with_a_value_that_postgres_rejects_fails_once(
     await cancel(imports, rows[0], next_offset=0)
     results = await imports.settle(*rows, offsets={1: 5, 2: 6})
     assert [result.error_code for result in results] == ["canceled", "canceled"]
+
+
+class LockedPartition(NamedTuple):
+    """A partition whose position is stored, and a batch of three records in it."""
+
+    topic: str
+    advance: Advance
+
+
+async def add_partition(database: Database) -> LockedPartition:
+    partition = TopicPartition(f"topic-{uuid4()}", 0)
+    await PositionStore(database, "publisher").add({partition: 10}, "cluster")
+    await database.warm()
+    advance = Advance({partition: Span(10, 13)}, time.monotonic())
+    return LockedPartition(partition.topic, advance)
+
+
+CANCEL_AT_POSITION = text("""
+    insert into publisher.canceled_jobs (job_id, workspace_id, partition, next_offset)
+    select :job_id, :workspace_id, partition, next_offset from publisher.positions
+    where topic = :topic
+""")
+
+
+async def test_a_batch_waits_for_a_cancellation_that_holds_its_position(
+    imports: Imports, database: Database
+) -> None:
+    job = uuid4()
+    rows = [
+        imports.row(job_id=job, row_number=number, idempotency_key=f"{number}")
+        for number in (1, 2, 3)
+    ]
+    offsets = {1: 10, 2: 11, 3: 12}
+    topic, advance = await add_partition(database)
+    async with database.transaction() as connection:
+        lock = text("select from publisher.positions where topic = :topic for update")
+        await connection.execute(lock, {"topic": topic})
+        batch = asyncio.create_task(imports.settle(*rows, offsets=offsets, advance=advance))
+        await eventually(lambda: database.fetch_all(WAITING))
+        values = {"job_id": job, "workspace_id": rows[0].workspace_id, "topic": topic}
+        await connection.execute(CANCEL_AT_POSITION, values)
+    results = await batch
+    assert [result.error_code for result in results] == ["canceled"] * 3
+    assert await imports.live_pins() == []
+    assert advance.is_stored, "the batch was settled completely in one transaction"
+
+
+async def test_a_cancellation_after_a_batch_changes_none_of_its_rows(
+    imports: Imports, database: Database
+) -> None:
+    job = uuid4()
+    await imports.settle(imports.row(idempotency_key="3"))
+    rows = [
+        imports.row(job_id=job, row_number=number, idempotency_key=f"{number}")
+        for number in (1, 2, 3)
+    ]
+    offsets = {1: 10, 2: 11, 3: 12}
+    topic, advance = await add_partition(database)
+    results = await imports.settle(*rows, offsets=offsets, advance=advance)
+    async with database.transaction() as connection:
+        values = {"job_id": job, "workspace_id": rows[0].workspace_id, "topic": topic}
+        await connection.execute(CANCEL_AT_POSITION, values)
+    assert [result.status.value for result in results] == ["created", "created", "existing"]
+    assert await imports.settle(*rows, offsets=offsets, advance=advance) == results
+
+
+# Restoring
+
+
+async def lose(imports: Imports, *rows: RowAccepted) -> None:
+    """Deletes what Postgres has of rows, as if it was restored from an older backup."""
+    jobs = [row.job_id for row in rows]
+    for table, column in (("row_outcomes", "job_id"), ("pins", "origin_job_id")):
+        await imports.execute(
+            f"delete from publisher.{table} where {column} = any(:jobs)", jobs=jobs
+        )
+
+
+async def test_a_lost_generation_reserves_its_key_until_its_row_is_settled_again(
+    imports: Imports, database: Database, client: Client
+) -> None:
+    creator = imports.row()
+    await imports.settle(creator)
+    await imports.release()
+    later = imports.row(title="Later")
+    outcomes = await imports.settle_to_records(later)
+    assert await imports.release() == imports.generation(1)
+    last = imports.row(title="Last")
+    outcomes += await imports.settle_to_records(last)
+    # The backup has the key after its first release, and nothing later
+    await lose(imports, later, last)
+    await imports.execute(
+        "update publisher.pins set current_pin_id = null, generation = null where pin_id = :id",
+        id=imports.generation(0),
+    )
+    await imports.restore(outcomes)
+    answer = await client.post("/v1/pins", client.pin(idempotency_key=KEY))
+    assert read_error(answer) == (503, "key_recovering")
+    (other,) = await imports.settle(imports.row(title="Other"))
+    assert summarize(other) == ("existing", imports.generation(2), "published")
+    assert await imports.live_pins() == []
+    (result,) = await imports.settle(last)
+    assert summarize(result) == ("created", imports.generation(2), None)
+    (result,) = await imports.settle(later)
+    assert summarize(result) == ("created", imports.generation(1), None)
+    assert await imports.live_pins() == [imports.generation(2)]
+    again = await client.post("/v1/pins", client.pin(idempotency_key=KEY, title="Last"))
+    assert (again.status_code, again.json()["id"]) == (201, str(imports.generation(2)))
+
+
+async def test_a_lost_update_is_applied_again(imports: Imports) -> None:
+    creator = imports.row(run_at=IN_2090)
+    await imports.settle(creator)
+    before = await imports.pin(imports.generation(0))
+    update = imports.row(run_at=IN_2091, title="New", on_existing=OnExisting.UPDATE)
+    outcomes = await imports.settle_to_records(update)
+    after = await imports.pin(imports.generation(0))
+    await imports.execute(
+        "update publisher.pins set title = :title, run_at = :run_at, fingerprint = :fingerprint, "
+        "touched_at = null where pin_id = :pin_id",
+        **{name: before[name] for name in ("title", "run_at", "fingerprint", "pin_id")},
+    )
+    await imports.execute("delete from publisher.row_outcomes where job_id = :id", id=update.job_id)
+    await imports.restore(outcomes)
+    for _ in range(2):
+        (result,) = await imports.settle(update)
+        assert (result.updated, result.existing_state) == (True, "scheduled")
+        restored = await imports.pin(imports.generation(0))
+        assert {**restored, "updated_at": None} == {**after, "updated_at": None}
+    assert await imports.outbox(imports.generation(0)) == ["scheduled", "scheduled"]

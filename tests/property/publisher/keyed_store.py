@@ -77,6 +77,7 @@ class RowReport(NamedTuple):
     error_code: str | None = None
     existing_state: str | None = None
     differing_fields: tuple[FieldDifference, ...] | None = None
+    updated: bool | None = None
 
 
 def sort_rows(rows: Sequence[SentRow]) -> list[SentRow]:

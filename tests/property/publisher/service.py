@@ -72,15 +72,23 @@ class Publisher:
         self.access = AccessRepository(pool)
         self.operator = OperatorRepository(pool)
 
-    async def settle(self, batch: Sequence[tuple[int, SentRow | bytes]]) -> BatchResult:
-        """Settles one batch like a process that has just started: its cache of boards is empty."""
+    async def settle(
+        self, batch: Sequence[tuple[int, SentRow | bytes]], *, first_offset: int = 0
+    ) -> BatchResult:
+        """Settles one batch like a process that has just started: its cache of boards is empty.
+
+        The offsets of the batch's records start at `first_offset`.
+        """
         sender = MemorySender()
         handler = RowsHandler(RowService(self.store, BoardCache(self.access)), sender, NAMES)
         records = [
             build_consumer_record(
-                TopicName.IMPORTS, row if isinstance(row, bytes) else row.value, partition=partition
+                TopicName.IMPORTS,
+                row if isinstance(row, bytes) else row.value,
+                partition=partition,
+                offset=offset,
             )
-            for partition, row in batch
+            for offset, (partition, row) in enumerate(batch, first_offset)
         ]
         decoded, poison = handler.decode(records)
         dead_letters = [
@@ -184,6 +192,7 @@ def _parse_reports(records: Sequence[Record]) -> dict[RowId, RowReport]:
                 result.error_code,
                 result.existing_state,
                 None if (fields := result.differing_fields) is None else tuple(fields),
+                result.updated,
             )
             assert (fields is not None) == (result.payload_matches is False)
             assert reports.setdefault(RowId(event.job_id, result.row_number), report) == report

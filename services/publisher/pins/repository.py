@@ -263,10 +263,11 @@ class PinRepository:
             await driver.execute(INSERT_GENERATIONS, values, binary=True)
             created |= {pin.pin_id for pin in later}
             holders = {
-                first_id: taken[first_id].pin_id if first_id in taken else _find_holder(key)
+                first_id: holder
                 for first_id, key in keys.items()
+                if (holder := _find_holder(key, taken.get(first_id))) is not None
             }
-            rows = await _select_rows(driver, [holder for holder in holders.values() if holder])
+            rows = await _select_rows(driver, holders.values())
             await add_events(
                 driver,
                 [
@@ -278,7 +279,6 @@ class PinRepository:
         return {
             first_id: PinOfKey(rows[holder], holder in created)
             for first_id, holder in holders.items()
-            if holder is not None
         }
 
     async def _create(
@@ -347,8 +347,10 @@ def _may_take(pin: NewPin, keys: Mapping[UUID, KeyState]) -> bool:
     return key is not None and key.is_free and (key.workspace_id, key.idempotency_key) == owner
 
 
-def _find_holder(key: KeyState) -> UUID | None:
-    """Returns the pin that has the key. None if the key is free."""
+def _find_holder(key: KeyState, taken: TakenKey | None) -> UUID | None:
+    """Returns the pin that has the key after `taken`. None if the key is free."""
+    if taken is not None:
+        return taken.pin_id
     return key.first_pin_id if key.released_at is None else key.current_pin_id
 
 

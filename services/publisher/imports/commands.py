@@ -104,6 +104,9 @@ class ImportCommands:
 
     async def _undo(self, target: ImportId, command: UndoRequest) -> dict[str, Any]:
         async with self._imports.transaction(target, complete=True) as transaction:
+            stored = await transaction.find_undo()
+            if stored is not None and not _find_open_rows(stored):
+                raise UndoneBefore
             pins = await transaction.lock_pins()
             # Read after the locks: another undo of the same pins is now either committed or waits
             stored = await transaction.find_undo(lock=True)
@@ -165,11 +168,7 @@ def _plan(pins: Iterable[Row], stored: StoredUndo | None, command: UndoRequest) 
     decided = [(pin, rules.decide_undo(pin, command.account_ids)) for pin in pins]
     if stored is None:
         return _UndoPlan(decided, _describe_undo(decided), is_done=False)
-    open_rows = {
-        item["row_number"]
-        for item in stored.result["left"]
-        if item["reason"] == LeftReason.ACCOUNT_NOT_PERMITTED
-    }
+    open_rows = _find_open_rows(stored)
     added = [
         (pin, decision)
         for pin, decision in decided
@@ -177,6 +176,15 @@ def _plan(pins: Iterable[Row], stored: StoredUndo | None, command: UndoRequest) 
     ]
     result = _merge(stored.result, _describe_undo(added))
     return _UndoPlan(added, result, is_done=not added)
+
+
+def _find_open_rows(stored: StoredUndo) -> set[int]:
+    """Returns the rows that another API key may still undo."""
+    return {
+        item["row_number"]
+        for item in stored.result["left"]
+        if item["reason"] == LeftReason.ACCOUNT_NOT_PERMITTED
+    }
 
 
 def _merge(earlier: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:

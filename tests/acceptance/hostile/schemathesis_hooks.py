@@ -120,7 +120,9 @@ def _without_empty_texts(value: Any) -> Any:
 
 
 def _has_failed_rows(response: Any) -> bool:
-    """Waits for the end of the import."""
+    """Waits for the end of the import, unless it was a dry run."""
+    if "location" not in response.headers:
+        return bool(response.json()["failed_rows"])
     job = httpx.get(
         urljoin(response.request.url, response.headers["location"][0]),
         headers={"X-API-Key": response.request.headers["X-API-Key"], "Prefer": "wait=30"},

@@ -35,6 +35,7 @@ from shared.contract.errors import (
     Unavailable,
 )
 from shared.contract.events import ImportAccepted, decode_import
+from shared.contract.pins import make_printable
 from shared.runtime import metrics
 
 log = structlog.get_logger()
@@ -218,8 +219,8 @@ def _read_event(value: bytes) -> ImportAccepted:
 
 def _key_reused(key: RequestKey) -> ApiError:
     message = (
-        f"The Idempotency-Key {key.request_id} was used before with another file, body or "
-        "parameter. Send this import with a new key."
+        f"The Idempotency-Key {make_printable(key.request_id)} was used before with another file, "
+        "body or parameter. Send this import with a new key."
     )
     return ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
 

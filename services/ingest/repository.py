@@ -69,14 +69,15 @@ COMPLETE = """
     set state = 'committed', decision = null, busy_until = null, answer = %b
     where (workspace_id, request_id, channel) = (%b, %b, %b) and job_id = %b
 """
-# Index requests_to_delete. Replicas share the work
+# Index requests_to_delete. Replicas share the work. With the key instead of ctid, Postgres would
+# read the whole table
 DELETE_OLD = """
-    delete from ingest.requests where (workspace_id, request_id, channel) in (
-        select workspace_id, request_id, channel from ingest.requests
+    delete from ingest.requests where ctid = any(array(
+        select ctid from ingest.requests
         where channel in ('http', 'retry') and accepted_at < now() - %b::interval
             and (busy_until is null or busy_until < now())
         order by accepted_at limit %b for update skip locked
-    )
+    ))
 """
 
 

@@ -18,6 +18,7 @@ _PIN_TIMES = {
     "touched_at": "changed",
 }
 """The event of each time of a pin in the publisher's answer."""
+_TIME_OF_LISTS = "The time is that of the import, by which lists are sorted."
 
 
 def build_timeline(
@@ -58,7 +59,8 @@ def _build_stored_events(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
     pin = stored.get("pin") or {}
     for name, event in _PIN_TIMES.items():
         if pin.get(name):
-            detail = pin.get("error_message") if event == "failed" else None
+            details = {"failed": pin.get("error_message"), "stored": _TIME_OF_LISTS}
+            detail = details.get(event)
             shown = "scheduled" if event == "stored" and pin.get("schedule_id") else event
             events.append(_build_event(shown, pin[name], detail))
     outcome = stored.get("outcome")

@@ -41,7 +41,11 @@ async def run(
     New faults begin for `seconds`, and until there were at least `at_least`.
     """
     base_url = arena.deployment.base_url
-    clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
+    # A restore loses undos and changes of pins, so there are no campaigns with it
+    replica_url = None if set(kinds) & set(RESTORES) else arena.replica_url
+    clients = Clients(
+        base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history, replica_url
+    )
     supervisor_task = asyncio.create_task(arena.supervise())
     clients_task = asyncio.create_task(clients.run())
     async with open_client(base_url, arena.workspaces[0], history) as api:

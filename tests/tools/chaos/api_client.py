@@ -45,6 +45,7 @@ class ApiClient:
     """Calls the API of the gateway for one workspace."""
 
     def __init__(self, http: httpx.AsyncClient, history: History) -> None:
+        self.http = http
         self._http = http
         self._history = history
 
@@ -162,7 +163,14 @@ def parse_result(result: Mapping[str, Any]) -> Result:
     if pin is None and result["schedule_id"] is not None:
         pin = str(derive_pin_id(UUID(result["schedule_id"])))
     return Result(
-        result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"]
+        result["row_number"],
+        result["status"],
+        pin,
+        result["idempotency_key"],
+        result["error_code"],
+        is_schedule=result["schedule_id"] is not None,
+        existing_state=result["existing_state"],
+        updated=bool(result["updated"]),
     )
 
 

@@ -25,6 +25,8 @@ from tests.tools.chaos.network import HOST, Network, Proxy
 from tests.tools.chaos.skewed_clock import OFFSET_VARIABLE
 
 WORKSPACES = 2
+REPLICA = 2
+"""The number of ingest's permanent further replica. Faults start and stop replica 1."""
 WATCH_SECONDS = 0.2
 
 
@@ -51,6 +53,10 @@ class Arena:
         self.network = network
         self.kafka_proxies = kafka_proxies
         self.postgres_proxy = postgres_proxy
+        port, ingest = deployment.ports["ingest"] + REPLICA, self.program("ingest").program
+        self.replica = RunningProgram(program_for_replica(ingest, REPLICA, port), directory)
+        """A further replica of ingest that the gateway does not know. Clients send to it."""
+        self.replica_url = f"http://{HOST}:{port}"
         self.kafka = ""
         self.topic_prefix = ""
         self.database_url = ""
@@ -66,7 +72,12 @@ class Arena:
     async def supervise(self) -> None:
         """Restarts programs that ended without a fault. Runs until it is canceled."""
         while True:
-            for program in (*self.deployment.programs.values(), *self.brokers, self.postgres):
+            for program in (
+                *self.deployment.programs.values(),
+                self.replica,
+                *self.brokers,
+                self.postgres,
+            ):
                 name = program.program.name
                 if not program.is_alive and name not in self.held_down:
                     self.died.append(name)
@@ -136,7 +147,11 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
             new_arena.workspaces = [
                 new_workspace(url, f"Chaos {number}") for number in range(WORKSPACES)
             ]
-            yield new_arena
+            new_arena.replica.start()
+            try:
+                yield new_arena
+            finally:
+                new_arena.replica.close()
     network.close()
 
 

@@ -57,6 +57,10 @@ def _kill_service(name: str) -> Inflict:
     return lambda arena, rng: kill(arena, arena.program(name), rng)
 
 
+async def kill_replica(arena: Arena, rng: random.Random) -> None:
+    await kill(arena, arena.replica, rng)
+
+
 def _freeze_service(name: str) -> Inflict:
     return lambda arena, rng: freeze(arena.program(name), rng)
 
@@ -177,6 +181,7 @@ def _clock_offset(name: str) -> Inflict:
 FAULTS: dict[str, Inflict] = {
     **{f"kill {name}": _kill_service(name) for name in (*SERVICES, "gateway")},
     **{f"freeze {name}": _freeze_service(name) for name in SERVICES},
+    "kill a replica of ingest": kill_replica,
     "kill a broker": kill_broker,
     "freeze a broker": freeze_broker,
     "kill postgres": kill_postgres,

@@ -21,13 +21,14 @@ import uvloop
 from deploy.local.layout import CHECKOUT
 from tests.tools.chaos.api_client import open_client
 from tests.tools.chaos.arena import Arena, arena
-from tests.tools.chaos.checker import Violation, check
+from tests.tools.chaos.checker import check
 from tests.tools.chaos.diagnosis import build_diagnosis
 from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.nemesis import FAULTS, RESTORES, Nemesis
 from tests.tools.chaos.observer import Observer
 from tests.tools.chaos.probe import Probe
 from tests.tools.chaos.report import build_summary, format_report
+from tests.tools.chaos.violations import Violation
 from tests.tools.chaos.workload import Clients
 
 RESULTS = CHECKOUT / ".pinflow" / "chaos"

@@ -46,7 +46,6 @@ class ApiClient:
 
     def __init__(self, http: httpx.AsyncClient, history: History) -> None:
         self.http = http
-        self._http = http
         self._history = history
 
     async def import_rows(self, submission: Submission, documents: list[Document]) -> None:
@@ -102,7 +101,7 @@ class ApiClient:
         clock = asyncio.get_running_loop().time
         sent_at = clock()
         try:
-            answer = await self._http.get(f"/v1/pins/imports/{job_id}")
+            answer = await self.http.get(f"/v1/pins/imports/{job_id}")
         except httpx.TransportError:
             return False
         if answer.status_code == HTTPStatus.OK:
@@ -121,7 +120,7 @@ class ApiClient:
 
     async def _post(self, path: str, **body: Any) -> httpx.Response | None:
         try:
-            return await self._http.post(path, **body)
+            return await self.http.post(path, **body)
         except httpx.TransportError:
             return None
 

@@ -6,11 +6,10 @@ It does no I/O, so unit tests run it on constructed histories.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from itertools import combinations, pairwise, zip_longest
-from typing import NamedTuple
 
 from shared.contract.events import OnExisting
+from tests.tools.chaos.campaign_model import check_campaign
 from tests.tools.chaos.final_state import Announcement, FinalState, Job, Pin
 from tests.tools.chaos.history import (
     Counters,
@@ -27,6 +26,7 @@ from tests.tools.chaos.history import (
     TouchStep,
     Workspace,
 )
+from tests.tools.chaos.violations import Effect, Violation, Violations
 
 Marker = tuple[Workspace, str, str | None]
 """A workspace, the key of an import's first row, and the import's parent."""
@@ -36,26 +36,6 @@ CANCELED = "canceled"
 FAILED_IN_INGEST = {Expected.INVALID}
 """Rows that have failed before a cancellation can reach them."""
 TERMINAL = {"completed", "completed_with_errors", "failed"}
-
-
-class Effect(StrEnum):
-    LOST = "lost"
-    DUPLICATED = "duplicated"
-    WRONG = "wrong"
-
-
-class Violation(NamedTuple):
-    """A broken promise. `rule` is an invariant of docs/explanation/architecture.md or a keyword."""
-
-    rule: str
-    what: str
-    effect: Effect = Effect.WRONG
-
-    def __str__(self) -> str:
-        return f"{self.effect}, {self.rule}: {self.what}"
-
-
-Violations = Iterator[Violation]
 
 
 class Evidence:
@@ -601,6 +581,12 @@ def _check_announced(key: Key, pin: Pin, final_state: FinalState) -> Violations:
         )
 
 
+def campaigns_are_exact(evidence: Evidence) -> Violations:
+    """Every key of a campaign has what the campaign's steps have made of it."""
+    for campaign in evidence.history.campaigns:
+        yield from check_campaign(campaign, evidence.final_state)
+
+
 def dead_letters_are_expected(evidence: Evidence) -> Violations:
     """There are dead letters only for reused request ids.
 
@@ -653,6 +639,7 @@ RULES: tuple[Callable[[Evidence], Violations], ...] = (
     outcomes_are_stable,
     rows_keep_their_order,
     everything_is_announced,
+    campaigns_are_exact,
     dead_letters_are_expected,
     no_unexpected_answers,
 )

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from statistics import median
 from typing import Any
 
-from tests.tools.chaos.checker import Effect, Violation
 from tests.tools.chaos.history import History, RequestOutcome
+from tests.tools.chaos.violations import Effect, Violation
 
 MAX_SHOWN = 20
 

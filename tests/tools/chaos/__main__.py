@@ -20,7 +20,7 @@ import uvloop
 
 from deploy.local.layout import CHECKOUT
 from tests.tools.chaos.api_client import open_client
-from tests.tools.chaos.arena import Arena, arena
+from tests.tools.chaos.arena import INGEST_REPLICA, Arena, arena
 from tests.tools.chaos.checker import check
 from tests.tools.chaos.diagnosis import build_diagnosis
 from tests.tools.chaos.history import History, RequestOutcome
@@ -43,7 +43,8 @@ async def run(
     """
     base_url = arena.deployment.base_url
     # A restore loses undos and changes of pins, so there are no campaigns with it
-    replica_url = None if set(kinds) & set(RESTORES) else arena.replica_url
+    steers = not set(kinds) & set(RESTORES)
+    replica_url = arena.deployment.service_url(INGEST_REPLICA) if steers else None
     clients = Clients(
         base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history, replica_url
     )

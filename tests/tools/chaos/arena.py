@@ -25,8 +25,8 @@ from tests.tools.chaos.network import HOST, Network, Proxy
 from tests.tools.chaos.skewed_clock import OFFSET_VARIABLE
 
 WORKSPACES = 2
-REPLICA = 2
-"""The number of ingest's permanent further replica. Faults start and stop replica 1."""
+REPLICAS = {"ingest": 2}
+INGEST_REPLICA = "ingest-1"
 WATCH_SECONDS = 0.2
 
 
@@ -53,10 +53,6 @@ class Arena:
         self.network = network
         self.kafka_proxies = kafka_proxies
         self.postgres_proxy = postgres_proxy
-        port, ingest = deployment.ports["ingest"] + REPLICA, self.program("ingest").program
-        self.replica = RunningProgram(program_for_replica(ingest, REPLICA, port), directory)
-        """A further replica of ingest that the gateway does not know. Clients send to it."""
-        self.replica_url = f"http://{HOST}:{port}"
         self.kafka = ""
         self.topic_prefix = ""
         self.database_url = ""
@@ -72,12 +68,7 @@ class Arena:
     async def supervise(self) -> None:
         """Restarts programs that ended without a fault. Runs until it is canceled."""
         while True:
-            for program in (
-                *self.deployment.programs.values(),
-                self.replica,
-                *self.brokers,
-                self.postgres,
-            ):
+            for program in (*self.deployment.programs.values(), *self.brokers, self.postgres):
                 name = program.program.name
                 if not program.is_alive and name not in self.held_down:
                     self.died.append(name)
@@ -85,10 +76,11 @@ class Arena:
             await asyncio.sleep(WATCH_SECONDS)
 
     def second_replica(self, name: str) -> RunningProgram:
-        """Returns a second replica of a service, not started."""
+        """Returns a further replica of a service, not started. The gateway does not know it."""
         (port,) = choose({name: self.deployment.ports[name] + 50}).values()
+        number = len(self.deployment.replica_names(name))
         return RunningProgram(
-            program_for_replica(self.program(name).program, 1, port), self.directory
+            program_for_replica(self.program(name).program, number, port), self.directory
         )
 
     def set_clock(self, name: str, seconds: float) -> None:
@@ -130,7 +122,7 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
             "topic_prefix": settings.topic_prefix,
         }
         with deployed(
-            directory, **addresses, access_cache_seconds="1", database_timeout_seconds="3"
+            directory, REPLICAS, **addresses, access_cache_seconds="1", database_timeout_seconds="3"
         ) as deployment:
             new_arena = Arena(
                 directory,
@@ -147,11 +139,7 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
             new_arena.workspaces = [
                 new_workspace(url, f"Chaos {number}") for number in range(WORKSPACES)
             ]
-            new_arena.replica.start()
-            try:
-                yield new_arena
-            finally:
-                new_arena.replica.close()
+            yield new_arena
     network.close()
 
 

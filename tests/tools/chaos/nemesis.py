@@ -16,7 +16,7 @@ from deploy.services import SERVICES
 from tests.support.kafka import are_replicas_in_sync
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually
-from tests.tools.chaos.arena import Arena
+from tests.tools.chaos.arena import INGEST_REPLICA, Arena
 from tests.tools.chaos.history import Fault, History
 from tests.tools.chaos.network import Proxy
 from tests.tools.chaos.probe import Probe
@@ -58,7 +58,7 @@ def _kill_service(name: str) -> Inflict:
 
 
 async def kill_replica(arena: Arena, rng: random.Random) -> None:
-    await kill(arena, arena.replica, rng)
+    await kill(arena, arena.program(INGEST_REPLICA), rng)
 
 
 def _freeze_service(name: str) -> Inflict:

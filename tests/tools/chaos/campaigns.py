@@ -33,9 +33,9 @@ from tests.tools.chaos.history import (
 )
 from tests.tools.chaos.steering_client import NeverAnswered, SteeringClient
 
-KEYS = 150
+KEYS = 300
 """The number of keys of a campaign. Its imports take some of them again and again."""
-SIZES = (2, 10, 40, 120)
+SIZES = (2, 10, 40, 120, 300)
 ROW_KINDS = {"now": 50, "soon": 10, "far": 20, "shared": 8, "invalid": 6, "account": 3, "board": 3}
 ON_EXISTING = {OnExisting.REPORT: 50, OnExisting.UPDATE: 25, OnExisting.REVIVE: 25}
 DRY_RUN_SHARE = 0.25
@@ -43,7 +43,8 @@ TWICE_SHARE = 0.35
 REUSED_SHARE = 0.1
 CANCEL_SHARE = 0.4
 CANCEL_SCHEDULES_SHARE = 0.5
-CANCEL_DELAY_SECONDS = (0.0, 0.3)
+CANCEL_DELAY_SECONDS = (-0.3, 0.3)
+"""The delay from the 202. A negative one is none: most imports settle within 0.1 s."""
 TOUCH_SHARE = 0.4
 MAX_TOUCHES = 3
 RETRY_SHARE = 0.6
@@ -168,7 +169,7 @@ class CampaignClient:
         if self._rng.random() < CANCEL_SHARE:
             step.submission.is_canceled = True
             cancel = CancelStep(job_id, self._rng.random() < CANCEL_SCHEDULES_SHARE)
-            await asyncio.sleep(self._rng.uniform(*CANCEL_DELAY_SECONDS))
+            await asyncio.sleep(max(0.0, self._rng.uniform(*CANCEL_DELAY_SECONDS)))
             for _ in range(2 if self._rng.random() < TWICE_SHARE else 1):
                 await self._client.cancel(cancel)
         if not await self._api.poll(job_id, seconds=ENDED_SECONDS, every=POLL_SECONDS):

@@ -213,7 +213,6 @@ class Clients:
         )
         while not self._stopping.is_set() and not campaign.is_broken:
             await client.run_round()
-            await self._pause(rng)
 
     def _new_import(
         self, workspace: int, channel: Channel, rng: random.Random

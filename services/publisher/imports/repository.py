@@ -1,6 +1,6 @@
 """The SQL of commands on whole imports.
 
-Locks are taken in one order, as everywhere: positions, then pins in the order of their ids.
+Locks are taken in one order, as everywhere: positions, then pins (services/publisher/generations).
 """
 
 import json
@@ -151,7 +151,9 @@ class CommandTransaction:
         found = await self.read_pins()
         own = {pin["pin_id"] for pin in found}
         keys = {self._first_pin_id(pin) for pin in found}
-        rows = await self._fetch(LOCK_PINS, {"pin_ids": list(own | keys)})
+        rows = await self._fetch(LOCK_PINS, {"pin_ids": list(keys)})
+        if later := own - keys:
+            rows += await self._fetch(LOCK_PINS, {"pin_ids": list(later)})
         return [row for row in rows if row["pin_id"] in own]
 
     async def release(self, pins: Collection[Row]) -> None:

@@ -293,6 +293,37 @@ async def test_many_publishers_give_a_free_key_to_one_row(
     assert {result.pin_id for result in results} == {imports.generation(1, key) for key in keys}
 
 
+LOCK_PIN = text("select from publisher.pins where pin_id = :id for update nowait")
+
+
+@pytest.mark.parametrize("command", ["settle", "undo"])
+async def test_first_pins_are_locked_before_later_generations(
+    imports: Imports, database: Database, client: Client, command: str
+) -> None:
+    """A later pin is only known after its key is locked. The other order would deadlock."""
+    keys = (f"key-{number}" for number in range(100))
+    key = next(key for key in keys if imports.generation(1, key) < imports.generation(0, key))
+    await imports.settle(imports.row(idempotency_key=key))
+    await imports.release(key)
+    row = imports.row(idempotency_key=key)
+    await imports.settle(row)
+    later = replace(imports.row(idempotency_key=key), on_existing=OnExisting.REVIVE)
+    reference = {
+        "workspace_id": str(row.workspace_id),
+        "job_id": str(row.job_id),
+        "accepted_at": row.accepted_at.isoformat(),
+        "dry_run": False,
+    }
+    async with asyncio.TaskGroup() as tasks, database.transaction() as connection:
+        await connection.execute(LOCK_PIN, {"id": imports.generation(0, key)})
+        if command == "settle":
+            tasks.create_task(imports.settle(later))
+        else:
+            tasks.create_task(client.call_internally("imports/undo", reference))
+        await eventually(lambda: database.fetch_all(WAITING))
+        await connection.execute(LOCK_PIN, {"id": imports.generation(1, key)})
+
+
 # Reviving
 
 
@@ -597,6 +628,67 @@ async def test_a_cancellation_after_a_batch_changes_none_of_its_rows(
         await connection.execute(CANCEL_AT_POSITION, values)
     assert [result.status.value for result in results] == ["created", "created", "existing"]
     assert await imports.settle(*rows, offsets=offsets, advance=advance) == results
+
+
+INSERT_UNDER_ANOTHER_KEY = text("""
+    insert into publisher.pins
+    select (jsonb_populate_record(p, jsonb_build_object(
+        'pin_id', cast(:pin_id as text), 'idempotency_key', 'new', 'deleted_at', null,
+        'released_at', null
+    ))).*
+    from publisher.pins p where pin_id = :original
+""")
+
+
+@pytest.mark.parametrize("on_existing", OnExisting)
+async def test_a_cancellation_amid_a_batch_fails_every_row_that_has_no_outcome(
+    imports: Imports, database: Database, on_existing: OnExisting
+) -> None:
+    """Rows that need all rules have no outcome after the batch's first transaction."""
+    await imports.settle(imports.row(run_at=IN_2090))
+    if on_existing is OnExisting.REPORT:
+        await imports.release()
+    elif on_existing is OnExisting.REVIVE:
+        await imports.execute(
+            "update publisher.pins set state = 'cancelled' where pin_id = :id",
+            id=imports.generation(0),
+        )
+    before = await imports.pin(imports.generation(0))
+    job = uuid4()
+    rows = [
+        imports.row(job_id=job, row_number=1, idempotency_key="new"),
+        imports.row(job_id=job, row_number=2, run_at=IN_2091, on_existing=on_existing),
+    ]
+    topic, advance = await add_partition(database)
+    async with database.transaction() as connection, asyncio.TaskGroup() as tasks:
+        # The batch's first transaction waits for this pin, and then meets the end of its key
+        own = compute_pin_id(rows[0].workspace_id, "new")
+        values = {"pin_id": str(own), "original": imports.generation(0)}
+        await connection.execute(INSERT_UNDER_ANOTHER_KEY, values)
+        settle = imports.settle(*rows, offsets={1: 10, 2: 11}, advance=advance)
+        batch = tasks.create_task(settle)
+        await eventually(lambda: database.fetch_all(WAITING))
+        tasks.create_task(cancel_at_position(database, rows[0], topic))
+        await eventually(lambda: have_begun_to_wait(database, 2))
+        await connection.rollback()
+    first, second = batch.result()
+    assert second.error_code == "canceled"
+    assert await imports.pin(imports.generation(0)) == before
+    created = {own} if first.status == "created" else set()
+    assert {*await imports.live_pins()} - {imports.generation(0)} == created
+
+
+async def cancel_at_position(database: Database, row: RowAccepted, topic: str) -> None:
+    """Cancels a job as the command does: with a lock on the position."""
+    async with database.transaction() as connection:
+        lock = text("select from publisher.positions where topic = :topic for update")
+        await connection.execute(lock, {"topic": topic})
+        values = {"job_id": row.job_id, "workspace_id": row.workspace_id, "topic": topic}
+        await connection.execute(CANCEL_AT_POSITION, values)
+
+
+async def have_begun_to_wait(database: Database, count: int) -> bool:
+    return len(await database.fetch_all(WAITING)) >= count
 
 
 # Restoring

@@ -91,8 +91,9 @@ def _add_commands_of_imports() -> None:
             primary key (job_id, workspace_id)
         )
     """)
-    for table in ("canceled_jobs", "undos"):
-        grant_on(f"publisher.{table}", "pinflow_publisher", "select, insert")
+    grant_on("publisher.canceled_jobs", "pinflow_publisher", "select, insert")
+    # Updated if a key undoes what an earlier key was not permitted to
+    grant_on("publisher.undos", "pinflow_publisher", "select, insert, update")
 
 
 def _add_request_channels() -> None:

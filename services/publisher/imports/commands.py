@@ -1,7 +1,9 @@
 """Cancels and undoes imports, and reads what the store has for a row."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
@@ -77,7 +79,8 @@ class ImportCommands:
     async def undo(self, command: UndoRequest) -> dict[str, Any]:
         """Deletes what nobody has changed since, and releases its keys. Does so once.
 
-        A repeated undo, and the slower of two at once, answers the first one's record.
+        A repeated undo, and the slower of two at once, answers the first one's record. Only what
+        the earlier API key was not permitted to undo is undone then, and added to the record.
         """
         target = _identify(command)
         if command.dry_run:
@@ -89,32 +92,38 @@ class ImportCommands:
                 stored = await transaction.find_undo()
             if stored is None:
                 raise AssertionError("The other undo was committed, but has no record.") from None
-            return _describe_replay(stored)
+            return _describe_record(stored, stored.result, is_replay=True)
 
     async def _plan_undo(self, target: ImportId, command: UndoRequest) -> dict[str, Any]:
+        """Returns the record that an undo would have. Without one yet, it has no id and time."""
         async with self._imports.transaction(target, complete=True) as transaction:
-            if (stored := await transaction.find_undo()) is not None:
-                return _describe_replay(stored)
+            stored = await transaction.find_undo()
             pins = await transaction.read_pins()
-        decided = [(pin, rules.decide_undo(pin, command.account_ids)) for pin in pins]
-        return {"undo_id": None, "undone_at": None, "is_replay": False, **_describe_undo(decided)}
+        plan = _plan(pins, stored, command)
+        return _describe_record(stored, plan.result, is_replay=plan.is_done)
 
     async def _undo(self, target: ImportId, command: UndoRequest) -> dict[str, Any]:
         async with self._imports.transaction(target, complete=True) as transaction:
+            stored = await transaction.find_undo()
+            if stored is not None and not _find_open_rows(stored):
+                raise UndoneBefore
             pins = await transaction.lock_pins()
             # Read after the locks: another undo of the same pins is now either committed or waits
-            if await transaction.find_undo() is not None:
+            stored = await transaction.find_undo(lock=True)
+            plan = _plan(pins, stored, command)
+            if plan.is_done:
                 raise UndoneBefore
-            decided = [(pin, rules.decide_undo(pin, command.account_ids)) for pin in pins]
-            undone = [pin for pin, decision in decided if isinstance(decision, UndoAction)]
-            await transaction.release(undone)
-            result, undo_id = _describe_undo(decided), uuid4()
-            undone_at = await transaction.record_undo(undo_id, result)
-        count_undo(decision for _, decision in decided)
-        log.info(
-            "import_undone", undone=len(undone), left=len(result["left"]), **_describe(command)
-        )
-        return {"undo_id": undo_id, "undone_at": undone_at, "is_replay": False, **result}
+            await transaction.release(plan.undone)
+            if stored is None:
+                undo_id = uuid4()
+                undone_at = await transaction.record_undo(undo_id, plan.result)
+                stored = StoredUndo(undo_id, undone_at, plan.result)
+            else:
+                await transaction.extend_undo(plan.result)
+        count_undo(decision for _, decision in plan.decided)
+        counts = {name: len(items) for name, items in plan.result.items()}
+        log.info("import_undone", **counts, **_describe(command))
+        return _describe_record(stored, plan.result, is_replay=False)
 
     async def read_row(self, command: RowReference) -> dict[str, Any]:
         """Reads the row's recorded outcome, its pin, and when its import was canceled."""
@@ -142,7 +151,58 @@ async def _cancel_schedules(
     return decided
 
 
-def _describe_undo(decided: list[tuple[Row, UndoAction | LeftReason]]) -> dict[str, Any]:
+class _UndoPlan(NamedTuple):
+    """The change of an undo, and the result that its record then has."""
+
+    decided: Sequence[tuple[Row, UndoAction | LeftReason]]
+    result: dict[str, Any]
+    is_done: bool
+    """True if an earlier undo has done all of it."""
+
+    @property
+    def undone(self) -> list[Row]:
+        return [pin for pin, decision in self.decided if isinstance(decision, UndoAction)]
+
+
+def _plan(pins: Iterable[Row], stored: StoredUndo | None, command: UndoRequest) -> _UndoPlan:
+    decided = [(pin, rules.decide_undo(pin, command.account_ids)) for pin in pins]
+    if stored is None:
+        return _UndoPlan(decided, _describe_undo(decided), is_done=False)
+    open_rows = _find_open_rows(stored)
+    added = [
+        (pin, decision)
+        for pin, decision in decided
+        if pin["origin_row"] in open_rows and decision is not LeftReason.ACCOUNT_NOT_PERMITTED
+    ]
+    result = _merge(stored.result, _describe_undo(added))
+    return _UndoPlan(added, result, is_done=not added)
+
+
+def _find_open_rows(stored: StoredUndo) -> set[int]:
+    """Returns the rows that another API key may still undo."""
+    return {
+        item["row_number"]
+        for item in stored.result["left"]
+        if item["reason"] == LeftReason.ACCOUNT_NOT_PERMITTED
+    }
+
+
+def _merge(earlier: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """Replaces the results of rows in the result of an undo."""
+    replaced = {item["row_number"] for items in added.values() for item in items}
+    return {
+        name: sorted(
+            [
+                *(item for item in items if item["row_number"] not in replaced),
+                *added[name],
+            ],
+            key=itemgetter("row_number"),
+        )
+        for name, items in earlier.items()
+    }
+
+
+def _describe_undo(decided: Sequence[tuple[Row, UndoAction | LeftReason]]) -> dict[str, Any]:
     undone = [item for item in decided if isinstance(item[1], UndoAction)]
     left = [item for item in decided if isinstance(item[1], LeftReason)]
     result = {"undone": rules.dump_pins(undone, "action"), "left": rules.dump_pins(left, "reason")}
@@ -155,12 +215,14 @@ def _describe_undo(decided: list[tuple[Row, UndoAction | LeftReason]]) -> dict[s
     }
 
 
-def _describe_replay(stored: StoredUndo) -> dict[str, Any]:
+def _describe_record(
+    stored: StoredUndo | None, result: Mapping[str, Any], *, is_replay: bool
+) -> dict[str, Any]:
     return {
-        "undo_id": stored.undo_id,
-        "undone_at": stored.undone_at,
-        "is_replay": True,
-        **stored.result,
+        "undo_id": None if stored is None else stored.undo_id,
+        "undone_at": None if stored is None else stored.undone_at,
+        "is_replay": is_replay,
+        **result,
     }
 
 

@@ -61,6 +61,10 @@ SELECT_UNDO = """
     select undo_id, undone_at, result from publisher.undos
     where job_id = %(job_id)s and workspace_id = %(workspace_id)s
 """
+UPDATE_UNDO = """
+    update publisher.undos set result = %(result)s
+    where job_id = %(job_id)s and workspace_id = %(workspace_id)s
+"""
 # The primary key decides between two undos at once that both found nothing to lock
 INSERT_UNDO = """
     insert into publisher.undos (job_id, workspace_id, undo_id, result)
@@ -132,8 +136,10 @@ class CommandTransaction:
         self._driver = driver
         self._target = target
 
-    async def find_undo(self) -> StoredUndo | None:
-        rows = await self._fetch(SELECT_UNDO, self._target.values)
+    async def find_undo(self, *, lock: bool = False) -> StoredUndo | None:
+        """Reads the record of the import's undo. `lock` prevents another transaction's change."""
+        statement = f"{SELECT_UNDO} for update" if lock else SELECT_UNDO
+        rows = await self._fetch(statement, self._target.values)
         return StoredUndo(**rows[0]) if rows else None
 
     async def read_pins(self) -> list[Row]:
@@ -161,6 +167,12 @@ class CommandTransaction:
             raise UndoneBefore
         undone_at: datetime = rows[0]["undone_at"]
         return undone_at
+
+    async def extend_undo(self, result: Mapping[str, Any]) -> None:
+        """Replaces the result in the locked record."""
+        await self._driver.execute(
+            UPDATE_UNDO, {**self._target.values, "result": json.dumps(result)}
+        )
 
     async def cancel_rows(self, topic: str) -> datetime | None:
         """Cancels the rows that have not settled. Returns when the import was canceled first.

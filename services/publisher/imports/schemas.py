@@ -80,9 +80,9 @@ class UndoResponse(ApiModel):
     """An undo, or what it would do."""
 
     undo_id: UUID | None
-    """Null in a dry run."""
+    """Null in a dry run of an import that was not undone yet."""
     undone_at: datetime | None
-    """Null in a dry run."""
+    """When it was undone first. Null in a dry run of an import that was not undone yet."""
     is_replay: bool
     """True if the import was undone before: this is the record of that undo."""
     undone: list[UndonePin]

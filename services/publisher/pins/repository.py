@@ -52,7 +52,6 @@ from services.publisher.tables import pins
 from shared.contract.errors import (
     RETRY_AFTER,
     ApiError,
-    DatabaseUnavailable,
     ErrorCode,
     PositionBehind,
 )
@@ -244,49 +243,43 @@ class PinRepository:
     async def _publish_next(
         self, new: Sequence[NewPin], pin_ids: Collection[UUID]
     ) -> dict[UUID, PinOfKey]:
-        """Does the same if some of the keys were released. Locks their rows first."""
+        """Does the same if some of the keys were released.
+
+        Inserts first and locks then, as imports do: otherwise the two can deadlock.
+        """
         async with self._database.pipeline() as driver:
+            await self._require_free(driver, [pin.pin_id for pin in new])
+            values = to_columns(PIN_COLUMNS, build_insert_values(new))
+            inserted = await driver.execute(INSERT_PINS, values, binary=True)
             keys = await read_keys(driver, pin_ids, lock=True)
+            created = {pin_id for (pin_id,) in await inserted.fetchall()}
             taken = {pin.pin_id: _take(keys[pin.pin_id]) for pin in new if _may_take(pin, keys)}
-            first = [pin for pin in new if pin.pin_id not in keys]
             later = [
                 pin._replace(pin_id=taken[pin.pin_id].pin_id) for pin in new if pin.pin_id in taken
             ]
-            await self._require_free(driver, [pin.pin_id for pin in new])
-            await take_keys(driver, list(taken.values()))
             numbers = [(taken[pin.pin_id].generation,) for pin in new if pin.pin_id in taken]
-            created = set()
-            for statement, columns, values in (
-                (INSERT_PINS, PIN_COLUMNS, build_insert_values(first)),
-                (
-                    INSERT_GENERATIONS,
-                    GENERATION_COLUMNS,
-                    map(add, build_insert_values(later), numbers),
-                ),
-            ):
-                inserted = await driver.execute(statement, to_columns(columns, values), binary=True)
-                created |= {pin_id for (pin_id,) in await inserted.fetchall()}
-            # A pin that won the race for a key without a pin may already be released: then again
-            unlocked = await _select_rows(driver, [pin.pin_id for pin in first])
+            values = to_columns(GENERATION_COLUMNS, map(add, build_insert_values(later), numbers))
+            await take_keys(driver, list(taken.values()))
+            await driver.execute(INSERT_GENERATIONS, values, binary=True)
+            created |= {pin.pin_id for pin in later}
             holders = {
-                first_id: taken[first_id].pin_id if first_id in taken else _find_holder(key)
+                first_id: holder
                 for first_id, key in keys.items()
+                if (holder := _find_holder(key, taken.get(first_id))) is not None
             }
-            rows = await _select_rows(driver, [item for item in holders.values() if item])
-            if any(row["released_at"] is not None for row in unlocked.values()):
-                raise DatabaseUnavailable("a key was released while a request took it")
+            rows = await _select_rows(driver, holders.values())
             await add_events(
                 driver,
                 [
-                    build_pin_published(row)
-                    for row in (*unlocked.values(), *rows.values())
-                    if row["pin_id"] in created
+                    build_pin_published(rows[holder])
+                    for pin in new
+                    if (holder := holders[pin.pin_id]) in created
                 ],
             )
-        by_key = unlocked | {
-            first_id: rows[pin_id] for first_id, pin_id in holders.items() if pin_id is not None
+        return {
+            first_id: PinOfKey(rows[holder], holder in created)
+            for first_id, holder in holders.items()
         }
-        return {pin_id: PinOfKey(row, row["pin_id"] in created) for pin_id, row in by_key.items()}
 
     async def _create(
         self, pin: NewPin, state: dict[str, Any], event: Callable[[Row], OutboxEvent]
@@ -354,8 +347,10 @@ def _may_take(pin: NewPin, keys: Mapping[UUID, KeyState]) -> bool:
     return key is not None and key.is_free and (key.workspace_id, key.idempotency_key) == owner
 
 
-def _find_holder(key: KeyState) -> UUID | None:
-    """Returns the pin that has the key. None if the key is free."""
+def _find_holder(key: KeyState, taken: TakenKey | None) -> UUID | None:
+    """Returns the pin that has the key after `taken`. None if the key is free."""
+    if taken is not None:
+        return taken.pin_id
     return key.first_pin_id if key.released_at is None else key.current_pin_id
 
 

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
+from sqlalchemy import text
 
 from services.ingest.ids import new_job_id
 from services.publisher.rows.records import build_outcome_records
 from services.publisher.rows.repository import RowRepository
-from services.publisher.rows.service import RowService
+from services.publisher.rows.service import Locate, RowService
 from shared.access.cache import BoardCache
 from shared.contract.events import RowAccepted, RowResult, RowsSettled
 from shared.kafka.positions.advance import Advance
@@ -18,6 +19,7 @@ from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client
 from tests.support.events import parse_event
 from tests.support.factories import row_accepted
+from tests.support.waiting import eventually
 
 
 class Import:
@@ -68,11 +70,11 @@ class Import:
 
 
 async def settle(
-    client: Client, database: Database, rows: Sequence[RowAccepted]
+    client: Client, database: Database, rows: Sequence[RowAccepted], locate: Locate = dict
 ) -> list[RowResult]:
     """Settles rows of one job. Returns their results by row number."""
     service = RowService(RowRepository(database), BoardCache(client.workspace.access))
-    settlement = await service.settle(rows, advance=Advance())
+    settlement = await service.settle(rows, advance=Advance(), locate=locate)
     records = build_outcome_records(settlement.outcomes)
     results = [
         result for record in records for result in parse_event(RowsSettled, record.value).results
@@ -96,3 +98,16 @@ def name_undone(answer: dict[str, Any]) -> list[tuple[int, str]]:
 def name_left(answer: dict[str, Any]) -> list[tuple[int, str]]:
     """Returns each row that was left, and the reason."""
     return [(item["row_number"], item["reason"]) for item in answer["left"]]
+
+
+async def wait_for_a_lock(database: Database, waiting: int = 1) -> None:
+    """Waits until this many transactions wait for a lock."""
+
+    async def is_waiting() -> bool:
+        query = text(
+            "select from pg_locks l join pg_database d on d.oid = l.database or l.database is null "
+            "where not l.granted and d.datname = current_database()"
+        )
+        return len(await database.fetch_all(query)) >= waiting
+
+    await eventually(is_waiting)

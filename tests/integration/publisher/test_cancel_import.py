@@ -1,14 +1,23 @@
 """Canceling an import with its schedules, and reading a row's timeline."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from services.publisher.rows.keys import RecordPosition
 from shared.contract.topics import TopicName, TopicNames
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, read_error
-from tests.integration.publisher.imports import Import, later, name_left, name_undone
+from tests.integration.publisher.imports import (
+    Import,
+    later,
+    name_left,
+    name_undone,
+    settle,
+    wait_for_a_lock,
+)
 
 TOPIC = TopicNames("pinflow")[TopicName.IMPORTS]
 CANCELED = text("""
@@ -105,6 +114,39 @@ async def test_a_cancellation_leaves_schedules_of_accounts_that_the_key_does_not
     await job.settle()
     answer = await job.command("cancel", cancel_schedules=True, account_ids=[])
     assert name_left(answer) == [(1, "account_not_permitted")]
+
+
+async def test_rows_that_have_not_settled_fail_and_settled_rows_keep_their_outcome(
+    client: Client, database: Database, positions: None
+) -> None:
+    """A row before the noted position was settled before. It may be redelivered afterwards."""
+    job = Import(client, database, {}, {}, {})
+    first = await settle(client, database, job.rows[:1])
+    await job.command("cancel")
+    offsets = {id(row): RecordPosition(0, 16 + number) for number, row in enumerate(job.rows)}
+    results = await settle(client, database, job.rows, locate=lambda: offsets)
+    assert results[:1] == first
+    assert [(result.status, result.error_code) for result in results[1:]] == [
+        ("failed", "canceled"),
+        ("failed", "canceled"),
+    ]
+    assert await settle(client, database, job.rows, locate=lambda: offsets) == results
+
+
+async def test_a_cancellation_waits_for_a_batch_that_is_being_settled(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {"run_at": later()})
+    async with database.transaction() as connection:
+        lock = text("select from publisher.positions where topic = :topic for update")
+        await connection.execute(lock, {"topic": TOPIC})
+        canceling = asyncio.create_task(job.command("cancel", cancel_schedules=True))
+        await wait_for_a_lock(database)
+        (result,) = await job.settle()
+    answer = await canceling
+    assert answer["canceled_schedules"] == [
+        {"row_number": 1, "schedule_id": str(result.schedule_id)}
+    ]
 
 
 async def read_row(job: Import, row_number: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -92,7 +91,14 @@ async def test_a_deleted_pin_is_in_no_list(client: Client, job: Import) -> None:
     assert await list_rows(client, job, "/v1/schedules") == [4]
 
 
-@pytest.mark.parametrize("job_id", [uuid4(), "ffffffff-ffff-7fff-bfff-ffffffffffff"], ids=str)
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        "00000000-0000-0000-0000-000000000000",
+        "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+    ],
+)
 async def test_an_id_that_no_import_has_lists_nothing(client: Client, job_id: str) -> None:
     await client.publish_pin()
     for path in ("/v1/pins", "/v1/schedules"):

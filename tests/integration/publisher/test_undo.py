@@ -1,5 +1,6 @@
 """Undoing an import: what it deletes, what it leaves, and what becomes of the keys."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -142,6 +143,26 @@ async def test_an_undo_leaves_pins_of_accounts_that_the_key_does_not_permit(
     answer = await job.undo(account_ids=[str(client.workspace.account_id)])
     assert name_undone(answer) == [(1, "deleted")]
     assert name_left(answer) == [(2, "account_not_permitted")]
+
+
+async def test_another_key_undoes_what_the_first_was_not_permitted_to(
+    client: Client, database: Database
+) -> None:
+    other = await client.workspace.add_account(BOARD)
+    job = Import(client, database, {}, {"account_id": str(other)}, {"account_id": str(other)})
+    results = await job.settle()
+    await client.delete(f"/v1/pins/{results[2].pin_id}")
+    own = [str(client.workspace.account_id)]
+    first = await job.undo(account_ids=own)
+    assert await job.undo(account_ids=own) == {**first, "is_replay": True}
+    plan = await job.undo(dry_run=True)
+    assert name_undone(plan) == [(1, "deleted"), (2, "deleted")]
+    second, third = await asyncio.gather(job.undo(), job.undo())
+    assert {second.pop("is_replay"), third.pop("is_replay")} == {False, True}
+    assert second == third == {**second, "undo_id": first["undo_id"]}
+    assert (second["undone"], second["left"]) == (plan["undone"], plan["left"])
+    assert name_left(second) == [(3, "deleted")]
+    assert (await client.get(f"/v1/pins/{results[1].pin_id}")).status_code == 404
 
 
 async def test_an_undo_concerns_only_what_its_own_import_created(

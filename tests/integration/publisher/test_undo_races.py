@@ -10,10 +10,16 @@ from sqlalchemy import text
 
 from services.publisher.ids import compute_generation_id, compute_pin_id
 from services.publisher.scheduler_repository import DuePinRepository
+from shared.contract.events import OnExisting
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client
-from tests.integration.publisher.imports import Import, later, name_left, name_undone
-from tests.support.waiting import eventually
+from tests.integration.publisher.imports import (
+    Import,
+    later,
+    name_left,
+    name_undone,
+    wait_for_a_lock,
+)
 
 JOBS = 12
 LIVE = text("""
@@ -29,17 +35,6 @@ async def locked(database: Database, pin_id: UUID) -> AsyncIterator[None]:
         lock = text("select from publisher.pins where pin_id = :id for update")
         await connection.execute(lock, {"id": pin_id})
         yield
-
-
-async def wait_for_a_lock(database: Database, waiting: int = 1) -> None:
-    async def is_waiting() -> bool:
-        query = text(
-            "select from pg_locks l join pg_database d on d.oid = l.database or l.database is null "
-            "where not l.granted and d.datname = current_database()"
-        )
-        return len(await database.fetch_all(query)) >= waiting
-
-    await eventually(is_waiting)
 
 
 async def count_live(client: Client, database: Database, key: str) -> int:
@@ -230,3 +225,33 @@ async def test_a_row_that_waits_behind_an_undo_counts_as_earlier(
     await undo
     (after,) = await other.settle()
     assert (before.status, after.status) == ("existing", "existing")
+
+
+async def test_commands_on_many_keys_never_deadlock(client: Client, database: Database) -> None:
+    """Undos, revivals, batches and deletions lock the same keys of several generations."""
+    keys = [f"key-{number}-{uuid4()}" for number in range(10)]
+    jobs = []
+    for part in (keys[::2], keys[1::3], keys[::-1]):
+        revive = {"on_existing": OnExisting.REVIVE}
+        job = Import(client, database, *[{"idempotency_key": key, **revive} for key in part])
+        await job.settle()
+        jobs.append(job)
+        await (job.undo() if len(jobs) < 3 else job.undo(dry_run=True))
+    for _ in range(JOBS):
+        new = [*keys, f"new-{uuid4()}"]
+        items = [{"idempotency_key": key, "on_existing": OnExisting.REVIVE} for key in new]
+        reviving = Import(client, database, *reversed(items))
+        ids = [row.pin_id for row in await jobs[-1].settle() if row.pin_id]
+        _, _, batch, deletion, _ = await asyncio.gather(
+            jobs[-1].undo(),
+            reviving.settle(),
+            client.post(
+                "/v1/pins/batch", {"pins": [client.pin(idempotency_key=key) for key in new]}
+            ),
+            client.post("/v1/pins/bulk-delete", {"ids": [str(pin_id) for pin_id in ids]}),
+            jobs[-1].undo(),
+        )
+        assert (batch.status_code, deletion.status_code) == (200, 200)
+        jobs.append(reviving)
+        for key in new:
+            assert await count_live(client, database, key) <= 1

@@ -15,7 +15,7 @@ from psycopg.rows import args_row
 from sqlalchemy import text
 
 from services.publisher.existing_pins import CONTENT_COLUMNS
-from services.publisher.generations import release_keys, take_keys
+from services.publisher.generations import read_keys, release_keys, take_keys
 from services.publisher.key_state import KeyState
 from services.publisher.model import (
     PIN_COLUMNS,
@@ -291,11 +291,13 @@ class RowTransaction:
     ) -> KeySnapshot:
         ((now,),) = await self._positions_cursor.fetchall()
         first_ids = {keyed.pin_id for keyed in rows}
-        # First pins before later generations, in every transaction: see generations.py
-        held = await self._select_held(first_ids, lock=lock)
-        later = {row.key.last_pin_id for row in held.values()} | collect_recorded_pins(recorded)
-        if later := later - first_ids:
-            held |= await self._select_held(later, lock=lock)
+        # All first rows are locked before any other pin. Otherwise two batches deadlock (measured):
+        # one would lock a new generation's pin after its key, the other in the order of the ids
+        keys = await read_keys(self._driver, first_ids, lock=lock)
+        last_ids = {key.last_pin_id for key in keys.values()}
+        held = await self._select_held(
+            first_ids | last_ids | collect_recorded_pins(recorded), lock=lock
+        )
         used = {pin_id: held[pin_id] for pin_id in first_ids & held.keys()}
         self._inserted = {pin_id for pin_id, row in used.items() if row.is_inserted}
         keys_before = {

@@ -353,16 +353,18 @@ def _find_obstacle(key: ModelKey, on_existing: OnExisting, accepted_at: datetime
     if key.released is not None:
         is_later = accepted_at > key.released.earliest
         return None if is_later else f"accepted at {accepted_at}, before {key.released}"
-    if on_existing is OnExisting.REVIVE and (pin.is_deleted or pin.is_canceled):
-        return None
-    return "the key is taken"
+    if on_existing is not OnExisting.REVIVE or not (pin.is_deleted or pin.is_canceled):
+        return "the key is taken"
+    is_later = accepted_at > pin.content_as_of.earliest
+    return None if is_later else f"accepted at {accepted_at}, before the pin was changed"
 
 
 def _must_create(key: ModelKey, on_existing: OnExisting, accepted_at: datetime) -> bool:
     if key.released is not None:
         return accepted_at > key.released.latest
     pin = key.pins[-1]
-    return on_existing is OnExisting.REVIVE and (pin.is_deleted or pin.is_canceled)
+    is_revived = on_existing is OnExisting.REVIVE and (pin.is_deleted or pin.is_canceled)
+    return is_revived and accepted_at > pin.content_as_of.latest
 
 
 def _check_existing(

@@ -280,6 +280,11 @@ def update_by_an_older_import(run: Scenario) -> None:
     run.final_state.jobs[UPDATED] = job._replace(accepted_at=at(0.5))
 
 
+def revive_by_an_older_import(run: Scenario) -> None:
+    job = run.final_state.jobs[REVIVED]
+    run.final_state.jobs[REVIVED] = job._replace(accepted_at=at(1.1))
+
+
 def update_without_being_asked(run: Scenario) -> None:
     change_result(run, AGAIN, 3, existing(3, "edited", state="scheduled", updated=True))
 
@@ -324,6 +329,7 @@ DUPLICATES = [
     make_a_generation_that_no_row_reports,
     record_two_undos,
     take_a_key_before_its_release,
+    revive_by_an_older_import,
 ]
 OTHERS = [
     forget_an_undo,

@@ -32,6 +32,7 @@ from services.publisher.pins.statements import (
     INSERT_GENERATIONS,
     INSERT_PINS,
     IS_DUE,
+    IS_LATER,
     SELECT_PINS_OF_KEYS,
     SELECT_RESERVED,
     build_insert_values,
@@ -186,7 +187,8 @@ class PinRepository:
         Waits for rows that the scheduler has locked. The scheduler skips rows that are locked here,
         until its next batch. So the second transaction decides from the first one's result.
         """
-        statement = build_select(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
+        ordered = build_select(workspace_id, pin_ids).order_by(IS_LATER, pins.c.pin_id)
+        statement = ordered.with_for_update()
         async with self._database.transaction() as connection:
             selected = (await connection.execute(statement)).mappings()
             rows = {row["pin_id"]: dict(row) for row in selected}

@@ -12,6 +12,9 @@ from services.publisher.pins.creation import NewPin
 from services.publisher.tables import pins
 from shared.postgres.arrays import ColumnTypes, column_names, unnest
 
+# First pins are locked before pins of later generations, as in generations.py. A first pin has a
+# generation only after its key was released
+IS_LATER = and_(pins.c.generation.is_not(None), pins.c.released_at.is_(None))
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now()).label("is_due")
 
 _CONVERTED = {

@@ -324,6 +324,28 @@ async def test_first_pins_are_locked_before_later_generations(
         await connection.execute(LOCK_PIN, {"id": imports.generation(1, key)})
 
 
+async def test_a_bulk_command_locks_first_pins_before_later_generations(
+    imports: Imports, database: Database, client: Client
+) -> None:
+    """As an undo does: it locks the keys of all its pins before the pins."""
+    keys = [f"key-{number}" for number in range(100)]
+    lowest = min(keys, key=lambda key: imports.generation(1, key))
+    first, later = imports.generation(0, "other"), imports.generation(1, lowest)
+    assert later < first
+    await imports.settle(imports.row(idempotency_key="other"))
+    await imports.settle(imports.row(idempotency_key=lowest))
+    await imports.release(lowest)
+    await imports.settle(imports.row(idempotency_key=lowest))
+    async with asyncio.TaskGroup() as tasks, database.transaction() as connection:
+        await connection.execute(LOCK_PIN, {"id": first})
+        ids = [str(first), str(later)]
+        deletion = tasks.create_task(client.post("/v1/pins/bulk-delete", {"ids": ids}))
+        await eventually(lambda: database.fetch_all(WAITING))
+        await connection.execute(LOCK_PIN, {"id": later})
+    assert deletion.result().status_code == 200
+    assert await imports.live_pins() == []
+
+
 # Reviving
 
 

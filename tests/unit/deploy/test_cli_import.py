@@ -300,7 +300,7 @@ def test_an_interrupted_import_says_what_continues(
     result = run(server, write_csv(tmp_path, 3))
     assert result.exit_code == ExitCode.UNAVAILABLE
     assert "All 3 rows were accepted, as 1 import(s):" in result.stderr
-    assert "pinflow imports show" in result.stderr
+    assert "pinflow imports watch ID" in result.stderr
     result = run(server, write_csv(tmp_path, 1100))
     assert result.exit_code == ExitCode.UNAVAILABLE
     assert "Rows 1 to 1000 of 1100 rows were accepted" in result.stderr

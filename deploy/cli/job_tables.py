@@ -20,11 +20,6 @@ SHARED_BEGINNING = 20
 COUNTERS = ("created", "existing", "failed")
 
 
-def _is_check(job: Job) -> bool:
-    """Returns whether the document is that of a dry run."""
-    return bool(job.get("dry_run"))
-
-
 def has_unpublished_rows(job: Job) -> bool:
     """Returns whether a row exists already, but its pin will not be published."""
     return any(
@@ -91,7 +86,7 @@ def print_check(checked: Job) -> None:
     )
     if repeated := find_repeated_rows(results):
         out.print(
-            f"{len(repeated)} row(s) repeat the idempotency key of an earlier row and publish "
+            f"{len(repeated)} row(s) repeat the idempotency key of an earlier row, so they create "
             f"nothing: {format_rows(repeated)}.",
             markup=False,
         )
@@ -107,45 +102,6 @@ def print_timeline(timeline: Mapping[str, Any]) -> None:
         [format_time(event["at"]), event["event"], event["detail"]] for event in timeline["events"]
     ]
     print_table(["at", "event", "detail"], rows)
-
-
-def _find_failures(job: Job) -> list[Result]:
-    return [result for result in job["results"] if result["status"] == "failed"]
-
-
-def _print_notes(job: Job) -> list[Result]:
-    """Prints the warnings and what is to be known of existing rows. Returns these rows."""
-    out = console()
-    existing = [result for result in job["results"] if result["status"] == "existing"]
-    if states := Counter(filter(None, (row.get("existing_state") for row in existing))):
-        counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        out.print(f"The existing rows are: {counts}.", markup=False)
-    if updated := [row["row_number"] for row in existing if row.get("updated")]:
-        verb = "would take" if _is_check(job) else "took"
-        out.print(
-            f"{len(updated)} existing row(s) {verb} the content of this import: "
-            f"{format_rows(updated)}.",
-            markup=False,
-        )
-    _print_warnings(job)
-    differing = [result for result in existing if result.get("payload_matches") is False]
-    if differing:
-        out.print(
-            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
-            f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
-            "The existing pins are not changed. If such a row is meant as a new pin, give it a "
-            "different key.",
-            markup=False,
-        )
-    return existing
-
-
-def _print_noted_rows(job: Job, existing: Sequence[Result]) -> None:
-    """Prints the existing rows that may surprise, and the failed rows."""
-    if noted := [row for row in existing if _is_noteworthy(row)]:
-        _print_existing(job, noted)
-    if failures := _find_failures(job):
-        _print_failures(job, failures)
 
 
 def format_rows(numbers: Iterable[int]) -> str:
@@ -190,6 +146,50 @@ def _quote(value: str | None, start: int) -> str:
     shown = value[start : start + MAX_VALUE_CHARACTERS]
     is_cut = start + MAX_VALUE_CHARACTERS < len(value)
     return f"'{'…' if start else ''}{shown}{'…' if is_cut else ''}'"
+
+
+def _is_check(job: Job) -> bool:
+    """Returns whether the document is that of a dry run."""
+    return bool(job.get("dry_run"))
+
+
+def _find_failures(job: Job) -> list[Result]:
+    return [result for result in job["results"] if result["status"] == "failed"]
+
+
+def _print_notes(job: Job) -> list[Result]:
+    """Prints the warnings and what is to be known of existing rows. Returns these rows."""
+    out = console()
+    existing = [result for result in job["results"] if result["status"] == "existing"]
+    if states := Counter(filter(None, (row.get("existing_state") for row in existing))):
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        out.print(f"The existing rows are: {counts}.", markup=False)
+    if updated := [row["row_number"] for row in existing if row.get("updated")]:
+        verb = "would take" if _is_check(job) else "took"
+        out.print(
+            f"{len(updated)} existing row(s) {verb} the content of this import: "
+            f"{format_rows(updated)}.",
+            markup=False,
+        )
+    _print_warnings(job)
+    differing = [result for result in existing if result.get("payload_matches") is False]
+    if differing:
+        out.print(
+            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
+            f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
+            "The existing pins are not changed. If such a row is meant as a new pin, give it a "
+            "different key.",
+            markup=False,
+        )
+    return existing
+
+
+def _print_noted_rows(job: Job, existing: Sequence[Result]) -> None:
+    """Prints the existing rows that may surprise, and the failed rows."""
+    if noted := [row for row in existing if _is_noteworthy(row)]:
+        _print_existing(job, noted)
+    if failures := _find_failures(job):
+        _print_failures(job, failures)
 
 
 def _is_noteworthy(row: Result) -> bool:

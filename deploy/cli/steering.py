@@ -28,7 +28,7 @@ from deploy.cli.options import (
     MaxRetrySeconds,
     Yes,
 )
-from deploy.cli.questions import can_ask, confirm
+from deploy.cli.questions import require_confirmation
 from deploy.cli.submission import follow
 from deploy.cli.tables import print_json, print_more, print_table
 from shared.contract.events import RowStatus
@@ -210,7 +210,7 @@ def cancel_import(
     3: a server did not answer; try again
     """
     if scheduled:
-        _confirm(f"Cancel the schedules of import {job_id}?", "canceled", yes=yes)
+        require_confirmation(f"Cancel the schedules of import {job_id}?", "canceled", yes=yes)
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         canceled = client.command(
             f"{IMPORTS}/{job_id}/cancel",
@@ -255,7 +255,7 @@ you answered no
                 print_json(plan) if as_json else _print_undo(plan, is_done=is_done)
                 raise typer.Exit(_find_code(plan["left"]))
             if not is_done and plan["undone_rows"]:
-                _confirm(f"{_describe_plan(plan)} Undo it?", "undone", yes=yes)
+                require_confirmation(f"{_describe_plan(plan)} Undo it?", "undone", yes=yes)
         undone, is_replay = client.command(path)
     print_json(undone) if as_json else _print_undo(undone, is_done=is_replay)
     raise typer.Exit(_find_code(undone["left"]))
@@ -270,15 +270,6 @@ def _write_failed_rows(client: PinflowClient, job_id: str, path: Path) -> None:
     write_file(path, download_failed_rows(client, [portion]))
     if path != Path("-"):
         explain_failed_file(path, job["failed_rows"], f"pinflow import {path}")
-
-
-def _confirm(question: str, done: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not can_ask():
-        fail(f"Nothing was {done}, because the command can't ask you here. Add --yes.")
-    if not confirm(question):
-        fail(f"Nothing was {done}.")
 
 
 def _find_code(left: Sequence[object]) -> ExitCode:

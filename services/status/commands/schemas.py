@@ -134,9 +134,9 @@ class ImportUndoResponse(ApiModel):
     job_id: UUID
     """The import that was undone."""
     undo_id: UUID | None
-    """The id of the undo. It is the same for a repeated request. Null for a dry run."""
+    """The id of the undo. It is the same for a repeated request. Null for a dry run before it."""
     undone_at: datetime | None
-    """When it was undone, in UTC. Null for a dry run."""
+    """When it was undone, in UTC. Null for a dry run before it."""
     dry_run: bool
     """True if nothing was changed, because the request had `dry_run=true`."""
     undone_rows: int

@@ -19,6 +19,7 @@ from tests.support.pinflow_server import (
     IMPORTS,
     Answer,
     PinflowServer,
+    Request,
     create_result,
     refuse,
     running_server,
@@ -153,12 +154,19 @@ def test_a_file_is_never_a_part_of_the_results(
 
 
 @pytest.mark.parametrize("is_good", [True, False])
-def test_an_import_is_followed_until_its_end(server: PinflowServer, is_good: bool) -> None:
+def test_an_import_is_followed_until_its_end(
+    server: PinflowServer, monkeypatch: pytest.MonkeyPatch, is_good: bool
+) -> None:
     ended = build_job(build_result(1) if is_good else build_failure(1))
     waiting = {**ended, "completed_at": None, "processed_rows": 0, "results": []}
     jobs = iter([waiting, waiting, ended, ended])
     answer = server.answer
-    server.answer = lambda request: (answer(request), Answer(200, next(jobs)))[1]  # type: ignore[method-assign]
+
+    def answer_next(request: Request) -> Answer:
+        answer(request)  # notes the request
+        return Answer(200, next(jobs))
+
+    monkeypatch.setattr(server, "answer", answer_next)
     result = run(server, "watch", JOB)
     assert result.exit_code == (ExitCode.DONE if is_good else ExitCode.ROWS_FAILED)
     assert "1 of 1 rows have a result" in result.stdout

@@ -21,7 +21,7 @@ class ImportOptions(NamedTuple):
 
 @dataclass(slots=True)
 class PortionSender:
-    """Sends the portions of a file one after the other, so that equal keys keep their order."""
+    """Sends the portions of a file one after the other."""
 
     client: PinflowClient
     file: SourceFile

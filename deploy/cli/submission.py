@@ -1,6 +1,7 @@
 """Submits a file as one import, or a large one as several, and waits for their results."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import typer
@@ -11,6 +12,7 @@ from deploy.cli.combined_job import TIME_COUNTS, AcceptedPortion, Job
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.portion_sender import PortionSender
 from deploy.cli.progress import build_progress
+from shared.contract.events import MAX_ROWS
 
 POLL_SECONDS = 0.2
 MAX_NAMED_IMPORTS = 20
@@ -29,8 +31,10 @@ class Submission:
     def send(self, progress: Progress) -> None:
         """Sends the file. Ends the command with the accepted imports if Pinflow refuses."""
         task = progress.add_task("sending", total=self.sender.total_rows or None)
+        earlier = self.sender.source.find_earlier_keys()
         try:
             while not self.sender.is_done:
+                self._wait_for_keys(earlier, progress)
                 self.sender.send_next()
                 progress.update(task, description=self._describe())
                 if len(self.accepted) > 1:
@@ -54,11 +58,7 @@ class Submission:
         progress.update(task, description=self._describe(), total=total)
         try:
             for portion in self.accepted:
-                while not portion.has_ended:
-                    portion.job = self._read_job(portion)
-                    progress.update(task, completed=self._count_processed())
-                    if not portion.has_ended:
-                        time.sleep(POLL_SECONDS)
+                self._wait_for(portion, progress)
         except typer.Exit:
             self._explain_accepted()
             raise
@@ -67,6 +67,26 @@ class Submission:
             self._explain_accepted()
             raise typer.Exit(ExitCode.UNAVAILABLE) from None
         progress.update(task, completed=self._count_processed())
+
+    def _wait_for_keys(self, earlier: Mapping[int, int], progress: Progress) -> None:
+        """Waits for the imports whose keys the next one repeats: the first row has to win.
+
+        Imports are settled at the same time, in any order. `earlier` has the last earlier row with
+        the same key, by row.
+        """
+        first = self.sender.next_row + 1
+        shared = {earlier[row] for row in range(first, first + MAX_ROWS) if row in earlier}
+        for portion in self.accepted:
+            if any(portion.first_row <= row <= portion.last_row for row in shared):
+                self._wait_for(portion, progress)
+
+    def _wait_for(self, portion: AcceptedPortion, progress: Progress) -> None:
+        (task,) = progress.task_ids
+        while not portion.has_ended:
+            portion.job = self._read_job(portion)
+            progress.update(task, completed=self._count_processed())
+            if not portion.has_ended:
+                time.sleep(POLL_SECONDS)
 
     def _read_progress(self) -> None:
         """Reads the first import that has not ended. The others wait behind it."""

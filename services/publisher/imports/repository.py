@@ -151,6 +151,8 @@ class CommandTransaction:
         found = await self.read_pins()
         own = {pin["pin_id"] for pin in found}
         keys = {self._first_pin_id(pin) for pin in found}
+        # Keys first, as batches do: otherwise an undo and a batch can deadlock
+        await self._fetch(LOCK_PINS, {"pin_ids": list(keys)})
         rows = await self._fetch(LOCK_PINS, {"pin_ids": list(own | keys)})
         return [row for row in rows if row["pin_id"] in own]
 

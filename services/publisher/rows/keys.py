@@ -391,8 +391,11 @@ def _can_update(row: RowAccepted, pin: HeldPin) -> bool:
 def _can_revive(row: RowAccepted, pin: HeldPin) -> bool:
     """Returns whether the row may publish its key anew.
 
-    A canceled schedule of another account stays: the import's API key may not be allowed to use it.
+    What a person deleted or canceled after the import was accepted stays so. A canceled schedule of
+    another account stays too: the import's API key may not be allowed to use it.
     """
+    if row.accepted_at <= pin.content_as_of:
+        return False
     if pin.stored.deleted_at is not None:
         return True
     is_canceled = pin.stored.state == PinState.CANCELED

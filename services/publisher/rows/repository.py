@@ -282,17 +282,13 @@ class RowTransaction:
     ) -> KeySnapshot:
         ((now,),) = await self._positions_cursor.fetchall()
         first_ids = {keyed.pin_id for keyed in rows}
-        keys = await read_keys(self._driver, first_ids, lock=False)
-        wanted = first_ids | collect_recorded_pins(recorded)
-        wanted |= {key.last_pin_id for key in keys.values()}
-        read: set[UUID] = set()
-        held: dict[UUID, _HeldRow] = {}
-        while missing := wanted - read:
-            found = await self._select_held(missing, lock=lock)
-            held |= found
-            read |= missing
-            # Before the lock, another transaction may have given a key to another pin
-            wanted |= {row.key.last_pin_id for row in found.values()}
+        # All first rows are locked before any other pin. Otherwise two batches deadlock (measured):
+        # one would lock a new generation's pin after its key, the other in the order of the ids
+        keys = await read_keys(self._driver, first_ids, lock=lock)
+        last_ids = {key.last_pin_id for key in keys.values()}
+        held = await self._select_held(
+            first_ids | last_ids | collect_recorded_pins(recorded), lock=lock
+        )
         used = {pin_id: held[pin_id] for pin_id in first_ids & held.keys()}
         self._inserted = {pin_id for pin_id, row in used.items() if row.is_inserted}
         keys_before = {

@@ -162,7 +162,7 @@ def build_snapshot(
     For each other key, the first row that may create its pin was inserted. Its pin is computed from
     the row, because reading the pins back would cost as much as the insert.
     """
-    stored: dict[UUID, StoredPin] = {**existing}
+    stored = dict(existing)
     for keyed in publishable:
         if keyed.pin_id not in stored and (recorded.is_empty or is_key_available(keyed, recorded)):
             stored[keyed.pin_id] = build_inserted_pin(keyed, settled_at)

@@ -313,6 +313,18 @@ async def test_a_row_revives_what_was_deleted_or_canceled(imports: Imports, chan
     assert await imports.live_pins() == [imports.generation(1)]
 
 
+async def test_a_row_does_not_revive_what_was_deleted_after_its_import(imports: Imports) -> None:
+    await imports.settle(imports.row())
+    row = imports.row(on_existing=OnExisting.REVIVE)
+    await imports.execute(
+        "update publisher.pins set deleted_at = now(), touched_at = now() where pin_id = :id",
+        id=imports.generation(0),
+    )
+    (result,) = await imports.settle(row)
+    assert (result.status, result.existing_state) == ("existing", "deleted")
+    assert await imports.live_pins() == []
+
+
 @pytest.mark.parametrize("run_at", [None, IN_2090])
 async def test_a_row_does_not_revive_what_stands(imports: Imports, run_at: str | None) -> None:
     await imports.settle(imports.row(run_at=run_at))

@@ -104,7 +104,7 @@ class Ledger:
             return "create" if row.step > key.released_at else "report"
         pin = key.pin
         is_gone = pin.is_deleted or pin.state == "cancelled"
-        if row.on_existing == OnExisting.REVIVE and is_gone:
+        if row.on_existing == OnExisting.REVIVE and is_gone and row.step > pin.changed_at:
             return "create"
         is_waiting = pin.state == "scheduled" and not pin.is_deleted
         if row.on_existing == OnExisting.UPDATE and is_waiting and row.step > pin.changed_at:

@@ -155,7 +155,9 @@ class Generations(RuleBasedStateMachine):
             is_failing = fields["board_id"] == "gone"
             log.append(AcceptedRow(sent, step, partition, len(log), is_failing))
 
-    @initialize(batches=st.lists(st.lists(contents, min_size=1, max_size=4), min_size=2))
+    @initialize(
+        batches=st.lists(st.lists(contents, min_size=1, max_size=3), min_size=2, max_size=3)
+    )
     def send_some(self, batches: list[list[dict[str, Any]]]) -> None:
         """Sends rows before the first step, so that there is something to settle."""
         for number, rows in enumerate(batches):
@@ -171,6 +173,15 @@ class Generations(RuleBasedStateMachine):
     def settle_next(self, partition: int) -> None:
         begin = self._read_offsets[partition]
         self._settle(partition, begin, min(begin + 3, len(self._logs[partition])))
+
+    @rule(partition=st.integers(0, 1), rows=st.lists(contents, min_size=1, max_size=3))
+    def send_and_settle(self, partition: int, rows: list[dict[str, Any]]) -> None:
+        self.send(partition, rows)
+        self._settle(partition, self._read_offsets[partition], len(self._logs[partition]))
+
+    @rule(partition=st.integers(0, 1))
+    def redeliver_everything(self, partition: int) -> None:
+        self._settle(partition, 0, self._read_offsets[partition])
 
     def _settle(self, partition: int, begin: int, end: int) -> None:
         self._read_offsets[partition] = max(end, self._read_offsets[partition])
@@ -192,6 +203,13 @@ class Generations(RuleBasedStateMachine):
         self._model.release(PinKey(self._workspace_id, key), self._next_step())
         self._run(self._store.release(key))
         self._check_store()
+
+    @rule(
+        key=st.sampled_from(KEYS), partition=st.integers(0, 1), rows=st.lists(contents, max_size=3)
+    )
+    def release_and_settle(self, key: str, partition: int, rows: list[dict[str, Any]]) -> None:
+        self.release(key)
+        self.send_and_settle(partition, [{**fields, "idempotency_key": key} for fields in rows])
 
     @rule(key=st.sampled_from(KEYS))
     def delete(self, key: str) -> None:

@@ -188,6 +188,35 @@ def test_keys_that_rows_of_different_imports_share_are_a_warning(
         assert shared["row_numbers"] == [2, 501, 599, 600]
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_an_import_waits_for_an_earlier_one_with_the_same_key(
+    server: PinflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+) -> None:
+    rows = [build_row(number) for number in range(1, 1502)]
+    if is_shared:
+        rows[1000]["idempotency_key"] = "lamp-501"  # of the second import
+    answer, unfinished = server.answer, 5
+
+    def answer_slowly(request: Request) -> Answer | None:
+        nonlocal unfinished
+        answered = answer(request)
+        if answered is None or request.method == "POST" or not unfinished:
+            return answered
+        unfinished -= 1
+        assert isinstance(answered.document, dict)
+        return answered._replace(document=answered.document | {"completed_at": None})
+
+    monkeypatch.setattr(server, "answer", answer_slowly)
+    result = run(server, write(tmp_path, "pins.csv", encode_csv(rows)))
+    assert result.exit_code == ExitCode.DONE
+    posts = [place for place, request in enumerate(server.requests) if request.method == "POST"]
+    second = f"/{server.imports[1].job_id}"
+    between = server.requests[posts[1] : posts[2]]
+    polled = [request.query for request in between if request.path.endswith(second)]
+    assert ({} in polled) == is_shared  # with its results, so it had ended
+    assert len(posts) == 4
+
+
 def test_a_warning_about_shared_keys_has_the_row_numbers_of_the_file(
     server: PinflowServer, tmp_path: Path
 ) -> None:

@@ -428,7 +428,7 @@ async def test_the_timeline_says_why_a_row_waits(
     assert reason in timeline["waiting"]
 
 
-@pytest.mark.parametrize("number", [0, 4, -1, "x", "²", 10**30])
+@pytest.mark.parametrize("number", [0, 4, -1, "x", "²", 10**30, "9" * 5000])
 async def test_a_row_that_the_import_does_not_have_is_not_found(
     steering: Steering, workspace: Workspace, number: object
 ) -> None:

@@ -154,7 +154,8 @@ async def get_import_row(
 ) -> Response:
     """Follow one row: what happened to it and when, and why it has no result yet.
 
-    If the publisher does not answer, the timeline has only what is stored with the job.
+    If the publisher does not answer, the timeline has only what is stored with the job. So it has
+    for a row whose account the API key does not permit.
     """
     parsed_id = uuid_or_404(job_id, "Import job")
     return _json(

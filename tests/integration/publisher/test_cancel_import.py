@@ -176,6 +176,23 @@ async def test_a_cancellation_waits_for_a_batch_that_is_being_settled(
     ]
 
 
+async def test_batches_of_other_imports_do_not_wait_while_a_cancellation_waits_for_a_schedule(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {"run_at": later()})
+    await job.settle()
+    async with database.transaction() as connection:
+        lock = text("select from publisher.pins where origin_job_id = :job for update")
+        await connection.execute(lock, {"job": job.job_id})
+        canceling = asyncio.create_task(job.command("cancel", cancel_schedules=True))
+        await wait_for_a_lock(database)
+        free = text(
+            "select from publisher.positions where topic = :topic for update skip locked"
+        ).bindparams(topic=TOPIC)
+        assert len(await database.fetch_all(free)) == 2
+    assert len((await canceling)["canceled_schedules"]) == 1
+
+
 async def read_row(job: Import, row_number: int) -> dict[str, Any]:
     return await job.command("row", row_number=row_number)
 

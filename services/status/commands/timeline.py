@@ -13,9 +13,7 @@ _PIN_TIMES = {
     "created_at": "stored",
     "published_at": "published",
     "failed_at": "failed",
-    "canceled_at": "canceled",
     "deleted_at": "deleted",
-    "released_at": "released",
     "touched_at": "changed",
 }
 """The event of each time of a pin in the publisher's answer."""

@@ -170,13 +170,15 @@ def find_canceled(
 
     Rows are identified by the id of their object: one row may be delivered in several records.
     """
+    jobs = {(part.job_id, part.workspace_id) for part in cancellations}
     canceled = set()
     for row in (keyed.row for keyed in rows):
-        if (position := positions.get(id(row))) is None:
+        position = positions.get(id(row))
+        if position is None or (row.job_id, row.workspace_id) not in jobs:
             continue
         part = JobPartition(row.job_id, row.workspace_id, position.partition)
-        settled_until = cancellations.get(part)
-        if settled_until is not None and position.offset >= settled_until:
+        # A partition without an entry had no position then, so none of its rows was settled
+        if position.offset >= cancellations.get(part, 0):
             canceled.add(id(row))
     return canceled
 
@@ -286,12 +288,11 @@ class _KeyDecider:
         generation = recorded.promised_generation or 0
         if key is None and not generation:
             return self._create(keyed, 0)
-        if generation and (key is None or key.generation < generation):
+        if generation and key is None:
+            raise AssertionError("A row that restores a later generation has no tombstone.")
+        if generation and key is not None and key.generation < generation:
             # A later generation proves that the earlier pin was released
-            if key is None:
-                self.decisions.inserted.add(keyed.pin_id)
-                self.decisions.released.append((keyed.pin_id, keyed.pin_id))
-            elif not key.is_free:
+            if not key.is_free:
                 self.decisions.released.append((keyed.pin_id, key.pin.stored.pin_id))
             return self._create(keyed, generation)
         pins = [key.pin] if key is not None else []

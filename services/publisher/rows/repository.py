@@ -116,7 +116,7 @@ INSERT_PINS = f"""
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row
-                and o.status <> 'created'
+                and (o.status <> 'created' or o.promised_generation is not null)
         ) and (
             not exists (
                 select from publisher.row_outcomes o
@@ -125,7 +125,6 @@ INSERT_PINS = f"""
             ) or exists (
                 select from publisher.row_outcomes o
                 where o.job_id = r.origin_job_id and o.row_number = r.origin_row
-                    and o.status = 'created' and o.promised_generation is null
             )
         )
         order by r.pin_id, r.ordinal

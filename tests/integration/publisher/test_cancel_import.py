@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.cancellation import RecordPosition
 from shared.contract.topics import TopicName, TopicNames
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, read_error

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from services.publisher.generations import read_keys, release_keys
 from services.publisher.ids import compute_generation_id, compute_pin_id
-from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.cancellation import RecordPosition
 from services.publisher.rows.outcome_history_parsing import parse_outcomes
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records

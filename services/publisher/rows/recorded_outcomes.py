@@ -32,8 +32,7 @@ OUTCOME_COLUMNS = (
     ("updated", "bool"),
     ("promised_generation", "int4"),
 )
-# Selects the recorded outcomes of these jobs' rows, and of the rows that hold a reservation of these
-# pin ids
+# Selects the recorded outcomes of these jobs' rows, and of the rows that reserve these pin ids
 SELECT_RECORDED = f"""
     select {column_names(OUTCOME_COLUMNS)}
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])

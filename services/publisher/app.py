@@ -8,6 +8,7 @@ from services.publisher.imports.check import RowChecker
 from services.publisher.imports.commands import ImportCommands
 from services.publisher.imports.dependencies import NAME, ImportDependencies, build_reader
 from services.publisher.imports.repository import ImportRepository
+from services.publisher.lost_pins import RequireCurrentDatabase
 from services.publisher.outbox import OutboxRelay
 from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
@@ -20,7 +21,7 @@ from services.publisher.pins.dependencies import (
 )
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
-from services.publisher.pins.repository import PinRepository, RequireCurrentDatabase
+from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler

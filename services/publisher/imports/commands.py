@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from services.publisher.creation_times import compute_created_at
 from services.publisher.imports import rules
 from services.publisher.imports.metrics import count_cancellation, count_undo
 from services.publisher.imports.repository import (
@@ -127,7 +128,7 @@ class ImportCommands:
 
     async def read_row(self, command: RowReference) -> dict[str, Any]:
         """Reads the row's recorded outcome, its pin, and when its import was canceled."""
-        created_at = command.accepted_at + command.row_number * rules.MICROSECOND
+        created_at = compute_created_at(command.accepted_at, command.row_number)
         async with self._imports.transaction(_identify(command)) as transaction:
             outcome, pin = await transaction.read_row(command.row_number, created_at)
             canceled_at = await transaction.find_cancellation()

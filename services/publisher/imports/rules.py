@@ -4,22 +4,14 @@ An undo and a cancellation change only what nobody has changed since the import 
 """
 
 from collections.abc import Collection, Iterable
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 from uuid import UUID
 
 from services.publisher.model import PinState
-from shared.contract.events import MAX_ROWS
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.row import Row
 
-MICROSECOND = timedelta(microseconds=1)
-LATEST_ROW = MAX_ROWS * MICROSECOND
-"""The created_at of an import's last possible pin, after the import's accepted_at.
-
-A pin's created_at is the import's accepted_at plus one microsecond for each row.
-"""
 Accounts: TypeAlias = Collection[UUID] | None
 """The accounts that the caller's API key may use. None stands for all of the workspace."""
 

@@ -17,7 +17,7 @@ from services.ingest.records import build_row_events
 from services.ingest.service import ImportService
 from services.ingest.submissions import ImportSubmission
 from shared.contract.events import Notice, RowStatus, SourceType
-from shared.contract.existing_pins import build_existing_not_published, find_not_published
+from shared.contract.not_published import build_existing_not_published, find_not_published
 from shared.contract.wire import encode
 from shared.http.row_results import ResultWithNulls, decode_results
 from shared.runtime import metrics

@@ -6,7 +6,11 @@ from services.publisher.config import PublisherSettings
 from services.publisher.imports import endpoints as imports
 from services.publisher.imports.check import RowChecker
 from services.publisher.imports.commands import ImportCommands
-from services.publisher.imports.dependencies import NAME, ImportDependencies, build_reader
+from services.publisher.imports.dependencies import (
+    STATE_ATTRIBUTE,
+    ImportDependencies,
+    build_reader,
+)
 from services.publisher.imports.repository import ImportRepository
 from services.publisher.lost_pins import RequireCurrentDatabase
 from services.publisher.outbox import OutboxRelay
@@ -103,7 +107,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         checker=RowChecker(RowRepository(service.http_database), BoardCache(service.access)),
         reader=build_reader(settings.body_seconds, writes),
     )
-    setattr(app.state, NAME, import_dependencies)
+    setattr(app.state, STATE_ATTRIBUTE, import_dependencies)
     return app
 
 

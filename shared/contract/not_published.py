@@ -18,6 +18,6 @@ def build_existing_not_published(row_numbers: list[int]) -> Notice:
         f"Nothing will be published for {rows}: the pin that has the idempotency key was canceled "
         "or deleted, or it failed. existing_state of each result says which. If it was canceled or "
         "failed, retry its schedule: POST /v1/schedules/{schedule_id}/retry. If it was deleted, "
-        "send the row again with a new idempotency key."
+        "send the row again with on_existing=revive, or with a new idempotency key."
     )
     return Notice(code=EXISTING_NOT_PUBLISHED, message=message, row_numbers=row_numbers)

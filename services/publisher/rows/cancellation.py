@@ -35,12 +35,14 @@ def find_canceled(
 
     Rows are identified by the id of their object: one row may be delivered in several records.
     """
+    jobs = {(part.job_id, part.workspace_id) for part in cancellations}
     canceled = set()
     for row in (keyed.row for keyed in rows):
-        if (position := positions.get(id(row))) is None:
+        position = positions.get(id(row))
+        if position is None or (row.job_id, row.workspace_id) not in jobs:
             continue
         part = JobPartition(row.job_id, row.workspace_id, position.partition)
-        settled_until = cancellations.get(part)
-        if settled_until is not None and position.offset >= settled_until:
+        # A partition without an entry had no position then, so none of its rows was settled
+        if position.offset >= cancellations.get(part, 0):
             canceled.add(id(row))
     return canceled

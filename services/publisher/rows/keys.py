@@ -168,12 +168,11 @@ class _KeyDecider:
         generation = recorded.promised_generation or 0
         if key is None and not generation:
             return self._create(keyed, 0)
-        if generation and (key is None or key.generation < generation):
+        if generation and key is None:
+            raise AssertionError("A row that restores a later generation has no tombstone.")
+        if generation and key is not None and key.generation < generation:
             # A later generation proves that the earlier pin was released
-            if key is None:
-                self.decisions.inserted.add(keyed.pin_id)
-                self.decisions.released.append((keyed.pin_id, keyed.pin_id))
-            elif not key.is_free:
+            if not key.is_free:
                 self.decisions.released.append((keyed.pin_id, key.pin.stored.pin_id))
             return self._create(keyed, generation)
         pins = [key.pin] if key is not None else []

@@ -30,7 +30,7 @@ _STATE_VALUES = """
 # The pin id is computed from workspace and key, so the primary key allows each key only one pin. If
 # rows of a batch have the same key, the first in order is inserted. The rows are sorted by id,
 # because otherwise two publishers with overlapping keys deadlock (measured). A row is left out if
-# another outcome than created is recorded for it, or if its key is reserved for another row.
+# its recorded outcome is not that of a first pin, or if its key is reserved for another row.
 INSERT_PINS = f"""
     with inserted as (
         insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
@@ -40,7 +40,7 @@ INSERT_PINS = f"""
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row
-                and o.status <> 'created'
+                and (o.status <> 'created' or o.promised_generation is not null)
         ) and (
             not exists (
                 select from publisher.row_outcomes o
@@ -49,7 +49,6 @@ INSERT_PINS = f"""
             ) or exists (
                 select from publisher.row_outcomes o
                 where o.job_id = r.origin_job_id and o.row_number = r.origin_row
-                    and o.status = 'created' and o.promised_generation is null
             )
         )
         order by r.pin_id, r.ordinal

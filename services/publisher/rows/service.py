@@ -163,7 +163,7 @@ class RowService:
         except (JobCanceled, _NotPublished):
             return await self._publish_by_key(rows, batch, batch.find_failure, moves=moves)
         if outcomes is None:
-            return await self._publish_by_key(rows, batch, batch.find_failure)
+            return await self._publish_by_key(rows, batch, batch.find_failure, is_second=True)
         return outcomes
 
     async def _publish_new(
@@ -197,13 +197,22 @@ class RowService:
         find_failure: FindFailure,
         *,
         moves: bool = False,
+        is_second: bool = False,
     ) -> list[Outcome]:
-        """Publishes and decides rows by all rules, in one transaction. Raises ValueRejected."""
+        """Publishes and decides rows by all rules, in one transaction. Raises ValueRejected.
+
+        `is_second` is true after a first transaction that has published the rows of new keys.
+        """
         async with self._store.key_transaction(batch.advance, moves=moves) as transaction:
             state = await transaction.read_state(rows)
             canceled = set[int]()
             if state.cancellations:
-                canceled = find_canceled(rows, batch.locate(), state.cancellations)
+                # The first transaction may have moved the positions. It met no canceled job, so the
+                # cancellation came after it, and the rows that it has not published are canceled
+                cancellations = (
+                    dict.fromkeys(state.cancellations, 0) if is_second else state.cancellations
+                )
+                canceled = find_canceled(rows, batch.locate(), cancellations)
             candidates = select_candidates(rows, state.outcomes, canceled, find_failure)
             snapshot = await transaction.lock_keys(rows, candidates, state.outcomes)
             decisions = decide_by_key(rows, snapshot, find_failure, canceled)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from services.status.commands.corrections import parse_corrections, require_failed_rows
 from services.status.commands.retry import build_retry, require_failures
-from services.status.commands.timeline import build_timeline
+from services.status.commands.timeline import build_timeline, hide_foreign_pin
 from services.status.results.encoding import index_results
 from services.status.service import JobQueries, count_unsettled, require_finished
 from services.status.uploads.files import require_permitted
@@ -163,6 +163,8 @@ class ImportCommandService:
             if error.code not in {ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.DATABASE_UNAVAILABLE}:
                 raise
             stored = None
+        else:
+            stored = hide_foreign_pin(stored, principal.account_ids)
         return build_timeline(job, row_number, result, settled_at, stored)
 
     async def _require_all_rows(self, principal: Principal, job: Row) -> None:

@@ -113,7 +113,7 @@ class UndoneRow(_PublisherModel):
     schedule_id: UUID | None = None
     """The schedule. Null for a pin that was published at once."""
     action: str
-    """`deleted` for a pin, `canceled` for a schedule that waited."""
+    """`deleted` for a pin, `canceled` for a schedule that waited: it is deleted too."""
 
 
 class LeftRow(_PublisherModel):

@@ -71,8 +71,8 @@ async def download_results(job_id: JobId, principal: ReadAccess, status: Status)
 async def download_failed_rows(job_id: JobId, principal: ReadAccess, status: Status) -> Response:
     """Download the failed rows, to correct them and upload the file again.
 
-    The file is that of `results.csv`, with the failed rows only. The import must have ended (409
-    `job_not_finished`). The other rows are not needed in a new import.
+    The file has the form of `results.csv`, and the same API keys get it. The import must have ended
+    (409 `job_not_finished`). The other rows are not needed in a new import.
     """
     return await _download(status, principal, job_id, "failed")
 

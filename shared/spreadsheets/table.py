@@ -240,7 +240,7 @@ def _warn_of_results(header: Sequence[str], results: Collection[int]) -> list[No
     listed = ", ".join(header[index].strip() for index in sorted(results))
     message = (
         "The file was read as a file with results of an earlier import, because of its columns "
-        f"{listed}. They are ignored, and one apostrophe at the beginning of each cell was removed. "
+        f"{listed}. They are ignored, and an apostrophe at the beginning of a cell was removed. "
         "If it is a file of your own, rename one of these columns."
     )
     return [Notice(code="results_file", message=message)]

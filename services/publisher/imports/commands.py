@@ -56,9 +56,12 @@ class ImportCommands:
             target, complete=command.cancel_schedules
         ) as transaction:
             canceled_at = await transaction.cancel_rows(self._topic)
-            if canceled_at is None:
-                raise _not_started()
-            if command.cancel_schedules:
+        if canceled_at is None:
+            raise _not_started()
+        if command.cancel_schedules:
+            # A transaction of its own: no batch can settle while the positions are locked, and this
+            # one may wait for the scheduler. From now on no row of the import adds a schedule
+            async with self._imports.transaction(target, complete=True) as transaction:
                 schedules = await _cancel_schedules(transaction, command)
         count_cancellation(decision for _, decision in schedules)
         log.info("import_canceled", **_describe(command))

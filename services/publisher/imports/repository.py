@@ -6,7 +6,7 @@ Locks are taken in one order, as everywhere: positions, then pins in the order o
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -76,6 +76,17 @@ SELECT_CANCELED_AT = """
     select min(canceled_at) as canceled_at from publisher.canceled_jobs
     where job_id = %(job_id)s and workspace_id = %(workspace_id)s
 """
+# All records of an import at once: a partition without a record counts as canceled from its
+# beginning (keys.py). Few imports are canceled or undone, so no index is needed
+DELETE_OLD = {
+    table: f"""
+        delete from publisher.{table} where (job_id, workspace_id) in (
+            select job_id, workspace_id from publisher.{table}
+            where {time} < now() - %(retention)s group by 1, 2 limit %(limit)s
+        )
+    """
+    for table, time in (("canceled_jobs", "canceled_at"), ("undos", "undone_at"))
+}
 CANCEL_SCHEDULES = f"""
     update publisher.pins set state = '{PinState.CANCELED}', updated_at = now()
     where pin_id = any(%(pin_ids)s::uuid[])
@@ -232,3 +243,11 @@ class ImportRepository:
                     driver, SELECT_LOST, target.values, "pins of this import"
                 )
             yield CommandTransaction(driver, target)
+
+    async def delete_commands(self, retention: timedelta, limit: int) -> int:
+        """Deletes the old records of at most `limit` imports of each kind. Returns their number."""
+        values = {"retention": retention, "limit": limit}
+        async with self._database.pipeline() as driver:
+            cursors = [await driver.execute(delete, values) for delete in DELETE_OLD.values()]
+            await driver.commit()
+        return sum(cursor.rowcount for cursor in cursors)

@@ -1,5 +1,6 @@
 """Retry, cancel, undo and the timeline of a row, against servers that answer as the services do."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
@@ -427,6 +428,10 @@ async def test_the_timeline_says_why_a_row_waits(
     assert reason in timeline["waiting"]
 
 
+def _answer(answer: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
+    return answer
+
+
 async def test_the_timeline_hides_the_pin_of_an_account_that_the_key_does_not_permit(
     steering: Steering, workspace: Workspace
 ) -> None:
@@ -437,7 +442,8 @@ async def test_the_timeline_hides_the_pin_of_an_account_that_the_key_does_not_pe
     path = f"/v1/pins/imports/{job.job_id}/rows/1"
     for account, is_shown in ((own, True), (workspace.account_id, False)):
         shown = {**pin, "account_id": str(account), "created_at": "2026-11-23T12:00:00+00:00"}
-        steering.publisher.answers["imports/row"] = lambda _, shown=shown: {"pin": shown}
+        answer = {"outcome": None, "pin": shown, "canceled_at": None}
+        steering.publisher.answers["imports/row"] = partial(_answer, answer)
         timeline = (await steering.http.get(path, headers={"X-API-Key": key})).json()
         assert (timeline["state"] is not None, timeline["run_at"] is not None) == (is_shown,) * 2
         names = {event["event"] for event in timeline["events"]}

@@ -156,8 +156,8 @@ class TimelineEvent(ApiModel):
     """Something that happened to a row."""
 
     event: str
-    """`accepted`, `stored` or `scheduled`, `published`, `failed`, `changed`, `deleted`, `recorded`,
-    `import canceled` or `settled`."""
+    """`accepted`, `stored` or `scheduled`, `published`, `failed`, `changed` (by a person or an
+    update), `deleted`, `recorded`, `import canceled` or `settled`."""
     at: datetime | None
     """When, in UTC. Null if an earlier version did not store the time."""
     detail: str | None

@@ -6,9 +6,14 @@ from services.publisher.config import PublisherSettings
 from services.publisher.imports import endpoints as imports
 from services.publisher.imports.check import RowChecker
 from services.publisher.imports.commands import ImportCommands
-from services.publisher.imports.dependencies import NAME, ImportDependencies, build_reader
+from services.publisher.imports.dependencies import (
+    STATE_ATTRIBUTE,
+    ImportDependencies,
+    build_reader,
+)
 from services.publisher.imports.repository import ImportRepository
 from services.publisher.imports.retention import CLEAN_INTERVAL_SECONDS, CommandCleaner
+from services.publisher.lost_pins import RequireCurrentDatabase
 from services.publisher.outbox import OutboxRelay
 from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
@@ -21,7 +26,7 @@ from services.publisher.pins.dependencies import (
 )
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
-from services.publisher.pins.repository import PinRepository, RequireCurrentDatabase
+from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
@@ -109,7 +114,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         checker=RowChecker(RowRepository(service.http_database), BoardCache(service.access)),
         reader=build_reader(settings.body_seconds, writes),
     )
-    setattr(app.state, NAME, import_dependencies)
+    setattr(app.state, STATE_ATTRIBUTE, import_dependencies)
     return app
 
 

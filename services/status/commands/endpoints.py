@@ -154,8 +154,8 @@ async def get_import_row(
 ) -> Response:
     """Follow one row: what happened to it and when, and why it has no result yet.
 
-    If the publisher does not answer, the timeline has only what is stored with the job. So it has
-    for a row whose account the API key does not permit.
+    If the publisher does not answer, or the API key does not permit the account of the row, the
+    timeline has only what is stored with the job.
     """
     parsed_id = uuid_or_404(job_id, "Import job")
     return _json(
@@ -164,7 +164,7 @@ async def get_import_row(
 
 
 def _parse_row_number(text: str) -> int:
-    """Returns 0, which no row has, for anything else than a number with few digits.
+    """Returns the number, or 0, which no row has, if the text is not a number of a few digits.
 
     int() raises ValueError for more than 4300 digits.
     """

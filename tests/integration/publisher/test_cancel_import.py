@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from services.publisher.imports.repository import ImportRepository
 from services.publisher.imports.retention import CommandCleaner
-from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.cancellation import RecordPosition
 from shared.contract.topics import TopicName, TopicNames
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, read_error

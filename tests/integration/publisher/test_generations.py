@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from services.publisher.generations import read_keys, release_keys
 from services.publisher.ids import compute_generation_id, compute_pin_id
-from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.cancellation import RecordPosition
+from services.publisher.rows.key_transaction import KeyTransaction
 from services.publisher.rows.outcome_history_parsing import parse_outcomes
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
@@ -629,16 +630,23 @@ class SlowRepository(RowRepository):
     def __init__(self, database: Database, between: Callable[[], Awaitable[None]]) -> None:
         super().__init__(database)
         self._between = between
-        self.transactions = 0
+        self.transactions: list[str] = []
 
     @asynccontextmanager
     async def transaction(
         self, advance: Advance, *, moves: bool = False
     ) -> AsyncIterator[RowTransaction]:
-        self.transactions += 1
-        if self.transactions == 2:
-            await self._between()
+        self.transactions.append("usual")
         async with super().transaction(advance, moves=moves) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def key_transaction(
+        self, advance: Advance, *, moves: bool = False
+    ) -> AsyncIterator[KeyTransaction]:
+        self.transactions.append("all rules")
+        await self._between()
+        async with super().key_transaction(advance, moves=moves) as transaction:
             yield transaction
 
 
@@ -665,7 +673,7 @@ async def test_a_cancellation_between_the_transactions_of_a_batch_is_exact(
     service = RowService(repository, BoardCache(workspace.access))
     positions = {id(row): RecordPosition(0, offsets[row.row_number]) for row in rows}
     settlement = await service.settle(rows, advance=advance, locate=lambda: positions)
-    assert repository.transactions == 2
+    assert repository.transactions == ["usual", "all rules"]
     results = read_results(settlement.outcomes)
     decided = [results[job, number] for number in (1, 2)]
     assert [result.status.value for result in decided] == ["created", "failed"]

@@ -1,7 +1,8 @@
 """Reads, releases and takes idempotency keys. Each release of a key starts a new generation.
 
 The row under a key's first pin id says who has the key. Every change of a key holds that row's
-lock. Lock rows in the order of their ids: otherwise two transactions can deadlock.
+lock. Lock first pins before pins of later generations, both in the order of their ids: a later pin
+is only known after its key is locked, and in another order two transactions can deadlock.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -35,3 +35,5 @@ def test_nothing_is_lost_or_doubled_during_faults(tmp_path: Path) -> None:
         sum(submission.outcome is RequestOutcome.ACCEPTED for submission in history.submissions)
         > 10
     )
+    assert all(campaign.steps for campaign in history.campaigns)
+    assert any(undo.answers for campaign in history.campaigns for undo in campaign.undos())

@@ -81,7 +81,7 @@ class Deployment:
 @contextmanager
 def deployed(
     directory: Path,
-    replicas: int = 1,
+    replicas: int | Mapping[str, int] = 1,
     /,
     *,
     kafka: str,
@@ -91,17 +91,21 @@ def deployed(
 ) -> Iterator[Deployment]:
     """Starts Pinflow with `replicas` of each service, waits until it is ready and yields it.
 
+    `replicas` may name only some services: others then have one.
     `variables` are further settings of the services and the gateway. Their names are in lower case
     and lack the prefix PINFLOW_.
     """
+    counts = {
+        name: replicas if isinstance(replicas, int) else replicas.get(name, 1) for name in SERVICES
+    }
     port_requests = {
         replica_name(name, replica): _first_port(name) + replica
         for name in SERVICES
-        for replica in range(replicas)
+        for replica in range(counts[name])
     }
     ports = choose({**port_requests, "gateway": _first_port("gateway")})
     addresses = {
-        name: [f"127.0.0.1:{ports[replica_name(name, replica)]}" for replica in range(replicas)]
+        name: [f"127.0.0.1:{ports[replica_name(name, number)]}" for number in range(counts[name])]
         for name in SERVICES
     }
     base_url = f"http://127.0.0.1:{ports['gateway']}"
@@ -129,7 +133,7 @@ def deployed(
             first,
             *(
                 program_for_replica(first, replica, ports[replica_name(name, replica)])
-                for replica in range(1, replicas)
+                for replica in range(1, counts[name])
             ),
         ]
     upstreams = {f"{name}_upstream": " ".join(addresses[name]) for name in SERVICES}

@@ -44,6 +44,18 @@ def _add_generations() -> None:
             add constraint row_outcomes_updated check (updated is null or status = 'existing')
     """)
 
+    # A batch's usual statements call it for a pin that only all rules together can judge. Then
+    # nothing of the batch is written, and it is settled by all rules in one transaction
+    op.execute("""
+        create function publisher.require_all_rules()
+        returns timestamptz language plpgsql as $$
+        begin
+            raise exception 'a key of the batch was released' using errcode = 'PF003';
+        end
+        $$
+    """)
+    op.execute("grant execute on function publisher.require_all_rules() to pinflow_publisher")
+
 
 def _add_index_of_hidden_pins() -> None:
     # Together with pins_shown it finds all pins of a job by their created_at. Each row is in one of

@@ -1,6 +1,6 @@
 """The SQL of commands on whole imports.
 
-Locks are taken in one order, as everywhere: positions, then pins in the order of their ids.
+Locks are taken in one order, as everywhere: positions, then pins (services/publisher/generations).
 """
 
 import json

@@ -26,6 +26,10 @@ class RecordedState:
     """The position of the rows' consumer when their job was canceled."""
 
 
+class KeyReleased(Exception):
+    """A key of the batch was released before. Nothing was written."""
+
+
 class HeldPin(NamedTuple):
     """A pin that has a key or had it last, with all that a row compares or replaces."""
 

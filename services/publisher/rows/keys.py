@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from services.publisher.existing_pins import find_differences
 from services.publisher.ids import compute_generation_id
 from services.publisher.key_state import TakenKey
-from services.publisher.model import Failure, Origin, PinState, SelectedPin, StoredPin
+from services.publisher.model import Failure, Origin, PinState, StoredPin
 from services.publisher.rows.key_snapshot import Decisions, HeldPin, Key, KeySnapshot, PinUpdate
 from services.publisher.rows.outcomes import (
     CANCELED,
@@ -45,16 +45,16 @@ FindFailure: TypeAlias = Callable[[KeyedRow], Failure | None]
 NO_ROWS: frozenset[int] = frozenset()
 
 
+def may_change_pins(rows: Iterable[RowAccepted]) -> bool:
+    """Returns whether rows update or revive the pins that already have their keys."""
+    return any(row.on_existing is not OnExisting.REPORT for row in rows)
+
+
 def needs_all_rules(outcomes: Iterable[Outcome], snapshot: StoreSnapshot) -> bool:
-    """Returns whether a batch must be decided by `decide_by_key`."""
-    return (
-        any(isinstance(pin, SelectedPin) and pin.released_at for pin in snapshot.existing.values())
-        or any(map(_changes_pins, snapshot.recorded.values()))
-        or any(
-            isinstance(outcome, ExistingRow)
-            and outcome.keyed.row.on_existing is not OnExisting.REPORT
-            for outcome in outcomes
-        )
+    """Returns whether a batch without released keys must be decided by `decide_by_key`."""
+    return any(map(_changes_pins, snapshot.recorded.values())) or any(
+        isinstance(outcome, ExistingRow) and outcome.keyed.row.on_existing is not OnExisting.REPORT
+        for outcome in outcomes
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from services.publisher.existing_pins import CONTENT_COLUMNS
 from services.publisher.model import STORED_COLUMNS, Origin, SelectedPin
 from services.publisher.rows.cancellation import JobCanceled
+from services.publisher.rows.key_snapshot import KeyReleased
 from services.publisher.rows.key_transaction import KeyTransaction
 from services.publisher.rows.outcomes import FailedRow
 from services.publisher.rows.pin_inserts import INSERT_PINS, build_insert_columns
@@ -43,8 +44,13 @@ from shared.postgres.database import Database, DriverConnection
 # transaction has just committed (measured). It excludes the pins of this transaction's insert: they
 # are known. If every id was inserted, none existed before, and nothing is looked up (14.3 → 12.2 µs
 # of Postgres per row in the whole pipeline, more with a larger table).
+# A released key ends the transaction: without a second one, a cancellation can't come between.
+_NOT_RELEASED = """
+    case when released_at is not null then publisher.require_all_rules() end
+"""
+_EXISTING_COLUMNS = [_NOT_RELEASED if name == "released_at" else name for name in STORED_COLUMNS]
 SELECT_EXISTING = f"""
-    select {", ".join(STORED_COLUMNS)} from publisher.pins
+    select {", ".join(_EXISTING_COLUMNS)} from publisher.pins
     where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid)
         and current_setting('pinflow.inserted')::int4 < %b::int4
 """
@@ -56,6 +62,8 @@ SELECT_CONTENTS = f"""
 REQUIRE_NOT_CANCELED = "select publisher.require_not_canceled(%b::uuid[])"
 JOB_CANCELED = "PF002"
 """SQLSTATE that the SQL function require_not_canceled raises (migration 0016)."""
+KEY_RELEASED = "PF003"
+"""SQLSTATE that the SQL function require_all_rules raises (migration 0016)."""
 
 
 class RowTransaction:
@@ -74,7 +82,8 @@ class RowTransaction:
 
         `passed` are the rows that passed their checks, in the order of `rows`. A row that is
         recorded as created counts as passed. If all passed, also commits, in the same round trip:
-        `record` then uses a second transaction. Raises JobCanceled if a row's job is canceled.
+        `record` then uses a second transaction. Raises JobCanceled if a row's job is canceled, and
+        KeyReleased if a row's key was ever released.
         """
         pins = _SelectParameters.from_rows(rows)
         jobs = collect_job_ids(keyed.row for keyed in rows)
@@ -158,7 +167,7 @@ class RowRepository:
     ) -> AsyncIterator[RowTransaction]:
         """Opens a transaction that locks the advance's positions. With `moves`, it moves them.
 
-        Commits at the block's end. Raises PositionBehind, and JobCanceled.
+        Commits at the block's end. Raises PositionBehind, JobCanceled and KeyReleased.
         """
         try:
             async with self._open(advance, moves=moves) as (driver, cursor):
@@ -166,6 +175,8 @@ class RowRepository:
         except psycopg.DatabaseError as error:
             if error.diag.sqlstate == JOB_CANCELED:
                 raise JobCanceled from error
+            if error.diag.sqlstate == KEY_RELEASED:
+                raise KeyReleased from error
             raise
 
     @asynccontextmanager

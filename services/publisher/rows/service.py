@@ -13,10 +13,11 @@ import structlog
 
 from services.publisher.model import Failure, Origin, build_failure
 from services.publisher.rows.cancellation import JobCanceled, RecordPosition, find_canceled
-from services.publisher.rows.key_snapshot import Decisions, KeySnapshot, RecordedState
+from services.publisher.rows.key_snapshot import Decisions, KeyReleased, KeySnapshot, RecordedState
 from services.publisher.rows.keys import (
     FindFailure,
     decide_by_key,
+    may_change_pins,
     needs_all_rules,
     select_candidates,
 )
@@ -124,16 +125,18 @@ class RowService:
         """Settles a batch's rows. `locate` is called only if a job of the batch is canceled.
 
         Every transaction locks the advance's positions, so no two publishers settle one partition
-        at the same time. If one transaction is enough for the batch, it also moves them. Only
-        the failure of a hash collision may be recorded in a further transaction, without a lock.
-        The rows that need all rules are decided in a second transaction.
+        at the same time. If one transaction is enough for the batch, it also moves them. Rows that
+        update or revive pins may need a second one: then the caller moves the positions, so that a
+        cancellation between the two fails the rows without an outcome. Only the failure of a hash
+        collision may be recorded in a further transaction, without a lock.
         """
         keyed = key_and_sort_rows(rows)
         failing = await self._boards.find_failing(collect_destinations(keyed))
         settlement = Settlement()
         if keyed:
             batch = _Batch(failing, advance, locate)
-            settlement.add(await self._settle(keyed, batch, moves=not unreadable))
+            moves = not unreadable and not may_change_pins(rows)
+            settlement.add(await self._settle(keyed, batch, moves=moves))
         if unreadable:
             settlement.outcomes += await self._fail_unreadable(unreadable, advance)
         return settlement
@@ -160,20 +163,20 @@ class RowService:
             raise ValueRejected("accepted_at is out of range")
         try:
             outcomes = await self._publish_new(rows, batch, moves=moves)
-        except (JobCanceled, _NotPublished):
+        except (JobCanceled, KeyReleased, _NotPublished):
             return await self._publish_by_key(rows, batch, batch.find_failure, moves=moves)
         if outcomes is None:
-            return await self._publish_by_key(rows, batch, batch.find_failure, is_second=True)
+            return await self._publish_by_key(rows, batch, batch.find_failure)
         return outcomes
 
     async def _publish_new(
         self, rows: Sequence[KeyedRow], batch: "_Batch", *, moves: bool
     ) -> list[Outcome] | None:
-        """Publishes and decides rows in one transaction. Raises ValueRejected, JobCanceled.
+        """Publishes and decides rows in one transaction.
 
-        Returns None if the rows need all rules. The rows of new keys are published nevertheless, if
-        all rows passed their checks. Otherwise raises _NotPublished: a row that failed its checks
-        must not meet the pin of a later row.
+        Raises ValueRejected, JobCanceled, KeyReleased. Returns None if the rows need all rules. The
+        rows of new keys are published nevertheless, if all rows passed their checks. Otherwise
+        raises _NotPublished: a row that failed its checks must not meet the pin of a later row.
         """
         passed, failing = rows, batch.failing
         if failing:
@@ -197,22 +200,13 @@ class RowService:
         find_failure: FindFailure,
         *,
         moves: bool = False,
-        is_second: bool = False,
     ) -> list[Outcome]:
-        """Publishes and decides rows by all rules, in one transaction. Raises ValueRejected.
-
-        `is_second` is true after a first transaction that has published the rows of new keys.
-        """
+        """Publishes and decides rows by all rules, in one transaction. Raises ValueRejected."""
         async with self._store.key_transaction(batch.advance, moves=moves) as transaction:
             state = await transaction.read_state(rows)
             canceled = set[int]()
             if state.cancellations:
-                # The first transaction may have moved the positions. It met no canceled job, so the
-                # cancellation came after it, and the rows that it has not published are canceled
-                cancellations = (
-                    dict.fromkeys(state.cancellations, 0) if is_second else state.cancellations
-                )
-                canceled = find_canceled(rows, batch.locate(), cancellations)
+                canceled = find_canceled(rows, batch.locate(), state.cancellations)
             candidates = select_candidates(rows, state.outcomes, canceled, find_failure)
             snapshot = await transaction.lock_keys(rows, candidates, state.outcomes)
             decisions = decide_by_key(rows, snapshot, find_failure, canceled)

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -16,11 +15,10 @@ from sqlalchemy import text
 from services.publisher.generations import read_keys, release_keys
 from services.publisher.ids import compute_generation_id, compute_pin_id
 from services.publisher.rows.cancellation import RecordPosition
-from services.publisher.rows.key_transaction import KeyTransaction
 from services.publisher.rows.outcome_history_parsing import parse_outcomes
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
-from services.publisher.rows.repository import RowRepository, RowTransaction
+from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.publisher.scheduler import Scheduler
 from services.publisher.scheduler_repository import DuePinRepository
@@ -293,6 +291,37 @@ async def test_many_publishers_give_a_free_key_to_one_row(
     assert sorted(key or "" for key in created) == keys
     assert set(await imports.live_pins()) == {imports.generation(1, key) for key in keys}
     assert {result.pin_id for result in results} == {imports.generation(1, key) for key in keys}
+
+
+LOCK_PIN = text("select from publisher.pins where pin_id = :id for update nowait")
+
+
+@pytest.mark.parametrize("command", ["settle", "undo"])
+async def test_first_pins_are_locked_before_later_generations(
+    imports: Imports, database: Database, client: Client, command: str
+) -> None:
+    """A later pin is only known after its key is locked. The other order would deadlock."""
+    keys = (f"key-{number}" for number in range(100))
+    key = next(key for key in keys if imports.generation(1, key) < imports.generation(0, key))
+    await imports.settle(imports.row(idempotency_key=key))
+    await imports.release(key)
+    row = imports.row(idempotency_key=key)
+    await imports.settle(row)
+    later = replace(imports.row(idempotency_key=key), on_existing=OnExisting.REVIVE)
+    reference = {
+        "workspace_id": str(row.workspace_id),
+        "job_id": str(row.job_id),
+        "accepted_at": row.accepted_at.isoformat(),
+        "dry_run": False,
+    }
+    async with asyncio.TaskGroup() as tasks, database.transaction() as connection:
+        await connection.execute(LOCK_PIN, {"id": imports.generation(0, key)})
+        if command == "settle":
+            tasks.create_task(imports.settle(later))
+        else:
+            tasks.create_task(client.call_internally("imports/undo", reference))
+        await eventually(lambda: database.fetch_all(WAITING))
+        await connection.execute(LOCK_PIN, {"id": imports.generation(1, key)})
 
 
 # Reviving
@@ -624,61 +653,80 @@ async def test_a_cancellation_after_a_batch_changes_none_of_its_rows(
     assert await imports.settle(*rows, offsets=offsets, advance=advance) == results
 
 
-class SlowRepository(RowRepository):
-    """Does something between the two transactions of a batch that needs all rules."""
-
-    def __init__(self, database: Database, between: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(database)
-        self._between = between
-        self.transactions: list[str] = []
-
-    @asynccontextmanager
-    async def transaction(
-        self, advance: Advance, *, moves: bool = False
-    ) -> AsyncIterator[RowTransaction]:
-        self.transactions.append("usual")
-        async with super().transaction(advance, moves=moves) as transaction:
-            yield transaction
-
-    @asynccontextmanager
-    async def key_transaction(
-        self, advance: Advance, *, moves: bool = False
-    ) -> AsyncIterator[KeyTransaction]:
-        self.transactions.append("all rules")
-        await self._between()
-        async with super().key_transaction(advance, moves=moves) as transaction:
-            yield transaction
+INSERT_UNDER_ANOTHER_KEY = text("""
+    insert into publisher.pins
+    select (jsonb_populate_record(p, jsonb_build_object(
+        'pin_id', cast(:pin_id as text), 'idempotency_key', 'new', 'deleted_at', null,
+        'released_at', null
+    ))).*
+    from publisher.pins p where pin_id = :original
+""")
 
 
-async def test_a_cancellation_between_the_transactions_of_a_batch_is_exact(
-    imports: Imports, database: Database, workspace: Workspace
+@pytest.mark.parametrize("on_existing", OnExisting)
+async def test_a_cancellation_amid_a_batch_fails_every_row_that_has_no_outcome(
+    imports: Imports, database: Database, on_existing: OnExisting
 ) -> None:
-    """The first transaction has moved the position, but decided only the rows of new keys."""
+    """Rows that need all rules have no outcome after the batch's first transaction."""
+    await imports.settle(imports.row(run_at=IN_2090))
+    if on_existing is OnExisting.REPORT:
+        await imports.release()
+    elif on_existing is OnExisting.REVIVE:
+        await imports.execute(
+            "update publisher.pins set state = 'cancelled' where pin_id = :id",
+            id=imports.generation(0),
+        )
+    before = await imports.pin(imports.generation(0))
     job = uuid4()
-    await imports.settle(imports.row())
-    await imports.release()
     rows = [
         imports.row(job_id=job, row_number=1, idempotency_key="new"),
-        imports.row(job_id=job, row_number=2),
+        imports.row(job_id=job, row_number=2, run_at=IN_2091, on_existing=on_existing),
     ]
-    offsets = {1: 10, 2: 11}
     topic, advance = await add_partition(database)
+    async with database.transaction() as connection, asyncio.TaskGroup() as tasks:
+        # The batch's first transaction waits for this pin, and then meets the end of its key
+        own = compute_pin_id(rows[0].workspace_id, "new")
+        values = {"pin_id": str(own), "original": imports.generation(0)}
+        await connection.execute(INSERT_UNDER_ANOTHER_KEY, values)
+        settle = imports.settle(*rows, offsets={1: 10, 2: 11}, advance=advance)
+        batch = tasks.create_task(settle)
+        await eventually(lambda: database.fetch_all(WAITING))
+        pins = [imports.generation(number) for number in (0, 1)]
+        cancellation = tasks.create_task(cancel_at_position(database, rows[1], topic, pins))
+        await eventually(lambda: have_begun_to_wait(database, 2))
+        await connection.rollback()
+    first, second = batch.result()
+    # Usually it comes before the second transaction, but Postgres does not promise it
+    was_settled = cancellation.result()
+    assert (second.error_code == "canceled") is not was_settled
+    if not was_settled:
+        assert await imports.pin(imports.generation(0)) == before
+        created = {own} if first.status == "created" else set()
+        assert {*await imports.live_pins()} - {imports.generation(0)} == created
 
-    async def cancel_job() -> None:
-        async with database.transaction() as connection:
-            values = {"job_id": job, "workspace_id": workspace.id, "topic": topic}
-            await connection.execute(CANCEL_AT_POSITION, values)
 
-    repository = SlowRepository(database, cancel_job)
-    service = RowService(repository, BoardCache(workspace.access))
-    positions = {id(row): RecordPosition(0, offsets[row.row_number]) for row in rows}
-    settlement = await service.settle(rows, advance=advance, locate=lambda: positions)
-    assert repository.transactions == ["usual", "all rules"]
-    results = read_results(settlement.outcomes)
-    decided = [results[job, number] for number in (1, 2)]
-    assert [result.status.value for result in decided] == ["created", "failed"]
-    assert decided[1].error_code == "canceled"
-    assert await imports.settle(*rows, offsets=offsets, advance=advance) == decided
+async def cancel_at_position(
+    database: Database, row: RowAccepted, topic: str, pins: Sequence[UUID]
+) -> bool:
+    """Cancels a job as the command does: with a lock on the position.
+
+    Returns whether the row had changed the first of the pins or created the second one before.
+    """
+    settled = text(
+        "select from publisher.pins where pin_id = :later or (pin_id = :first and touched_at "
+        "is not null)"
+    )
+    async with database.transaction() as connection:
+        lock = text("select from publisher.positions where topic = :topic for update")
+        await connection.execute(lock, {"topic": topic})
+        values = {"job_id": row.job_id, "workspace_id": row.workspace_id, "topic": topic}
+        await connection.execute(CANCEL_AT_POSITION, values)
+        found = await connection.execute(settled, {"first": pins[0], "later": pins[1]})
+        return bool(found.all())
+
+
+async def have_begun_to_wait(database: Database, count: int) -> bool:
+    return len(await database.fetch_all(WAITING)) >= count
 
 
 # Restoring

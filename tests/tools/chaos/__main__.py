@@ -20,14 +20,15 @@ import uvloop
 
 from deploy.local.layout import CHECKOUT
 from tests.tools.chaos.api_client import open_client
-from tests.tools.chaos.arena import Arena, arena
-from tests.tools.chaos.checker import Violation, check
+from tests.tools.chaos.arena import INGEST_REPLICA, Arena, arena
+from tests.tools.chaos.checker import check
 from tests.tools.chaos.diagnosis import build_diagnosis
 from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.nemesis import FAULTS, RESTORES, Nemesis
 from tests.tools.chaos.observer import Observer
 from tests.tools.chaos.probe import Probe
 from tests.tools.chaos.report import build_summary, format_report
+from tests.tools.chaos.violations import Violation
 from tests.tools.chaos.workload import Clients
 
 RESULTS = CHECKOUT / ".pinflow" / "chaos"
@@ -41,7 +42,12 @@ async def run(
     New faults begin for `seconds`, and until there were at least `at_least`.
     """
     base_url = arena.deployment.base_url
-    clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
+    # A restore loses undos and changes of pins, so there are no campaigns with it
+    steers = not set(kinds) & set(RESTORES)
+    replica_url = arena.deployment.service_url(INGEST_REPLICA) if steers else None
+    clients = Clients(
+        base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history, replica_url
+    )
     supervisor_task = asyncio.create_task(arena.supervise())
     clients_task = asyncio.create_task(clients.run())
     async with open_client(base_url, arena.workspaces[0], history) as api:

@@ -45,7 +45,7 @@ class ApiClient:
     """Calls the API of the gateway for one workspace."""
 
     def __init__(self, http: httpx.AsyncClient, history: History) -> None:
-        self._http = http
+        self.http = http
         self._history = history
 
     async def import_rows(self, submission: Submission, documents: list[Document]) -> None:
@@ -101,7 +101,7 @@ class ApiClient:
         clock = asyncio.get_running_loop().time
         sent_at = clock()
         try:
-            answer = await self._http.get(f"/v1/pins/imports/{job_id}")
+            answer = await self.http.get(f"/v1/pins/imports/{job_id}")
         except httpx.TransportError:
             return False
         if answer.status_code == HTTPStatus.OK:
@@ -120,7 +120,7 @@ class ApiClient:
 
     async def _post(self, path: str, **body: Any) -> httpx.Response | None:
         try:
-            return await self._http.post(path, **body)
+            return await self.http.post(path, **body)
         except httpx.TransportError:
             return None
 
@@ -162,7 +162,14 @@ def parse_result(result: Mapping[str, Any]) -> Result:
     if pin is None and result["schedule_id"] is not None:
         pin = str(derive_pin_id(UUID(result["schedule_id"])))
     return Result(
-        result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"]
+        result["row_number"],
+        result["status"],
+        pin,
+        result["idempotency_key"],
+        result["error_code"],
+        is_schedule=result["schedule_id"] is not None,
+        existing_state=result["existing_state"],
+        updated=bool(result["updated"]),
     )
 
 

@@ -25,6 +25,8 @@ from tests.tools.chaos.network import HOST, Network, Proxy
 from tests.tools.chaos.skewed_clock import OFFSET_VARIABLE
 
 WORKSPACES = 2
+REPLICAS = {"ingest": 2}
+INGEST_REPLICA = "ingest-1"
 WATCH_SECONDS = 0.2
 
 
@@ -74,10 +76,11 @@ class Arena:
             await asyncio.sleep(WATCH_SECONDS)
 
     def second_replica(self, name: str) -> RunningProgram:
-        """Returns a second replica of a service, not started."""
+        """Returns a further replica of a service, not started. The gateway does not know it."""
         (port,) = choose({name: self.deployment.ports[name] + 50}).values()
+        number = len(self.deployment.replica_names(name))
         return RunningProgram(
-            program_for_replica(self.program(name).program, 1, port), self.directory
+            program_for_replica(self.program(name).program, number, port), self.directory
         )
 
     def set_clock(self, name: str, seconds: float) -> None:
@@ -119,7 +122,7 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
             "topic_prefix": settings.topic_prefix,
         }
         with deployed(
-            directory, **addresses, access_cache_seconds="1", database_timeout_seconds="3"
+            directory, REPLICAS, **addresses, access_cache_seconds="1", database_timeout_seconds="3"
         ) as deployment:
             new_arena = Arena(
                 directory,

@@ -6,10 +6,10 @@ It does no I/O, so unit tests run it on constructed histories.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from enum import StrEnum
-from itertools import combinations, pairwise
-from typing import NamedTuple
+from itertools import combinations, pairwise, zip_longest
 
+from shared.contract.events import OnExisting
+from tests.tools.chaos.campaign_model import check_campaign
 from tests.tools.chaos.final_state import Announcement, FinalState, Job, Pin
 from tests.tools.chaos.history import (
     Counters,
@@ -22,29 +22,20 @@ from tests.tools.chaos.history import (
     Row,
     SinglePin,
     Submission,
+    TouchKind,
+    TouchStep,
+    Workspace,
 )
+from tests.tools.chaos.violations import Effect, Violation, Violations
 
+Marker = tuple[Workspace, str, str | None]
+"""A workspace, the key of an import's first row, and the import's parent."""
+Origin = tuple[str | None, int | None]
+"""The job and the number of a row."""
+CANCELED = "canceled"
+FAILED_IN_INGEST = {Expected.INVALID}
+"""Rows that have failed before a cancellation can reach them."""
 TERMINAL = {"completed", "completed_with_errors", "failed"}
-
-
-class Effect(StrEnum):
-    LOST = "lost"
-    DUPLICATED = "duplicated"
-    WRONG = "wrong"
-
-
-class Violation(NamedTuple):
-    """A broken promise. `rule` is an invariant of docs/explanation/architecture.md or a keyword."""
-
-    rule: str
-    what: str
-    effect: Effect = Effect.WRONG
-
-    def __str__(self) -> str:
-        return f"{self.effect}, {self.rule}: {self.what}"
-
-
-Violations = Iterator[Violation]
 
 
 class Evidence:
@@ -54,6 +45,7 @@ class Evidence:
         self.history = history
         self.final_state = final_state
         self.jobs_by_marker = _group_jobs_by_marker(final_state)
+        self.releases = _find_releases(history)
         self.forgotten_pins = {
             key for restore in history.restores for key in restore.forgotten_pins
         }
@@ -64,7 +56,8 @@ class Evidence:
         """The number of restores that lost a request id, by request id."""
 
     def find_jobs(self, submission: Submission) -> list[str]:
-        return self.jobs_by_marker.get((submission.workspace, submission.marker), [])
+        marker = (submission.workspace, submission.marker, submission.parent_id)
+        return self.jobs_by_marker.get(marker, [])
 
     def submitted_jobs(self) -> Iterator[tuple[Submission, str, Job]]:
         """Yields each submission with its job; several times if it has several jobs."""
@@ -114,6 +107,9 @@ def accepted_means_durable(evidence: Evidence) -> Violations:
             yield Violation("invariant 1", f"{name}: there is the job {jobs[0]}")
         elif len(jobs) == reuses and submission.outcome is RequestOutcome.ACCEPTED:
             yield Violation("invariant 1", f"{name}: there is no job", Effect.LOST)
+        elif len(submission.named_jobs) > 1:
+            named = sorted(submission.named_jobs)
+            yield Violation("invariant 1", f"{name}: answers name {named}", Effect.DUPLICATED)
         elif jobs and submission.job_id and jobs != [submission.job_id]:
             yield Violation(
                 "invariant 1",
@@ -183,7 +179,11 @@ def each_row_settles_once(evidence: Evidence) -> Violations:
                 Effect.LOST,
             )
             continue
-        for row, result in zip(rows, job.results, strict=True):
+        for sent, result in zip(rows, job.results, strict=True):
+            row = sent
+            is_canceled = (result.status, result.error_code) == ("failed", CANCELED)
+            if is_canceled and submission.is_canceled and row.expected not in FAILED_IN_INGEST:
+                row = row._replace(expected=Expected.CANCELED)
             yield from _check_result(job_id, row, result)
 
 
@@ -202,7 +202,7 @@ def _check_result(job_id: str, row: Row, result: Result) -> Violations:
 
 
 def each_key_is_published_once(evidence: Evidence) -> Violations:
-    """Each created key has one pin, and one row or call that created it.
+    """Each created key has one pin in each generation, and one row or call that created it.
 
     Further calls may have created it only if a restore lost their pins.
     """
@@ -210,7 +210,7 @@ def each_key_is_published_once(evidence: Evidence) -> Violations:
     for key in rows.keys() | calls.keys():
         lasting = [call for call in calls[key] if not evidence.may_be_lost(call)]
         creators = [*rows[key], *("a direct call" for _ in lasting)]
-        if len(creators) > 1:
+        if len(creators) > max(1, len(evidence.final_state.pins.get(key, ()))):
             yield Violation(
                 "invariant 3",
                 f"{key} was created {len(creators)} times: {creators}",
@@ -231,8 +231,69 @@ def each_key_is_published_once(evidence: Evidence) -> Violations:
                 "invariant 3", f"{key} was created, but is not in the database", Effect.LOST
             )
     for key, pins in evidence.final_state.pins.items():
-        if len(pins) > 1:
-            yield Violation("invariant 3", f"{key} has {len(pins)} pins: {pins}", Effect.DUPLICATED)
+        live = [pin for pin in pins if not pin.deleted]
+        if len(live) > 1:
+            yield Violation("invariant 3", f"{key} has {len(live)} pins: {live}", Effect.DUPLICATED)
+
+
+def each_generation_follows_a_release(evidence: Evidence) -> Violations:
+    """A key's generations are numbered from 0, and each but the first follows a release.
+
+    Only an undo, a direct call or a row that revives the key deletes a pin. The row under the first
+    id says who has the key.
+    """
+    revivals, deletions = _find_revivals(evidence), _find_deletions(evidence)
+    for key, pins in evidence.final_state.pins.items():
+        ordered = sorted(pins, key=lambda pin: pin.generation)
+        if [pin.generation for pin in ordered] != list(range(len(ordered))):
+            yield Violation("invariant 3", f"{key} has gaps in its generations: {ordered}")
+            continue
+        for pin, later in zip_longest(ordered, ordered[1:]):
+            is_undone = (pin.job_id, pin.row_number) in evidence.releases
+            is_revived = later is not None and (later.job_id, later.row_number) in revivals
+            if later is not None and not (pin.deleted and (is_undone or is_revived)):
+                what = f"{key} has a pin after {pin}, which nobody released: {later}"
+                yield Violation("invariant 3", what, Effect.DUPLICATED)
+            elif pin.deleted and not (is_undone or is_revived or key in deletions):
+                what = f"{key} has a pin that nobody deleted: {pin}"
+                yield Violation("undo", what, Effect.LOST)
+            elif is_undone and not pin.deleted:
+                yield Violation("undo", f"{key} was undone, but its pin is not deleted: {pin}")
+        yield from _check_holder(evidence, key, ordered)
+
+
+def _check_holder(evidence: Evidence, key: Key, ordered: list[Pin]) -> Violations:
+    first, last = ordered[0], ordered[-1]
+    is_released = (last.job_id, last.row_number) in evidence.releases
+    current = None if is_released or len(ordered) == 1 else last.pin_id
+    expected = (is_released or len(ordered) > 1, current, last.generation)
+    if (first.released, first.current, first.highest) != expected:
+        yield Violation(
+            "invariant 3",
+            f"{key} has the holder {(first.released, first.current, first.highest)}, not "
+            f"{expected}",
+        )
+
+
+def _find_deletions(evidence: Evidence) -> set[Key]:
+    """Finds the keys with a pin that a direct call deleted."""
+    return {
+        (campaign.workspace, step.key)
+        for campaign in evidence.history.campaigns
+        for step in campaign.steps
+        if isinstance(step, TouchStep) and step.kind is TouchKind.DELETE
+    }
+
+
+def _find_revivals(evidence: Evidence) -> set[Origin]:
+    """Finds the rows that were created by an import with `on_existing=revive`."""
+    return {
+        (job_id, result.row_number)
+        for submission, job_id, job in evidence.submitted_jobs()
+        if submission.on_existing is OnExisting.REVIVE
+        for result in job.results
+        if result.status == "created"
+    }
 
 
 def _creating_rows(evidence: Evidence) -> dict[Key, list[str]]:
@@ -257,7 +318,8 @@ def _creating_calls(evidence: Evidence) -> dict[Key, list[SinglePin]]:
 def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
     """The row that is the origin of a pin is `created`, and all other rows of the key `existing`.
 
-    Both name the pin. A row stays `existing` if a restore lost the direct pin before it.
+    Both name a pin of the key: the row's own, or that of any generation. A row stays `existing` if
+    a restore lost the direct pin before it.
     """
     for submission, job_id, job in evidence.submitted_jobs():
         for result in job.results:
@@ -265,7 +327,11 @@ def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
                 continue
             name = f"row {result.row_number} of job {job_id}"
             key = submission.workspace, str(result.key)
-            pin = next(iter(evidence.final_state.pins.get(key, ())), None)
+            pins = evidence.final_state.pins.get(key, ())
+            origin = job_id, result.row_number
+            own = next((pin for pin in pins if (pin.job_id, pin.row_number) == origin), None)
+            named = next((pin for pin in pins if pin.pin_id == result.pin), None)
+            pin = own or named or next(iter(pins), None)
             if pin is None and result.status == "existing" and key in evidence.forgotten_pins:
                 continue
             if pin is None:
@@ -279,9 +345,7 @@ def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
                     "invariant 4",
                     f"{name} names the pin {result.pin}, but the database has {pin.pin_id}",
                 )
-            elif (result.status == "created") != (
-                (pin.job_id, pin.row_number) == (job_id, result.row_number)
-            ):
+            elif (result.status == "created") != (own is not None):
                 yield Violation(
                     "invariant 4",
                     f"{name} is {result.status}, but the pin's origin is "
@@ -429,7 +493,10 @@ def rows_keep_their_order(evidence: Evidence) -> Violations:
             if row.expected is Expected.PUBLISHED:
                 first.setdefault(row.key, number)
         for result in job.results:
-            if (submission.workspace, str(result.key)) in evidence.forgotten_pins:
+            key = submission.workspace, str(result.key)
+            # The key may have been released, or its first row canceled, before the second one
+            is_steered = submission.is_canceled or len(evidence.final_state.pins.get(key, ())) > 1
+            if key in evidence.forgotten_pins or is_steered:
                 continue
             if result.status == "created" and first.get(str(result.key)) != result.row_number:
                 yield Violation(
@@ -491,10 +558,15 @@ def _check_repeated_event(
 
 
 def _check_announced(key: Key, pin: Pin, final_state: FinalState) -> Violations:
-    if pin.state != "published":
-        yield Violation(
-            "invariant 2", f"{key} is still {pin.state}, although it was due", Effect.LOST
-        )
+    if pin.state == "cancelled":
+        if final_state.published[pin.pin_id]:
+            what = f"{key}: pin {pin.pin_id} is canceled, but was announced as published"
+            yield Violation("announcements", what)
+    elif pin.state != "published":
+        if not pin.is_far:
+            yield Violation(
+                "invariant 2", f"{key} is still {pin.state}, although it was due", Effect.LOST
+            )
     elif not final_state.published[pin.pin_id]:
         yield Violation(
             "announcements",
@@ -507,6 +579,12 @@ def _check_announced(key: Key, pin: Pin, final_state: FinalState) -> Violations:
             f"{key}: the schedule of pin {pin.pin_id} was never announced",
             Effect.LOST,
         )
+
+
+def campaigns_are_exact(evidence: Evidence) -> Violations:
+    """Every key of a campaign has what the campaign's steps have made of it."""
+    for campaign in evidence.history.campaigns:
+        yield from check_campaign(campaign, evidence.final_state)
 
 
 def dead_letters_are_expected(evidence: Evidence) -> Violations:
@@ -551,6 +629,7 @@ RULES: tuple[Callable[[Evidence], Violations], ...] = (
     every_job_has_a_submission,
     each_row_settles_once,
     each_key_is_published_once,
+    each_generation_follows_a_release,
     outcomes_agree_with_the_store,
     direct_pins_are_stored,
     every_pin_has_an_origin,
@@ -560,18 +639,30 @@ RULES: tuple[Callable[[Evidence], Violations], ...] = (
     outcomes_are_stable,
     rows_keep_their_order,
     everything_is_announced,
+    campaigns_are_exact,
     dead_letters_are_expected,
     no_unexpected_answers,
 )
 
 
-def _group_jobs_by_marker(final_state: FinalState) -> dict[Key, list[str]]:
-    """Groups jobs by the key of their first row, which identifies the submission."""
-    jobs: dict[Key, list[str]] = defaultdict(list)
+def _group_jobs_by_marker(final_state: FinalState) -> dict[Marker, list[str]]:
+    """Groups jobs by their parent and the key of their first row: both identify the submission."""
+    jobs: dict[Marker, list[str]] = defaultdict(list)
     for job_id, job in final_state.jobs.items():
         if job.results:
-            jobs[job.workspace, str(job.results[0].key)].append(job_id)
+            jobs[job.workspace, str(job.results[0].key), job.parent_id].append(job_id)
     return jobs
+
+
+def _find_releases(history: History) -> set[Origin]:
+    """Finds the rows whose pins were undone."""
+    return {
+        (undo.job_id, row_number)
+        for campaign in history.campaigns
+        for undo in campaign.undos()
+        for answer in undo.answers
+        for row_number, _ in answer.undone
+    }
 
 
 def _count_results(job: Job) -> tuple[int, int, int, int, int]:

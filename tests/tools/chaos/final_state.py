@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from tests.tools.chaos.history import Counters, Key, Result, Workspace
@@ -14,6 +15,8 @@ class Job(NamedTuple):
     counters: Counters
     completed: bool
     results: list[Result]
+    accepted_at: datetime = datetime.min.replace(tzinfo=UTC)
+    parent_id: str | None = None
 
 
 class Pin(NamedTuple):
@@ -27,6 +30,17 @@ class Pin(NamedTuple):
     row_number: int | None
     state: str
     scheduled: bool
+    generation: int = 0
+    deleted: bool = False
+    title: str = ""
+    is_far: bool = False
+    """True if its time is long after the run."""
+    released: bool = False
+    """True if the key was released. Only the first pin of a key has this and the next fields."""
+    current: str | None = None
+    """The pin that took the key after it was released."""
+    highest: int = 0
+    """The highest generation of the key."""
 
 
 class Announcement(NamedTuple):

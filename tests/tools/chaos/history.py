@@ -5,10 +5,14 @@ The checker compares it with the final state.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
+from uuid import UUID
+
+from shared.contract.events import OnExisting
 
 Workspace = int
 """A workspace's index in the list of workspaces."""
@@ -23,6 +27,8 @@ class Expected(StrEnum):
     INVALID = "validation_error"
     NO_ACCOUNT = "account_not_found"
     NO_BOARD = "board_not_found"
+    CANCELED = "canceled"
+    """Only of an import that a client has canceled."""
 
 
 class Row(NamedTuple):
@@ -65,6 +71,13 @@ class Submission:
     reused: RequestOutcome | None = None
     """The outcome of a second body with the same request id, which has only the first row. None if
     there was none."""
+    parent_id: str | None = None
+    """The job whose failed rows this import sends again. Its first key may also be the parent's."""
+    is_canceled: bool = False
+    """True if a client sent a cancellation: then each valid row may have failed with `canceled`."""
+    on_existing: OnExisting = OnExisting.REPORT
+    named_jobs: set[str] = field(default_factory=set)
+    """Every job id that an answer to this import has named. More than one is an error."""
 
     @property
     def marker(self) -> str:
@@ -130,6 +143,9 @@ class Result(NamedTuple):
     pin: str | None
     key: str | None
     error_code: str | None
+    is_schedule: bool = False
+    existing_state: str | None = None
+    updated: bool = False
 
 
 class Contradiction(NamedTuple):
@@ -177,6 +193,136 @@ class Restore:
         return in_time and (pin.workspace, pin.key) in self.forgotten_pins
 
 
+class Timing(StrEnum):
+    """When a row of a campaign is to be published."""
+
+    NOW = "now"
+    SOON = "soon"
+    """Within seconds: the pin may be scheduled or published at any later moment."""
+    FAR = "far"
+    """Long after the run."""
+
+
+class SteeredRow(NamedTuple):
+    """A row of a campaign as it was sent."""
+
+    key: str
+    expected: Expected
+    title: str
+    timing: Timing = Timing.NOW
+    is_shared: bool = False
+    """True if other clients use the key too: then the model does not follow it."""
+
+
+@dataclass(slots=True)
+class ImportStep:
+    """An import that was sent until it was accepted, and polled until it ended."""
+
+    submission: Submission
+    rows: list[SteeredRow]
+
+
+@dataclass(slots=True)
+class DryRunStep:
+    """A dry run and the answered results."""
+
+    rows: list[SteeredRow]
+    on_existing: OnExisting
+    checked_at: datetime
+    results: list[Result]
+
+
+class CancelAnswer(NamedTuple):
+    """The schedules of a cancellation's answer, by row number, and the counters."""
+
+    counters: Counters
+    canceled_rows: int
+    canceled: frozenset[int]
+    left: tuple[tuple[int, str], ...]
+    """The row numbers and the reasons."""
+
+
+@dataclass(slots=True)
+class CancelStep:
+    """A cancellation that was sent until it was answered, perhaps several times."""
+
+    job_id: str
+    with_schedules: bool
+    answers: list[CancelAnswer] = field(default_factory=list)
+
+
+class UndoAnswer(NamedTuple):
+    """The record of an undo."""
+
+    undo_id: str
+    undone_at: datetime
+    undone: tuple[tuple[int, str], ...]
+    """The row numbers and the actions."""
+    left: tuple[tuple[int, str], ...]
+    """The row numbers and the reasons."""
+
+
+@dataclass(slots=True)
+class UndoStep:
+    """An undo that was sent until it was answered, perhaps twice at once."""
+
+    job_id: str
+    answers: list[UndoAnswer] = field(default_factory=list)
+    answered_at: datetime | None = None
+    """The time of the last answer."""
+
+
+class TouchKind(StrEnum):
+    EDIT = "edit"
+    CANCEL = "cancel"
+    DELETE = "delete"
+
+
+@dataclass(slots=True)
+class TouchStep:
+    """A direct call that changes one pin. It was sent until it was answered."""
+
+    kind: TouchKind
+    key: str
+    sent_at: datetime
+    answered_at: datetime
+    title: str | None = None
+    """The new title of an edit."""
+
+
+@dataclass(slots=True)
+class RaceStep:
+    """An undo and an edit of one of its schedules at once. Exactly one of them wins."""
+
+    undo: UndoStep
+    edit: TouchStep
+    was_edited: bool
+
+
+Step = ImportStep | DryRunStep | CancelStep | UndoStep | TouchStep | RaceStep
+
+
+@dataclass(slots=True)
+class Campaign:
+    """One client's imports and commands, one after the other, with keys of its own.
+
+    Each step is answered before the next begins. So the steps say what every key must have.
+    """
+
+    workspace: Workspace
+    workspace_id: UUID
+    steps: list[Step] = field(default_factory=list)
+    is_broken: bool = False
+    """True if a step was never answered. That is a violation, and its keys may have anything."""
+
+    def undos(self) -> Iterator[UndoStep]:
+        for step in self.steps:
+            if isinstance(step, UndoStep):
+                yield step
+            elif isinstance(step, RaceStep):
+                yield step.undo
+
+
 class Fault(NamedTuple):
     """One fault. Its times are in seconds since the nemesis started."""
 
@@ -202,6 +348,7 @@ class History:
     restores: list[Restore] = field(default_factory=list)
     unexpected_answers: list[str] = field(default_factory=list)
     """Answers that no client should ever get, for instance a status 500."""
+    campaigns: list[Campaign] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

@@ -16,7 +16,7 @@ from deploy.services import SERVICES
 from tests.support.kafka import are_replicas_in_sync
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually
-from tests.tools.chaos.arena import Arena
+from tests.tools.chaos.arena import INGEST_REPLICA, Arena
 from tests.tools.chaos.history import Fault, History
 from tests.tools.chaos.network import Proxy
 from tests.tools.chaos.probe import Probe
@@ -55,6 +55,10 @@ async def freeze(program: RunningProgram, rng: random.Random) -> None:
 
 def _kill_service(name: str) -> Inflict:
     return lambda arena, rng: kill(arena, arena.program(name), rng)
+
+
+async def kill_replica(arena: Arena, rng: random.Random) -> None:
+    await kill(arena, arena.program(INGEST_REPLICA), rng)
 
 
 def _freeze_service(name: str) -> Inflict:
@@ -177,6 +181,7 @@ def _clock_offset(name: str) -> Inflict:
 FAULTS: dict[str, Inflict] = {
     **{f"kill {name}": _kill_service(name) for name in (*SERVICES, "gateway")},
     **{f"freeze {name}": _freeze_service(name) for name in SERVICES},
+    "kill a replica of ingest": kill_replica,
     "kill a broker": kill_broker,
     "freeze a broker": freeze_broker,
     "kill postgres": kill_postgres,

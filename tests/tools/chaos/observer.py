@@ -4,9 +4,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
+from datetime import datetime
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 import httpx
 import orjson
@@ -14,6 +16,7 @@ import psycopg
 from aiokafka import ConsumerRecord
 
 from deploy.administration import NewWorkspace
+from services.publisher.ids import compute_generation_id
 from shared.contract.cloudevents import EventType
 from shared.contract.topics import TopicName
 from tests.support.kafka import stream_records
@@ -82,7 +85,8 @@ class Observer:
             select (select count(*) from status.jobs where accepted_at is not null),
                 (select count(*) from status.jobs
                     where completed_at is null or announced_at is null)
-                + (select count(*) from publisher.pins where state = 'scheduled')
+                + (select count(*) from publisher.pins
+                    where state = 'scheduled' and run_at < now() + interval '1 day')
                 + (select count(*) from publisher.outbox)
                 + (select count(*) from ingest.requests
                     where state <> 'committed' and request_id <> all(%s))
@@ -111,7 +115,12 @@ class Observer:
                     job = await _get(client, f"/v1/pins/imports/{job_id}")
                 results = [parse_result(result) for result in job["results"]]
                 final_state.jobs[job_id] = Job(
-                    number, parse_counters(job), job["completed_at"] is not None, results
+                    number,
+                    parse_counters(job),
+                    job["completed_at"] is not None,
+                    results,
+                    datetime.fromisoformat(job["created_at"]),
+                    job["parent_id"],
                 )
 
             await asyncio.gather(*(read(job_id) for job_id in listed))
@@ -131,14 +140,14 @@ class Observer:
                 final_state.stored_results.setdefault(str(job_id), Counter())[status] = count
             pins = (
                 "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, "
-                "run_at is not null from publisher.pins"
+                "run_at is not null, generation, deleted_at is not null, title, "
+                "coalesce(run_at > now() + interval '1 day', false), released_at is not null, "
+                "current_pin_id from publisher.pins"
             )
-            for workspace_id, key, pin_id, job_id, row, state, scheduled in await _fetch_all(
-                connection, pins
-            ):
-                final_state.pins[numbers[workspace_id], key].append(
-                    Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled)
-                )
+            for values in await _fetch_all(connection, pins):
+                workspace_id, key, *fields = values
+                pin = _parse_pin(workspace_id, key, fields)
+                final_state.pins[numbers[workspace_id], key].append(pin)
 
     async def _read_topics(self, final_state: FinalState) -> None:
         numbers = {str(workspace.id): number for number, workspace in enumerate(self._workspaces)}
@@ -161,6 +170,27 @@ class Observer:
 
     def _records(self, name: TopicName) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
         return stream_records(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
+
+
+def _parse_pin(workspace_id: UUID, key: str, fields: list[Any]) -> Pin:
+    pin_id, job_id, row, state, scheduled, generation, deleted, title, is_far, *release = fields
+    released, current = release
+    # Under the first pin id, the column is the highest generation of the key
+    is_first = pin_id == compute_generation_id(workspace_id, key, 0)
+    return Pin(
+        str(pin_id),
+        str(job_id) if job_id else None,
+        row,
+        state,
+        scheduled,
+        generation=0 if is_first else generation or 0,
+        deleted=deleted,
+        title=title,
+        is_far=is_far,
+        released=released,
+        current=str(current) if current else None,
+        highest=(generation or 0) if is_first else 0,
+    )
 
 
 async def _get(client: httpx.AsyncClient, path: str, **query: int) -> Any:

@@ -4,8 +4,16 @@ from collections import Counter, defaultdict
 from statistics import median
 from typing import Any
 
-from tests.tools.chaos.checker import Effect, Violation
-from tests.tools.chaos.history import History, RequestOutcome
+from tests.tools.chaos.history import (
+    CancelStep,
+    DryRunStep,
+    History,
+    ImportStep,
+    RaceStep,
+    RequestOutcome,
+    TouchStep,
+)
+from tests.tools.chaos.violations import Effect, Violation
 
 MAX_SHOWN = 20
 
@@ -32,6 +40,7 @@ def build_summary(
         "restores": len(history.restores),
         "forgotten_pins": sum(len(restore.forgotten_pins) for restore in history.restores),
         "forgotten_requests": sum(len(restore.forgotten_requests) for restore in history.restores),
+        "campaigns": _count_steps(history),
         "rows_seen": sum(len(rows) for rows in history.results.values()),
         "recovery_seconds": {
             kind: {
@@ -49,6 +58,40 @@ def build_summary(
     }
 
 
+def _count_steps(history: History) -> dict[str, int]:
+    """Counts what the campaigns did, and how many kills were among the faults."""
+    steps = [step for campaign in history.campaigns for step in campaign.steps]
+    undos = [undo for campaign in history.campaigns for undo in campaign.undos()]
+    imports = [step for step in steps if isinstance(step, ImportStep)]
+    cancels = [step for step in steps if isinstance(step, CancelStep)]
+    jobs = {step.submission.job_id for step in imports}
+    canceled = {
+        str(job_id): sum(result.error_code == "canceled" for result in results.values())
+        for job_id, results in history.results.items()
+        if job_id in jobs
+    }
+    return {
+        "keyed_imports": sum(step.submission.parent_id is None for step in imports),
+        "retries": sum(step.submission.parent_id is not None for step in imports),
+        "rows": sum(len(step.rows) for step in imports),
+        "dry_runs": sum(isinstance(step, DryRunStep) for step in steps),
+        "cancels": len(cancels),
+        "cancels_of_running_imports": sum(canceled[step.job_id] > 0 for step in cancels),
+        "canceled_rows": sum(canceled.values()),
+        "canceled_schedules": sum(
+            len(answer.canceled) for step in cancels for answer in step.answers[:1]
+        ),
+        "undos": len(undos),
+        "undone_rows": sum(len(undo.answers[0].undone) for undo in undos if undo.answers),
+        "left_rows": sum(len(undo.answers[0].left) for undo in undos if undo.answers),
+        "changes": sum(isinstance(step, TouchStep) for step in steps),
+        "undos_amid_an_edit": sum(isinstance(step, RaceStep) for step in steps),
+        "kills": sum(
+            kind.startswith("kill ") for fault in history.faults for kind in fault.kind.split(" + ")
+        ),
+    }
+
+
 def format_report(report: dict[str, Any]) -> str:
     outcomes = ", ".join(f"{count} {kind}" for kind, count in report["outcomes"].items())
     lines = [
@@ -62,6 +105,11 @@ def format_report(report: dict[str, Any]) -> str:
             for kind, seconds in report["recovery_seconds"].items()
         ),
     ]
+    if report["campaigns"]["keyed_imports"]:
+        counts = ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in report["campaigns"].items()
+        )
+        lines.append(f"  campaigns: {counts}")
     if report["ended_on_their_own"]:
         ended = ", ".join(
             f"{name} {count} times" for name, count in report["ended_on_their_own"].items()

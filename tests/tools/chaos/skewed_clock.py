@@ -29,6 +29,10 @@ def skew(seconds: float) -> None:
             return isinstance(instance, datetime)
 
     class Skewed(datetime, metaclass=AnyDatetime):
+        def __new__(cls, *values: Any, **named: Any) -> Any:
+            # fromisoformat and the like would give instances of this class, which msgspec rejects
+            return datetime(*values, **named)  # noqa: DTZ001 - tzinfo is among the values
+
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> Any:
             return datetime.now(tz) + offset

@@ -19,7 +19,9 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.aiokafka_internals import discard
 from tests.acceptance.rows import rows_for
 from tests.tools.chaos.api_client import REQUEST_SECONDS, ApiClient, Document, open_client
+from tests.tools.chaos.campaigns import CampaignClient
 from tests.tools.chaos.history import (
+    Campaign,
     Channel,
     Expected,
     History,
@@ -28,6 +30,7 @@ from tests.tools.chaos.history import (
     SinglePin,
     Submission,
 )
+from tests.tools.chaos.steering_client import SteeringClient
 
 SIZES = (1, 2, 10, 60, 150, 300, 500)
 PAUSE_SECONDS = (0.5, 2.0)
@@ -38,6 +41,8 @@ CPU time, and the run would measure only how long Python takes to import modules
 """
 IMPORTERS = (Channel.JSON, Channel.JSON, Channel.CSV, Channel.JSON, Channel.TOPIC, Channel.CSV)
 """The channels of each workspace's importing clients. One more client publishes single pins."""
+CAMPAIGNS = 2
+"""The number of each workspace's clients that steer their imports (campaigns.py)."""
 SHARED_KEYS = 40
 """The number of keys that all clients of a workspace share for a while. They collide on purpose,
 in different imports and in the same one.
@@ -67,7 +72,10 @@ class Clients:
         topic_prefix: str,
         workspaces: list[NewWorkspace],
         history: History,
+        replica_url: str | None = None,
     ) -> None:
+        """`replica_url` is that of a replica of ingest. Campaigns use it, without it are none."""
+        self._replica_url = replica_url
         self._base_url = base_url
         self._kafka = kafka
         self._topic = TopicNames(topic_prefix)[TopicName.IMPORT_REQUESTS]
@@ -96,6 +104,11 @@ class Clients:
                 clients.append(
                     self._publish(number, api, random.Random(f"{self._history.seed}/{number}/pins"))
                 )
+                if self._replica_url:
+                    clients += [
+                        self._run_campaign(number, api, f"{self._history.seed}/{number}/c{index}")
+                        for index in range(CAMPAIGNS)
+                    ]
             await asyncio.gather(*clients)
             await asyncio.gather(*self._followers)
 
@@ -181,6 +194,25 @@ class Clients:
             document = rows_for(self._workspaces[workspace], 1, prefix="", idempotency_key=key)[0]
             await api.publish(SinglePin(workspace, key), document)
             await self._pause(rng)
+
+    async def _run_campaign(self, workspace: int, api: ApiClient, name: str) -> None:
+        assert self._replica_url is not None
+        rng, owner = random.Random(name), self._workspaces[workspace]
+        campaign = Campaign(workspace, owner.id)
+        self._history.campaigns.append(campaign)
+        steering = SteeringClient(api.http, self._replica_url, self._history, rng)
+        client = CampaignClient(
+            campaign,
+            owner,
+            steering,
+            api,
+            self._history,
+            name=f"campaign-{name}",
+            shared_key=self._shared_key,
+            rng=rng,
+        )
+        while not self._stopping.is_set() and not campaign.is_broken:
+            await client.run_round()
 
     def _new_import(
         self, workspace: int, channel: Channel, rng: random.Random

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.tools.chaos.checker import Effect, check
+from tests.tools.chaos.checker import check
 from tests.tools.chaos.final_state import Announcement, Pin
 from tests.tools.chaos.history import (
     Absence,
@@ -17,6 +17,7 @@ from tests.tools.chaos.history import (
     SinglePin,
     Submission,
 )
+from tests.tools.chaos.violations import Effect
 from tests.unit.chaos.scenarios import (
     DIRECT_KEY,
     FIRST_KEY,

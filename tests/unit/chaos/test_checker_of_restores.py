@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.tools.chaos.checker import Effect, Violation, check
+from tests.tools.chaos.checker import check
 from tests.tools.chaos.final_state import Announcement, Pin
 from tests.tools.chaos.history import Absence, Counters, Poll, RequestOutcome, SinglePin
+from tests.tools.chaos.violations import Effect, Violation
 from tests.unit.chaos.scenarios import (
     COMPLETE,
     COPIED_AT,

@@ -76,7 +76,11 @@ UPDATABLE: dict[str, dict[str, set[str]]] = {
 
 FUNCTIONS = {
     "pinflow_ingest": set[str](),
-    "pinflow_publisher": {"publisher.hold_positions", "publisher.require_not_canceled"},
+    "pinflow_publisher": {
+        "publisher.hold_positions",
+        "publisher.require_all_rules",
+        "publisher.require_not_canceled",
+    },
     "pinflow_access": set[str](),
     "pinflow_status": {"status.job_status", "status.hold_positions"},
     "pinflow_webhooks": {"webhooks.hold_positions"},

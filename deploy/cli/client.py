@@ -1,13 +1,14 @@
 """Calls Pinflow over HTTP for the command line.
 
-Waits and retries after 503, 429 or no answer. Never guesses whether an import was accepted: if the
-connection breaks while one is submitted, the command ends and says so.
+Waits and retries after 503, 429 or no answer. That is safe for every request: an import has an
+idempotency key, and the other requests can be repeated by themselves.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
 import httpx
 import typer
@@ -20,8 +21,15 @@ from shared.contract.errors import ErrorCode
 
 MAX_PAUSE_SECONDS = 10.0
 RETRYABLE_STATUSES = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
-JSON_IMPORTS = "/v1/pins/imports/json"
-CSV_IMPORTS = "/v1/pins/imports/csv"
+UNDECIDED_CODES = {
+    ErrorCode.ACCEPTANCE_UNKNOWN,
+    ErrorCode.REQUEST_IN_PROGRESS,
+    ErrorCode.SERVICE_UNAVAILABLE,
+}
+"""The errors after which an import may have been accepted."""
+IMPORTS = "/v1/pins/imports"
+JSON_IMPORTS = f"{IMPORTS}/json"
+CSV_IMPORTS = f"{IMPORTS}/csv"
 MAX_PAGE_ITEMS = 200
 """The largest page of a list."""
 Attempt = Callable[[], httpx.Response]
@@ -43,6 +51,12 @@ class BodyTooLarge(Exception):
         super().__init__(message)
         self.limit_bytes = limit_bytes
         self.message = message
+
+
+class CommandAnswer(NamedTuple):
+    document: Any
+    is_replay: bool
+    """True if the request was sent before."""
 
 
 class PinflowClient:
@@ -81,26 +95,28 @@ class PinflowClient:
         self._http.close()
 
     def submit_json(self, body: bytes, parameters: Mapping[str, str]) -> Job:
-        """Submits an import. Raises BodyTooLarge."""
-        headers = {"Content-Type": "application/json"}
+        """Submits an import once, however often it has to be sent. Raises BodyTooLarge."""
         return self._submit(
-            lambda: self._http.post(JSON_IMPORTS, content=body, headers=headers, params=parameters)
+            JSON_IMPORTS, parameters, {"Content-Type": "application/json"}, content=body
         )
 
     def submit_csv(self, body: bytes, filename: str, parameters: Mapping[str, str]) -> Job:
-        """Submits an import. Raises BodyTooLarge."""
-        return self._submit(
-            lambda: self._http.post(CSV_IMPORTS, files=_form(filename, body), params=parameters)
-        )
+        """Submits an import once, however often it has to be sent. Raises BodyTooLarge."""
+        return self._submit(CSV_IMPORTS, parameters, {}, files=_form(filename, body))
 
     def measure_csv_overhead(self, filename: str) -> int:
         """Returns the bytes of a CSV import's body besides its file."""
         request = self._http.build_request("POST", CSV_IMPORTS, files=_form(filename, b""))
         return int(request.headers["content-length"])
 
-    def job(self, job_id: str) -> Job:
-        job: Job = self._read_document(self._get(f"/v1/pins/imports/{job_id}"))
+    def job(self, job_id: str, *, with_results: bool = True) -> Job:
+        parameters = {} if with_results else {"include_results": "false"}
+        job: Job = self._read_document(self._get(f"{IMPORTS}/{job_id}", parameters))
         return job
+
+    def download(self, path: str) -> bytes:
+        """Reads a file."""
+        return self._require_success(self._get(path)).content
 
     def read(self, path: str, parameters: Parameters | None = None) -> Any:
         """Reads one document. Parameters that are None are left out."""
@@ -122,15 +138,26 @@ class PinflowClient:
 
     def post(self, path: str, document: object) -> Any:
         """Sends a request that may be repeated. Returns the answer's document."""
-        response = self._request_with_retries(
-            lambda: self._http.post(path, json=document), retried=(httpx.TransportError,)
-        )
-        return self._read_document(response)
+        return self.command(path, document).document
 
-    def _submit(self, attempt: Attempt) -> Job:
-        response = self._request_with_retries(attempt, retried=(httpx.ConnectError,))
-        if read_error_code(response) == ErrorCode.ACCEPTANCE_UNKNOWN:
-            return self._resolve_acceptance(response.json()["detail"]["job_id"])
+    def command(
+        self, path: str, document: object = None, parameters: Parameters | None = None
+    ) -> CommandAnswer:
+        """Sends a request that may be repeated."""
+        response = self._send(
+            lambda: self._http.post(path, json=document, params=_leave_out_nulls(parameters or {}))
+        )
+        is_replay = response.headers.get("idempotent-replayed") == "true"
+        return CommandAnswer(self._read_document(response), is_replay=is_replay)
+
+    def _submit(
+        self, path: str, parameters: Mapping[str, str], headers: Mapping[str, str], **body: Any
+    ) -> Job:
+        keyed = {**headers, "Idempotency-Key": f"pinflow-import-{uuid4()}"}
+        response = self._send(
+            lambda: self._http.post(path, headers=keyed, params=parameters, **body),
+            is_import="dry_run" not in parameters,
+        )
         if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             limit = _read_detail(response).get("limit_bytes")
             if isinstance(limit, int):
@@ -138,69 +165,42 @@ class PinflowClient:
         job: Job = self._read_document(response)
         return job
 
-    def _resolve_acceptance(self, job_id: str) -> Job:
-        """Reads the job of an import that Kafka did not confirm. 404: nothing was accepted."""
-        give_up_message = (
-            f"Kafka did not confirm import {job_id} in time. It was accepted completely or not at "
-            f"all. Check it later with: pinflow imports show {job_id}. {REPEAT_ADVICE}"
-        )
-        response = self._get(f"/v1/pins/imports/{job_id}", give_up_message=give_up_message)
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            fail(
-                f"Kafka did not confirm the import, and nothing was accepted. {REPEAT_ADVICE}",
-                ExitCode.UNAVAILABLE,
-            )
-        job: Job = self._read_document(response)
-        return job
+    def _get(self, path: str, parameters: Mapping[str, str] | None = None) -> httpx.Response:
+        return self._send(lambda: self._http.get(path, params=parameters))
 
-    def _get(
-        self, path: str, parameters: Mapping[str, str] | None = None, *, give_up_message: str = ""
-    ) -> httpx.Response:
-        return self._request_with_retries(
-            lambda: self._http.get(path, params=parameters),
-            retried=(httpx.TransportError,),
-            give_up_message=give_up_message,
-        )
+    def _send(self, attempt: Attempt, *, is_import: bool = False) -> httpx.Response:
+        """Returns the first answer after which waiting does not help.
 
-    def _request_with_retries(
-        self,
-        attempt: Attempt,
-        *,
-        retried: tuple[type[httpx.TransportError], ...],
-        give_up_message: str = "",
-    ) -> httpx.Response:
-        """Returns the first response that is neither 503 nor 429.
-
-        An `acceptance_unknown` is returned too, although it is a 503. `retried` are the errors
-        after which a second request can do no harm. After `max_retry_seconds` the command fails
-        with `give_up_message`, or with the last reason if there is none.
+        After `max_retry_seconds` the command fails. If an import may have been accepted by then,
+        it says so.
         """
         deadline = time.monotonic() + self._max_retry_seconds
-        is_first = True
+        is_first, may_be_accepted = True, False
         while True:
             pause, reason, is_overloaded = 1.0, f"Nothing answers at {self._base_url}.", False
             advice = "Try again later. Start the local stack with: make up"
             try:
                 response = attempt()
-            except retried:
+            except httpx.ConnectError:
                 pass
             except httpx.TransportError as error:
-                fail(
-                    f"The connection was lost ({error!r}). The import may have been accepted. "
-                    f"{REPEAT_ADVICE}",
-                    ExitCode.UNAVAILABLE,
-                )
+                reason, advice = f"The connection was lost ({error!r}).", "Try again later."
+                may_be_accepted = is_import
             else:
+                code = read_error_code(response)
                 if (
                     response.status_code not in RETRYABLE_STATUSES
-                    or read_error_code(response) == ErrorCode.ACCEPTANCE_UNKNOWN
+                    and code != ErrorCode.REQUEST_IN_PROGRESS
                 ):
                     return response
-                pause, reason = _read_retry_after(response), _describe_error(response)
+                may_be_accepted |= is_import and code in UNDECIDED_CODES
+                pause, reason = _read_retry_after(response), _describe_wait(response, code)
                 advice = "Try again later."
                 is_overloaded = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
             if time.monotonic() + pause > deadline:
-                fail(give_up_message or f"{reason} {advice}", ExitCode.UNAVAILABLE)
+                if may_be_accepted:
+                    advice = f"The import may have been accepted. {REPEAT_ADVICE}"
+                fail(f"{reason} {advice}", ExitCode.UNAVAILABLE)
             if is_overloaded:
                 typer.echo(f"{reason} Trying again in {pause:g} s.", err=True)
             elif is_first:
@@ -209,7 +209,8 @@ class PinflowClient:
             is_first = False
             time.sleep(pause)
 
-    def _read_document(self, response: httpx.Response) -> Any:
+    def _require_success(self, response: httpx.Response) -> httpx.Response:
+        """Returns the answer, or ends the command with its error."""
         if not response.is_success:
             advice = KEY_ADVICE if response.status_code == HTTPStatus.UNAUTHORIZED else ""
             is_server_error = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -217,6 +218,10 @@ class PinflowClient:
                 f"{_describe_error(response)}{advice}",
                 ExitCode.UNAVAILABLE if is_server_error else ExitCode.REFUSED,
             )
+        return response
+
+    def _read_document(self, response: httpx.Response) -> Any:
+        self._require_success(response)
         try:
             return response.json()
         except ValueError:
@@ -248,6 +253,14 @@ def _read_next_cursor(response: httpx.Response) -> str | None:
 def _read_retry_after(response: httpx.Response) -> float:
     seconds = response.headers.get("retry-after", "")
     return min(float(seconds), MAX_PAUSE_SECONDS) if seconds.isdigit() else 1.0
+
+
+def _describe_wait(response: httpx.Response, code: str | None) -> str:
+    """Describes an error after which the request is sent again."""
+    if code == ErrorCode.ACCEPTANCE_UNKNOWN:  # its message is for clients that choose their keys
+        job_id = _read_detail(response).get("job_id")
+        return f"Kafka did not confirm import {job_id} in time ({code})."
+    return _describe_error(response)
 
 
 def _describe_error(response: httpx.Response) -> str:

@@ -21,7 +21,7 @@ _LISTED_ROWS = re.compile(r"(?<= in rows )\d+(?:, \d+)*").sub
 
 @dataclass(slots=True)
 class AcceptedPortion:
-    """An accepted import with the file's rows from `first_row` to `last_row`, counted from 1."""
+    """An accepted or checked import of the file's rows `first_row` to `last_row`, from 1."""
 
     first_row: int
     last_row: int
@@ -50,7 +50,7 @@ def combine(
     """
     if len(portions) == 1 and portions[0].lines is None:
         return portions[0].job
-    results = [result for portion in portions for result in _number_results(portion)]
+    results = [result for portion in portions for result in number_results(portion)]
     failed = {result["row_number"] for result in results if result["status"] == RowStatus.FAILED}
     if len(portions) > 1:
         accepted = (row for row in contents if row.row_number not in failed)
@@ -58,10 +58,10 @@ def combine(
     return {
         "status": _combine_statuses([portion.job["status"] for portion in portions]),
         **{name: sum(portion.job[name] for portion in portions) for name in _COUNTERS},
-        **{name: _add(portions, name) for name in TIME_COUNTS},
+        **{name: add_counts(portions, name) for name in TIME_COUNTS},
         "source_type": portions[0].job["source_type"],
         "error_message": next(filter(None, (part.job["error_message"] for part in portions)), None),
-        "warnings": _combine_warnings(portions, warnings),
+        "warnings": combine_warnings(portions, warnings),
         "imports": [_summarize(portion) for portion in portions],
         "results": results,
     }
@@ -76,7 +76,8 @@ def _combine_statuses(statuses: Sequence[str]) -> str:
     return JobStatus.PROCESSING
 
 
-def _add(portions: Sequence[AcceptedPortion], name: str) -> int | None:
+def add_counts(portions: Sequence[AcceptedPortion], name: str) -> int | None:
+    """Adds up a counter. Returns None if a portion does not have it."""
     counts = [portion.job.get(name) for portion in portions]
     return None if None in counts else sum(count or 0 for count in counts)
 
@@ -90,21 +91,21 @@ def _summarize(portion: AcceptedPortion) -> dict[str, Any]:
     }
 
 
-def _number_results(portion: AcceptedPortion) -> list[dict[str, Any]]:
-    """Returns the results with the row numbers and lines of the whole file."""
+def number_results(portion: AcceptedPortion) -> list[dict[str, Any]]:
+    """Returns the results with the row numbers and lines of the whole file, and their import."""
     before = portion.first_row - 1
     return [
         {
             **result,
             "row_number": before + result["row_number"],
             "line": portion.lines[result["row_number"] - 1] if portion.lines else None,
-            "job_id": portion.job["id"],
+            **({"job_id": portion.job["id"]} if "id" in portion.job else {}),
         }
         for result in portion.job["results"]
     ]
 
 
-def _combine_warnings(
+def combine_warnings(
     portions: Sequence[AcceptedPortion], file_warnings: Sequence[Notice]
 ) -> list[Mapping[str, Any]]:
     """Returns each warning once, with the numbers of all rows that it concerns."""

@@ -14,6 +14,8 @@ class ExitCode(IntEnum):
     """Dead letters were replayed, but not all that were selected."""
     SCHEDULES_NOT_CANCELED = 1
     """Schedules were canceled, but not all that were named."""
+    PINS_LEFT = 1
+    """An import was undone, or its schedules were canceled, but some pins were left."""
     REFUSED = 2
     """The request, the command line or a setting is wrong. Usually nothing was done."""
     UNAVAILABLE = 3

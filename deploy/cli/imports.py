@@ -1,16 +1,44 @@
-"""Commands that submit a file, show its progress, and show the results of its rows."""
+"""Commands that import or check a file, and list and show imports."""
 
 from datetime import UTC, datetime
-from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 
-from deploy.cli.client import PinflowClient
+from deploy.cli.client import IMPORTS, PinflowClient
+from deploy.cli.combined_check import combine_checks
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
+from deploy.cli.downloads import (
+    STDOUT,
+    download_failed_rows,
+    explain_failed_file,
+    require_new_file,
+    write_file,
+)
 from deploy.cli.exit_codes import ExitCode, fail
-from deploy.cli.job_tables import describe_times, format_rows, has_unpublished_rows, print_job
+from deploy.cli.import_options import (
+    Account,
+    Encoding,
+    Existing,
+    FileFormat,
+    FileName,
+    ImportFile,
+    PastChoice,
+    Strict,
+    TimeZone,
+    format_command,
+    read_import_file,
+    split,
+)
+from deploy.cli.job_tables import (
+    describe_times,
+    format_rows,
+    has_unpublished_rows,
+    print_check,
+    print_job,
+    print_timeline,
+)
 from deploy.cli.options import (
     DEFAULT_URL,
     ApiKey,
@@ -18,60 +46,34 @@ from deploy.cli.options import (
     BaseUrl,
     CreatedSince,
     CreatedUntil,
+    JobId,
     Limit,
     MaxRetrySeconds,
 )
 from deploy.cli.past_rows import find_past_rows
-from deploy.cli.portions import RowSource, split_csv, split_json
+from deploy.cli.portion_sender import ImportOptions, PortionSender
 from deploy.cli.progress import build_progress
 from deploy.cli.questions import can_ask, choose
 from deploy.cli.resources import show_list
-from deploy.cli.source_file import Format, SourceFile, read_source_file
-from deploy.cli.submission import ImportOptions, Submission
-from deploy.cli.tables import format_time, print_json, printable
-from shared.contract.errors import ApiError
-from shared.contract.events import JobStatus, SourceType
-from shared.contract.time_zones import load_zone
+from deploy.cli.source_file import Format, SourceFile
+from deploy.cli.submission import Submission
+from deploy.cli.tables import format_time, print_json
+from shared.contract.events import JobStatus, OnExisting, SourceType
 
 commands = typer.Typer()
-imports = typer.Typer(no_args_is_help=True, help="List and show the workspace's imports.")
-
-JobId = Annotated[
-    str, typer.Argument(help="The import's id, as printed by pinflow import and imports list.")
-]
-
-
-class PastChoice(StrEnum):
-    """Treatments of rows whose `run_at` has passed."""
-
-    PUBLISH = "publish"
-    FAIL = "fail"
+imports = typer.Typer(
+    no_args_is_help=True, help="List, show, follow, mend, cancel and undo the workspace's imports."
+)
 
 
 @commands.command("import")
 def import_file(
-    file: Annotated[
-        str, typer.Argument(help="A .json or .csv file with the rows, or - for standard input.")
-    ],
+    file: FileName,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
-    file_format: Annotated[
-        Format | None,
-        typer.Option("--format", help="The file's format. Default: by the extension of its name."),
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ZONE",
-            help="The time zone of times without an offset, for example Europe/Berlin.",
-        ),
-    ] = None,
-    account: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The account of rows that name none, by its name or its id."
-        ),
-    ] = None,
+    file_format: FileFormat = None,
+    timezone: TimeZone = None,
+    account: Account = None,
     past: Annotated[
         PastChoice | None,
         typer.Option(
@@ -79,21 +81,19 @@ def import_file(
             "a terminal, otherwise publish."
         ),
     ] = None,
-    encoding: Annotated[
-        str | None,
+    on_existing: Existing = OnExisting.REPORT,
+    encoding: Encoding = None,
+    failed: Annotated[
+        Path | None,
         typer.Option(
-            metavar="NAME",
-            help="The encoding of a CSV file, for example windows-1251. Default: found out.",
+            metavar="FILE",
+            help="Write the rows that fail to this new CSV file, with their errors, to correct "
+            "them and import them again.",
         ),
     ] = None,
     max_retry_seconds: MaxRetrySeconds = 60,
     *,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Fail rows with unknown fields. Default: ignore these fields."
-        ),
-    ] = False,
+    strict: Strict = False,
     no_wait: Annotated[
         bool,
         typer.Option("--no-wait", help="Return when the import is accepted, before rows settle."),
@@ -109,6 +109,8 @@ def import_file(
     A file of more than 500 rows, or of more than 5 MiB, is sent as several
     imports, one after the other. Row numbers and lines are those of the file.
 
+    To see beforehand what would become of the rows: pinflow check FILE
+
     You can repeat the command after an error: no row is published twice.
 
     Exit codes:
@@ -119,34 +121,94 @@ failed)
 imported
     3: a server did not answer, or you stopped the command; try again
     """
-    zone = _load_zone(timezone)
-    source_file = read_source_file(file, file_format)
-    if encoding and source_file.format is Format.JSON:
-        fail("--encoding is for CSV files: JSON is always UTF-8. Leave it out.")
-    source = _split(source_file, encoding, has_account=account is not None)
-    past = past or _decide_past_rows(source, zone, yes=yes)
-    parameters = {
-        "strict": "true" if strict else None,
-        "timezone": timezone,
-        "account": account,
-        "past_run_at": past,
-    }
-    options = ImportOptions({name: value for name, value in parameters.items() if value}, encoding)
-    with (
-        PinflowClient(base_url, api_key, max_retry_seconds) as client,
-        build_progress("rows") as progress,
-    ):
-        submission = Submission(client, source_file, source, options)
-        submission.send(progress)
-        if not no_wait:
-            submission.wait(progress)
-    job = combine(submission.accepted, source.warnings, source.keyed_contents)
-    if not as_json and (times := describe_times(job)):
-        typer.echo(f"Accepted {job['total_rows']} row(s): {times}.")
-    if no_wait:
-        _report_accepted(submission.accepted, job, as_json=as_json)
-    else:
-        raise typer.Exit(report(job, as_json=as_json))
+    if failed is not None:
+        _require_failed_file(failed, no_wait=no_wait)
+    read = read_import_file(
+        file,
+        file_format=file_format,
+        timezone=timezone,
+        account=account,
+        encoding=encoding,
+        on_existing=on_existing,
+        strict=strict,
+    )
+    options = read.build_options(past_run_at=past or _decide_past_rows(read, yes=yes))
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        submission = Submission(PortionSender(client, read.file, read.source, options))
+        with build_progress("rows") as progress:
+            submission.send(progress)
+            if not no_wait:
+                submission.wait(progress)
+        job = combine(submission.accepted, read.source.warnings, read.source.keyed_contents)
+        if not as_json and (times := describe_times(job)):
+            typer.echo(f"Accepted {job['total_rows']} row(s): {times}.")
+        if no_wait:
+            _report_accepted(submission.accepted, job, as_json=as_json)
+            return
+        code = report(job, as_json=as_json, names_failed_rows=failed is None)
+        if failed is not None:
+            _write_failed_rows(client, submission.accepted, failed, options)
+    raise typer.Exit(code)
+
+
+@commands.command("check")
+def check_file(
+    file: FileName,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKey = "",
+    file_format: FileFormat = None,
+    timezone: TimeZone = None,
+    account: Account = None,
+    past: Annotated[
+        PastChoice, typer.Option(help="What rows do whose run_at has passed.")
+    ] = PastChoice.PUBLISH,
+    on_existing: Existing = OnExisting.REPORT,
+    encoding: Encoding = None,
+    max_retry_seconds: MaxRetrySeconds = 60,
+    *,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what pinflow import would do with a file. Nothing is imported.
+
+    The check finds every fault of every row, keys that are taken, rows that
+    repeat a key of the file, and rows that would be published at once. Give it
+    the options that you will give to pinflow import.
+
+    Exit codes:
+    0: all rows would be created, or exist already
+    1: some or all rows would fail, or exist already but would not be published (deleted, \
+canceled, failed)
+    2: the file, the request or the command line is wrong
+    3: a server did not answer, or you stopped the command; try again
+    """
+    read = read_import_file(
+        file,
+        file_format=file_format,
+        timezone=timezone,
+        account=account,
+        encoding=encoding,
+        on_existing=on_existing,
+        strict=strict,
+    )
+    past_run_at = None if past is PastChoice.PUBLISH else past.value
+    options = read.build_options(past_run_at=past_run_at, dry_run="true")
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        sender = PortionSender(client, read.file, read.source, options)
+        _send_check(sender)
+    checked = combine_checks(
+        sender.sent,
+        read.file.name if read.file.format is Format.CSV else None,
+        read.source.warnings,
+        read.source.keyed_contents,
+        on_existing,
+    )
+    print_json(checked) if as_json else print_check(checked)
+    is_good = not checked["failed_rows"] and not has_unpublished_rows(checked)
+    if is_good and not as_json:
+        command = format_command("import", file, options.parameters)
+        typer.echo(f"Nothing was imported. To import the file: {command}")
+    raise typer.Exit(ExitCode.DONE if is_good else ExitCode.ROWS_FAILED)
 
 
 @imports.command("list")
@@ -181,7 +243,7 @@ def list_imports(
     }
     show_list(
         PinflowClient(base_url, api_key, max_retry_seconds),
-        "/v1/pins/imports",
+        IMPORTS,
         filters,
         limit,
         columns,
@@ -196,6 +258,9 @@ def show_import(
     job_id: JobId,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
+    row: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show the timeline of this row.")
+    ] = None,
     max_retry_seconds: MaxRetrySeconds = 10,
     *,
     every_row: Annotated[
@@ -203,15 +268,30 @@ def show_import(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show an import's counters, its warnings and the rows that failed."""
+    """Show an import's counters, its warnings and the rows that failed.
+
+    With --row, show what happened to one row and when, and why it has no result
+    yet. Times are in UTC.
+    """
+    if row is not None and every_row:
+        fail("--row shows one row, and --all shows all. Leave one of them out.")
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        if row is not None:
+            timeline = client.read(f"{IMPORTS}/{job_id}/rows/{row}")
+            print_json(timeline) if as_json else print_timeline(timeline)
+            return
         job = client.job(job_id)
     print_json(job) if as_json else print_job(job, every_row=every_row)
 
 
-def report(job: dict[str, Any], *, as_json: bool = False) -> ExitCode:
-    """Prints an ended job. Returns the command's exit code."""
-    print_json(job) if as_json else print_job(job)
+def report(
+    job: dict[str, Any], *, as_json: bool = False, names_failed_rows: bool = True
+) -> ExitCode:
+    """Prints an ended job. Returns the command's exit code.
+
+    `names_failed_rows`: also says how to get the failed rows as a file.
+    """
+    print_json(job) if as_json else print_job(job, names_failed_rows=names_failed_rows)
     is_done = job["status"] == JobStatus.COMPLETED and not has_unpublished_rows(job)
     return ExitCode.DONE if is_done else ExitCode.ROWS_FAILED
 
@@ -219,38 +299,60 @@ def report(job: dict[str, Any], *, as_json: bool = False) -> ExitCode:
 def import_csv(client: PinflowClient, name: str, data: bytes) -> Job:
     """Submits a CSV file, shows the progress and returns the job with its results."""
     file = SourceFile(name, data, Format.CSV)
-    submission = Submission(
-        client, file, _split(file, None, has_account=False), ImportOptions({}, None)
-    )
+    source = split(file, None, has_account=False)
+    submission = Submission(PortionSender(client, file, source, ImportOptions({}, None)))
     with build_progress("rows") as progress:
         submission.send(progress)
         submission.wait(progress)
     return combine(submission.accepted)
 
 
-def _load_zone(name: str | None) -> ZoneInfo | None:
+def _require_failed_file(path: Path, *, no_wait: bool) -> None:
+    if no_wait:
+        fail(
+            "--failed needs the results, and --no-wait does not wait for them. Leave one of them "
+            "out. To get the failed rows later: pinflow imports results ID --failed FILE"
+        )
+    if path == STDOUT:
+        fail("--failed needs the name of a file: standard output has the report.")
+    require_new_file(path)
+
+
+def _write_failed_rows(
+    client: PinflowClient, accepted: list[AcceptedPortion], path: Path, options: ImportOptions
+) -> None:
+    """Writes the failed rows. If that is not possible, says so: the import is done nevertheless."""
+    count = sum(portion.job["failed_rows"] for portion in accepted)
+    if not count:
+        typer.echo(f"No row failed, so {path} was not written.", err=True)
+        return
     try:
-        return load_zone(name, parameter="--timezone") if name is not None else None
-    except ApiError as error:
-        fail(error.message)
+        write_file(path, download_failed_rows(client, accepted))
+    except typer.Exit:
+        typer.echo(f"{path} was not written. The import has ended nevertheless.", err=True)
+        return
+    explain_failed_file(path, count, format_command("import", str(path), options.parameters))
 
 
-def _split(file: SourceFile, encoding: str | None, *, has_account: bool) -> RowSource:
-    try:
-        if file.format is Format.JSON:
-            return split_json(file.data)
-        return split_csv(file.data, encoding, has_account=has_account)
-    except ApiError as error:
-        fail(f"{printable(error.message)} ({error.code})")
+def _send_check(sender: PortionSender) -> None:
+    with build_progress("rows") as progress:
+        task = progress.add_task("checking", total=sender.total_rows or None)
+        try:
+            while not sender.is_done:
+                sender.send_next()
+                progress.update(task, completed=sender.next_row)
+        except KeyboardInterrupt:
+            typer.echo("\nStopped. Nothing was imported.", err=True)
+            raise typer.Exit(ExitCode.UNAVAILABLE) from None
 
 
-def _decide_past_rows(source: RowSource, zone: ZoneInfo | None, *, yes: bool) -> PastChoice | None:
+def _decide_past_rows(read: ImportFile, *, yes: bool) -> PastChoice | None:
     """Asks before rows are published whose time has passed. None: Pinflow's default."""
-    past = find_past_rows(source.run_at, zone, datetime.now(UTC))
+    past = find_past_rows(read.source.run_at, read.zone, datetime.now(UTC))
     if past is None or yes:
         return None
     text = (
-        f"{len(past.numbers)} of {len(source.rows)} row(s) have a run_at that has passed: "
+        f"{len(past.numbers)} of {len(read.source.rows)} row(s) have a run_at that has passed: "
         f"{format_rows(past.numbers)}. The oldest is {format_time(past.oldest)}. "
     )
     if not can_ask():
@@ -279,6 +381,6 @@ def _report_accepted(accepted: list[AcceptedPortion], job: Job, *, as_json: bool
     for portion in accepted:
         rows = f" with rows {portion.first_row} to {portion.last_row}" if len(accepted) > 1 else ""
         typer.echo(
-            f"Import {portion.job_id}{rows} was accepted. See its progress: pinflow imports show "
+            f"Import {portion.job_id}{rows} was accepted. See its progress: pinflow imports watch "
             f"{portion.job_id}"
         )

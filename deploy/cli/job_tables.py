@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from deploy.cli.combined_check import find_repeated_rows
 from deploy.cli.combined_job import Job
-from deploy.cli.tables import console, print_table, printable
+from deploy.cli.tables import console, format_time, print_fields, print_table, printable
 from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED
 
 Result = Mapping[str, Any]
@@ -35,8 +36,11 @@ def describe_times(job: Job) -> str | None:
     return f"{now} now, {later} scheduled" + (f", {invalid} invalid" if invalid else "")
 
 
-def print_job(job: Job, *, every_row: bool = False) -> None:
-    """Prints a job's counters, its warnings, and its failed rows or all rows."""
+def print_job(job: Job, *, every_row: bool = False, names_failed_rows: bool = True) -> None:
+    """Prints a job's counters, its warnings, and its failed rows or all rows.
+
+    `names_failed_rows`: also says how to get the failed rows as a file.
+    """
     out = console()
     counters = ", ".join(f"{job[f'{name}_rows']} {name}" for name in COUNTERS)
     imports = job.get("imports")
@@ -48,29 +52,56 @@ def print_job(job: Job, *, every_row: bool = False) -> None:
     )
     if imports:
         _print_imports(imports)
-    existing = [result for result in job["results"] if result["status"] == "existing"]
-    if states := Counter(filter(None, (row.get("existing_state") for row in existing))):
-        counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        out.print(f"The existing rows are: {counts}.", markup=False)
-    _print_warnings(job)
+    existing = _print_notes(job)
     if job["error_message"]:
         out.print(f"Error: {printable(job['error_message'])}", markup=False)
-    differing = [result for result in existing if result.get("payload_matches") is False]
-    if differing:
+    if every_row:
+        print_results(job["results"])
+        return
+    _print_noted_rows(job, existing)
+    if _find_failures(job):
         out.print(
-            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
-            f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
-            "The existing pins were not changed. If such a row is meant as a new pin, give it a "
-            "different key.",
+            "The failed rows published nothing and used no idempotency key. Correct them and "
+            "import them again.",
             markup=False,
         )
-    if every_row:
-        _print_results(job["results"])
-        return
-    if noted := [row for row in existing if _is_noteworthy(row)]:
-        _print_existing(job, noted)
-    if failures := [result for result in job["results"] if result["status"] == "failed"]:
-        _print_failures(job, failures)
+        if names_failed_rows and not imports:
+            out.print(
+                f"To get them as a file: pinflow imports results {job['id']} --failed failed.csv",
+                markup=False,
+            )
+
+
+def print_check(checked: Job) -> None:
+    """Prints what an import would do: counters, warnings, and the rows that would fail."""
+    out = console()
+    results = checked["results"]
+    created = [row for row in results if row["status"] == "created"]
+    later = sum(row["schedule_id"] is not None for row in created)
+    out.print(
+        f"{checked['total_rows']} row(s): {len(created) - later} would be published now and "
+        f"{later} later, {checked['existing_rows']} exist already, {checked['failed_rows']} would "
+        "fail.",
+        markup=False,
+    )
+    if repeated := find_repeated_rows(results):
+        out.print(
+            f"{len(repeated)} row(s) repeat the idempotency key of an earlier row, so they create "
+            f"nothing: {format_rows(repeated)}.",
+            markup=False,
+        )
+    _print_noted_rows(checked, _print_notes(checked))
+    if _find_failures(checked):
+        out.print("Nothing was imported. Correct the rows and check the file again.", markup=False)
+
+
+def print_timeline(timeline: Mapping[str, Any]) -> None:
+    """Prints the fields of a row's timeline, then its events."""
+    print_fields({name: value for name, value in timeline.items() if name != "events"})
+    rows = [
+        [format_time(event["at"]), event["event"], event["detail"]] for event in timeline["events"]
+    ]
+    print_table(["at", "event", "detail"], rows)
 
 
 def format_rows(numbers: Iterable[int]) -> str:
@@ -117,6 +148,50 @@ def _quote(value: str | None, start: int) -> str:
     return f"'{'…' if start else ''}{shown}{'…' if is_cut else ''}'"
 
 
+def _is_check(job: Job) -> bool:
+    """Returns whether the document is that of a dry run."""
+    return bool(job.get("dry_run"))
+
+
+def _find_failures(job: Job) -> list[Result]:
+    return [result for result in job["results"] if result["status"] == "failed"]
+
+
+def _print_notes(job: Job) -> list[Result]:
+    """Prints the warnings and what is to be known of existing rows. Returns these rows."""
+    out = console()
+    existing = [result for result in job["results"] if result["status"] == "existing"]
+    if states := Counter(filter(None, (row.get("existing_state") for row in existing))):
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        out.print(f"The existing rows are: {counts}.", markup=False)
+    if updated := [row["row_number"] for row in existing if row.get("updated")]:
+        verb = "would take" if _is_check(job) else "took"
+        out.print(
+            f"{len(updated)} existing row(s) {verb} the content of this import: "
+            f"{format_rows(updated)}.",
+            markup=False,
+        )
+    _print_warnings(job)
+    differing = [result for result in existing if result.get("payload_matches") is False]
+    if differing:
+        out.print(
+            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
+            f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
+            "The existing pins are not changed. If such a row is meant as a new pin, give it a "
+            "different key.",
+            markup=False,
+        )
+    return existing
+
+
+def _print_noted_rows(job: Job, existing: Sequence[Result]) -> None:
+    """Prints the existing rows that may surprise, and the failed rows."""
+    if noted := [row for row in existing if _is_noteworthy(row)]:
+        _print_existing(job, noted)
+    if failures := _find_failures(job):
+        _print_failures(job, failures)
+
+
 def _is_noteworthy(row: Result) -> bool:
     return row.get("payload_matches") is False or row.get("existing_state") in NOT_PUBLISHED
 
@@ -147,7 +222,8 @@ def _print_warnings(job: Job) -> None:
         out.print(f"… and {len(warnings) - MAX_WARNINGS_SHOWN} more warnings. See all with --json.")
 
 
-def _print_results(results: Sequence[Result]) -> None:
+def print_results(results: Sequence[Result]) -> None:
+    """Prints each row with its ids, and what is to be known of it."""
     header = ["row", "status", "idempotency_key", "pin_id", "schedule_id"]
     _print_rows(
         results,
@@ -189,16 +265,12 @@ def _print_failures(job: Job, failures: Sequence[Result]) -> None:
             "Row 1 is the first row below the CSV header. Blank lines are not counted.",
             markup=False,
         )
-    out.print(
-        "The failed rows published nothing and used no idempotency key. Correct them and import "
-        "them again.",
-        markup=False,
-    )
 
 
 def _print_rest(job: Job, count: int) -> None:
     if count > MAX_ROWS_SHOWN:
-        advice = "with --json" if job.get("imports") else f"pinflow imports show {job['id']} --all"
+        has_id = "id" in job
+        advice = f"pinflow imports show {job['id']} --all" if has_id else "with --json"
         console().print(
             f"… and {count - MAX_ROWS_SHOWN} more. See all rows: {advice}", markup=False
         )

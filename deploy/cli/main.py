@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from deploy.cli import administration, imports, pins, template
+from deploy.cli import administration, imports, pins, steering, template
 from deploy.cli.dead_letters import commands as dead_letters
 from deploy.cli.environment import load_environment
 from deploy.cli.recovery import commands as recovery
@@ -19,6 +19,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(imports.commands)
+imports.imports.add_typer(steering.commands)
 app.add_typer(imports.imports, name="imports")
 app.add_typer(template.commands)
 app.add_typer(pins.pins, name="pins")

@@ -35,6 +35,9 @@ MaxRetrySeconds = Annotated[
 Limit = Annotated[
     int, typer.Option(min=1, max=MAX_LISTED, help="Show at most this many, page by page.")
 ]
+JobId = Annotated[
+    str, typer.Argument(help="The import's id, as printed by pinflow import and imports list.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 

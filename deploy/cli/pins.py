@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from deploy.cli.client import PinflowClient
-from deploy.cli.exit_codes import ExitCode, fail
+from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import (
     DEFAULT_URL,
     ApiKey,
@@ -22,7 +22,7 @@ from deploy.cli.options import (
     parse_id,
     time_option,
 )
-from deploy.cli.questions import can_ask, confirm
+from deploy.cli.questions import require_confirmation
 from deploy.cli.resources import show_list, show_resource
 from deploy.cli.tables import print_json, print_table
 from shared.contract.errors import ErrorCode
@@ -260,7 +260,7 @@ def cancel_schedules(
     3: a server did not answer; try again
     """
     ids = [str(schedule_id) for schedule_id in dict.fromkeys(schedule_ids)]
-    _confirm(f"Cancel {len(ids)} schedule(s)?", yes=yes)
+    require_confirmation(f"Cancel {len(ids)} schedule(s)?", "canceled", yes=yes)
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         results = _cancel(client, ids)
     outcomes = [_describe_outcome(result) for result in results]
@@ -300,12 +300,3 @@ def _describe_outcome(result: dict[str, Any]) -> str:
     if result["status"] == "skipped" and result["error_code"] is None:
         return CANCELED
     return "not found" if result["error_code"] == ErrorCode.NOT_FOUND else "not canceled"
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not can_ask():
-        fail("Nothing was canceled, because the command can't ask you here. Add --yes.")
-    if not confirm(question):
-        fail("Nothing was canceled.")

@@ -37,6 +37,16 @@ class RowSource:
     keyed_contents: Sequence[KeyedContent] = ()
     """The keys and contents of the rows that have a key."""
 
+    def find_earlier_keys(self) -> dict[int, int]:
+        """Returns the last earlier row with the same key, for each row that has one."""
+        earlier: dict[int, int] = {}
+        last: dict[str, int] = {}
+        for row in self.keyed_contents:
+            if row.key in last:
+                earlier[row.row_number] = last[row.key]
+            last[row.key] = row.row_number
+        return earlier
+
     def choose_end(self, start: int, max_bytes: int) -> int:
         """Returns the end of the longest portion from `start` that has at most `max_bytes`.
 

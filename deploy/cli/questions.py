@@ -5,6 +5,8 @@ from collections.abc import Collection
 
 import typer
 
+from deploy.cli.exit_codes import fail
+
 
 def can_ask() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
@@ -16,6 +18,16 @@ def confirm(question: str) -> bool:
     except typer.Abort:
         typer.echo(err=True)
         return False
+
+
+def require_confirmation(question: str, done: str, *, yes: bool) -> None:
+    """Ends the command, in which nothing was `done`, unless the user agrees or has agreed."""
+    if yes:
+        return
+    if not can_ask():
+        fail(f"Nothing was {done}, because the command can't ask you here. Add --yes.")
+    if not confirm(question):
+        fail(f"Nothing was {done}.")
 
 
 def choose(question: str, letters: Collection[str], *, no: str) -> str:

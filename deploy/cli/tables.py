@@ -62,6 +62,11 @@ def print_listing(
     else:
         rows = [[read_path(item, path) for path in columns.values()] for item in listing.items]
         print_table(list(columns), rows)
+    print_more(listing)
+
+
+def print_more(listing: Listing) -> None:
+    """Says on standard error that the list is longer."""
     if listing.has_more:
         total = "" if listing.total is None else f" of {listing.total}"
         typer.echo(f"Shown: {len(listing.items)}{total}. Show more with --limit.", err=True)

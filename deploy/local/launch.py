@@ -11,7 +11,10 @@ from pathlib import Path
 
 
 def main(pid_file: str, user: str, *command: str) -> None:
-    Path(pid_file).write_text(f"{os.getpid()}\n", encoding="ascii")
+    # A reader never sees an empty file, also when the program starts again
+    new = Path(f"{pid_file}.new")
+    new.write_text(f"{os.getpid()}\n", encoding="ascii")
+    new.replace(pid_file)
     if user != "-":
         entry = pwd.getpwnam(user)
         os.setgroups([])

@@ -17,7 +17,7 @@ from services.ingest.records import build_row_events
 from services.ingest.service import ImportService
 from services.ingest.submissions import ImportSubmission
 from shared.contract.events import Notice, RowStatus, SourceType
-from shared.contract.existing_pins import build_existing_not_published, find_not_published
+from shared.contract.not_published import build_existing_not_published, find_not_published
 from shared.contract.wire import encode
 from shared.http.row_results import ResultWithNulls, decode_results
 from shared.runtime import metrics
@@ -98,6 +98,7 @@ class ImportChecker:
             metrics.IMPORT_CHECKS.labels(source_type.value)
 
     async def check(self, submission: ImportSubmission) -> CheckedImport:
+        """Returns the rows of the submission with the results that they would have now."""
         now = datetime.now(UTC)
 
         def build(checked: Import) -> _ReadRows:
@@ -106,8 +107,8 @@ class ImportChecker:
 
         async with self._imports.slot(submission.workspace_id):
             read = await self._imports.read(submission, new_job_id(now), now, build)
-        # All rows go together: later rows depend on earlier ones with the same key. The publisher
-        # reads the largest import
+        # All rows go together, because later rows depend on earlier ones with the same key. The
+        # publisher's limit of a body fits the largest import
         settled = await self._settle(read.valid) if read.valid else []
         results = [*decode_results(encode(read.rows.failed)), *settled]
         results.sort(key=attrgetter("row_number"))

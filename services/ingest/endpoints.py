@@ -94,9 +94,9 @@ class _ImportQuery(BaseModel):
         OnExisting,
         Field(
             description=(
-                "What a row does whose idempotency key already has a pin: `report` only says so; "
-                "`update` gives the pin the row's content and time, unless it is published; "
-                "`revive` publishes anew what was deleted or canceled."
+                "The treatment of a row whose idempotency key already has a pin. `report` changes "
+                "nothing; `update` gives the pin the row's content and time, unless it is "
+                "published; `revive` publishes a new pin if the old one was deleted or canceled."
             )
         ),
     ] = OnExisting.REPORT

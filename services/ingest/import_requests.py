@@ -1,4 +1,4 @@
-"""Rules for requests of the topic `import-requests`: their keys, claims and decisions."""
+"""Rules for requests with a key: claims by topic and over HTTP, and the decisions of the topic."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -48,12 +48,12 @@ MAX_SOURCE_LENGTH = 255
 
 
 class Channel(StrEnum):
-    """The way on which a request with a key came. Each has keys of its own."""
+    """The way on which a request with a key came. Each channel has keys of its own."""
 
     TOPIC = "topic"
     HTTP = "http"
     RETRY = "retry"
-    """Failed rows that are sent again, by status."""
+    """A retry: status sends the failed rows of an import again."""
 
 
 class RequestKey(NamedTuple):

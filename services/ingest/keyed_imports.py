@@ -61,14 +61,14 @@ class AttemptLedger(Protocol):
         """Begins an attempt. Returns None if the entry is deleted at this moment."""
 
     async def keep_decision(
-        self, key: RequestKey, held: datetime, decision: bytes, lease: timedelta
+        self, key: RequestKey, lease_end: datetime, decision: bytes, lease: timedelta
     ) -> datetime | None:
         """Stores the decision. Returns the new lease, or None if another attempt has it."""
 
-    async def release(self, key: RequestKey, held: datetime) -> None:
+    async def release(self, key: RequestKey, lease_end: datetime) -> None:
         """Ends the lease of an attempt that may have appended the import."""
 
-    async def forget(self, key: RequestKey, held: datetime) -> None:
+    async def forget(self, key: RequestKey, lease_end: datetime) -> None:
         """Deletes the claim of an attempt after which Kafka certainly does not have the import."""
 
     async def complete(self, key: RequestKey, job_id: UUID, answer: bytes) -> None:
@@ -84,7 +84,8 @@ class _Lease:
 
     key: RequestKey
     job_id: UUID
-    held: datetime
+    lease_end: datetime
+    """The ledger recognizes the attempt by it."""
     is_first_try: bool
     """False if an earlier attempt may have appended the import."""
 
@@ -126,18 +127,21 @@ class KeyedImportService:
     ) -> PreparedImport:
         """Appends the import by the stored decision, or by a new one that is stored first."""
         entry = attempt.entry
-        async with self._free_on_failure(lease), self._imports.slot(submission.workspace_id) as at:
+        async with (
+            self._free_on_failure(lease),
+            self._imports.slot(submission.workspace_id) as start,
+        ):
             if entry.decision is not None:
                 prepared = await asyncio.to_thread(_unpack, entry.decision)
             else:
                 prepared = await self._imports.read(
                     submission, entry.job_id, entry.accepted_at, prepare_import
                 )
-                await self._keep_decision(prepared, lease, at)
+                await self._keep_decision(prepared, lease, start)
             # The deadline begins now: the wait for Postgres does not count
             now = asyncio.get_running_loop().time()
             await self._imports.append(
-                prepared, at._replace(started_at=now), is_first_try=lease.is_first_try
+                prepared, start._replace(started_at=now), is_first_try=lease.is_first_try
             )
         return prepared
 
@@ -146,12 +150,12 @@ class KeyedImportService:
     ) -> None:
         decision = RequestDecision(prepared.batch, accepted=True, failed_rows=prepared.failed_rows)
         packed = await asyncio.to_thread(pack, decision)
-        held = await wait_in_slot(
-            self._ledger.keep_decision(lease.key, lease.held, packed, LEASE), start.slot
+        lease_end = await wait_in_slot(
+            self._ledger.keep_decision(lease.key, lease.lease_end, packed, LEASE), start.slot
         )
-        if held is None:
+        if lease_end is None:
             raise _in_progress()
-        lease.held = held
+        lease.lease_end = lease_end
 
     @asynccontextmanager
     async def _free_on_failure(self, lease: _Lease) -> AsyncIterator[None]:
@@ -163,26 +167,26 @@ class KeyedImportService:
         try:
             yield
         except AcceptanceUnknown as error:
-            await _try(self._ledger.release(lease.key, lease.held))
+            await _update_ledger(self._ledger.release(lease.key, lease.lease_end))
             advice = (
                 "send the request again with the same Idempotency-Key. It can't be accepted twice."
             )
             raise build_acceptance_unknown(lease.job_id, advice) from error
         except (ApiError, Unavailable):
             free = self._ledger.forget if lease.is_first_try else self._ledger.release
-            await _try(free(lease.key, lease.held))
+            await _update_ledger(free(lease.key, lease.lease_end))
             raise
         except Exception:  # a bug
-            await _try(self._ledger.release(lease.key, lease.held))
+            await _update_ledger(self._ledger.release(lease.key, lease.lease_end))
             raise
 
     async def _complete(self, key: RequestKey, prepared: PreparedImport) -> None:
-        """Completes the entry. Without Postgres the import is accepted nevertheless.
+        """Completes the entry. If Postgres is down, the import is accepted nevertheless.
 
         Then the next request appends the same records again, and they change nothing.
         """
         answer = prepared.batch.records[0].value
-        await _try(self._ledger.complete(key, prepared.event.job_id, answer))
+        await _update_ledger(self._ledger.complete(key, prepared.event.job_id, answer))
 
 
 class RequestCleaner:
@@ -197,8 +201,8 @@ class RequestCleaner:
         return await self._ledger.delete_old(self._retention, MAX_DELETED_REQUESTS)
 
 
-async def _try(change: Awaitable[None]) -> None:
-    """Changes the ledger. Without Postgres the lease ends by itself."""
+async def _update_ledger(change: Awaitable[None]) -> None:
+    """Waits for a change of the ledger. If Postgres is down, the lease ends by itself."""
     try:
         await change
     except DatabaseUnavailable as error:

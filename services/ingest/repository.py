@@ -49,7 +49,7 @@ BEGIN = """
         and (r.busy_until is null or r.busy_until <= now())
     returning busy_until
 """
-# The three statements of an attempt do nothing if another attempt has taken its lease
+# These three statements do nothing if another attempt has taken the lease
 STORE_DECISION_OF_ATTEMPT = """
     update ingest.requests set decision = %b, busy_until = now() + %b
     where (workspace_id, request_id, channel) = (%b, %b, %b) and busy_until = %b
@@ -63,7 +63,7 @@ FORGET = """
     delete from ingest.requests
     where (workspace_id, request_id, channel) = (%b, %b, %b) and busy_until = %b
 """
-# Also without the lease: the records of the job are in Kafka, whoever has appended them
+# Needs no lease: the job's records are in Kafka, whichever attempt appended them
 COMPLETE = """
     update ingest.requests
     set state = 'committed', decision = null, busy_until = null, answer = %b
@@ -84,8 +84,9 @@ DELETE_OLD = """
 class PostgresRequestLedger:
     """The ledger of requests in Postgres. All methods raise DatabaseUnavailable.
 
-    Requests by topic are delivered again until they are committed, so any process may append them.
-    A request over HTTP belongs to one attempt at a time, which has a lease on its key.
+    `claim`, `store_decision` and `mark_committed` are for requests by topic: Kafka delivers them
+    again until they are committed, so any process may append them. The other methods are for
+    requests over HTTP: each belongs to one attempt at a time, which has a lease on its key.
     """
 
     def __init__(self, database: Database) -> None:
@@ -157,7 +158,7 @@ class PostgresRequestLedger:
         return Attempt(LedgerEntry(*entries[0][3:]), leases[0][0] if leases else None)
 
     async def keep_decision(
-        self, key: RequestKey, held: datetime, decision: bytes, lease: timedelta
+        self, key: RequestKey, lease_end: datetime, decision: bytes, lease: timedelta
     ) -> datetime | None:
         """Stores the decision of an attempt and renews its lease.
 
@@ -166,20 +167,20 @@ class PostgresRequestLedger:
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
                 STORE_DECISION_OF_ATTEMPT,
-                [decision, lease, *_key_values(key), held],
+                [decision, lease, *_key_values(key), lease_end],
                 binary=True,
             )
             await driver.commit()
             rows = await cursor.fetchall()
         return rows[0][0] if rows else None
 
-    async def release(self, key: RequestKey, held: datetime) -> None:
+    async def release(self, key: RequestKey, lease_end: datetime) -> None:
         """Ends the lease of an attempt that may have appended the import."""
-        await self._execute(RELEASE, [*_key_values(key), held])
+        await self._execute(RELEASE, [*_key_values(key), lease_end])
 
-    async def forget(self, key: RequestKey, held: datetime) -> None:
+    async def forget(self, key: RequestKey, lease_end: datetime) -> None:
         """Deletes the claim of an attempt after which Kafka certainly does not have the import."""
-        await self._execute(FORGET, [*_key_values(key), held])
+        await self._execute(FORGET, [*_key_values(key), lease_end])
 
     async def complete(self, key: RequestKey, job_id: UUID, answer: bytes) -> None:
         """Marks a request whose import is in Kafka, and stores its answer."""

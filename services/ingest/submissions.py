@@ -47,6 +47,7 @@ class ImportSubmission(NamedTuple):
     parent_id: UUID | None = None
 
     def build_scope(self, accepted_at: datetime) -> ReadingScope:
+        """Builds the scope in which the rows are read."""
         return ReadingScope(self.workspace_id, accepted_at, self.parameters, self.account_ids)
 
     def build_import(

@@ -6,8 +6,14 @@ from services.publisher.config import PublisherSettings
 from services.publisher.imports import endpoints as imports
 from services.publisher.imports.check import RowChecker
 from services.publisher.imports.commands import ImportCommands
-from services.publisher.imports.dependencies import NAME, ImportDependencies, build_reader
+from services.publisher.imports.dependencies import (
+    STATE_ATTRIBUTE,
+    ImportDependencies,
+    build_reader,
+)
 from services.publisher.imports.repository import ImportRepository
+from services.publisher.imports.retention import CLEAN_INTERVAL_SECONDS, CommandCleaner
+from services.publisher.lost_pins import RequireCurrentDatabase
 from services.publisher.outbox import OutboxRelay
 from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
@@ -20,7 +26,7 @@ from services.publisher.pins.dependencies import (
 )
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
-from services.publisher.pins.repository import PinRepository, RequireCurrentDatabase
+from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
@@ -83,6 +89,10 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         activity="requests that publish, change or check pins and schedules are being processed",
     )
 
+    # The connections of requests: the other ones are reserved for consumers and sweeps
+    commands = ImportRepository(service.http_database, history.require_current_database)
+    cleaner = CommandCleaner(commands)
+
     app = service.create_app(
         summary="Publishes each row once, and serves the API of pins and schedules.",
         dependencies=_build_dependencies(
@@ -93,16 +103,18 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         tasks=[
             PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
             PeriodicTask("outbox", outbox.produce_waiting, interval_seconds=interval),
+            PeriodicTask(
+                "commands", cleaner.delete_old_commands, interval_seconds=CLEAN_INTERVAL_SECONDS
+            ),
         ],
         closing=[history.close],
     )
-    repository = ImportRepository(service.http_database, history.require_current_database)
     import_dependencies = ImportDependencies(
-        commands=ImportCommands(repository, service.topics[TopicName.IMPORTS]),
+        commands=ImportCommands(commands, service.topics[TopicName.IMPORTS]),
         checker=RowChecker(RowRepository(service.http_database), BoardCache(service.access)),
         reader=build_reader(settings.body_seconds, writes),
     )
-    setattr(app.state, NAME, import_dependencies)
+    setattr(app.state, STATE_ATTRIBUTE, import_dependencies)
     return app
 
 

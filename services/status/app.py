@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from services.status import endpoints
 from services.status.commands import endpoints as commands
-from services.status.commands.service import ImportSteering
+from services.status.commands.service import ImportCommandService
 from services.status.config import BACKGROUND_CONNECTIONS, FOLD_BURST, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.dependencies import StatusDependencies
@@ -36,7 +36,7 @@ from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
 RETRY_BODIES_AT_ONCE = 8
-"""The most bodies of retries with the largest size that are read at once."""
+"""Maximum number of retries with the largest body that are read at once."""
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
@@ -72,7 +72,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     http = create_http_pool()
 
-    def call(name: str, urls: str) -> InternalClient:
+    def build_client(name: str, urls: str) -> InternalClient:
         return InternalClient(name, http, urls, settings.internal_token)
 
     stored = JobRepository(service.http_database)
@@ -87,13 +87,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
             lists=ImportLists(service.paginator(settings)),
             uploads=uploads,
             upload_slots=slots,
-            commands=ImportSteering(
+            commands=ImportCommandService(
                 jobs,
                 uploads,
                 slots,
                 stored,
-                publisher=call("publisher", settings.publisher_url),
-                ingest=call("ingest", settings.ingest_url),
+                publisher=build_client("publisher", settings.publisher_url),
+                ingest=build_client("ingest", settings.ingest_url),
             ),
             retry_reader=_build_retry_reader(settings),
         ),

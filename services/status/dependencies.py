@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from services.status.commands.service import ImportSteering
+from services.status.commands.service import ImportCommandService
 from services.status.config import StatusSettings
 from services.status.lists import ImportLists
 from services.status.service import JobQueries
@@ -24,7 +24,7 @@ class StatusDependencies:
     lists: ImportLists
     uploads: Uploads
     upload_slots: UploadSlots
-    commands: ImportSteering
+    commands: ImportCommandService
     retry_reader: JsonReader
 
 

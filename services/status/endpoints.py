@@ -86,7 +86,7 @@ async def get_import(
     principal: ReadAccess,
     status: Status,
     include_results: Annotated[
-        bool, Query(description="Without the results the answer is small: `results` is empty.")
+        bool, Query(description="`false` makes the answer small: `results` is empty.")
     ] = True,
 ) -> Response:
     """Get one import with the result of each row, in row order.

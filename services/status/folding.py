@@ -16,7 +16,7 @@ from shared.contract.events import (
     RowsSettled,
     RowStatus,
 )
-from shared.contract.existing_pins import find_not_published
+from shared.contract.not_published import find_not_published
 from shared.contract.wire import encode
 
 BYTES_PER_ROW = 800

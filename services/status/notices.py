@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from shared.contract.existing_pins import build_existing_not_published
+from shared.contract.not_published import build_existing_not_published
 from shared.postgres.row import Row
 
 

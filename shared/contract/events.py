@@ -120,9 +120,9 @@ class JobStatus(StrEnum):
 class OnExisting(StrEnum):
     """The treatment of a row whose idempotency key already has a pin.
 
-    - `report`: nothing. Its result says what the pin is and how the row differs from it.
-    - `update`: gives the pin its content and time, if the pin is scheduled, queued or failed.
-    - `revive`: publishes anew what was deleted or canceled.
+    - `report`: changes nothing. The result has the pin's state and how the row differs from it.
+    - `update`: gives the pin the row's content and time, if it is scheduled, queued or failed.
+    - `revive`: publishes the row as a new pin, if the old one was deleted or canceled.
     """
 
     REPORT = "report"

@@ -61,7 +61,7 @@ decode_results = msgspec.json.Decoder(list[ResultWithNulls]).decode
 
 
 def hide_values(results: bytes) -> bytes:
-    """Removes the values of differing fields from the JSON of `merge_results`. Names stay.
+    """Removes the values of differing fields from a JSON array of results. Names stay.
 
     A key that is limited to some accounts may read every job of its workspace. But the stored value
     is the content of a pin, which may belong to another account.

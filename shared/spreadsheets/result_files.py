@@ -9,7 +9,7 @@ another one. So removing one apostrophe from each cell that has one restores eve
 import codecs
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from shared.spreadsheets.delimiters import find_beginning
@@ -42,6 +42,12 @@ def find_result_columns(header: Sequence[str]) -> frozenset[int]:
     if not indices.keys() >= _IDENTIFYING_COLUMNS:
         return frozenset()
     return frozenset(indices[name] for name in RESULT_COLUMNS if name in indices)
+
+
+def is_unchanged(header: Sequence[str], results: Collection[int]) -> bool:
+    """Returns whether the result columns stand as `write_results` has written them."""
+    first, last = min(results), max(results)
+    return tuple(header[first : last + 1]) == RESULT_COLUMNS
 
 
 def protect(cell: str) -> str:

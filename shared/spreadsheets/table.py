@@ -26,7 +26,7 @@ from shared.spreadsheets.delimiters import find_beginning
 from shared.spreadsheets.encoding import decode
 from shared.spreadsheets.file_types import refuse_binary
 from shared.spreadsheets.refusals import invalid_csv
-from shared.spreadsheets.result_files import find_result_columns, restore
+from shared.spreadsheets.result_files import find_result_columns, is_unchanged, restore
 
 MAX_CELL_CHARACTERS = 2**31 - 1
 MAX_PARSED_EXCESS_ROWS = 10_000
@@ -129,6 +129,7 @@ def read_csv(
             *warnings,
             *build_warnings(columns, keeps_unknown=keep_unknown),
             *_warn_of_unnamed_columns(columns, rows),
+            *_warn_of_results(header, results),
         ],
     )
 
@@ -230,6 +231,19 @@ def _wrong_cell_count(count: int, width: int) -> WrongCellCount:
         else "Add the missing cells; those of optional columns may be empty."
     )
     return WrongCellCount(f"The row has {count} cells; the header has {width}. {advice}")
+
+
+def _warn_of_results(header: Sequence[str], results: Collection[int]) -> list[Notice]:
+    """Warns if a file with results may be one that merely has columns of the same names."""
+    if not results or is_unchanged(header, results):
+        return []
+    listed = ", ".join(header[index].strip() for index in sorted(results))
+    message = (
+        "The file was read as a file with results of an earlier import, because of its columns "
+        f"{listed}. They are ignored, and an apostrophe at the beginning of a cell was removed. "
+        "If it is a file of your own, rename one of these columns."
+    )
+    return [Notice(code="results_file", message=message)]
 
 
 def _warn_of_unnamed_columns(columns: Sequence[CsvColumn], rows: Sequence[CsvRow]) -> list[Notice]:

@@ -1,12 +1,9 @@
 """The command `pinflow` of a user, against the whole system."""
 
-import csv
-import io
 import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,34 +16,28 @@ from deploy.administration import NewWorkspace
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from deploy.cli.template import EXAMPLE_ROWS, PLACEHOLDER
+from tests.acceptance.command_line import (
+    PINFLOW,
+    SECONDS,
+    Command,
+    build_command,
+    build_rows,
+    build_variables,
+    write_csv,
+)
 from tests.support.deployment import Deployment
 
 FUTURE = "2031-05-01T09:00:00Z"
-SECONDS = 120
-
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def variables(pinflow: Deployment, workspace: NewWorkspace) -> dict[str, str]:
-    own = {"PINFLOW_BASE_URL": pinflow.base_url, "PINFLOW_API_KEY": workspace.api_key}
-    return {**os.environ, **own}
+    return build_variables(pinflow, workspace)
 
 
 @pytest.fixture
 def run(variables: dict[str, str], tmp_path: Path) -> Command:
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("pinflow")), *arguments],
-            env=variables,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-
-    return run
+    return build_command(variables, tmp_path)
 
 
 @pytest.fixture
@@ -58,31 +49,6 @@ def list_ids(variables: dict[str, str]) -> Callable[[str], list[str]]:
         return [item["id"] for item in json.loads(listed.stdout)]
 
     return list_ids
-
-
-def build_rows(workspace: NewWorkspace, count: int, **fields: str) -> list[dict[str, str]]:
-    account = workspace.accounts[0]
-    return [
-        {
-            "account_id": str(account.id),
-            "board_id": account.boards[0],
-            "title": f"Lamp {number}",
-            "image_url": f"https://cdn.example/{number}.jpg",
-            "idempotency_key": f"lamp-{number}",
-            "run_at": "",
-            **fields,
-        }
-        for number in range(1, count + 1)
-    ]
-
-
-def write_csv(file: Path, rows: list[dict[str, str]]) -> str:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    file.write_text(buffer.getvalue(), encoding="utf-8", newline="")
-    return str(file)
 
 
 def test_a_template_publishes_nothing_until_its_rows_are_completed(
@@ -177,7 +143,7 @@ def test_the_command_asks_on_a_terminal_before_it_publishes_rows_of_the_past(
     try:
         os.write(controller, f"{answer}\n".encode())  # waits in the terminal until it is read
         imported = subprocess.run(
-            [str(Path(sys.executable).with_name("pinflow")), "import", file],
+            [PINFLOW, "import", file],
             env=variables,
             stdin=terminal,
             stdout=terminal,

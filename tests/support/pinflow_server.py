@@ -29,6 +29,7 @@ class Request(NamedTuple):
 class Answer(NamedTuple):
     status: int
     document: object
+    """Bytes are a file. Anything else is sent as JSON."""
     headers: Mapping[str, str] = {}
 
 
@@ -40,6 +41,7 @@ class ReceivedImport(NamedTuple):
     filename: str | None
     data: bytes
     rows: list[JsonRow]
+    key: str
 
 
 def refuse(status: int, code: str, message: str, **details: Any) -> Answer:
@@ -70,24 +72,28 @@ class PinflowServer:
     limit_bytes: int = 5 * 1024 * 1024
     overrides: list[Answer | None] = field(default_factory=list)
     """Answers to the next submissions; None accepts."""
+    lost: list[Answer | None] = field(default_factory=list)
+    """Answers instead of those to the next accepted imports; None closes the connection."""
     judge: Callable[[int, JsonRow], JsonRow] = create_result
     warnings: Sequence[JsonRow] = ()
     lists: dict[str, list[JsonRow]] = field(default_factory=dict)
     """The items of each list, by its path."""
     documents: dict[str, object] = field(default_factory=dict)
-    """Documents by path."""
+    """Documents by path. Bytes are a file."""
     posts: dict[str, Callable[[Any], object]] = field(default_factory=dict)
-    """Answers to a POST by path, made of its document."""
+    """Answers to a POST by path, made of its document. They may be an Answer."""
     requests: list[Request] = field(default_factory=list)
     imports: list[ReceivedImport] = field(default_factory=list)
     url: str = ""
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer | None:
+        """Returns the answer, or None to close the connection."""
         self.requests.append(request)
-        if request.method == "POST" and request.path.startswith(IMPORTS):
-            return self._accept(request)
+        if request.method == "POST" and request.path in (f"{IMPORTS}/json", f"{IMPORTS}/csv"):
+            return self._submit(request)
         if request.method == "POST":
-            return Answer(200, self.posts[request.path](json.loads(request.body)))
+            answer = self.posts[request.path](json.loads(request.body or b"null"))
+            return answer if isinstance(answer, Answer) else Answer(200, answer)
         if request.path in self.lists:
             return self._list(request)
         if request.path in self.documents:
@@ -97,7 +103,7 @@ class PinflowServer:
                 return Answer(200, self._end(received))
         return refuse(404, "not_found", "Not found.")
 
-    def _accept(self, request: Request) -> Answer:
+    def _submit(self, request: Request) -> Answer | None:
         override = self.overrides.pop(0) if self.overrides else None
         if override is not None:
             return override
@@ -107,16 +113,43 @@ class PinflowServer:
         is_csv = request.path.endswith("/csv")
         filename, data = read_form(request) if is_csv else (None, request.body)
         rows = read_rows(data) if is_csv else json.loads(data)
+        key = request.headers["idempotency-key"]
+        received = ReceivedImport("", request.query, filename, data, rows, key)
+        if request.query.get("dry_run") == "true":
+            return Answer(200, self._check(received))
+        answer = self._accept(received)
+        return self.lost.pop(0) if self.lost else answer
+
+    def _accept(self, received: ReceivedImport) -> Answer:
+        """Accepts an import, if it is the first one with its key."""
         job_id = str(UUID(int=len(self.imports) + 1, version=4))
-        self.imports.append(ReceivedImport(job_id, request.query, filename, data, rows))
-        job = self._describe(self.imports[-1], [])
-        later = sum(bool(row.get("run_at")) for row in rows)
-        counts = {"publishing_now": len(rows) - later, "scheduled_for_later": later}
+        same = [earlier for earlier in self.imports if earlier.key == received.key]
+        if not same:
+            same = [received._replace(job_id=job_id)]
+            self.imports += same
+        counts = count_times(received.rows)
+        job = self._describe(same[0], [])
         return Answer(202, {**job, **counts, "completed_at": None, "status": "queued"})
 
+    def _check(self, received: ReceivedImport) -> JsonRow:
+        results = self._judge(received)
+        statuses = [result["status"] for result in results]
+        return {
+            "dry_run": True,
+            "source_type": "json" if received.filename is None else "csv",
+            "source_filename": received.filename,
+            "total_rows": len(results),
+            **{f"{name}_rows": statuses.count(name) for name in ("created", "existing", "failed")},
+            **count_times(received.rows),
+            "warnings": list(self.warnings),
+            "results": results,
+        }
+
     def _end(self, received: ReceivedImport) -> JsonRow:
-        results = [self.judge(number, row) for number, row in enumerate(received.rows, 1)]
-        return self._describe(received, results)
+        return self._describe(received, self._judge(received))
+
+    def _judge(self, received: ReceivedImport) -> list[JsonRow]:
+        return [self.judge(number, row) for number, row in enumerate(received.rows, 1)]
 
     def _describe(self, received: ReceivedImport, results: list[JsonRow]) -> JsonRow:
         statuses = [result["status"] for result in results]
@@ -149,6 +182,11 @@ class PinflowServer:
         return Answer(200, items[start : start + limit], headers)
 
 
+def count_times(rows: Sequence[JsonRow]) -> dict[str, int]:
+    later = sum(bool(row.get("run_at")) for row in rows)
+    return {"publishing_now": len(rows) - later, "scheduled_for_later": later}
+
+
 def read_form(request: Request) -> tuple[str | None, bytes]:
     """Reads the only part of a form: its file name and its bytes."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
@@ -178,8 +216,12 @@ def running_server(
             request = Request(
                 self.command, address.path, dict(parse_qsl(address.query)), headers, body
             )
-            status, document, more_headers = pinflow.answer(request)
-            content = json.dumps(document).encode()
+            answer = pinflow.answer(request)
+            if answer is None:
+                self.close_connection = True
+                return
+            status, document, more_headers = answer
+            content = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(status)
             for name, value in {**more_headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)

@@ -103,9 +103,9 @@ def _add_commands_of_imports() -> None:
             primary key (job_id, workspace_id)
         )
     """)
-    grant_on("publisher.canceled_jobs", "pinflow_publisher", "select, insert")
+    grant_on("publisher.canceled_jobs", "pinflow_publisher", "select, insert, delete")
     # Updated if a key undoes what an earlier key was not permitted to
-    grant_on("publisher.undos", "pinflow_publisher", "select, insert, update")
+    grant_on("publisher.undos", "pinflow_publisher", "select, insert, update, delete")
 
 
 def _add_request_channels() -> None:

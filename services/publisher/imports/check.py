@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.publisher.model import PIN_TEXTS, Failure, build_failure
-from services.publisher.rows.keys import KeySnapshot, RecordedState, decide_by_key
+from services.publisher.rows.key_snapshot import KeySnapshot, RecordedState
+from services.publisher.rows.keys import decide_by_key
 from services.publisher.rows.outcomes import UNPROCESSABLE, Outcome
 from services.publisher.rows.records import build_result
 from services.publisher.rows.service import Boards

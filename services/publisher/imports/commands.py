@@ -1,6 +1,7 @@
 """Cancels and undoes imports, and reads what the store has for a row."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from http import HTTPStatus
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from services.publisher.creation_times import compute_created_at
 from services.publisher.imports import rules
 from services.publisher.imports.metrics import count_cancellation, count_undo
 from services.publisher.imports.repository import (
@@ -54,33 +56,26 @@ class ImportCommands:
             target, complete=command.cancel_schedules
         ) as transaction:
             canceled_at = await transaction.cancel_rows(self._topic)
-            if canceled_at is None:
-                raise _not_started()
-            if command.cancel_schedules:
+        if canceled_at is None:
+            raise _not_started()
+        if command.cancel_schedules:
+            # A transaction of its own: no batch can settle while the positions are locked, and this
+            # one may wait for the scheduler. From now on no row of the import adds a schedule
+            async with self._imports.transaction(target, complete=True) as transaction:
                 schedules = await _cancel_schedules(transaction, command)
         count_cancellation(decision for _, decision in schedules)
         log.info("import_canceled", **_describe(command))
         return {
             "canceled_at": canceled_at,
-            "canceled_schedules": [
-                _without_pin_id(item)
-                for item in rules.dump_pins(
-                    [item for item in schedules if isinstance(item[1], CancelAction)], "action"
-                )
-            ],
-            "left": [
-                _without_pin_id(item)
-                for item in rules.dump_pins(
-                    [item for item in schedules if isinstance(item[1], LeftReason)], "reason"
-                )
-            ],
+            "canceled_schedules": _dump_schedules(schedules, CancelAction, "action"),
+            "left": _dump_schedules(schedules, LeftReason, "reason"),
         }
 
     async def undo(self, command: UndoRequest) -> dict[str, Any]:
         """Deletes what nobody has changed since, and releases its keys. Does so once.
 
-        A repeated undo, and the slower of two at once, answers the first one's record. Only what
-        the earlier API key was not permitted to undo is undone then, and added to the record.
+        A repeated undo, and the slower of two at once, returns the record of the first. It undoes
+        only what the first one's API key was not permitted to, and adds that to the record.
         """
         target = _identify(command)
         if command.dry_run:
@@ -95,7 +90,7 @@ class ImportCommands:
             return _describe_record(stored, stored.result, is_replay=True)
 
     async def _plan_undo(self, target: ImportId, command: UndoRequest) -> dict[str, Any]:
-        """Returns the record that an undo would have. Without one yet, it has no id and time."""
+        """Returns the record that an undo would have. It has no id before the first undo."""
         async with self._imports.transaction(target, complete=True) as transaction:
             stored = await transaction.find_undo()
             pins = await transaction.read_pins()
@@ -108,7 +103,7 @@ class ImportCommands:
             if stored is not None and not _find_open_rows(stored):
                 raise UndoneBefore
             pins = await transaction.lock_pins()
-            # Read after the locks: another undo of the same pins is now either committed or waits
+            # Read after the locks: another undo of these pins has committed, or waits for them
             stored = await transaction.find_undo(lock=True)
             plan = _plan(pins, stored, command)
             if plan.is_done:
@@ -127,7 +122,7 @@ class ImportCommands:
 
     async def read_row(self, command: RowReference) -> dict[str, Any]:
         """Reads the row's recorded outcome, its pin, and when its import was canceled."""
-        created_at = command.accepted_at + command.row_number * rules.MICROSECOND
+        created_at = compute_created_at(command.accepted_at, command.row_number)
         async with self._imports.transaction(_identify(command)) as transaction:
             outcome, pin = await transaction.read_row(command.row_number, created_at)
             canceled_at = await transaction.find_cancellation()
@@ -152,12 +147,12 @@ async def _cancel_schedules(
 
 
 class _UndoPlan(NamedTuple):
-    """The change of an undo, and the result that its record then has."""
+    """The decisions of an undo, and the result for its record."""
 
     decided: Sequence[tuple[Row, UndoAction | LeftReason]]
     result: dict[str, Any]
     is_done: bool
-    """True if an earlier undo has done all of it."""
+    """True if an earlier undo has left nothing to do."""
 
     @property
     def undone(self) -> list[Row]:
@@ -226,8 +221,15 @@ def _describe_record(
     }
 
 
-def _without_pin_id(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if name not in {"pin_id", "action"}}
+def _dump_schedules(
+    decided: Iterable[tuple[Row, StrEnum]], kind: type[StrEnum], name: str
+) -> list[dict[str, Any]]:
+    """Builds the items of schedules with one kind of decision. They have no pin_id."""
+    items = rules.dump_pins([item for item in decided if isinstance(item[1], kind)], name)
+    return [
+        {field: value for field, value in item.items() if field not in {"pin_id", "action"}}
+        for item in items
+    ]
 
 
 def _identify(command: ImportReference) -> ImportId:

@@ -49,6 +49,8 @@ class ImportDependencies:
     reader: JsonReader
 
 
-NAME = "import_dependencies"
-"""The attribute of the application's state that has them."""
-Imports = Annotated[ImportDependencies, Depends(typed_dependencies(ImportDependencies, NAME))]
+STATE_ATTRIBUTE = "import_dependencies"
+"""The attribute of the application's state that has the ImportDependencies."""
+Imports = Annotated[
+    ImportDependencies, Depends(typed_dependencies(ImportDependencies, STATE_ATTRIBUTE))
+]

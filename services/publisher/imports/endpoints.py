@@ -45,7 +45,7 @@ async def cancel_import(
 async def undo_import(
     request: Request, _token: RequiresInternalToken, imports: Imports
 ) -> UndoResponse:
-    """Deletes what the import created and nobody has changed since. Frees the keys of that."""
+    """Deletes what the import created and nobody has changed since. Releases the keys."""
     async with imports.reader.read(request) as document:
         command = parse_model(UndoRequest, document)
         return UndoResponse(**await imports.commands.undo(command))
@@ -67,7 +67,8 @@ def _parse_rows(document: object) -> list[RowAccepted]:
         parsed = msgspec.convert(rows, list[RowAccepted])
     except UNDECODABLE as error:
         raise ApiError(
-            ErrorCode.INVALID_PAYLOAD, f"The rows can't be read ({error}). Send rows as accepted."
+            ErrorCode.INVALID_PAYLOAD,
+            f"The rows can't be read ({error}). Send a list of RowAccepted events.",
         ) from None
     if len(parsed) > MAX_ROWS:
         raise ApiError(

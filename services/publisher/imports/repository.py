@@ -4,28 +4,22 @@ Locks are taken in one order, as everywhere: positions, then pins (services/publ
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
-from http import HTTPStatus
-from typing import Any, NamedTuple, TypeAlias
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.rows import dict_row
 
+from services.publisher.creation_times import compute_created_at
 from services.publisher.generations import release_keys
 from services.publisher.ids import compute_pin_id
-from services.publisher.imports.rules import LATEST_ROW
+from services.publisher.lost_pins import IS_LOST, LostPins, RequireCurrentDatabase
 from services.publisher.model import PinState
-from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode, PositionBehind
+from shared.contract.events import MAX_ROWS
 from shared.postgres.database import Database, DriverConnection
 from shared.postgres.row import Row
-
-RequireCurrentDatabase: TypeAlias = Callable[[float], Awaitable[None]]
-"""Checks a connection by the monotonic time when it was opened. Raises Unavailable.
-
-See OutcomeHistory.require_current_database.
-"""
 
 _OF_IMPORT = """
     workspace_id = %(workspace_id)s and origin_job_id = %(job_id)s
@@ -47,14 +41,9 @@ LOCK_PINS = f"""
     select {_COLUMNS} from publisher.pins where pin_id = any(%(pin_ids)s::uuid[])
     order by pin_id for update
 """
-# A pin that the import's row created in a lost Postgres, and that is not published again yet
-SELECT_LOST = """
+SELECT_LOST = f"""
     select from publisher.row_outcomes o
-    where o.job_id = %(job_id)s and o.promised_pin_id is not null
-        and not exists (
-            select from publisher.pins p where p.pin_id = o.promised_pin_id
-                and coalesce(p.generation, 0) >= coalesce(o.promised_generation, 0)
-        )
+    where o.job_id = %(job_id)s and o.promised_pin_id is not null and {IS_LOST}
     limit 1
 """
 SELECT_UNDO = """
@@ -87,6 +76,17 @@ SELECT_CANCELED_AT = """
     select min(canceled_at) as canceled_at from publisher.canceled_jobs
     where job_id = %(job_id)s and workspace_id = %(workspace_id)s
 """
+# All records of an import at once: a partition without a record counts as canceled from its
+# beginning (keys.py). Few imports are canceled or undone, so no index is needed
+DELETE_OLD = {
+    table: f"""
+        delete from publisher.{table} where (job_id, workspace_id) in (
+            select job_id, workspace_id from publisher.{table}
+            where {time} < now() - %(retention)s group by 1, 2 limit %(limit)s
+        )
+    """
+    for table, time in (("canceled_jobs", "canceled_at"), ("undos", "undone_at"))
+}
 CANCEL_SCHEDULES = f"""
     update publisher.pins set state = '{PinState.CANCELED}', updated_at = now()
     where pin_id = any(%(pin_ids)s::uuid[])
@@ -114,7 +114,7 @@ class ImportId(NamedTuple):
 
     @property
     def values(self) -> dict[str, Any]:
-        return {**self._asdict(), "last_created_at": self.accepted_at + LATEST_ROW}
+        return {**self._asdict(), "last_created_at": compute_created_at(self.accepted_at, MAX_ROWS)}
 
 
 class StoredUndo(NamedTuple):
@@ -226,7 +226,7 @@ class ImportRepository:
     ) -> None:
         """Takes a check that rejects a connection to a possibly older copy of Postgres."""
         self._database = database
-        self._require_current_database = require_current_database
+        self._lost_pins = LostPins(database, require_current_database)
 
     @asynccontextmanager
     async def transaction(
@@ -239,20 +239,15 @@ class ImportRepository:
         """
         async with self._database.pipeline() as driver:
             if complete:
-                await self._require_complete(driver, target)
+                await self._lost_pins.require_none(
+                    driver, SELECT_LOST, target.values, "pins of this import"
+                )
             yield CommandTransaction(driver, target)
 
-    async def _require_complete(self, driver: DriverConnection, target: ImportId) -> None:
-        try:
-            await self._require_current_database(self._database.connected_at(driver))
-            cursor = await driver.execute(SELECT_LOST, target.values)
-            is_complete = not await cursor.fetchall()
-        except PositionBehind:
-            is_complete = False
-        if not is_complete:
-            message = (
-                "The database may have been restored from a backup, and may still lack pins of "
-                "this import. Send the request again in a few minutes."
-            )
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
+    async def delete_commands(self, retention: timedelta, limit: int) -> int:
+        """Deletes the old records of at most `limit` imports of each kind. Returns their number."""
+        values = {"retention": retention, "limit": limit}
+        async with self._database.pipeline() as driver:
+            cursors = [await driver.execute(delete, values) for delete in DELETE_OLD.values()]
+            await driver.commit()
+        return sum(cursor.rowcount for cursor in cursors)

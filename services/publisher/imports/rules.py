@@ -4,22 +4,14 @@ An undo and a cancellation change only what nobody has changed since the import 
 """
 
 from collections.abc import Collection, Iterable
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 from uuid import UUID
 
 from services.publisher.model import PinState
-from shared.contract.events import MAX_ROWS
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.row import Row
 
-MICROSECOND = timedelta(microseconds=1)
-LATEST_ROW = MAX_ROWS * MICROSECOND
-"""The created_at of an import's last possible pin, after the import's accepted_at.
-
-A pin's created_at is the import's accepted_at plus one microsecond for each row.
-"""
 Accounts: TypeAlias = Collection[UUID] | None
 """The accounts that the caller's API key may use. None stands for all of the workspace."""
 
@@ -54,7 +46,11 @@ class LeftReason(StrEnum):
 
 
 class CancelAction(StrEnum):
-    """The change that a cancellation makes to a schedule: none, if it canceled it before."""
+    """The change that a cancellation makes to a schedule.
+
+    - `cancel`: cancels it.
+    - `nothing`: an earlier cancellation of the import has canceled it.
+    """
 
     CANCEL = "cancel"
     NOTHING = "nothing"
@@ -65,7 +61,7 @@ D = TypeVar("D")
 
 def decide_undo(pin: Row, accounts: Accounts) -> UndoAction | LeftReason:
     """Decides what an undo of its import does with a pin."""
-    if (reason := _find_hindrance(pin, accounts)) is not None:
+    if (reason := _find_reason_to_leave(pin, accounts)) is not None:
         return reason
     match PinState(pin["state"]):
         case PinState.SCHEDULED:
@@ -78,7 +74,7 @@ def decide_undo(pin: Row, accounts: Accounts) -> UndoAction | LeftReason:
 
 def decide_cancel(schedule: Row, accounts: Accounts) -> CancelAction | LeftReason:
     """Decides what a cancellation of its import does with a schedule."""
-    if (reason := _find_hindrance(schedule, accounts)) is not None:
+    if (reason := _find_reason_to_leave(schedule, accounts)) is not None:
         return reason
     match PinState(schedule["state"]):
         case PinState.SCHEDULED:
@@ -93,7 +89,8 @@ def decide_cancel(schedule: Row, accounts: Accounts) -> CancelAction | LeftReaso
             assert_never(state)
 
 
-def _find_hindrance(pin: Row, accounts: Accounts) -> LeftReason | None:
+def _find_reason_to_leave(pin: Row, accounts: Accounts) -> LeftReason | None:
+    """Returns why neither command may change the pin, or None."""
     if accounts is not None and pin["account_id"] not in accounts:
         return LeftReason.ACCOUNT_NOT_PERMITTED
     if pin["deleted_at"] is not None:
@@ -124,6 +121,9 @@ class PinIds(NamedTuple):
 
 
 def dump_pins(decided: Iterable[tuple[Row, StrEnum]], name: str) -> list[dict[str, Any]]:
-    """Describes pins with what was decided for them, in the order of their rows."""
+    """Builds the answer's items: the pins' ids and what was decided, in the order of the rows.
+
+    `name` is the field of the decision.
+    """
     described = [{**PinIds.from_pin(pin)._asdict(), name: decision} for pin, decision in decided]
     return sorted(described, key=lambda item: item["row_number"])

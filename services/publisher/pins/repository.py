@@ -3,11 +3,10 @@
 Each change is one transaction. If the change is announced, its event is added to the outbox.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from operator import add
-from typing import Any, TypeAlias, assert_never
+from typing import Any, assert_never
 from uuid import UUID
 
 from psycopg.rows import dict_row
@@ -18,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.publisher.generations import read_keys, take_keys
 from services.publisher.grouping import group_by_change
 from services.publisher.key_state import KeyState, TakenKey
+from services.publisher.lost_pins import LostPins, RequireCurrentDatabase
 from services.publisher.model import PIN_COLUMNS, PinState
 from services.publisher.outbox_events import (
     OutboxEvent,
@@ -49,21 +49,10 @@ from services.publisher.pins.transitions import (
     Updated,
 )
 from services.publisher.tables import pins
-from shared.contract.errors import (
-    RETRY_AFTER,
-    ApiError,
-    ErrorCode,
-    PositionBehind,
-)
+from shared.contract.errors import ApiError
 from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
-
-RequireCurrentDatabase: TypeAlias = Callable[[float], Awaitable[None]]
-"""Checks a connection by the monotonic time when it was opened. Raises Unavailable.
-
-See OutcomeHistory.require_current_database.
-"""
 
 
 class LockedPins:
@@ -155,7 +144,7 @@ class PinRepository:
     ) -> None:
         """Takes a check that rejects a connection to a possibly older copy of Postgres."""
         self._database = database
-        self._require_current_database = require_current_database
+        self._lost_pins = LostPins(database, require_current_database)
 
     async def find(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
         """Finds the workspace's row with the id, in any state, including deleted rows.
@@ -221,7 +210,7 @@ class PinRepository:
         try:
             return await self._publish_first(new, pin_ids)
         except _KeyReleased:
-            return await self._publish_next(new, pin_ids)
+            return await self._publish_again(new, pin_ids)
 
     async def _publish_first(
         self, new: Sequence[NewPin], pin_ids: Collection[UUID]
@@ -241,42 +230,32 @@ class PinRepository:
             )
         return {pin_id: PinOfKey(row, pin_id in created) for pin_id, row in rows.items()}
 
-    async def _publish_next(
+    async def _publish_again(
         self, new: Sequence[NewPin], pin_ids: Collection[UUID]
     ) -> dict[UUID, PinOfKey]:
-        """Does the same if some of the keys were released.
+        """Publishes the pins of `new` under the next ids of keys that were released.
 
-        Inserts first and locks then, as imports do: otherwise the two can deadlock.
+        Inserts the first pins of keys first and locks the keys then, as imports do: otherwise the
+        two can deadlock.
         """
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
-            values = to_columns(PIN_COLUMNS, build_insert_values(new))
-            inserted = await driver.execute(INSERT_PINS, values, binary=True)
+            inserted = await driver.execute(
+                INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
+            )
             keys = await read_keys(driver, pin_ids, lock=True)
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
             taken = {pin.pin_id: _take(keys[pin.pin_id]) for pin in new if _may_take(pin, keys)}
-            later = [
-                pin._replace(pin_id=taken[pin.pin_id].pin_id) for pin in new if pin.pin_id in taken
-            ]
-            numbers = [(taken[pin.pin_id].generation,) for pin in new if pin.pin_id in taken]
-            values = to_columns(GENERATION_COLUMNS, map(add, build_insert_values(later), numbers))
-            await take_keys(driver, list(taken.values()))
-            await driver.execute(INSERT_GENERATIONS, values, binary=True)
-            created |= {pin.pin_id for pin in later}
+            await _insert_generations(driver, new, taken)
+            created |= {key.pin_id for key in taken.values()}
             holders = {
                 first_id: holder
                 for first_id, key in keys.items()
                 if (holder := _find_holder(key, taken.get(first_id))) is not None
             }
             rows = await _select_rows(driver, holders.values())
-            await add_events(
-                driver,
-                [
-                    build_pin_published(rows[holder])
-                    for pin in new
-                    if (holder := holders[pin.pin_id]) in created
-                ],
-            )
+            published = [holders[pin.pin_id] for pin in new if holders[pin.pin_id] in created]
+            await add_events(driver, [build_pin_published(rows[pin_id]) for pin_id in published])
         return {
             first_id: PinOfKey(rows[holder], holder in created)
             for first_id, holder in holders.items()
@@ -292,41 +271,25 @@ class PinRepository:
             if created is None:
                 # A separate statement: only its snapshot has the row that the insert conflicted
                 # with
-                select_existing = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
-                existing = dict((await connection.execute(select_existing)).mappings().one())
+                existing = await _select_row(connection, pin.pin_id)
                 if existing["released_at"] is None:
                     return PinOfKey(existing, is_new=False)
                 key = (await read_keys(driver, [pin.pin_id], lock=True))[pin.pin_id]
                 if not _may_take(pin, {pin.pin_id: key}):
-                    holder = select(pins, IS_DUE).where(
-                        pins.c.pin_id == (key.current_pin_id or pin.pin_id)
-                    )
-                    row = dict((await connection.execute(holder)).mappings().one())
-                    return PinOfKey(row, is_new=False)
-                taken = _take(key)
-                await take_keys(driver, [taken])
-                next_pin = pin._replace(pin_id=taken.pin_id)
-                created = await _insert(connection, next_pin, state, taken.generation)
-                if created is None:
-                    raise AssertionError("A pin exists under an id of a later generation.")
+                    holder = await _select_row(connection, key.current_pin_id or pin.pin_id)
+                    return PinOfKey(holder, is_new=False)
+                created = await _insert_generation(connection, pin, state, _take(key))
             await add_events(driver, [event(created)])
             return PinOfKey(created, is_new=True)
 
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
         """Raises ApiError (503) while a key may be reserved for a row, as `publish_all` says."""
-        try:
-            await self._require_current_database(self._database.connected_at(driver))
-            cursor = await driver.execute(SELECT_RESERVED, [Column("uuid", pin_ids)], binary=True)
-            is_free = not await cursor.fetchall()
-        except PositionBehind:
-            is_free = False
-        if not is_free:
-            message = (
-                "The database may have been restored from a backup, and may still lack a pin with "
-                "an idempotency key of this request. Send the request again in a few minutes."
-            )
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
+        await self._lost_pins.require_none(
+            driver,
+            SELECT_RESERVED,
+            [Column("uuid", pin_ids)],
+            "a pin with an idempotency key of this request",
+        )
 
 
 class _KeyReleased(Exception):
@@ -357,6 +320,35 @@ def _find_holder(key: KeyState, taken: TakenKey | None) -> UUID | None:
 
 def _take(key: KeyState) -> TakenKey:
     return TakenKey(key.first_pin_id, key.next_pin_id, key.generation + 1)
+
+
+async def _insert_generation(
+    connection: AsyncConnection, pin: NewPin, state: dict[str, Any], taken: TakenKey
+) -> Row:
+    """Inserts a pin that takes its released key."""
+    await take_keys(await driver_connection(connection), [taken])
+    next_pin = pin._replace(pin_id=taken.pin_id)
+    created = await _insert(connection, next_pin, state, taken.generation)
+    if created is None:
+        raise AssertionError("A pin exists under an id of a later generation.")
+    return created
+
+
+async def _insert_generations(
+    driver: DriverConnection, new: Iterable[NewPin], taken: Mapping[UUID, TakenKey]
+) -> None:
+    """Publishes the pins of `new` that take their released keys. `taken` is by first pin id."""
+    pins_and_keys = [(pin, taken[pin.pin_id]) for pin in new if pin.pin_id in taken]
+    later = [pin._replace(pin_id=key.pin_id) for pin, key in pins_and_keys]
+    numbers = [(key.generation,) for _, key in pins_and_keys]
+    values = to_columns(GENERATION_COLUMNS, map(add, build_insert_values(later), numbers))
+    await take_keys(driver, list(taken.values()))
+    await driver.execute(INSERT_GENERATIONS, values, binary=True)
+
+
+async def _select_row(connection: AsyncConnection, pin_id: UUID) -> Row:
+    statement = select(pins, IS_DUE).where(pins.c.pin_id == pin_id)
+    return dict((await connection.execute(statement)).mappings().one())
 
 
 async def _insert(

@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Select, and_, func, or_, select
 
+from services.publisher.lost_pins import IS_LOST
 from services.publisher.model import PIN_COLUMNS, PinState
 from services.publisher.pins.creation import NewPin
 from services.publisher.tables import pins
@@ -49,13 +50,9 @@ INSERT_PINS = _build_insert(PIN_COLUMNS)
 INSERT_GENERATIONS = _build_insert(GENERATION_COLUMNS)
 # Selects the first pin ids of keys with a pin that a lost Postgres had and whose row has not been
 # published again yet
-SELECT_RESERVED = """
+SELECT_RESERVED = f"""
     select promised_pin_id from publisher.row_outcomes o
-    where promised_pin_id = any(%b::uuid[])
-        and not exists (
-            select from publisher.pins p where p.pin_id = o.promised_pin_id
-                and coalesce(p.generation, 0) >= coalesce(o.promised_generation, 0)
-        )
+    where promised_pin_id = any(%b::uuid[]) and {IS_LOST}
 """
 # A separate statement: only its snapshot has the rows that an insert conflicted with
 SELECT_PINS_OF_KEYS = (

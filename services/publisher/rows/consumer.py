@@ -10,7 +10,7 @@ from typing import TypeAlias
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.cancellation import RecordPosition
 from services.publisher.rows.outcomes import (
     CreatedRow,
     ExistingRow,

@@ -5,10 +5,8 @@ revives its key's pin, or a job was canceled. Then the service locks the keys an
 the repository writes the decisions.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -17,6 +15,7 @@ from services.publisher.existing_pins import find_differences
 from services.publisher.ids import compute_generation_id
 from services.publisher.key_state import TakenKey
 from services.publisher.model import Failure, Origin, PinState, StoredPin
+from services.publisher.rows.key_snapshot import Decisions, HeldPin, Key, KeySnapshot, PinUpdate
 from services.publisher.rows.outcomes import (
     CANCELED,
     COLLISION,
@@ -38,113 +37,12 @@ from services.publisher.rows.snapshot import (
     StoreSnapshot,
     build_inserted_pin,
 )
-from shared.contract.events import OnExisting, PinContent, RowAccepted, RowStatus
+from shared.contract.events import OnExisting, RowAccepted, RowStatus
 from shared.contract.schedule_ids import derive_pin_id
 
 FindFailure: TypeAlias = Callable[[KeyedRow], Failure | None]
 """Returns why a row can't be published, or None."""
 NO_ROWS: frozenset[int] = frozenset()
-
-
-class JobCanceled(Exception):
-    """A job of the batch was canceled. Nothing was written."""
-
-
-class KeyReleased(Exception):
-    """A key of the batch was released before. Nothing was written."""
-
-
-class RecordPosition(NamedTuple):
-    """Names the place of a row's record in `imports`."""
-
-    partition: int
-    offset: int
-
-
-class JobPartition(NamedTuple):
-    """The part of a job in one partition."""
-
-    job_id: UUID
-    workspace_id: UUID
-    partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedState:
-    """Holds the records about a batch's rows and jobs from before the batch."""
-
-    outcomes: RecordedOutcomes
-    cancellations: Mapping[JobPartition, int]
-    """The position of the rows' consumer when their job was canceled."""
-
-
-class HeldPin(NamedTuple):
-    """A pin that has a key or had it last, with all that a row compares or replaces."""
-
-    stored: StoredPin
-    content: PinContent
-    content_as_of: datetime
-    """When a person or an updating import last changed it, otherwise when its import was accepted.
-    """
-
-    @property
-    def is_waiting(self) -> bool:
-        """Returns whether an update may change the pin: it is scheduled, due or failed."""
-        is_waiting = self.stored.state in (PinState.SCHEDULED, PinState.FAILED)
-        return is_waiting and self.stored.deleted_at is None
-
-
-class Key(NamedTuple):
-    """A key that was used before."""
-
-    generation: int
-    pin: HeldPin
-    """The pin that has the key. If the key is free, the pin that had it last."""
-    released_at: datetime | None
-    is_free: bool
-
-
-@dataclass(frozen=True, slots=True)
-class KeySnapshot:
-    """The store's content that concerns a batch's rows and keys."""
-
-    outcomes: RecordedOutcomes
-    keys: Mapping[UUID, Key]
-    """The keys that were used before the batch, by first pin id."""
-    created: Mapping[UUID, HeldPin]
-    """The pins of rows that are recorded as created, by pin id."""
-    settled_at: datetime
-    """The transaction's time by the database's clock."""
-
-
-class PinUpdate(NamedTuple):
-    """A pin that takes a row's content."""
-
-    keyed: KeyedRow
-    """The row, under the pin's id, with the pin's new time."""
-    stored: StoredPin
-    """The pin after the update."""
-    is_announced: bool
-    """True if its time has changed, or if it is scheduled again."""
-
-
-@dataclass(slots=True)
-class Decisions:
-    """The outcomes of a batch's rows, and what to write for them."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    inserted: set[UUID] = field(default_factory=set)
-    """The first pin ids of keys that were never used before."""
-    generations: list[tuple[KeyedRow, int]] = field(default_factory=list)
-    """The pins that start a new generation. Each row is under its pin's id."""
-    released: list[tuple[UUID, UUID]] = field(default_factory=list)
-    """The released pins: the first pin id of the key, and the pin's id."""
-    taken: dict[UUID, TakenKey] = field(default_factory=dict)
-    """The keys that new generations take, by first pin id."""
-    updates: dict[UUID, PinUpdate] = field(default_factory=dict)
-    """The pins that take a row's content, by pin id."""
-    recorded: list[FailedRow | ExistingRow] = field(default_factory=list)
-    """Outcomes that a redelivery can't find in the store."""
 
 
 def may_change_pins(rows: Iterable[RowAccepted]) -> bool:
@@ -163,26 +61,6 @@ def needs_all_rules(outcomes: Iterable[Outcome], snapshot: StoreSnapshot) -> boo
 def _changes_pins(recorded: StoredOutcome) -> bool:
     """Returns whether a restored Postgres may lack what the row changed."""
     return recorded.promised_generation is not None or recorded.updated is True
-
-
-def find_canceled(
-    rows: Iterable[KeyedRow],
-    positions: Mapping[int, RecordPosition],
-    cancellations: Mapping[JobPartition, int],
-) -> set[int]:
-    """Finds the rows whose job was canceled before they were settled.
-
-    Rows are identified by the id of their object: one row may be delivered in several records.
-    """
-    canceled = set()
-    for row in (keyed.row for keyed in rows):
-        if (position := positions.get(id(row))) is None:
-            continue
-        part = JobPartition(row.job_id, row.workspace_id, position.partition)
-        settled_until = cancellations.get(part)
-        if settled_until is not None and position.offset >= settled_until:
-            canceled.add(id(row))
-    return canceled
 
 
 def select_candidates(
@@ -290,12 +168,11 @@ class _KeyDecider:
         generation = recorded.promised_generation or 0
         if key is None and not generation:
             return self._create(keyed, 0)
-        if generation and (key is None or key.generation < generation):
+        if generation and key is None:
+            raise AssertionError("A row that restores a later generation has no tombstone.")
+        if generation and key is not None and key.generation < generation:
             # A later generation proves that the earlier pin was released
-            if key is None:
-                self.decisions.inserted.add(keyed.pin_id)
-                self.decisions.released.append((keyed.pin_id, keyed.pin_id))
-            elif not key.is_free:
+            if not key.is_free:
                 self.decisions.released.append((keyed.pin_id, key.pin.stored.pin_id))
             return self._create(keyed, generation)
         pins = [key.pin] if key is not None else []

@@ -33,7 +33,7 @@ OutcomeRow: TypeAlias = tuple[
     bool | None,
     int | None,
 ]
-"""The values of repository.OUTCOME_COLUMNS, in order."""
+"""The values of recorded_outcomes.OUTCOME_COLUMNS, in order."""
 
 _parse = decoder(RowsSettled)
 

@@ -83,7 +83,8 @@ UNPROCESSABLE = Failure(
 """The failure of a row that can't be read, or that Postgres can't store."""
 CANCELED = Failure(
     ErrorCode.CANCELED,
-    "The import was canceled before this row was settled. Nothing was published for it.",
+    "The import was canceled before this row was settled. Nothing was published for it. To import "
+    "its failed rows again, retry the import.",
 )
 COLLISION = Failure(
     ErrorCode.INTERNAL_ERROR,

@@ -12,16 +12,11 @@ from uuid import UUID
 import structlog
 
 from services.publisher.model import Failure, Origin, build_failure
+from services.publisher.rows.cancellation import JobCanceled, RecordPosition, find_canceled
+from services.publisher.rows.key_snapshot import Decisions, KeyReleased, KeySnapshot, RecordedState
 from services.publisher.rows.keys import (
-    Decisions,
     FindFailure,
-    JobCanceled,
-    KeyReleased,
-    KeySnapshot,
-    RecordedState,
-    RecordPosition,
     decide_by_key,
-    find_canceled,
     may_change_pins,
     needs_all_rules,
     select_candidates,
@@ -63,14 +58,6 @@ class SettlementTransaction(Protocol):
         self, rows: Sequence[KeyedRow], passed: Sequence[KeyedRow]
     ) -> StoreSnapshot: ...
 
-    async def read_state(self, rows: Sequence[KeyedRow]) -> RecordedState: ...
-
-    async def lock_keys(
-        self, rows: Sequence[KeyedRow], candidates: Sequence[KeyedRow], recorded: RecordedOutcomes
-    ) -> KeySnapshot: ...
-
-    async def write(self, decisions: Decisions) -> None: ...
-
     async def read_recorded(
         self, rows: Sequence[UnreadableRow]
     ) -> Mapping[Origin, StoredOutcome]: ...
@@ -80,10 +67,24 @@ class SettlementTransaction(Protocol):
     async def read_contents(self, pin_ids: Collection[UUID]) -> Mapping[UUID, PinContent]: ...
 
 
+class DecisionTransaction(Protocol):
+    async def read_state(self, rows: Sequence[KeyedRow]) -> RecordedState: ...
+
+    async def lock_keys(
+        self, rows: Sequence[KeyedRow], candidates: Sequence[KeyedRow], recorded: RecordedOutcomes
+    ) -> KeySnapshot: ...
+
+    async def write(self, decisions: Decisions) -> None: ...
+
+
 class Store(Protocol):
     def transaction(
         self, advance: Advance, *, moves: bool = False
     ) -> AbstractAsyncContextManager[SettlementTransaction]: ...
+
+    def key_transaction(
+        self, advance: Advance, *, moves: bool = False
+    ) -> AbstractAsyncContextManager[DecisionTransaction]: ...
 
 
 class Boards(Protocol):
@@ -201,7 +202,7 @@ class RowService:
         moves: bool = False,
     ) -> list[Outcome]:
         """Publishes and decides rows by all rules, in one transaction. Raises ValueRejected."""
-        async with self._store.transaction(batch.advance, moves=moves) as transaction:
+        async with self._store.key_transaction(batch.advance, moves=moves) as transaction:
             state = await transaction.read_state(rows)
             canceled = set[int]()
             if state.cancellations:

@@ -15,6 +15,7 @@ from services.status.commands.schemas import (
 from services.status.config import StatusSettings
 from services.status.dependencies import Status
 from services.status.parameters import JobId
+from services.status.results.pages import MAX_DIGITS
 from services.status.schemas import ImportJobResponse
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, GONE, NOT_FOUND, OVERLOADED
@@ -153,11 +154,22 @@ async def get_import_row(
 ) -> Response:
     """Follow one row: what happened to it and when, and why it has no result yet.
 
-    If the publisher does not answer, the timeline has only what is stored with the job.
+    If the publisher does not answer, or the API key does not permit the account of the row, the
+    timeline has only what is stored with the job.
     """
     parsed_id = uuid_or_404(job_id, "Import job")
-    number = int(row_number) if row_number.isascii() and row_number.isdigit() else 0
-    return _json(await status.commands.get_timeline(principal, parsed_id, number))
+    return _json(
+        await status.commands.get_timeline(principal, parsed_id, _parse_row_number(row_number))
+    )
+
+
+def _parse_row_number(text: str) -> int:
+    """Returns the number, or 0, which no row has, if the text is not a number of a few digits.
+
+    int() raises ValueError for more than 4300 digits.
+    """
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else 0
 
 
 def _json(

@@ -53,13 +53,13 @@ def build_retry_schema() -> dict[str, Any]:
     }
 
 
-class _Tolerant(ApiModel):
+class _PublisherModel(ApiModel):
     """Ignores fields that a newer publisher adds to its answer."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class CanceledScheduleResponse(_Tolerant):
+class CanceledScheduleResponse(_PublisherModel):
     """A schedule that the command canceled."""
 
     row_number: _RowNumber
@@ -98,12 +98,13 @@ class ImportCancellationResponse(ApiModel):
     completed_at: datetime | None
     """When the import ended, in UTC. Null until then."""
     canceled_schedules: list[CanceledScheduleResponse]
-    """The schedules that this request canceled. Empty without `scheduled=true`."""
+    """The schedules that were canceled with the import, by this request or an earlier one. Empty
+    without `scheduled=true`."""
     left: list[LeftScheduleResponse]
-    """The schedules that it left, and why."""
+    """The schedules that were left, and why. Empty without `scheduled=true`."""
 
 
-class UndoneRow(_Tolerant):
+class UndoneRow(_PublisherModel):
     """A pin or schedule that was deleted. Its idempotency key is free again."""
 
     row_number: _RowNumber
@@ -112,10 +113,10 @@ class UndoneRow(_Tolerant):
     schedule_id: UUID | None = None
     """The schedule. Null for a pin that was published at once."""
     action: str
-    """`deleted` for a pin, `canceled` for a schedule that waited."""
+    """`deleted` for a pin, `canceled` for a schedule that waited: it is deleted too."""
 
 
-class LeftRow(_Tolerant):
+class LeftRow(_PublisherModel):
     """A pin or schedule that was left as it is."""
 
     row_number: _RowNumber
@@ -124,8 +125,9 @@ class LeftRow(_Tolerant):
     schedule_id: UUID | None = None
     """The schedule. Null for a pin that was published at once."""
     reason: str
-    """The reason: `changed` if somebody has changed it, `canceled` or `deleted` if somebody did
-    that before, `account_not_permitted` if it belongs to another account."""
+    """The reason: `changed` if somebody, or an import with `on_existing=update`, has changed it.
+    `canceled` or `deleted` if somebody has done that. `account_not_permitted` if the API key may
+    not use its account."""
 
 
 class ImportUndoResponse(ApiModel):
@@ -134,27 +136,28 @@ class ImportUndoResponse(ApiModel):
     job_id: UUID
     """The import that was undone."""
     undo_id: UUID | None
-    """The id of the undo. It is the same for a repeated request. Null for a dry run."""
+    """The id of the undo. It is the same for a repeated request. Null in a dry run before the first
+    undo."""
     undone_at: datetime | None
-    """When it was undone, in UTC. Null for a dry run."""
+    """When it was undone first, in UTC. Null in a dry run before the first undo."""
     dry_run: bool
     """True if nothing was changed, because the request had `dry_run=true`."""
     undone_rows: int
-    """Rows whose pin or schedule was deleted or canceled."""
+    """Rows whose pin or schedule was deleted or canceled, or would be in a dry run."""
     left_rows: int
     """Rows whose pin or schedule was left."""
     undone: list[UndoneRow]
-    """The rows whose pins were deleted or canceled, in row order."""
+    """The rows whose pins or schedules were deleted or canceled, in row order."""
     left: list[LeftRow]
-    """The rows whose pins were left, in row order."""
+    """The rows whose pins or schedules were left, in row order."""
 
 
 class TimelineEvent(ApiModel):
     """Something that happened to a row."""
 
     event: str
-    """`accepted`, `stored` or `scheduled`, `published`, `failed`, `changed`, `canceled`, `deleted`,
-    `released` (its key became free), `recorded`, `import canceled` or `settled`."""
+    """`accepted`, `stored` or `scheduled`, `published`, `failed`, `changed` (by a person or an
+    update), `deleted`, `recorded`, `import canceled` or `settled`."""
     at: datetime | None
     """When, in UTC. Null if an earlier version did not store the time."""
     detail: str | None

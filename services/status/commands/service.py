@@ -12,7 +12,8 @@ from uuid import UUID
 
 from services.status.commands.corrections import parse_corrections, require_failed_rows
 from services.status.commands.retry import build_retry, require_failures
-from services.status.commands.timeline import build_timeline
+from services.status.commands.timeline import build_timeline, hide_foreign_pin
+from services.status.results.encoding import index_results
 from services.status.service import JobQueries, count_unsettled, require_finished
 from services.status.uploads.files import require_permitted
 from services.status.uploads.reading import read_upload
@@ -20,11 +21,10 @@ from services.status.uploads.service import Uploads
 from services.status.uploads.slots import UploadSlots
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
-from shared.http.row_results import ResultWithNulls, decode_results
 from shared.postgres.row import Row
 
 RETRY_TIMEOUT_SECONDS = 20.0
-"""Longer than ingest takes to say that Kafka did not confirm an import."""
+"""Longer than ingest waits for Kafka before it answers `acceptance_unknown`."""
 COMMAND_TIMEOUT_SECONDS = 20.0
 TIMELINE_TIMEOUT_SECONDS = 3.0
 """A timeline without the publisher's part is better than none."""
@@ -46,7 +46,7 @@ class SettledTimes(Protocol):
         """Reads when the result of a row was folded."""
 
 
-class ImportSteering:
+class ImportCommandService:
     """The commands on one import of the API key's workspace.
 
     Raises ApiError: 404 for another workspace's job, 409 if the job's state does not allow the
@@ -81,7 +81,7 @@ class ImportSteering:
         corrections = parse_corrections(document)
         require_finished(job)
         require_failures(job)
-        results = _index(job)
+        results = index_results(job["results"])
         require_failed_rows(corrections, results, job["total_rows"])
         async with self._slots.slot(principal.workspace_id):
             upload = await self._uploads.get(job)
@@ -107,7 +107,7 @@ class ImportSteering:
         if is_running:
             await self._require_all_rows(principal, job)
         if is_running or cancel_schedules:
-            request = {**_identify(job, principal), "cancel_schedules": cancel_schedules}
+            request = {**_build_request(job, principal), "cancel_schedules": cancel_schedules}
             answer = await self._publisher.post(
                 "imports/cancel", request, timeout_seconds=COMMAND_TIMEOUT_SECONDS
             )
@@ -128,7 +128,7 @@ class ImportSteering:
         require_finished(job)
         answer = await self._publisher.post(
             "imports/undo",
-            {**_identify(job, principal), "dry_run": dry_run},
+            {**_build_request(job, principal), "dry_run": dry_run},
             timeout_seconds=COMMAND_TIMEOUT_SECONDS,
         )
         document = {
@@ -150,9 +150,9 @@ class ImportSteering:
         job = await self._jobs.get(principal.workspace_id, job_id)
         if not 1 <= row_number <= job["total_rows"]:
             raise not_found("Row")
-        result = _index(job).get(row_number)
+        result = index_results(job["results"]).get(row_number)
         settled_at = await self._times.find_settled_at(job_id, row_number) if result else None
-        request = {**_identify(job, principal), "row_number": row_number}
+        request = {**_build_request(job, principal), "row_number": row_number}
         del request["account_ids"]
         stored: Mapping[str, Any] | None
         try:
@@ -163,6 +163,8 @@ class ImportSteering:
             if error.code not in {ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.DATABASE_UNAVAILABLE}:
                 raise
             stored = None
+        else:
+            stored = hide_foreign_pin(stored, principal.account_ids)
         return build_timeline(job, row_number, result, settled_at, stored)
 
     async def _require_all_rows(self, principal: Principal, job: Row) -> None:
@@ -185,12 +187,8 @@ class ImportSteering:
         require_permitted(uploaded.rows, principal.account_ids)
 
 
-def _index(job: Row) -> dict[int, ResultWithNulls]:
-    return {result.row_number: result for result in decode_results(job["results"])}
-
-
-def _identify(job: Row, principal: Principal) -> dict[str, Any]:
-    """Returns the fields that every call to the publisher has."""
+def _build_request(job: Row, principal: Principal) -> dict[str, Any]:
+    """Builds the fields that every command of the publisher takes."""
     account_ids = principal.account_ids
     return {
         "workspace_id": str(job["workspace_id"]),

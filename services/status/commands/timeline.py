@@ -1,8 +1,9 @@
 """Builds the timeline of a row from what status and the publisher know. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from shared.contract.events import RowStatus
 from shared.http.row_results import ResultWithNulls
@@ -12,13 +13,11 @@ _PIN_TIMES = {
     "created_at": "stored",
     "published_at": "published",
     "failed_at": "failed",
-    "canceled_at": "canceled",
     "deleted_at": "deleted",
-    "released_at": "released",
     "touched_at": "changed",
 }
 """The event of each time of a pin in the publisher's answer."""
-_TIME_OF_LISTS = "The time is that of the import, by which lists are sorted."
+_CREATION_TIME = "The time is that of the import. Lists are sorted by it."
 
 
 def build_timeline(
@@ -54,12 +53,25 @@ def build_timeline(
     }
 
 
+def hide_foreign_pin(
+    stored: Mapping[str, Any], account_ids: Collection[UUID] | None
+) -> Mapping[str, Any]:
+    """Hides state and times of a pin that belongs to an account the API key may not use.
+
+    GET of such a pin or schedule is 404 for the key. Its id stays, as in the row's result.
+    """
+    pin = stored.get("pin")
+    if pin is None or account_ids is None or pin.get("account_id") in set(map(str, account_ids)):
+        return stored
+    return {**stored, "pin": {"pin_id": pin.get("pin_id")}}
+
+
 def _build_stored_events(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
     events = []
     pin = stored.get("pin") or {}
     for name, event in _PIN_TIMES.items():
         if pin.get(name):
-            details = {"failed": pin.get("error_message"), "stored": _TIME_OF_LISTS}
+            details = {"failed": pin.get("error_message"), "stored": _CREATION_TIME}
             detail = details.get(event)
             shown = "scheduled" if event == "stored" and pin.get("schedule_id") else event
             events.append(_build_event(shown, pin[name], detail))
@@ -98,8 +110,4 @@ def _explain_wait(stored: Mapping[str, Any] | None) -> str:
         )
     if stored.get("outcome") or stored.get("pin"):
         return "The publisher has settled the row. Its result is on the way to this job."
-    lag = stored.get("lag")
-    if lag is None:
-        return "The row waits in Kafka until the publisher reaches it."
-    records = "1 record" if lag == 1 else f"{lag} records"
-    return f"The row waits in Kafka. The publisher still has to read {records} of its partition."
+    return "The row waits in Kafka until the publisher reaches it."

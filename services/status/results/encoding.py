@@ -29,9 +29,9 @@ def read_stored(stored: Sequence[str] | None) -> list[ResultWithNulls]:
     return results
 
 
-def merge_results(stored: Sequence[str] | None) -> bytes:
-    """Returns all results of a job as JSON in row order."""
-    return encode(read_stored(stored))
+def index_results(results: bytes) -> dict[int, ResultWithNulls]:
+    """Decodes a job's results, a JSON array. Returns them by row number."""
+    return {result.row_number: result for result in decode_results(results)}
 
 
 def count_errors(results: Iterable[RowResult]) -> dict[str, int]:

@@ -53,10 +53,10 @@ async def list_results(
     """List the results of an import in row order, filtered and page by page.
 
     The header `Accept` chooses the format: `application/json` (the default), `text/csv` or
-    `application/x-ndjson`. For another one the answer is 406 `not_acceptable`.
+    `application/x-ndjson`. If it allows none of them, the answer is 406 `not_acceptable`.
 
-    While the import is being processed, a row before the cursor may still get its result. Such rows
-    are missing in the pages after it.
+    While the import is being processed, a row before the cursor may still get its result. The
+    following pages don't have such rows.
     """
     format_ = choose_format(request.headers.getlist("accept"))
     job = await status.jobs.get(principal.workspace_id, uuid_or_404(job_id, "Import job"))

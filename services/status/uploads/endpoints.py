@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 
 from services.status.dependencies import Status
 from services.status.parameters import JobId
+from services.status.results.encoding import index_results
 from services.status.service import require_finished
 from services.status.uploads.downloads import CsvDownload
 from services.status.uploads.files import build_disposition, require_permitted, write_file
@@ -18,7 +19,6 @@ from shared.access.dependencies import ReadAccess
 from shared.access.model import Principal
 from shared.http.errors import ACCESS_ERRORS, CONFLICT, GONE, NOT_FOUND
 from shared.http.requests import uuid_or_404
-from shared.http.row_results import decode_results
 
 router = APIRouter(
     prefix="/v1/pins/imports", tags=["imports"], responses=ACCESS_ERRORS | NOT_FOUND | GONE
@@ -71,8 +71,8 @@ async def download_results(job_id: JobId, principal: ReadAccess, status: Status)
 async def download_failed_rows(job_id: JobId, principal: ReadAccess, status: Status) -> Response:
     """Download the failed rows, to correct them and upload the file again.
 
-    The file is that of `results.csv`, with the failed rows only. The import must have ended (409
-    `job_not_finished`). The other rows are not needed in a new import.
+    The file has the form of `results.csv`, and the same API keys get it. The import must have ended
+    (409 `job_not_finished`). The other rows are not needed in a new import.
     """
     return await _download(status, principal, job_id, "failed")
 
@@ -89,8 +89,7 @@ async def _download(status: Status, principal: Principal, job_id: str, kind: str
     def build(upload: StoredUpload) -> Iterator[bytes]:
         uploaded = read_upload(upload)
         require_permitted(uploaded.rows, principal.account_ids)
-        results = {result.row_number: result for result in decode_results(job["results"])}
-        return write_file(uploaded, results, only_failed=only_failed)
+        return write_file(uploaded, index_results(job["results"]), only_failed=only_failed)
 
     return CsvDownload(
         status.upload_slots.slot(principal.workspace_id),

@@ -25,7 +25,9 @@ NOT_LIMITED_BY_ACCOUNT: dict[Operation, str] = {
     ): "an import belongs to the workspace; its results have ids and errors, but no content",
     ("GET", "/v1/pins/imports/{job_id}"): "the same",
     ("GET", "/v1/pins/imports/{job_id}/results"): "the same",
-    ("GET", "/v1/pins/imports/{job_id}/rows/{row_number}"): "the same, with times",
+    ("GET", "/v1/pins/imports/{job_id}/rows/{row_number}"): (
+        "the same, with times; state and times of another account's pin are hidden"
+    ),
     (
         "GET",
         "/v1/webhooks",

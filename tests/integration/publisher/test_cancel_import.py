@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services.publisher.rows.keys import RecordPosition
+from services.publisher.imports.repository import ImportRepository
+from services.publisher.imports.retention import CommandCleaner
+from services.publisher.rows.cancellation import RecordPosition
 from shared.contract.topics import TopicName, TopicNames
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, read_error
@@ -24,6 +26,10 @@ CANCELED = text("""
     select partition, next_offset from publisher.canceled_jobs
     where job_id = :job order by partition
 """)
+
+
+async def never_restored(connected_at: float) -> None:
+    """Accepts every connection to Postgres."""
 
 
 @pytest.fixture
@@ -54,6 +60,27 @@ async def test_a_cancellation_notes_what_has_settled_in_each_partition(
     rows = await database.fetch_all(CANCELED.bindparams(job=job.job_id))
     assert [(row["partition"], row["next_offset"]) for row in rows] == [(0, 17), (1, 5)]
     await client.execute("update publisher.positions set next_offset = 17 where partition = 0")
+
+
+async def test_records_of_commands_are_deleted_when_no_row_can_be_delivered_again(
+    client: Client, database: Database, positions: None
+) -> None:
+    old, recent = (Import(client, database, {}) for _ in range(2))
+    for job in (old, recent):
+        await job.settle()
+        await job.command("cancel")
+        await job.command("undo")
+    for table, time in (("canceled_jobs", "canceled_at"), ("undos", "undone_at")):
+        await client.execute(
+            f"update publisher.{table} set {time} = now() - interval '46 days' where job_id = :job",
+            job=old.job_id,
+        )
+    cleaner = CommandCleaner(ImportRepository(database, never_restored))
+    assert await cleaner.delete_old_commands() == 3, "two partitions and one undo"
+    assert await cleaner.delete_old_commands() == 0
+    assert await database.fetch_all(CANCELED.bindparams(job=old.job_id)) == []
+    assert len(await database.fetch_all(CANCELED.bindparams(job=recent.job_id))) == 2
+    assert (await recent.command("undo"))["is_replay"] is True
 
 
 async def test_a_cancellation_cancels_the_imports_schedules(
@@ -147,6 +174,23 @@ async def test_a_cancellation_waits_for_a_batch_that_is_being_settled(
     assert answer["canceled_schedules"] == [
         {"row_number": 1, "schedule_id": str(result.schedule_id)}
     ]
+
+
+async def test_batches_of_other_imports_do_not_wait_while_a_cancellation_waits_for_a_schedule(
+    client: Client, database: Database, positions: None
+) -> None:
+    job = Import(client, database, {"run_at": later()})
+    await job.settle()
+    async with database.transaction() as connection:
+        lock = text("select from publisher.pins where origin_job_id = :job for update")
+        await connection.execute(lock, {"job": job.job_id})
+        canceling = asyncio.create_task(job.command("cancel", cancel_schedules=True))
+        await wait_for_a_lock(database)
+        free = text(
+            "select from publisher.positions where topic = :topic for update skip locked"
+        ).bindparams(topic=TOPIC)
+        assert len(await database.fetch_all(free)) == 2
+    assert len((await canceling)["canceled_schedules"]) == 1
 
 
 async def read_row(job: Import, row_number: int) -> dict[str, Any]:

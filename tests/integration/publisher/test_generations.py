@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from services.publisher.generations import read_keys, release_keys
 from services.publisher.ids import compute_generation_id, compute_pin_id
-from services.publisher.rows.keys import RecordPosition
+from services.publisher.rows.cancellation import RecordPosition
 from services.publisher.rows.outcome_history_parsing import parse_outcomes
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
@@ -540,11 +540,14 @@ async def test_an_update_waits_for_the_scheduler(imports: Imports, database: Dat
 # Canceling
 
 
-async def cancel(imports: Imports, row: RowAccepted, next_offset: int) -> None:
+async def cancel(
+    imports: Imports, row: RowAccepted, next_offset: int, *, partition: int = 0
+) -> None:
     await imports.execute(
         "insert into publisher.canceled_jobs (job_id, workspace_id, partition, next_offset) "
-        "values (:job_id, :workspace_id, 0, :next_offset)",
+        "values (:job_id, :workspace_id, :partition, :next_offset)",
         job_id=row.job_id,
+        partition=partition,
         workspace_id=row.workspace_id,
         next_offset=next_offset,
     )
@@ -587,6 +590,14 @@ async def test_a_job_id_of_another_workspace_cancels_nothing(imports: Imports) -
     await cancel(imports, replace(row, workspace_id=uuid4()), next_offset=0)
     (result,) = await imports.settle(row)
     assert result.status == "created"
+
+
+async def test_a_partition_that_had_no_position_yet_is_canceled_too(imports: Imports) -> None:
+    row = imports.row()
+    await cancel(imports, row, next_offset=100, partition=1)
+    (result,) = await imports.settle(row, offsets={1: 5})
+    assert result.error_code == "canceled"
+    assert await imports.live_pins() == []
 
 
 async def test_a_canceled_row_with_a_value_that_postgres_rejects_fails_once(
@@ -782,6 +793,24 @@ async def test_a_lost_generation_reserves_its_key_until_its_row_is_settled_again
     assert await imports.live_pins() == [imports.generation(2)]
     again = await client.post("/v1/pins", client.pin(idempotency_key=KEY, title="Last"))
     assert (again.status_code, again.json()["id"]) == (201, str(imports.generation(2)))
+
+
+async def test_a_generation_is_restored_if_a_direct_call_had_the_key_before(
+    imports: Imports, client: Client
+) -> None:
+    """No outcome names the first pin of the key, which the backup does not have either."""
+    first = await client.post("/v1/pins", client.pin(idempotency_key=KEY))
+    await client.delete(f"/v1/pins/{first.json()['id']}")
+    reviving = imports.row(on_existing=OnExisting.REVIVE)
+    outcomes = await imports.settle_to_records(reviving)
+    await lose(imports, reviving)
+    await imports.execute("delete from publisher.pins where pin_id = :id", id=imports.generation(0))
+    await imports.restore(outcomes)
+    for _ in range(2):
+        (result,) = await imports.settle(reviving)
+        assert summarize(result) == ("created", imports.generation(1), None)
+        assert await imports.live_pins() == [imports.generation(1)]
+    assert (await imports.pin(imports.generation(0)))["origin_job_id"] is None
 
 
 async def test_a_lost_update_is_applied_again(imports: Imports) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.ingest.ids import new_job_id
-from services.publisher.pins.lists.creation_window import find_creation_window
+from services.publisher.creation_times import find_creation_window
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from shared.contract.events import MAX_ROWS
 from shared.postgres.database import Database

@@ -39,6 +39,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "publisher.positions": UPSERT,
         "publisher.position_seed": TAKE,
         "publisher.outbox": QUEUE,
+        "publisher.canceled_jobs": {*APPEND, "DELETE"},
+        "publisher.undos": QUEUE,
     },
     "pinflow_access": {
         "access.api_keys": APPEND,
@@ -74,7 +76,11 @@ UPDATABLE: dict[str, dict[str, set[str]]] = {
 
 FUNCTIONS = {
     "pinflow_ingest": set[str](),
-    "pinflow_publisher": {"publisher.hold_positions"},
+    "pinflow_publisher": {
+        "publisher.hold_positions",
+        "publisher.require_all_rules",
+        "publisher.require_not_canceled",
+    },
     "pinflow_access": set[str](),
     "pinflow_status": {"status.job_status", "status.hold_positions"},
     "pinflow_webhooks": {"webhooks.hold_positions"},

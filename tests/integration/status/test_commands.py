@@ -1,5 +1,6 @@
 """Retry, cancel, undo and the timeline of a row, against servers that answer as the services do."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
@@ -408,7 +409,6 @@ async def test_the_timeline_of_a_row_has_each_time(
     ("stored", "reason"),
     [
         ({"outcome": None, "pin": None}, "until the publisher reaches it"),
-        ({"outcome": None, "pin": None, "lag": 7}, "7 records"),
         ({"outcome": {"status": "failed"}, "pin": None}, "on the way to this job"),
         (None, "does not answer"),
     ],
@@ -428,7 +428,29 @@ async def test_the_timeline_says_why_a_row_waits(
     assert reason in timeline["waiting"]
 
 
-@pytest.mark.parametrize("number", [0, 4, -1, "x", "²", 10**30])
+def _answer(answer: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
+    return answer
+
+
+async def test_the_timeline_hides_the_pin_of_an_account_that_the_key_does_not_permit(
+    steering: Steering, workspace: Workspace
+) -> None:
+    own = await workspace.add_account()
+    key = await workspace.create_limited_key(own)
+    job = await steering.store(workspace.id, None, RESULTS)
+    pin = {"state": "scheduled", "run_at": "2090-01-01T00:00:00+00:00", "pin_id": str(uuid4())}
+    path = f"/v1/pins/imports/{job.job_id}/rows/1"
+    for account, is_shown in ((own, True), (workspace.account_id, False)):
+        shown = {**pin, "account_id": str(account), "created_at": "2026-11-23T12:00:00+00:00"}
+        answer = {"outcome": None, "pin": shown, "canceled_at": None}
+        steering.publisher.answers["imports/row"] = partial(_answer, answer)
+        timeline = (await steering.http.get(path, headers={"X-API-Key": key})).json()
+        assert (timeline["state"] is not None, timeline["run_at"] is not None) == (is_shown,) * 2
+        names = {event["event"] for event in timeline["events"]}
+        assert ("stored" in names) is is_shown
+
+
+@pytest.mark.parametrize("number", [0, 4, -1, "x", "²", 10**30, "9" * 5000])
 async def test_a_row_that_the_import_does_not_have_is_not_found(
     steering: Steering, workspace: Workspace, number: object
 ) -> None:

@@ -32,15 +32,20 @@ def unavailable(code: str, **details: str) -> httpx.Response:
 def test_an_import_of_unknown_acceptance_is_named_with_the_next_step(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    client = create_client(
-        unavailable("acceptance_unknown", job_id=JOB), unavailable("status_behind")
-    )
+    client = create_client(unavailable("acceptance_unknown", job_id=JOB))
     with pytest.raises(typer.Exit) as exit_error:
         client.submit_json(b"[]", {})
     assert exit_error.value.exit_code == ExitCode.UNAVAILABLE
     printed = capsys.readouterr().err
-    assert f"pinflow imports show {JOB}" in printed
-    assert "completely or not at all" in printed
+    assert f"Kafka did not confirm import {JOB} in time (acceptance_unknown)." in printed
+    assert "The import may have been accepted. Run the same command again" in printed
+    assert "Idempotency-Key" not in printed
+
+
+def test_a_check_never_claims_to_be_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        create_client(unavailable("service_unavailable")).submit_json(b"[]", {"dry_run": "true"})
+    assert "accepted" not in capsys.readouterr().err
 
 
 def test_a_server_that_answers_need_not_be_started(

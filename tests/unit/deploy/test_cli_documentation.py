@@ -22,10 +22,16 @@ FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
 CALL = re.compile(r"(?:^|[\s(/$])pinflow ([a-z][^|;&)#>]*)")
 GUIDED = (
+    "check",
     "import",
     "template",
     "imports list",
     "imports show",
+    "imports results",
+    "imports watch",
+    "imports retry",
+    "imports cancel",
+    "imports undo",
     "pins list",
     "pins show",
     "schedules list",
@@ -81,7 +87,9 @@ def test_every_option_is_in_the_guide(name: str) -> None:
     assert {option for option in list_options(command) - {"--help"} if option not in GUIDE} == set()
 
 
-@pytest.mark.parametrize("name", ["import", "schedules cancel"])
+@pytest.mark.parametrize(
+    "name", ["check", "import", "imports cancel", "imports undo", "schedules cancel"]
+)
 def test_the_guides_exit_codes_are_those_of_the_help(name: str) -> None:
     command, _ = find_command(name.split())
     codes = re.findall(r"^\s*(\d): ", command.help, re.MULTILINE)

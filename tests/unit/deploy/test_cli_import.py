@@ -15,9 +15,12 @@ from deploy.cli import submission
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES
+from shared.spreadsheets.result_files import RowWithResult, write_results
 from tests.support.pinflow_server import (
+    Answer,
     JsonRow,
     PinflowServer,
+    Request,
     create_result,
     read_rows,
     refuse,
@@ -185,6 +188,35 @@ def test_keys_that_rows_of_different_imports_share_are_a_warning(
         assert shared["row_numbers"] == [2, 501, 599, 600]
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_an_import_waits_for_an_earlier_one_with_the_same_key(
+    server: PinflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+) -> None:
+    rows = [build_row(number) for number in range(1, 1502)]
+    if is_shared:
+        rows[1000]["idempotency_key"] = "lamp-501"  # of the second import
+    answer, unfinished = server.answer, 5
+
+    def answer_slowly(request: Request) -> Answer | None:
+        nonlocal unfinished
+        answered = answer(request)
+        if answered is None or request.method == "POST" or not unfinished:
+            return answered
+        unfinished -= 1
+        assert isinstance(answered.document, dict)
+        return answered._replace(document=answered.document | {"completed_at": None})
+
+    monkeypatch.setattr(server, "answer", answer_slowly)
+    result = run(server, write(tmp_path, "pins.csv", encode_csv(rows)))
+    assert result.exit_code == ExitCode.DONE
+    posts = [place for place, request in enumerate(server.requests) if request.method == "POST"]
+    second = f"/{server.imports[1].job_id}"
+    between = server.requests[posts[1] : posts[2]]
+    polled = [request.query for request in between if request.path.endswith(second)]
+    assert ({} in polled) == is_shared  # with its results, so it had ended
+    assert len(posts) == 4
+
+
 def test_a_warning_about_shared_keys_has_the_row_numbers_of_the_file(
     server: PinflowServer, tmp_path: Path
 ) -> None:
@@ -290,6 +322,42 @@ def test_a_busy_pinflow_is_waited_for_between_portions(
     assert "Rows 1 to 500 of 600 rows were accepted" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        None,
+        refuse(503, "acceptance_unknown", "Not known.", job_id="a-job"),
+        refuse(503, "service_unavailable", "Nothing answers."),
+        refuse(409, "request_in_progress", "Wait."),
+    ],
+    ids=["closed", "acceptance_unknown", "service_unavailable", "request_in_progress"],
+)
+def test_an_import_whose_answer_was_lost_is_sent_again_as_the_same_import(
+    server: PinflowServer, tmp_path: Path, lost: Answer | None
+) -> None:
+    server.lost = [lost]
+    result = run(server, write_csv(tmp_path, 600))
+    assert result.exit_code == ExitCode.DONE, result.stderr
+    assert [len(received.rows) for received in server.imports] == [500, 100]
+    keys = [request.headers["idempotency-key"] for request in server.requests if request.body]
+    assert keys[0] == keys[1] != keys[2]
+    run(server, write_csv(tmp_path, 600))
+    assert len(server.imports) == 4  # another run is another import
+
+
+def test_a_command_without_an_answer_says_what_may_have_happened(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    server.lost = [None]
+    result = run(server, write_csv(tmp_path, 1), "--patience", "0")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "The import may have been accepted. Run the same command again" in result.stderr
+    server.overrides = [refuse(503, "database_unavailable", "Postgres is away.")]
+    result = run(server, write_csv(tmp_path, 1), "--patience", "0")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "may have been accepted" not in result.stderr
+
+
 def test_an_interrupted_import_says_what_continues(
     server: PinflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +368,7 @@ def test_an_interrupted_import_says_what_continues(
     result = run(server, write_csv(tmp_path, 3))
     assert result.exit_code == ExitCode.UNAVAILABLE
     assert "All 3 rows were accepted, as 1 import(s):" in result.stderr
-    assert "pinflow imports show" in result.stderr
+    assert "pinflow imports watch ID" in result.stderr
     result = run(server, write_csv(tmp_path, 1100))
     assert result.exit_code == ExitCode.UNAVAILABLE
     assert "Rows 1 to 1000 of 1100 rows were accepted" in result.stderr
@@ -309,7 +377,8 @@ def test_an_interrupted_import_says_what_continues(
 def test_every_parameter_is_sent(server: PinflowServer, tmp_path: Path) -> None:
     data = encode_csv([build_row(1)])
     options = ("--timezone", "Europe/Berlin", "--account", "Shop & Co", "--past", "fail")
-    run(server, write(tmp_path, "pins.csv", data), *options, "--encoding", "utf-8", "--strict")
+    more = ("--encoding", "utf-8", "--strict", "--on-existing", "revive")
+    run(server, write(tmp_path, "pins.csv", data), *options, *more)
     run(server, write(tmp_path, "pins.csv", data))
     assert [received.query for received in server.imports] == [
         {
@@ -318,6 +387,7 @@ def test_every_parameter_is_sent(server: PinflowServer, tmp_path: Path) -> None:
             "past_run_at": "fail",
             "encoding": "utf-8",
             "strict": "true",
+            "on_existing": "revive",
         },
         {},
     ]
@@ -448,6 +518,105 @@ def test_existing_rows_show_what_differs(server: PinflowServer, tmp_path: Path) 
     assert "title: stored 'Lamp', sent 'Lampe'" in words
     assert "description: stored '… about lamps, which ends', sent '… about lamps, which" in words
     assert f"link_url: stored nothing, sent 'https://{'x' * 32}…'" in words
+
+
+def test_updated_rows_are_named_and_differ_no_more(server: PinflowServer, tmp_path: Path) -> None:
+    server.judge = existing("scheduled", updated=True)
+    result = run(server, write_csv(tmp_path, 2), "--on-existing", "update")
+    assert result.exit_code == ExitCode.DONE
+    assert "2 existing row(s) took the content of this import: rows 1-2." in result.stdout
+
+
+# Failed rows
+
+
+def serve_failed_rows(server: PinflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the server write failed.csv with the failed rows, as Pinflow does."""
+    answer = server.answer
+
+    def answer_file(request: Request) -> Answer | None:
+        path, _, name = request.path.rpartition("/")
+        if name != "failed.csv":
+            return answer(request)
+        (received,) = (part for part in server.imports if path.endswith(part.job_id))
+        results = [server.judge(number, row) for number, row in enumerate(received.rows, 1)]
+        rows = [
+            RowWithResult(list(row.values()), [str(number + 1), "failed", "", "", "code", "why"])
+            for number, (row, result) in enumerate(zip(received.rows, results, strict=True), 1)
+            if result["status"] == "failed"
+        ]
+        return Answer(200, b"".join(write_results(list(received.rows[0]), ",", rows)))
+
+    monkeypatch.setattr(server, "answer", answer_file)
+
+
+def test_failed_rows_are_written_with_the_next_step(
+    server: PinflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_failed_rows(server, monkeypatch)
+    server.judge = fail_rows("lamp-2")
+    failed = tmp_path / "failed rows.csv"
+    options = ("--failed", str(failed), "--timezone", "Europe/Berlin")
+    result = run(server, write_csv(tmp_path, 3), *options)
+    assert result.exit_code == ExitCode.ROWS_FAILED
+    (row,) = read_rows(failed.read_bytes())
+    assert (row["idempotency_key"], row["line"], row["error_message"]) == ("lamp-2", "3", "why")
+    assert f"pinflow import '{failed}' --timezone Europe/Berlin" in result.stderr
+    assert "pinflow imports results" not in result.stdout
+    requests = len(server.requests)
+    again = run(server, write_csv(tmp_path, 3), *options)
+    assert (again.exit_code, len(server.requests)) == (ExitCode.REFUSED, requests)
+    assert "exists and may have your corrections" in again.stderr
+
+
+def test_failed_rows_of_a_long_file_are_one_file_with_the_lines_of_the_file(
+    server: PinflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_failed_rows(server, monkeypatch)
+    server.judge = fail_rows("lamp-3", "lamp-1002", "lamp-1004")
+    rows = [build_row(number) for number in range(1, 1005)]
+    rows[0]["title"] = "'=1+1\nin two lines"
+    rows[2]["title"] = "'=1+1"
+    file = write(tmp_path, "pins.csv", encode_csv(rows))
+    failed = tmp_path / "failed.csv"
+    result = run(server, file, "--failed", str(failed))
+    assert result.exit_code == ExitCode.ROWS_FAILED
+    written = read_rows(failed.read_bytes())
+    assert [(row["idempotency_key"], row["line"]) for row in written] == [
+        ("lamp-3", "5"),
+        ("lamp-1002", "1004"),
+        ("lamp-1004", "1006"),
+    ]
+    assert written[0]["title"] == "''=1+1"
+    assert "Wrote the 3 failed row(s)" in result.stderr
+
+
+def test_an_import_whose_failed_rows_cannot_be_written_has_ended_nevertheless(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    server.judge = fail_rows("lamp-2")
+    failed = tmp_path / "failed.csv"
+    result = run(server, write_csv(tmp_path, 3), "--failed", str(failed))
+    assert result.exit_code == ExitCode.ROWS_FAILED
+    assert "1 failed" in result.stdout
+    assert "The import has ended nevertheless." in result.stderr
+    assert not failed.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--failed", "x.csv", "--no-wait"), "Leave one of them out"),
+        (("--failed", "-"), "standard output has the report"),
+        (("--failed", "missing/x.csv"), "The directory of missing/x.csv does not exist"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
+    server: PinflowServer, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = run(server, write_csv(tmp_path, 1), *options)
+    assert (result.exit_code, server.requests) == (ExitCode.REFUSED, [])
+    assert message in result.stderr
 
 
 # Formats

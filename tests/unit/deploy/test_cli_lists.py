@@ -228,7 +228,7 @@ def test_nothing_is_canceled_without_an_answer(server: PinflowServer) -> None:
 def test_the_command_asks_on_a_terminal(
     server: PinflowServer, monkeypatch: pytest.MonkeyPatch, answer: str, count: int
 ) -> None:
-    monkeypatch.setattr("deploy.cli.pins.can_ask", lambda: True)
+    monkeypatch.setattr("deploy.cli.questions.can_ask", lambda: True)
     cancel(server, {})
     result = run(server, "schedules", "cancel", str(uuid4()), input=answer)
     assert len(server.requests) == count

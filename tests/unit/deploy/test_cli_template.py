@@ -23,7 +23,7 @@ SHOP, OUTLET, GONE = (f"0b7f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d0{number}" for number 
 class Workspace(PinflowServer):
     """A server with accounts and boards."""
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer | None:
         if request.path == "/v1/pinterest/boards":
             return Answer(200, BOARDS[request.query["account_id"]])
         return PinflowServer.answer(self, request)

@@ -167,15 +167,15 @@ class SlowLedger:
         return Attempt(entry, claim.accepted_at)
 
     async def keep_decision(
-        self, _key: RequestKey, held: datetime, _decision: bytes, _lease: timedelta
+        self, _key: RequestKey, lease_end: datetime, _decision: bytes, _lease: timedelta
     ) -> datetime:
         self.waiting += 1
         await self.is_back.wait()
-        return held
+        return lease_end
 
-    async def release(self, key: RequestKey, held: datetime) -> None: ...
+    async def release(self, key: RequestKey, lease_end: datetime) -> None: ...
 
-    async def forget(self, key: RequestKey, held: datetime) -> None: ...
+    async def forget(self, key: RequestKey, lease_end: datetime) -> None: ...
 
     async def complete(self, key: RequestKey, job_id: UUID, answer: bytes) -> None: ...
 

@@ -4,8 +4,9 @@ import orjson
 from msgspec.structs import asdict, replace
 
 from services.status.folding import group_by_job, tally
-from services.status.results.encoding import merge_results
+from services.status.results.encoding import read_stored
 from shared.contract.events import Fault, FieldDifference, RowResult, RowStatus
+from shared.contract.wire import encode
 from shared.http.row_results import hide_values
 from tests.support.factories import created_result, failed_result, import_accepted, rows_settled
 
@@ -53,21 +54,20 @@ def test_stored_results_are_returned_in_row_order_with_nulls() -> None:
         tally(NOTHING_SETTLED, [fault]).results,
         tally(NOTHING_SETTLED, [existing(1)]).results,
     )
-    first, second = orjson.loads(merge_results([late or "", early or ""]))
+    first, second = orjson.loads(encode(read_stored([late or "", early or ""])))
     assert first == {**asdict(existing(1)), "errors": []}
     assert second == {
         **asdict(fault),
         "errors": [{"code": "c", "field": None, "message": "m", "value": None}],
     }
-    assert merge_results(None) == b"[]"
+    assert read_stored(None) == []
 
 
 def test_the_values_of_differing_fields_can_be_hidden() -> None:
     difference = FieldDifference(field="title", stored="Lamp", sent="Lamps")
     differing = replace(existing(1), payload_matches=False, differing_fields=[difference])
-    results = merge_results(
-        [tally(NOTHING_SETTLED, [differing, created_result(2), existing(3)]).results or ""]
-    )
+    folded = tally(NOTHING_SETTLED, [differing, created_result(2), existing(3)]).results
+    results = encode(read_stored([folded or ""]))
     shown, hidden = orjson.loads(results), orjson.loads(hide_values(results))
     assert shown[0]["differing_fields"] == [{"field": "title", "stored": "Lamp", "sent": "Lamps"}]
     assert hidden[0]["differing_fields"] == [{"field": "title", "stored": None, "sent": None}]

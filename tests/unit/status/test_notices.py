@@ -33,7 +33,8 @@ def test_rows_whose_pin_was_canceled_deleted_or_failed_are_named() -> None:
     ]
     assert notice["message"].startswith("Nothing will be published for 3 rows: ")
     assert "new idempotency key" in notice["message"]
-    assert "POST /v1/schedules/{schedule_id}/retry" in notice["message"]
+    for advice in ("pinflow import --on-existing revive", "on_existing=update"):
+        assert advice in notice["message"]
 
 
 def test_only_rows_that_settle_now_are_marked() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.publisher.pins.lists.creation_window import find_creation_window
+from services.publisher.creation_times import find_creation_window
 from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.lists.sorting import (
     COLLATION,

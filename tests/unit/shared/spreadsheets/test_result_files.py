@@ -64,6 +64,14 @@ def test_a_column_of_the_upload_with_the_name_of_a_result_column_is_kept() -> No
     ]
 
 
+def test_invariant_11_a_file_that_may_have_such_columns_of_its_own_is_read_with_a_warning() -> None:
+    columns = "account_id,board_id,title,idempotency_key,line,error_code,error_message,status"
+    (warning,) = read_csv(f"{columns}\na,b,'tis,k,,,,draft\n".encode()).warnings
+    assert warning.code == "results_file"
+    assert "columns line, error_code, error_message, status." in warning.message
+    assert "apostrophe" in warning.message
+
+
 def test_a_file_with_200_columns_can_be_uploaded_again() -> None:
     header = [*HEADER, *(f"column {number}" for number in range(196))]
     assert read_csv(write(RowWithResult(["a"] * 200, FAILED), header=header)).row_count == 1

@@ -16,8 +16,9 @@ def build_existing_not_published(row_numbers: list[int]) -> Notice:
     rows = "1 row" if count == 1 else f"{count} rows"
     message = (
         f"Nothing will be published for {rows}: the pin that has the idempotency key was canceled "
-        "or deleted, or it failed. existing_state of each result says which. If it was canceled or "
-        "failed, retry its schedule: POST /v1/schedules/{schedule_id}/retry. If it was deleted, "
-        "send the row again with a new idempotency key."
+        "or deleted, or it failed. existing_state of each result says which. To publish canceled "
+        "and deleted ones anew, import the rows with on_existing=revive (pinflow import "
+        "--on-existing revive); to publish failed ones, with on_existing=update. Or give the rows "
+        "new idempotency keys."
     )
     return Notice(code=EXISTING_NOT_PUBLISHED, message=message, row_numbers=row_numbers)

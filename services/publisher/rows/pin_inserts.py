@@ -1,0 +1,116 @@
+"""The SQL that inserts the pins of rows. pins/statements.py inserts those of direct calls."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any
+
+import orjson
+
+from services.publisher.model import PIN_COLUMNS, PIN_TEXTS, PinState
+from services.publisher.rows.snapshot import KeyedRow
+from shared.postgres.arrays import Column, column_names, to_columns, unnest
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+_COLUMNS_WITHOUT_TEXTS = PIN_COLUMNS[: -len(PIN_TEXTS)]
+_TEXTS = [attrgetter(name) for name in PIN_TEXTS]
+
+PIN_VALUES = {
+    "created_at": "timestamptz 'epoch' + r.created_at * interval '1 microsecond'",
+    "related_terms": "r.related_terms::json",
+}
+"""The values of the columns whose parameter needs a conversion."""
+_STATE_VALUES = """
+            case when r.run_at is null then 'published' else 'scheduled' end,
+            case when r.run_at is null then now() end
+"""
+"""The values of state and published_at."""
+
+# The pin id is computed from workspace and key, so the primary key allows each key only one pin. If
+# rows of a batch have the same key, the first in order is inserted. The rows are sorted by id,
+# because otherwise two publishers with overlapping keys deadlock (measured). A row is left out if
+# its recorded outcome is not that of a first pin, or if its key is reserved for another row.
+INSERT_PINS = f"""
+    with inserted as (
+        insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
+        select {", ".join(PIN_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
+            {_STATE_VALUES}
+        from {unnest(PIN_COLUMNS)} with ordinality as r({column_names(PIN_COLUMNS)}, ordinal)
+        where not exists (
+            select from publisher.row_outcomes o
+            where o.job_id = r.origin_job_id and o.row_number = r.origin_row
+                and (o.status <> 'created' or o.promised_generation is not null)
+        ) and (
+            not exists (
+                select from publisher.row_outcomes o
+                where o.promised_pin_id = r.pin_id
+                    and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
+            ) or exists (
+                select from publisher.row_outcomes o
+                where o.job_id = r.origin_job_id and o.row_number = r.origin_row
+            )
+        )
+        order by r.pin_id, r.ordinal
+        on conflict (pin_id) do nothing
+        returning true
+    )
+    select count(*)::int4, set_config('pinflow.inserted', count(*)::text, true) from inserted
+"""
+_TOMBSTONE_VALUES = {
+    **PIN_VALUES,
+    "origin_job_id": "null",
+    "origin_row": "null",
+    "run_at": "null",
+}
+# If Postgres lost a key, and a row restores a later generation of it, then a deleted pin without an
+# origin stands under the key's first pin id
+INSERT_TOMBSTONES = f"""
+    insert into publisher.pins
+        ({column_names(PIN_COLUMNS)}, state, published_at, deleted_at, released_at)
+    select {", ".join(_TOMBSTONE_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
+        '{PinState.PUBLISHED}', now(), now(), now()
+    from {unnest(PIN_COLUMNS)} as r({column_names(PIN_COLUMNS)})
+    order by r.pin_id
+    on conflict (pin_id) do nothing
+"""
+# Inserts pins under later ids of their keys. The transaction holds the locks of these keys
+_GENERATION_COLUMNS = (*PIN_COLUMNS, ("generation", "int4"))
+INSERT_GENERATIONS = f"""
+    insert into publisher.pins ({column_names(_GENERATION_COLUMNS)}, state, published_at)
+    select {", ".join(PIN_VALUES.get(name, f"r.{name}") for name, _ in _GENERATION_COLUMNS)},
+        {_STATE_VALUES}
+    from {unnest(_GENERATION_COLUMNS)} as r({column_names(_GENERATION_COLUMNS)})
+    order by r.pin_id
+"""
+
+
+def build_insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
+    """Builds the columns of an insert, in the order of PIN_COLUMNS."""
+    contents = [keyed.row.row for keyed in rows]
+    texts = (Column("text", list(map(text_of, contents))) for text_of in _TEXTS)
+    return [*to_columns(_COLUMNS_WITHOUT_TEXTS, list(_build_own_values(rows))), *texts]
+
+
+def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
+    """Yields each row's values of all columns except the content's texts."""
+    microseconds_by_time: dict[datetime, int] = {}
+    for keyed in rows:
+        row, pin = keyed.row, keyed.row.row
+        if (start := microseconds_by_time.get(row.accepted_at)) is None:
+            start = microseconds_by_time[row.accepted_at] = (row.accepted_at - EPOCH) // MICROSECOND
+        yield (
+            keyed.pin_id,
+            row.workspace_id,
+            pin.account_id,
+            pin.asset_id,
+            pin.cover_image_asset_id,
+            row.fingerprint,
+            row.job_id,
+            row.row_number,
+            keyed.scheduled_for,
+            # One microsecond per row keeps the rows' order in lists, without another column in the
+            # lists' index
+            start + row.row_number,
+            None if pin.related_terms is None else orjson.dumps(pin.related_terms).decode(),
+        )

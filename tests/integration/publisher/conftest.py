@@ -54,10 +54,9 @@ async def serving(
     settings = {"internal_token": TOKEN, **settings}
     app = create_app(PublisherSettings(database_url=database_url, **settings))
     pins = app.state.dependencies.pins._pins
-    pins._require_current_database = accept_every_database
-    app.state.import_dependencies.commands._imports._require_current_database = (
-        accept_every_database
-    )
+    imports = app.state.import_dependencies.commands._imports
+    for repository in (pins, imports):
+        repository._lost_pins._require_current_database = accept_every_database
     if principal is not None:
         app.state.authenticator = FixedAuthenticator(principal)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

@@ -327,7 +327,7 @@ async def test_first_pins_are_locked_before_later_generations(
 async def test_a_bulk_command_locks_first_pins_before_later_generations(
     imports: Imports, database: Database, client: Client
 ) -> None:
-    """As an undo does: it locks the keys of all its pins before the pins."""
+    """An undo locks the keys of all its pins before the pins. The other order would deadlock."""
     keys = [f"key-{number}" for number in range(100)]
     lowest = min(keys, key=lambda key: imports.generation(1, key))
     first, later = imports.generation(0, "other"), imports.generation(1, lowest)

@@ -10,6 +10,7 @@ from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_job import AcceptedPortion, Job
 from deploy.cli.corrections import parse_corrections
 from deploy.cli.downloads import (
+    STDOUT,
     download_failed_rows,
     explain_failed_file,
     require_new_file,
@@ -30,7 +31,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.questions import require_confirmation
 from deploy.cli.submission import follow
-from deploy.cli.tables import print_json, print_more, print_table
+from deploy.cli.tables import print_json, print_more, print_table, printable
 from shared.contract.events import RowStatus
 
 commands = typer.Typer()
@@ -93,6 +94,8 @@ def show_results(
         if csv is not None:
             require_new_file(csv)
             write_file(csv, client.download(f"{IMPORTS}/{job_id}/results.csv"))
+            if csv != STDOUT:
+                typer.echo(f"Wrote the result of each row to {printable(str(csv))}.", err=True)
             return
         if failed is not None:
             _write_failed_rows(client, job_id, failed)
@@ -285,6 +288,11 @@ def _print_cancellation(canceled: dict[str, Any], *, with_schedules: bool) -> No
         f"{canceled['total_rows']} rows have a result: {counters}, of which "
         f"{canceled['canceled_rows']} canceled."
     )
+    if not (canceled["canceled_rows"] or canceled["unsettled_rows"] or with_schedules):
+        typer.echo(
+            "No row was waiting for its result, so none was canceled. To cancel the schedules of "
+            f"the import: pinflow imports cancel {canceled['id']} --scheduled"
+        )
     if canceled["unsettled_rows"]:
         typer.echo(
             f"{canceled['unsettled_rows']} row(s) get their result within moments. See them with: "

@@ -140,7 +140,7 @@ def write_template(
     )
     if output is not None:
         typer.echo(
-            f"Wrote {output}. Replace its example rows with your pins, then run: pinflow import "
+            f"Wrote {output}. Replace its example rows with your pins, then run: pinflow check "
             f"{output}",
             err=True,
         )

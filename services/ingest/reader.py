@@ -151,6 +151,6 @@ class ImportReader:
             case None:
                 message = (
                     f"account: no account has the id or name {make_printable(text)}. See the "
-                    "accounts: GET /v1/pinterest/accounts, or pinflow accounts list."
+                    "accounts: GET /v1/pinterest/accounts, or pinflow template."
                 )
                 raise ApiError(ErrorCode.INVALID_PARAMETER, message)

@@ -132,9 +132,10 @@ class ImportCheckResponse(ApiModel):
     warnings: list[Notice]
     """Everything that would be ignored, repaired or guessed. Empty if nothing would be."""
     publishing_now: int
-    """Valid rows that would be published at once: without `run_at`, or with one that has passed."""
+    """Valid rows without `run_at`, or with one that has passed. As in the job, rows that exist
+    already or whose board is unknown are included: `results` says what would be published."""
     scheduled_for_later: int
-    """Valid rows that would wait for their `run_at`."""
+    """Valid rows that would wait for their `run_at`, with the same rows included."""
 
 
 def build_check_document(checked: CheckedImport, *, with_values: bool) -> dict[str, Any]:

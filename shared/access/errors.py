@@ -39,7 +39,7 @@ def describe_board_failure(check: BoardCheck, destination: Destination) -> tuple
     if check is BoardCheck.NO_ACCOUNT:
         message = (
             f"account_id: no account {account_id} in this workspace. See its accounts: "
-            "GET /v1/pinterest/accounts, or pinflow accounts list."
+            "GET /v1/pinterest/accounts, or pinflow template."
         )
         return ErrorCode.ACCOUNT_NOT_FOUND, message
     if _SCIENTIFIC_NOTATION(board_id):
@@ -49,7 +49,5 @@ def describe_board_failure(check: BoardCheck, destination: Destination) -> tuple
         )
     else:
         message = f"board_id: no board {board_id} on this account. See its boards: "
-    boards = (
-        f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow boards list {account_id}."
-    )
+    boards = f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow template."
     return ErrorCode.BOARD_NOT_FOUND, message + boards

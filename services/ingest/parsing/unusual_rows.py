@@ -246,7 +246,7 @@ def _resolve_names(fields: dict[str, Any], directory: Directory) -> list[Fault]:
             case Ambiguous(ids):
                 faults.append(_build_ambiguous("account_id", "accounts", ids, account))
             case None:
-                pass  # validation says that it is no id
+                faults.append(_build_unknown_account(account))
     account_id, board = _parse_account(fields), fields.get("board_id")
     if account_id is not None and isinstance(board, str):
         match directory.find_board(account_id, board.strip()):
@@ -283,6 +283,16 @@ def _replace_account_name(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _fields_of(faults: Iterable[Fault]) -> set[str | None]:
     return {fault.field for fault in faults if fault.field is not None}
+
+
+def _build_unknown_account(value: str) -> Fault:
+    message = (
+        "no account has this id or name. See the accounts: GET /v1/pinterest/accounts, or pinflow "
+        "template."
+    )
+    return Fault(
+        code="uuid_parsing", field="account_id", message=message, value=make_printable(value)
+    )
 
 
 def _build_ambiguous(name: str, things: str, ids: Sequence[str], value: str) -> Fault:

@@ -1,6 +1,7 @@
 """Cancels and undoes imports, and reads what the store has for a row."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
 from operator import itemgetter
@@ -10,6 +11,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from services.publisher.creation_times import compute_created_at
+from services.publisher.existing_pins import find_existing_state
 from services.publisher.imports import rules
 from services.publisher.imports.metrics import count_cancellation, count_undo
 from services.publisher.imports.repository import (
@@ -126,9 +128,20 @@ class ImportCommands:
         async with self._imports.transaction(_identify(command)) as transaction:
             outcome, pin = await transaction.read_row(command.row_number, created_at)
             canceled_at = await transaction.find_cancellation()
-        if pin is not None and pin["run_at"] is not None:
-            pin = {**pin, "schedule_id": derive_schedule_id(pin["pin_id"])}
-        return {"outcome": outcome, "pin": pin, "canceled_at": canceled_at}
+        described = None if pin is None else _describe_pin(pin, datetime.now(UTC))
+        return {"outcome": outcome, "pin": described, "canceled_at": canceled_at}
+
+
+def _describe_pin(pin: Row, now: datetime) -> dict[str, Any]:
+    """Adds the schedule's id, and translates the columns of the state as rows' results do."""
+    run_at = pin["run_at"]
+    state = find_existing_state(
+        pin["state"],
+        is_deleted=pin["deleted_at"] is not None,
+        is_due=run_at is not None and run_at <= now,
+    )
+    schedule = {} if run_at is None else {"schedule_id": derive_schedule_id(pin["pin_id"])}
+    return {**pin, "state": state, **schedule}
 
 
 async def _cancel_schedules(

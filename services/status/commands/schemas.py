@@ -185,7 +185,7 @@ class RowTimelineResponse(ApiModel):
     error_code: FailureCode
     error_message: FailureMessage
     state: str | None
-    """The state of the pin now. Null if the row has none."""
+    """The state of the pin now, a value of `existing_state`. Null if the row has no pin."""
     run_at: datetime | None
     """When the pin is to be published, in UTC. Null if it was published at once."""
     events: list[TimelineEvent]

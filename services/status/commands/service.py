@@ -20,7 +20,7 @@ from services.status.uploads.reading import read_upload
 from services.status.uploads.service import Uploads
 from services.status.uploads.slots import UploadSlots
 from shared.access.model import Principal
-from shared.contract.errors import ApiError, ErrorCode, not_found
+from shared.contract.errors import ApiError, ErrorCode
 from shared.postgres.row import Row
 
 RETRY_TIMEOUT_SECONDS = 20.0
@@ -149,7 +149,8 @@ class ImportCommandService:
         """Returns a RowTimelineResponse. Without the publisher, it has what status knows."""
         job = await self._jobs.get(principal.workspace_id, job_id)
         if not 1 <= row_number <= job["total_rows"]:
-            raise not_found("Row")
+            message = f"This import has no such row. Its rows are 1 to {job['total_rows']}."
+            raise ApiError(ErrorCode.NOT_FOUND, message, HTTPStatus.NOT_FOUND)
         result = index_results(job["results"]).get(row_number)
         settled_at = await self._times.find_settled_at(job_id, row_number) if result else None
         request = {**_build_request(job, principal), "row_number": row_number}

@@ -96,8 +96,8 @@ def _describe_result(result: ResultWithNulls) -> str:
         case RowStatus.CREATED:
             return "created: a pin or a schedule."
         case RowStatus.EXISTING:
-            state = f", whose pin is {result.existing_state.value}" if result.existing_state else ""
-            return f"existing: the idempotency key was taken{state}."
+            state = f" Its pin was {result.existing_state.value}." if result.existing_state else ""
+            return f"existing: the idempotency key was used before.{state}"
         case RowStatus.FAILED:
             return f"failed: {result.error_message}"
 

@@ -108,6 +108,15 @@ async def test_a_cancellation_cancels_the_imports_schedules(
         (6, "published"),
     ]
     assert (await client.get(waiting)).json()["status"] == "canceled"
+    rows = [await read_row(job, number) for number in range(1, 7)]
+    assert [row["pin"]["state"] for row in rows] == [
+        "published",
+        "canceled",
+        "scheduled",
+        "canceled",
+        "deleted",
+        "published",
+    ]
     assert (await client.get(edited)).json()["status"] == "scheduled"
     assert await job.command("cancel", cancel_schedules=True) == answer
 
@@ -216,3 +225,4 @@ async def test_a_rows_timeline_has_its_pin_its_outcome_and_the_cancellation(
     assert row["canceled_at"] == canceled["canceled_at"]
     assert row["outcome"]["status"] == "created"
     assert row["pin"]["deleted_at"] is not None
+    assert row["pin"]["state"] == "deleted"

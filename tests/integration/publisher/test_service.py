@@ -204,7 +204,7 @@ async def test_a_row_that_fails_its_checks_reports_a_fault_like_validation(
     (result,) = await wait_for_outcomes(publisher, row.job_id)
     message = (
         "no board nowhere on this account. See its boards: GET /v1/pinterest/boards?account_id="
-        f"{workspace.account_id}, or pinflow boards list {workspace.account_id}."
+        f"{workspace.account_id}, or pinflow template."
     )
     assert result.error_message == f"board_id: {message}"
     fault = Fault(code="board_not_found", field="board_id", message=message, value="nowhere")

@@ -459,6 +459,15 @@ async def test_a_row_that_the_import_does_not_have_is_not_found(
     assert answer.status_code == HTTPStatus.NOT_FOUND
 
 
+async def test_a_missing_row_is_answered_with_the_rows_that_exist(
+    steering: Steering, workspace: Workspace
+) -> None:
+    job = await steering.store(workspace.id, None, RESULTS)
+    detail = (await read_row(steering, workspace, job.job_id, 4)).json()["detail"]
+    assert detail["code"] == "not_found"
+    assert detail["message"] == "This import has no such row. Its rows are 1 to 3."
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_invariant_10_imports_of_another_workspace_do_not_exist(
     steering: Steering, workspace: Workspace, command: str

@@ -111,7 +111,9 @@ def test_files_with_results_are_written_once(server: PinflowServer, tmp_path: Pa
         f"{PATH}/failed.csv": b"\xef\xbb\xbffailed",
     }
     whole, failed = tmp_path / "all.csv", tmp_path / "failed.csv"
-    assert run(server, "results", JOB, "--csv", str(whole)).exit_code == ExitCode.DONE
+    written = run(server, "results", JOB, "--csv", str(whole))
+    assert written.exit_code == ExitCode.DONE
+    assert f"Wrote the result of each row to {whole}." in written.stderr
     result = run(server, "results", JOB, "--failed", str(failed))
     assert result.exit_code == ExitCode.DONE
     assert (whole.read_bytes(), failed.read_bytes()) == (b"\xef\xbb\xbfall", b"\xef\xbb\xbffailed")
@@ -122,6 +124,8 @@ def test_files_with_results_are_written_once(server: PinflowServer, tmp_path: Pa
     assert failed.read_text() == "corrected"
     piped = run(server, "results", JOB, "--failed", "-")
     assert (piped.stdout_bytes, piped.stderr) == (b"\xef\xbb\xbffailed", "")
+    piped = run(server, "results", JOB, "--csv", "-")
+    assert (piped.stdout_bytes, piped.stderr) == (b"\xef\xbb\xbfall", "")
 
 
 def test_an_import_without_failed_rows_has_no_file_of_them(
@@ -283,6 +287,15 @@ def test_waiting_rows_are_canceled_without_a_question(server: PinflowServer) -> 
     waiting = build_cancellation(processed_rows=4, unsettled_rows=1)
     server.posts[f"{PATH}/cancel"] = lambda _: waiting
     assert f"pinflow imports watch {JOB}" in run(server, "cancel", JOB).stdout
+
+
+def test_canceling_an_ended_import_says_that_no_row_was_waiting(server: PinflowServer) -> None:
+    server.posts[f"{PATH}/cancel"] = lambda _: build_cancellation(canceled_rows=0)
+    result = run(server, "cancel", JOB)
+    assert result.exit_code == ExitCode.DONE
+    assert "No row was waiting for its result, so none was canceled." in result.stdout
+    assert f"pinflow imports cancel {JOB} --scheduled" in result.stdout
+    assert "No row was waiting" not in run(server, "cancel", JOB, "--scheduled", "--yes").stdout
 
 
 def test_schedules_are_canceled_after_a_question_and_left_ones_are_named(

@@ -133,7 +133,7 @@ def test_a_file_is_only_overwritten_with_force(server: PinflowServer, tmp_path: 
     file = tmp_path / "pins.csv"
     written = run(server, "--output", str(file))
     assert (written.exit_code, written.stdout) == (ExitCode.DONE, "")
-    assert f"pinflow import {file}" in written.stderr
+    assert f"pinflow check {file}" in written.stderr
     file.write_text("mine")
     refused = run(server, "--output", str(file))
     assert (refused.exit_code, "--force" in refused.stderr) == (ExitCode.REFUSED, True)

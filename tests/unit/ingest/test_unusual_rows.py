@@ -98,7 +98,12 @@ def test_a_board_that_is_neither_id_nor_name_is_left_to_the_publisher() -> None:
 
 
 def test_an_account_that_is_neither_id_nor_name_fails() -> None:
-    assert faults(read(submitted_row(account_id="Lamp"))) == [("account_id", "uuid_parsing")]
+    parsed = read(submitted_row(account_id="Lamp"))
+    assert faults(parsed) == [("account_id", "uuid_parsing")]
+    assert parsed.failed[0].error_message == (
+        "account_id: no account has this id or name. See the accounts: "
+        "GET /v1/pinterest/accounts, or pinflow template."
+    )
 
 
 def test_all_faults_are_found_in_one_round_those_of_account_and_board_too() -> None:

@@ -19,7 +19,7 @@ def test_an_unknown_account_is_answered_with_the_list_of_accounts() -> None:
     assert code == "account_not_found"
     assert message == (
         f"account_id: no account {ACCOUNT} in this workspace. See its accounts: "
-        "GET /v1/pinterest/accounts, or pinflow accounts list."
+        "GET /v1/pinterest/accounts, or pinflow template."
     )
 
 
@@ -28,7 +28,7 @@ def test_an_unknown_board_is_answered_with_the_list_of_boards() -> None:
     assert code == "board_not_found"
     assert message == (
         "board_id: no board nowhere on this account. See its boards: "
-        f"GET /v1/pinterest/boards?account_id={ACCOUNT}, or pinflow boards list {ACCOUNT}."
+        f"GET /v1/pinterest/boards?account_id={ACCOUNT}, or pinflow template."
     )
 
 
@@ -38,7 +38,7 @@ def test_a_board_id_that_a_spreadsheet_changed_is_recognized(board_id: str) -> N
     assert code == "board_not_found"
     assert message.startswith(f"board_id: {board_id} is no board id: a spreadsheet has changed")
     assert "column as text" in message
-    assert f"pinflow boards list {ACCOUNT}" in message
+    assert "pinflow template" in message
 
 
 @pytest.mark.parametrize("board_id", ["159012345678901234", "E+17", "1.59E+17x", "name 1E5", "1E"])

@@ -472,8 +472,13 @@ async def test_a_paused_consumer_notices_that_kafka_lost_records(
         tracker._positions = {
             partition: position.next_offset for partition, position in ahead.items()
         }
-        await consumer.pause_when_unused.check()
-        await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
+
+        async def notices() -> bool:
+            # A check does nothing while the positions are being read: the next one looks again
+            await consumer.pause_when_unused.check()
+            return "beyond_end" in (consumer.problem() or "")
+
+        await eventually(notices)
 
 
 async def test_a_position_stored_during_a_read_does_not_look_like_an_older_postgres(

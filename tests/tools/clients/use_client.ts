@@ -27,7 +27,7 @@ function unwrap<T>(answer: { data?: T; error?: components["schemas"]["ErrorRespo
   return answer.data;
 }
 
-const accepted = unwrap(
+const answer = unwrap(
   await client.POST("/v1/pins/imports/csv", {
     body: { file: await readFile(path, "utf-8") },
     bodySerializer: ({ file }) => {
@@ -37,6 +37,10 @@ const accepted = unwrap(
     },
   }),
 );
+if (!("id" in answer)) {
+  throw new Error("Only a dry run has no job, and this is none.");
+}
+const accepted = answer;
 const job: ImportJob = unwrap(
   await client.GET("/v1/pins/imports/{job_id}", {
     params: { path: { job_id: accepted.id }, header: { Prefer: "wait=30" } },

@@ -28,8 +28,8 @@ class CommandLock:
 
     def _open_locked(self) -> TextIO | None:
         """Waits for the lock, and returns its file. Returns None if the file was deleted."""
-        self._layout.directory.mkdir(parents=True, exist_ok=True)
         try:
+            self._create_directory()
             file = self.file.open("w")
         except FileNotFoundError:
             return None
@@ -46,3 +46,18 @@ class CommandLock:
                 return file
         file.close()
         return None
+
+    def _create_directory(self) -> None:
+        """Creates the stack's directory.
+
+        Raises FileNotFoundError if another command's `clean` deleted it meanwhile, and
+        FileExistsError if something else has its name.
+        """
+        directory = self._layout.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            # pathlib looks for the directory after it failed to create it: a `clean` can be between
+            if os.path.lexists(directory) and not directory.is_dir():
+                raise
+            raise FileNotFoundError(directory) from error

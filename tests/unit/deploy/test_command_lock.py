@@ -69,6 +69,29 @@ def test_a_command_that_waited_for_a_clean_has_its_folders_and_the_lock(layout: 
     assert not layout.directory.exists()
 
 
+def test_a_directory_that_a_clean_deletes_during_its_creation_is_created_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.directory.mkdir()
+    is_dir = Path.is_dir
+
+    def deleted_first(path: Path) -> bool:
+        """Deletes the directory where `Path.mkdir` asks whether it is what was in its way."""
+        monkeypatch.setattr(Path, "is_dir", is_dir)
+        layout.directory.rmdir()
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", deleted_first)
+    Commands(layout).work()
+    assert layout.directory.is_dir()
+
+
+def test_a_file_with_the_name_of_the_directory_is_an_error(layout: Layout) -> None:
+    layout.directory.touch()
+    with pytest.raises(FileExistsError):
+        Commands(layout).work()
+
+
 def test_a_clean_keeps_only_the_settings(layout: Layout) -> None:
     Commands(layout).work()
     layout.settings_file.write_text("PINFLOW_LOG_LEVEL=DEBUG\n", encoding="utf-8")

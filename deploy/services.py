@@ -73,7 +73,6 @@ _TABLE = (
             # Not supported by Pinflow: 501 with an alternative
             "/v1/pins/*/analytics",
             "/v1/pinterest/accounts/*/analytics",
-            "/v1/pinterest/oauth/*",
             "/v1/pinterest/terms/related",
         ),
     ),

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 from deploy.service_settings import find_settings
 from deploy.services import SERVICES
+from shared.pinterest.settings import PinterestSettings
 from shared.runtime.settings import (
     PREFIX,
     DatabaseSettings,
@@ -45,6 +46,7 @@ GROUPS = (
         PublisherUrlSettings,
         "ingest, status. Give both the same value.",
     ),
+    Group("Pinterest", PinterestSettings, "access."),
     Group("Uploads", UploadSettings, "ingest, status. Give both the same value."),
     *(Group(name.capitalize(), find_settings(name), f"{name}.") for name in SERVICES),
 )

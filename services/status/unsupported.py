@@ -121,13 +121,6 @@ AREAS = (
         ),
     ),
     Area(
-        "login with Pinterest's OAuth",
-        "/v1/pinterest/oauth/*",
-        "The operator adds Pinterest accounts with `pinflow accounts add`. GET "
-        "/v1/pinterest/accounts lists them.",
-        ("GET /v1/pinterest/oauth/start", "GET /v1/pinterest/oauth/callback"),
-    ),
-    Area(
         "analytics",
         "/v1/pins/{pin_id}/analytics, /v1/pinterest/accounts/{account_id}/analytics",
         "It makes no requests to Pinterest. Use Pinterest's own analytics.",

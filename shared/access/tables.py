@@ -5,6 +5,7 @@ Every service reads some of them. Only the access service and operators' command
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     Column,
     DateTime,
@@ -72,6 +73,32 @@ boards = Table(
     Column("description", Text),
     Column("privacy", Text, nullable=False, server_default="PUBLIC"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("synced_at", DateTime(timezone=True)),
+    ForeignKeyConstraint(
+        ["workspace_id", "account_id"], ["access.accounts.workspace_id", "access.accounts.id"]
+    ),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("pinterest_user_id", Text, nullable=False),
+    Column("grant_type", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("token_version", BigInteger, nullable=False),
+    Column("token_expires_at", DateTime(timezone=True), nullable=False),
+    Column("refresh_expires_at", DateTime(timezone=True)),
+    Column("connected_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("disconnected_at", DateTime(timezone=True)),
+    Column("health_code", Text),
+    Column("health_message", Text),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("boards_synced_at", DateTime(timezone=True)),
+    Column("boards_message", Text),
+    Column("boards_due_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     ForeignKeyConstraint(
         ["workspace_id", "account_id"], ["access.accounts.workspace_id", "access.accounts.id"]
     ),

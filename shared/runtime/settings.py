@@ -31,7 +31,7 @@ TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
 PREFIX = "PINFLOW_"
 
 # Errors leave out the input: pydantic would show all of it, including other fields' passwords
-_CONFIG = SettingsConfigDict(
+SETTINGS_CONFIG = SettingsConfigDict(
     env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
 )
 
@@ -98,7 +98,7 @@ def find_unread_variables(settings: BaseSettings, names: Iterable[str]) -> dict[
 class KafkaSettings(BaseSettings):
     """The connection to Kafka. Plain text by default: use TLS and SASL outside a local stack."""
 
-    model_config = _CONFIG
+    model_config = SETTINGS_CONFIG
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """Kafka brokers as host:port, separated by commas."""
@@ -145,7 +145,7 @@ class DatabaseSettings(BaseSettings):
     For TLS, add libpq's parameters to the URL: ?sslmode=verify-full&sslrootcert=FILE.
     """
 
-    model_config = _CONFIG
+    model_config = SETTINGS_CONFIG
 
     database_url: SecretStr = SecretStr("postgresql://pinflow@127.0.0.1:5432/pinflow")
     """postgresql://USER:PASSWORD@HOST:PORT/DATABASE, in libpq's format. For TLS, add
@@ -198,7 +198,7 @@ def _is_database_url(url: str) -> bool:
 class ListSettings(BaseSettings):
     """Limits on the work for one page of a list (docs/decisions/0021)."""
 
-    model_config = _CONFIG
+    model_config = SETTINGS_CONFIG
 
     list_scan_limit: Annotated[int, Field(ge=1)] = 50_000
     """The maximum number of a workspace's rows that are read from one index for one page; a list
@@ -213,7 +213,7 @@ class ListSettings(BaseSettings):
 class UploadSettings(BaseSettings):
     """The retention of uploads. Ingest and status read the same variable."""
 
-    model_config = _CONFIG
+    model_config = SETTINGS_CONFIG
 
     upload_retention_days: Annotated[int, Field(ge=0, le=3650)] = 30
     """The number of days for which an import's file or body is stored, in status.uploads. Meanwhile
@@ -223,7 +223,7 @@ class UploadSettings(BaseSettings):
 class PublisherUrlSettings(BaseSettings):
     """The publisher's address. Ingest and status read the same variable."""
 
-    model_config = _CONFIG
+    model_config = SETTINGS_CONFIG
 
     publisher_url: Urls = "http://127.0.0.1:8002"
     """URL of the publisher, or the URLs of its replicas, separated by commas. Ingest asks it what

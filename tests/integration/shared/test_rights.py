@@ -28,12 +28,14 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "access.accounts": READ,
         "access.boards": READ,
         "access.workspaces": READ,
+        "access.connections": READ,
         "ingest.requests": QUEUE,
     },
     "pinflow_publisher": {
         "access.api_keys": READ,
         "access.accounts": READ,
         "access.boards": READ,
+        "access.connections": READ,
         "publisher.pins": UPSERT,
         "publisher.row_outcomes": {*APPEND, "MAINTAIN"},
         "publisher.positions": UPSERT,
@@ -44,8 +46,12 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     },
     "pinflow_access": {
         "access.api_keys": APPEND,
-        "access.accounts": READ,
+        "access.accounts": APPEND,
         "access.boards": {"SELECT", "INSERT", "DELETE"},
+        "access.connections": QUEUE,
+        "access.tokens": QUEUE,
+        "access.oauth_attempts": QUEUE,
+        "access.board_requests": QUEUE,
     },
     "pinflow_status": {
         "access.api_keys": READ,
@@ -68,8 +74,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
 UPDATABLE: dict[str, dict[str, set[str]]] = {
     "pinflow_access": {
         "access.api_keys": {"last_used_at", "name", "scopes", "account_ids", "revoked_at"},
-        "access.accounts": {"revoked_at", "updated_at"},
-        "access.boards": {"name", "description", "privacy"},
+        "access.accounts": {"revoked_at", "updated_at", "display_name", "username"},
+        "access.boards": {"name", "description", "privacy", "synced_at"},
     },
 }
 """The columns that a role may update, in tables for which it has no UPDATE right."""

@@ -1,0 +1,115 @@
+"""Adds the connections of accounts to Pinterest, their tokens, and the attempts to connect."""
+
+from alembic import op
+
+from deploy.migrations.grants import READ, WRITE, grant_on
+
+revision = "0017"
+down_revision = "0016"
+
+ROLE = "pinflow_access"
+
+
+def upgrade() -> None:
+    _add_connections()
+    _add_tokens()
+    _add_attempts()
+    _add_board_requests()
+    # A connection creates the account of a new Pinterest user, and boards come from Pinterest
+    grant_on("access.accounts", ROLE, "insert, update (display_name, username)")
+    op.execute("alter table access.boards add column synced_at timestamptz")
+    grant_on("access.boards", ROLE, "update (synced_at)")
+
+
+def _add_connections() -> None:
+    # One row for each account that was ever connected. It stays after the account is revoked, so
+    # that such an account is never taken for one without Pinterest
+    op.execute("""
+        create table access.connections (
+            account_id uuid primary key,
+            workspace_id uuid not null,
+            mode text not null
+                constraint connections_mode check (mode in ('simulated', 'sandbox', 'production')),
+            pinterest_user_id text not null,
+            grant_type text not null
+                constraint connections_grant_type
+                check (grant_type in ('authorization_code', 'client_credentials')),
+            scopes text[] not null,
+            token_version bigint not null,
+            token_expires_at timestamptz not null,
+            refresh_expires_at timestamptz,
+            connected_at timestamptz not null default now(),
+            disconnected_at timestamptz,
+            health_code text,
+            health_message text,
+            checked_at timestamptz,
+            boards_synced_at timestamptz,
+            boards_message text,
+            boards_due_at timestamptz not null default now(),
+            foreign key (workspace_id, account_id) references access.accounts (workspace_id, id)
+        )
+    """)
+    # One account of a workspace for each Pinterest user
+    op.execute("""
+        create unique index connections_of_user
+        on access.connections (workspace_id, mode, pinterest_user_id)
+        where disconnected_at is null
+    """)
+    op.execute("create index connections_boards_due on access.connections (boards_due_at)")
+    grant_on("access.connections", ROLE, WRITE)
+    for reader in ("pinflow_ingest", "pinflow_publisher"):
+        grant_on("access.connections", reader, READ)
+
+
+def _add_tokens() -> None:
+    # secret: the account's id and both tokens, encrypted by the key key_id. lease_until: until then
+    # the refresh belongs to the process that took lease_fence
+    op.execute("""
+        create table access.tokens (
+            account_id uuid primary key references access.connections on delete cascade,
+            version bigint not null,
+            key_id text not null,
+            secret bytea not null,
+            refresh_at timestamptz not null,
+            refresh_failures integer not null default 0,
+            lease_fence bigint not null default 0,
+            lease_until timestamptz
+        )
+    """)
+    op.execute("create index tokens_to_refresh on access.tokens (refresh_at)")
+    grant_on("access.tokens", ROLE, WRITE)
+
+
+def _add_attempts() -> None:
+    # account_id: the account to connect again. Null: the account of the Pinterest user
+    op.execute("""
+        create table access.oauth_attempts (
+            id uuid primary key,
+            workspace_id uuid not null references access.workspaces,
+            account_id uuid,
+            created_at timestamptz not null default now(),
+            expires_at timestamptz not null,
+            used_at timestamptz,
+            connected_account_id uuid,
+            error_code text,
+            error_message text
+        )
+    """)
+    op.execute("create index oauth_attempts_expired on access.oauth_attempts (expires_at)")
+    grant_on("access.oauth_attempts", ROLE, WRITE)
+
+
+def _add_board_requests() -> None:
+    # Written before the board is created at Pinterest, which has no idempotency keys.
+    # board_id: null until Pinterest's answer is known
+    op.execute("""
+        create table access.board_requests (
+            account_id uuid references access.connections on delete cascade,
+            idempotency_key text,
+            name text not null,
+            started_at timestamptz not null default now(),
+            board_id text,
+            primary key (account_id, idempotency_key)
+        )
+    """)
+    grant_on("access.board_requests", ROLE, WRITE)

@@ -1,0 +1,48 @@
+"""Describes the tables of connections that only the access service uses.
+
+`access.connections` is in shared/access/tables.py, because the publisher reads it. The migrations
+create all of them.
+"""
+
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid, func
+
+from shared.access.tables import metadata
+
+_NOW = func.now()
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("refresh_at", DateTime(timezone=True), nullable=False),
+    Column("refresh_failures", Integer, nullable=False, server_default="0"),
+    Column("lease_fence", BigInteger, nullable=False, server_default="0"),
+    Column("lease_until", DateTime(timezone=True)),
+)
+
+oauth_attempts = Table(
+    "oauth_attempts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, nullable=False),
+    Column("account_id", Uuid),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("used_at", DateTime(timezone=True)),
+    Column("connected_account_id", Uuid),
+    Column("error_code", Text),
+    Column("error_message", Text),
+)
+
+board_requests = Table(
+    "board_requests",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("board_id", Text),
+)

@@ -1,0 +1,1 @@
+"""Calls Pinterest's API v5: settings, the client, and what a failed call means."""

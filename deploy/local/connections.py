@@ -1,0 +1,40 @@
+"""Connects the accounts of the local workspace to the simulator of Pinterest."""
+
+from collections.abc import Callable
+
+from deploy.cli.client import PinflowClient
+from deploy.cli.connecting import connect_simulated, is_connected
+from deploy.cli.simulator import SimulatorClient
+
+RETRY_SECONDS = 30
+
+
+def connect_accounts(
+    base_url: str,
+    api_key: str,
+    simulator_url: str,
+    count: int,
+    report: Callable[[str], None],
+) -> None:
+    """Connects the workspace's first `count` accounts, unless they are or were connected.
+
+    A disconnected account is not connected again, because the user wanted that.
+    """
+    with (
+        PinflowClient(base_url, api_key, RETRY_SECONDS) as client,
+        SimulatorClient(simulator_url) as simulator,
+    ):
+        accounts = client.read("/v1/pinterest/accounts")
+        fresh = [
+            account
+            for account in accounts[:count]
+            if not is_connected(account) and account["revoked_at"] is None
+        ]
+        if not fresh:
+            return
+        report("connecting the accounts to the simulator of Pinterest")
+        taken = {account["pinterest_user_id"] for account in accounts}
+        free = [user for user in simulator.list_users() if user["id"] not in taken]
+        for account in fresh:
+            user = free.pop(0) if free else simulator.create_user(boards=5)
+            connect_simulated(client, simulator, account["id"], user["username"])

@@ -10,7 +10,7 @@ from deploy.simulator.options import Options, Settings
 Category = Literal["org_read", "org_write"]
 
 
-class Refusal(Exception):
+class RefusedCall(Exception):
     """An answer with an error. Nothing was changed: the call's transaction is rolled back."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Call:
     """A request, after the token, the scopes and the rate limit were checked."""
 
     database: sqlite3.Connection
-    """In a transaction that belongs to this call."""
+    """Holds a transaction that belongs to this call."""
     settings: Settings
     options: Options
     now: float
@@ -61,7 +61,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Operation:
+class ApiOperation:
     """`name` is the operationId of Pinterest's API description."""
 
     name: str

@@ -10,7 +10,7 @@ Access = Literal["standard", "trial"]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. The app's options apply at each start."""
+    """Holds the options of the command line. The app's options apply at each start."""
 
     host: str = "127.0.0.1"
     port: int = 8090
@@ -24,7 +24,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Settings:
-    """What `POST /_simulator/settings` changes. Kept in the data file."""
+    """Holds the settings that `POST /_simulator/settings` changes. They are in the data file."""
 
     access: Access = "standard"
     """The app's access at Pinterest."""

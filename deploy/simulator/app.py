@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.simulator import boards, tokens, users
-from deploy.simulator.calls import Answer, Call, ApiOperation, RefusedCall, User
+from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
 from deploy.simulator.consent import consent_routes
 from deploy.simulator.control import control_routes
 from deploy.simulator.options import Options

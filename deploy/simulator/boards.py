@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any
 
-from deploy.simulator.calls import Answer, Call, ApiOperation, RefusedCall
+from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall
 from deploy.simulator.fields import (
     invalid,
     make_page,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deploy.simulator.calls import Answer, Call, ApiOperation, RefusedCall, User
+from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
 from deploy.simulator.fields import INVALID, invalid
 from deploy.simulator.users import find_app_owner
 

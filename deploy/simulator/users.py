@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from deploy.simulator.calls import Answer, Call, ApiOperation
+from deploy.simulator.calls import Answer, ApiOperation, Call
 from deploy.simulator.store import new_id
 
 FIRST_USERS = ("rosa", "tom")

@@ -199,6 +199,8 @@ def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
         "display_name",
         "username",
         "connection",
+        "mode",
+        "health_code",
         "token_expires_at",
         "created_at",
         "revoked_at",

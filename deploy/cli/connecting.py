@@ -62,14 +62,18 @@ def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
             err=True,
         )
         raise typer.Exit(ExitCode.UNAVAILABLE) from None
-    if state["status"] == "connected":
-        return str(state["account_id"])
-    if state["status"] == "failed":
-        fail(printable(f"{state['message']} ({state['code']})"))
-    fail(
-        "Nobody allowed the access in time, so nothing was connected. Run the command again.",
-        ExitCode.UNAVAILABLE,
-    )
+    return _read_account_id(state)
+
+
+def _read_account_id(attempt: Mapping[str, Any]) -> str:
+    if attempt["status"] == "failed":
+        fail(printable(f"{attempt['message']} ({attempt['code']})"))
+    if attempt["status"] != "connected":
+        fail(
+            "Nobody allowed the access in time, so nothing was connected. Run the command again.",
+            ExitCode.UNAVAILABLE,
+        )
+    return str(attempt["account_id"])
 
 
 def connect_simulated(

@@ -10,7 +10,7 @@ from deploy.cli.exit_codes import ExitCode, fail
 
 TIMEOUT_SECONDS = 90
 """Longer than Pinflow waits for Pinterest."""
-URL, TOKEN = "PINFLOW_ACCESS_URL", "PINFLOW_INTERNAL_TOKEN"  # noqa: S105 - names of variables
+URL, TOKEN = "PINFLOW_ACCESS_URL", "PINFLOW_INTERNAL_TOKEN"
 
 
 def call_internal(path: str, document: dict[str, Any]) -> dict[str, Any]:

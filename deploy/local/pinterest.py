@@ -8,14 +8,12 @@ from cryptography.fernet import Fernet
 
 from deploy.local.layout import CHECKOUT, Layout, LocalError
 from deploy.local.programs import Program
+from deploy.simulator.options import Options
 
 SIMULATOR = "simulator"
 OFF, SIMULATED = "off", "simulated"
 CHOICES = (OFF, SIMULATED)
 
-APP_ID, APP_SECRET = "1000001", "simulated-secret"
-"""The simulator's app. Nothing outside this machine accepts the secret."""
-CALLBACK = "/v1/pinterest/oauth/callback"
 MODE = "PINFLOW_PINTEREST_MODE"
 SIMULATOR_URL = "PINFLOW_PINTEREST_SIMULATOR_URL"
 TOKEN_KEYS, TOKEN_KEYS_FILE = "PINFLOW_PINTEREST_TOKEN_KEYS", "PINFLOW_PINTEREST_TOKEN_KEYS_FILE"
@@ -88,8 +86,8 @@ def build_settings(
         settings = {
             MODE: mode,
             SIMULATOR_URL: simulator_url,
-            "PINFLOW_PINTEREST_APP_ID": APP_ID,
-            "PINFLOW_PINTEREST_APP_SECRET": APP_SECRET,
+            "PINFLOW_PINTEREST_APP_ID": Options.app_id,
+            "PINFLOW_PINTEREST_APP_SECRET": Options.app_secret,
         }
     if mode != OFF and not {TOKEN_KEYS, TOKEN_KEYS_FILE} & {*map(str.upper, values)}:
         _create_token_keys(layout)
@@ -97,7 +95,7 @@ def build_settings(
     return settings
 
 
-def simulator_program(layout: Layout, port: int, base_url: str) -> Program:
+def simulator_program(layout: Layout, port: int) -> Program:
     """Returns the program that runs the simulator. Its data survives a restart."""
     command = (
         sys.executable,
@@ -107,8 +105,6 @@ def simulator_program(layout: Layout, port: int, base_url: str) -> Program:
         str(port),
         "--data",
         str(layout.simulator_file),
-        "--redirect-url",
-        f"{base_url}{CALLBACK}",
     )
     # It stops after the services, which may call it until then
     return Program(SIMULATOR, command, {"PYTHONPATH": str(CHECKOUT)}, start_order=1)
@@ -117,7 +113,7 @@ def simulator_program(layout: Layout, port: int, base_url: str) -> Program:
 def find_problem(url: str) -> str | None:
     """Returns None if the simulator answers, or the reason why it doesn't."""
     try:
-        answer = httpx.get(f"{url}/_simulator/accounts", timeout=5, trust_env=False)
+        answer = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
     except httpx.HTTPError as error:
         return f"no answer from the simulator: {error}"
     return None if answer.is_success else answer.text

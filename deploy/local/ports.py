@@ -12,7 +12,8 @@ PREFERRED = {
     "postgres": 5432,
     "simulator": 8090,
 }
-"""The preferred ports. The simulator's is used with PINTEREST=simulated only. Kafka's are in kafka.py: they depend on the number of brokers."""
+"""The preferred ports. The simulator's is used only with PINTEREST=simulated. Kafka's are in
+kafka.py: they depend on the number of brokers."""
 MAX_ATTEMPTS = 200
 
 

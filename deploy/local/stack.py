@@ -217,7 +217,7 @@ class Stack:
         programs = [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
         if self._pinterest.is_simulated:
             port = self._state.ports[pinterest.SIMULATOR]
-            programs.append(pinterest.simulator_program(self._layout, port, self.base_url))
+            programs.append(pinterest.simulator_program(self._layout, port))
         return programs
 
     def _start_servers(self, startup: Startup) -> None:

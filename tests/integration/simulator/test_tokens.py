@@ -1,11 +1,12 @@
 """The simulator issues, refreshes, expires and refuses tokens."""
 
+from base64 import b64encode
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.simulator import APP_ID, REDIRECT_URI, Simulator, running_simulator
+from tests.support.simulator import APP_ID, APP_SECRET, REDIRECT_URI, Simulator, running_simulator
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
@@ -116,25 +117,26 @@ def test_client_credentials_give_the_app_owner_a_token_without_a_refresh(
 
 
 @pytest.mark.parametrize(
-    ("auth", "form", "expected"),
+    ("credentials", "form", "expected"),
     [
-        ((APP_ID, "wrong"), {"grant_type": "client_credentials", "scope": "a"}, (401, 2)),
-        (("1", "simulated-secret"), {"grant_type": "client_credentials"}, (401, 2)),
-        (None, {"grant_type": "client_credentials", "scope": "boards:read"}, (401, 2)),
-        ((APP_ID, "simulated-secret"), {"grant_type": ""}, (400, 1)),
-        ((APP_ID, "simulated-secret"), {"grant_type": "password"}, (400, 1)),
-        ((APP_ID, "simulated-secret"), {"grant_type": "client_credentials"}, (400, 1)),
-        ((APP_ID, "simulated-secret"), {"grant_type": "refresh_token"}, (400, 1)),
-        ((APP_ID, "simulated-secret"), {"grant_type": "authorization_code"}, (400, 1)),
+        (f"{APP_ID}:wrong", {"grant_type": "client_credentials", "scope": "a"}, (401, 2)),
+        (f"1:{APP_SECRET}", {"grant_type": "client_credentials"}, (401, 2)),
+        ("", {"grant_type": "client_credentials", "scope": "boards:read"}, (401, 2)),
+        (f"{APP_ID}:{APP_SECRET}", {"grant_type": ""}, (400, 1)),
+        (f"{APP_ID}:{APP_SECRET}", {"grant_type": "password"}, (400, 1)),
+        (f"{APP_ID}:{APP_SECRET}", {"grant_type": "client_credentials"}, (400, 1)),
+        (f"{APP_ID}:{APP_SECRET}", {"grant_type": "refresh_token"}, (400, 1)),
+        (f"{APP_ID}:{APP_SECRET}", {"grant_type": "authorization_code"}, (400, 1)),
     ],
 )
 def test_an_invalid_request_of_a_token_is_refused(
     simulator: Simulator,
-    auth: tuple[str, str] | None,
+    credentials: str,
     form: dict[str, str],
     expected: tuple[int, int],
 ) -> None:
-    answer = simulator.http.post("/v5/oauth/token", data=form, auth=auth)
+    headers = {"Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
+    answer = simulator.http.post("/v5/oauth/token", data=form, headers=headers)
     assert refusal(answer) == expected
 
 
@@ -147,7 +149,7 @@ def test_a_token_without_the_scope_is_refused(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer pina_forged", "Basic x", "Bearer \xff"])
 def test_a_call_without_a_valid_token_is_refused(simulator: Simulator, header: str) -> None:
-    headers = {"Authorization": header.encode("latin-1")}
+    headers = {b"Authorization": header.encode("latin-1")}
     assert refusal(simulator.http.get("/v5/boards", headers=headers)) == (401, 2)
 
 

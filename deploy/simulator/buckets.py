@@ -6,10 +6,8 @@ window that starts with its first request. The counts are in memory and end with
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
-Access = Literal["standard", "trial"]
-Category = Literal["org_read", "org_write"]
+from deploy.simulator.options import Access, Category
 
 MINUTE, DAY = 60, 24 * 60 * 60
 
@@ -53,22 +51,18 @@ class _Window:
 
 
 class Buckets:
-    """Holds a window for each user and category. Access can be changed while requests arrive."""
+    """Holds a window for each user and category."""
 
-    def __init__(self, access: Access = "standard", *, enabled: bool = True) -> None:
-        self.access: Access = access
-        self.enabled = enabled
+    def __init__(self) -> None:
         self._windows: dict[tuple[Access, str, Category], _Window] = {}
 
     def clear(self) -> None:
         self._windows.clear()
 
-    def take(self, user_id: str, category: Category, now: float) -> Quota:
+    def take(self, access: Access, user_id: str, category: Category, now: float) -> Quota:
         """Counts one request. If the limit is used up, the request is not counted."""
-        limit = LIMITS[self.access][category]
-        if not self.enabled:
-            return Quota(limit.requests, limit.requests, limit.window_seconds)
-        key = (self.access, user_id if self.access == "standard" else "", category)
+        limit = LIMITS[access][category]
+        key = (access, user_id if access == "standard" else "", category)
         window = self._windows.get(key)
         if window is None or window.ends_at <= now:
             window = self._windows[key] = _Window(now + limit.window_seconds)

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from deploy.simulator.options import Category
+
 MAX_SECONDS: Final = 24 * 60 * 60
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
@@ -109,7 +111,7 @@ class Fault(BaseModel):
         """A fault replaces the earlier one of the same kind and scope."""
         return (self.kind, self.operation, self.account_id, self.board_id)
 
-    def concerns(self, call: "Call") -> bool:
+    def concerns(self, call: "CallFacts") -> bool:
         default = _DEFAULT_OPERATIONS.get(self.kind, _PIN_CREATE)
         patterns = (self.operation,) if self.operation else default
         return any(
@@ -129,12 +131,12 @@ class Fault(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallFacts:
     """A request as far as faults look at it."""
 
     operation: str
     account_id: str | None = None
-    category: str = ""
+    category: Category = "org_read"
     board_id: str | None = None
     content: bytes = b""
     """The body. A repeated request is known by it."""
@@ -211,7 +213,7 @@ class _ActiveFault:
     def is_used_up(self) -> bool:
         return self.fault.count is not None and self.fired >= self.fault.count
 
-    def occurs(self, call: Call) -> bool:
+    def occurs(self, call: CallFacts) -> bool:
         """Draws whether the request meets the fault, and counts it."""
         if self.is_used_up or not self.fault.concerns(call):
             return False
@@ -226,7 +228,7 @@ class _ActiveFault:
         self.fired += 1
         return True
 
-    def _is_first_fetch(self, call: Call) -> bool:
+    def _is_first_fetch(self, call: CallFacts) -> bool:
         digest = hashlib.sha256(f"{call.account_id}\n".encode() + call.content).digest()
         is_first = digest not in self.fetched
         self.fetched.add(digest)
@@ -281,7 +283,7 @@ class Faults:
         ]
         return {"active": faults, "fired": {kind: n for kind, n in fired.items() if n}}
 
-    def draw(self, call: Call, now: float) -> Injection:
+    def draw(self, call: CallFacts, now: float) -> Injection:
         """Decides what happens to a request. At most one fault decides; delays add up."""
         if hold := self._find_hold(call, now):
             return Injection(before=_refuse(hold.kind, hold.until - now))
@@ -328,14 +330,14 @@ class Faults:
     def _of(self, kinds: Iterable[FaultKind]) -> Iterable[_ActiveFault]:
         return [active for active in self._active.values() if active.fault.kind in kinds]
 
-    def _find_hold(self, call: Call, now: float) -> _Hold | None:
+    def _find_hold(self, call: CallFacts, now: float) -> _Hold | None:
         for key in _hold_keys(call):
             hold = self._holds.get(key)
             if hold and hold.until > now:
                 return hold
         return None
 
-    def _effect_of(self, active: _ActiveFault, call: Call, now: float) -> Injection:
+    def _effect_of(self, active: _ActiveFault, call: CallFacts, now: float) -> Injection:
         fault = active.fault
         if fault.kind is FaultKind.INTERNAL:
             answer = ErrorAnswer(active.random.choice((400, 500)), 2787, _INTERNAL)
@@ -360,7 +362,7 @@ _HOLDING_KINDS: Final = frozenset({FaultKind.RATE_LIMIT, FaultKind.SPAM_BLOCK})
 _DECIDING_KINDS: Final = frozenset(FaultKind) - _LIST_KINDS - _MEDIA_KINDS - {FaultKind.SLOW}
 
 
-def _hold_keys(call: Call) -> Iterable[tuple[str | None, str]]:
+def _hold_keys(call: CallFacts) -> Iterable[tuple[str | None, str]]:
     yield call.account_id, call.category
     if call.category == "org_write":
         yield call.account_id, "spam"

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from deploy.simulator.faults import Call, Cut, ErrorAnswer, Fault, FaultKind, Faults, Injection
+from deploy.simulator.faults import CallFacts, Cut, ErrorAnswer, Fault, FaultKind, Faults, Injection
 
-PIN = Call("pins/create", "rosa", "org_write", "7", b'{"title": "Lamp"}')
+PIN = CallFacts("pins/create", "rosa", "org_write", "7", b'{"title": "Lamp"}')
 
 
 def faults_with(*faults: dict[str, object], seed: int = 0) -> Faults:
@@ -15,7 +15,7 @@ def faults_with(*faults: dict[str, object], seed: int = 0) -> Faults:
     return active
 
 
-def draw(faults: Faults, count: int = 1, call: Call = PIN) -> list[Injection]:
+def draw(faults: Faults, count: int = 1, call: CallFacts = PIN) -> list[Injection]:
     return [faults.draw(call, now=0) for _ in range(count)]
 
 
@@ -86,18 +86,18 @@ def test_a_fault_concerns_only_its_operation_account_and_board() -> None:
         {"kind": "error_after", "operation": "boards/*", "account_id": "rosa", "board_id": "7"},
     )
 
-    assert draw(faults, call=Call("oauth/token"))[0].after == Cut()
-    assert draw(faults, call=Call("boards/get", "rosa", board_id="7"))[0].is_decided
-    assert not draw(faults, call=Call("boards/get", "rosa", board_id="8"))[0].is_decided
-    assert not draw(faults, call=Call("boards/get", "tom", board_id="7"))[0].is_decided
+    assert draw(faults, call=CallFacts("oauth/token"))[0].after == Cut()
+    assert draw(faults, call=CallFacts("boards/get", "rosa", board_id="7"))[0].is_decided
+    assert not draw(faults, call=CallFacts("boards/get", "rosa", board_id="8"))[0].is_decided
+    assert not draw(faults, call=CallFacts("boards/get", "tom", board_id="7"))[0].is_decided
     assert not draw(faults)[0].is_decided
 
 
 def test_a_dead_token_leaves_the_token_endpoint_alone() -> None:
     faults = faults_with({"kind": "token"})
 
-    assert draw(faults, call=Call("boards/list", "rosa"))[0].is_decided
-    assert not draw(faults, call=Call("oauth/token", "rosa"))[0].is_decided
+    assert draw(faults, call=CallFacts("boards/list", "rosa"))[0].is_decided
+    assert not draw(faults, call=CallFacts("oauth/token", "rosa"))[0].is_decided
 
 
 def test_a_rate_limit_lasts_for_the_account_and_category() -> None:
@@ -108,21 +108,21 @@ def test_a_rate_limit_lasts_for_the_account_and_category() -> None:
     assert isinstance(later, ErrorAnswer)
     assert later.reset_seconds == 6
     assert not faults.draw(PIN, now=10).is_decided
-    assert not faults.draw(Call("pins/list", "rosa", "org_read"), now=4).is_decided
-    assert not faults.draw(Call("pins/create", "tom", "org_write"), now=4).is_decided
+    assert not faults.draw(CallFacts("pins/list", "rosa", "org_read"), now=4).is_decided
+    assert not faults.draw(CallFacts("pins/create", "tom", "org_write"), now=4).is_decided
 
 
 def test_a_spam_block_lasts_for_all_writes_of_the_account() -> None:
     faults = faults_with({"kind": "spam_block", "count": 1, "seconds": 10})
     draw(faults)
 
-    assert faults.draw(Call("boards/create", "rosa", "org_write"), now=4).is_decided
-    assert not faults.draw(Call("boards/get", "rosa", "org_read"), now=4).is_decided
+    assert faults.draw(CallFacts("boards/create", "rosa", "org_write"), now=4).is_decided
+    assert not faults.draw(CallFacts("boards/get", "rosa", "org_read"), now=4).is_decided
 
 
 def test_an_image_that_could_not_be_fetched_is_fetched_the_next_time() -> None:
     faults = faults_with({"kind": "fetch"})
-    other = Call("pins/create", "rosa", "org_write", "7", b'{"title": "Vase"}')
+    other = CallFacts("pins/create", "rosa", "org_write", "7", b'{"title": "Vase"}')
 
     assert [injection.is_decided for injection in draw(faults, 3)] == [True, False, False]
     assert draw(faults, call=other)[0].is_decided

@@ -12,17 +12,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.simulator import boards, tokens, users
-from deploy.simulator.calls import Answer, Call, Operation, Refusal, User
+from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
 from deploy.simulator.consent import consent_routes
 from deploy.simulator.control import control_routes
 from deploy.simulator.options import Options
-from deploy.simulator.store import Store, now
+from deploy.simulator.store import SimulatorStore, now
 
 API_PREFIX = "/v5"
 OPERATIONS = (*tokens.OPERATIONS, *users.OPERATIONS, *boards.OPERATIONS)
 
 
-def create_app(store: Store, options: Options) -> Starlette:
+def create_app(store: SimulatorStore, options: Options) -> Starlette:
     with store.transaction() as database:
         users.create_first_users(database, now())
     return Starlette(
@@ -44,31 +44,31 @@ def create_app(store: Store, options: Options) -> Starlette:
 
 
 def _build_endpoint(
-    operation: Operation, store: Store, options: Options
+    operation: ApiOperation, store: SimulatorStore, options: Options
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         body = await request.body()
         try:
             user = _admit(operation, store, request)
             return _respond(_run(operation, store, options, request, body, user))
-        except Refusal as refusal:
+        except RefusedCall as refusal:
             document = {"code": refusal.code, "message": refusal.message}
             return _respond(Answer(refusal.status, document, refusal.headers))
 
     return answer
 
 
-def _admit(operation: Operation, store: Store, request: Request) -> User | None:
+def _admit(operation: ApiOperation, store: SimulatorStore, request: Request) -> User | None:
     """Checks the token and its scopes. Its transaction remains if the operation then refuses."""
     if operation.scopes is None:
         return None
     header = request.headers.get("authorization", "")
-    refusal: Refusal | None = None
+    refusal: RefusedCall | None = None
     user: User | None = None
     with store.transaction() as database:
         try:
             user = tokens.authenticate(database, operation, header, now())
-        except Refusal as error:
+        except RefusedCall as error:
             refusal = error
     if refusal is not None:
         raise refusal
@@ -76,8 +76,8 @@ def _admit(operation: Operation, store: Store, request: Request) -> User | None:
 
 
 def _run(
-    operation: Operation,
-    store: Store,
+    operation: ApiOperation,
+    store: SimulatorStore,
     options: Options,
     request: Request,
     body: bytes,

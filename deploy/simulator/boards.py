@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any
 
-from deploy.simulator.calls import Answer, Call, Operation, Refusal
+from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall
 from deploy.simulator.fields import (
     invalid,
     make_page,
@@ -36,15 +36,15 @@ WRITE = READ | {"boards:write"}
 def find_board(call: Call, board_id: str) -> sqlite3.Row:
     """Returns a board of the user.
 
-    Raises Refusal: 404 for an unknown board and a secret one without the scope, 403 for another
+    Raises RefusedCall: 404 for an unknown board and a secret one without the scope, 403 for another
     user's board.
     """
     require_digits("board_id", board_id)
     row = call.database.execute("select * from boards where id = ?", (board_id,)).fetchone()
     if row is None or (row["privacy"] == "SECRET" and not can_read_secret(call)):
-        raise Refusal(404, BOARD_NOT_FOUND, "Board not found.")
+        raise RefusedCall(404, BOARD_NOT_FOUND, "Board not found.")
     if row["user_id"] != call.user.id:
-        raise Refusal(403, NOT_PERMITTED, "You are not permitted to access that resource.")
+        raise RefusedCall(403, NOT_PERMITTED, "You are not permitted to access that resource.")
     return row  # type: ignore[no-any-return]
 
 
@@ -83,7 +83,7 @@ def create_board(call: Call) -> Answer:
         "select count(*) from boards where user_id = ?", (call.user.id,)
     ).fetchone()
     if count >= MAX_BOARDS:
-        raise Refusal(403, 403, f"You have the maximum of {MAX_BOARDS} boards.")
+        raise RefusedCall(403, 403, f"You have the maximum of {MAX_BOARDS} boards.")
     row = call.database.execute(
         "insert into boards (id, user_id, name, description, privacy, is_ads_only, created_at)"
         " values (?, ?, ?, ?, ?, ?, ?) returning *",
@@ -164,16 +164,18 @@ def describe_section(row: sqlite3.Row) -> dict[str, str]:
 
 def _require_secret_scope(call: Call, privacy: str) -> None:
     if privacy == "SECRET" and "boards:write_secret" not in call.user.scopes:
-        raise Refusal(401, SCOPE_MISSING, "Authorization failed. Missing: ['boards:write_secret']")
+        raise RefusedCall(
+            401, SCOPE_MISSING, "Authorization failed. Missing: ['boards:write_secret']"
+        )
 
 
 BOARD, SECTIONS = "/boards/{board_id}", "/boards/{board_id}/sections"
 OPERATIONS = (
-    Operation("boards/list", "GET", "/boards", "org_read", READ, list_boards),
-    Operation("boards/create", "POST", "/boards", "org_write", WRITE, create_board),
-    Operation("boards/get", "GET", BOARD, "org_read", READ, get_board),
-    Operation("boards/update", "PATCH", BOARD, "org_write", WRITE, update_board),
-    Operation("boards/delete", "DELETE", BOARD, "org_write", WRITE, delete_board),
-    Operation("board_sections/list", "GET", SECTIONS, "org_read", READ, list_sections),
-    Operation("board_sections/create", "POST", SECTIONS, "org_write", WRITE, create_section),
+    ApiOperation("boards/list", "GET", "/boards", "org_read", READ, list_boards),
+    ApiOperation("boards/create", "POST", "/boards", "org_write", WRITE, create_board),
+    ApiOperation("boards/get", "GET", BOARD, "org_read", READ, get_board),
+    ApiOperation("boards/update", "PATCH", BOARD, "org_write", WRITE, update_board),
+    ApiOperation("boards/delete", "DELETE", BOARD, "org_write", WRITE, delete_board),
+    ApiOperation("board_sections/list", "GET", SECTIONS, "org_read", READ, list_sections),
+    ApiOperation("board_sections/create", "POST", SECTIONS, "org_write", WRITE, create_section),
 )

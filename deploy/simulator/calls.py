@@ -11,7 +11,7 @@ from deploy.simulator.faults import Faults
 from deploy.simulator.options import Category, Options, Settings
 
 
-class Refusal(Exception):
+class RefusedCall(Exception):
     """An answer with an error. Nothing was changed: the call's transaction is rolled back."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Call:
     """A request, after the token, the scopes and the rate limit were checked."""
 
     database: sqlite3.Connection
-    """In a transaction that belongs to this call."""
+    """Holds a transaction that belongs to this call."""
     settings: Settings
     options: Options
     faults: Faults
@@ -63,7 +63,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Operation:
+class ApiOperation:
     """`name` is the operationId of Pinterest's API description."""
 
     name: str

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from deploy.simulator.options import Options
 from deploy.simulator.scopes import SCOPES
-from deploy.simulator.store import Store, now
+from deploy.simulator.store import SimulatorStore, now
 from deploy.simulator.tokens import create_code, split_scopes
 
 CONSENT_PATH = "/oauth/"
@@ -62,7 +62,7 @@ def is_registered(redirect_uri: str, options: Options) -> bool:
     return url.scheme in ("http", "https") and is_loopback and not url.fragment
 
 
-def consent_routes(store: Store, options: Options) -> list[Route]:
+def consent_routes(store: SimulatorStore, options: Options) -> list[Route]:
     async def show(request: Request) -> Response:
         values = {name: request.query_params.get(name, "") for name in FIELDS}
         if fault := find_fault(values, options):

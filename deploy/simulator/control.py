@@ -7,13 +7,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from deploy.simulator.store import Store, now
+from deploy.simulator.store import SimulatorStore, now
 from deploy.simulator.users import create_user
 
 PREFIX = "/_simulator"
 
 
-def control_routes(store: Store) -> list[Route]:
+def control_routes(store: SimulatorStore) -> list[Route]:
     async def list_accounts(_: Request) -> JSONResponse:
         with store.transaction() as database:
             users = database.execute("select * from users order by number").fetchall()

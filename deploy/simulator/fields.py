@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from deploy.simulator.calls import Call, Refusal
+from deploy.simulator.calls import Call, RefusedCall
 
 INVALID = 1
 SHORT_NUMBER = re.compile(r"[0-9]{1,4}")
@@ -15,8 +15,8 @@ DIGITS = re.compile(r"[0-9]+")
 PAGE_SIZE, MAX_PAGE_SIZE = 25, 250
 
 
-def invalid(message: str) -> Refusal:
-    return Refusal(400, INVALID, f"Invalid request: {message}")
+def invalid(message: str) -> RefusedCall:
+    return RefusedCall(400, INVALID, f"Invalid request: {message}")
 
 
 def require_digits(name: str, value: str) -> str:
@@ -29,7 +29,7 @@ def read_document(call: Call) -> dict[str, Any]:
     """Reads a JSON object."""
     media_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise Refusal(415, 415, "Content-Type must be application/json")
+        raise RefusedCall(415, 415, "Content-Type must be application/json")
     try:
         document = json.loads(call.body)
     except ValueError:

@@ -12,7 +12,7 @@ Category = Literal["org_read", "org_write"]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. The app's options apply at each start."""
+    """Holds the options of the command line. The app's options apply at each start."""
 
     host: str = "127.0.0.1"
     port: int = 8090
@@ -28,7 +28,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Settings:
-    """What `POST /_simulator/settings` changes. Kept in the data file."""
+    """Holds the settings that `POST /_simulator/settings` changes. They are in the data file."""
 
     access: Access = "standard"
     """The app's access at Pinterest."""

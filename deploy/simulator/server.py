@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deploy.simulator.app import create_app
 from deploy.simulator.options import Options
-from deploy.simulator.store import Store
+from deploy.simulator.store import SimulatorStore
 
 
 class CuttableProtocol(HttpToolsProtocol):
@@ -23,7 +23,7 @@ def serve(options: Options) -> None:
     """Serves until SIGTERM. Raises SystemExit if the port is not free."""
     if options.data is not None:
         Path(options.data).parent.mkdir(parents=True, exist_ok=True)
-    store = Store(options.data)
+    store = SimulatorStore(options.data)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(store, options),

@@ -28,7 +28,7 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-class Store:
+class SimulatorStore:
     """One connection, used by one thread. A transaction contains no `await`."""
 
     def __init__(self, data: Path | None) -> None:

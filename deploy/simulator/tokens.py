@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deploy.simulator.calls import Answer, Call, Operation, Refusal, User
+from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
 from deploy.simulator.fields import INVALID, invalid
 from deploy.simulator.users import find_app_owner
 
@@ -26,7 +26,7 @@ def join_scopes(scopes: frozenset[str]) -> str:
 
 
 def authenticate(
-    database: sqlite3.Connection, operation: Operation, header: str, now: float
+    database: sqlite3.Connection, operation: ApiOperation, header: str, now: float
 ) -> User:
     """Returns the user of a bearer token that has the operation's scopes."""
     scheme, _, token = header.partition(" ")
@@ -36,12 +36,12 @@ def authenticate(
         (token.strip(), now),
     ).fetchone()
     if scheme.lower() != "bearer" or row is None:
-        raise Refusal(401, AUTHENTICATION_FAILED, "Authentication failed.")
+        raise RefusedCall(401, AUTHENTICATION_FAILED, "Authentication failed.")
     if row["first_used_at"] is None:
         _record_first_use(database, row, now)
     user = User(row["user_id"], row["username"], split_scopes(row["scopes"]))
     if missing := (operation.scopes or frozenset()) - user.scopes:
-        raise Refusal(401, SCOPE_MISSING, f"Authorization failed. Missing: {sorted(missing)}")
+        raise RefusedCall(401, SCOPE_MISSING, f"Authorization failed. Missing: {sorted(missing)}")
     return user
 
 
@@ -90,13 +90,13 @@ def _authenticate_app(call: Call) -> None:
     except (binascii.Error, UnicodeDecodeError):
         text = ""
     if scheme.lower() != "basic" or text != f"{call.options.app_id}:{call.options.app_secret}":
-        raise Refusal(401, AUTHENTICATION_FAILED, "Authentication failed.")
+        raise RefusedCall(401, AUTHENTICATION_FAILED, "Authentication failed.")
 
 
 def _read_form(call: Call) -> dict[str, str]:
     media_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
-        raise Refusal(415, 415, "Content-Type must be application/x-www-form-urlencoded")
+        raise RefusedCall(415, 415, "Content-Type must be application/x-www-form-urlencoded")
     try:
         return dict(parse_qsl(call.body.decode(), keep_blank_values=True))
     except ValueError:
@@ -117,7 +117,7 @@ def _exchange_code(call: Call, form: Mapping[str, str]) -> Answer:
         (call.now, code, redirect_uri, call.now),
     ).fetchone()
     if row is None:
-        raise Refusal(400, INVALID, "The authorization code is invalid, expired or used.")
+        raise RefusedCall(400, INVALID, "The authorization code is invalid, expired or used.")
     scopes = split_scopes(row["scopes"])
     return _issue(call, row["user_id"], "authorization_code", scopes, is_refreshable=True)
 
@@ -129,7 +129,7 @@ def _refresh(call: Call, form: Mapping[str, str]) -> Answer:
         (_require(form, "refresh_token"), call.now),
     ).fetchone()
     if row is None:
-        raise Refusal(401, AUTHENTICATION_FAILED, "Authentication failed.")
+        raise RefusedCall(401, AUTHENTICATION_FAILED, "Authentication failed.")
     granted = split_scopes(row["scopes"])
     scopes = split_scopes(form["scope"]) if form.get("scope") else granted
     if not scopes <= granted:
@@ -191,4 +191,4 @@ def _issue(
     return Answer(200, document)
 
 
-OPERATIONS = (Operation("oauth/token", "POST", "/oauth/token", "org_read", None, request_token),)
+OPERATIONS = (ApiOperation("oauth/token", "POST", "/oauth/token", "org_read", None, request_token),)

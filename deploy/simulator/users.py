@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from deploy.simulator.calls import Answer, Call, Operation
+from deploy.simulator.calls import Answer, ApiOperation, Call
 from deploy.simulator.store import new_id
 
 FIRST_USERS = ("rosa", "tom")
@@ -61,7 +61,7 @@ def get_user_account(call: Call) -> Answer:
 
 
 OPERATIONS = (
-    Operation(
+    ApiOperation(
         "user_account/get",
         "GET",
         "/user_account",

@@ -96,10 +96,7 @@ class Simulator:
     ) -> Any:
         """Calls /_simulator/PATH and returns the answer's JSON."""
         answer = self.http.request(
-            method,
-            f"/_simulator/{path}",
-            **({"params": query} if query else {}),
-            **({} if document is None else {"json": document}),
+            method, f"/_simulator/{path}", params=query or None, json=document
         )
         answer.raise_for_status()
         return answer.json() if answer.content else None

@@ -341,7 +341,7 @@ class Faults:
         fault = active.fault
         if fault.kind is FaultKind.INTERNAL:
             answer = ErrorAnswer(active.random.choice((400, 500)), 2787, _INTERNAL)
-            is_done = active.random.random() < 0.5
+            is_done = active.random.choice((True, False))
             return Injection(after=answer) if is_done else Injection(before=answer)
         if fault.kind in _HOLDING_KINDS:
             until = now + fault.duration

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from deploy.simulator.calls import Refusal
+from deploy.simulator.calls import RefusedCall
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
 IMAGE_SIGNATURES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
@@ -122,14 +122,14 @@ ModelT = TypeVar("ModelT", bound=_Model)
 
 
 def parse_pin(document: object) -> PinCreate:
-    """Raises Refusal for a pin that Pinterest would refuse without looking anything up."""
+    """Raises RefusedCall for a pin that Pinterest would refuse without looking anything up."""
     pin = _parse(PinCreate, document)
     source = pin.media_source
     if pin.link:
         _require_web_address("link", pin.link)
     match source:
         case PinUrl():
-            raise Refusal(401, 3, "This feature is restricted: pins of a product page.")
+            raise RefusedCall(401, 3, "This feature is restricted: pins of a product page.")
         case VideoId():
             _require_cover(source)
         case ImageUrl():
@@ -146,7 +146,7 @@ def parse_pin(document: object) -> PinCreate:
 
 
 def parse_update(document: object) -> dict[str, Any]:
-    """Returns the fields that the request names. Raises Refusal."""
+    """Returns the fields that the request names. Raises RefusedCall."""
     update = _parse(PinUpdate, document)
     if update.link:
         _require_web_address("link", update.link)
@@ -161,7 +161,7 @@ def _parse(model: type[ModelT], document: object) -> ModelT:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise Refusal(400, 1, f"Invalid request: {_describe(error.errors()[0])}") from None
+        raise RefusedCall(400, 1, f"Invalid request: {_describe(error.errors()[0])}") from None
 
 
 def _describe(error: ErrorDetails) -> str:
@@ -175,12 +175,12 @@ def _require_cover(source: VideoId) -> None:
     given = source.model_fields_set
     if "cover_image_data" in given:
         if "cover_image_content_type" not in given:
-            raise Refusal(400, 1, "Invalid request: cover_image_content_type is missing.")
+            raise RefusedCall(400, 1, "Invalid request: cover_image_content_type is missing.")
         _require_image(source.cover_image_content_type, source.cover_image_data)
     elif "cover_image_url" in given:
         _require_web_address("cover_image_url", source.cover_image_url)
     elif "cover_image_key_frame_time" not in given:
-        raise Refusal(400, 1, "Invalid request: a video needs a cover image.")
+        raise RefusedCall(400, 1, "Invalid request: a video needs a cover image.")
 
 
 def _require_web_address(name: str, url: str) -> None:
@@ -190,15 +190,15 @@ def _require_web_address(name: str, url: str) -> None:
     except ValueError:
         is_web_address = False
     if not is_web_address:
-        raise Refusal(400, 1, f"Invalid URL: {name}.")
+        raise RefusedCall(400, 1, f"Invalid URL: {name}.")
 
 
 def _require_image(content_type: str, data: str) -> None:
     try:
         image = base64.b64decode(data, validate=True)
     except binascii.Error:
-        raise Refusal(400, 1, "Invalid request: the image is not base64.") from None
+        raise RefusedCall(400, 1, "Invalid request: the image is not base64.") from None
     if len(image) > MAX_IMAGE_BYTES:
-        raise Refusal(400, 1, "Invalid request: the image has more than 20 MB.")
+        raise RefusedCall(400, 1, "Invalid request: the image has more than 20 MB.")
     if not image.startswith(IMAGE_SIGNATURES[content_type]):
-        raise Refusal(403, 235, "The image is broken.")
+        raise RefusedCall(403, 235, "The image is broken.")

@@ -2,14 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from deploy.simulator.boards import BOARD, NOT_PERMITTED, find_board
-from deploy.simulator.calls import Answer, Call, Operation, Refusal
+from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall
 from deploy.simulator.fields import (
-    make_page,
+    make_bookmark,
     read_choice,
     read_document,
     read_page,
@@ -50,7 +50,12 @@ ALL_CREATIVE_TYPES = (
     "MAX_WIDTH_REGULAR_COLLECTION",
     "MAX_WIDTH_VIDEO_COLLECTION",
 )
-RENDITIONS = {"150x150": (150, 150), "400x300": (400, 300), "600x": (600, 900), "1200x": (1000, 1500)}
+RENDITIONS = {
+    "150x150": (150, 150),
+    "400x300": (400, 300),
+    "600x": (600, 900),
+    "1200x": (1000, 1500),
+}
 """Width and height of the images of a pin, by the name of their size."""
 POSITIONS = 2**53
 READ = frozenset({"boards:read", "pins:read"})
@@ -62,9 +67,9 @@ LIVE = "p.deleted_at is null and exists (select 1 from boards b where b.id = p.b
 def create_pin(call: Call) -> Answer:
     pin = parse_pin(read_document(call))
     if call.settings.access == "trial":
-        raise Refusal(403, NOT_PERMITTED, TRIAL_APP)
+        raise RefusedCall(403, NOT_PERMITTED, TRIAL_APP)
     if pin.sponsor_id is not None:
-        raise Refusal(401, SCOPE_MISSING, "This feature is restricted: paid partnerships.")
+        raise RefusedCall(401, SCOPE_MISSING, "This feature is restricted: paid partnerships.")
     find_board(call, pin.board_id)
     _require_section(call, pin.board_id, pin.board_section_id)
     if pin.parent_pin_id is not None:
@@ -79,13 +84,13 @@ def list_pins(call: Call) -> Answer:
     read_choice(call.query, "pin_filter", ("exclude_native", "exclude_repins", "has_been_promoted"))
     read_choice(call.query, "pin_type", ("PRIVATE",))
     read_switch(call.query, "include_protected_pins")
-    return _list(call, "p.user_id = ?", call.user.id)
+    return _list(call, "user_id", call.user.id)
 
 
 def list_pins_of_board(call: Call) -> Answer:
     """Answers GET /boards/{board_id}/pins, with the pins of its sections."""
     board = find_board(call, call.path["board_id"])
-    return _list(call, "p.board_id = ?", board["id"])
+    return _list(call, "board_id", board["id"])
 
 
 def get_pin(call: Call) -> Answer:
@@ -96,12 +101,16 @@ def get_pin(call: Call) -> Answer:
 def update_pin(call: Call) -> Answer:
     changes = parse_update(read_document(call))
     if not call.settings.pin_updates:
-        raise Refusal(401, SCOPE_MISSING, "This feature is restricted: changes of pins.")
+        raise RefusedCall(401, SCOPE_MISSING, "This feature is restricted: changes of pins.")
     pin = find_pin(call, call.path["pin_id"])
     board_id = find_board(call, changes.get("board_id", pin["board_id"]))["id"]
-    section_id = changes.get("board_section_id", pin["section_id"] if board_id == pin["board_id"] else None)
+    section_id = changes.get(
+        "board_section_id", pin["section_id"] if board_id == pin["board_id"] else None
+    )
     _require_section(call, board_id, section_id)
-    texts = {name: changes.get(name, pin[name]) for name in ("title", "description", "alt_text", "link")}
+    texts = {
+        name: changes.get(name, pin[name]) for name in ("title", "description", "alt_text", "link")
+    }
     row = call.database.execute(
         "update pins set board_id = ?, section_id = ?, title = ?, description = ?, alt_text = ?,"
         " link = ? where id = ? returning *",
@@ -117,15 +126,18 @@ def delete_pin(call: Call) -> Answer:
 
 
 def find_pin(call: Call, pin_id: str) -> sqlite3.Row:
-    """Returns a pin of the user. Raises Refusal: 404 for an unknown pin, 403 for another user's."""
+    """Returns a pin of the user.
+
+    Raises RefusedCall: 404 for an unknown pin, 403 for another user's.
+    """
     require_digits("pin_id", pin_id)
     row = call.database.execute(
         f"select * from pins p where id = ? and {LIVE}", (pin_id,)
     ).fetchone()
     if row is None:
-        raise Refusal(404, PIN_NOT_FOUND, "Pin not found.")
+        raise RefusedCall(404, PIN_NOT_FOUND, "Pin not found.")
     if row["user_id"] != call.user.id:
-        raise Refusal(403, NOT_PERMITTED, "You are not permitted to access that resource.")
+        raise RefusedCall(403, NOT_PERMITTED, "You are not permitted to access that resource.")
     return row  # type: ignore[no-any-return]
 
 
@@ -165,7 +177,7 @@ def describe_pin(call: Call, row: sqlite3.Row) -> dict[str, Any]:
         "link": row["link"],
         "dominant_color": row["dominant_color"],
         "parent_pin_id": row["parent_pin_id"],
-        "creative_type": CREATIVE_TYPES[row["media_type"]],
+        "creative_type": _creative_type(row),
         "is_owner": True,
         "is_standard": bool(row["is_standard"]),
         "has_been_promoted": False,
@@ -193,7 +205,11 @@ def _describe_media(row: sqlite3.Row) -> dict[str, Any]:
 
 def _renditions(name: str) -> dict[str, Any]:
     return {
-        size: {"width": width, "height": height, "url": f"https://i.pinimg.example/{size}/{name}.jpg"}
+        size: {
+            "width": width,
+            "height": height,
+            "url": f"https://i.pinimg.example/{size}/{name}.jpg",
+        }
         for size, (width, height) in RENDITIONS.items()
     }
 
@@ -244,27 +260,51 @@ def _require_section(call: Call, board_id: str, section_id: str | None) -> None:
         "select 1 from sections where id = ? and board_id = ?", (section_id, board_id)
     ).fetchone()
     if row is None:
-        raise Refusal(404, SECTION_NOT_FOUND, "Board section not found.")
+        raise RefusedCall(404, SECTION_NOT_FOUND, "Board section not found.")
 
 
-def _list(call: Call, condition: str, value: str) -> Answer:
+def _list(call: Call, owner: str, value: str) -> Answer:
     """Answers a page of a list: the newest pin first, or in shuffled order."""
     read_switch(call.query, "pin_metrics")
-    creative_types = [
+    kinds = {
         read_choice({"creative_types": name}, "creative_types", ALL_CREATIVE_TYPES)
         for name in call.query.getlist("creative_types")
-    ]
+    }
     page_size, after = read_page(call)
     board_id = call.path.get("board_id")
     if call.faults.is_shuffled(call.user.id, board_id):
         page_size = call.faults.shrink_page(page_size, str(after))
-        order, following = "position", "position > ?"
+        key, following, order = "position", "position > :after", "position"
     else:
-        order, following = "p.number desc", "(? = 0 or p.number < ?1)"
-    number = "position" if order == "position" else "p.number"
-    ...
+        key, following, order = "number", "(:after = 0 or number < :after)", "number desc"
+    cursor = call.database.execute(
+        f"select * from pins p where {owner} = :value and {following} and {LIVE} order by {order}",
+        {"value": value, "after": after},
+    )
+    visible = (row for row in cursor if not kinds or _creative_type(row) in kinds)
+    rows = list(islice(_leave_out_late(call, visible), page_size + 1))
+    bookmark = make_bookmark(rows[page_size - 1][key]) if len(rows) > page_size else None
+    items = [describe_pin(call, row) for row in rows[:page_size]]
+    return Answer(200, {"items": items, "bookmark": bookmark})
 
 
+def _leave_out_late(call: Call, rows: Iterable[sqlite3.Row]) -> Iterator[sqlite3.Row]:
+    for row in rows:
+        age_seconds = call.now - row["created_at"]
+        if not call.faults.is_hidden(row["id"], row["user_id"], row["board_id"], age_seconds):
+            yield row
+
+
+def _creative_type(row: sqlite3.Row) -> str:
+    return CREATIVE_TYPES[row["media_type"]]
+
+
+PIN = "/pins/{pin_id}"
 OPERATIONS = (
-    Operation("pins/list", "GET", "/pins", "org_read", READ, list_pins),
+    ApiOperation("pins/list", "GET", "/pins", "org_read", READ, list_pins),
+    ApiOperation("pins/create", "POST", "/pins", "org_write", WRITE, create_pin),
+    ApiOperation("pins/get", "GET", PIN, "org_read", READ, get_pin),
+    ApiOperation("pins/update", "PATCH", PIN, "org_write", WRITE, update_pin),
+    ApiOperation("pins/delete", "DELETE", PIN, "org_write", WRITE, delete_pin),
+    ApiOperation("boards/list_pins", "GET", f"{BOARD}/pins", "org_read", READ, list_pins_of_board),
 )

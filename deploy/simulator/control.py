@@ -1,5 +1,6 @@
 """Answers /_simulator, with which a test or an operator looks into the simulator and changes it."""
 
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -139,7 +140,8 @@ class Control:
         if unknown := sorted(changes.keys() - current.keys()):
             raise _Unusable(400, f"There are no settings {', '.join(unknown)}.")
         try:
-            TypeAdapter(Settings).validate_python({**current, **changes}, strict=True)
+            # From JSON, because strict validation of Python objects takes no dict for Settings
+            TypeAdapter(Settings).validate_json(json.dumps({**current, **changes}), strict=True)
         except ValidationError as error:
             raise _Unusable(400, _describe_faults(error)) from None
         self._store.change_settings(changes)

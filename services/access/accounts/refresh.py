@@ -7,7 +7,7 @@ from services.access.accounts.repository import AccountRepository
 from services.access.accounts.service import AccountService
 from services.access.connections.errors import answer_failures, build_api_error
 from services.access.connections.model import NotConnected
-from services.access.oauth.grants import USER_OPERATION, parse_user
+from services.access.connections.users import USER_OPERATION, parse_user
 from shared.access.model import Principal
 from shared.postgres.row import Row
 

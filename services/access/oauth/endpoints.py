@@ -57,9 +57,7 @@ _PAGES: dict[int | str, dict[str, Any]] = {
         "description": "To a browser, if the operator has set PINFLOW_PINTEREST_RETURN_URL: the "
         "address of that page, with `status` (`connected` or `failed`), and `account_id` or "
         "`code`.",
-        "headers": {
-            "Location": {"description": "The page to open.", "schema": {"type": "string"}}
-        },
+        "headers": {"Location": {"description": "The page to open.", "schema": {"type": "string"}}},
     },
 }
 
@@ -136,7 +134,9 @@ async def finish_oauth(
     state: Annotated[str, Query(description="The state from `authorization_url`.")] = "",
     code: Annotated[
         str | None,
-        Query(max_length=MAX_CODE_LENGTH, description="Pinterest's code, if the access is allowed."),
+        Query(
+            max_length=MAX_CODE_LENGTH, description="Pinterest's code, if the access is allowed."
+        ),
     ] = None,
     error: Annotated[
         str | None, Query(description="Pinterest's error, if the access is not allowed.")

@@ -7,32 +7,28 @@ from pydantic import SecretStr
 
 from services.access.connections.errors import build_api_error, quote
 from services.access.connections.model import PinterestUser
+from services.access.connections.users import USER_OPERATION, parse_user
 from services.access.oauth.rules import START_AGAIN, denied, failed
 from shared.contract.errors import ApiError, ErrorCode
-from shared.contract.pins import make_printable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.pinterest.model import TokenGrant
 
-USER_OPERATION = "user_account/get"
 MAX_ATTEMPTS = 3
 """How often the user is asked for. A read may be repeated."""
 RETRY_SECONDS = 0.2
 READ_SECONDS = 15.0
 """Maximum time of all these attempts. The gateway waits 45 s, and the exchange takes up to 20."""
-MAX_ID_LENGTH, MAX_NAME_LENGTH = 64, 255
 
 
 class PinterestApi(Protocol):
     """The part of PinterestClient that needs no connection."""
 
-    async def call(
-        self, operation: str, method: str, path: str, *, token: SecretStr
-    ) -> Any: ...
+    async def call(self, operation: str, method: str, path: str, *, token: SecretStr) -> Any: ...
 
     async def request_tokens(self, form: dict[str, str]) -> TokenGrant: ...
 
 
-class CodeNotUsed(Exception):  # noqa: N818
+class CodeNotUsed(Exception):
     """The exchange did not take place, so the same code can be exchanged later."""
 
     def __init__(self, error: ApiError) -> None:
@@ -63,9 +59,7 @@ async def exchange_code(api: PinterestApi, code: str, redirect_url: str) -> Toke
 
 async def request_own_grant(api: PinterestApi, scopes: tuple[str, ...]) -> TokenGrant:
     """Asks for tokens of the app owner's own account. Raises a PinterestFailure."""
-    return await api.request_tokens(
-        {"grant_type": "client_credentials", "scope": ",".join(scopes)}
-    )
+    return await api.request_tokens({"grant_type": "client_credentials", "scope": ",".join(scopes)})
 
 
 async def read_user(api: PinterestApi, token: SecretStr) -> PinterestUser:
@@ -75,7 +69,9 @@ async def read_user(api: PinterestApi, token: SecretStr) -> PinterestUser:
     while True:
         try:
             async with asyncio.timeout_at(deadline):
-                return parse_user(await api.call(USER_OPERATION, "GET", "/user_account", token=token))
+                return parse_user(
+                    await api.call(USER_OPERATION, "GET", "/user_account", token=token)
+                )
         except TimeoutError:
             raise AnswerLost(USER_OPERATION, "no answer in time") from None
         except (NotSent, AnswerLost):
@@ -83,13 +79,3 @@ async def read_user(api: PinterestApi, token: SecretStr) -> PinterestUser:
                 raise
         await asyncio.sleep(RETRY_SECONDS * attempt)
         attempt += 1
-
-
-def parse_user(document: Any) -> PinterestUser:
-    """Reads the answer of GET /user_account. Raises AnswerLost if it names no user."""
-    fields = document if isinstance(document, dict) else {}
-    user_id, username = fields.get("id"), fields.get("username")
-    if not (isinstance(user_id, str) and 0 < len(user_id) <= MAX_ID_LENGTH and user_id.isascii()):
-        raise AnswerLost(USER_OPERATION, "the answer has no user's id")
-    name = make_printable(username, MAX_NAME_LENGTH) if isinstance(username, str) else ""
-    return PinterestUser(id=make_printable(user_id), username=name or user_id)

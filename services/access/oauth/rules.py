@@ -58,9 +58,7 @@ def answer_again(attempt: Mapping[str, Any]) -> UUID:
     raise ApiError(ErrorCode.OAUTH_STATE_USED, message, HTTPStatus.CONFLICT)
 
 
-def failed(
-    code: ErrorCode, message: str, details: Mapping[str, Any] | None = None
-) -> ApiError:
+def failed(code: ErrorCode, message: str, details: Mapping[str, Any] | None = None) -> ApiError:
     """Builds the error of an attempt that has failed for good. Later answers lack `details`."""
     status = _STATUSES.get(code, HTTPStatus.CONFLICT)
     waits = status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}

@@ -1,4 +1,4 @@
-"""HTTP endpoints of accounts and their boards."""
+"""HTTP endpoints of boards."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.access.boards.schemas import (
-    AccountResponse,
     BoardAccessResponse,
     BoardCreate,
     BoardResponse,
@@ -25,7 +24,6 @@ _BODY_LIMIT = AccessSettings.model_fields["access_body_limit"].default
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
 BoardId = Annotated[str, Path(description="The board's id.")]
-AccountId = Annotated[str, Path(description="The account's id.")]
 OwnerId = Annotated[str, Query(description="The account that owns the board.")]
 
 _CREATED: dict[int | str, dict[str, Any]] = {
@@ -34,34 +32,6 @@ _CREATED: dict[int | str, dict[str, Any]] = {
         "headers": REPLAYED,
     }
 }
-
-
-@router.get("/v1/pinterest/accounts", response_description="The accounts.")
-async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
-    """List the workspace's accounts, including revoked ones.
-
-    A key with a list of accounts sees only the accounts on its list.
-    """
-    return [AccountResponse.from_row(row) for row in await access.boards.list_accounts(principal)]
-
-
-@router.delete(
-    "/v1/pinterest/accounts/{account_id}",
-    status_code=HTTPStatus.NO_CONTENT,
-    responses=NOT_FOUND,
-    response_description="The account is revoked.",
-)
-async def revoke_account(
-    account_id: AccountId, principal: DestructiveAccess, access: Access
-) -> None:
-    """Revoke an account, so that nothing is published to it any more. Idempotent.
-
-    The account stays in the list. Its boards and pins do not change. For up to 30 seconds, rows of
-    imports and single pins may still be published, because accounts are cached. After that they
-    fail with `account_not_found`. Scheduled pins fail in the same way when they are due. Only an
-    operator can restore an account.
-    """
-    await access.boards.revoke_account(principal, uuid_or_404(account_id, "Account"))
 
 
 @router.get("/v1/pinterest/boards", responses=NOT_FOUND, response_description="The boards.")
@@ -169,4 +139,4 @@ async def check_board_access(
     account, board = await access.boards.find_account_and_board(
         principal, uuid_or_404(account_id, "Account"), board_id
     )
-    return BoardAccessResponse.from_rows(board_id, account, board)
+    return BoardAccessResponse.from_rows(board_id, account, board, access.accounts.policy)

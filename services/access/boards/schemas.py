@@ -1,4 +1,4 @@
-"""Defines the HTTP models of accounts and boards."""
+"""Defines the HTTP models of boards."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,12 +8,13 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     ConfigDict,
-    Field,
     StringConstraints,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from services.access.accounts.health import ConnectionPolicy
+from services.access.accounts.schemas import AccountHealth
 from services.access.text_fields import (
     NOT_BLANK,
     WITHOUT_NUL,
@@ -22,7 +23,6 @@ from services.access.text_fields import (
     require_text,
 )
 from shared.contract.errors import ErrorCode
-from shared.http.fields import CreatedAt, RevokedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]
@@ -33,49 +33,6 @@ Description = Annotated[
     str, StringConstraints(max_length=500), AfterValidator(require_storable), WITHOUT_NUL
 ]
 """Text of a board's description. Pinterest has the same maximum length."""
-
-
-_HEALTH = Field(description="`healthy`, or `revoked` if nothing can be published to the account.")
-_HEALTH_MESSAGE = Field(description="Details of the health status. Null if there are none.")
-_RECONNECT = Field(description="True if the account is revoked: only an operator can restore it.")
-_MISSING_SCOPES = Field(description="Rights at Pinterest that the account lacks. Always empty.")
-
-
-class AccountResponse(ApiModel):
-    """A Pinterest account of the workspace."""
-
-    id: UUID
-    """The account's id: the `account_id` of rows, pins, schedules and boards."""
-    workspace_id: WorkspaceId
-    pinterest_user_id: str
-    """The account's user id. It equals `id`: Pinflow does not know the one at Pinterest."""
-    display_name: str | None
-    """The account's name for people. Null if it has none."""
-    username: str | None
-    """The account's user name. Null if it has none."""
-    scopes: str = "boards:read,pins:read,pins:write"
-    """The account's rights at Pinterest, separated by commas."""
-    created_at: CreatedAt
-    updated_at: UpdatedAt
-    revoked_at: RevokedAt
-    token_expires_at: datetime | None = None
-    """When the account's access token expires. Always null: Pinflow has no token."""
-    health_status: Annotated[str, _HEALTH]
-    health_message: Annotated[str | None, _HEALTH_MESSAGE] = None
-    health_checked_at: datetime | None = None
-    """When the account was last checked at Pinterest. Always null: Pinflow does not check it."""
-    reconnect_required: Annotated[bool, _RECONNECT]
-    missing_scopes: Annotated[list[str], _MISSING_SCOPES] = Field(default=[])
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "AccountResponse":
-        revoked = row["revoked_at"] is not None
-        return cls(
-            **row,
-            pinterest_user_id=str(row["id"]),
-            health_status="revoked" if revoked else "healthy",
-            reconnect_required=revoked,
-        )
 
 
 class BoardResponse(ApiModel):
@@ -150,15 +107,6 @@ class BoardUpdate(ApiModel):
         return {name: value or None for name, value in fields.items() if value is not None}
 
 
-class AccountHealth(ApiModel):
-    """The health of an account."""
-
-    health_status: Annotated[str, _HEALTH]
-    health_message: Annotated[str | None, _HEALTH_MESSAGE]
-    reconnect_required: Annotated[bool, _RECONNECT]
-    missing_scopes: Annotated[list[str], _MISSING_SCOPES]
-
-
 class BoardAccessResponse(ApiModel):
     """The result of a check whether pins can be published to a board."""
 
@@ -189,7 +137,11 @@ class BoardAccessResponse(ApiModel):
 
     @classmethod
     def from_rows(
-        cls, board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
+        cls,
+        board_id: str,
+        account: Mapping[str, Any],
+        board: Mapping[str, Any] | None,
+        policy: ConnectionPolicy,
     ) -> "BoardAccessResponse":
         code, message, remediation = _check_access(board_id, account, board)
         return cls(
@@ -202,11 +154,7 @@ class BoardAccessResponse(ApiModel):
             remediation=remediation,
             checked_at=datetime.now(UTC),
             board=None if board is None else BoardResponse.from_row(board),
-            account_health=AccountHealth.model_validate(
-                AccountResponse.from_row(account).model_dump(
-                    include=set(AccountHealth.model_fields)
-                )
-            ),
+            account_health=AccountHealth.from_row(account, policy),
         )
 
 

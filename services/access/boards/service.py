@@ -1,4 +1,4 @@
-"""Lists and revokes accounts; lists, creates, changes and deletes boards.
+"""Lists, creates, changes and deletes boards.
 
 All changes are made in Pinflow's database only. This version makes no requests to Pinterest.
 """
@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from services.access.accounts.service import require_permitted
 from services.access.boards.repository import (
     AccountRevoked,
     BoardRepository,
@@ -21,7 +22,7 @@ from shared.postgres.row import Row
 
 
 class BoardService:
-    """The use cases of accounts and boards. Raises ApiError.
+    """The use cases of boards. Raises ApiError.
 
     An account that is not on the key's list is handled as if it did not exist.
     """
@@ -30,12 +31,8 @@ class BoardService:
         self._repository = repository
         self._max_boards = max_boards
 
-    async def list_accounts(self, principal: Principal) -> list[Row]:
-        rows = await self._repository.list_accounts(principal.workspace_id)
-        return [row for row in rows if principal.permits(row["id"])]
-
     async def list_boards(self, principal: Principal, account_id: UUID) -> list[Row]:
-        _require_permitted(principal, account_id)
+        require_permitted(principal, account_id)
         rows = await self._repository.list_boards(principal.workspace_id, account_id)
         if rows is None:
             raise not_found("Account")
@@ -52,7 +49,7 @@ class BoardService:
 
         The same `idempotency_key` on the same account always gives the same board.
         """
-        _require_permitted(principal, account_id)
+        require_permitted(principal, account_id)
         board_id = (
             new_board_id()
             if idempotency_key is None
@@ -102,23 +99,13 @@ class BoardService:
         self, principal: Principal, account_id: UUID, board_id: str
     ) -> tuple[Row, Row | None]:
         """Returns the account, and the board or None if the account does not have it."""
-        _require_permitted(principal, account_id)
+        require_permitted(principal, account_id)
         account, board = await self._repository.find_account_and_board(
             principal.workspace_id, account_id, board_id
         )
         if account is None:
             raise not_found("Account")
         return account, board
-
-    async def revoke_account(self, principal: Principal, account_id: UUID) -> None:
-        _require_permitted(principal, account_id)
-        if not await self._repository.revoke_account(principal.workspace_id, account_id):
-            raise not_found("Account")
-
-
-def _require_permitted(principal: Principal, account_id: UUID) -> None:
-    if not principal.permits(account_id):
-        raise not_found("Account")
 
 
 def _board_not_found() -> ApiError:

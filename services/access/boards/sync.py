@@ -11,8 +11,9 @@ import structlog
 from services.access.boards.connected_repository import ConnectedBoardRepository
 from services.access.boards.rules import BoardSelection, PinterestBoard, select_boards
 from services.access.config import AccessSettings
-from services.access.connections.errors import Failure, TokenKeyMissing, build_api_error
+from services.access.connections.errors import Failure, build_api_error
 from services.access.connections.service import ConnectionService
+from services.access.connections.vault import TokenKeyMissing
 from shared.pinterest.failures import Refused
 from shared.runtime.periodic import PeriodicTask
 

@@ -1,5 +1,6 @@
 """Holds the SQL of attempts to connect an account."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, insert, literal, select, update
@@ -70,31 +71,22 @@ class AttemptRepository:
 
     async def release(self, attempt_id: UUID) -> None:
         """Makes an attempt usable again, because its code was surely not used."""
-        statement = (
-            update(attempts)
-            .where(attempts.c.id == attempt_id, attempts.c.connected_account_id.is_(None))
-            .values(used_at=None)
-        )
-        await self._execute(statement.returning(attempts.c.id))
+        await self._update(attempt_id, used_at=None)
 
     async def store_account(self, attempt_id: UUID, account_id: UUID) -> None:
-        statement = (
-            update(attempts)
-            .where(attempts.c.id == attempt_id)
-            .values(connected_account_id=account_id)
-        )
-        await self._execute(statement.returning(attempts.c.id))
+        await self._update(attempt_id, connected_account_id=account_id)
 
     async def store_failure(self, attempt_id: UUID, code: ErrorCode, message: str) -> None:
-        statement = (
-            update(attempts)
-            .where(attempts.c.id == attempt_id)
-            .values(error_code=code.value, error_message=message)
-        )
-        await self._execute(statement.returning(attempts.c.id))
+        await self._update(attempt_id, error_code=code.value, error_message=message)
 
     async def find(self, attempt_id: UUID) -> Row | None:
         """Returns an attempt, with `is_expired`. The caller checks its workspace."""
         return await self._database.fetch_first(
             select(attempts, _IS_EXPIRED).where(attempts.c.id == attempt_id)
         )
+
+    async def _update(self, attempt_id: UUID, **values: Any) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                update(attempts).where(attempts.c.id == attempt_id).values(**values)
+            )

@@ -10,6 +10,7 @@ from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode
 
 START_AGAIN = "Start again with GET /v1/pinterest/oauth/start."
+RETRY_AFTER_SECONDS = 5
 
 _STATUSES = {
     ErrorCode.OAUTH_DENIED: HTTPStatus.BAD_REQUEST,
@@ -57,11 +58,12 @@ def answer_again(attempt: Mapping[str, Any]) -> UUID:
     raise ApiError(ErrorCode.OAUTH_STATE_USED, message, HTTPStatus.CONFLICT)
 
 
-def failed(code: ErrorCode, message: str) -> ApiError:
-    """Builds the error of an attempt that has failed for good."""
+def failed(code: ErrorCode, message: str, details: Mapping[str, Any] | None = None) -> ApiError:
+    """Builds the error of an attempt that has failed for good. Later answers lack `details`."""
     status = _STATUSES.get(code, HTTPStatus.CONFLICT)
     waits = status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
-    return ApiError(code, message, status, headers={"Retry-After": "5"} if waits else None)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if waits else None
+    return ApiError(code, message, status, headers=headers, **(details or {}))
 
 
 def denied(message: str) -> ApiError:

@@ -80,6 +80,11 @@ def read_choice(values: Mapping[str, Any], name: str, choices: Collection[str]) 
     return value
 
 
+def read_switch(query: Mapping[str, str], name: str) -> bool:
+    """Reads a boolean query parameter. A missing one is false."""
+    return read_choice(query, name, ("true", "false")) == "true"
+
+
 def read_page(call: Call) -> tuple[int, int]:
     """Returns the page size, and the number (of a row) after which the page begins."""
     text = call.query.get("page_size", str(PAGE_SIZE))

@@ -121,7 +121,7 @@ def test_client_credentials_give_the_app_owner_a_token_without_a_refresh(
     [
         (f"{APP_ID}:wrong", {"grant_type": "client_credentials", "scope": "a"}, (401, 2)),
         (f"1:{APP_SECRET}", {"grant_type": "client_credentials"}, (401, 2)),
-        ("", {"grant_type": "client_credentials", "scope": "boards:read"}, (401, 2)),
+        (":", {"grant_type": "client_credentials", "scope": "boards:read"}, (401, 2)),
         (f"{APP_ID}:{APP_SECRET}", {"grant_type": ""}, (400, 1)),
         (f"{APP_ID}:{APP_SECRET}", {"grant_type": "password"}, (400, 1)),
         (f"{APP_ID}:{APP_SECRET}", {"grant_type": "client_credentials"}, (400, 1)),

@@ -8,7 +8,10 @@ from services.access.accounts.refresh import AccountRefresh
 from services.access.accounts.repository import AccountRepository
 from services.access.accounts.service import AccountService
 from services.access.boards import endpoints as boards
+from services.access.boards.connected import ConnectedBoards
+from services.access.boards.connected_repository import ConnectedBoardRepository
 from services.access.boards.repository import BoardRepository
+from services.access.boards.request_repository import BoardRequestRepository
 from services.access.boards.service import BoardService
 from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
@@ -43,7 +46,8 @@ def create_app(settings: AccessSettings) -> FastAPI:
     account_repository = AccountRepository(service.database)
     api = PinterestClient(settings)
     connections = ConnectionService()
-    sync = BoardSync(service.database, connections, settings)
+    connected_boards = ConnectedBoardRepository(service.database)
+    sync = BoardSync(connected_boards, connections, settings)
     policy = ConnectionPolicy(settings.pinterest_mode, settings.asked_scopes)
     accounts = AccountService(account_repository, policy, connections)
     oauth = OAuthService(
@@ -62,7 +66,18 @@ def create_app(settings: AccessSettings) -> FastAPI:
             accounts=accounts,
             refresh=AccountRefresh(accounts, account_repository, connections, sync),
             oauth=oauth,
-            boards=BoardService(BoardRepository(service.database), settings.max_boards_per_account),
+            boards=BoardService(
+                BoardRepository(service.database),
+                account_repository,
+                ConnectedBoards(
+                    connected_boards,
+                    BoardRequestRepository(service.database),
+                    connections,
+                    sync,
+                    settings,
+                ),
+                settings.max_boards_per_account,
+            ),
             reader=_reader(settings),
             # With limits of its own, so that clients which use up the reader's limits do not delay
             # reports
@@ -81,6 +96,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
             keys.router,
             keys.internal_router,
         ],
+        tasks=[sync.periodic_task()] if settings.is_pinterest_on else [],
         closing=[oauth.close, connections.close],
         used_keys=key_repository,
     )

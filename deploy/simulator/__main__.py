@@ -25,6 +25,12 @@ def main() -> None:
         dest="redirect_urls",
         help="a registered redirect URL; without any: all on a loopback address",
     )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=defaults["seed"],
+        help="decides which requests meet an injected fault",
+    )
     values = vars(parser.parse_args())
     serve(Options(**{**values, "redirect_urls": tuple(values["redirect_urls"])}))
 

@@ -3,11 +3,12 @@
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from deploy.simulator.options import Options, Settings
+from starlette.datastructures import QueryParams
 
-Category = Literal["org_read", "org_write"]
+from deploy.simulator.faults import Faults
+from deploy.simulator.options import Category, Options, Settings
 
 
 class RefusedCall(Exception):
@@ -45,9 +46,10 @@ class Call:
     """Holds a transaction that belongs to this call."""
     settings: Settings
     options: Options
+    faults: Faults
     now: float
     path: Mapping[str, str]
-    query: Mapping[str, str]
+    query: QueryParams
     headers: Mapping[str, str]
     body: bytes
     signed_in: User | None = None

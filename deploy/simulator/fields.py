@@ -1,7 +1,6 @@
 """Reads parameters, bodies and bookmarks. Invalid ones are refused with 400, code 1."""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +10,7 @@ from deploy.simulator.calls import Call, RefusedCall
 
 INVALID = 1
 SHORT_NUMBER = re.compile(r"[0-9]{1,4}")
+BOOKMARK = re.compile(r"after:([0-9]{1,18})")
 DIGITS = re.compile(r"[0-9]+")
 PAGE_SIZE, MAX_PAGE_SIZE = 25, 250
 
@@ -55,6 +55,8 @@ def read_text(
         raise invalid(f"{value!r} is not of type 'string' for {name}")
     if not minimum <= len(value) <= maximum:
         raise invalid(f"{name} must have {minimum} to {maximum} characters")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise invalid(f"{name} has half of a surrogate pair")
     return value
 
 
@@ -78,6 +80,11 @@ def read_choice(values: Mapping[str, Any], name: str, choices: Collection[str]) 
     return value
 
 
+def read_switch(query: Mapping[str, str], name: str) -> bool:
+    """Reads a boolean query parameter. A missing one is false."""
+    return read_choice(query, name, ("true", "false")) == "true"
+
+
 def read_page(call: Call) -> tuple[int, int]:
     """Returns the page size, and the number (of a row) after which the page begins."""
     text = call.query.get("page_size", str(PAGE_SIZE))
@@ -91,12 +98,12 @@ def read_bookmark(bookmark: str | None) -> int:
         return 0
     try:
         text = base64.urlsafe_b64decode(bookmark.encode()).decode()
-        number = int(text.removeprefix("after:"))
-    except (binascii.Error, ValueError):
-        number = -1
-    if number < 0 or make_bookmark(number) != bookmark:
+    except ValueError:
+        text = ""
+    match = BOOKMARK.fullmatch(text)
+    if match is None:
         raise invalid("the bookmark is invalid")
-    return number
+    return int(match[1])
 
 
 def make_bookmark(number: int) -> str:

@@ -6,6 +6,8 @@ from typing import Literal
 
 DAY = 24 * 60 * 60
 Access = Literal["standard", "trial"]
+Category = Literal["org_read", "org_write"]
+"""Operations of one category share a rate limit."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Options:
     app_secret: str = "simulated-secret"  # noqa: S105 - the simulator protects nothing
     redirect_urls: tuple[str, ...] = ()
     """The registered redirect URLs. Without any, all URLs on a loopback address are registered."""
+    seed: int = 0
+    """Decides which requests meet an injected fault."""
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,5 @@ class Settings:
     token that it was exchanged for is used for the first time."""
     buckets: bool = True
     """False: there are no rate limits."""
+    pin_updates: bool = False
+    """True: the app may change pins. Pinterest allows this to few apps."""

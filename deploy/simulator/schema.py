@@ -59,4 +59,38 @@ create table if not exists tokens (
     refresh_ended_at real, -- the refresh token was replaced
     revoked_at real -- both tokens
 ) strict;
+
+-- Every pin ever made. Rows are never deleted: they tell doubles and losses
+create table if not exists pins (
+    number integer primary key, -- order of creation
+    id text not null unique,
+    user_id text not null references users (id) on delete cascade,
+    board_id text not null, -- of a board that may be deleted
+    section_id text,
+    title text,
+    description text,
+    alt_text text,
+    link text,
+    dominant_color text,
+    parent_pin_id text,
+    is_standard integer not null,
+    media_type text not null, -- image, video, multiple_images
+    media_items text not null, -- JSON: title, description and link of each image of a carousel
+    position integer not null, -- place in shuffled lists
+    created_at real not null,
+    deleted_at real
+) strict;
+create index if not exists pins_of_user on pins (user_id, number);
+create index if not exists pins_of_board on pins (board_id, number);
+
+create table if not exists media (
+    number integer primary key,
+    id text not null unique,
+    user_id text not null references users (id) on delete cascade,
+    upload_parameters text not null, -- JSON
+    created_at real not null,
+    ready_at real, -- end of the processing. Null: nothing was uploaded
+    fails integer not null default 0
+) strict;
+create index if not exists media_of_user on media (user_id, number);
 """

@@ -1,7 +1,6 @@
 """Issues, refreshes and checks tokens."""
 
 import base64
-import binascii
 import secrets
 import sqlite3
 from collections.abc import Mapping
@@ -9,11 +8,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
-from deploy.simulator.fields import INVALID, invalid
+from deploy.simulator.fields import invalid
 from deploy.simulator.users import find_app_owner
 
 AUTHENTICATION_FAILED = 2
 SCOPE_MISSING = 3
+REFRESH_TOKEN_EXPIRED = 28
+GRANT_INVALID = 283
 
 
 def split_scopes(text: str) -> frozenset[str]:
@@ -87,7 +88,7 @@ def _authenticate_app(call: Call) -> None:
     scheme, _, credentials = call.headers.get("authorization", "").partition(" ")
     try:
         text = base64.b64decode(credentials, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         text = ""
     if scheme.lower() != "basic" or text != f"{call.options.app_id}:{call.options.app_secret}":
         raise RefusedCall(401, AUTHENTICATION_FAILED, "Authentication failed.")
@@ -109,6 +110,10 @@ def _require(form: Mapping[str, str], name: str) -> str:
     return form[name]
 
 
+def grant_invalid() -> RefusedCall:
+    return RefusedCall(401, GRANT_INVALID, "The authorization grant is invalid")
+
+
 def _exchange_code(call: Call, form: Mapping[str, str]) -> Answer:
     code, redirect_uri = _require(form, "code"), _require(form, "redirect_uri")
     row = call.database.execute(
@@ -117,7 +122,7 @@ def _exchange_code(call: Call, form: Mapping[str, str]) -> Answer:
         (call.now, code, redirect_uri, call.now),
     ).fetchone()
     if row is None:
-        raise RefusedCall(400, INVALID, "The authorization code is invalid, expired or used.")
+        raise grant_invalid()
     scopes = split_scopes(row["scopes"])
     return _issue(call, row["user_id"], "authorization_code", scopes, is_refreshable=True)
 
@@ -125,11 +130,13 @@ def _exchange_code(call: Call, form: Mapping[str, str]) -> Answer:
 def _refresh(call: Call, form: Mapping[str, str]) -> Answer:
     row = call.database.execute(
         "select * from tokens where refresh_token = ? and refresh_ended_at is null"
-        " and revoked_at is null and refresh_expires_at > ?",
-        (_require(form, "refresh_token"), call.now),
+        " and revoked_at is null",
+        (_require(form, "refresh_token"),),
     ).fetchone()
     if row is None:
-        raise RefusedCall(401, AUTHENTICATION_FAILED, "Authentication failed.")
+        raise grant_invalid()
+    if row["refresh_expires_at"] <= call.now:
+        raise RefusedCall(401, REFRESH_TOKEN_EXPIRED, "The refresh token is expired.")
     granted = split_scopes(row["scopes"])
     scopes = split_scopes(form["scope"]) if form.get("scope") else granted
     if not scopes <= granted:

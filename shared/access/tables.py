@@ -100,6 +100,7 @@ connections = Table(
     Column("boards_synced_at", DateTime(timezone=True)),
     Column("boards_message", Text),
     Column("boards_due_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("refresh_asked_at", DateTime(timezone=True)),
     Column("boards_failures", Integer, nullable=False, server_default="0"),
     Column("boards_version", BigInteger, nullable=False, server_default="0"),
     ForeignKeyConstraint(

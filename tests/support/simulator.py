@@ -19,6 +19,9 @@ from tests.support.deployment import is_ready
 from tests.support.processes import RunningProgram
 
 APP_ID, APP_SECRET = "1000001", "simulated-secret"
+REDIRECT_URI = "http://127.0.0.1:1/callback"
+"""The URL of an app of the test's own, at which nothing listens."""
+SCOPES = "boards:read,boards:write,pins:read,pins:write,user_accounts:read"
 
 
 class Simulator:
@@ -64,25 +67,29 @@ class Simulator:
     def request_token(self, **form: str) -> httpx.Response:
         return self.http.post("/v5/oauth/token", data=form, auth=(APP_ID, APP_SECRET))
 
-    def get_token(
-        self,
-        user: str = "rosa",
-        scopes: str = "boards:read,boards:write,pins:read,pins:write,user_accounts:read",
-    ) -> dict[str, Any]:
-        """Connects a user as an app does, and returns the answer of POST /oauth/token."""
-        redirect_uri = "http://127.0.0.1:1/callback"
-        query = httpx.QueryParams(
-            client_id=APP_ID,
-            redirect_uri=redirect_uri,
-            response_type="code",
-            scope=scopes,
-            state="s",
-        )
-        target = self.consent(f"{self.url}/oauth/?{query}", user)
-        code = httpx.URL(target).params["code"]
-        answer = self.request_token(
+    def authorization_url(self, **changes: str) -> str:
+        """Returns the URL to which an app of the test's own sends its user."""
+        parameters = {
+            "client_id": APP_ID,
+            "redirect_uri": REDIRECT_URI,
+            "response_type": "code",
+            "scope": SCOPES,
+            "state": "state",
+        }
+        return f"{self.url}/oauth/?{httpx.QueryParams({**parameters, **changes})}"
+
+    def get_code(self, user: str = "rosa", scopes: str = SCOPES) -> str:
+        target = self.consent(self.authorization_url(scope=scopes), user)
+        return httpx.URL(target).params["code"]
+
+    def exchange_code(self, code: str, redirect_uri: str = REDIRECT_URI) -> httpx.Response:
+        return self.request_token(
             grant_type="authorization_code", code=code, redirect_uri=redirect_uri
         )
+
+    def get_token(self, user: str = "rosa", scopes: str = SCOPES) -> dict[str, Any]:
+        """Connects a user as an app does, and returns the answer of POST /oauth/token."""
+        answer = self.exchange_code(self.get_code(user, scopes))
         answer.raise_for_status()
         return dict(answer.json())
 
@@ -104,8 +111,9 @@ class Simulator:
     def set_faults(self, kind: str, share: float = 1, **options: Any) -> None:
         self.control("POST", "faults", {"kind": kind, "share": share, **options})
 
-    def change_settings(self, **changes: Any) -> None:
-        self.control("POST", "settings", changes)
+    def change_settings(self, **changes: Any) -> dict[str, Any]:
+        """Changes settings of deploy/simulator/options.py and returns all."""
+        return dict(self.control("POST", "settings", changes))
 
     def list_accounts(self) -> list[dict[str, Any]]:
         return list(self.control("GET", "accounts"))

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Path
 
 from services.access.accounts.schemas import AccountResponse
 from services.access.dependencies import Access
-from shared.access.dependencies import DestructiveAccess, ReadAccess
-from shared.http.errors import ACCESS_ERRORS, NOT_FOUND
+from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
+from shared.http.errors import ACCESS_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
@@ -28,6 +28,27 @@ async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountRe
     """
     rows = await access.accounts.list_accounts(principal)
     return [AccountResponse.from_row(row, access.accounts.policy) for row in rows]
+
+
+@router.post(
+    "/v1/pinterest/accounts/{account_id}/refresh",
+    responses=OVERLOADED | NOT_FOUND | CONFLICT,
+    response_description="The account.",
+)
+async def refresh_account(
+    account_id: AccountId, principal: WriteAccess, access: Access
+) -> AccountResponse:
+    """Check an account at Pinterest now: refresh its token, its user name and its boards.
+
+    Pinflow does all of this regularly by itself. Call it after something was changed at Pinterest,
+    or to see whether an account works again. Within 30 seconds after a refresh, the answer is the
+    account as it is. Idempotent.
+
+    An account without a connection answers 409 `account_not_connected`. If Pinterest does not
+    accept its access any more, the answer is 409 `token_expired`: connect it again.
+    """
+    row = await access.refresh.refresh(principal, uuid_or_404(account_id, "Account"))
+    return AccountResponse.from_row(row, access.accounts.policy)
 
 
 @router.delete(

@@ -1,6 +1,6 @@
 """Judges an account's health by its row and its connection. Does no I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -36,7 +36,7 @@ class ConnectionPolicy:
     scopes: tuple[str, ...]
     """The rights that Pinflow asks for."""
 
-    def find_missing(self, granted: list[str]) -> list[str]:
+    def find_missing(self, granted: Collection[str]) -> list[str]:
         return [scope for scope in self.scopes if scope not in granted]
 
 

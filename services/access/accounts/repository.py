@@ -31,6 +31,30 @@ class AccountRepository:
         row = await self._database.fetch_first(query)
         return None if row is None else nest_connection(row)
 
+    async def claim_refresh(self, account_id: UUID, *, seconds: int) -> bool:
+        """Returns whether the last claim is at least `seconds` ago, and then makes a new one."""
+        allowed = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+        statement = (
+            update(connections)
+            .where(
+                connections.c.account_id == account_id,
+                func.coalesce(connections.c.refresh_asked_at, allowed) <= allowed,
+            )
+            .values(refresh_asked_at=func.now())
+            .returning(connections.c.account_id)
+        )
+        return await self._database.fetch_first(statement) is not None
+
+    async def rename(self, account_id: UUID, username: str) -> None:
+        """Stores the user name that Pinterest reports, if it has changed."""
+        statement = (
+            update(accounts)
+            .where(accounts.c.id == account_id, accounts.c.username != username)
+            .values(username=username, updated_at=func.now())
+            .returning(accounts.c.id)
+        )
+        await self._database.fetch_first(statement)
+
     async def revoke(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Revokes an account. Returns False if it is unknown.
 

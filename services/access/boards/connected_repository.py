@@ -13,8 +13,9 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.access.boards.repository import first_row
 from services.access.boards.rules import PinterestBoard, compute_backoff
-from shared.access.tables import accounts, boards, connections
+from shared.access.tables import boards, connections
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -73,25 +74,19 @@ class ConnectedBoardRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find_connection(self, workspace_id: UUID, account_id: UUID) -> Row | None:
-        """Returns the connection. None: the account is unknown or was never connected.
-
-        `revoked_at` is that of the account.
-        """
-        query = (
-            select(connections, accounts.c.revoked_at)
-            .join(accounts, accounts.c.id == connections.c.account_id)
-            .where(
-                connections.c.workspace_id == workspace_id, connections.c.account_id == account_id
-            )
-        )
-        return await self._database.fetch_first(query)
-
-    async def read_version(self, account_id: UUID) -> int | None:
-        """Returns the version of the account's boards. None: the account was never connected."""
+    async def read_version(self, account_id: UUID) -> int:
+        """Returns the version of the account's boards. 0: the account was never connected."""
         query = select(connections.c.boards_version).where(connections.c.account_id == account_id)
         row = await self._database.fetch_first(query)
-        return None if row is None else row["boards_version"]
+        return 0 if row is None else row["boards_version"]
+
+    async def is_list_older(self, account_id: UUID, age: timedelta) -> bool:
+        """Returns whether the last list of Pinterest was stored before that time, or never."""
+        query = select(connections.c.account_id).where(
+            connections.c.account_id == account_id,
+            func.coalesce(connections.c.boards_synced_at < func.now() - age, True),
+        )
+        return await self._database.fetch_first(query) is not None
 
     async def take_due(self, mode: str, *, limit: int, claim: timedelta) -> list[UUID]:
         """Claims accounts whose boards are to be read. The claim is a time: it just ends."""
@@ -154,8 +149,8 @@ class ConnectedBoardRepository:
     ) -> None:
         """Puts off the next sync. Changes nothing if another sync has succeeded meanwhile."""
         async with self._database.transaction() as connection:
-            locked = await lock_connection(connection, account_id)
-            if locked["boards_version"] != seen_version:
+            locked = await _find_and_lock(connection, account_id)
+            if locked is None or locked["boards_version"] != seen_version:
                 return
             failures = locked["boards_failures"] + 1
             backoff = compute_backoff(failures, retry_after_seconds)
@@ -201,9 +196,18 @@ class ConnectedBoardRepository:
 
 
 async def lock_connection(connection: AsyncConnection, account_id: UUID) -> Row:
-    """Locks the row of an account that was connected at some time, until the transaction ends."""
+    """Locks the row of an account that was connected at some time, until the transaction ends.
+
+    Such a row is never deleted.
+    """
+    if (row := await _find_and_lock(connection, account_id)) is None:
+        raise LookupError(f"The account {account_id} was never connected")
+    return row
+
+
+async def _find_and_lock(connection: AsyncConnection, account_id: UUID) -> Row | None:
     query = select(connections).where(connections.c.account_id == account_id).with_for_update()
-    return (await connection.execute(query)).mappings().one()
+    return first_row(await connection.execute(query))
 
 
 async def upsert_board(connection: AsyncConnection, locked: Row, board: PinterestBoard) -> Row:
@@ -220,7 +224,7 @@ async def upsert_board(connection: AsyncConnection, locked: Row, board: Pinteres
         .on_conflict_do_update(index_elements=[boards.c.account_id, boards.c.board_id], set_=values)
         .returning(boards)
     )
-    return (await connection.execute(statement)).mappings().one()
+    return dict((await connection.execute(statement)).mappings().one())
 
 
 async def raise_version(connection: AsyncConnection, locked: Row, seen_version: int) -> None:

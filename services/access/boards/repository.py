@@ -126,11 +126,11 @@ class BoardRepository:
             board = await connection.execute(
                 select(boards).where(_matches_board(workspace_id, account_id, board_id))
             )
-            row = _first_row(account)
-            return (None if row is None else nest_connection(row)), _first_row(board)
+            row = first_row(account)
+            return (None if row is None else nest_connection(row)), first_row(board)
 
 
-def _first_row(result: CursorResult[Any]) -> Row | None:
+def first_row(result: CursorResult[Any]) -> Row | None:
     row = result.mappings().first()
     return None if row is None else dict(row)
 

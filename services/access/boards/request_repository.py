@@ -19,7 +19,7 @@ from services.access.boards.connected_repository import (
     raise_version,
     upsert_board,
 )
-from services.access.boards.repository import AccountRevoked, TooManyBoards
+from services.access.boards.repository import AccountRevoked, TooManyBoards, first_row
 from services.access.boards.rules import PinterestBoard
 from services.access.connections.tables import board_requests
 from shared.access.tables import accounts, boards
@@ -184,12 +184,12 @@ async def _find_request(connection: AsyncConnection, account_id: UUID, key: str)
     remaining = func.extract("epoch", board_requests.c.busy_until - func.now())
     seconds = func.greatest(func.coalesce(func.ceil(remaining), 0), 0)
     query = select(board_requests, seconds.label("seconds")).where(_matches(account_id, key))
-    return (await connection.execute(query)).mappings().first()
+    return first_row(await connection.execute(query))
 
 
 async def _find_board(connection: AsyncConnection, account_id: UUID, board_id: str) -> Row | None:
     query = select(boards).where(boards.c.account_id == account_id, boards.c.board_id == board_id)
-    return (await connection.execute(query)).mappings().first()
+    return first_row(await connection.execute(query))
 
 
 async def _start(
@@ -205,7 +205,7 @@ async def _start(
         )
         .returning(board_requests)
     )
-    return (await connection.execute(statement)).mappings().one()
+    return dict((await connection.execute(statement)).mappings().one())
 
 
 def _matches(account_id: UUID, key: str) -> ColumnElement[bool]:

@@ -113,7 +113,7 @@ def find_created(
 
 def compute_backoff(failures: int, retry_after_seconds: int | None) -> timedelta:
     """Returns the wait after the given number of failed syncs in a row, at least 1."""
-    backoff = min(MIN_BACKOFF * 2 ** min(failures - 1, 10), MAX_BACKOFF)
+    backoff = min(MIN_BACKOFF * float(2 ** min(failures - 1, 10)), MAX_BACKOFF)
     asked = min(timedelta(seconds=retry_after_seconds or 0), timedelta(days=1))
     return max(backoff, asked)
 

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from services.access.accounts.health import ConnectionPolicy
 from services.access.accounts.schemas import AccountHealth
+from services.access.boards.access_check import AccessFinding, Source
 from services.access.text_fields import (
     NOT_BLANK,
     WITHOUT_NUL,
@@ -63,7 +64,8 @@ class BoardCreate(ApiModel):
     account_id: UUID
     """The account that will own the board."""
     name: BoardName
-    """The board's name, 1 to 180 characters and not blank. Boards may share a name."""
+    """The board's name, 1 to 180 characters and not blank. Boards may share a name, as far as
+    Pinterest lets them."""
     description: Description | None = None
     """The board's description, at most 500 characters. Null or empty: none."""
     privacy: Privacy | None = None
@@ -92,7 +94,7 @@ class BoardUpdate(ApiModel):
     description: Description | None = None
     """The new description, at most 500 characters. Empty: the description is removed."""
     privacy: Privacy | None = None
-    """The new visibility."""
+    """The new visibility. A board of a connected account can't become `PROTECTED`."""
 
     @model_validator(mode="after")
     def _require_a_change(self) -> "BoardUpdate":
@@ -126,14 +128,17 @@ class BoardAccessResponse(ApiModel):
     """The next step to take. Null if pins can be published."""
     checked_at: datetime
     """When the check was made, in UTC."""
-    source: Literal["store"] = "store"
-    """Always `store`: Pinflow checks its own database, not Pinterest."""
+    source: Source
+    """`pinterest` if Pinterest was asked, which is so for connected accounts. `store`: the answer
+    is from Pinflow's database, because the account has no connection or is revoked, or because
+    Pinterest has no boards with such an id."""
     board: BoardResponse | None
     """The board. Null if the account has no such board."""
     account_health: AccountHealth
     """The health of the account."""
-    retry_after_seconds: int | None = None
-    """Always null: the answer changes only if the account or the board does."""
+    retry_after_seconds: int | None
+    """When to check again, if Pinterest does not answer or takes no more requests now. Otherwise
+    null: the answer changes only if the account or the board does."""
 
     @classmethod
     def from_rows(
@@ -141,37 +146,20 @@ class BoardAccessResponse(ApiModel):
         board_id: str,
         account: Mapping[str, Any],
         board: Mapping[str, Any] | None,
+        finding: AccessFinding,
         policy: ConnectionPolicy,
     ) -> "BoardAccessResponse":
-        code, message, remediation = _check_access(board_id, account, board)
         return cls(
             account_id=account["id"],
             board_id=board_id,
-            publishable=code is None,
-            status="ok" if code is None else "failed",
-            code=code,
-            message=message,
-            remediation=remediation,
+            publishable=finding.code is None,
+            status="ok" if finding.code is None else "failed",
+            code=finding.code,
+            message=finding.message,
+            remediation=finding.remediation,
             checked_at=datetime.now(UTC),
+            source=finding.source,
+            retry_after_seconds=finding.retry_after_seconds,
             board=None if board is None else BoardResponse.from_row(board),
             account_health=AccountHealth.from_row(account, policy),
         )
-
-
-def _check_access(
-    board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
-) -> tuple[ErrorCode | None, str, str | None]:
-    """Returns code, message and remediation. The checks have the same order as in publishing."""
-    if account["revoked_at"] is not None:
-        return (
-            ErrorCode.ACCOUNT_REVOKED,
-            "The account is revoked.",
-            "Use another account, or ask the operator to restore this one.",
-        )
-    if board is None:
-        advice = (
-            f"Choose a board from GET /v1/pinterest/boards?account_id={account['id']}, or create "
-            "one with POST /v1/pinterest/boards."
-        )
-        return ErrorCode.BOARD_NOT_FOUND, f"The account has no board {board_id}.", advice
-    return None, "The account can publish to this board.", None

@@ -1,16 +1,21 @@
 """Encrypts the tokens of connections (docs/decisions/0042)."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import orjson
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from shared.contract.errors import PinflowError
 
+KEY_ID_DIGITS = 8
+
 
 class TokenKeyMissing(PinflowError):
-    """No key of PINFLOW_PINTEREST_TOKEN_KEYS opens the tokens: an operator has to add it.
+    """The configured keys do not open the tokens of an account: an operator has to add the key.
 
     It says nothing about the connection, which works again with the key.
     """
@@ -31,17 +36,44 @@ class Vault:
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = keys
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        self.key_ids = tuple(derive_key_id(key) for key in keys)
 
     @property
     def key_id(self) -> str:
-        """The id of the key that seals: the first 8 hex digits of its SHA-256."""
-        raise NotImplementedError
+        """The id of the key that seals."""
+        return self.key_ids[0]
 
     def seal(self, account_id: UUID, tokens: Tokens) -> bytes:
         """Encrypts tokens together with the account's id."""
-        raise NotImplementedError
+        refresh_token = tokens.refresh_token
+        document = {
+            "account_id": str(account_id),
+            "access_token": tokens.access_token.get_secret_value(),
+            "refresh_token": refresh_token and refresh_token.get_secret_value(),
+        }
+        return self._fernet.encrypt(orjson.dumps(document))
 
     def open(self, account_id: UUID, secret: bytes) -> Tokens:
-        """Decrypts tokens. Raises TokenKeyMissing."""
-        raise NotImplementedError
+        """Decrypts tokens. Raises TokenKeyMissing, also for tokens of another account."""
+        try:
+            document = orjson.loads(self._fernet.decrypt(secret))
+        except InvalidToken:
+            raise TokenKeyMissing(
+                f"No key of PINFLOW_PINTEREST_TOKEN_KEYS opens the tokens of account {account_id}. "
+                "Add the key that encrypted them."
+            ) from None
+        if document["account_id"] != str(account_id):
+            raise TokenKeyMissing(
+                f"The tokens that are stored for account {account_id} belong to another account. "
+                "Restore the table access.tokens, or connect the account again."
+            )
+        refresh_token = document["refresh_token"]
+        return Tokens(
+            SecretStr(document["access_token"]), refresh_token and SecretStr(refresh_token)
+        )
+
+
+def derive_key_id(key: bytes) -> str:
+    """Returns the first hex digits of the key's SHA-256, by which a stored row names its key."""
+    return hashlib.sha256(key).hexdigest()[:KEY_ID_DIGITS]

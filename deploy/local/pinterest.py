@@ -34,7 +34,7 @@ CHOSEN = frozenset(
 
 
 class PinterestChoice:
-    """Whether the stack has a simulator. Without `requested` the stored choice counts."""
+    """Decides whether the stack has a simulator. Without `requested` the stored choice counts."""
 
     def __init__(self, layout: Layout, requested: str | None) -> None:
         """Raises LocalError for an unknown choice."""

@@ -42,3 +42,4 @@ FIRST_SERVICE_PORT = _FIRST + 150
 """The first service's port. Each further service's is PORTS_PER_SERVICE higher."""
 PORTS_PER_SERVICE = 60
 PROXIES = _FIRST + 510
+SIMULATOR = _FIRST + 530

@@ -23,7 +23,8 @@ def upgrade() -> None:
 
 def _add_connections() -> None:
     # One row for each account that was ever connected. It stays after the account is revoked, so
-    # that such an account is never taken for one without Pinterest
+    # that such an account is never taken for one without Pinterest. boards_version: changes with
+    # every change of the account's boards, so that an older list of Pinterest is never stored
     op.execute("""
         create table access.connections (
             account_id uuid primary key,
@@ -46,6 +47,8 @@ def _add_connections() -> None:
             boards_synced_at timestamptz,
             boards_message text,
             boards_due_at timestamptz not null default now(),
+            boards_failures integer not null default 0,
+            boards_version bigint not null default 0,
             foreign key (workspace_id, account_id) references access.accounts (workspace_id, id)
         )
     """)
@@ -102,7 +105,8 @@ def _add_attempts() -> None:
 
 def _add_board_requests() -> None:
     # Written before the board is created at Pinterest, which has no idempotency keys.
-    # board_id: null until Pinterest's answer is known
+    # board_id: null until Pinterest's answer is known. busy_until: until then the call belongs to
+    # the request that made the attempt
     op.execute("""
         create table access.board_requests (
             account_id uuid references access.connections on delete cascade,
@@ -110,6 +114,8 @@ def _add_board_requests() -> None:
             name text not null,
             started_at timestamptz not null default now(),
             board_id text,
+            attempt integer not null default 1,
+            busy_until timestamptz,
             primary key (account_id, idempotency_key)
         )
     """)

@@ -1,19 +1,13 @@
-"""Defines the failures of connections, and translates all failures into errors of the API.
-
-The only place where a failed call to Pinterest becomes a status and a code.
-"""
+"""Translates failures of connections and of calls to Pinterest into errors of the API."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import assert_never, get_args
 
-from shared.contract.errors import (
-    ApiError,
-    ErrorCode,
-    Overloaded,
-    PinflowError,
-)
+from services.access.connections.model import AccountMismatch, NotConnected, PinterestOff
+from services.access.connections.vault import TokenKeyMissing
+from shared.contract.errors import ApiError, ErrorCode, Overloaded
 from shared.contract.pins import make_printable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 
@@ -26,36 +20,8 @@ SPAM_BLOCK_SECONDS = 3600
 """Used if Pinterest does not say how long to wait. Such a block lasts for hours."""
 
 
-class TokenKeyMissing(PinflowError):
-    """No configured key opens the stored tokens. The operator has to add the key again."""
-
-
-class AccountNotConnected(PinflowError):
-    """The account has no connection to Pinterest, or it was disconnected."""
-
-
-class ReconnectRequired(PinflowError):
-    """Pinterest does not accept the account's tokens any more, or they are of another mode."""
-
-
-class AccountMismatch(PinflowError):
-    """Another Pinterest user allowed the access than the one of the account."""
-
-    def __init__(self, expected: str, actual: str) -> None:
-        super().__init__(
-            f"The account belongs to the Pinterest user {expected}, but {actual} allowed the "
-            "access. Nothing was connected."
-        )
-
-
 Failure = (
-    NotSent
-    | AnswerLost
-    | Refused
-    | TokenKeyMissing
-    | AccountNotConnected
-    | ReconnectRequired
-    | AccountMismatch
+    NotSent | AnswerLost | Refused | TokenKeyMissing | NotConnected | PinterestOff | AccountMismatch
 )
 
 
@@ -89,14 +55,18 @@ def build_api_error(
                 "The operator has to add the key that encrypted the account's tokens: see "
                 "PINFLOW_PINTEREST_TOKEN_KEYS in docs/how-to/connect-pinterest.md."
             )
-        case AccountNotConnected():
+        case NotConnected():
             return _conflict(
                 ErrorCode.ACCOUNT_NOT_CONNECTED,
                 "The account is not connected to Pinterest. Connect it with GET "
                 "/v1/pinterest/oauth/start?account_id=….",
             )
-        case ReconnectRequired():
-            return _token_expired()
+        case PinterestOff():
+            return _conflict(
+                ErrorCode.PINTEREST_OFF,
+                "This installation is not connected to Pinterest. The operator has to set up an "
+                "app: docs/how-to/connect-pinterest.md.",
+            )
         case AccountMismatch():
             return _conflict(ErrorCode.ACCOUNT_MISMATCH, str(failure))
         case _ as unknown:

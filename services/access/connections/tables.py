@@ -45,4 +45,6 @@ board_requests = Table(
     Column("name", Text, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("board_id", Text),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("busy_until", DateTime(timezone=True)),
 )

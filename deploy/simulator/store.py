@@ -1,0 +1,77 @@
+"""Keeps the simulator's state in SQLite: in a file, or in memory."""
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deploy.simulator.options import Settings
+from deploy.simulator.schema import SCHEMA
+
+ID_DIGITS = 18
+
+
+def new_id() -> str:
+    """Returns a random id of 18 digits."""
+    first = 10 ** (ID_DIGITS - 1)
+    return str(first + secrets.randbelow(9 * first))
+
+
+def format_time(seconds: float) -> str:
+    """Formats a time as Pinterest does: in seconds, without a zone."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class SimulatorStore:
+    """One connection, used by one thread. A transaction contains no `await`."""
+
+    def __init__(self, data: Path | None) -> None:
+        self._connection = sqlite3.connect(data or ":memory:", isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        # The file survives a kill of the process, not of the machine: syncing would halve the speed
+        self._connection.executescript(
+            "pragma journal_mode = wal; pragma synchronous = off; pragma foreign_keys = on;"
+        )
+        self._connection.executescript(SCHEMA)
+        self.settings = self._read_settings()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commits at the end, rolls back on an exception."""
+        self._connection.execute("begin immediate")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+
+    def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Raises TypeError if a name is unknown."""
+        settings = replace(self.settings, **changes)
+        with self.transaction() as database:
+            database.executemany(
+                "insert or replace into settings values (?, ?)",
+                [(name, json.dumps(value)) for name, value in asdict(settings).items()],
+            )
+        self.settings = settings
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _read_settings(self) -> Settings:
+        rows = self._connection.execute("select name, value from settings").fetchall()
+        known = asdict(Settings())
+        return Settings(
+            **{row["name"]: json.loads(row["value"]) for row in rows if row["name"] in known}
+        )
+
+
+def now() -> float:
+    return time.time()

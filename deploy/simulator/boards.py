@@ -109,7 +109,10 @@ def update_board(call: Call) -> Answer:
             board["id"],
         ),
     ).fetchone()
-    return Answer(200, describe_board(call, row))
+    changed = describe_board(call, row)
+    if changed["privacy"] == "PROTECTED":
+        del changed["privacy"]  # the description gives this answer only PUBLIC and SECRET
+    return Answer(200, changed)
 
 
 def delete_board(call: Call) -> Answer:

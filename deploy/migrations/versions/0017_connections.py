@@ -65,7 +65,8 @@ def _add_connections() -> None:
 
 
 def _add_tokens() -> None:
-    # secret: the account's id and both tokens, encrypted by the key key_id. lease_until: until then
+    # secret: the account's id and both tokens, encrypted by the key key_id. refresh_at: null if no
+    # refresh can succeed any more. lease_until: until then
     # the refresh belongs to the process that took lease_fence
     op.execute("""
         create table access.tokens (
@@ -73,7 +74,7 @@ def _add_tokens() -> None:
             version bigint not null,
             key_id text not null,
             secret bytea not null,
-            refresh_at timestamptz not null,
+            refresh_at timestamptz,
             refresh_failures integer not null default 0,
             lease_fence bigint not null default 0,
             lease_until timestamptz

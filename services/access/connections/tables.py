@@ -17,7 +17,7 @@ tokens = Table(
     Column("version", BigInteger, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("secret", LargeBinary, nullable=False),
-    Column("refresh_at", DateTime(timezone=True), nullable=False),
+    Column("refresh_at", DateTime(timezone=True)),
     Column("refresh_failures", Integer, nullable=False, server_default="0"),
     Column("lease_fence", BigInteger, nullable=False, server_default="0"),
     Column("lease_until", DateTime(timezone=True)),

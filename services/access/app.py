@@ -15,7 +15,11 @@ from services.access.boards.request_repository import BoardRequestRepository
 from services.access.boards.service import BoardService
 from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
+from services.access.connections import endpoints as connection_endpoints
+from services.access.connections.link import PinterestLink
+from services.access.connections.repository import ConnectionRepository
 from services.access.connections.service import ConnectionService
+from services.access.connections.sweep import ConnectionSweep
 from services.access.dependencies import AccessDependencies
 from services.access.keys import endpoints as keys
 from services.access.keys.repository import KeyRepository
@@ -44,8 +48,13 @@ def create_app(settings: AccessSettings) -> FastAPI:
     service = Service("access", settings)
     key_repository = KeyRepository(service.database)
     account_repository = AccountRepository(service.database)
-    api = PinterestClient(settings)
-    connections = ConnectionService()
+    connection_repository = ConnectionRepository(service.database, settings.pinterest_mode)
+    link = (
+        PinterestLink.build(settings, connection_repository, PinterestClient(settings))
+        if settings.is_pinterest_on
+        else None
+    )
+    connections = ConnectionService(connection_repository, settings, link)
     connected_boards = ConnectedBoardRepository(service.database)
     sync = BoardSync(connected_boards, connections, settings)
     policy = ConnectionPolicy(settings.pinterest_mode, settings.asked_scopes)
@@ -56,7 +65,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
         accounts=accounts,
         connections=connections,
         boards=sync,
-        api=api,
+        api=None if link is None else link.api,
     )
     return service.create_app(
         summary="Manages API keys, accounts and boards, and connects accounts to Pinterest.",
@@ -66,6 +75,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
             accounts=accounts,
             refresh=AccountRefresh(accounts, account_repository, connections, sync),
             oauth=oauth,
+            connections=connections,
             boards=BoardService(
                 BoardRepository(service.database),
                 account_repository,
@@ -93,10 +103,18 @@ def create_app(settings: AccessSettings) -> FastAPI:
             oauth_endpoints.router,
             oauth_endpoints.callback_router,
             oauth_endpoints.internal_router,
+            connection_endpoints.internal_router,
             keys.router,
             keys.internal_router,
         ],
-        tasks=[sync.periodic_task()] if settings.is_pinterest_on else [],
+        tasks=(
+            []
+            if link is None
+            else [
+                sync.periodic_task(),
+                ConnectionSweep(connection_repository, link).periodic_task(),
+            ]
+        ),
         closing=[oauth.close, connections.close],
         used_keys=key_repository,
     )

@@ -10,11 +10,11 @@ from shared.contract.errors import not_found
 from shared.postgres.row import Row
 
 
-class Disconnects(Protocol):
-    """Forgets an account's tokens. ConnectionService implements it."""
+class Connections(Protocol):
+    """Revokes accounts, connected or not. ConnectionService implements it."""
 
     async def disconnect(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Returns False if the account was never connected: nothing has changed then."""
+        """Returns False if the account is unknown."""
         ...
 
 
@@ -25,7 +25,7 @@ class AccountService:
     """
 
     def __init__(
-        self, repository: AccountRepository, policy: ConnectionPolicy, connections: Disconnects
+        self, repository: AccountRepository, policy: ConnectionPolicy, connections: Connections
     ) -> None:
         self._repository = repository
         self._connections = connections
@@ -46,9 +46,7 @@ class AccountService:
     async def revoke(self, principal: Principal, account_id: UUID) -> None:
         """Revokes an account, and forgets the tokens of a connected one."""
         require_permitted(principal, account_id)
-        if await self._connections.disconnect(principal.workspace_id, account_id):
-            return
-        if not await self._repository.revoke(principal.workspace_id, account_id):
+        if not await self._connections.disconnect(principal.workspace_id, account_id):
             raise not_found("Account")
 
 

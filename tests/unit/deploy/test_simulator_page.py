@@ -14,7 +14,8 @@ from deploy.simulator.options import Options, Settings
 from deploy.simulator.store import SimulatorStore
 
 PAGE = Path(CHECKOUT, "docs/reference/simulator.md").read_text(encoding="utf-8")
-NAMES = set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", PAGE, flags=re.S | re.M)))
+FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+NAMES = set(re.findall(r"`([^`\n]+)`", FENCED.sub("", PAGE)))
 
 
 @pytest.mark.parametrize(

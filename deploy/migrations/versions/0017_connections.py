@@ -47,6 +47,7 @@ def _add_connections() -> None:
             boards_synced_at timestamptz,
             boards_message text,
             boards_due_at timestamptz not null default now(),
+            refresh_asked_at timestamptz,
             boards_failures integer not null default 0,
             boards_version bigint not null default 0,
             foreign key (workspace_id, account_id) references access.accounts (workspace_id, id)

@@ -7,13 +7,16 @@ from uuid import UUID
 import httpx
 import pytest
 import pytest_asyncio
-from fastapi import FastAPI
 from sqlalchemy import text
 
 from services.access.app import create_app
 from services.access.boards.connected_repository import ConnectedBoardRepository
 from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
+from services.access.connections.link import PinterestLink
+from services.access.connections.repository import ConnectionRepository
+from services.access.connections.service import ConnectionService
+from shared.pinterest.client import PinterestClient
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 from tests.integration.conftest import Workspace
@@ -134,13 +137,8 @@ def settings(simulator: Simulator, database_url: str) -> AccessSettings:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app(settings: AccessSettings) -> FastAPI:
-    return create_app(settings)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_app(app) as client:
+async def http(settings: AccessSettings) -> AsyncIterator[httpx.AsyncClient]:
+    async with running_app(create_app(settings)) as client:
         yield client
 
 
@@ -165,16 +163,19 @@ async def account(connect: Connect, workspace: Workspace) -> ConnectedAccount:
     return await connect(workspace, boards=FIRST_BOARDS)
 
 
-@pytest.fixture
-def make_sync(app: FastAPI, settings: AccessSettings, database: Database) -> MakeSync:
+@pytest_asyncio.fixture(loop_scope="module")
+async def make_sync(settings: AccessSettings, database: Database) -> AsyncIterator[MakeSync]:
     """Makes the part of another replica that syncs boards. Takes changes of the settings."""
-    connections = app.state.dependencies.oauth._connections
+    repository = ConnectionRepository(database, settings.pinterest_mode)
+    link = PinterestLink.build(settings, repository, PinterestClient(settings))
+    connections = ConnectionService(repository, settings, link)
 
     def make(**changes: Any) -> BoardSync:
         changed = settings.model_copy(update=changes)
         return BoardSync(ConnectedBoardRepository(database), connections, changed)
 
-    return make
+    yield make
+    await connections.close()
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ async def test_an_account_is_connected_with_its_users_consent(
     }
     assert account.token_expires_at is not None
     boards = await sdk.pinterest.list_boards(answer.account_id)
-    assert {board.id for board in boards} == {board["id"] for board in rosa["boards"]}
+    assert {board.id for board in boards} == set(rosa["boards"])
 
 
 async def test_a_connected_account_has_the_boards_of_pinterest(

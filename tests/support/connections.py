@@ -9,13 +9,10 @@ from services.access.config import AccessSettings
 from tests.support.simulator import Simulator
 
 
-def make_access_settings(
-    simulator: Simulator, database_url: str, **changes: Any
-) -> AccessSettings:
+def make_access_settings(simulator: Simulator, database_url: str, **changes: Any) -> AccessSettings:
     """Returns settings of an access service that calls the simulator."""
     pinterest = {
-        name.removeprefix("PINFLOW_").lower(): value
-        for name, value in simulator.settings().items()
+        name.removeprefix("PINFLOW_").lower(): value for name, value in simulator.settings().items()
     }
     return AccessSettings(
         **{

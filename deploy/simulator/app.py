@@ -1,5 +1,7 @@
 """Builds the simulator's application: operations, uploads, consent page and control routes."""
 
+from collections.abc import Iterable
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -7,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from deploy.simulator import boards, media, pins, tokens, users
+from deploy.simulator.calls import ApiOperation
 from deploy.simulator.consent import consent_routes
 from deploy.simulator.control import control_routes
 from deploy.simulator.dispatch import Dispatcher
@@ -31,11 +34,11 @@ def create_app(store: SimulatorStore, options: Options) -> Starlette:
         routes=[
             *(
                 Route(
-                    API_PREFIX + operation.path,
-                    dispatcher.build_endpoint(operation),
-                    methods=[operation.method],
+                    API_PREFIX + path,
+                    dispatcher.build_endpoint(operations),
+                    methods=[operation.method for operation in operations],
                 )
-                for operation in OPERATIONS
+                for path, operations in _group_by_path()
             ),
             *media.upload_routes(store, dispatcher.faults),
             *consent_routes(store, options),
@@ -44,6 +47,14 @@ def create_app(store: SimulatorStore, options: Options) -> Starlette:
         ],
         exception_handlers={HTTPException: dispatcher.describe_http_error},
     )
+
+
+def _group_by_path() -> Iterable[tuple[str, list[ApiOperation]]]:
+    """One route for each path, so that a 405 lists all methods in Allow."""
+    groups: dict[str, list[ApiOperation]] = {}
+    for operation in OPERATIONS:
+        groups.setdefault(operation.path, []).append(operation)
+    return groups.items()
 
 
 async def _answer_ready(_: Request) -> JSONResponse:

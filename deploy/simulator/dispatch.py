@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,15 +13,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from deploy.simulator import tokens
+from deploy.simulator.boards import NOT_PERMITTED
 from deploy.simulator.buckets import Buckets
 from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
 from deploy.simulator.faults import CallFacts, Cut, ErrorAnswer, Faults, Injection
+from deploy.simulator.fields import invalid, require_digits
 from deploy.simulator.options import Options
 from deploy.simulator.requests import RequestLog, parse_body
 from deploy.simulator.store import SimulatorStore, now
 
 RATE_LIMIT = 8
 RATE_LIMIT_MESSAGE = "You have exceeded your rate limit. Try again later."
+MAX_AD_ACCOUNT_ID = 18
 APP = "app"
 """Stands for the user in the rate limit of calls without a token."""
 
@@ -49,8 +52,14 @@ class Dispatcher:
         self.buckets = Buckets()
         self.requests = RequestLog()
 
-    def build_endpoint(self, operation: ApiOperation) -> Callable[[Request], Awaitable[Response]]:
+    def build_endpoint(
+        self, operations: Sequence[ApiOperation]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Builds the endpoint of one path. Each operation has a method of its own."""
+        by_method = {operation.method: operation for operation in operations}
+
         async def answer(request: Request) -> Response:
+            operation = by_method["GET" if request.method == "HEAD" else request.method]
             body = await request.body()
             try:
                 response = await self._answer(operation, request, body)
@@ -77,6 +86,7 @@ class Dispatcher:
             user = self._admit(operation, request)
             request.state.account_id = user.id if user else self._find_token_owner(body)
             headers |= self._count(operation, user)
+            _require_no_ad_account(request)
             facts = _describe_call(operation, request, body)
             injection = self.faults.draw(facts, now())
             await asyncio.sleep(injection.delay_seconds / 2)
@@ -167,6 +177,17 @@ class Dispatcher:
             status=None if isinstance(response, NoResponse) else response.status_code,
             time=now(),
         )
+
+
+def _require_no_ad_account(request: Request) -> None:
+    """Refuses to act for an ad account: the simulator has none."""
+    ad_account_id = request.query_params.get("ad_account_id")
+    if ad_account_id is None:
+        return
+    require_digits("ad_account_id", ad_account_id)
+    if len(ad_account_id) > MAX_AD_ACCOUNT_ID:
+        raise invalid(f"ad_account_id has more than {MAX_AD_ACCOUNT_ID} characters")
+    raise RefusedCall(403, NOT_PERMITTED, "You are not permitted to access that resource.")
 
 
 def _find_owner(database: sqlite3.Connection, form: Mapping[str, Any]) -> str | None:

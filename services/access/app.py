@@ -15,6 +15,7 @@ from services.access.boards.request_repository import BoardRequestRepository
 from services.access.boards.service import BoardService
 from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
+from services.access.connections import endpoints as connection_endpoints
 from services.access.connections.link import PinterestLink
 from services.access.connections.repository import ConnectionRepository
 from services.access.connections.service import ConnectionService
@@ -74,6 +75,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
             accounts=accounts,
             refresh=AccountRefresh(accounts, account_repository, connections, sync),
             oauth=oauth,
+            connections=connections,
             boards=BoardService(
                 BoardRepository(service.database),
                 account_repository,
@@ -101,6 +103,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
             oauth_endpoints.router,
             oauth_endpoints.callback_router,
             oauth_endpoints.internal_router,
+            connection_endpoints.internal_router,
             keys.router,
             keys.internal_router,
         ],

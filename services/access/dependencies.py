@@ -9,6 +9,7 @@ from services.access.accounts.refresh import AccountRefresh
 from services.access.accounts.service import AccountService
 from services.access.boards.service import BoardService
 from services.access.config import AccessSettings
+from services.access.connections.service import ConnectionService
 from services.access.keys.service import KeyService
 from services.access.oauth.service import OAuthService
 from shared.http.bodies import BodyReader
@@ -25,6 +26,7 @@ class AccessDependencies:
     accounts: AccountService
     refresh: AccountRefresh
     boards: BoardService
+    connections: ConnectionService
     oauth: OAuthService
     reader: JsonReader
     reports: BodyReader

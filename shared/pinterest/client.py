@@ -1,19 +1,12 @@
-"""Calls Pinterest's API v5. A call is sent at most once: nothing here retries.
+"""Calls Pinterest's API v5. A call is sent at most once: nothing here retries."""
 
-Only the access service and the delivery process import this module: httpx costs 0.1 s of CPU.
-"""
-
-import asyncio
 import base64
-import ssl
 import time
 from collections.abc import Callable, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib.metadata import version
-from typing import Any, TypeVar
-from urllib.parse import quote
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
 
-import httpx
 import orjson
 import structlog
 from pydantic import SecretStr
@@ -26,29 +19,25 @@ from shared.pinterest.reading import read_error, read_grant, read_seconds, requi
 from shared.pinterest.settings import PinterestSettings
 from shared.runtime.metrics import PINTEREST_REQUESTS, PINTEREST_SECONDS
 
+if TYPE_CHECKING:
+    from shared.pinterest.transport import Answer, Transport
+
 log = structlog.get_logger()
 
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""Maximum size of an answer. A page of 250 boards with all fields has about 0.5 MB."""
 PAGE_SIZE = 250
 """Pinterest's maximum."""
 MAX_PAGES = 100
 TOKEN_OPERATION = "oauth/token"  # noqa: S105
-HEADERS = {
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",  # the maximum size is that of the decoded answer
-    "User-Agent": f"Pinflow/{version('pinflow')}",
-}
-HEADERS_STARTED = "http11.send_request_headers.started"
-"""httpcore's trace event before the first byte of a request is written (version 1.0)."""
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 RETRY_AFTER_HEADERS = ("x-ratelimit-reset", "retry-after")
 """Both give seconds. Pinterest's reset is not a time."""
+MAX_REQUEST_ID_LENGTH = 64
 
 T = TypeVar("T")
 
 
 class PinterestClient:
-    """A pool of connections to Pinterest.
+    """Calls Pinterest with the tokens of accounts, and with the app's id and secret.
 
     `operation` is the operation's id in Pinterest's API description, for example "boards/list".
     Every method raises NotSent, AnswerLost or Refused (shared/pinterest/failures.py).
@@ -56,15 +45,7 @@ class PinterestClient:
 
     def __init__(self, settings: PinterestSettings) -> None:
         self._settings = settings
-        self._http = httpx.AsyncClient(
-            headers=HEADERS,
-            verify=ssl.create_default_context(),
-            timeout=settings.pinterest_timeout_seconds,  # of each step; _exchange limits them all
-            trust_env=False,  # no proxy, and no passwords from a .netrc file
-            follow_redirects=False,
-            # A cookie of one account must not reach the requests of another
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        )
+        self._transport: Transport | None = None
 
     async def call(
         self,
@@ -84,10 +65,15 @@ class PinterestClient:
         content = None
         if document is not None:
             content = orjson.dumps(document)
-            headers["Content-Type"] = "application/json"
-        request = self._build(method, path, headers=headers, params=params, content=content)
+            headers["Content-Type"] = JSON
         return await self._send(
-            operation, request, lambda answer: require_fields(operation, answer)
+            operation,
+            method,
+            path,
+            lambda answer: require_fields(operation, answer),
+            headers=headers,
+            params=params,
+            content=content,
         )
 
     async def list_all(
@@ -119,28 +105,48 @@ class PinterestClient:
         if fields.get("grant_type") == "authorization_code":
             # Apps from before 2025-09-25 otherwise get refresh tokens that can't be renewed
             fields["continuous_refresh"] = "true"
-        settings = self._settings
-        app = f"{settings.pinterest_app_id}:{settings.app_secret}".encode()
-        headers = {"Authorization": f"Basic {base64.b64encode(app).decode()}"}
-        request = self._build("POST", "/oauth/token", headers=headers, data=fields)
-        return await self._send(TOKEN_OPERATION, request, read_grant)
+        app = f"{self._settings.pinterest_app_id}:{self._settings.app_secret}"
+        headers = {
+            "Authorization": f"Basic {base64.b64encode(app.encode()).decode()}",
+            "Content-Type": FORM,
+        }
+        return await self._send(
+            TOKEN_OPERATION,
+            "POST",
+            "/oauth/token",
+            read_grant,
+            headers=headers,
+            content=urlencode(fields).encode(),
+        )
 
     async def close(self) -> None:
         """Closes all connections."""
-        await self._http.aclose()
+        if self._transport is not None:
+            await self._transport.close()
 
-    def _build(self, method: str, path: str, **options: Any) -> httpx.Request:
-        return self._http.build_request(method, f"{self._settings.api_url}{quote(path)}", **options)
-
-    async def _send(self, operation: str, request: httpx.Request, read: Callable[[Any], T]) -> T:
+    async def _send(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        read: Callable[[Any], T],
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> T:
         """Sends one request. Returns what `read` makes of a success. Counts and logs the outcome.
 
         `read` raises ValueError if the answer is unusable: then it counts as lost.
         """
+        url = f"{self._settings.api_url}{quote(path)}"
+        transport = self._open_transport()
         started = time.perf_counter()
         try:
-            response, body = await self._exchange(operation, request)
-            answer = read(_require_success(operation, response, body))
+            sent = await transport.send(
+                operation, method, url, headers=headers, params=params, content=content
+            )
+            answer = read(_require_success(operation, sent))
         except ValueError as error:
             failure = AnswerLost(operation, str(error))
             _record_failure(failure)
@@ -153,54 +159,24 @@ class PinterestClient:
         PINTEREST_REQUESTS.labels(operation, "success").inc()
         return answer
 
-    async def _exchange(
-        self, operation: str, request: httpx.Request
-    ) -> tuple[httpx.Response, bytes]:
-        """Sends a request and reads the whole answer. Raises NotSent or AnswerLost."""
-        is_sent = False
+    def _open_transport(self) -> "Transport":
+        if self._transport is None:
+            from shared.pinterest.transport import Transport  # noqa: PLC0415 - httpx: 0.1 s
 
-        async def notice_sending(event: str, _info: object) -> None:
-            nonlocal is_sent
-            is_sent = is_sent or event == HEADERS_STARTED
-
-        request.extensions["trace"] = notice_sending
-        seconds = self._settings.pinterest_timeout_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                response = await self._http.send(request, stream=True)
-                try:
-                    return response, await _read_body(response)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            reason = f"no answer within {seconds:g} s"
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            # Only the type: the text may have the value of a header, which is a token
-            reason = type(error).__name__
-        if is_sent:
-            raise AnswerLost(operation, f"Pinterest's answer was lost: {reason}.")
-        raise NotSent(operation, f"Pinterest can't be reached: {reason}.")
+            self._transport = Transport(self._settings.pinterest_timeout_seconds)
+        return self._transport
 
 
-async def _read_body(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise httpx.DecodingError("too large", request=response.request)
-    return bytes(body)
-
-
-def _require_success(operation: str, response: httpx.Response, body: bytes) -> Any:
+def _require_success(operation: str, answer: "Answer") -> Any:
     """Returns the JSON of a success, or None without content. Raises AnswerLost or Refused."""
-    status = response.status_code
-    if response.is_success:
+    status = answer.status
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         try:
-            return orjson.loads(body) if body else None
+            return orjson.loads(answer.body) if answer.body else None
         except orjson.JSONDecodeError:
             raise AnswerLost(operation, "Pinterest's answer is not JSON.") from None
-    request_id = make_printable(response.headers.get("x-pinterest-rid", ""), 64)
-    code, message = read_error(body)
+    request_id = make_printable(answer.headers.get("x-pinterest-rid", ""), MAX_REQUEST_ID_LENGTH)
+    code, message = read_error(answer.body)
     if is_answer_lost(status, code):
         raise AnswerLost(
             operation, f"Pinterest answered {status}, code {code}, request id {request_id or None}."
@@ -208,7 +184,7 @@ def _require_success(operation: str, response: httpx.Response, body: bytes) -> A
     cause = judge(status, code, message)
     retry_after = None
     if cause in {Cause.RATE_LIMIT, Cause.SPAM_BLOCK}:
-        retry_after = read_seconds(response.headers.get(name) for name in RETRY_AFTER_HEADERS)
+        retry_after = read_seconds(answer.headers.get(name) for name in RETRY_AFTER_HEADERS)
     raise Refused(
         operation,
         message or f"Pinterest answered {status}.",

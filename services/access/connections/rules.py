@@ -23,19 +23,15 @@ GIVEN_UP = frozenset({HealthCode.TOKEN_REVOKED, HealthCode.TOKEN_EXPIRED})
 """The connection is not used for calls, until a refresh succeeds or its user connects it again."""
 RECONNECT_CODES = GIVEN_UP | {HealthCode.SCOPE_MISSING}
 
-REVOKED_MESSAGE = "Pinterest does not accept the access any more. Connect the account again."
-EXPIRED_MESSAGE = (
-    "The access has expired, because it was not renewed in time. Connect the account again."
-)
-SCOPE_MESSAGE = (
-    "Pinterest refused a request, because not all rights were allowed. Connect the account again "
-    "and allow all of them."
-)
+REVOKED_MESSAGE = "Pinterest does not accept the account's access any more."
+EXPIRED_MESSAGE = "The account's access has expired, because it was not renewed in time."
+SCOPE_MESSAGE = "Pinterest refused a request, because the account's user did not allow everything."
 UNAVAILABLE_MESSAGE = (
-    "The access could not be renewed, because Pinterest did not answer. It is tried again."
+    "The account's access could not be renewed, because Pinterest did not answer. It is tried "
+    "again."
 )
 REFUSED_MESSAGE = (
-    "Pinterest refused to renew the access, which has not expired yet. It is tried again."
+    "Pinterest refused to renew the account's access, which has not expired yet. It is tried again."
 )
 
 

@@ -57,12 +57,19 @@ class ConnectionService:
         """Takes the link to Pinterest, or None if the mode is off."""
         self._repository = repository
         self._mode = settings.pinterest_mode
-        self._scopes = frozenset(settings.pinterest_scopes.replace(",", " ").split())
+        self._scopes = frozenset(settings.asked_scopes)
         self._optional_link = link
 
     async def find(self, account_id: UUID) -> Connection | None:
         """Returns an account's connection. None: the account was never connected."""
         return await self._repository.find(account_id)
+
+    async def require(self, account_id: UUID) -> Connection:
+        """Returns an account's connection. Raises NotConnected."""
+        connection = await self.find(account_id)
+        if connection is None or not connection.is_connected:
+            raise NotConnected(f"The account {account_id} is not connected to Pinterest.")
+        return connection
 
     async def call(
         self,
@@ -193,7 +200,7 @@ class ConnectionService:
         if connection.mode != self._mode:
             message = (
                 f"The account was connected in the mode {connection.mode}, but "
-                f"PINFLOW_PINTEREST_MODE is {self._mode} now. Connect the account again."
+                f"PINFLOW_PINTEREST_MODE is {self._mode} now."
             )
         elif connection.health_code in GIVEN_UP:
             message = connection.health_message or REVOKED_MESSAGE

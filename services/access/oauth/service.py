@@ -4,23 +4,24 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Protocol
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import structlog
 
 from services.access.accounts.service import AccountService
+from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections.errors import answer_failures, build_api_error, quote
+from services.access.connections.link import PinterestApi
 from services.access.connections.model import (
     GrantType,
     NewConnection,
     PinterestOff,
 )
+from services.access.connections.service import ConnectionService
 from services.access.oauth.grants import (
     CodeNotUsed,
-    PinterestApi,
     exchange_code,
     read_user,
     request_own_grant,
@@ -46,18 +47,6 @@ MAX_ATTEMPTS_IN_PROGRESS = 200
 """Attempts of one workspace whose user has not come back yet and still may."""
 SYNC_SECONDS = 8.0
 """Maximum time for which an answer waits until the boards are read. Later they come anyway."""
-
-
-class Connections(Protocol):
-    """Stores grants. ConnectionService implements it."""
-
-    async def connect(self, new: NewConnection) -> UUID: ...
-
-
-class Boards(Protocol):
-    """Reads the boards of an account from Pinterest. BoardSync implements it."""
-
-    async def sync(self, account_id: UUID) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +83,8 @@ class OAuthService:
         *,
         attempts: AttemptRepository,
         accounts: AccountService,
-        connections: Connections,
-        boards: Boards,
+        connections: ConnectionService,
+        boards: BoardSync,
         api: PinterestApi | None,
     ) -> None:
         """Takes Pinterest's API, or None if the mode is off."""

@@ -326,7 +326,10 @@ async def test_without_pinterest_the_boards_of_a_connected_account_do_not_change
     account: ConnectedAccount, database_url: str
 ) -> None:
     settings = make_access_settings(
-        account.simulator, with_role(database_url, "pinflow_access"), pinterest_mode="off"
+        account.simulator,
+        with_role(database_url, "pinflow_access"),
+        pinterest_mode="off",
+        replica="without-pinterest",
     )
     board_id = account.board_ids()[0]
     account.forget_requests()

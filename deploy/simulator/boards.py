@@ -145,6 +145,9 @@ def create_section(call: Call) -> Answer:
 
 
 def describe_board(call: Call, row: sqlite3.Row) -> dict[str, Any]:
+    (pins,) = call.database.execute(
+        "select count(*) from pins where board_id = ? and deleted_at is null", (row["id"],)
+    ).fetchone()
     return {
         "id": row["id"],
         "name": row["name"],
@@ -154,7 +157,7 @@ def describe_board(call: Call, row: sqlite3.Row) -> dict[str, Any]:
         "owner": {"username": call.user.username},
         "created_at": format_time(row["created_at"]),
         "board_pins_modified_at": format_time(row["pins_modified_at"] or row["created_at"]),
-        "pin_count": 0,
+        "pin_count": pins,
         "follower_count": 0,
         "collaborator_count": 0,
         "media": {"image_cover_url": None, "pin_thumbnail_urls": []},

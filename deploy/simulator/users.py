@@ -38,8 +38,10 @@ def find_app_owner(database: sqlite3.Connection) -> str:
 
 
 def get_user_account(call: Call) -> Answer:
-    (boards,) = call.database.execute(
-        "select count(*) from boards where user_id = ?", (call.user.id,)
+    boards, pins = call.database.execute(
+        "select (select count(*) from boards where user_id = :user), (select count(*) from pins"
+        " join boards on boards.id = board_id where pins.user_id = :user and deleted_at is null)",
+        {"user": call.user.id},
     ).fetchone()
     return Answer(
         200,
@@ -52,7 +54,7 @@ def get_user_account(call: Call) -> Answer:
             "website_url": "",
             "about": "",
             "board_count": boards,
-            "pin_count": 0,
+            "pin_count": pins,
             "follower_count": 0,
             "following_count": 0,
             "monthly_views": 0,

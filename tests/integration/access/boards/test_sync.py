@@ -1,6 +1,7 @@
 """Boards of connected accounts are read from Pinterest, and a failed read changes nothing."""
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -29,7 +30,7 @@ from tests.integration.conftest import Workspace
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
-SECOND_PAGE_FAILS = {"share": 0.5, "operation": "boards/list", "count": 1}
+SECOND_PAGE_FAILS: dict[str, Any] = {"share": 0.5, "operation": "boards/list", "count": 1}
 """The simulator's seed lets the first request of `error_after` pass, and fails the second."""
 
 

@@ -43,6 +43,16 @@ class AccountService:
             raise not_found("Account")
         return dict(row)
 
+    async def require(self, workspace_id: UUID, account_id: UUID | None) -> None:
+        """Raises ApiError (404) unless the workspace exists, and has the account if one is named.
+
+        For operators, who have no key.
+        """
+        if not await self._repository.workspace_exists(workspace_id):
+            raise not_found("Workspace")
+        if account_id is not None and not await self._repository.find(workspace_id, account_id):
+            raise not_found("Account")
+
     async def revoke(self, principal: Principal, account_id: UUID) -> None:
         """Revokes an account, and forgets the tokens of a connected one."""
         require_permitted(principal, account_id)

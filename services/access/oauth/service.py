@@ -184,8 +184,10 @@ class OAuthService:
 
     async def connect_app_owner(self, workspace_id: UUID, account_id: UUID | None) -> UUID:
         """Connects the account of the app's owner, without a redirect. For an operator."""
+        app = self._app
+        await self._accounts.require(workspace_id, account_id)
         with answer_failures():
-            grant = await request_own_grant(self._app.api, self._settings.asked_scopes)
+            grant = await request_own_grant(app.api, self._settings.asked_scopes)
         connected = await self._connect(workspace_id, account_id, grant, "client_credentials")
         await self._read_boards(connected)
         return connected

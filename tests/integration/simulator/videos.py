@@ -1,5 +1,6 @@
 """Uploads videos to the simulator, as an app does."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -14,10 +15,13 @@ def register_video(simulator: Simulator, token: str) -> dict[str, Any]:
 
 
 def upload_video(
-    simulator: Simulator, upload: dict[str, Any], content: bytes = b"video", **changes: str
+    simulator: Simulator,
+    upload: Mapping[str, Any],
+    content: bytes = b"video",
+    changes: Mapping[str, str] | None = None,
 ) -> httpx.Response:
     """Posts the file without a token. `changes` replace upload parameters."""
-    parameters = {**upload["upload_parameters"], **changes}
+    parameters = {**upload["upload_parameters"], **(changes or {})}
     return simulator.http.post(upload["upload_url"], data=parameters, files={"file": content})
 
 

@@ -7,9 +7,9 @@ from deploy.simulator.faults import (
     CallFacts,
     Cut,
     ErrorAnswer,
-    InjectedFault,
     FaultKind,
     Faults,
+    InjectedFault,
     Injection,
 )
 

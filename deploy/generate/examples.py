@@ -21,7 +21,10 @@ PIN = "3f0c1b52-8f0e-5c0b-9d2a-7d1c9f6a4e10"
 SCHEDULE = "9a4b6f1e-2c7d-5e3f-8b1a-0c5d7e9f2a34"
 JOB = "0199c0de-7a51-7c3e-9a5b-2f4d6e8a0b1c"
 EVENT = "evt_4d7c9a1e5b3f5d2c8e6a0f9b7c5d3e18"
+ATTEMPT = "5b8e2d10-6c3f-4a97-b1d4-8e0f7c2a9d63"
 NOW, LATER, RUN_AT = "2026-11-28T09:30:00Z", "2026-11-28T09:30:01Z", "2027-03-06T10:00:00Z"
+SOON = "2026-11-28T09:45:00Z"
+CONNECTED = "The account is connected to Pinterest."
 IMAGE = "https://cdn.shop.example/lamps/floor.jpg"
 DESCRIPTION = "Warm light for long evenings"
 _NO_BOARD_CODE, _NO_BOARD = describe_board_failure(
@@ -93,9 +96,12 @@ VALUES: dict[str, Any] = {
 MODEL_VALUES: dict[str, dict[str, Any]] = {
     "AccountHealth": {"health_status": "healthy", "reconnect_required": False},
     "AccountResponse": {
-        "scopes": "boards:read,pins:read,pins:write",
+        "scopes": "boards:read,boards:write,pins:read,pins:write,user_accounts:read",
         "id": ACCOUNT,
+        "pinterest_user_id": "885512345678901234",
+        "token_expires_at": "2026-12-28T09:30:00Z",
         "health_status": "healthy",
+        "health_checked_at": NOW,
         "reconnect_required": False,
     },
     "ApiKeyCreate": {"name": "campaign tool"},
@@ -173,6 +179,15 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
     },
     "RowCorrection": {"row_number": 3},
     "JobStatusResponse": {"job_id": PIN, "status": "published"},
+    "OAuthAttemptResponse": {"id": ATTEMPT, "status": "connected", "expires_at": SOON},
+    "OAuthCallbackResponse": {"message": CONNECTED},
+    "OAuthStartResponse": {
+        "authorization_url": "https://www.pinterest.com/oauth/?client_id=1500000&redirect_uri="
+        "https%3A%2F%2Fpins.shop.example%2Fv1%2Fpinterest%2Foauth%2Fcallback&response_type=code"
+        "&scope=boards%3Aread%2Cpins%3Awrite%2Cuser_accounts%3Aread&state=gAAAAABp…",
+        "attempt_id": ATTEMPT,
+        "expires_at": SOON,
+    },
     "PinBatchResponse": {"created_count": 1},
     "PinFailedData": {
         "schedule_id": SCHEDULE,
@@ -261,8 +276,8 @@ OPERATION_VALUES: dict[str, dict[str, Any]] = {
 
 EMPTY = {"integer": 0, "null": None}
 """The values of types that need no better example."""
-WITHOUT_EXAMPLE = {"multipart/form-data"}
-"""Content types without examples: /docs then shows how to send a file."""
+WITHOUT_EXAMPLE = {"multipart/form-data", "text/html"}
+"""Content types without examples: /docs shows how to send a file, and a page needs none."""
 TEXTS = {
     "ResultsAsCsv": (
         "row_number,line,status,pin_id,schedule_id,idempotency_key,error_code,error_message,"

@@ -11,6 +11,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
@@ -99,6 +100,9 @@ connections = Table(
     Column("boards_synced_at", DateTime(timezone=True)),
     Column("boards_message", Text),
     Column("boards_due_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("refresh_asked_at", DateTime(timezone=True)),
+    Column("boards_failures", Integer, nullable=False, server_default="0"),
+    Column("boards_version", BigInteger, nullable=False, server_default="0"),
     ForeignKeyConstraint(
         ["workspace_id", "account_id"], ["access.accounts.workspace_id", "access.accounts.id"]
     ),

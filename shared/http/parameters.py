@@ -28,12 +28,17 @@ async def require_known_parameters(request: Request) -> None:
     without notice. This concerns lists and requests that write. A GET of one object ignores such
     parameters: links to it may have tracking parameters.
     """
-    if not request.scope["query_string"]:
-        return
     route = request.scope["route"]
     if request.method == "GET" and get_origin(route.response_model) is not list:
         return
-    parameters = dict(_find_parameters(route.dependant))
+    await require_only_known_parameters(request)
+
+
+async def require_only_known_parameters(request: Request) -> None:
+    """Does the same for every request, for a GET that writes."""
+    if not request.scope["query_string"]:
+        return
+    parameters = dict(_find_parameters(request.scope["route"].dependant))
     if faults := [*_find_faults(request, parameters)]:
         # A client that is still sending would not get the answer
         await discard(request, DISCARD_SECONDS)

@@ -134,3 +134,37 @@ UPLOADS_KEPT_BYTES = Counter(
     "pinflow_uploads_kept_bytes",
     "Compressed bytes of stored uploads. An upload that Kafka delivers twice counts twice.",
 )
+
+PINTEREST_REQUESTS = Counter(
+    "pinflow_pinterest_requests",
+    "Requests to Pinterest, by operation and outcome: success, not_sent, answer_lost, or refused_ "
+    "and the cause (token, scope, app, permission, not_found, rate_limit, spam_block, fetch, "
+    "content).",
+    ["operation", "outcome"],
+)
+PINTEREST_SECONDS = Histogram(
+    "pinflow_pinterest_seconds",
+    "Seconds until Pinterest answered or the request failed.",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120),
+)
+PINTEREST_TOKEN_REFRESHES = Counter(
+    "pinflow_pinterest_token_refreshes",
+    "Refreshes of the tokens of connections, by outcome: refreshed, failed (Pinterest was "
+    "unavailable; the old tokens stay), refused, key_missing.",
+    ["outcome"],
+)
+PINTEREST_TOKENS_EXPIRING = Gauge(
+    "pinflow_pinterest_tokens_expiring",
+    "Connections whose access token expires within 3 days, or has expired, because it could not be "
+    "refreshed. All replicas report the same value.",
+)
+PINTEREST_RECONNECT_REQUIRED = Gauge(
+    "pinflow_pinterest_reconnect_required",
+    "Connections that work only after their user connects the account again. All replicas report "
+    "the same value.",
+)
+PINTEREST_TOKENS_UNREADABLE = Gauge(
+    "pinflow_pinterest_tokens_unreadable",
+    "Connections whose tokens were encrypted with a key that is not set. All replicas with the "
+    "same keys report the same value.",
+)

@@ -17,13 +17,17 @@ def upgrade() -> None:
     _add_board_requests()
     # A connection creates the account of a new Pinterest user, and boards come from Pinterest
     grant_on("access.accounts", ROLE, "insert, update (display_name, username)")
+    # An operator names the workspace of the app owner's account
+    grant_on("access.workspaces", ROLE, READ)
     op.execute("alter table access.boards add column synced_at timestamptz")
     grant_on("access.boards", ROLE, "update (synced_at)")
 
 
 def _add_connections() -> None:
     # One row for each account that was ever connected. It stays after the account is revoked, so
-    # that such an account is never taken for one without Pinterest
+    # that such an account is never taken for one without Pinterest. boards_version: changes with
+    # every change of the account's boards, so that an older list of Pinterest is never stored.
+    # refresh_asked_at: when a client last asked for a refresh, which is possible every 30 s
     op.execute("""
         create table access.connections (
             account_id uuid primary key,
@@ -46,6 +50,9 @@ def _add_connections() -> None:
             boards_synced_at timestamptz,
             boards_message text,
             boards_due_at timestamptz not null default now(),
+            boards_failures integer not null default 0,
+            boards_version bigint not null default 0,
+            refresh_asked_at timestamptz,
             foreign key (workspace_id, account_id) references access.accounts (workspace_id, id)
         )
     """)
@@ -62,7 +69,8 @@ def _add_connections() -> None:
 
 
 def _add_tokens() -> None:
-    # secret: the account's id and both tokens, encrypted by the key key_id. lease_until: until then
+    # secret: the account's id and both tokens, encrypted by the key key_id. refresh_at: null if no
+    # refresh can succeed any more. lease_until: until then
     # the refresh belongs to the process that took lease_fence
     op.execute("""
         create table access.tokens (
@@ -70,7 +78,7 @@ def _add_tokens() -> None:
             version bigint not null,
             key_id text not null,
             secret bytea not null,
-            refresh_at timestamptz not null,
+            refresh_at timestamptz,
             refresh_failures integer not null default 0,
             lease_fence bigint not null default 0,
             lease_until timestamptz
@@ -101,7 +109,8 @@ def _add_attempts() -> None:
 
 def _add_board_requests() -> None:
     # Written before the board is created at Pinterest, which has no idempotency keys.
-    # board_id: null until Pinterest's answer is known
+    # board_id: null until Pinterest's answer is known. busy_until: until then the call belongs to
+    # the request that made the attempt
     op.execute("""
         create table access.board_requests (
             account_id uuid references access.connections on delete cascade,
@@ -109,6 +118,8 @@ def _add_board_requests() -> None:
             name text not null,
             started_at timestamptz not null default now(),
             board_id text,
+            attempt integer not null default 1,
+            busy_until timestamptz,
             primary key (account_id, idempotency_key)
         )
     """)

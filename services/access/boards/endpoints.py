@@ -1,4 +1,4 @@
-"""HTTP endpoints of accounts and their boards."""
+"""HTTP endpoints of boards."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.access.boards.schemas import (
-    AccountResponse,
     BoardAccessResponse,
     BoardCreate,
     BoardResponse,
@@ -25,7 +24,6 @@ _BODY_LIMIT = AccessSettings.model_fields["access_body_limit"].default
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
 BoardId = Annotated[str, Path(description="The board's id.")]
-AccountId = Annotated[str, Path(description="The account's id.")]
 OwnerId = Annotated[str, Query(description="The account that owns the board.")]
 
 _CREATED: dict[int | str, dict[str, Any]] = {
@@ -34,34 +32,6 @@ _CREATED: dict[int | str, dict[str, Any]] = {
         "headers": REPLAYED,
     }
 }
-
-
-@router.get("/v1/pinterest/accounts", response_description="The accounts.")
-async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
-    """List the workspace's accounts, including revoked ones.
-
-    A key with a list of accounts sees only the accounts on its list.
-    """
-    return [AccountResponse.from_row(row) for row in await access.boards.list_accounts(principal)]
-
-
-@router.delete(
-    "/v1/pinterest/accounts/{account_id}",
-    status_code=HTTPStatus.NO_CONTENT,
-    responses=NOT_FOUND,
-    response_description="The account is revoked.",
-)
-async def revoke_account(
-    account_id: AccountId, principal: DestructiveAccess, access: Access
-) -> None:
-    """Revoke an account, so that nothing is published to it any more. Idempotent.
-
-    The account stays in the list. Its boards and pins do not change. For up to 30 seconds, rows of
-    imports and single pins may still be published, because accounts are cached. After that they
-    fail with `account_not_found`. Scheduled pins fail in the same way when they are due. Only an
-    operator can restore an account.
-    """
-    await access.boards.revoke_account(principal, uuid_or_404(account_id, "Account"))
 
 
 @router.get("/v1/pinterest/boards", responses=NOT_FOUND, response_description="The boards.")
@@ -88,12 +58,17 @@ async def create_board(
 ) -> BoardResponse:
     """Create a board. Rows and pins can use it at once.
 
-    Pinflow generates the board's id in the format of Pinterest's ids.
+    The board of a connected account is created at Pinterest, and has the id that Pinterest gives
+    it. Otherwise the board exists in Pinflow only, and its id has the format of Pinterest's ids.
 
     With an `Idempotency-Key` the request is idempotent. The same key on the same account returns
     the board that it created, as it is now, and ignores the other fields. If that board has been
-    deleted, the request creates a board with the same id. Without a key, each request creates
-    another board.
+    deleted, the request creates it again: with the same id, unless Pinterest gives the id. Without
+    a key, each request creates another board.
+
+    If Pinterest's answer is lost, the request answers 503 `pinterest_unconfirmed`. Send it again
+    with the same key: Pinflow then looks for the board at Pinterest before it creates one. While a
+    request with the key is being processed, another one answers 409 `request_in_progress`.
 
     A revoked account answers 409 `token_revoked`. An account with the maximum number of
     boards (2000 by default) answers 409 `too_many_boards`.
@@ -120,6 +95,8 @@ async def update_board(
     """Change a board's name, description or privacy. Idempotent.
 
     Fields that are absent or null do not change. An unknown board answers 404 `board_not_found`.
+    The board of a connected account is changed at Pinterest. If Pinterest's answer is lost, the
+    request answers 503 `pinterest_unconfirmed`: send it again.
     """
     async with access.reader.read(request) as document:
         board = parse_model(BoardUpdate, document)
@@ -140,9 +117,10 @@ async def delete_board(
 ) -> None:
     """Delete a board. Idempotent, but a second request answers 404 `board_not_found`.
 
-    Published pins stay and keep the board's id. Scheduled pins fail when they are due. For up to 30
-    seconds, rows of imports and single pins may still be published to the board, because boards are
-    cached.
+    The board of a connected account is deleted at Pinterest, together with its pins there. In
+    Pinflow, published pins stay and keep the board's id. Scheduled pins fail when they are due. For
+    up to 30 seconds, rows of imports and single pins may still be published to the board, because
+    boards are cached.
     """
     await access.boards.delete_board(principal, uuid_or_404(account_id, "Account"), board_id)
 
@@ -163,10 +141,16 @@ async def check_board_access(
 ) -> BoardAccessResponse:
     """Check whether pins can be published to the board.
 
-    If not, `code` is `board_not_found`, or `token_revoked` for a revoked account. Pinflow checks
-    its own database (`source` is `store`), not Pinterest.
+    For a connected account, Pinterest is asked each time (`source` is `pinterest`). Otherwise
+    Pinflow checks its own database (`source` is `store`).
+
+    If pins can't be published, `code` says why: `board_not_found`; `board_access_denied`;
+    `token_revoked` for a revoked account; `token_expired`, `scope_missing` or
+    `account_not_connected` if the account has to be connected again; `rate_limited` or
+    `pinterest_unavailable` if it can't be told now. Then `retry_after_seconds` says when to ask
+    again.
     """
-    account, board = await access.boards.find_account_and_board(
+    account, board, finding = await access.boards.check_access(
         principal, uuid_or_404(account_id, "Account"), board_id
     )
-    return BoardAccessResponse.from_rows(board_id, account, board)
+    return BoardAccessResponse.from_rows(board_id, account, board, finding, access.accounts.policy)

@@ -1,13 +1,17 @@
-"""Holds the SQL of accounts and boards. A caller reaches only the rows of its workspace."""
+"""Holds the SQL of boards. A caller reaches only the rows of its workspace."""
 
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, false, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.access.statements import matches_account, select_accounts, select_boards
+from services.access.accounts.repository import (
+    nest_connection,
+    select_accounts_with_connections,
+)
+from shared.access.statements import matches_account, select_boards
 from shared.access.tables import accounts, boards
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database
@@ -27,13 +31,10 @@ class TooManyBoards(PinflowError):
 
 
 class BoardRepository:
-    """Reads and writes accounts and boards. Raises DatabaseUnavailable if Postgres is down."""
+    """Reads and writes boards. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def list_accounts(self, workspace_id: UUID) -> list[Row]:
-        return await self._database.fetch_all(select_accounts(workspace_id))
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
         """Lists the boards of an account. Returns None if the account is unknown."""
@@ -114,38 +115,22 @@ class BoardRepository:
     async def find_account_and_board(
         self, workspace_id: UUID, account_id: UUID, board_id: str
     ) -> tuple[Row | None, Row | None]:
-        """Returns an account and one of its boards. Each is None if it does not exist."""
+        """Returns an account and one of its boards. Each is None if it does not exist.
+
+        The account has its connection, or None, under `connection`.
+        """
         async with self._database.transaction() as connection:
             account = await connection.execute(
-                select(accounts).where(matches_account(workspace_id, account_id))
+                select_accounts_with_connections(matches_account(workspace_id, account_id))
             )
             board = await connection.execute(
                 select(boards).where(_matches_board(workspace_id, account_id, board_id))
             )
-            return _first_row(account), _first_row(board)
-
-    async def revoke_account(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Revokes an account. Returns False if it is unknown.
-
-        A repeated call keeps the time of the first one.
-        """
-        # Both expressions read the row as it was before the update
-        changes = {
-            "revoked_at": func.coalesce(accounts.c.revoked_at, func.now()),
-            "updated_at": case(
-                (accounts.c.revoked_at.is_(None), func.now()), else_=accounts.c.updated_at
-            ),
-        }
-        statement = (
-            update(accounts)
-            .where(matches_account(workspace_id, account_id))
-            .values(**changes)
-            .returning(accounts.c.id)
-        )
-        return await self._database.fetch_first(statement) is not None
+            row = first_row(account)
+            return (None if row is None else nest_connection(row)), first_row(board)
 
 
-def _first_row(result: CursorResult[Any]) -> Row | None:
+def first_row(result: CursorResult[Any]) -> Row | None:
     row = result.mappings().first()
     return None if row is None else dict(row)
 

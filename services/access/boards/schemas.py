@@ -1,4 +1,4 @@
-"""Defines the HTTP models of accounts and boards."""
+"""Defines the HTTP models of boards."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,12 +8,14 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     ConfigDict,
-    Field,
     StringConstraints,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from services.access.accounts.health import ConnectionPolicy
+from services.access.accounts.schemas import AccountHealth
+from services.access.boards.access_check import AccessFinding, Source
 from services.access.text_fields import (
     NOT_BLANK,
     WITHOUT_NUL,
@@ -22,7 +24,6 @@ from services.access.text_fields import (
     require_text,
 )
 from shared.contract.errors import ErrorCode
-from shared.http.fields import CreatedAt, RevokedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]
@@ -33,49 +34,6 @@ Description = Annotated[
     str, StringConstraints(max_length=500), AfterValidator(require_storable), WITHOUT_NUL
 ]
 """Text of a board's description. Pinterest has the same maximum length."""
-
-
-_HEALTH = Field(description="`healthy`, or `revoked` if nothing can be published to the account.")
-_HEALTH_MESSAGE = Field(description="Details of the health status. Null if there are none.")
-_RECONNECT = Field(description="True if the account is revoked: only an operator can restore it.")
-_MISSING_SCOPES = Field(description="Rights at Pinterest that the account lacks. Always empty.")
-
-
-class AccountResponse(ApiModel):
-    """A Pinterest account of the workspace."""
-
-    id: UUID
-    """The account's id: the `account_id` of rows, pins, schedules and boards."""
-    workspace_id: WorkspaceId
-    pinterest_user_id: str
-    """The account's user id. It equals `id`: Pinflow does not know the one at Pinterest."""
-    display_name: str | None
-    """The account's name for people. Null if it has none."""
-    username: str | None
-    """The account's user name. Null if it has none."""
-    scopes: str = "boards:read,pins:read,pins:write"
-    """The account's rights at Pinterest, separated by commas."""
-    created_at: CreatedAt
-    updated_at: UpdatedAt
-    revoked_at: RevokedAt
-    token_expires_at: datetime | None = None
-    """When the account's access token expires. Always null: Pinflow has no token."""
-    health_status: Annotated[str, _HEALTH]
-    health_message: Annotated[str | None, _HEALTH_MESSAGE] = None
-    health_checked_at: datetime | None = None
-    """When the account was last checked at Pinterest. Always null: Pinflow does not check it."""
-    reconnect_required: Annotated[bool, _RECONNECT]
-    missing_scopes: Annotated[list[str], _MISSING_SCOPES] = Field(default=[])
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "AccountResponse":
-        revoked = row["revoked_at"] is not None
-        return cls(
-            **row,
-            pinterest_user_id=str(row["id"]),
-            health_status="revoked" if revoked else "healthy",
-            reconnect_required=revoked,
-        )
 
 
 class BoardResponse(ApiModel):
@@ -106,7 +64,8 @@ class BoardCreate(ApiModel):
     account_id: UUID
     """The account that will own the board."""
     name: BoardName
-    """The board's name, 1 to 180 characters and not blank. Boards may share a name."""
+    """The board's name, 1 to 180 characters and not blank. Boards may share a name, as far as
+    Pinterest lets them."""
     description: Description | None = None
     """The board's description, at most 500 characters. Null or empty: none."""
     privacy: Privacy | None = None
@@ -135,7 +94,7 @@ class BoardUpdate(ApiModel):
     description: Description | None = None
     """The new description, at most 500 characters. Empty: the description is removed."""
     privacy: Privacy | None = None
-    """The new visibility."""
+    """The new visibility. A board of a connected account can't become `PROTECTED`."""
 
     @model_validator(mode="after")
     def _require_a_change(self) -> "BoardUpdate":
@@ -148,15 +107,6 @@ class BoardUpdate(ApiModel):
     def changes(self) -> dict[str, Any]:
         fields = {"name": self.name, "description": self.description, "privacy": self.privacy}
         return {name: value or None for name, value in fields.items() if value is not None}
-
-
-class AccountHealth(ApiModel):
-    """The health of an account."""
-
-    health_status: Annotated[str, _HEALTH]
-    health_message: Annotated[str | None, _HEALTH_MESSAGE]
-    reconnect_required: Annotated[bool, _RECONNECT]
-    missing_scopes: Annotated[list[str], _MISSING_SCOPES]
 
 
 class BoardAccessResponse(ApiModel):
@@ -178,52 +128,38 @@ class BoardAccessResponse(ApiModel):
     """The next step to take. Null if pins can be published."""
     checked_at: datetime
     """When the check was made, in UTC."""
-    source: Literal["store"] = "store"
-    """Always `store`: Pinflow checks its own database, not Pinterest."""
+    source: Source
+    """`pinterest` if Pinterest was asked, which is so for connected accounts. `store`: the answer
+    is from Pinflow's database, because the account has no connection or is revoked, or because
+    Pinterest has no boards with such an id."""
     board: BoardResponse | None
     """The board. Null if the account has no such board."""
     account_health: AccountHealth
     """The health of the account."""
-    retry_after_seconds: int | None = None
-    """Always null: the answer changes only if the account or the board does."""
+    retry_after_seconds: int | None
+    """When to check again, if Pinterest does not answer or takes no more requests now. Otherwise
+    null: the answer changes only if the account or the board does."""
 
     @classmethod
     def from_rows(
-        cls, board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
+        cls,
+        board_id: str,
+        account: Mapping[str, Any],
+        board: Mapping[str, Any] | None,
+        finding: AccessFinding,
+        policy: ConnectionPolicy,
     ) -> "BoardAccessResponse":
-        code, message, remediation = _check_access(board_id, account, board)
         return cls(
             account_id=account["id"],
             board_id=board_id,
-            publishable=code is None,
-            status="ok" if code is None else "failed",
-            code=code,
-            message=message,
-            remediation=remediation,
+            publishable=finding.code is None,
+            status="ok" if finding.code is None else "failed",
+            code=finding.code,
+            message=finding.message,
+            remediation=finding.remediation,
             checked_at=datetime.now(UTC),
+            source=finding.source,
+            retry_after_seconds=finding.retry_after_seconds,
             board=None if board is None else BoardResponse.from_row(board),
-            account_health=AccountHealth.model_validate(
-                AccountResponse.from_row(account).model_dump(
-                    include=set(AccountHealth.model_fields)
-                )
-            ),
+            account_health=AccountHealth.from_row(account, policy),
         )
-
-
-def _check_access(
-    board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
-) -> tuple[ErrorCode | None, str, str | None]:
-    """Returns code, message and remediation. The checks have the same order as in publishing."""
-    if account["revoked_at"] is not None:
-        return (
-            ErrorCode.ACCOUNT_REVOKED,
-            "The account is revoked.",
-            "Use another account, or ask the operator to restore this one.",
-        )
-    if board is None:
-        advice = (
-            f"Choose a board from GET /v1/pinterest/boards?account_id={account['id']}, or create "
-            "one with POST /v1/pinterest/boards."
-        )
-        return ErrorCode.BOARD_NOT_FOUND, f"The account has no board {board_id}.", advice
-    return None, "The account can publish to this board.", None

@@ -17,7 +17,7 @@ tokens = Table(
     Column("version", BigInteger, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("secret", LargeBinary, nullable=False),
-    Column("refresh_at", DateTime(timezone=True), nullable=False),
+    Column("refresh_at", DateTime(timezone=True)),
     Column("refresh_failures", Integer, nullable=False, server_default="0"),
     Column("lease_fence", BigInteger, nullable=False, server_default="0"),
     Column("lease_until", DateTime(timezone=True)),
@@ -45,4 +45,6 @@ board_requests = Table(
     Column("name", Text, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("board_id", Text),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("busy_until", DateTime(timezone=True)),
 )

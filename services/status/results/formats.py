@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.wire import encode
+from shared.http.accept import find_quality, parse_accept
 from shared.http.row_results import ResultWithNulls
 from shared.spreadsheets.result_files import protect
 
@@ -42,10 +43,10 @@ def choose_format(accept: Iterable[str]) -> ResultFormat:
 
     Raises ApiError (406) if they allow none of the formats.
     """
-    ranges = [_parse_range(item) for value in accept for item in value.split(",") if item.strip()]
+    ranges = parse_accept(accept)
     if not ranges:
         return ResultFormat.JSON
-    qualities = {offer: _find_quality(offer, ranges) for offer in ResultFormat}
+    qualities = {offer: find_quality(offer, ranges) for offer in ResultFormat}
     best = max(ResultFormat, key=qualities.__getitem__)  # the first one, if several are equal
     if not qualities[best]:
         message = (
@@ -59,28 +60,6 @@ def choose_format(accept: Iterable[str]) -> ResultFormat:
 def write_page(results: Sequence[ResultWithNulls], format_: ResultFormat) -> bytes:
     """Writes the results in a format."""
     return _WRITERS[format_](results)
-
-
-def _parse_range(text: str) -> tuple[str, float]:
-    media_type, *parameters = (part.strip() for part in text.split(";"))
-    quality = 1.0
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "q":
-            try:
-                quality = min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                quality = 0.0
-    return media_type.lower(), quality
-
-
-def _find_quality(offer: str, ranges: Iterable[tuple[str, float]]) -> float:
-    """Returns the quality of the most specific range that matches."""
-    qualities = dict(ranges)
-    for candidate in (offer, f"{offer.partition('/')[0]}/*", "*/*"):
-        if candidate in qualities:
-            return qualities[candidate]
-    return 0.0
 
 
 def _write_lines(results: Sequence[ResultWithNulls]) -> bytes:

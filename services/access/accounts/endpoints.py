@@ -1,0 +1,73 @@
+"""HTTP endpoints of accounts."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from services.access.accounts.schemas import AccountResponse
+from services.access.dependencies import Access
+from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
+from shared.http.errors import ACCESS_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
+from shared.http.requests import uuid_or_404
+
+router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
+
+AccountId = Annotated[str, Path(description="The account's id.")]
+
+
+@router.get("/v1/pinterest/accounts", response_description="The accounts.")
+async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
+    """List the workspace's accounts, including revoked ones.
+
+    An account works either with a connection to Pinterest (`GET /v1/pinterest/oauth/start`) or
+    without one: then its pins are stored and announced only. `health_status` says whether a
+    connection works.
+
+    A key with a list of accounts sees only the accounts on its list.
+    """
+    rows = await access.accounts.list_accounts(principal)
+    return [AccountResponse.from_row(row, access.accounts.policy) for row in rows]
+
+
+@router.post(
+    "/v1/pinterest/accounts/{account_id}/refresh",
+    responses=OVERLOADED | NOT_FOUND | CONFLICT,
+    response_description="The account.",
+)
+async def refresh_account(
+    account_id: AccountId, principal: WriteAccess, access: Access
+) -> AccountResponse:
+    """Check an account at Pinterest now: refresh its token, its user name and its boards.
+
+    Pinflow does all of this regularly by itself. Call it after something was changed at Pinterest,
+    or to see whether an account works again. Within 30 seconds after a refresh, the answer is the
+    account as it is. Idempotent.
+
+    An account without a connection answers 409 `account_not_connected`. If Pinterest does not
+    accept its access any more, the answer is 409 `token_expired`: connect it again.
+    """
+    row = await access.refresh.refresh(principal, uuid_or_404(account_id, "Account"))
+    return AccountResponse.from_row(row, access.accounts.policy)
+
+
+@router.delete(
+    "/v1/pinterest/accounts/{account_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=NOT_FOUND,
+    response_description="The account is revoked.",
+)
+async def revoke_account(
+    account_id: AccountId, principal: DestructiveAccess, access: Access
+) -> None:
+    """Revoke an account, so that nothing is published to it any more. Idempotent.
+
+    The account stays in the list. Its boards and pins do not change. For up to 30 seconds, rows of
+    imports and single pins may still be published, because accounts are cached. After that they
+    fail with `account_not_found`. Scheduled pins fail in the same way when they are due.
+
+    An account that is connected to Pinterest is also disconnected: Pinflow forgets its tokens.
+    Connect it again with `GET /v1/pinterest/oauth/start?account_id=…`. Only an operator can restore
+    an account that was never connected. Pinterest's own list of connected apps does not change.
+    """
+    await access.accounts.revoke(principal, uuid_or_404(account_id, "Account"))

@@ -1,0 +1,74 @@
+"""Judges an account's health by its row and its connection. Does no I/O."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from services.access.connections.rules import RECONNECT_CODES
+
+SCOPES_WITHOUT_CONNECTION = "boards:read,pins:read,pins:write"
+"""What PinBridge's clients expect of an account that can publish."""
+CONNECT_AGAIN = "Connect it again with GET /v1/pinterest/oauth/start?account_id=…."
+
+
+class HealthStatus(StrEnum):
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """The account works, but the last refresh or the last read of its boards failed."""
+    RECONNECT_REQUIRED = "reconnect_required"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPolicy:
+    """What the settings ask of a connection."""
+
+    mode: str
+    """The mode to which connections belong now."""
+    scopes: tuple[str, ...]
+    """The rights that Pinflow asks for."""
+
+    def find_missing(self, granted: Collection[str]) -> list[str]:
+        return [scope for scope in self.scopes if scope not in granted]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    status: HealthStatus
+    message: str | None = None
+    missing_scopes: tuple[str, ...] = ()
+
+    @property
+    def is_reconnect_required(self) -> bool:
+        return self.status in {HealthStatus.RECONNECT_REQUIRED, HealthStatus.REVOKED}
+
+
+def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> Health:
+    """Judges an account's row, which has its connection, or None, under `connection`."""
+    connection = account["connection"]
+    if account["revoked_at"] is not None:
+        message = None if connection is None else f"The account was disconnected. {CONNECT_AGAIN}"
+        return Health(HealthStatus.REVOKED, message)
+    if connection is None:
+        return Health(HealthStatus.HEALTHY)
+    missing = tuple(policy.find_missing(connection["scopes"]))
+    if problem := _find_reconnect_reason(connection, policy):
+        return Health(HealthStatus.RECONNECT_REQUIRED, problem, missing)
+    if problem := connection["health_message"] or connection["boards_message"]:
+        return Health(HealthStatus.DEGRADED, problem, missing)
+    message = f"The account's user did not allow: {', '.join(missing)}." if missing else None
+    return Health(HealthStatus.HEALTHY, message, missing)
+
+
+def _find_reconnect_reason(connection: Mapping[str, Any], policy: ConnectionPolicy) -> str | None:
+    if connection["disconnected_at"] is not None:
+        return f"The account was disconnected. {CONNECT_AGAIN}"
+    if connection["mode"] != policy.mode:
+        return (
+            f"The account was connected in the mode {connection['mode']}, but this installation "
+            f"is in the mode {policy.mode}. {CONNECT_AGAIN}"
+        )
+    if connection["health_code"] in RECONNECT_CODES:
+        return str(connection["health_message"])
+    return None

@@ -1,0 +1,111 @@
+"""Decides when tokens are refreshed, and what a failed refresh means for the connection. No I/O.
+
+A connection is given up only if Pinterest itself refuses its tokens, and even then the refresh is
+tried again every day while the refresh token is valid: the reason may be the operator's app.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.access.connections.model import GrantType, HealthCode
+from services.access.connections.vault import Tokens
+from shared.pinterest.failures import Cause, Refused
+from shared.pinterest.model import TokenGrant
+from shared.runtime.backoff import backoff
+
+FIRST_RETRY_SECONDS = 60.0
+MAX_RETRY_SECONDS = 6 * 3600.0
+DAY_SECONDS = 86_400.0
+MAX_SHARE_AHEAD = 0.9
+"""A token is never refreshed before a tenth of its lifetime is over, whatever the setting says."""
+PASSING_CAUSES = frozenset({Cause.RATE_LIMIT, Cause.SPAM_BLOCK})
+GIVEN_UP = frozenset({HealthCode.TOKEN_REVOKED, HealthCode.TOKEN_EXPIRED})
+"""The connection is not used for calls, until a refresh succeeds or its user connects it again."""
+RECONNECT_CODES = GIVEN_UP | {HealthCode.SCOPE_MISSING}
+
+REVOKED_MESSAGE = "Pinterest does not accept the account's access any more."
+EXPIRED_MESSAGE = "The account's access has expired, because it was not renewed in time."
+SCOPE_MESSAGE = "Pinterest refused a request, because the account's user did not allow everything."
+UNAVAILABLE_MESSAGE = (
+    "The account's access could not be renewed, because Pinterest did not answer. It is tried "
+    "again."
+)
+REFUSED_MESSAGE = (
+    "Pinterest refused to renew the account's access, which has not expired yet. It is tried again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshState:
+    """What is stored about a connection when its refresh was refused."""
+
+    now: datetime
+    token_expires_at: datetime
+    refresh_expires_at: datetime | None
+    health_code: HealthCode | None
+    failures: int
+    """Consecutive failures before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRefresh:
+    """What to store after a failed refresh."""
+
+    health_code: HealthCode
+    message: str
+    retry_seconds: float | None
+    """None: no refresh can succeed any more."""
+
+
+def compute_refresh_delay(lifetime_seconds: float, ahead_seconds: float) -> float:
+    """Returns the seconds after which a new access token is refreshed."""
+    return lifetime_seconds - min(ahead_seconds, MAX_SHARE_AHEAD * lifetime_seconds)
+
+
+def build_refresh_form(grant_type: GrantType, tokens: Tokens, scopes: str) -> dict[str, str] | None:
+    """Builds the form that asks for new tokens. Returns None if there is no refresh token.
+
+    The app owner's own account needs none: it asks with the app's id and secret alone.
+    """
+    if grant_type == "client_credentials":
+        return {"grant_type": "client_credentials", "scope": scopes}
+    if tokens.refresh_token is None:
+        return None
+    return {
+        "grant_type": "refresh_token",
+        "refresh_token": tokens.refresh_token.get_secret_value(),
+    }
+
+
+def merge_tokens(old: Tokens, grant: TokenGrant) -> Tokens:
+    """Returns the tokens to store. Pinterest need not send a new refresh token."""
+    return Tokens(grant.access_token, grant.refresh_token or old.refresh_token)
+
+
+def is_verdict(refusal: Refused) -> bool:
+    """Returns whether a refused refresh says that the tokens are invalid.
+
+    An answer without Pinterest's error format came from something in between, and a limit passes.
+    """
+    return refusal.code is not None and refusal.cause not in PASSING_CAUSES
+
+
+def plan_retry(failures: int, retry_after_seconds: int | None = None) -> float:
+    """Returns the seconds until the next refresh after a failure that will pass."""
+    seconds = backoff(failures, first=FIRST_RETRY_SECONDS, limit=MAX_RETRY_SECONDS)
+    return max(seconds, retry_after_seconds or 0)
+
+
+def judge_refused_refresh(state: RefreshState) -> FailedRefresh:
+    """Decides what a refused refresh means for the connection."""
+    if state.token_expires_at > state.now and state.health_code not in GIVEN_UP:
+        retry = backoff(state.failures, first=FIRST_RETRY_SECONDS, limit=DAY_SECONDS)
+        return FailedRefresh(HealthCode.REFRESH_FAILED, REFUSED_MESSAGE, retry)
+    return give_up(state.now, state.refresh_expires_at)
+
+
+def give_up(now: datetime, refresh_expires_at: datetime | None) -> FailedRefresh:
+    """Decides what is stored if Pinterest accepts neither the access token nor a refresh."""
+    if refresh_expires_at is not None and refresh_expires_at <= now:
+        return FailedRefresh(HealthCode.TOKEN_EXPIRED, EXPIRED_MESSAGE, None)
+    return FailedRefresh(HealthCode.TOKEN_REVOKED, REVOKED_MESSAGE, DAY_SECONDS)

@@ -1,0 +1,121 @@
+"""Reads Pinterest's answers. Raises ValueError if one lacks what its description requires.
+
+A success without that is no success: the caller does not know what Pinterest did. No I/O.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+import orjson
+from pydantic import SecretStr
+
+from shared.contract.pins import make_printable
+from shared.pinterest.model import TokenGrant
+
+MAX_MESSAGE_LENGTH = 500
+MAX_SECONDS = 10 * 365 * 86_400
+"""Maximum of a lifetime in an answer: a time that far ahead can be stored in Postgres."""
+MAX_RETRY_SECONDS = 2 * 86_400
+ID_FIELDS = {
+    "pins/create": "id",
+    "pins/get": "id",
+    "pins/update": "id",
+    "boards/create": "id",
+    "boards/get": "id",
+    "boards/update": "id",
+    "board_sections/create": "id",
+    "media/create": "media_id",
+    "media/get": "media_id",
+    "user_account/get": "id",
+}
+"""The field without which the answer of an operation is no success."""
+LISTS = ("boards/list", "boards/list_pins", "board_sections/list", "pins/list", "media/list")
+TOKEN = re.compile(r"[!-~]+")
+"""Printable ASCII: anything else could not be sent as a header."""
+
+
+def read_error(body: bytes) -> tuple[int | None, str]:
+    """Returns an error's code and message. Without Pinterest's format: None and an empty text."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None, ""
+    if not is_error(document):
+        return None, ""
+    message = " ".join(make_printable(document["message"], MAX_MESSAGE_LENGTH).split())
+    return document["code"], message
+
+
+def is_error(document: Any) -> bool:
+    """Returns whether a document has the format of Pinterest's errors."""
+    return (
+        isinstance(document, dict)
+        and _is_integer(document.get("code"))
+        and isinstance(document.get("message"), str)
+    )
+
+
+def require_fields(operation: str, document: Any) -> Any:
+    """Returns the answer of an operation if it has what its caller relies on."""
+    if (field := ID_FIELDS.get(operation)) is not None:
+        value = document.get(field) if isinstance(document, dict) else None
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"Pinterest's answer has no {field}.")
+    elif operation in LISTS:
+        items = document.get("items") if isinstance(document, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise ValueError("Pinterest's answer has no items.")
+        if not isinstance(document.get("bookmark"), str | None):
+            raise ValueError("The bookmark in Pinterest's answer is not a text.")
+    elif is_error(document):
+        raise ValueError("Pinterest answered an error with the status of a success.")
+    return document
+
+
+def read_grant(document: Any) -> TokenGrant:
+    """Reads the answer of the token endpoint."""
+    if not isinstance(document, dict):
+        raise ValueError("Pinterest's answer has no access_token.")  # noqa: TRY004
+    refresh_token = document.get("refresh_token")
+    scope = document.get("scope", "")
+    if not isinstance(scope, str):
+        raise ValueError("The scope in Pinterest's answer is not a text.")  # noqa: TRY004
+    refresh_expires_in = document.get("refresh_token_expires_in")
+    return TokenGrant(
+        access_token=_read_token(document, "access_token"),
+        expires_in=_read_lifetime(document, "expires_in"),
+        scopes=tuple(re.findall(r"[\w:]+", scope)),
+        refresh_token=None if not refresh_token else _read_token(document, "refresh_token"),
+        refresh_expires_in=(
+            None
+            if refresh_expires_in is None
+            else _read_lifetime(document, "refresh_token_expires_in")
+        ),
+    )
+
+
+def read_seconds(values: Iterable[str | None]) -> int | None:
+    """Returns the first value that is a number of seconds to wait."""
+    for value in values:
+        if value is not None and re.fullmatch(r"\d{1,9}", value, re.ASCII):
+            return min(int(value), MAX_RETRY_SECONDS)
+    return None
+
+
+def _read_token(document: Mapping[str, Any], name: str) -> SecretStr:
+    value = document.get(name)
+    if not isinstance(value, str) or not TOKEN.fullmatch(value):
+        raise ValueError(f"Pinterest's answer has no {name}.")
+    return SecretStr(value)
+
+
+def _read_lifetime(document: Mapping[str, Any], name: str) -> int:
+    value = document.get(name)
+    if not _is_integer(value) or not 0 < value <= MAX_SECONDS:
+        raise ValueError(f"The {name} in Pinterest's answer is not a number of seconds.")
+    return value
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

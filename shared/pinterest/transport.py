@@ -1,0 +1,102 @@
+"""Sends one HTTP request to Pinterest, at most once, and reads the whole answer.
+
+shared/pinterest/client.py imports this module with the first request: httpx costs 0.1 s of CPU.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
+
+import httpx
+
+from shared.pinterest.failures import AnswerLost, NotSent
+
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Maximum size of an answer. A page of 250 boards with all fields has about 0.5 MB."""
+HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # the maximum size is that of the decoded answer
+    "User-Agent": f"Pinflow/{version('pinflow')}",
+}
+SENDING_EVENT = "http11.send_request_headers.started"
+"""httpcore's trace event before the first byte of a request is written (version 1.0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    """The names are in lower case."""
+    body: bytes
+
+
+class Transport:
+    """A pool of connections. Uses no proxy, follows no redirects and keeps no cookies."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        """Limits a whole call: connecting, sending, and reading the answer."""
+        self._timeout_seconds = timeout_seconds
+        self._http = httpx.AsyncClient(
+            headers=HEADERS,
+            verify=ssl.create_default_context(),
+            timeout=timeout_seconds,
+            trust_env=False,
+            follow_redirects=False,
+            # A cookie of one account must not reach the requests of another
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        )
+
+    async def send(
+        self,
+        operation: str,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        """Raises NotSent if no byte of the request was written, and AnswerLost after that."""
+        is_sent = False
+
+        async def notice_sending(event: str, _info: object) -> None:
+            nonlocal is_sent
+            is_sent = is_sent or event == SENDING_EVENT
+
+        request = self._http.build_request(
+            method,
+            url,
+            headers=headers,
+            params=params,
+            content=content,
+            extensions={"trace": notice_sending},
+        )
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._exchange(request)
+        except TimeoutError:
+            reason = f"no answer within {self._timeout_seconds:g} s"
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            # Only the type: the text may have the value of a header, which is a token
+            reason = type(error).__name__
+        if is_sent:
+            raise AnswerLost(operation, f"Pinterest's answer was lost: {reason}.")
+        raise NotSent(operation, f"Pinterest can't be reached: {reason}.")
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _exchange(self, request: httpx.Request) -> Answer:
+        response = await self._http.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise httpx.DecodingError("too large", request=request)
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, response.headers, bytes(body))

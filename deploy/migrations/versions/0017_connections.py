@@ -50,7 +50,6 @@ def _add_connections() -> None:
             boards_synced_at timestamptz,
             boards_message text,
             boards_due_at timestamptz not null default now(),
-            refresh_asked_at timestamptz,
             boards_failures integer not null default 0,
             boards_version bigint not null default 0,
             refresh_asked_at timestamptz,

@@ -31,7 +31,7 @@ class RequestLog:
         status: int | None,
         time: float,
     ) -> None:
-        """`operation` is None if there is no such operation; `status` if no answer was sent."""
+        """Adds a request. `operation` is None for an unknown path, `status` without an answer."""
         self._requests.append(
             {
                 "method": method,

@@ -1,5 +1,7 @@
 """Defines the simulator's tables. Times are seconds since 1970, ids are digits."""
 
+SCHEMA_VERSION = 1
+"""Raise it with each change of the schema. A file of another version is not opened."""
 SCHEMA = """
 create table if not exists settings (
     name text primary key,

@@ -1,14 +1,13 @@
 """Serves the application, and lets it cut a connection without an answer."""
 
 import asyncio
-from pathlib import Path
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deploy.simulator.app import create_app
 from deploy.simulator.options import Options
-from deploy.simulator.store import SimulatorStore
+from deploy.simulator.store import SimulatorStore, UnusableData
 
 
 class CuttableProtocol(HttpToolsProtocol):
@@ -20,10 +19,13 @@ class CuttableProtocol(HttpToolsProtocol):
 
 
 def serve(options: Options) -> None:
-    """Serves until SIGTERM. Raises SystemExit if the port is not free."""
-    if options.data is not None:
-        Path(options.data).parent.mkdir(parents=True, exist_ok=True)
-    store = SimulatorStore(options.data)
+    """Serves until SIGTERM. Raises SystemExit if the port is not free or the file is unusable."""
+    try:
+        if options.data is not None:
+            options.data.parent.mkdir(parents=True, exist_ok=True)
+        store = SimulatorStore(options.data)
+    except (OSError, UnusableData) as error:
+        raise SystemExit(str(error)) from None
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(store, options),

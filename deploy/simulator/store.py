@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.simulator.options import Settings
-from deploy.simulator.schema import SCHEMA
+from deploy.simulator.schema import SCHEMA, SCHEMA_VERSION
 
 ID_DIGITS = 18
 
@@ -28,18 +28,24 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+class UnusableData(Exception):
+    """The data file can't be used. The message says why, and what to do."""
+
+
 class SimulatorStore:
     """One connection, used by one thread. A transaction contains no `await`."""
 
     def __init__(self, data: Path | None) -> None:
-        self._connection = sqlite3.connect(data or ":memory:", isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        # The file survives a kill of the process, not of the machine: syncing would halve the speed
-        self._connection.executescript(
-            "pragma journal_mode = wal; pragma synchronous = off; pragma foreign_keys = on;"
-        )
-        self._connection.executescript(SCHEMA)
-        self.settings = self._read_settings()
+        """Opens the file, or creates it. Raises UnusableData."""
+        try:
+            self._connection = _connect(data)
+            self._create_tables(data)
+            self.settings = self._read_settings()
+        except sqlite3.Error as error:
+            raise UnusableData(
+                f"{data} can't be used: {error}. Perhaps another simulator uses it, or it is not a "
+                "file of the simulator: choose another file with --data."
+            ) from None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -65,12 +71,33 @@ class SimulatorStore:
     def close(self) -> None:
         self._connection.close()
 
+    def _create_tables(self, data: Path | None) -> None:
+        (version,) = self._connection.execute("pragma user_version").fetchone()
+        if version not in (0, SCHEMA_VERSION):
+            raise UnusableData(
+                f"{data} is of another version of the simulator. Delete it, start the simulator, "
+                "and connect the accounts again."
+            )
+        self._connection.executescript(f"{SCHEMA} pragma user_version = {SCHEMA_VERSION};")
+
     def _read_settings(self) -> Settings:
         rows = self._connection.execute("select name, value from settings").fetchall()
         known = asdict(Settings())
         return Settings(
             **{row["name"]: json.loads(row["value"]) for row in rows if row["name"] in known}
         )
+
+
+def _connect(data: Path | None) -> sqlite3.Connection:
+    connection = sqlite3.connect(data or ":memory:", timeout=1, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    # Without syncing, the file survives a kill of the process, but not of the machine. The
+    # exclusive lock keeps a second simulator from the file: faults and limits are in memory
+    connection.executescript(
+        "pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = off;"
+        " pragma foreign_keys = on;"
+    )
+    return connection
 
 
 def now() -> float:

@@ -123,14 +123,13 @@ AREAS = (
     Area(
         "analytics",
         "/v1/pins/{pin_id}/analytics, /v1/pinterest/accounts/{account_id}/analytics",
-        "It makes no requests to Pinterest. Use Pinterest's own analytics.",
+        "It reads no statistics from Pinterest. Use Pinterest's own analytics.",
         ("GET /v1/pins/{pin_id}/analytics", "GET /v1/pinterest/accounts/{account_id}/analytics"),
     ),
     Area(
         "search for related terms",
         "/v1/pinterest/terms/related",
-        "It makes no requests to Pinterest. The related_terms of a pin are stored as you "
-        "send them.",
+        "It does not search at Pinterest. The related_terms of a pin are stored as you send them.",
         ("GET /v1/pinterest/terms/related",),
     ),
     Area(

@@ -5,21 +5,27 @@ from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
 from pinbridge_sdk.models.pinterest import (
     BoardAccessResponse,
     BoardResponse,
+    OAuthCallbackResponse,
+    OAuthStartResponse,
     PinterestAccountResponse,
 )
 from pinbridge_sdk.models.system import RateMeterAccount, RateMeterNode, RateMeterResponse
 from pydantic import BaseModel
 
-from services.access.boards import schemas as pinterest
+from services.access.accounts import schemas as accounts
+from services.access.boards import schemas as boards
 from services.access.keys import schemas as api_keys
+from services.access.oauth import schemas as oauth
 from services.ingest import schemas as ingest
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (api_keys.ApiKeyResponse, APIKeyResponse),
     (api_keys.ApiKeyCreateResponse, APIKeyCreateResponse),
-    (pinterest.AccountResponse, PinterestAccountResponse),
-    (pinterest.BoardResponse, BoardResponse),
-    (pinterest.BoardAccessResponse, BoardAccessResponse),
+    (accounts.AccountResponse, PinterestAccountResponse),
+    (boards.BoardResponse, BoardResponse),
+    (boards.BoardAccessResponse, BoardAccessResponse),
+    (oauth.OAuthStartResponse, OAuthStartResponse),
+    (oauth.OAuthCallbackResponse, OAuthCallbackResponse),
     (ingest.RateMeterResponse, RateMeterResponse),
     (ingest.RateMeterAccount, RateMeterAccount),
     (ingest.RateMeterNode, RateMeterNode),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import httpx
 import pytest
 from pinbridge_sdk import PinbridgeClient
 from pydantic import BaseModel, TypeAdapter
@@ -30,12 +31,14 @@ METHODS = sorted(
 
 
 def find_return_type(method: str) -> Any:
-    """Returns the type that the client's method returns."""
+    """Returns the type that the client's method returns, unless it is a redirect."""
     resource, _, name = method.partition(".")
     function: Callable[..., Any] = getattr(
         PinbridgeClient._builtin_resource_classes[resource], name
     )
-    return get_type_hints(function)["return"]
+    returned = get_type_hints(function)["return"]
+    models = [part for part in get_args(returned) if part is not httpx.Response]
+    return models[0] if httpx.Response in get_args(returned) else returned
 
 
 def find_response(method: str) -> dict[str, Any]:

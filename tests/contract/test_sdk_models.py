@@ -18,7 +18,8 @@ from pinbridge_sdk.models.schedules import ScheduleResponse
 from pinbridge_sdk.models.system import HealthResponse, ReadinessResponse, RootResponse
 from pydantic import BaseModel
 
-from services.access.boards import schemas as pinterest
+from services.access.accounts.schemas import AccountResponse
+from services.access.boards import schemas as boards
 from services.ingest.schemas import ImportAcceptedResponse
 from services.publisher.pins.schemas import bulk, pins, schedules
 from services.publisher.pins.schemas import dry_run as validation
@@ -39,8 +40,8 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (bulk.BulkItemResponse, BulkOperationItemResult),
     (bulk.BulkResponse, BulkOperationResponse),
     (schedules.ScheduleResponse, ScheduleResponse),
-    (pinterest.AccountResponse, PinterestAccountResponse),
-    (pinterest.BoardResponse, BoardResponse),
+    (AccountResponse, PinterestAccountResponse),
+    (boards.BoardResponse, BoardResponse),
     (status.RootResponse, RootResponse),
     (status.HealthResponse, HealthResponse),
     (status.ReadinessResponse, ReadinessResponse),

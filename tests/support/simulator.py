@@ -4,9 +4,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from cryptography.fernet import Fernet
@@ -22,6 +22,29 @@ APP_ID, APP_SECRET = "1000001", "simulated-secret"
 REDIRECT_URI = "http://127.0.0.1:1/callback"
 """The URL of an app of the test's own, at which nothing listens."""
 SCOPES = "boards:read,boards:write,pins:read,pins:write,user_accounts:read"
+
+
+class ConsentForm(HTMLParser):
+    """Reads where the page's form goes, and its hidden fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action = ""
+        self.hidden: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.action = values["action"]
+        if tag == "input" and values["type"] == "hidden":
+            self.hidden[values["name"]] = values["value"]
+
+
+def read_form(page: str) -> ConsentForm:
+    form = ConsentForm()
+    form.feed(page)
+    form.close()
+    return form
 
 
 class Simulator:
@@ -54,12 +77,9 @@ class Simulator:
         """
         page = self.http.get(authorization_url)
         page.raise_for_status()
-        form = {
-            **dict(parse_qsl(urlsplit(authorization_url).query)),
-            "user": user,
-            "decision": "allow" if allow else "deny",
-        }
-        answer = self.http.post("/oauth/", data=form)
+        form = read_form(page.text)
+        decision = {"user": user, "decision": "allow" if allow else "deny"}
+        answer = self.http.post(form.action, data={**form.hidden, **decision})
         if not answer.is_redirect:
             answer.raise_for_status()
         return answer.headers["location"]

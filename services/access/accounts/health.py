@@ -5,18 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from shared.contract.errors import ErrorCode
+from services.access.connections.rules import RECONNECT_CODES
 
 SCOPES_WITHOUT_CONNECTION = "boards:read,pins:read,pins:write"
 """What PinBridge's clients expect of an account that can publish."""
 CONNECT_AGAIN = "Connect it again with GET /v1/pinterest/oauth/start?account_id=…."
-
-_RECONNECT_CODES = {
-    ErrorCode.ACCOUNT_REVOKED: "Pinterest does not accept the account's access any more.",
-    ErrorCode.TOKEN_EXPIRED: "The account's access has expired and could not be renewed.",
-    ErrorCode.SCOPE_MISSING: "The account's user did not allow everything that is needed.",
-}
-"""Codes of a connection that only its user can mend, and the message if it has none."""
 
 
 class HealthStatus(StrEnum):
@@ -41,7 +34,7 @@ class ConnectionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class JudgedHealth:
     status: HealthStatus
     message: str | None = None
     missing_scopes: tuple[str, ...] = ()
@@ -51,31 +44,31 @@ class Health:
         return self.status in {HealthStatus.RECONNECT_REQUIRED, HealthStatus.REVOKED}
 
 
-def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> Health:
+def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> JudgedHealth:
     """Judges an account's row, which has its connection, or None, under `connection`."""
     connection = account["connection"]
     if account["revoked_at"] is not None:
         message = None if connection is None else f"The account was disconnected. {CONNECT_AGAIN}"
-        return Health(HealthStatus.REVOKED, message)
+        return JudgedHealth(HealthStatus.REVOKED, message)
     if connection is None:
-        return Health(HealthStatus.HEALTHY)
+        return JudgedHealth(HealthStatus.HEALTHY)
     missing = tuple(policy.find_missing(connection["scopes"]))
     if problem := _find_reconnect_reason(connection, policy):
-        return Health(HealthStatus.RECONNECT_REQUIRED, f"{problem} {CONNECT_AGAIN}", missing)
+        return JudgedHealth(HealthStatus.RECONNECT_REQUIRED, problem, missing)
     if problem := connection["health_message"] or connection["boards_message"]:
-        return Health(HealthStatus.DEGRADED, problem, missing)
+        return JudgedHealth(HealthStatus.DEGRADED, problem, missing)
     message = f"The account's user did not allow: {', '.join(missing)}." if missing else None
-    return Health(HealthStatus.HEALTHY, message, missing)
+    return JudgedHealth(HealthStatus.HEALTHY, message, missing)
 
 
 def _find_reconnect_reason(connection: Mapping[str, Any], policy: ConnectionPolicy) -> str | None:
     if connection["disconnected_at"] is not None:
-        return "The account was disconnected."
+        return f"The account was disconnected. {CONNECT_AGAIN}"
     if connection["mode"] != policy.mode:
         return (
             f"The account was connected in the mode {connection['mode']}, but this installation "
-            f"is in the mode {policy.mode}."
+            f"is in the mode {policy.mode}. {CONNECT_AGAIN}"
         )
-    if (code := connection["health_code"]) in _RECONNECT_CODES:
-        return str(connection["health_message"] or _RECONNECT_CODES[ErrorCode(code)])
+    if connection["health_code"] in RECONNECT_CODES:
+        return str(connection["health_message"])
     return None

@@ -1,12 +1,12 @@
-"""Reads accounts together with their connections, and revokes accounts."""
+"""Reads accounts together with their connections."""
 
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, case, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 
 from shared.access.statements import matches_account
-from shared.access.tables import accounts, connections
+from shared.access.tables import accounts, connections, workspaces
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -31,6 +31,10 @@ class AccountRepository:
         row = await self._database.fetch_first(query)
         return None if row is None else nest_connection(row)
 
+    async def workspace_exists(self, workspace_id: UUID) -> bool:
+        query = select(workspaces.c.id).where(workspaces.c.id == workspace_id)
+        return await self._database.fetch_first(query) is not None
+
     async def claim_refresh(self, account_id: UUID, *, seconds: int) -> bool:
         """Returns whether the last claim is at least `seconds` ago, and then makes a new one."""
         allowed = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
@@ -54,26 +58,6 @@ class AccountRepository:
             .returning(accounts.c.id)
         )
         await self._database.fetch_first(statement)
-
-    async def revoke(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Revokes an account. Returns False if it is unknown.
-
-        A repeated call keeps the time of the first one.
-        """
-        # Both expressions read the row as it was before the update
-        changes = {
-            "revoked_at": func.coalesce(accounts.c.revoked_at, func.now()),
-            "updated_at": case(
-                (accounts.c.revoked_at.is_(None), func.now()), else_=accounts.c.updated_at
-            ),
-        }
-        statement = (
-            update(accounts)
-            .where(matches_account(workspace_id, account_id))
-            .values(**changes)
-            .returning(accounts.c.id)
-        )
-        return await self._database.fetch_first(statement) is not None
 
 
 def select_accounts_with_connections(*conditions: ColumnElement[bool]) -> Select[Any]:

@@ -4,23 +4,24 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Protocol
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import structlog
 
 from services.access.accounts.service import AccountService
+from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections.errors import answer_failures, build_api_error, quote
+from services.access.connections.link import PinterestApi
 from services.access.connections.model import (
     GrantType,
     NewConnection,
     PinterestOff,
 )
+from services.access.connections.service import ConnectionService
 from services.access.oauth.grants import (
     CodeNotUsed,
-    PinterestApi,
     exchange_code,
     read_user,
     request_own_grant,
@@ -48,18 +49,6 @@ SYNC_SECONDS = 8.0
 """Maximum time for which an answer waits until the boards are read. Later they come anyway."""
 
 
-class Connections(Protocol):
-    """Stores grants. ConnectionService implements it."""
-
-    async def connect(self, new: NewConnection) -> UUID: ...
-
-
-class Boards(Protocol):
-    """Reads the boards of an account from Pinterest. BoardSync implements it."""
-
-    async def sync(self, account_id: UUID) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class StartedAttempt:
     id: UUID
@@ -77,6 +66,14 @@ class Callback:
     error_description: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _App:
+    """What the service needs only if the mode is not off."""
+
+    api: PinterestApi
+    states: StateSealer
+
+
 class OAuthService:
     """The use cases of connecting. Raises ApiError and DatabaseUnavailable."""
 
@@ -86,22 +83,22 @@ class OAuthService:
         *,
         attempts: AttemptRepository,
         accounts: AccountService,
-        connections: Connections,
-        boards: Boards,
-        api: PinterestApi,
+        connections: ConnectionService,
+        boards: BoardSync,
+        api: PinterestApi | None,
     ) -> None:
+        """Takes Pinterest's API, or None if the mode is off."""
         self._settings = settings
         self._attempts = attempts
         self._accounts = accounts
         self._connections = connections
         self._boards = boards
-        self._api = api
-        self._states = StateSealer(settings.token_keys) if settings.is_pinterest_on else None
+        self._optional_app = None if api is None else _App(api, StateSealer(settings.token_keys))
         self._syncs: set[asyncio.Task[None]] = set()
 
     async def start(self, principal: Principal, account_id: UUID | None) -> StartedAttempt:
         """Starts an attempt to connect an account, or a new one without `account_id`."""
-        states = self._require_on()
+        states = self._app.states
         require_permitted_target(principal, account_id)
         if account_id is not None:
             await self._accounts.find(principal, account_id)
@@ -138,7 +135,7 @@ class OAuthService:
 
         Only the first callback of an attempt does something. Further ones get the same answer.
         """
-        states = self._require_on()
+        states = self._app.states
         try:
             attempt_id = states.open(callback.state)
         except InvalidState:
@@ -176,9 +173,10 @@ class OAuthService:
 
     async def connect_app_owner(self, workspace_id: UUID, account_id: UUID | None) -> UUID:
         """Connects the account of the app's owner, without a redirect. For an operator."""
-        self._require_on()
+        app = self._app
+        await self._accounts.require(workspace_id, account_id)
         with answer_failures():
-            grant = await request_own_grant(self._api, self._settings.asked_scopes)
+            grant = await request_own_grant(app.api, self._settings.asked_scopes)
         connected = await self._connect(workspace_id, account_id, grant, "client_credentials")
         await self._read_boards(connected)
         return connected
@@ -189,15 +187,16 @@ class OAuthService:
             task.cancel()
         await asyncio.gather(*self._syncs, return_exceptions=True)
 
-    def _require_on(self) -> StateSealer:
-        if self._states is None:
+    @property
+    def _app(self) -> "_App":
+        if self._optional_app is None:
             raise build_api_error(PinterestOff())
-        return self._states
+        return self._optional_app
 
     async def _finish_first(self, attempt: Row, callback: Callback) -> UUID:
         if callback.error is not None or callback.code is None:
             raise denied(_describe_denial(callback))
-        grant = await exchange_code(self._api, callback.code, self._settings.redirect_url)
+        grant = await exchange_code(self._app.api, callback.code, self._settings.redirect_url)
         try:
             return await self._connect(
                 attempt["workspace_id"], attempt["account_id"], grant, "authorization_code"
@@ -210,12 +209,10 @@ class OAuthService:
     ) -> UUID:
         missing = self._accounts.policy.find_missing(grant.scopes)
         with answer_failures(missing_scopes=missing):
-            user = await read_user(self._api, grant.access_token)
-            connected = await self._connections.connect(
+            user = await read_user(self._app.api, grant.access_token)
+            return await self._connections.connect(
                 NewConnection(workspace_id, account_id, grant, user, grant_type)
             )
-        log.info("account_connected", account_id=str(connected), workspace_id=str(workspace_id))
-        return connected
 
     async def _read_boards(self, account_id: UUID) -> None:
         """Reads the boards of a new connection. Waits for at most SYNC_SECONDS."""

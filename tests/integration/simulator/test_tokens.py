@@ -1,11 +1,16 @@
 """The simulator issues, refreshes, expires and refuses tokens."""
 
+import sqlite3
+import subprocess
+import sys
 from base64 import b64encode
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
+from deploy.local.layout import CHECKOUT
 from tests.support.simulator import APP_ID, APP_SECRET, REDIRECT_URI, Simulator, running_simulator
 from tests.support.waiting import eventually
 
@@ -165,10 +170,39 @@ def test_tokens_and_settings_survive_a_kill(tmp_path: Path) -> None:
         assert simulator.change_settings()["access"] == "trial"
 
 
+def test_a_second_simulator_does_not_use_the_same_file(tmp_path: Path) -> None:
+    data = tmp_path / "simulator.sqlite"
+    with running_simulator(data=data):
+        assert "Perhaps another simulator uses it" in start_in_vain(data)
+
+
+def test_a_file_of_another_version_is_not_opened(tmp_path: Path) -> None:
+    data = tmp_path / "simulator.sqlite"
+    with closing(sqlite3.connect(data)) as connection:
+        connection.execute("pragma user_version = 99")
+    assert "is of another version of the simulator" in start_in_vain(data)
+
+
+def test_a_file_of_another_kind_is_not_opened(tmp_path: Path) -> None:
+    data = tmp_path / "notes.txt"
+    data.write_text("Not a database. " * 100, encoding="utf-8")
+    assert "it is not a file of the simulator" in start_in_vain(data)
+    assert data.read_text(encoding="utf-8").startswith("Not a database.")
+
+
 def test_an_error_has_a_code_a_message_and_the_request_id(simulator: Simulator) -> None:
     answer = simulator.http.get("/v5/no_such_path")
     assert answer.json() == {"code": 404, "message": "Not Found"}
     assert answer.headers["x-pinterest-rid"].isdigit()
+
+
+def start_in_vain(data: Path) -> str:
+    """Starts a simulator that ends at once, and returns its message."""
+    command = [sys.executable, "-m", "deploy.simulator", "--port", "0", "--data", str(data)]
+    ended = subprocess.run(command, check=False, cwd=CHECKOUT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
 
 
 def refresh(simulator: Simulator, token: dict[str, str], **form: str) -> httpx.Response:

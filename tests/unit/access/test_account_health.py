@@ -63,22 +63,22 @@ def connection(**values: Any) -> dict[str, Any]:
             "connected in the mode production, but this installation is in the mode simulated",
         ),
         (
-            account(connection(health_code="token_revoked")),
+            account(connection(health_code="token_revoked", health_message="Revoked.")),
             "reconnect_required",
             True,
-            "does not accept the account's access any more. Connect it again",
+            "Revoked.",
         ),
         (
             account(connection(health_code="token_expired", health_message="It expired.")),
             "reconnect_required",
             True,
-            "It expired. Connect it again",
+            "It expired.",
         ),
         (
-            account(connection(health_code="scope_missing")),
+            account(connection(health_code="scope_missing", health_message="A right.")),
             "reconnect_required",
             True,
-            "did not allow everything",
+            "A right.",
         ),
         (
             account(connection(health_code="refresh_failed", health_message="Try later.")),

@@ -9,19 +9,20 @@ import pytest
 
 from deploy.local.layout import CHECKOUT
 from deploy.simulator.app import create_app
-from deploy.simulator.faults import Fault, FaultKind
+from deploy.simulator.faults import FaultKind, InjectedFault
 from deploy.simulator.options import Options, Settings
 from deploy.simulator.store import SimulatorStore
 
 PAGE = Path(CHECKOUT, "docs/reference/simulator.md").read_text(encoding="utf-8")
-NAMES = set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", PAGE, flags=re.S | re.M)))
+FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+NAMES = set(re.findall(r"`([^`\n]+)`", FENCED.sub("", PAGE)))
 
 
 @pytest.mark.parametrize(
     "names",
     [
         [kind.value for kind in FaultKind],
-        [name for name in Fault.model_fields if name != "kind"],
+        [name for name in InjectedFault.model_fields if name != "kind"],
         [field.name for field in fields(Settings)],
     ],
     ids=["faults", "their fields", "settings"],

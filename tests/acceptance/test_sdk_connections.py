@@ -1,0 +1,147 @@
+"""PinBridge's clients connect an account to the simulator, use its boards, and disconnect it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from pinbridge_sdk.errors import APIError
+from pinbridge_sdk.models.pinterest import BoardCreateRequest, OAuthCallbackResponse
+
+from deploy.administration import NewWorkspace
+from tests.acceptance.conftest import deployed_afresh
+from tests.support.connections import name_settings
+from tests.support.deployment import Deployment
+from tests.support.infrastructure import Servers
+from tests.support.simulator import Simulator, running_simulator
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with running_simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def pinflow(
+    tmp_path_factory: pytest.TempPathFactory, stack: Servers, simulator: Simulator
+) -> Iterator[Deployment]:
+    """Deploys Pinflow in the mode `simulated`."""
+    directory = tmp_path_factory.mktemp("connections")
+    with deployed_afresh(directory, stack, **name_settings(simulator)) as deployment:
+        yield deployment
+
+
+async def connect_account(sdk: Any, simulator: Simulator, user: str) -> str:
+    """Goes through the consent of a user, and returns the account's id."""
+    started = await sdk.pinterest.start_oauth()
+    target = httpx.URL(simulator.consent(str(started.authorization_url), user))
+    answer = await sdk.pinterest.oauth_callback(
+        code=target.params["code"], state=target.params["state"]
+    )
+    assert isinstance(answer, OAuthCallbackResponse)
+    assert answer.status == "connected"
+    return str(answer.account_id)
+
+
+async def open_page(url: str) -> httpx.Response:
+    """Opens a page as a browser does."""
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        return await browser.get(url, headers={"Accept": "text/html"})
+
+
+async def test_an_account_is_connected_with_its_users_consent(
+    sdk: Any, simulator: Simulator, workspace: NewWorkspace, pinflow: Deployment
+) -> None:
+    started = await sdk.pinterest.start_oauth()
+    redirected = httpx.URL(simulator.consent(str(started.authorization_url), "rosa"))
+    assert str(redirected.copy_with(query=None)) == (
+        f"{pinflow.base_url}/v1/pinterest/oauth/callback"
+    )
+    answer = await sdk.pinterest.oauth_callback(
+        code=redirected.params["code"], state=redirected.params["state"]
+    )
+    assert answer.status == "connected"
+    accounts = {str(account.id): account for account in await sdk.pinterest.list_accounts()}
+    assert len(accounts) == len(workspace.accounts) + 1
+    account = accounts[answer.account_id]
+    rosa = next(user for user in simulator.list_accounts() if user["username"] == "rosa")
+    assert (account.username, account.pinterest_user_id) == ("rosa", rosa["id"])
+    assert (account.health_status, account.reconnect_required) == ("healthy", False)
+    assert account.missing_scopes == []
+    assert set(account.scopes.split(",")) == {
+        "boards:read",
+        "boards:write",
+        "pins:read",
+        "pins:write",
+        "user_accounts:read",
+    }
+    assert account.token_expires_at is not None
+    boards = await sdk.pinterest.list_boards(answer.account_id)
+    assert {board.id for board in boards} == set(rosa["boards"])
+
+
+async def test_a_connected_account_has_the_boards_of_pinterest(
+    sdk: Any, simulator: Simulator
+) -> None:
+    account_id = await connect_account(sdk, simulator, "tom")
+    created = await sdk.pinterest.create_board(
+        BoardCreateRequest(account_id=account_id, name="Autumn lamps", privacy="PUBLIC")
+    )
+    access = await sdk.pinterest.check_board_access(created.id, account_id=account_id, fresh=True)
+    assert (access.publishable, access.code, access.source) == (True, None, "pinterest")
+    assert await sdk.pinterest.delete_board(created.id, account_id=account_id) is None
+    gone = await sdk.pinterest.check_board_access(created.id, account_id=account_id, fresh=True)
+    assert (gone.publishable, gone.code, gone.source) == (False, "board_not_found", "pinterest")
+
+
+async def test_a_revoked_account_is_disconnected_and_connects_again(
+    sdk: Any, simulator: Simulator
+) -> None:
+    account_id = await connect_account(sdk, simulator, "rosa")
+    assert await sdk.pinterest.revoke_account(account_id) is None
+    (revoked,) = [
+        account for account in await sdk.pinterest.list_accounts() if str(account.id) == account_id
+    ]
+    assert revoked.revoked_at is not None
+    assert (revoked.health_status, revoked.reconnect_required) == ("revoked", True)
+    assert revoked.token_expires_at is None
+    assert await connect_account(sdk, simulator, "rosa") == account_id
+    (restored,) = [
+        account for account in await sdk.pinterest.list_accounts() if str(account.id) == account_id
+    ]
+    assert (restored.revoked_at, restored.health_status) == (None, "healthy")
+
+
+async def test_a_user_who_denies_the_access_connects_nothing(
+    sdk: Any, simulator: Simulator, workspace: NewWorkspace, pinflow: Deployment
+) -> None:
+    started = await sdk.pinterest.start_oauth()
+    target = simulator.consent(str(started.authorization_url), "rosa", allow=False)
+    browser = await open_page(target)
+    assert browser.status_code == 400
+    assert browser.headers["content-type"] == "text/html; charset=utf-8"
+    assert "Account not connected" in browser.text
+    with pytest.raises(APIError) as denied:
+        await sdk.pinterest.oauth_callback(code="x", state=httpx.URL(target).params["state"])
+    assert (denied.value.status_code, denied.value.code) == (400, "oauth_denied")
+    assert len(await sdk.pinterest.list_accounts()) == len(workspace.accounts)
+
+
+async def test_no_log_has_a_token_a_code_or_a_state(
+    sdk: Any, simulator: Simulator, pinflow: Deployment
+) -> None:
+    started = await sdk.pinterest.start_oauth()
+    target = httpx.URL(simulator.consent(str(started.authorization_url), "tom"))
+    secrets = {target.params["code"], target.params["state"]}
+    await sdk.pinterest.oauth_callback(**dict(target.params))
+    await sdk.pinterest.oauth_callback(**dict(target.params))
+    await open_page(f"{target}&code=twice")
+    secrets |= set(simulator.control("GET", "tokens"))
+    assert len(secrets) > 4
+    logs = {
+        name: program.log.read_text(errors="replace") for name, program in pinflow.programs.items()
+    }
+    assert "account_connected" in logs["access"]
+    leaks = {name for name, log in logs.items() for secret in secrets if secret in log}
+    assert leaks == set()

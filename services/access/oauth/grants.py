@@ -14,7 +14,7 @@ from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.pinterest.model import TokenGrant
 
 MAX_ATTEMPTS = 3
-"""How often the user is asked for. A read may be repeated."""
+"""Maximum requests for the user: a read may be repeated."""
 RETRY_SECONDS = 0.2
 READ_SECONDS = 15.0
 """Maximum time of all these attempts. The gateway waits 45 s, and the exchange takes up to 20."""

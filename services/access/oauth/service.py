@@ -68,7 +68,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class _App:
-    """What the service needs only if the mode is not off."""
+    """The parts of the service that exist only if the mode is not off."""
 
     api: PinterestApi
     states: StateSealer

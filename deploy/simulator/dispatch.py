@@ -173,6 +173,7 @@ class Dispatcher:
             account_id=getattr(request.state, "account_id", None),
             query=request.query_params,
             media_type=request.headers.get("content-type", ""),
+            user_agent=request.headers.get("user-agent", ""),
             body=body,
             status=None if isinstance(response, NoResponse) else response.status_code,
             time=now(),

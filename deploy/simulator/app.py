@@ -50,7 +50,7 @@ def create_app(store: SimulatorStore, options: Options) -> Starlette:
 
 
 def _group_by_path() -> Iterable[tuple[str, list[ApiOperation]]]:
-    """One route for each path, so that a 405 lists all methods in Allow."""
+    """Groups operations by path. A route has all methods of its path, and so has Allow in a 405."""
     groups: dict[str, list[ApiOperation]] = {}
     for operation in OPERATIONS:
         groups.setdefault(operation.path, []).append(operation)

@@ -27,7 +27,7 @@ LIMITS: dict[Access, dict[Category, Limit]] = {
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a request left of its limit."""
+    """The rest of a limit after a request."""
 
     limit: int
     remaining: int

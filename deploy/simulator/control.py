@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from deploy.simulator import pins
 from deploy.simulator.dispatch import Dispatcher
-from deploy.simulator.faults import Fault
+from deploy.simulator.faults import InjectedFault
 from deploy.simulator.options import Settings
 from deploy.simulator.store import now
 from deploy.simulator.users import create_first_users, create_user
@@ -128,7 +128,7 @@ class Control:
         if document == NO_FAULTS:
             self._faults.clear()
         else:
-            self._faults.add(_validate(Fault, document))
+            self._faults.add(_validate(InjectedFault, document))
         return JSONResponse(self._faults.describe())
 
     async def show_settings(self, _: Request) -> Response:

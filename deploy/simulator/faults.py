@@ -84,7 +84,7 @@ _LIST_KINDS: Final = frozenset({FaultKind.LATE_LIST, FaultKind.SHUFFLED_LIST})
 _MEDIA_KINDS: Final = frozenset({FaultKind.SLOW_MEDIA, FaultKind.FAILED_MEDIA})
 
 
-class Fault(BaseModel):
+class InjectedFault(BaseModel):
     """A fault that is injected, and the requests that it concerns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -99,7 +99,7 @@ class Fault(BaseModel):
     board_id: str | None = None
     """Only requests that name this board."""
     count: Annotated[int, Field(ge=1)] | None = None
-    """How often the fault occurs at most."""
+    """The fault occurs at most so often."""
     seconds: Seconds | None = None
 
     @property
@@ -160,7 +160,7 @@ class ErrorAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """What happens to one request.
+    """The faults of one request.
 
     `before` keeps the request from being done. `after` replaces the answer of a request that was
     done.
@@ -203,7 +203,7 @@ _EFFECTS: Final[dict[FaultKind, Injection]] = {
 
 @dataclass(slots=True)
 class _ActiveFault:
-    fault: Fault
+    fault: InjectedFault
     random: Random
     fired: int = 0
     fetched: set[bytes] = field(default_factory=set)
@@ -252,7 +252,7 @@ class Faults:
         self._fired_before: dict[str, int] = {}
         self._holds: dict[tuple[str | None, str], _Hold] = {}
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: InjectedFault) -> None:
         """Activates a fault. It replaces the one of the same kind and scope."""
         self._keep_count(self._active.pop(fault.scope, None))
         random = Random(f"{self.seed} {fault.scope}")  # noqa: S311 - not a secret
@@ -295,7 +295,7 @@ class Faults:
         return Injection(delay)
 
     def is_hidden(self, pin_id: str, account_id: str, board_id: str, age_seconds: float) -> bool:
-        """True if a pin of this age is still missing from lists."""
+        """Returns whether a pin of this age is still missing from lists."""
         return any(
             age_seconds < active.fault.duration
             and active.fault.concerns_owner(account_id, board_id)
@@ -304,7 +304,7 @@ class Faults:
         )
 
     def is_shuffled(self, account_id: str, board_id: str | None) -> bool:
-        """True if a list of the account's pins, or of the board's, has an arbitrary order."""
+        """Returns whether a list of the account's or the board's pins has an arbitrary order."""
         return any(
             active.fault.concerns_owner(account_id, board_id)
             for active in self._of({FaultKind.SHUFFLED_LIST})

@@ -109,7 +109,7 @@ class CarouselSlot(_Model):
     link: str = ""
 
 
-class PinUpdate(_Texts):
+class PinChanges(_Texts):
     board_id: Digits = ""
     carousel_slots: list[CarouselSlot] = []
 
@@ -147,7 +147,7 @@ def parse_pin(document: object) -> PinCreate:
 
 def parse_update(document: object) -> dict[str, Any]:
     """Returns the fields that the request names. Raises RefusedCall."""
-    update = _parse(PinUpdate, document)
+    update = _parse(PinChanges, document)
     if update.link:
         _require_web_address("link", update.link)
     return update.model_dump(exclude_unset=True, exclude={"carousel_slots"})

@@ -27,11 +27,12 @@ class RequestLog:
         account_id: str | None,
         query: Mapping[str, str],
         media_type: str,
+        user_agent: str,
         body: bytes,
         status: int | None,
         time: float,
     ) -> None:
-        """`operation` is None if there is no such operation; `status` if no answer was sent."""
+        """Adds a request. `operation` is None for an unknown path, `status` without an answer."""
         self._requests.append(
             {
                 "method": method,
@@ -40,6 +41,7 @@ class RequestLog:
                 "account_id": account_id,
                 "query": _hide(dict(query)),
                 "content_type": media_type or None,
+                "user_agent": user_agent,
                 "body": _hide(parse_body(media_type, body)),
                 "status": status,
                 "time": time,

@@ -14,6 +14,7 @@ SCOPES = frozenset(
         "boards:write_secret",
         "catalogs:read",
         "catalogs:write",
+        "msot:write",
         "pins:read",
         "pins:read_secret",
         "pins:write",

@@ -67,6 +67,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
         boards=sync,
         api=None if link is None else link.api,
     )
+    bodies = _read_bodies(settings)
     return service.create_app(
         summary="Manages API keys, accounts and boards, and connects accounts to Pinterest.",
         dependencies=AccessDependencies(
@@ -88,7 +89,9 @@ def create_app(settings: AccessSettings) -> FastAPI:
                 ),
                 settings.max_boards_per_account,
             ),
-            reader=_reader(settings),
+            reader=JsonReader(bodies, _limit_writes(settings, "keys are being changed")),
+            # With a limit of its own, because these requests may wait for Pinterest
+            board_reader=JsonReader(bodies, _limit_writes(settings, "boards are being changed")),
             # With limits of its own, so that clients which use up the reader's limits do not delay
             # reports
             reports=BodyReader(
@@ -120,12 +123,14 @@ def create_app(settings: AccessSettings) -> FastAPI:
     )
 
 
-def _reader(settings: AccessSettings) -> JsonReader:
+def _read_bodies(settings: AccessSettings) -> BodyReader:
     limit = settings.access_body_limit
-    bodies = BodyReader(
+    return BodyReader(
         limit_bytes=limit,
         timeout_seconds=settings.body_seconds,
         total_bytes=max(MAX_BUFFERED_BYTES, 2 * limit),
     )
-    writes = WriteLimit(settings.max_access_changes, activity="keys or boards are being changed")
-    return JsonReader(bodies, writes)
+
+
+def _limit_writes(settings: AccessSettings, activity: str) -> WriteLimit:
+    return WriteLimit(settings.max_access_changes, activity=activity)

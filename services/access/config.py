@@ -22,9 +22,11 @@ class AccessSettings(PinterestSettings, ServiceSettings):
     access_body_limit: Annotated[int, Field(ge=1024)] = 64 * 1024
     """Maximum bytes of the body of a request that creates or changes a key or a board."""
     max_access_changes: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Maximum concurrent requests that create or change keys or boards.
+    """Maximum concurrent requests that create or change keys, and as many that create or change
+    boards.
 
-    Requests that wait for a database connection count. Further requests get 429 at once.
+    Requests that wait for a database connection, or for Pinterest, count. Further requests get 429
+    at once.
     """
     max_api_keys: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Maximum API keys of one workspace. Revoked keys do not count.

@@ -29,6 +29,7 @@ class AccessDependencies:
     connections: ConnectionService
     oauth: OAuthService
     reader: JsonReader
+    board_reader: JsonReader
     reports: BodyReader
 
 

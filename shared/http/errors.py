@@ -126,8 +126,9 @@ OVERLOADED: dict[int | str, dict[str, Any]] = {
         "description": (
             "A limit is reached: `too_many_unsettled_rows` for the workspace's backlog, "
             "`overloaded` for its lists, waiting imports, concurrent changes or the backlog of all "
-            "workspaces, `too_many_attempts` for wrong API keys. `limit` and `current` have the "
-            "figures, except for `too_many_attempts`. Nothing was done."
+            "workspaces, `rate_limited` for Pinterest's limits, `too_many_attempts` for wrong API "
+            "keys. `limit` and `current` have the figures, except for the last two. Nothing was "
+            "done."
         ),
         "headers": {"Retry-After": RETRY_AFTER_HEADER},
     }

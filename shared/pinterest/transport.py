@@ -42,7 +42,9 @@ class Transport:
         self._http = httpx.AsyncClient(
             headers=HEADERS,
             verify=ssl.create_default_context(),
-            timeout=timeout_seconds,
+            # httpcore closes a connection whose TLS handshake times out, but not if the timeout of
+            # the whole call cancels it (version 1.0.9)
+            timeout=httpx.Timeout(timeout_seconds, connect=0.9 * timeout_seconds),
             trust_env=False,
             follow_redirects=False,
             # A cookie of one account must not reach the requests of another

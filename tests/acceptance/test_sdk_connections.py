@@ -9,8 +9,8 @@ from pinbridge_sdk.errors import APIError
 from pinbridge_sdk.models.pinterest import BoardCreateRequest, OAuthCallbackResponse
 
 from deploy.administration import NewWorkspace
-from shared.runtime.settings import PREFIX
 from tests.acceptance.conftest import deployed_afresh
+from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
 from tests.support.simulator import Simulator, running_simulator
@@ -27,11 +27,8 @@ def pinflow(
     tmp_path_factory: pytest.TempPathFactory, stack: Servers, simulator: Simulator
 ) -> Iterator[Deployment]:
     """Deploys Pinflow in the mode `simulated`."""
-    variables = {
-        name.removeprefix(PREFIX).lower(): value for name, value in simulator.settings().items()
-    }
     directory = tmp_path_factory.mktemp("connections")
-    with deployed_afresh(directory, stack, **variables) as deployment:
+    with deployed_afresh(directory, stack, **name_settings(simulator)) as deployment:
         yield deployment
 
 
@@ -81,7 +78,7 @@ async def test_an_account_is_connected_with_its_users_consent(
     }
     assert account.token_expires_at is not None
     boards = await sdk.pinterest.list_boards(answer.account_id)
-    assert {board.id for board in boards} == {board["id"] for board in rosa["boards"]}
+    assert {board.id for board in boards} == set(rosa["boards"])
 
 
 async def test_a_connected_account_has_the_boards_of_pinterest(

@@ -22,8 +22,10 @@ from tests.acceptance.tenancy.allow_lists import NOT_LIMITED_BY_ACCOUNT, PERMITT
 from tests.acceptance.tenancy.tenants import Tenants, open_client, tenancy
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
 from tests.support.applications import shared_applications, shared_document
+from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
+from tests.support.simulator import running_simulator
 
 DOCUMENT = shared_document()
 OPERATIONS: dict[Operation, dict[str, Any]] = {
@@ -31,7 +33,10 @@ OPERATIONS: dict[Operation, dict[str, Any]] = {
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 }
-PUBLIC: set[Operation] = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz")}
+CALLBACK: Operation = ("GET", "/v1/pinterest/oauth/callback")
+"""Pinterest sends a user's browser here. The signed state names the attempt
+(tests/integration/access/oauth/test_callbacks.py)."""
+PUBLIC: set[Operation] = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), CALLBACK}
 """Operations without a key. They return no workspace's data."""
 UNSUPPORTED = {
     (method, path)
@@ -53,6 +58,7 @@ UNDOCUMENTED = (
         )
     }
     | {("POST", "/internal/key-usage"), ("POST", "/internal/imports")}
+    | {("POST", f"/internal/pinterest/{name}") for name in ("accounts", "tokens/refresh")}
     | {("POST", f"/internal/imports/{name}") for name in ("check", "cancel", "undo", "row")}
 )
 """Routes that the OpenAPI document may lack."""
@@ -61,10 +67,19 @@ GUARDED = sorted(set(OPERATIONS) - PUBLIC)
 
 @pytest.fixture(scope="module")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """Deploys Pinflow with a high limit of wrong keys, because these tests send many."""
-    with deployed_afresh(
-        tmp_path_factory.mktemp("tenancy"), stack, access_failed_tries="10000"
-    ) as deployment:
+    """Deploys Pinflow with a high limit of wrong keys, because these tests send many.
+
+    The mode is `simulated`: with `off` no attempt to connect an account could start.
+    """
+    with (
+        running_simulator() as simulator,
+        deployed_afresh(
+            tmp_path_factory.mktemp("tenancy"),
+            stack,
+            access_failed_tries="10000",
+            **name_settings(simulator),
+        ) as deployment,
+    ):
         yield deployment
 
 
@@ -156,7 +171,8 @@ def required_scope(operation: Operation) -> Scope:
     method, path = operation
     if method == "DELETE" or path.endswith(("/bulk-delete", "/undo")):
         return Scope.DESTRUCTIVE
-    return Scope.READ if method == "GET" else Scope.WRITE
+    is_start = path == "/v1/pinterest/oauth/start"  # PinBridge's clients start with GET
+    return Scope.READ if method == "GET" and not is_start else Scope.WRITE
 
 
 @pytest.mark.parametrize("operation", GUARDED, ids=" ".join)

@@ -6,19 +6,24 @@ from uuid import UUID
 import httpx
 
 from services.access.config import AccessSettings
+from shared.runtime.settings import PREFIX
 from tests.support.simulator import Simulator
+
+
+def name_settings(simulator: Simulator) -> dict[str, str]:
+    """Returns the simulator's variables as names of settings, in lower case without a prefix."""
+    return {
+        name.removeprefix(PREFIX).lower(): value for name, value in simulator.settings().items()
+    }
 
 
 def make_access_settings(simulator: Simulator, database_url: str, **changes: Any) -> AccessSettings:
     """Returns settings of an access service that calls the simulator."""
-    pinterest = {
-        name.removeprefix("PINFLOW_").lower(): value for name, value in simulator.settings().items()
-    }
     return AccessSettings(
         **{
             "database_url": database_url,
             "pinterest_redirect_url": "http://127.0.0.1/v1/pinterest/oauth/callback",
-            **pinterest,
+            **name_settings(simulator),
             **changes,
         }
     )

@@ -17,6 +17,8 @@ def upgrade() -> None:
     _add_board_requests()
     # A connection creates the account of a new Pinterest user, and boards come from Pinterest
     grant_on("access.accounts", ROLE, "insert, update (display_name, username)")
+    # An operator names the workspace of the app owner's account
+    grant_on("access.workspaces", ROLE, READ)
     op.execute("alter table access.boards add column synced_at timestamptz")
     grant_on("access.boards", ROLE, "update (synced_at)")
 
@@ -24,7 +26,8 @@ def upgrade() -> None:
 def _add_connections() -> None:
     # One row for each account that was ever connected. It stays after the account is revoked, so
     # that such an account is never taken for one without Pinterest. boards_version: changes with
-    # every change of the account's boards, so that an older list of Pinterest is never stored
+    # every change of the account's boards, so that an older list of Pinterest is never stored.
+    # refresh_asked_at: when a client last asked for a refresh, which is possible every 30 s
     op.execute("""
         create table access.connections (
             account_id uuid primary key,
@@ -47,9 +50,9 @@ def _add_connections() -> None:
             boards_synced_at timestamptz,
             boards_message text,
             boards_due_at timestamptz not null default now(),
-            refresh_asked_at timestamptz,
             boards_failures integer not null default 0,
             boards_version bigint not null default 0,
+            refresh_asked_at timestamptz,
             foreign key (workspace_id, account_id) references access.accounts (workspace_id, id)
         )
     """)

@@ -1,32 +1,21 @@
 """Refreshes a connected account on request: its token, its user name and its boards."""
 
-from typing import Any, Protocol
+from contextlib import suppress
 from uuid import UUID
 
 from services.access.accounts.repository import AccountRepository
 from services.access.accounts.service import AccountService
+from services.access.boards.sync import BoardSync
 from services.access.connections.errors import answer_failures, build_api_error
 from services.access.connections.model import NotConnected
+from services.access.connections.service import ConnectionService
 from services.access.connections.users import USER_OPERATION, parse_user
 from shared.access.model import Principal
+from shared.pinterest.failures import Refused
 from shared.postgres.row import Row
 
 PAUSE_SECONDS = 30
 """A request earlier than this after the last one of the account does nothing."""
-
-
-class Connections(Protocol):
-    """Calls Pinterest with an account's tokens. ConnectionService implements it."""
-
-    async def refresh(self, account_id: UUID, seen_version: int) -> int: ...
-
-    async def call(self, account_id: UUID, operation: str, method: str, path: str) -> Any: ...
-
-
-class Boards(Protocol):
-    """Reads the boards of an account from Pinterest. BoardSync implements it."""
-
-    async def sync(self, account_id: UUID) -> bool: ...
 
 
 class AccountRefresh:
@@ -36,8 +25,8 @@ class AccountRefresh:
         self,
         accounts: AccountService,
         repository: AccountRepository,
-        connections: Connections,
-        boards: Boards,
+        connections: ConnectionService,
+        boards: BoardSync,
     ) -> None:
         self._accounts = accounts
         self._repository = repository
@@ -47,7 +36,8 @@ class AccountRefresh:
     async def refresh(self, principal: Principal, account_id: UUID) -> Row:
         """Refreshes the account, unless that was done just now. Returns it with its connection.
 
-        A failure of its boards is no error: the account's health says it.
+        A refused refresh is no error while the access token works, and neither are boards that
+        can't be read: the account's health says it.
         """
         account = await self._accounts.find(principal, account_id)
         connection = account["connection"]
@@ -57,7 +47,9 @@ class AccountRefresh:
             return account
         missing = self._accounts.policy.find_missing(connection["scopes"])
         with answer_failures(missing_scopes=missing):
-            await self._connections.refresh(account_id, connection["token_version"])
+            # The access token may still work. If not, the call says so, and marks the connection
+            with suppress(Refused):
+                await self._connections.refresh(account_id, connection["token_version"])
             user = parse_user(
                 await self._connections.call(account_id, USER_OPERATION, "GET", "/user_account")
             )

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, select, update
 
 from shared.access.statements import matches_account
-from shared.access.tables import accounts, connections
+from shared.access.tables import accounts, connections, workspaces
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -30,6 +30,10 @@ class AccountRepository:
         query = select_accounts_with_connections(matches_account(workspace_id, account_id))
         row = await self._database.fetch_first(query)
         return None if row is None else nest_connection(row)
+
+    async def workspace_exists(self, workspace_id: UUID) -> bool:
+        query = select(workspaces.c.id).where(workspaces.c.id == workspace_id)
+        return await self._database.fetch_first(query) is not None
 
     async def claim_refresh(self, account_id: UUID, *, seconds: int) -> bool:
         """Returns whether the last claim is at least `seconds` ago, and then makes a new one."""

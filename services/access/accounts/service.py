@@ -1,21 +1,14 @@
 """Lists, refreshes and revokes accounts."""
 
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from services.access.accounts.health import ConnectionPolicy
 from services.access.accounts.repository import AccountRepository
+from services.access.connections.service import ConnectionService
 from shared.access.model import Principal
 from shared.contract.errors import not_found
 from shared.postgres.row import Row
-
-
-class Connections(Protocol):
-    """Revokes accounts, connected or not. ConnectionService implements it."""
-
-    async def disconnect(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Returns False if the account is unknown."""
-        ...
 
 
 class AccountService:
@@ -25,7 +18,10 @@ class AccountService:
     """
 
     def __init__(
-        self, repository: AccountRepository, policy: ConnectionPolicy, connections: Connections
+        self,
+        repository: AccountRepository,
+        policy: ConnectionPolicy,
+        connections: ConnectionService,
     ) -> None:
         self._repository = repository
         self._connections = connections
@@ -42,6 +38,16 @@ class AccountService:
         if row is None:
             raise not_found("Account")
         return dict(row)
+
+    async def require(self, workspace_id: UUID, account_id: UUID | None) -> None:
+        """Raises ApiError (404) unless the workspace exists, and has the account if one is named.
+
+        For operators, who have no key.
+        """
+        if not await self._repository.workspace_exists(workspace_id):
+            raise not_found("Workspace")
+        if account_id is not None and not await self._repository.find(workspace_id, account_id):
+            raise not_found("Account")
 
     async def revoke(self, principal: Principal, account_id: UUID) -> None:
         """Revokes an account, and forgets the tokens of a connected one."""

@@ -10,7 +10,12 @@ from uuid import UUID, uuid4
 from services.access.boards.access_check import AccessFinding, find_obstacle
 from services.access.boards.connected_repository import ConnectedBoardRepository
 from services.access.boards.errors import board_not_found
-from services.access.boards.request_repository import BoardRequestRepository, Busy, Claim, Created
+from services.access.boards.request_repository import (
+    BoardClaim,
+    BoardRequestRepository,
+    Busy,
+    Created,
+)
 from services.access.boards.rules import (
     PinterestBoard,
     find_created,
@@ -59,7 +64,7 @@ class ConnectedBoards:
         self._connections = connections
         self._sync = sync
         self._limit = settings.max_boards_per_account
-        self._busy = timedelta(seconds=CALLS_IN_CREATION * settings.pinterest_timeout_seconds)
+        self._lease = timedelta(seconds=CALLS_IN_CREATION * settings.pinterest_timeout_seconds)
 
     async def create(
         self, connection: Row, values: Mapping[str, Any], idempotency_key: str | None
@@ -72,13 +77,13 @@ class ConnectedBoards:
         # Requests without a key get one that nobody else has, so that there is one way for all
         key = idempotency_key or str(uuid4())
         match await self._requests.claim(
-            account_id, key, values["name"], limit=self._limit, busy=self._busy
+            account_id, key, values["name"], limit=self._limit, lease=self._lease
         ):
             case Created(board):
                 return board, False
             case Busy(seconds):
                 raise _in_progress(seconds)
-            case Claim() as claim:
+            case BoardClaim() as claim:
                 with _answering(connection):
                     earlier = await self._find_earlier(claim) if claim.is_repeated else None
                     created = earlier or await self._create(
@@ -88,7 +93,7 @@ class ConnectedBoards:
             case _ as unknown:
                 assert_never(unknown)
 
-    async def _find_earlier(self, claim: Claim) -> PinterestBoard | None:
+    async def _find_earlier(self, claim: BoardClaim) -> PinterestBoard | None:
         """Looks for the board of an earlier attempt, whose answer was lost."""
         try:
             listed = await self._sync.read(claim.account_id)
@@ -97,12 +102,12 @@ class ConnectedBoards:
             raise
         others = await self._requests.list_other_boards(claim)
         found = find_created(listed, name=claim.name, started_at=claim.started_at, other_ids=others)
-        if found is None and not await self._requests.renew(claim, busy=self._busy):
+        if found is None and not await self._requests.renew(claim, lease=self._lease):
             raise _in_progress(UNAVAILABLE_SECONDS)
         return found
 
     async def _create(
-        self, claim: Claim, values: Mapping[str, Any], *, is_keyed: bool
+        self, claim: BoardClaim, values: Mapping[str, Any], *, is_keyed: bool
     ) -> PinterestBoard:
         document = {name: value for name, value in values.items() if value is not None}
         document["name"] = claim.name

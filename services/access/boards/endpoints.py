@@ -73,7 +73,7 @@ async def create_board(
     A revoked account answers 409 `token_revoked`. An account with the maximum number of
     boards (2000 by default) answers 409 `too_many_boards`.
     """
-    async with access.reader.read(request) as document:
+    async with access.board_reader.read(request) as document:
         board = parse_model(BoardCreate, document)
         row, created = await access.boards.create_board(
             principal, board.account_id, board.values(), idempotency_key
@@ -86,7 +86,7 @@ async def create_board(
 @router.patch(
     "/v1/pinterest/boards/{board_id}",
     openapi_extra=describe_json_body(BoardUpdate, _BODY_LIMIT),
-    responses=OVERLOADED | NOT_FOUND | BODY_ERRORS,
+    responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT,
     response_description="The changed board.",
 )
 async def update_board(
@@ -98,7 +98,7 @@ async def update_board(
     The board of a connected account is changed at Pinterest. If Pinterest's answer is lost, the
     request answers 503 `pinterest_unconfirmed`: send it again.
     """
-    async with access.reader.read(request) as document:
+    async with access.board_reader.read(request) as document:
         board = parse_model(BoardUpdate, document)
         row = await access.boards.update_board(
             principal, board.account_id, board_id, board.changes()
@@ -109,7 +109,7 @@ async def update_board(
 @router.delete(
     "/v1/pinterest/boards/{board_id}",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=NOT_FOUND,
+    responses=OVERLOADED | NOT_FOUND | CONFLICT,
     response_description="The board is deleted.",
 )
 async def delete_board(

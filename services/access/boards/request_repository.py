@@ -28,7 +28,7 @@ from shared.postgres.row import Row
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class BoardClaim:
     """The right of one request to create the board of an Idempotency-Key."""
 
     account_id: UUID
@@ -42,7 +42,7 @@ class Claim:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether an earlier attempt may have created the board."""
+        """Returns whether an earlier attempt may have created the board."""
         return self.attempt > 1
 
 
@@ -67,8 +67,8 @@ class BoardRequestRepository:
         self._database = database
 
     async def claim(
-        self, account_id: UUID, key: str, name: str, *, limit: int, busy: timedelta
-    ) -> Claim | Created | Busy:
+        self, account_id: UUID, key: str, name: str, *, limit: int, lease: timedelta
+    ) -> BoardClaim | Created | Busy:
         """Begins an attempt to create the key's board, unless it exists or another one runs.
 
         Raises AccountRevoked, and TooManyBoards above `limit`. Calls that run count as boards.
@@ -88,8 +88,8 @@ class BoardRequestRepository:
             if request and request["seconds"] > 0:
                 return Busy(request["seconds"])
             await _require_space(connection, account_id, limit)
-            started = await _start(connection, account_id, key, name, busy)
-            return Claim(
+            started = await _start(connection, account_id, key, name, lease)
+            return BoardClaim(
                 account_id,
                 key,
                 started["name"],
@@ -98,7 +98,7 @@ class BoardRequestRepository:
                 locked["boards_version"],
             )
 
-    async def list_other_boards(self, claim: Claim) -> list[str]:
+    async def list_other_boards(self, claim: BoardClaim) -> list[str]:
         """Lists boards that the claim's earlier attempts did not create.
 
         These are known for longer, or were created by other requests.
@@ -117,17 +117,17 @@ class BoardRequestRepository:
         )
         return [row["board_id"] for row in await self._database.fetch_all(query)]
 
-    async def renew(self, claim: Claim, *, busy: timedelta) -> bool:
+    async def renew(self, claim: BoardClaim, *, lease: timedelta) -> bool:
         """Extends the claim before the call. Returns False if another request has taken it."""
         statement = (
             update(board_requests)
             .where(_matches_claim(claim))
-            .values(busy_until=func.now() + busy)
+            .values(busy_until=func.now() + lease)
             .returning(board_requests.c.attempt)
         )
         return await self._database.fetch_first(statement) is not None
 
-    async def complete(self, claim: Claim, board: PinterestBoard) -> Row:
+    async def complete(self, claim: BoardClaim, board: PinterestBoard) -> Row:
         """Stores the board that the claim created or found, and returns its row."""
         async with self._database.transaction() as connection:
             locked = await lock_connection(connection, claim.account_id)
@@ -140,7 +140,7 @@ class BoardRequestRepository:
             await raise_version(connection, locked, claim.seen_version)
         return row
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: BoardClaim) -> None:
         """Ends an attempt that may have created the board. The next one looks for it first."""
         statement = (
             update(board_requests)
@@ -150,7 +150,7 @@ class BoardRequestRepository:
         )
         await self._database.fetch_first(statement)
 
-    async def forget(self, claim: Claim) -> None:
+    async def forget(self, claim: BoardClaim) -> None:
         """Deletes a request that surely created no board."""
         statement = (
             delete(board_requests).where(_matches_claim(claim)).returning(board_requests.c.attempt)
@@ -193,9 +193,9 @@ async def _find_board(connection: AsyncConnection, account_id: UUID, board_id: s
 
 
 async def _start(
-    connection: AsyncConnection, account_id: UUID, key: str, name: str, busy: timedelta
+    connection: AsyncConnection, account_id: UUID, key: str, name: str, lease: timedelta
 ) -> Row:
-    values: Mapping[str, Any] = {"busy_until": func.now() + busy}
+    values: Mapping[str, Any] = {"busy_until": func.now() + lease}
     statement = (
         insert(board_requests)
         .values(account_id=account_id, idempotency_key=key, name=name, **values)
@@ -212,7 +212,7 @@ def _matches(account_id: UUID, key: str) -> ColumnElement[bool]:
     return and_(board_requests.c.account_id == account_id, board_requests.c.idempotency_key == key)
 
 
-def _matches_claim(claim: Claim) -> ColumnElement[bool]:
+def _matches_claim(claim: BoardClaim) -> ColumnElement[bool]:
     return and_(
         _matches(claim.account_id, claim.key),
         board_requests.c.attempt == claim.attempt,

@@ -13,7 +13,7 @@ MAX_ID_DIGITS = 32
 MAX_TEXT_LENGTH = 2000
 """Maximum characters of a stored name or description. Pinterest documents no limits."""
 CLOCK_DIFFERENCE = timedelta(minutes=1)
-"""How far Pinterest's clock, and the whole seconds that it reports, may be behind Postgres'."""
+"""Maximum time that Pinterest's clock, which reports whole seconds, may be behind Postgres'."""
 MIN_BACKOFF = timedelta(minutes=1)
 MAX_BACKOFF = timedelta(hours=6)
 
@@ -114,8 +114,8 @@ def find_created(
 def compute_backoff(failures: int, retry_after_seconds: int | None) -> timedelta:
     """Returns the wait after the given number of failed syncs in a row, at least 1."""
     backoff = min(MIN_BACKOFF * float(2 ** min(failures - 1, 10)), MAX_BACKOFF)
-    asked = min(timedelta(seconds=retry_after_seconds or 0), timedelta(days=1))
-    return max(backoff, asked)
+    requested = min(timedelta(seconds=retry_after_seconds or 0), timedelta(days=1))
+    return max(backoff, requested)
 
 
 def find_missing_scopes(scopes: Collection[str]) -> list[str]:

@@ -1,11 +1,11 @@
 """Turns a code, or the app's own credentials, into a grant, and asks Pinterest whose it is."""
 
 import asyncio
-from typing import Any, Protocol
 
 from pydantic import SecretStr
 
 from services.access.connections.errors import build_api_error, quote
+from services.access.connections.link import PinterestApi
 from services.access.connections.model import PinterestUser
 from services.access.connections.users import USER_OPERATION, parse_user
 from services.access.oauth.rules import START_AGAIN, denied, failed
@@ -14,18 +14,10 @@ from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.pinterest.model import TokenGrant
 
 MAX_ATTEMPTS = 3
-"""How often the user is asked for. A read may be repeated."""
+"""Maximum requests for the user: a read may be repeated."""
 RETRY_SECONDS = 0.2
 READ_SECONDS = 15.0
 """Maximum time of all these attempts. The gateway waits 45 s, and the exchange takes up to 20."""
-
-
-class PinterestApi(Protocol):
-    """The part of PinterestClient that needs no connection."""
-
-    async def call(self, operation: str, method: str, path: str, *, token: SecretStr) -> Any: ...
-
-    async def request_tokens(self, form: dict[str, str]) -> TokenGrant: ...
 
 
 class CodeNotUsed(Exception):

@@ -4,23 +4,24 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Protocol
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import structlog
 
 from services.access.accounts.service import AccountService
+from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections.errors import answer_failures, build_api_error, quote
+from services.access.connections.link import PinterestApi
 from services.access.connections.model import (
     GrantType,
     NewConnection,
     PinterestOff,
 )
+from services.access.connections.service import ConnectionService
 from services.access.oauth.grants import (
     CodeNotUsed,
-    PinterestApi,
     exchange_code,
     read_user,
     request_own_grant,
@@ -48,18 +49,6 @@ SYNC_SECONDS = 8.0
 """Maximum time for which an answer waits until the boards are read. Later they come anyway."""
 
 
-class Connections(Protocol):
-    """Stores grants. ConnectionService implements it."""
-
-    async def connect(self, new: NewConnection) -> UUID: ...
-
-
-class Boards(Protocol):
-    """Reads the boards of an account from Pinterest. BoardSync implements it."""
-
-    async def sync(self, account_id: UUID) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class StartedAttempt:
     id: UUID
@@ -79,7 +68,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class _App:
-    """What the service needs only if the mode is not off."""
+    """The parts of the service that exist only if the mode is not off."""
 
     api: PinterestApi
     states: StateSealer
@@ -94,8 +83,8 @@ class OAuthService:
         *,
         attempts: AttemptRepository,
         accounts: AccountService,
-        connections: Connections,
-        boards: Boards,
+        connections: ConnectionService,
+        boards: BoardSync,
         api: PinterestApi | None,
     ) -> None:
         """Takes Pinterest's API, or None if the mode is off."""
@@ -184,8 +173,10 @@ class OAuthService:
 
     async def connect_app_owner(self, workspace_id: UUID, account_id: UUID | None) -> UUID:
         """Connects the account of the app's owner, without a redirect. For an operator."""
+        app = self._app
+        await self._accounts.require(workspace_id, account_id)
         with answer_failures():
-            grant = await request_own_grant(self._app.api, self._settings.asked_scopes)
+            grant = await request_own_grant(app.api, self._settings.asked_scopes)
         connected = await self._connect(workspace_id, account_id, grant, "client_credentials")
         await self._read_boards(connected)
         return connected

@@ -65,6 +65,12 @@ def unknown_delivery() -> str:
     return f"{uuid4()}/deliveries/{uuid4()}"
 
 
+def attempt(tenants: Tenants) -> str:
+    """Starts to connect the owner's account."""
+    started = tenants.mine.get(f"/v1/pinterest/oauth/start?account_id={tenants.account}")
+    return str(started.raise_for_status().json()["attempt_id"])
+
+
 def account_query(tenants: Tenants) -> str:
     return f"?account_id={tenants.account}"
 
@@ -322,6 +328,15 @@ SCENARIOS: dict[Operation, Check] = {
     ("GET", "/v1/pinterest/accounts"): each_workspace_lists_its_own_accounts,
     ("DELETE", "/v1/pinterest/accounts/{account_id}"): changes_as_unknown(
         "DELETE", "/v1/pinterest/accounts/{}", account
+    ),
+    ("POST", "/v1/pinterest/accounts/{account_id}/refresh"): changes_as_unknown(
+        "POST", "/v1/pinterest/accounts/{}/refresh", account
+    ),
+    ("GET", "/v1/pinterest/oauth/start"): reads_as_unknown(
+        "/v1/pinterest/oauth/start?account_id={}", account
+    ),
+    ("GET", "/v1/pinterest/oauth/attempts/{attempt_id}"): reads_as_unknown(
+        "/v1/pinterest/oauth/attempts/{}", attempt
     ),
     ("GET", "/v1/pinterest/boards"): reads_as_unknown(
         "/v1/pinterest/boards?account_id={}", account

@@ -47,6 +47,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     "pinflow_access": {
         "access.api_keys": APPEND,
         "access.accounts": APPEND,
+        "access.workspaces": READ,
         "access.boards": {"SELECT", "INSERT", "DELETE"},
         "access.connections": QUEUE,
         "access.tokens": QUEUE,

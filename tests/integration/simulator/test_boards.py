@@ -141,6 +141,25 @@ def test_a_board_has_sections(simulator: Simulator, token: str) -> None:
     assert rest == {"items": created[1:], "bookmark": None}
 
 
+def test_boards_and_users_count_their_pins(simulator: Simulator) -> None:
+    account = simulator.create_account(boards=1)
+    token = simulator.get_token(account["id"])["access_token"]
+    media = {"source_type": "image_url", "url": "https://images.example/1.jpg"}
+    document = {"board_id": account["boards"][0], "media_source": media}
+    pins = [simulator.call("POST", "/pins", token, json=document).json() for _ in range(2)]
+    assert count_pins(simulator, token) == (2, 2)
+    simulator.call("DELETE", f"/pins/{pins[0]['id']}", token)
+    assert count_pins(simulator, token) == (1, 1)
+    simulator.call("DELETE", f"/boards/{account['boards'][0]}", token)
+    assert simulator.call("GET", "/user_account", token).json()["pin_count"] == 0
+
+
+def count_pins(simulator: Simulator, token: str) -> tuple[int, int]:
+    """Returns the number of pins of the user's only board, and of the user."""
+    (board,) = simulator.call("GET", "/boards", token).json()["items"]
+    return board["pin_count"], simulator.call("GET", "/user_account", token).json()["pin_count"]
+
+
 def list_ids(simulator: Simulator, token: str, **query: str) -> list[str]:
     page = simulator.call("GET", "/boards", token, params=query).json()
     return [board["id"] for board in page["items"]]

@@ -1,4 +1,4 @@
-"""Which of Pinterest's boards are stored, and which board a lost answer was about."""
+"""Rules choose the boards that are stored, and the board that a lost answer was about."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.layout import CHECKOUT
 from deploy.simulator.app import create_app
-from deploy.simulator.faults import Fault, FaultKind
+from deploy.simulator.faults import FaultKind, InjectedFault
 from deploy.simulator.options import Options, Settings
 from deploy.simulator.store import SimulatorStore
 
@@ -22,7 +22,7 @@ NAMES = set(re.findall(r"`([^`\n]+)`", FENCED.sub("", PAGE)))
     "names",
     [
         [kind.value for kind in FaultKind],
-        [name for name in Fault.model_fields if name != "kind"],
+        [name for name in InjectedFault.model_fields if name != "kind"],
         [field.name for field in fields(Settings)],
     ],
     ids=["faults", "their fields", "settings"],

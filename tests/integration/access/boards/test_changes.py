@@ -30,7 +30,7 @@ pytestmark = pytest.mark.processes
 
 
 def is_replay(answer: httpx.Response) -> bool:
-    return answer.headers.get("idempotent-replayed") == "true"
+    return "idempotent-replayed" in answer.headers
 
 
 async def create(
@@ -136,9 +136,9 @@ async def test_the_board_of_a_process_that_died_is_found_after_its_claim_has_end
             )
 
     await insert_request("running", 60)
-    busy = await create(http, account, "running", name="Rugs")
-    assert read_error(busy) == (409, "request_in_progress")
-    assert 0 < int(busy.headers["retry-after"]) <= 60
+    refused = await create(http, account, "running", name="Rugs")
+    assert read_error(refused) == (409, "request_in_progress")
+    assert 0 < int(refused.headers["retry-after"]) <= 60
     await insert_request("ended", -1)
     board_id = account.create_at_pinterest(name="Rugs")
     found = await create(http, account, "ended", name="Rugs")
@@ -326,7 +326,10 @@ async def test_without_pinterest_the_boards_of_a_connected_account_do_not_change
     account: ConnectedAccount, database_url: str
 ) -> None:
     settings = make_access_settings(
-        account.simulator, with_role(database_url, "pinflow_access"), pinterest_mode="off"
+        account.simulator,
+        with_role(database_url, "pinflow_access"),
+        pinterest_mode="off",
+        replica="without-pinterest",
     )
     board_id = account.board_ids()[0]
     account.forget_requests()

@@ -30,6 +30,7 @@ from services.access.oauth.repository import AttemptRepository
 from services.access.oauth.rules import (
     START_AGAIN,
     answer_again,
+    answer_lost,
     denied,
     failed,
     permits_attempt,
@@ -202,6 +203,8 @@ class OAuthService:
                 attempt["workspace_id"], attempt["account_id"], grant, "authorization_code"
             )
         except ApiError as error:  # the code is spent
+            if error.code is ErrorCode.PINTEREST_UNAVAILABLE:
+                raise answer_lost() from error
             raise failed(error.code, f"{error.message} {START_AGAIN}", error.details) from error
 
     async def _connect(

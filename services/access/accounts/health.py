@@ -8,7 +8,7 @@ from typing import Any
 from services.access.connections.rules import RECONNECT_CODES
 
 SCOPES_WITHOUT_CONNECTION = "boards:read,pins:read,pins:write"
-"""What PinBridge's clients expect of an account that can publish."""
+"""The rights that PinBridge's clients expect of an account that can publish."""
 CONNECT_AGAIN = "Connect it again with GET /v1/pinterest/oauth/start?account_id=…."
 
 
@@ -22,7 +22,7 @@ class HealthStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPolicy:
-    """What the settings ask of a connection."""
+    """The mode and the rights that the settings ask for."""
 
     mode: str
     """The mode to which connections belong now."""
@@ -34,7 +34,7 @@ class ConnectionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class JudgedHealth:
     status: HealthStatus
     message: str | None = None
     missing_scopes: tuple[str, ...] = ()
@@ -44,21 +44,21 @@ class Health:
         return self.status in {HealthStatus.RECONNECT_REQUIRED, HealthStatus.REVOKED}
 
 
-def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> Health:
+def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> JudgedHealth:
     """Judges an account's row, which has its connection, or None, under `connection`."""
     connection = account["connection"]
     if account["revoked_at"] is not None:
         message = None if connection is None else f"The account was disconnected. {CONNECT_AGAIN}"
-        return Health(HealthStatus.REVOKED, message)
+        return JudgedHealth(HealthStatus.REVOKED, message)
     if connection is None:
-        return Health(HealthStatus.HEALTHY)
+        return JudgedHealth(HealthStatus.HEALTHY)
     missing = tuple(policy.find_missing(connection["scopes"]))
     if problem := _find_reconnect_reason(connection, policy):
-        return Health(HealthStatus.RECONNECT_REQUIRED, problem, missing)
+        return JudgedHealth(HealthStatus.RECONNECT_REQUIRED, problem, missing)
     if problem := connection["health_message"] or connection["boards_message"]:
-        return Health(HealthStatus.DEGRADED, problem, missing)
+        return JudgedHealth(HealthStatus.DEGRADED, problem, missing)
     message = f"The account's user did not allow: {', '.join(missing)}." if missing else None
-    return Health(HealthStatus.HEALTHY, message, missing)
+    return JudgedHealth(HealthStatus.HEALTHY, message, missing)
 
 
 def _find_reconnect_reason(connection: Mapping[str, Any], policy: ConnectionPolicy) -> str | None:

@@ -1,13 +1,14 @@
 """Refreshes a connected account on request: its token, its user name and its boards."""
 
 from contextlib import suppress
-from typing import Any, Protocol
 from uuid import UUID
 
 from services.access.accounts.repository import AccountRepository
 from services.access.accounts.service import AccountService
+from services.access.boards.sync import BoardSync
 from services.access.connections.errors import answer_failures, build_api_error
 from services.access.connections.model import NotConnected
+from services.access.connections.service import ConnectionService
 from services.access.connections.users import USER_OPERATION, parse_user
 from shared.access.model import Principal
 from shared.pinterest.failures import Refused
@@ -17,20 +18,6 @@ PAUSE_SECONDS = 30
 """A request earlier than this after the last one of the account does nothing."""
 
 
-class Connections(Protocol):
-    """Calls Pinterest with an account's tokens. ConnectionService implements it."""
-
-    async def refresh(self, account_id: UUID, seen_version: int) -> int: ...
-
-    async def call(self, account_id: UUID, operation: str, method: str, path: str) -> Any: ...
-
-
-class Boards(Protocol):
-    """Reads the boards of an account from Pinterest. BoardSync implements it."""
-
-    async def sync(self, account_id: UUID) -> bool: ...
-
-
 class AccountRefresh:
     """Checks at Pinterest what a connection still can do. Raises ApiError."""
 
@@ -38,8 +25,8 @@ class AccountRefresh:
         self,
         accounts: AccountService,
         repository: AccountRepository,
-        connections: Connections,
-        boards: Boards,
+        connections: ConnectionService,
+        boards: BoardSync,
     ) -> None:
         self._accounts = accounts
         self._repository = repository

@@ -1,21 +1,14 @@
 """Lists, refreshes and revokes accounts."""
 
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from services.access.accounts.health import ConnectionPolicy
 from services.access.accounts.repository import AccountRepository
+from services.access.connections.service import ConnectionService
 from shared.access.model import Principal
 from shared.contract.errors import not_found
 from shared.postgres.row import Row
-
-
-class Connections(Protocol):
-    """Revokes accounts, connected or not. ConnectionService implements it."""
-
-    async def disconnect(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Returns False if the account is unknown."""
-        ...
 
 
 class AccountService:
@@ -25,7 +18,10 @@ class AccountService:
     """
 
     def __init__(
-        self, repository: AccountRepository, policy: ConnectionPolicy, connections: Connections
+        self,
+        repository: AccountRepository,
+        policy: ConnectionPolicy,
+        connections: ConnectionService,
     ) -> None:
         self._repository = repository
         self._connections = connections

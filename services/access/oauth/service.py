@@ -4,23 +4,24 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Protocol
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import structlog
 
 from services.access.accounts.service import AccountService
+from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections.errors import answer_failures, build_api_error, quote
+from services.access.connections.link import PinterestApi
 from services.access.connections.model import (
     GrantType,
     NewConnection,
     PinterestOff,
 )
+from services.access.connections.service import ConnectionService
 from services.access.oauth.grants import (
     CodeNotUsed,
-    PinterestApi,
     exchange_code,
     read_user,
     request_own_grant,
@@ -29,6 +30,7 @@ from services.access.oauth.repository import AttemptRepository
 from services.access.oauth.rules import (
     START_AGAIN,
     answer_again,
+    answer_lost,
     denied,
     failed,
     permits_attempt,
@@ -46,18 +48,6 @@ MAX_ATTEMPTS_IN_PROGRESS = 200
 """Attempts of one workspace whose user has not come back yet and still may."""
 SYNC_SECONDS = 8.0
 """Maximum time for which an answer waits until the boards are read. Later they come anyway."""
-
-
-class Connections(Protocol):
-    """Stores grants. ConnectionService implements it."""
-
-    async def connect(self, new: NewConnection) -> UUID: ...
-
-
-class Boards(Protocol):
-    """Reads the boards of an account from Pinterest. BoardSync implements it."""
-
-    async def sync(self, account_id: UUID) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +69,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class _App:
-    """What the service needs only if the mode is not off."""
+    """The parts of the service that exist only if the mode is not off."""
 
     api: PinterestApi
     states: StateSealer
@@ -94,8 +84,8 @@ class OAuthService:
         *,
         attempts: AttemptRepository,
         accounts: AccountService,
-        connections: Connections,
-        boards: Boards,
+        connections: ConnectionService,
+        boards: BoardSync,
         api: PinterestApi | None,
     ) -> None:
         """Takes Pinterest's API, or None if the mode is off."""
@@ -213,6 +203,8 @@ class OAuthService:
                 attempt["workspace_id"], attempt["account_id"], grant, "authorization_code"
             )
         except ApiError as error:  # the code is spent
+            if error.code is ErrorCode.PINTEREST_UNAVAILABLE:
+                raise answer_lost() from error
             raise failed(error.code, f"{error.message} {START_AGAIN}", error.details) from error
 
     async def _connect(

@@ -33,7 +33,7 @@ class OpenedConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class RefreshClaim:
     """The right to refresh the tokens of one connection, until its lease is over."""
 
     account_id: UUID
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What is stored about the last refresh of a connection, by any process."""
+    """The last refresh of a connection, by any process."""
 
     version: int
     fence: int
@@ -92,7 +92,9 @@ class ConnectionRepository:
             return None
         return OpenedConnection(_to_connection(row), row["secret"], row["read_at"])
 
-    async def claim(self, account_id: UUID, version: int, lease_seconds: float) -> Claim | None:
+    async def claim(
+        self, account_id: UUID, version: int, lease_seconds: float
+    ) -> RefreshClaim | None:
         """Takes the lease of a refresh, if the version is current and nobody has the lease."""
         statement = statements.CLAIM.bindparams(
             account_id=account_id, version=version, lease_seconds=lease_seconds, mode=self._mode
@@ -100,7 +102,7 @@ class ConnectionRepository:
         row = await self._database.fetch_first(statement)
         return None if row is None else _to_claim(row)
 
-    async def claim_due(self, limit: int, lease_seconds: float) -> list[Claim]:
+    async def claim_due(self, limit: int, lease_seconds: float) -> list[RefreshClaim]:
         """Takes the leases of refreshes that are due. Replicas get different ones."""
         statement = statements.CLAIM_DUE.bindparams(
             limit=limit, lease_seconds=lease_seconds, mode=self._mode
@@ -123,7 +125,7 @@ class ConnectionRepository:
         )
 
     @asynccontextmanager
-    async def lock(self, claim: Claim) -> AsyncIterator["LockedConnection | None"]:
+    async def lock(self, claim: RefreshClaim) -> AsyncIterator["LockedConnection | None"]:
         """Opens a transaction that ends a claim. Commits at the end.
 
         Yields None if the account was disconnected, or connected again, since the claim.
@@ -214,7 +216,7 @@ class ConnectionRepository:
 class LockedConnection:
     """A connection in the transaction that ends a claim."""
 
-    def __init__(self, connection: AsyncConnection, claim: Claim, row: RowMapping) -> None:
+    def __init__(self, connection: AsyncConnection, claim: RefreshClaim, row: RowMapping) -> None:
         self._connection = connection
         self._claim = claim
         self.version: int = row["token_version"]
@@ -386,8 +388,8 @@ def _to_connection(row: Mapping[str, Any]) -> Connection:
     return Connection(**values)
 
 
-def _to_claim(row: Row) -> Claim:
-    return Claim(
+def _to_claim(row: Row) -> RefreshClaim:
+    return RefreshClaim(
         account_id=row["account_id"],
         version=row["version"],
         fence=row["lease_fence"],

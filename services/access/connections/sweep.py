@@ -7,7 +7,7 @@ import structlog
 
 from services.access.connections.link import PinterestLink
 from services.access.connections.model import NotConnected
-from services.access.connections.repository import Claim, ConnectionRepository
+from services.access.connections.repository import ConnectionRepository, RefreshClaim
 from services.access.connections.rules import DAY_SECONDS
 from services.access.connections.vault import TokenKeyMissing
 from shared.pinterest.failures import PinterestFailure
@@ -25,7 +25,7 @@ MAX_REFRESHES = 10
 """Maximum refreshes at once. Each holds no database connection while Pinterest answers."""
 MAX_ROWS = 100
 ATTEMPT_SECONDS = DAY_SECONDS
-"""How long an attempt to connect is kept after it has expired."""
+"""The time for which an attempt to connect is kept after it has expired."""
 
 
 class ConnectionSweep:
@@ -68,7 +68,7 @@ class ConnectionSweep:
         PINTEREST_RECONNECT_REQUIRED.set(counts.reconnect_required)
         PINTEREST_TOKENS_UNREADABLE.set(counts.unreadable)
 
-    async def _refresh(self, claims: Sequence[Claim]) -> None:
+    async def _refresh(self, claims: Sequence[RefreshClaim]) -> None:
         """Refreshes connections at once. A failure is recorded, and concerns only its own."""
         ended = await asyncio.gather(
             *(self._refresher.complete(claim) for claim in claims), return_exceptions=True

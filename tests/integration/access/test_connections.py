@@ -26,8 +26,7 @@ from services.access.connections.service import ConnectionService
 from services.access.connections.vault import TokenKeyMissing
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.postgres.database import Database
-from tests.integration.conftest import Workspace
-from tests.support.connecting import (
+from tests.integration.access.connected_processes import (
     BOARDS,
     Process,
     execute,
@@ -36,6 +35,7 @@ from tests.support.connecting import (
     make_settings,
     running_process,
 )
+from tests.integration.conftest import Workspace
 from tests.support.simulator import Simulator, running_simulator
 from tests.support.waiting import eventually
 
@@ -464,6 +464,20 @@ async def test_a_late_answer_does_not_replace_the_tokens_of_a_later_refresh(
     assert await process.link.refresher.complete(late) == 2
     assert (await process.find(account)).token_version == 2
     assert len(await process.call(account)) == 3
+
+
+async def test_a_late_answer_is_stored_if_the_later_refresh_failed(
+    process: Process, simulator: Simulator, account: UUID, database: Database
+) -> None:
+    late = await process.repository.claim(account, 1, lease_seconds=0)
+    assert late is not None
+    simulator.set_faults("cut_before", operation=TOKEN_REQUESTS, count=1)
+    with pytest.raises(AnswerLost):
+        await process.service.refresh(account, 1)
+    assert await process.link.refresher.complete(late) == 2
+    connection = await process.find(account)
+    assert (connection.token_version, connection.health_code) == (2, None)
+    assert (await read_row(database, account))["refresh_failures"] == 0
 
 
 async def test_a_late_answer_does_not_replace_the_tokens_of_a_new_connection(

@@ -15,9 +15,14 @@ import pytest_asyncio
 from deploy.local.ports import choose
 from deploy.local.programs import service_program
 from shared.postgres.database import Database
+from tests.integration.access.connected_processes import (
+    Process,
+    execute,
+    make_settings,
+    running_process,
+)
 from tests.integration.conftest import Workspace
 from tests.support import ports
-from tests.support.connecting import Process, execute, make_settings, running_process
 from tests.support.deployment import is_ready, program_for_replica
 from tests.support.infrastructure import with_role
 from tests.support.processes import RunningProgram

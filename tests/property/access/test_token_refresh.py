@@ -101,12 +101,10 @@ Start: TypeAlias = Callable[[Process], Coroutine[Any, Any, Any]]
 class World:
     """The processes, the database and Pinterest."""
 
-    def __init__(
-        self, pool: Database, workspace_id: UUID, *, single_use: bool, ends_access: bool
-    ) -> None:
+    def __init__(self, pool: Database, workspace_id: UUID, pinterest: Pinterest) -> None:
         self._pool = pool
         self._workspace_id = workspace_id
-        self.pinterest = Pinterest(single_use=single_use, ends_access=ends_access)
+        self.pinterest = pinterest
         self.keys: tuple[str, ...] = (Fernet.generate_key().decode(),)
         self._processes: dict[int, Process] = {}
         self.late: dict[int, asyncio.Task[Any]] = {}
@@ -238,11 +236,16 @@ class Refreshes(RuleBasedStateMachine):
     pool: Database
     workspace_id: UUID
 
-    @initialize(single_use=st.booleans(), ends_access=st.booleans())
-    def connect(self, single_use: bool, ends_access: bool) -> None:
-        self.world = World(
-            self.pool, self.workspace_id, single_use=single_use, ends_access=ends_access
+    @initialize(
+        pinterest=st.builds(
+            Pinterest,
+            single_use=st.booleans(),
+            ends_access=st.booleans(),
+            replaces=st.booleans(),
         )
+    )
+    def connect(self, pinterest: Pinterest) -> None:
+        self.world = World(self.pool, self.workspace_id, pinterest)
         self.run(self.world.connect())
 
     @rule(process=_processes, outcome=_outcomes)
@@ -293,9 +296,10 @@ class Refreshes(RuleBasedStateMachine):
         pinterest = self.world.pinterest
         if stored.health_code in GIVEN_UP:
             assert stored.refresh_token in pinterest.refused
-        if not pinterest.single_use and not pinterest.is_revoked:
+        is_certain = not (pinterest.single_use or pinterest.replaces)
+        if is_certain or not (pinterest.has_lost_answer or self.world.late):
             token = pinterest.refresh_tokens[stored.refresh_token]
-            assert not token.is_ended
+            assert pinterest.is_revoked or not token.is_ended
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

@@ -34,8 +34,8 @@ OPERATIONS: dict[Operation, dict[str, Any]] = {
     for method, operation in operations.items()
 }
 CALLBACK: Operation = ("GET", "/v1/pinterest/oauth/callback")
-"""Pinterest sends a user's browser here. Its state is signed, and says which attempt it is:
-tests/integration/access/oauth/test_callbacks.py."""
+"""Pinterest sends a user's browser here. The signed state names the attempt
+(tests/integration/access/oauth/test_callbacks.py)."""
 PUBLIC: set[Operation] = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), CALLBACK}
 """Operations without a key. They return no workspace's data."""
 UNSUPPORTED = {

@@ -67,7 +67,8 @@ async def revoke_account(
     fail with `account_not_found`. Scheduled pins fail in the same way when they are due.
 
     An account that is connected to Pinterest is also disconnected: Pinflow forgets its tokens.
-    Connect it again with `GET /v1/pinterest/oauth/start?account_id=…`. Only an operator can restore
-    an account that was never connected. Pinterest's own list of connected apps does not change.
+    Pinterest's own list of connected apps does not change. The account works again when it is
+    connected with `GET /v1/pinterest/oauth/start?account_id=…`. Only an operator can restore it
+    without a connection.
     """
     await access.accounts.revoke(principal, uuid_or_404(account_id, "Account"))

@@ -8,7 +8,7 @@ from typing import Any
 from services.access.connections.rules import RECONNECT_CODES
 
 SCOPES_WITHOUT_CONNECTION = "boards:read,pins:read,pins:write"
-"""What PinBridge's clients expect of an account that can publish."""
+"""The rights that PinBridge's clients expect of an account that can publish."""
 CONNECT_AGAIN = "Connect it again with GET /v1/pinterest/oauth/start?account_id=…."
 
 
@@ -22,7 +22,7 @@ class HealthStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPolicy:
-    """What the settings ask of a connection."""
+    """The mode and the rights that the settings ask for."""
 
     mode: str
     """The mode to which connections belong now."""

@@ -30,8 +30,8 @@ _Message = Annotated[
 _Reconnect = Annotated[
     bool,
     Field(
-        description="True if the account works only after it has been connected again. Only an "
-        "operator can restore a revoked account that was never connected."
+        description="True if the account works only after it has been connected again. An operator "
+        "can restore a revoked account that was never connected."
     ),
 ]
 _MissingScopes = Annotated[

@@ -69,6 +69,7 @@ _PAGES: dict[int | str, dict[str, Any]] = {
 )
 async def start_oauth(
     request: Request,
+    response: Response,
     principal: WriteAccess,
     access: Access,
     account_id: Annotated[
@@ -96,6 +97,7 @@ async def start_oauth(
     await require_only_known_parameters(request)
     target = None if account_id is None else uuid_or_404(account_id, "Account")
     started = await access.oauth.start(principal, target)
+    response.headers["Cache-Control"] = "no-store"
     return OAuthStartResponse(
         authorization_url=started.authorization_url,
         attempt_id=started.id,

@@ -8,13 +8,13 @@ from services.access.connections.errors import build_api_error, quote
 from services.access.connections.link import PinterestApi
 from services.access.connections.model import PinterestUser
 from services.access.connections.users import USER_OPERATION, parse_user
-from services.access.oauth.rules import START_AGAIN, denied, failed
-from shared.contract.errors import ApiError, ErrorCode
+from services.access.oauth.rules import START_AGAIN, answer_lost, denied
+from shared.contract.errors import ApiError
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.pinterest.model import TokenGrant
 
 MAX_ATTEMPTS = 3
-"""How often the user is asked for. A read may be repeated."""
+"""Maximum requests for the user: a read may be repeated."""
 RETRY_SECONDS = 0.2
 READ_SECONDS = 15.0
 """Maximum time of all these attempts. The gateway waits 45 s, and the exchange takes up to 20."""
@@ -36,10 +36,7 @@ async def exchange_code(api: PinterestApi, code: str, redirect_url: str) -> Toke
     except NotSent as failure:
         raise CodeNotUsed(build_api_error(failure)) from failure
     except AnswerLost as failure:
-        raise failed(
-            ErrorCode.PINTEREST_UNAVAILABLE,
-            f"The answer of Pinterest was lost. Nothing was connected. {START_AGAIN}",
-        ) from failure
+        raise answer_lost() from failure
     except Refused as failure:
         if failure.cause is Cause.RATE_LIMIT:
             raise CodeNotUsed(build_api_error(failure)) from failure

@@ -66,6 +66,14 @@ def failed(code: ErrorCode, message: str, details: Mapping[str, Any] | None = No
     return ApiError(code, message, status, headers=headers, **(details or {}))
 
 
+def answer_lost() -> ApiError:
+    """Builds the error of an attempt whose code is spent, but nobody knows for what."""
+    return failed(
+        ErrorCode.PINTEREST_UNAVAILABLE,
+        f"The answer of Pinterest was lost. Nothing was connected. {START_AGAIN}",
+    )
+
+
 def denied(message: str) -> ApiError:
     return failed(ErrorCode.OAUTH_DENIED, message)
 

@@ -37,7 +37,7 @@ class OAuthCallbackResponse(ApiModel):
 
 
 class OAuthAttemptResponse(ApiModel):
-    """What became of an attempt to connect an account."""
+    """An attempt to connect an account, and its result."""
 
     id: UUID
     """The attempt's id."""
@@ -49,7 +49,7 @@ class OAuthAttemptResponse(ApiModel):
     code: ErrorCode | None
     """The error code of a failed attempt. Null otherwise."""
     message: str | None
-    """Why the attempt failed, and what to do next. Null if it has not failed."""
+    """The reason why the attempt failed, and what to do next. Null if it has not failed."""
     expires_at: datetime
     """Until when the user can allow the access, in UTC."""
 

@@ -30,6 +30,7 @@ from services.access.oauth.repository import AttemptRepository
 from services.access.oauth.rules import (
     START_AGAIN,
     answer_again,
+    answer_lost,
     denied,
     failed,
     permits_attempt,
@@ -68,7 +69,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class _App:
-    """What the service needs only if the mode is not off."""
+    """The parts of the service that exist only if the mode is not off."""
 
     api: PinterestApi
     states: StateSealer
@@ -202,6 +203,8 @@ class OAuthService:
                 attempt["workspace_id"], attempt["account_id"], grant, "authorization_code"
             )
         except ApiError as error:  # the code is spent
+            if error.code is ErrorCode.PINTEREST_UNAVAILABLE:
+                raise answer_lost() from error
             raise failed(error.code, f"{error.message} {START_AGAIN}", error.details) from error
 
     async def _connect(

@@ -2,6 +2,7 @@
 
 from tests.acceptance.hostile.bodies import CODINGS, JSON_BODIES, UPLOADS
 from tests.acceptance.hostile.commands import LISTS, PINS, SCHEDULE_REQUESTS, WORKSPACE_REQUESTS
+from tests.acceptance.hostile.connections import CONNECTION_REQUESTS
 from tests.acceptance.hostile.framing import LENGTHS
 from tests.acceptance.hostile.lines import ADDRESSES, HEADERS, METHODS, VERSIONS
 from tests.acceptance.hostile.requests import Hostile
@@ -13,6 +14,7 @@ CATALOGUE: dict[str, list[Hostile]] = {
     "Pins, batches, updates": PINS,
     "Schedules": SCHEDULE_REQUESTS,
     "Boards, keys, webhooks": WORKSPACE_REQUESTS,
+    "Connections to Pinterest": CONNECTION_REQUESTS,
     "Lists": LISTS,
     "Lengths and chunks": LENGTHS,
     "Methods": METHODS,

@@ -18,8 +18,10 @@ from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
 from tests.acceptance.conftest import create_client, deployed_afresh, new_workspace
 from tests.acceptance.hostile.wire import Caller
+from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
+from tests.support.simulator import running_simulator
 
 BODY_SECONDS = 5.0
 GATEWAY_SECONDS = {"read_header": 2.0, "read_body": 8.0, "write": 12.0, "idle": 5.0}
@@ -29,15 +31,22 @@ LONG = "PINFLOW_HOSTILE_EXAMPLES" in os.environ
 
 @pytest.fixture(scope="package")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """Deploys Pinflow with short timeouts.
+    """Deploys Pinflow with short timeouts, and a simulator of Pinterest.
 
     Fails at its end if a process has died, a request failed with an exception, or a client could
     write a line into a log.
     """
     times = {f"gateway_{name}": f"{seconds}s" for name, seconds in GATEWAY_SECONDS.items()}
-    with deployed_afresh(
-        tmp_path_factory.mktemp("hostile"), stack, **times, body_seconds=str(BODY_SECONDS)
-    ) as deployment:
+    with (
+        running_simulator() as simulator,
+        deployed_afresh(
+            tmp_path_factory.mktemp("hostile"),
+            stack,
+            **times,
+            **name_settings(simulator),
+            body_seconds=str(BODY_SECONDS),
+        ) as deployment,
+    ):
         yield deployment
         assert all(program.is_alive for program in deployment.programs.values()), deployment.logs()
         for service in SERVICES:

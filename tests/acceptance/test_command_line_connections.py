@@ -53,7 +53,7 @@ def workspace(connected: Deployment) -> NewWorkspace:
 def variables(
     connected: Deployment, workspace: NewWorkspace, simulator: Simulator
 ) -> dict[str, str]:
-    """What a user's shell has, and an operator's."""
+    """Returns the variables of a user's shell, and of an operator's."""
     return {
         **build_variables(connected, workspace),
         "PINFLOW_DATABASE_URL": connected.database_url,

@@ -47,6 +47,9 @@ log = structlog.get_logger()
 OPERATION = "oauth/token"
 LEASE_MARGIN_SECONDS = 10.0
 """A lease outlasts the request by this: it covers the transaction that stores the tokens."""
+MAX_SENDING_DELAY_SECONDS = 5.0
+"""A process that was frozen for longer after it took the lease sends nothing: another process may
+have the lease by the time of the answer."""
 POLL_SECONDS = 0.1
 STORE_SECONDS = 60.0
 """Maximum time for which new tokens are kept in memory while Postgres is down. Pinterest may have
@@ -155,6 +158,9 @@ class TokenRefresher:
         form = build_refresh_form(claim.grant_type, tokens, scopes)
         if form is None:
             return await self._settle_refusal(claim, _build_refusal())
+        if time.monotonic() - claim.claimed_at > MAX_SENDING_DELAY_SECONDS:
+            await self._record_failure(claim)
+            raise NotSent(OPERATION, "The refresh was late, so it was not sent.")
         try:
             grant = await self._endpoint.request_tokens(form)
         except Refused as refusal:

@@ -1,5 +1,6 @@
 """Reads and writes connections and their tokens."""
 
+import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -44,6 +45,8 @@ class RefreshClaim:
     connected_at: datetime
     grant_type: GrantType
     scopes: tuple[str, ...]
+    claimed_at: float
+    """The monotonic clock's time just before the lease was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +102,17 @@ class ConnectionRepository:
         statement = statements.CLAIM.bindparams(
             account_id=account_id, version=version, lease_seconds=lease_seconds, mode=self._mode
         )
+        claimed_at = time.monotonic()
         row = await self._database.fetch_first(statement)
-        return None if row is None else _to_claim(row)
+        return None if row is None else _to_claim(row, claimed_at)
 
     async def claim_due(self, limit: int, lease_seconds: float) -> list[RefreshClaim]:
         """Takes the leases of refreshes that are due. Replicas get different ones."""
         statement = statements.CLAIM_DUE.bindparams(
             limit=limit, lease_seconds=lease_seconds, mode=self._mode
         )
-        return [_to_claim(row) for row in await self._database.fetch_all(statement)]
+        claimed_at = time.monotonic()
+        return [_to_claim(row, claimed_at) for row in await self._database.fetch_all(statement)]
 
     async def read_lease(self, account_id: UUID) -> Lease | None:
         """Returns None if the account has no connection in this mode."""
@@ -388,7 +393,7 @@ def _to_connection(row: Mapping[str, Any]) -> Connection:
     return Connection(**values)
 
 
-def _to_claim(row: Row) -> RefreshClaim:
+def _to_claim(row: Row, claimed_at: float) -> RefreshClaim:
     return RefreshClaim(
         account_id=row["account_id"],
         version=row["version"],
@@ -398,6 +403,7 @@ def _to_claim(row: Row) -> RefreshClaim:
         connected_at=row["connected_at"],
         grant_type=row["grant_type"],
         scopes=tuple(row["scopes"]),
+        claimed_at=claimed_at,
     )
 
 

@@ -50,16 +50,21 @@ class ConnectionSweep:
 
     async def reseal(self) -> int:
         """Encrypts tokens with the first key that another key encrypted. Returns their number."""
-        vault = self._vault
+        vault, count = self._vault, 0
         async with self._repository.lock_sealed_by_others(
             vault.key_id, vault.key_ids, MAX_ROWS
         ) as locked:
             for account_id, secret in locked.secrets.items():
-                tokens = vault.open(account_id, secret)
+                try:
+                    tokens = vault.open(account_id, secret)
+                except TokenKeyMissing:  # damaged: the next refresh fails as well
+                    log.exception("tokens_unreadable", account_id=str(account_id))
+                    continue
                 await locked.replace(account_id, vault.key_id, vault.seal(account_id, tokens))
-        if locked.secrets:
-            log.info("tokens_encrypted_again", count=len(locked.secrets), key_id=vault.key_id)
-        return len(locked.secrets)
+                count += 1
+        if count:
+            log.info("tokens_encrypted_again", count=count, key_id=vault.key_id)
+        return count
 
     async def update_gauges(self) -> None:
         """Counts the connections that need a person."""

@@ -22,7 +22,8 @@ help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
 		| awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
-BROKERS_OPTION = $(if $(BROKERS),--brokers $(BROKERS))
+STACK_OPTIONS = $(if $(BROKERS),--brokers $(BROKERS)) \
+	$(if $(PINTEREST),--pinterest $(PINTEREST))
 # Each of two workers has its own servers and runs whole test files, or whole groups of files that
 # share a deployment (tests/support/scheduling.py)
 PYTEST := $(BIN)/python -m pytest
@@ -30,10 +31,10 @@ WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 SERVERS = PINFLOW_TEST_INFRA=$(INFRA)
 
 demo: $(READY) ## Import 500 rows through the whole pipeline, show the results, stop
-	@$(LOCAL) demo $(BROKERS_OPTION)
+	@$(LOCAL) demo $(STACK_OPTIONS)
 
-up: $(READY) ## Start the local stack, or what is missing of it (BROKERS=3: three brokers)
-	@$(LOCAL) up $(BROKERS_OPTION)
+up: $(READY) ## Start the local stack, or what is missing (BROKERS=3, PINTEREST=simulated|off)
+	@$(LOCAL) up $(STACK_OPTIONS)
 
 down: $(READY) ## Stop the local stack and keep its data
 	@$(LOCAL) down

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import Executable, exc, func, insert, select, update
+from sqlalchemy import Executable, case, exc, func, insert, select, update
 
 from shared.access.keys import NewKey, Scope
 from shared.access.statements import (
@@ -16,7 +16,7 @@ from shared.access.statements import (
     select_boards,
     select_existing_accounts,
 )
-from shared.access.tables import accounts, api_keys, boards, workspaces
+from shared.access.tables import accounts, api_keys, boards, connections, workspaces
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database
 from shared.postgres.row import Row
@@ -95,7 +95,8 @@ class OperatorRepository:
         return account_id
 
     async def list_accounts(self, workspace_id: UUID) -> list[Row]:
-        return await self._database.fetch_all(select_accounts(workspace_id))
+        """Returns the accounts, each with its connection to Pinterest."""
+        return await self._database.fetch_all(_select_accounts_with_connections(workspace_id))
 
     async def restore_account(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Returns False for an unknown account."""
@@ -133,6 +134,25 @@ class OperatorRepository:
         with translate_integrity_errors():
             async with self._database.transaction() as connection:
                 await connection.execute(statement)
+
+
+def _select_accounts_with_connections(workspace_id: UUID) -> Executable:
+    state = case(
+        (connections.c.account_id.is_(None), "none"),
+        (connections.c.disconnected_at.is_not(None), "disconnected"),
+        (connections.c.health_code.is_not(None), "reconnect_required"),
+        else_="connected",
+    )
+    return (
+        select_accounts(workspace_id)
+        .outerjoin(connections, connections.c.account_id == accounts.c.id)
+        .add_columns(
+            state.label("connection"),
+            connections.c.mode,
+            connections.c.health_code,
+            connections.c.token_expires_at,
+        )
+    )
 
 
 @contextmanager

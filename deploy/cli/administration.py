@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from deploy.cli.connected_workspace import connect_workspace, read_simulated_settings
 from deploy.cli.exit_codes import fail
 from deploy.cli.options import AsJson
 from deploy.cli.tables import print_rows
@@ -21,7 +22,8 @@ workspaces = typer.Typer(
 )
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys of a workspace.")
 accounts = typer.Typer(
-    no_args_is_help=True, help="Add, list and restore Pinterest accounts of a workspace."
+    no_args_is_help=True,
+    help="Connect accounts of a workspace to Pinterest; add, list and restore accounts.",
 )
 boards = typer.Typer(no_args_is_help=True, help="Add and list boards of an account.")
 
@@ -67,15 +69,26 @@ def new_workspace(
         int,
         typer.Option("--boards", min=0, max=1000, help="The number of boards to add per account."),
     ] = 0,
+    is_connected: Annotated[
+        bool,
+        typer.Option(
+            "--connected",
+            help="Connect the accounts to new users of the simulator of Pinterest, which have the "
+            "boards. Needs PINFLOW_BASE_URL and PINFLOW_PINTEREST_SIMULATOR_URL.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a workspace with an API key, and optionally with accounts and boards.
 
     The key is shown only now: Pinflow stores only its hash.
     """
+    settings = read_simulated_settings() if is_connected else None
     workspace = _load_backend().create_workspace(
-        name, accounts=number_of_accounts, boards=number_of_boards
+        name, accounts=number_of_accounts, boards=0 if is_connected else number_of_boards
     )
+    if settings is not None:
+        workspace = connect_workspace(settings, workspace, boards=number_of_boards)
     document = {
         "workspace_id": str(workspace.id),
         "api_key": workspace.api_key,
@@ -180,8 +193,18 @@ def add_account(
 
 @accounts.command("list")
 def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """List the workspace's accounts."""
-    columns = ("id", "display_name", "username", "created_at", "revoked_at")
+    """List the workspace's accounts, and their connections to Pinterest."""
+    columns = (
+        "id",
+        "display_name",
+        "username",
+        "connection",
+        "mode",
+        "health_code",
+        "token_expires_at",
+        "created_at",
+        "revoked_at",
+    )
     rows = _load_backend().with_operator(lambda operator: operator.list_accounts(workspace))
     print_rows(rows, columns, as_json=as_json)
 

@@ -150,6 +150,10 @@ class PinflowClient:
         is_replay = response.headers.get("idempotent-replayed") == "true"
         return CommandAnswer(self._read_document(response), is_replay=is_replay)
 
+    def delete(self, path: str) -> None:
+        """Deletes or revokes a resource. The request may be repeated."""
+        self._require_success(self._send(lambda: self._http.delete(path)))
+
     def _submit(
         self, path: str, parameters: Mapping[str, str], headers: Mapping[str, str], **body: Any
     ) -> Job:

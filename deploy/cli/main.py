@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from deploy.cli import administration, imports, pins, steering, template
+from deploy.cli import administration, connections, imports, pins, steering, template
 from deploy.cli.dead_letters import commands as dead_letters
 from deploy.cli.environment import load_environment
 from deploy.cli.recovery import commands as recovery
@@ -25,6 +25,7 @@ app.add_typer(template.commands)
 app.add_typer(pins.pins, name="pins")
 app.add_typer(pins.schedules, name="schedules")
 app.add_typer(administration.commands)
+administration.accounts.add_typer(connections.commands)
 for group in ("topics", "workspaces", "keys", "accounts", "boards"):
     app.add_typer(getattr(administration, group), name=group)
 app.add_typer(dead_letters.letters, name="dead-letters")

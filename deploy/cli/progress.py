@@ -1,5 +1,8 @@
 """Shows the progress of a command on standard error."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -19,3 +22,14 @@ def build_progress(unit: str) -> Progress:
         # In a log rich would print one line at the end, after a refusal too
         disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def show_waiting(text: str) -> Iterator[None]:
+    """Shows on a terminal that the command waits."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield

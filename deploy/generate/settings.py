@@ -62,7 +62,8 @@ production](../how-to/run-in-production.md). `make schemas` generates this page 
 `make up` ignores the settings in your shell except `PINFLOW_HOME`: it chooses ports, addresses and
 passwords itself. To change another setting of the services or of the gateway, add a line NAME=value
 to the file `.pinflow/settings` and run `make down && make up`. A line that begins with `#` is a
-comment. `make up` refuses a file with an unknown name or a wrong value, and starts nothing.
+comment. `make up` refuses a file with an unknown name or a wrong value, and starts nothing. With
+`make up PINTEREST=simulated` it also chooses the app at Pinterest.
 """
 
 UPSTREAMS = ", ".join(f"`{service.upstream_variable}`" for service in SERVICES.values())

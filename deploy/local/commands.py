@@ -29,13 +29,20 @@ Brokers = Annotated[
         "number of the existing data, or 1."
     ),
 ]
+Pinterest = Annotated[
+    str | None,
+    typer.Option(
+        help="simulated: accounts are connected to a simulator of Pinterest, which runs here. off: "
+        "no simulator. Default: the choice of the last start, or off."
+    ),
+]
 
 
 @contextmanager
-def _stack(brokers: int | None = None) -> Iterator[Stack]:
+def _stack(brokers: int | None = None, pinterest: str | None = None) -> Iterator[Stack]:
     stack = None
     try:
-        stack = Stack(Layout.from_environment(), _report, brokers)
+        stack = Stack(Layout.from_environment(), _report, brokers, pinterest)
         yield stack
     except LocalError as error:
         typer.echo(f"\n{error}", err=True)
@@ -48,12 +55,14 @@ def _stack(brokers: int | None = None) -> Iterator[Stack]:
 
 
 @app.command()
-def up(brokers: Brokers = None) -> None:
+def up(brokers: Brokers = None, pinterest: Pinterest = None) -> None:
     """Start all processes that are not running, and wait until Pinflow is ready."""
-    with _stack(brokers) as stack:
+    with _stack(brokers, pinterest) as stack:
         started = stack.up()
         typer.echo(f"Pinflow {'is' if started else 'was already'} up: {stack.base_url}")
         typer.echo(f"API documentation: {stack.base_url}/docs")
+        if stack.simulator_url is not None:
+            typer.echo(f"Simulator of Pinterest: {stack.simulator_url}")
         typer.echo("Addresses and an API key: .pinflow/env. Logs: .pinflow/log. Stop: make down")
         if not started:
             typer.echo("To apply changed settings of .pinflow/settings: make down && make up")
@@ -93,12 +102,12 @@ def clean() -> None:
 
 
 @app.command()
-def demo(brokers: Brokers = None) -> None:
+def demo(brokers: Brokers = None, pinterest: Pinterest = None) -> None:
     """Start Pinflow, import a campaign of 500 rows, and show the result.
 
     If Pinflow was not running before, it is stopped at the end.
     """
-    with _stack(brokers) as stack:
+    with _stack(brokers, pinterest) as stack:
         was_up = bool(stack.states())
         try:
             stack.up()

@@ -59,6 +59,21 @@ class Layout:
         return self.directory / "installation"
 
     @property
+    def pinterest_file(self) -> Path:
+        """The file with the choice of `make up PINTEREST=…`."""
+        return self.directory / "pinterest"
+
+    @property
+    def token_keys_file(self) -> Path:
+        """The keys that encrypt the tokens of connected accounts, one a line."""
+        return self.directory / "pinterest-token-keys"
+
+    @property
+    def simulator_file(self) -> Path:
+        """The simulator's accounts, tokens, boards and pins."""
+        return self.directory / "simulator.sqlite"
+
+    @property
     def supervisor_config(self) -> Path:
         return self.directory / "supervisord.conf"
 

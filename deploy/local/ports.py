@@ -10,8 +10,10 @@ PREFERRED = {
     "gateway": 8080,
     **{name: service.port for name, service in SERVICES.items()},
     "postgres": 5432,
+    "simulator": 8090,
 }
-"""The preferred ports. Kafka's are in kafka.py: they depend on the number of brokers."""
+"""The preferred ports. The simulator's is used only with PINTEREST=simulated. Kafka's are in
+kafka.py: they depend on the number of brokers."""
 MAX_ATTEMPTS = 200
 
 

@@ -61,14 +61,26 @@ class SettingsFile:
         if self._faults:
             raise self._describe_faults()
 
-    def check(self, environments: Mapping[str, Mapping[str, str]]) -> None:
+    def check(
+        self,
+        environments: Mapping[str, Mapping[str, str]],
+        chosen: Collection[str] = (),
+        choice: str = "",
+    ) -> None:
         """Raises LocalError if a name is no setting or if a service would refuse a value.
 
         `environments` has the variables of each service, by the service's name. Without it a
-        service would end at its start, again and again.
+        service would end at its start, again and again. `chosen` are the settings that the option
+        `choice` of `make up` chooses.
         """
         if not self.values:
             return
+        for name in self.values:
+            if name.upper() in chosen:
+                self._add_fault(
+                    name,
+                    f"is chosen by make up {choice}. Remove the line, or use make up PINTEREST=off",
+                )
         classes = {name: find_settings(name) for name in environments}
         known = {
             *map(name_variable, (field for each in classes.values() for field in each.model_fields))

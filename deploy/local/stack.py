@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from deploy.administration import OperatorRepository, create_workspace
 from deploy.cli.environment import read_env, write_env
-from deploy.local import gateway, ports
+from deploy.local import gateway, pinterest, ports
 from deploy.local.command_lock import CommandLock
+from deploy.local.connections import connect_accounts
 from deploy.local.kafka import KafkaCluster, new_cluster_id, select_ports
 from deploy.local.layout import Layout, LocalError
 from deploy.local.ownership import ForeignServer, find_service_problem
@@ -54,14 +55,22 @@ class Stack:
     """The stack of one directory. Every method may raise LocalError.
 
     `brokers` is the requested number of brokers. None keeps the number that the existing data has.
+    `pinterest_choice` is "simulated", "off", or None to keep the choice of the last start.
     """
 
-    def __init__(self, layout: Layout, report: ReportProgress, brokers: int | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        report: ReportProgress,
+        brokers: int | None = None,
+        pinterest_choice: str | None = None,
+    ) -> None:
         self._layout = layout
         self._brokers = brokers
         self._report = report
         self._supervisor = Supervisor(layout)
         self._lock = CommandLock(layout, report)
+        self._pinterest = pinterest.PinterestChoice(layout, pinterest_choice)
 
     def up(self) -> bool:
         """Starts all processes that are not running, and waits until Pinflow is ready.
@@ -75,11 +84,13 @@ class Stack:
             before = self._supervisor.states()
             if not {*SERVICES, "gateway"} <= before.keys():
                 raise LocalError(OLDER_STACK)
+            self._pinterest.require_running(before)
             try:
                 startup = Startup(self._layout, self._supervisor, self._report)
                 self._start_servers(startup)
                 self._prepare_servers()
                 self._start_services(startup)
+                self._connect_accounts()
             except (ForeignServer, ExitedAtStart) as error:
                 message = self._handle_failed_start(error, was_running=was_running)
                 raise LocalError(message) from None
@@ -150,15 +161,30 @@ class Stack:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._state.ports['gateway']}"
 
+    @property
+    def simulator_url(self) -> str | None:
+        """The URL of the simulator of Pinterest. None without PINTEREST=simulated."""
+        if not self._pinterest.is_simulated:
+            return None
+        return f"http://127.0.0.1:{self._state.ports[pinterest.SIMULATOR]}"
+
     def _launch_supervisor(self) -> None:
         """Chooses the ports and starts supervisor, which keeps them reserved until it ends."""
-        self._settings_file.check({name: self._service_environment(name) for name in SERVICES})
+        self._check_settings()
+        self._pinterest.save()
         for name in self._supervisor.stop_orphans():
             self._report(f"stopped a {name} process that had lost its supervisor")
         with PortReservations.open() as reservations:
             self._choose_ports(reservations)
             programs = self._prepare_programs()
             self._supervisor.launch(programs, inherited=reservations.descriptors)
+
+    def _check_settings(self) -> None:
+        self._settings_file.check(
+            {name: self._service_environment(name) for name in SERVICES},
+            chosen=pinterest.CHOSEN if self._pinterest.is_simulated else (),
+            choice="PINTEREST=simulated",
+        )
 
     def _choose_ports(self, reservations: PortReservations) -> None:
         def is_available(port: int) -> bool:
@@ -170,6 +196,8 @@ class Stack:
             return is_free
 
         preferred = dict(self._state.ports)
+        if not self._pinterest.is_simulated:
+            preferred.pop(pinterest.SIMULATOR)
         self._state.ports = ports.choose(preferred, is_available)
         for name, port in self._state.ports.items():
             if port != preferred[name]:
@@ -186,7 +214,11 @@ class Stack:
                 pool.submit(self._kafka.prepare),
                 pool.submit(self._postgres.prepare),
             )
-        return [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
+        programs = [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
+        if self._pinterest.is_simulated:
+            port = self._state.ports[pinterest.SIMULATOR]
+            programs.append(pinterest.simulator_program(self._layout, port))
+        return programs
 
     def _start_servers(self, startup: Startup) -> None:
         brokers = [node.name for node in self._kafka.nodes]
@@ -210,20 +242,34 @@ class Stack:
         for remark in describe_creation(created):
             self._report(remark)
         migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
+        workspace = asyncio.run(self._ensure_workspace())
         write_env(
-            self._layout.env_file, self._environment() | asyncio.run(self._ensure_workspace())
+            self._layout.env_file, self._environment() | self._operator_variables() | workspace
         )
 
     def _start_services(self, startup: Startup) -> None:
         self._report("starting the services")
-        for name in (*SERVICES, "gateway"):
+        simulators = [pinterest.SIMULATOR] if self.simulator_url is not None else []
+        for name in (*simulators, *SERVICES, "gateway"):
             self._start(name)
+        if self.simulator_url is not None:
+            startup.wait_for(
+                pinterest.SIMULATOR, partial(pinterest.find_problem, self.simulator_url)
+            )
         for name in SERVICES:
             startup.wait_for(name, partial(self._find_service_problem, name, 1))
         startup.wait_for(
             "gateway", partial(self._find_service_problem, "gateway", GATEWAY_REQUESTS)
         )
         startup.wait_for("gateway", lambda: gateway.find_problem(self.base_url))
+
+    def _connect_accounts(self) -> None:
+        """Connects the accounts that `up` created to the simulator, unless they ever were."""
+        if self.simulator_url is not None:
+            env = self.env()
+            connect_accounts(
+                self.base_url, env["PINFLOW_API_KEY"], self.simulator_url, ACCOUNTS, self._report
+            )
 
     def _start(self, name: str) -> None:
         """Starts a program unless it is running. Raises ForeignServer if its port is taken."""
@@ -326,6 +372,17 @@ class Stack:
             "PINFLOW_DATABASE_URL": self._postgres.url,
         }
 
+    def _operator_variables(self) -> dict[str, str]:
+        """Returns what commands need besides the address of the gateway."""
+        simulator = (
+            {} if self.simulator_url is None else {pinterest.SIMULATOR_URL: self.simulator_url}
+        )
+        return {
+            "PINFLOW_ACCESS_URL": f"http://127.0.0.1:{self._state.ports['access']}",
+            "PINFLOW_INTERNAL_TOKEN": self._state.passwords[INTERNAL],
+            **simulator,
+        }
+
     def _service_environment(self, name: str) -> dict[str, str]:
         local = {
             SERVICES[other].url_variable: f"http://127.0.0.1:{self._state.ports[other]}"
@@ -341,4 +398,8 @@ class Stack:
             "PINFLOW_INSTALLATION": self._installation,
             "PINFLOW_INTERNAL_TOKEN": self._state.passwords[INTERNAL],
         }
+        if name in pinterest.READERS:
+            settings |= pinterest.build_settings(
+                self._layout, values=self._settings_file.values, simulator_url=self.simulator_url
+            )
         return {**self._settings_file.values, **settings}

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any
 
-from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall
 from deploy.simulator.fields import (
     invalid,
     make_page,
@@ -52,7 +52,7 @@ def can_read_secret(call: Call) -> bool:
     return "boards:read_secret" in call.user.scopes
 
 
-def list_boards(call: Call) -> Answer:
+def list_boards(call: Call) -> CallAnswer:
     page_size, after = read_page(call)
     privacy = PRIVACY_FILTERS[read_choice(call.query, "privacy", PRIVACY_FILTERS) or "ALL"]
     visible = [name for name in privacy if name != "SECRET" or can_read_secret(call)]
@@ -61,14 +61,14 @@ def list_boards(call: Call) -> Answer:
         f" and privacy in ({', '.join('?' * len(visible))}) order by number limit ?",
         (call.user.id, after, *visible, page_size + 1),
     ).fetchall()
-    return Answer(200, make_page(rows, page_size, [describe_board(call, row) for row in rows]))
+    return CallAnswer(200, make_page(rows, page_size, [describe_board(call, row) for row in rows]))
 
 
-def get_board(call: Call) -> Answer:
-    return Answer(200, describe_board(call, find_board(call, call.path["board_id"])))
+def get_board(call: Call) -> CallAnswer:
+    return CallAnswer(200, describe_board(call, find_board(call, call.path["board_id"])))
 
 
-def create_board(call: Call) -> Answer:
+def create_board(call: Call) -> CallAnswer:
     document = read_document(call)
     name = read_text(document, "name", minimum=1, maximum=MAX_NAME)
     description = read_text(document, "description", nullable=True)
@@ -89,10 +89,10 @@ def create_board(call: Call) -> Answer:
         " values (?, ?, ?, ?, ?, ?, ?) returning *",
         (new_id(), call.user.id, name, description, privacy, is_ads_only, call.now),
     ).fetchone()
-    return Answer(201, describe_board(call, row))
+    return CallAnswer(201, describe_board(call, row))
 
 
-def update_board(call: Call) -> Answer:
+def update_board(call: Call) -> CallAnswer:
     document = read_document(call)
     board = find_board(call, call.path["board_id"])
     name = read_text(document, "name", minimum=1, maximum=MAX_NAME)
@@ -112,26 +112,26 @@ def update_board(call: Call) -> Answer:
     changed = describe_board(call, row)
     if changed["privacy"] == "PROTECTED":
         del changed["privacy"]  # the description gives this answer only PUBLIC and SECRET
-    return Answer(200, changed)
+    return CallAnswer(200, changed)
 
 
-def delete_board(call: Call) -> Answer:
+def delete_board(call: Call) -> CallAnswer:
     board = find_board(call, call.path["board_id"])
     call.database.execute("delete from boards where id = ?", (board["id"],))
-    return Answer(204)
+    return CallAnswer(204)
 
 
-def list_sections(call: Call) -> Answer:
+def list_sections(call: Call) -> CallAnswer:
     board = find_board(call, call.path["board_id"])
     page_size, after = read_page(call)
     rows = call.database.execute(
         "select * from sections where board_id = ? and number > ? order by number limit ?",
         (board["id"], after, page_size + 1),
     ).fetchall()
-    return Answer(200, make_page(rows, page_size, [describe_section(row) for row in rows]))
+    return CallAnswer(200, make_page(rows, page_size, [describe_section(row) for row in rows]))
 
 
-def create_section(call: Call) -> Answer:
+def create_section(call: Call) -> CallAnswer:
     document = read_document(call)
     board = find_board(call, call.path["board_id"])
     name = read_text(document, "name", minimum=1, maximum=MAX_NAME)
@@ -141,7 +141,7 @@ def create_section(call: Call) -> Answer:
         "insert into sections (id, board_id, name) values (?, ?, ?) returning *",
         (new_id(), board["id"], name),
     ).fetchone()
-    return Answer(201, describe_section(row))
+    return CallAnswer(201, describe_section(row))
 
 
 def describe_board(call: Call, row: sqlite3.Row) -> dict[str, Any]:

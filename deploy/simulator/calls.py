@@ -24,7 +24,7 @@ class RefusedCall(Exception):
         self.headers = headers or {}
 
 
-class Answer(NamedTuple):
+class CallAnswer(NamedTuple):
     status: int
     document: Any = None
     """None: no body."""
@@ -72,4 +72,4 @@ class ApiOperation:
     category: Category
     scopes: frozenset[str] | None
     """The scopes that the token needs. None: the call has no token."""
-    run: Callable[[Call], Answer] = field(repr=False)
+    run: Callable[[Call], CallAnswer] = field(repr=False)

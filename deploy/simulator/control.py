@@ -95,7 +95,9 @@ class Control:
             return JSONResponse(pins.read_log(database, request.query_params.get("board_id")))
 
     async def list_requests(self, _: Request) -> Response:
-        return JSONResponse(self._dispatcher.requests.list())
+        # Starlette's JSONResponse fails for half of a surrogate pair, which a client may have sent
+        document = json.dumps(self._dispatcher.requests.list())
+        return Response(document, media_type="application/json")
 
     async def list_tokens(self, _: Request) -> Response:
         """Answers every token and code that was ever issued: tests look for them in what leaks."""

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deploy.simulator import tokens
 from deploy.simulator.boards import NOT_PERMITTED
 from deploy.simulator.buckets import Buckets
-from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall, User
 from deploy.simulator.faults import CallFacts, Cut, ErrorAnswer, Faults, Injection
 from deploy.simulator.fields import invalid, require_digits
 from deploy.simulator.options import Options
@@ -75,7 +75,7 @@ class Dispatcher:
         assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for this class
         message = HTTPStatus(error.status_code).phrase
         document = {"code": error.status_code, "message": message}
-        response = _respond(Answer(error.status_code, document, error.headers or {}))
+        response = _respond(CallAnswer(error.status_code, document, error.headers or {}))
         self._record(None, request, b"", response)
         return response
 
@@ -133,7 +133,7 @@ class Dispatcher:
 
     def _run(
         self, operation: ApiOperation, request: Request, body: bytes, user: User | None
-    ) -> Answer:
+    ) -> CallAnswer:
         with self.store.transaction() as database:
             return operation.run(
                 Call(
@@ -173,6 +173,7 @@ class Dispatcher:
             account_id=getattr(request.state, "account_id", None),
             query=request.query_params,
             media_type=request.headers.get("content-type", ""),
+            user_agent=request.headers.get("user-agent", ""),
             body=body,
             status=None if isinstance(response, NoResponse) else response.status_code,
             time=now(),
@@ -228,12 +229,12 @@ def _apply(effect: Cut | ErrorAnswer | None, headers: dict[str, str]) -> None:
             raise RefusedCall(status, code, message)
 
 
-def _describe_refusal(refusal: RefusedCall) -> Answer:
+def _describe_refusal(refusal: RefusedCall) -> CallAnswer:
     document = {"code": refusal.code, "message": refusal.message}
-    return Answer(refusal.status, document, refusal.headers)
+    return CallAnswer(refusal.status, document, refusal.headers)
 
 
-def _respond(answer: Answer) -> Response:
+def _respond(answer: CallAnswer) -> Response:
     headers = {"x-pinterest-rid": str(secrets.randbits(62)), **answer.headers}
     if answer.document is None:
         return Response(status_code=answer.status, headers=headers)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall
 from deploy.simulator.faults import Faults
 from deploy.simulator.fields import (
     invalid,
@@ -33,7 +33,7 @@ READ = frozenset({"pins:read"})
 WRITE = READ | {"pins:write"}
 
 
-def create_media(call: Call) -> Answer:
+def create_media(call: Call) -> CallAnswer:
     parse_media(read_document(call))
     media_id = new_id()
     parameters = {
@@ -51,7 +51,7 @@ def create_media(call: Call) -> Answer:
         (media_id, call.user.id, json.dumps(parameters), call.now),
     )
     host = call.headers.get("host") or f"{call.options.host}:{call.options.port}"
-    return Answer(
+    return CallAnswer(
         201,
         {
             "media_id": media_id,
@@ -62,17 +62,17 @@ def create_media(call: Call) -> Answer:
     )
 
 
-def list_media(call: Call) -> Answer:
+def list_media(call: Call) -> CallAnswer:
     page_size, after = read_page(call)
     rows = call.database.execute(
         "select * from media where user_id = ? and number > ? order by number limit ?",
         (call.user.id, after, page_size + 1),
     ).fetchall()
-    return Answer(200, make_page(rows, page_size, [_describe(call, row) for row in rows]))
+    return CallAnswer(200, make_page(rows, page_size, [_describe(call, row) for row in rows]))
 
 
-def get_media(call: Call) -> Answer:
-    return Answer(200, _describe(call, _find_media(call, call.path["media_id"])))
+def get_media(call: Call) -> CallAnswer:
+    return CallAnswer(200, _describe(call, _find_media(call, call.path["media_id"])))
 
 
 def require_video(call: Call, media_id: str) -> None:

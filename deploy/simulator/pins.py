@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from deploy.simulator.boards import BOARD, NOT_PERMITTED, find_board
-from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall
 from deploy.simulator.fields import (
     make_bookmark,
     read_choice,
@@ -64,7 +64,7 @@ WRITE = READ | {"boards:write", "pins:write"}
 LIVE = "p.deleted_at is null and exists (select 1 from boards b where b.id = p.board_id)"
 
 
-def create_pin(call: Call) -> Answer:
+def create_pin(call: Call) -> CallAnswer:
     pin = parse_pin(read_document(call))
     if call.settings.access == "trial":
         raise RefusedCall(403, NOT_PERMITTED, TRIAL_APP)
@@ -76,10 +76,10 @@ def create_pin(call: Call) -> Answer:
         find_pin(call, pin.parent_pin_id)
     if isinstance(pin.media_source, VideoId):
         require_video(call, pin.media_source.media_id)
-    return Answer(201, describe_pin(call, _insert(call, pin)))
+    return CallAnswer(201, describe_pin(call, _insert(call, pin)))
 
 
-def list_pins(call: Call) -> Answer:
+def list_pins(call: Call) -> CallAnswer:
     """Answers GET /pins. The filters for promoted and saved pins leave nothing out."""
     read_choice(call.query, "pin_filter", ("exclude_native", "exclude_repins", "has_been_promoted"))
     read_choice(call.query, "pin_type", ("PRIVATE",))
@@ -87,18 +87,18 @@ def list_pins(call: Call) -> Answer:
     return _list(call, "user_id", call.user.id)
 
 
-def list_pins_of_board(call: Call) -> Answer:
+def list_pins_of_board(call: Call) -> CallAnswer:
     """Answers GET /boards/{board_id}/pins, with the pins of its sections."""
     board = find_board(call, call.path["board_id"])
     return _list(call, "board_id", board["id"])
 
 
-def get_pin(call: Call) -> Answer:
+def get_pin(call: Call) -> CallAnswer:
     read_switch(call.query, "pin_metrics")
-    return Answer(200, describe_pin(call, find_pin(call, call.path["pin_id"])))
+    return CallAnswer(200, describe_pin(call, find_pin(call, call.path["pin_id"])))
 
 
-def update_pin(call: Call) -> Answer:
+def update_pin(call: Call) -> CallAnswer:
     changes = parse_update(read_document(call))
     if not call.settings.pin_updates:
         raise RefusedCall(401, SCOPE_MISSING, "This feature is restricted: changes of pins.")
@@ -116,13 +116,13 @@ def update_pin(call: Call) -> Answer:
         " link = ? where id = ? returning *",
         (board_id, section_id, *texts.values(), pin["id"]),
     ).fetchone()
-    return Answer(200, describe_pin(call, row))
+    return CallAnswer(200, describe_pin(call, row))
 
 
-def delete_pin(call: Call) -> Answer:
+def delete_pin(call: Call) -> CallAnswer:
     pin = find_pin(call, call.path["pin_id"])
     call.database.execute("update pins set deleted_at = ? where id = ?", (call.now, pin["id"]))
-    return Answer(204)
+    return CallAnswer(204)
 
 
 def find_pin(call: Call, pin_id: str) -> sqlite3.Row:
@@ -263,7 +263,7 @@ def _require_section(call: Call, board_id: str, section_id: str | None) -> None:
         raise RefusedCall(404, SECTION_NOT_FOUND, "Board section not found.")
 
 
-def _list(call: Call, owner: str, value: str) -> Answer:
+def _list(call: Call, owner: str, value: str) -> CallAnswer:
     """Answers a page of a list: the newest pin first, or in shuffled order."""
     read_switch(call.query, "pin_metrics")
     kinds = {
@@ -285,7 +285,7 @@ def _list(call: Call, owner: str, value: str) -> Answer:
     rows = list(islice(_leave_out_late(call, visible), page_size + 1))
     bookmark = make_bookmark(rows[page_size - 1][key]) if len(rows) > page_size else None
     items = [describe_pin(call, row) for row in rows[:page_size]]
-    return Answer(200, {"items": items, "bookmark": bookmark})
+    return CallAnswer(200, {"items": items, "bookmark": bookmark})
 
 
 def _leave_out_late(call: Call, rows: Iterable[sqlite3.Row]) -> Iterator[sqlite3.Row]:

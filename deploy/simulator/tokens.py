@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deploy.simulator.calls import Answer, ApiOperation, Call, RefusedCall, User
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall, User
 from deploy.simulator.fields import invalid
 from deploy.simulator.users import find_app_owner
 
@@ -66,7 +66,7 @@ def create_code(
     return code
 
 
-def request_token(call: Call) -> Answer:
+def request_token(call: Call) -> CallAnswer:
     """Answers POST /oauth/token."""
     _authenticate_app(call)
     form = _read_form(call)
@@ -114,7 +114,7 @@ def grant_invalid() -> RefusedCall:
     return RefusedCall(401, GRANT_INVALID, "The authorization grant is invalid")
 
 
-def _exchange_code(call: Call, form: Mapping[str, str]) -> Answer:
+def _exchange_code(call: Call, form: Mapping[str, str]) -> CallAnswer:
     code, redirect_uri = _require(form, "code"), _require(form, "redirect_uri")
     row = call.database.execute(
         "update codes set used_at = ? where code = ? and redirect_uri = ? and used_at is null"
@@ -127,7 +127,7 @@ def _exchange_code(call: Call, form: Mapping[str, str]) -> Answer:
     return _issue(call, row["user_id"], "authorization_code", scopes, is_refreshable=True)
 
 
-def _refresh(call: Call, form: Mapping[str, str]) -> Answer:
+def _refresh(call: Call, form: Mapping[str, str]) -> CallAnswer:
     row = call.database.execute(
         "select * from tokens where refresh_token = ? and refresh_ended_at is null"
         " and revoked_at is null",
@@ -163,7 +163,7 @@ def _issue(
     *,
     is_refreshable: bool = False,
     previous: int | None = None,
-) -> Answer:
+) -> CallAnswer:
     access_seconds = call.settings.access_token_seconds
     refresh_seconds = call.settings.refresh_token_seconds
     document: dict[str, Any] = {
@@ -195,7 +195,7 @@ def _issue(
             call.now,
         ),
     )
-    return Answer(200, document)
+    return CallAnswer(200, document)
 
 
 OPERATIONS = (ApiOperation("oauth/token", "POST", "/oauth/token", "org_read", None, request_token),)

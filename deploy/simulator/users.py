@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from deploy.simulator.calls import Answer, ApiOperation, Call
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer
 from deploy.simulator.store import new_id
 
 FIRST_USERS = ("rosa", "tom")
@@ -37,13 +37,13 @@ def find_app_owner(database: sqlite3.Connection) -> str:
     return str(row["id"])
 
 
-def get_user_account(call: Call) -> Answer:
+def get_user_account(call: Call) -> CallAnswer:
     boards, pins = call.database.execute(
         "select (select count(*) from boards where user_id = :user), (select count(*) from pins"
         " join boards on boards.id = board_id where pins.user_id = :user and deleted_at is null)",
         {"user": call.user.id},
     ).fetchone()
-    return Answer(
+    return CallAnswer(
         200,
         {
             "account_type": "BUSINESS",

@@ -20,7 +20,7 @@ from shared.pinterest.settings import PinterestSettings
 from shared.runtime.metrics import PINTEREST_REQUESTS, PINTEREST_SECONDS
 
 if TYPE_CHECKING:
-    from shared.pinterest.transport import Answer, Transport
+    from shared.pinterest.transport import RawAnswer, Transport
 
 log = structlog.get_logger()
 
@@ -167,7 +167,7 @@ class PinterestClient:
         return self._transport
 
 
-def _require_success(operation: str, answer: "Answer") -> Any:
+def _require_success(operation: str, answer: "RawAnswer") -> Any:
     """Returns the JSON of a success, or None without content. Raises AnswerLost or Refused."""
     status = answer.status
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:

@@ -12,7 +12,7 @@ from shared.contract.errors import PinflowError
 
 
 class Cause(StrEnum):
-    """What a refusal concerns. Judged by the status, then the code, then the message."""
+    """The subject of a refusal. Judged by the status, then the code, then the message."""
 
     TOKEN = auto()
     """The access token is expired, revoked or of another host (401)."""

@@ -26,7 +26,7 @@ SENDING_EVENT = "http11.send_request_headers.started"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawAnswer:
     status: int
     headers: Mapping[str, str]
     """The names are in lower case."""
@@ -60,7 +60,7 @@ class Transport:
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
-    ) -> Answer:
+    ) -> RawAnswer:
         """Raises NotSent if no byte of the request was written, and AnswerLost after that."""
         is_sent = False
 
@@ -91,7 +91,7 @@ class Transport:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _exchange(self, request: httpx.Request) -> Answer:
+    async def _exchange(self, request: httpx.Request) -> RawAnswer:
         response = await self._http.send(request, stream=True)
         try:
             body = bytearray()
@@ -101,4 +101,4 @@ class Transport:
                     raise httpx.DecodingError("too large", request=request)
         finally:
             await response.aclose()
-        return Answer(response.status_code, response.headers, bytes(body))
+        return RawAnswer(response.status_code, response.headers, bytes(body))

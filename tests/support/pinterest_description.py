@@ -18,6 +18,7 @@ from deploy.generate.files import ROOT
 VARIABLE: Final = "PINFLOW_PINTEREST_OPENAPI"
 BESIDE_THE_PROJECT: Final = Path("../shared/data/pinterest/openapi-subset.json")
 API_PREFIX: Final = "/v5"
+USER_AGENT: Final = "Pinflow/"
 UNDESCRIBED_FIELDS: Final = {"oauth/token": {"continuous_refresh"}}
 """Fields that a text at Pinterest asks for, but that the description's schemas lack."""
 
@@ -34,6 +35,18 @@ def find_description() -> Path | None:
         return path
     path = ROOT / BESIDE_THE_PROJECT
     return path if path.is_file() else None
+
+
+def check_requests_of_pinflow(requests: Iterable[Mapping[str, Any]]) -> None:
+    """Raises AssertionError if Pinflow sent a request that breaks the description.
+
+    Where the description is not at hand, this check is not run, and test_contract.py says so.
+    """
+    path = find_description()
+    sent = [request for request in requests if request["user_agent"].startswith(USER_AGENT)]
+    if path is not None and sent:
+        violations = PinterestDescription.read(path).find_violations(sent)
+        assert not violations, "\n".join(violations)
 
 
 def require_description() -> Path:

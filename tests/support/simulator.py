@@ -16,6 +16,7 @@ from deploy.local.ports import choose
 from deploy.local.programs import Program
 from tests.support import ports
 from tests.support.deployment import is_ready
+from tests.support.pinterest_description import check_requests_of_pinflow
 from tests.support.processes import RunningProgram
 
 APP_ID, APP_SECRET = "1000001", "simulated-secret"
@@ -158,7 +159,10 @@ class Simulator:
 
 @contextmanager
 def running_simulator(*options: str, data: Path | None = None) -> Iterator[Simulator]:
-    """Runs a simulator on a free port. `options` are of its command line."""
+    """Runs a simulator on a free port. `options` are of its command line.
+
+    At the end, what Pinflow sent is checked against Pinterest's description.
+    """
     port = choose({"simulator": ports.SIMULATOR})["simulator"]
     arguments = (*options, *(() if data is None else ("--data", str(data))))
     command = (sys.executable, "-m", "deploy.simulator", "--port", str(port), *arguments)
@@ -170,6 +174,8 @@ def running_simulator(*options: str, data: Path | None = None) -> Iterator[Simul
         try:
             simulator.wait_until_ready()
             yield simulator
+            if process.is_alive:
+                check_requests_of_pinflow(simulator.control("GET", "requests"))
         finally:
             simulator.http.close()
             process.close()

@@ -36,9 +36,9 @@ from shared.contract.errors import ApiError, ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, Refused
 from shared.postgres.row import Row
 
-CALLS_IN_CREATION = 4
-"""Requests that one creation sends at most: the call, a refresh of the token, the call again. One
-more is the margin."""
+LEASE_TIMEOUTS = 6
+"""Timeouts of a request for which a claim lasts. A creation takes at most four of them, and 10 s:
+the call, another process's refresh of the token, the own refresh, the call again."""
 MIN_SYNC_SECONDS = 30
 """Checks of boards that the store does not have read the list at most this often."""
 CREATE, UPDATE, DELETE, GET = "boards/create", "boards/update", "boards/delete", "boards/get"
@@ -64,7 +64,7 @@ class ConnectedBoards:
         self._connections = connections
         self._sync = sync
         self._limit = settings.max_boards_per_account
-        self._lease = timedelta(seconds=CALLS_IN_CREATION * settings.pinterest_timeout_seconds)
+        self._lease = timedelta(seconds=LEASE_TIMEOUTS * settings.pinterest_timeout_seconds)
 
     async def create(
         self, connection: Row, values: Mapping[str, Any], idempotency_key: str | None

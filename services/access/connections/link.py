@@ -14,7 +14,7 @@ from services.access.connections.vault import Vault
 
 
 class PinterestApi(TokenEndpoint, Protocol):
-    """What connections need of Pinterest: PinterestClient, or a model of it in tests."""
+    """Pinterest as connections use it: PinterestClient, or a model of it in tests."""
 
     async def call(
         self,

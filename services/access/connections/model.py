@@ -13,7 +13,7 @@ GrantType = Literal["authorization_code", "client_credentials"]
 
 
 class HealthCode(StrEnum):
-    """Why a connection does not work, or not completely (access.connections.health_code)."""
+    """Reasons why a connection does not work, or not completely (column health_code)."""
 
     TOKEN_REVOKED = auto()
     """Pinterest refuses the tokens: the user has to connect the account again."""
@@ -66,7 +66,7 @@ class Connection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection has tokens. They may have been refused (health_code)."""
+        """True while the connection has tokens. They may have been refused (health_code)."""
         return self.disconnected_at is None
 
 

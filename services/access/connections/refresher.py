@@ -18,9 +18,9 @@ import structlog
 
 from services.access.connections.model import HealthCode, NotConnected
 from services.access.connections.repository import (
-    Claim,
     ConnectionRepository,
     Lease,
+    RefreshClaim,
     SealedTokens,
 )
 from services.access.connections.rules import (
@@ -47,10 +47,13 @@ log = structlog.get_logger()
 OPERATION = "oauth/token"
 LEASE_MARGIN_SECONDS = 10.0
 """A lease outlasts the request by this: it covers the transaction that stores the tokens."""
+MAX_SENDING_DELAY_SECONDS = 5.0
+"""A process that was frozen for longer after it took the lease sends nothing: another process may
+have the lease by the time of the answer."""
 POLL_SECONDS = 0.1
 STORE_SECONDS = 60.0
-"""How long new tokens are kept in memory while Postgres is down. Pinterest may have ended the old
-ones."""
+"""Maximum time for which new tokens are kept in memory while Postgres is down. Pinterest may have
+ended the old ones."""
 KEY_MISSING_SECONDS = 300.0
 
 
@@ -89,7 +92,7 @@ class TokenRefresher:
         """
         return await self._share(account_id, seen_version, self._refresh(account_id, seen_version))
 
-    async def complete(self, claim: Claim) -> int:
+    async def complete(self, claim: RefreshClaim) -> int:
         """Refreshes the tokens of a claim. Returns their version. Raises like `refresh`."""
         return await self._share(claim.account_id, claim.version, self._complete(claim))
 
@@ -144,7 +147,7 @@ class TokenRefresher:
                 return await self._complete(claim)
         raise NotSent(OPERATION, "Other processes are refreshing the tokens.")
 
-    async def _complete(self, claim: Claim) -> int:
+    async def _complete(self, claim: RefreshClaim) -> int:
         try:
             tokens = self._vault.open(claim.account_id, claim.secret)
         except TokenKeyMissing:
@@ -155,6 +158,9 @@ class TokenRefresher:
         form = build_refresh_form(claim.grant_type, tokens, scopes)
         if form is None:
             return await self._settle_refusal(claim, _build_refusal())
+        if time.monotonic() - claim.claimed_at > MAX_SENDING_DELAY_SECONDS:
+            await self._record_failure(claim)
+            raise NotSent(OPERATION, "The refresh was late, so it was not sent.")
         try:
             grant = await self._endpoint.request_tokens(form)
         except Refused as refusal:
@@ -169,7 +175,7 @@ class TokenRefresher:
             raise
         return await self._store(claim, merge_tokens(tokens, grant), grant)
 
-    async def _store(self, claim: Claim, tokens: Tokens, grant: TokenGrant) -> int:
+    async def _store(self, claim: RefreshClaim, tokens: Tokens, grant: TokenGrant) -> int:
         """Stores new tokens. Tries again while Postgres is down: they exist only here."""
         sealed = self.seal(claim.account_id, tokens, grant.expires_in)
         deadline = time.monotonic() + STORE_SECONDS
@@ -197,7 +203,7 @@ class TokenRefresher:
             raise NotConnected(f"The account {account_id} is not connected to Pinterest.")
         return lease.version
 
-    async def _settle_refusal(self, claim: Claim, refusal: Refused) -> int:
+    async def _settle_refusal(self, claim: RefreshClaim, refusal: Refused) -> int:
         """Returns the version if other tokens were stored meanwhile. Raises Refused otherwise."""
         async with self._repository.lock(claim) as locked:
             if locked is not None and locked.version == claim.version:
@@ -223,14 +229,16 @@ class TokenRefresher:
             request_id=refusal.request_id,
         )
 
-    async def _record_failure(self, claim: Claim, retry_after_seconds: int | None = None) -> None:
+    async def _record_failure(
+        self, claim: RefreshClaim, retry_after_seconds: int | None = None
+    ) -> None:
         retry_seconds = plan_retry(claim.failures, retry_after_seconds)
         failed = FailedRefresh(HealthCode.REFRESH_FAILED, UNAVAILABLE_MESSAGE, retry_seconds)
         await self._postpone(claim, retry_seconds, "failed", failed)
 
     async def _postpone(
         self,
-        claim: Claim,
+        claim: RefreshClaim,
         retry_seconds: float,
         outcome: str,
         failed: FailedRefresh | None = None,

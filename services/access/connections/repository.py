@@ -1,5 +1,6 @@
 """Reads and writes connections and their tokens."""
 
+import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -33,7 +34,7 @@ class OpenedConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class RefreshClaim:
     """The right to refresh the tokens of one connection, until its lease is over."""
 
     account_id: UUID
@@ -44,11 +45,13 @@ class Claim:
     connected_at: datetime
     grant_type: GrantType
     scopes: tuple[str, ...]
+    claimed_at: float
+    """The monotonic clock's time just before the lease was taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What is stored about the last refresh of a connection, by any process."""
+    """The last refresh of a connection, by any process."""
 
     version: int
     fence: int
@@ -92,20 +95,24 @@ class ConnectionRepository:
             return None
         return OpenedConnection(_to_connection(row), row["secret"], row["read_at"])
 
-    async def claim(self, account_id: UUID, version: int, lease_seconds: float) -> Claim | None:
+    async def claim(
+        self, account_id: UUID, version: int, lease_seconds: float
+    ) -> RefreshClaim | None:
         """Takes the lease of a refresh, if the version is current and nobody has the lease."""
         statement = statements.CLAIM.bindparams(
             account_id=account_id, version=version, lease_seconds=lease_seconds, mode=self._mode
         )
+        claimed_at = time.monotonic()
         row = await self._database.fetch_first(statement)
-        return None if row is None else _to_claim(row)
+        return None if row is None else _to_claim(row, claimed_at)
 
-    async def claim_due(self, limit: int, lease_seconds: float) -> list[Claim]:
+    async def claim_due(self, limit: int, lease_seconds: float) -> list[RefreshClaim]:
         """Takes the leases of refreshes that are due. Replicas get different ones."""
         statement = statements.CLAIM_DUE.bindparams(
             limit=limit, lease_seconds=lease_seconds, mode=self._mode
         )
-        return [_to_claim(row) for row in await self._database.fetch_all(statement)]
+        claimed_at = time.monotonic()
+        return [_to_claim(row, claimed_at) for row in await self._database.fetch_all(statement)]
 
     async def read_lease(self, account_id: UUID) -> Lease | None:
         """Returns None if the account has no connection in this mode."""
@@ -123,7 +130,7 @@ class ConnectionRepository:
         )
 
     @asynccontextmanager
-    async def lock(self, claim: Claim) -> AsyncIterator["LockedConnection | None"]:
+    async def lock(self, claim: RefreshClaim) -> AsyncIterator["LockedConnection | None"]:
         """Opens a transaction that ends a claim. Commits at the end.
 
         Yields None if the account was disconnected, or connected again, since the claim.
@@ -214,7 +221,7 @@ class ConnectionRepository:
 class LockedConnection:
     """A connection in the transaction that ends a claim."""
 
-    def __init__(self, connection: AsyncConnection, claim: Claim, row: RowMapping) -> None:
+    def __init__(self, connection: AsyncConnection, claim: RefreshClaim, row: RowMapping) -> None:
         self._connection = connection
         self._claim = claim
         self.version: int = row["token_version"]
@@ -386,8 +393,8 @@ def _to_connection(row: Mapping[str, Any]) -> Connection:
     return Connection(**values)
 
 
-def _to_claim(row: Row) -> Claim:
-    return Claim(
+def _to_claim(row: Row, claimed_at: float) -> RefreshClaim:
+    return RefreshClaim(
         account_id=row["account_id"],
         version=row["version"],
         fence=row["lease_fence"],
@@ -396,6 +403,7 @@ def _to_claim(row: Row) -> Claim:
         connected_at=row["connected_at"],
         grant_type=row["grant_type"],
         scopes=tuple(row["scopes"]),
+        claimed_at=claimed_at,
     )
 
 

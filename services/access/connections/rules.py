@@ -37,7 +37,7 @@ REFUSED_MESSAGE = (
 
 @dataclass(frozen=True, slots=True)
 class RefreshState:
-    """What is stored about a connection when its refresh was refused."""
+    """The state of a connection when its refresh was refused."""
 
     now: datetime
     token_expires_at: datetime
@@ -49,7 +49,7 @@ class RefreshState:
 
 @dataclass(frozen=True, slots=True)
 class FailedRefresh:
-    """What to store after a failed refresh."""
+    """A failed refresh, as it is stored."""
 
     health_code: HealthCode
     message: str

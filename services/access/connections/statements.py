@@ -156,7 +156,9 @@ UPSERT_CONNECTION = text("""
         token_version = c.token_version + 1, token_expires_at = excluded.token_expires_at,
         refresh_expires_at = excluded.refresh_expires_at, connected_at = now(),
         disconnected_at = null, health_code = null, health_message = null, checked_at = now(),
-        boards_message = null, boards_due_at = now()
+        boards_message = null, boards_due_at = now(), boards_failures = 0,
+        -- A list that is being read for the earlier connection is not stored
+        boards_version = c.boards_version + 1
     returning token_version
 """)
 

@@ -7,7 +7,7 @@ import structlog
 
 from services.access.connections.link import PinterestLink
 from services.access.connections.model import NotConnected
-from services.access.connections.repository import Claim, ConnectionRepository
+from services.access.connections.repository import ConnectionRepository, RefreshClaim
 from services.access.connections.rules import DAY_SECONDS
 from services.access.connections.vault import TokenKeyMissing
 from shared.pinterest.failures import PinterestFailure
@@ -25,7 +25,7 @@ MAX_REFRESHES = 10
 """Maximum refreshes at once. Each holds no database connection while Pinterest answers."""
 MAX_ROWS = 100
 ATTEMPT_SECONDS = DAY_SECONDS
-"""How long an attempt to connect is kept after it has expired."""
+"""The time for which an attempt to connect is kept after it has expired."""
 
 
 class ConnectionSweep:
@@ -50,16 +50,21 @@ class ConnectionSweep:
 
     async def reseal(self) -> int:
         """Encrypts tokens with the first key that another key encrypted. Returns their number."""
-        vault = self._vault
+        vault, count = self._vault, 0
         async with self._repository.lock_sealed_by_others(
             vault.key_id, vault.key_ids, MAX_ROWS
         ) as locked:
             for account_id, secret in locked.secrets.items():
-                tokens = vault.open(account_id, secret)
+                try:
+                    tokens = vault.open(account_id, secret)
+                except TokenKeyMissing:  # damaged: the next refresh fails as well
+                    log.exception("tokens_unreadable", account_id=str(account_id))
+                    continue
                 await locked.replace(account_id, vault.key_id, vault.seal(account_id, tokens))
-        if locked.secrets:
-            log.info("tokens_encrypted_again", count=len(locked.secrets), key_id=vault.key_id)
-        return len(locked.secrets)
+                count += 1
+        if count:
+            log.info("tokens_encrypted_again", count=count, key_id=vault.key_id)
+        return count
 
     async def update_gauges(self) -> None:
         """Counts the connections that need a person."""
@@ -68,7 +73,7 @@ class ConnectionSweep:
         PINTEREST_RECONNECT_REQUIRED.set(counts.reconnect_required)
         PINTEREST_TOKENS_UNREADABLE.set(counts.unreadable)
 
-    async def _refresh(self, claims: Sequence[Claim]) -> None:
+    async def _refresh(self, claims: Sequence[RefreshClaim]) -> None:
         """Refreshes connections at once. A failure is recorded, and concerns only its own."""
         ended = await asyncio.gather(
             *(self._refresher.complete(claim) for claim in claims), return_exceptions=True

@@ -5,6 +5,7 @@ Each test has a workspace and a Pinterest user of its own.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,12 +23,13 @@ from services.access.connections.model import (
     PinterestOff,
     PinterestUser,
 )
+from services.access.connections.repository import RefreshClaim
 from services.access.connections.service import ConnectionService
 from services.access.connections.vault import TokenKeyMissing
+from shared.contract.errors import DatabaseUnavailable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.postgres.database import Database
-from tests.integration.conftest import Workspace
-from tests.support.connecting import (
+from tests.integration.access.connected_processes import (
     BOARDS,
     Process,
     execute,
@@ -36,6 +38,7 @@ from tests.support.connecting import (
     make_settings,
     running_process,
 )
+from tests.integration.conftest import Workspace
 from tests.support.simulator import Simulator, running_simulator
 from tests.support.waiting import eventually
 
@@ -466,6 +469,20 @@ async def test_a_late_answer_does_not_replace_the_tokens_of_a_later_refresh(
     assert len(await process.call(account)) == 3
 
 
+async def test_a_late_answer_is_stored_if_the_later_refresh_failed(
+    process: Process, simulator: Simulator, account: UUID, database: Database
+) -> None:
+    late = await process.repository.claim(account, 1, lease_seconds=0)
+    assert late is not None
+    simulator.set_faults("cut_before", operation=TOKEN_REQUESTS, count=1)
+    with pytest.raises(AnswerLost):
+        await process.service.refresh(account, 1)
+    assert await process.link.refresher.complete(late) == 2
+    connection = await process.find(account)
+    assert (connection.token_version, connection.health_code) == (2, None)
+    assert (await read_row(database, account))["refresh_failures"] == 0
+
+
 async def test_a_late_answer_does_not_replace_the_tokens_of_a_new_connection(
     process: Process, simulator: Simulator, workspace: Workspace, user: str, account: UUID
 ) -> None:
@@ -597,3 +614,81 @@ async def test_replicas_share_what_is_due(
     await asyncio.gather(process.sweep.run_once(), other_process.sweep.run_once())
     assert {(await process.find(account_id)).token_version for account_id in accounts} == {2}
     assert count_refreshes(simulator) == before + 6
+
+
+async def test_a_process_that_was_frozen_sends_no_refresh(
+    process: Process, simulator: Simulator, account: UUID
+) -> None:
+    claim = await process.repository.claim(account, 1, lease_seconds=30)
+    assert claim is not None
+    before = count_refreshes(simulator)
+    frozen = replace(claim, claimed_at=claim.claimed_at - 6)
+    with pytest.raises(NotSent, match="late"):
+        await process.link.refresher.complete(frozen)
+    assert count_refreshes(simulator) == before
+    assert await process.service.refresh(account, 1) == 2
+
+
+async def test_new_tokens_are_kept_while_postgres_is_down(
+    process: Process,
+    simulator: Simulator,
+    account: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulator.change_settings(single_use=True)
+    claim = await process.repository.claim(account, 1, lease_seconds=30)
+    assert claim is not None
+    lock, failures = process.repository.lock, iter(range(3))
+
+    def fail_first(claimed: RefreshClaim) -> Any:
+        if next(failures, None) is not None:
+            raise DatabaseUnavailable("down")
+        return lock(claimed)
+
+    monkeypatch.setattr(process.repository, "lock", fail_first)
+    assert await process.link.refresher.complete(claim) == 2
+    assert len(await process.call(account)) == 3
+
+
+async def test_damaged_tokens_do_not_stop_the_sweep(
+    process: Process,
+    simulator: Simulator,
+    workspace: Workspace,
+    account: UUID,
+    user: str,
+    database: Database,
+    database_url: str,
+) -> None:
+    new = Fernet.generate_key().decode()
+    await execute(
+        database, "update access.tokens set secret = 'damaged' where account_id = :id", account
+    )
+    await make_due(database, account)
+    both = make_settings(simulator, pinterest_token_keys=SecretStr(f"{new},{simulator.token_key}"))
+    async with running_process(database_url, both) as rotating:
+        while await rotating.sweep.run_once():
+            pass
+        await process.service.disconnect(workspace.id, account)
+    back = make_settings(simulator, pinterest_token_keys=SecretStr(f"{simulator.token_key},{new}"))
+    async with running_process(database_url, back) as rotating:
+        while await rotating.sweep.reseal():
+            pass
+
+
+async def test_old_attempts_to_connect_are_deleted(
+    process: Process, workspace: Workspace, database: Database
+) -> None:
+    old, recent = uuid4(), uuid4()
+    insert = text("""
+        insert into access.oauth_attempts (id, workspace_id, expires_at)
+        values (:old, :workspace_id, now() - interval '25 hours'),
+            (:recent, :workspace_id, now() - interval '23 hours')
+    """)
+    values = {"old": old, "recent": recent, "workspace_id": workspace.id}
+    async with database.transaction() as connection:
+        await connection.execute(insert, values)
+    while await process.sweep.run_once():
+        pass
+    query = text("select id from access.oauth_attempts where workspace_id = :id")
+    rows = await database.fetch_all(query.bindparams(id=workspace.id))
+    assert [row["id"] for row in rows] == [recent]

@@ -15,13 +15,18 @@ import pytest_asyncio
 from deploy.local.ports import choose
 from deploy.local.programs import service_program
 from shared.postgres.database import Database
+from tests.integration.access.connected_processes import (
+    Process,
+    execute,
+    make_settings,
+    running_process,
+)
 from tests.integration.conftest import Workspace
 from tests.support import ports
-from tests.support.connecting import Process, execute, make_settings, running_process
 from tests.support.deployment import is_ready, program_for_replica
 from tests.support.infrastructure import with_role
 from tests.support.processes import RunningProgram
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import APP_SECRET, Simulator, running_simulator
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
@@ -141,6 +146,27 @@ async def test_the_route_needs_the_installations_token(
 ) -> None:
     (url, _) = services
     assert (await refresh(url, account, 1, token="wrong")).status_code == 403
+
+
+async def test_an_account_without_a_connection_is_not_refreshed(
+    services: dict[str, RunningProgram], workspace: Workspace
+) -> None:
+    (url, _) = services
+    answer = await refresh(url, workspace.account_id, 1)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "account_not_connected")
+
+
+async def test_no_token_is_in_an_answer_or_a_log(
+    services: dict[str, RunningProgram], simulator: Simulator, account: UUID
+) -> None:
+    simulator.set_faults("cut_after", operation="oauth/token", count=1)
+    answers = [(await refresh(url, account, 1)).text for url in services]
+    simulator.break_tokens("rosa", "revoke")
+    answers += [(await refresh(url, account, 2)).text for url in services]
+    texts = [*answers, *(program.log.read_text() for program in services.values())]
+    assert any("refresh_refused" in text for text in texts)
+    for secret in [*simulator.control("GET", "tokens"), APP_SECRET, simulator.token_key]:
+        assert not any(secret in text for text in texts)
 
 
 async def test_a_process_that_is_killed_during_a_refresh_loses_no_account(

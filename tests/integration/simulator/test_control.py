@@ -74,6 +74,14 @@ def test_requests_are_remembered_without_secrets(simulator: Simulator) -> None:
     assert not [secret for secret in simulator.control("GET", "tokens") if secret in text]
 
 
+def test_a_request_with_half_of_a_surrogate_pair_is_remembered(simulator: Simulator) -> None:
+    token = simulator.get_token()["access_token"]
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    simulator.http.post("/v5/boards", headers=headers, content=b'{"name": "\\ud800"}')
+
+    assert simulator.control("GET", "requests")[-1]["body"] == {"name": "\ud800"}
+
+
 def test_a_reset_forgets_pins_and_faults_but_no_tokens(simulator: Simulator) -> None:
     account = simulator.create_account(boards=1)
     token = simulator.get_token(account["id"])["access_token"]

@@ -18,7 +18,7 @@ SCOPES = ("boards:read",)
 
 
 class Outcome(StrEnum):
-    """What becomes of a request for tokens."""
+    """The fate of a request for tokens."""
 
     ANSWERED = auto()
     NOT_SENT = auto()
@@ -51,6 +51,8 @@ class Outcome(StrEnum):
 @dataclass(slots=True)
 class RefreshToken:
     expires_at: float
+    previous: str | None
+    """The refresh token that it was exchanged for."""
     is_ended: bool = False
 
 
@@ -58,7 +60,7 @@ class RefreshToken:
 class AccessToken:
     expires_at: float
     previous: str | None
-    """The refresh token that ends when this token is first used."""
+    """The refresh token that it was exchanged for. It ends when this token is first used."""
 
 
 @dataclass
@@ -69,13 +71,17 @@ class Pinterest:
     """A refresh token ends with its first use, not with the first use of the new access token."""
     ends_access: bool = False
     """A refresh ends the earlier access tokens."""
+    replaces: bool = False
+    """A refresh ends the tokens of an earlier refresh with the same refresh token."""
     now: float = 0
     is_secret_right: bool = True
     is_revoked: bool = False
     refresh_tokens: dict[str, RefreshToken] = field(default_factory=dict)
     access_tokens: dict[str, AccessToken] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
-    """The tokens of requests that were refused."""
+    """The refresh tokens of requests that were refused."""
+    has_lost_answer: bool = False
+    """Tokens of the present connection were issued, but their answer never arrived."""
     _numbers: "count[int]" = field(default_factory=count)
 
     def issue(self, previous: str | None = None) -> TokenGrant:
@@ -84,14 +90,14 @@ class Pinterest:
         if self.ends_access:
             self.access_tokens.clear()
         self.access_tokens[access] = AccessToken(self.now + ACCESS_SECONDS, previous)
-        self.refresh_tokens[refresh] = RefreshToken(self.now + REFRESH_SECONDS)
+        self.refresh_tokens[refresh] = RefreshToken(self.now + REFRESH_SECONDS, previous)
         return TokenGrant(
             SecretStr(access), ACCESS_SECONDS, SCOPES, SecretStr(refresh), REFRESH_SECONDS
         )
 
     def reconnect(self) -> TokenGrant:
         """The user allows the access again."""
-        self.is_revoked = False
+        self.is_revoked = self.has_lost_answer = False
         return self.issue()
 
     def revoke(self) -> None:
@@ -115,7 +121,18 @@ class Pinterest:
             raise _refuse("oauth/token", 401, 2)
         if self.single_use:
             self.refresh_tokens[refresh_token].is_ended = True
+        if self.replaces:
+            self._end_successors(refresh_token)
         return self.issue(refresh_token)
+
+    def _end_successors(self, refresh_token: str) -> None:
+        for token in self.refresh_tokens.values():
+            token.is_ended = token.is_ended or token.previous == refresh_token
+        self.access_tokens = {
+            secret: token
+            for secret, token in self.access_tokens.items()
+            if token.previous != refresh_token
+        }
 
     def use(self, access_token: str) -> None:
         if not self.accepts_access(access_token):
@@ -130,7 +147,7 @@ class Endpoint:
     def __init__(self, pinterest: Pinterest) -> None:
         self._pinterest = pinterest
         self.outcome = Outcome.ANSWERED
-        """That of the next requests for tokens."""
+        """The outcome of the next requests for tokens."""
         self.reached = asyncio.Event()
         """A request is late, or its process is about to die."""
         self._released = asyncio.Event()
@@ -152,11 +169,15 @@ class Endpoint:
                 raise _refuse("oauth/token", 403, None, Cause.PERMISSION)
             case Outcome.LATE_BEFORE | Outcome.CRASHED_BEFORE:
                 await self._wait()
-        try:
-            grant = self._pinterest.refresh(refresh_token)
-        finally:
-            if outcome in {Outcome.LATE_AFTER, Outcome.CRASHED_AFTER}:
-                await self._wait()
+        grant = self._pinterest.refresh(refresh_token)
+        if outcome in {Outcome.LOST_AFTER, Outcome.CRASHED_AFTER}:
+            self._pinterest.has_lost_answer = True
+        if outcome is Outcome.LATE_BEFORE and self._pinterest.replaces:
+            # It ended the tokens of the refresh that came between, which are stored. No client can
+            # know that, so the answer is dropped
+            self._pinterest.has_lost_answer = True
+        if outcome in {Outcome.LATE_AFTER, Outcome.CRASHED_AFTER}:
+            await self._wait()
         if outcome is Outcome.LOST_AFTER:
             raise AnswerLost("oauth/token", "lost")
         return grant

@@ -65,7 +65,9 @@ READ = text("""
 """)
 
 _processes = st.integers(0, PROCESSES - 1)
-_outcomes = st.sampled_from(Outcome)
+_outcomes = st.sampled_from([Outcome.ANSWERED] * len(Outcome) + list(Outcome))
+"""Half of the requests are answered, so that refreshes overtake each other's failures."""
+_late = st.sampled_from([Outcome.LATE_BEFORE, Outcome.LATE_AFTER])
 
 
 @dataclass
@@ -101,12 +103,10 @@ Start: TypeAlias = Callable[[Process], Coroutine[Any, Any, Any]]
 class World:
     """The processes, the database and Pinterest."""
 
-    def __init__(
-        self, pool: Database, workspace_id: UUID, *, single_use: bool, ends_access: bool
-    ) -> None:
+    def __init__(self, pool: Database, workspace_id: UUID, pinterest: Pinterest) -> None:
         self._pool = pool
         self._workspace_id = workspace_id
-        self.pinterest = Pinterest(single_use=single_use, ends_access=ends_access)
+        self.pinterest = pinterest
         self.keys: tuple[str, ...] = (Fernet.generate_key().decode(),)
         self._processes: dict[int, Process] = {}
         self.late: dict[int, asyncio.Task[Any]] = {}
@@ -148,6 +148,11 @@ class World:
         )
         free = next(number for number in range(PROCESSES) if number not in self.late)
         self.account_id = await self.process(free).service.connect(new)
+
+    async def reconnect(self) -> None:
+        """Disconnects the account and connects it again."""
+        await self.process(1).service.disconnect(self._workspace_id, self.account_id)
+        await self.connect()
 
     async def read(self) -> Stored:
         row = await self._pool.fetch_first(READ.bindparams(id=self.account_id))
@@ -238,11 +243,16 @@ class Refreshes(RuleBasedStateMachine):
     pool: Database
     workspace_id: UUID
 
-    @initialize(single_use=st.booleans(), ends_access=st.booleans())
-    def connect(self, single_use: bool, ends_access: bool) -> None:
-        self.world = World(
-            self.pool, self.workspace_id, single_use=single_use, ends_access=ends_access
+    @initialize(
+        pinterest=st.builds(
+            Pinterest,
+            single_use=st.booleans(),
+            ends_access=st.booleans(),
+            replaces=st.booleans(),
         )
+    )
+    def connect(self, pinterest: Pinterest) -> None:
+        self.world = World(self.pool, self.workspace_id, pinterest)
         self.run(self.world.connect())
 
     @rule(process=_processes, outcome=_outcomes)
@@ -272,18 +282,38 @@ class Refreshes(RuleBasedStateMachine):
     def rotate_keys(self) -> None:
         self.run(self.world.rotate_keys())
 
-    @rule(is_right=st.booleans())
-    def change_app_secret(self, is_right: bool) -> None:
-        self.world.pinterest.is_secret_right = is_right
+    @precondition(lambda self: not self.world.late)
+    @rule(late=_late, outcome=_outcomes, is_used=st.booleans())
+    def overtake(self, late: Outcome, outcome: Outcome, is_used: bool) -> None:
+        """A refresh is late, and another one comes between."""
+        self.run(self.world.refresh(0, late))
+        self.run(self.world.refresh(1, outcome))
+        if is_used:
+            self.run(self.world.call(2, Outcome.ANSWERED))
 
-    @rule()
-    def revoke(self) -> None:
-        self.world.pinterest.revoke()
+    @rule(process=_processes)
+    def refresh_with_wrong_app_secret(self, process: int) -> None:
+        self.world.pinterest.is_secret_right = False
+        self.run(self.world.refresh(process, Outcome.ANSWERED))
+        self.world.pinterest.is_secret_right = True
 
     @precondition(lambda self: len(self.world.late) < PROCESSES)
-    @rule()
-    def connect_again(self) -> None:
+    @rule(is_revoked=st.booleans())
+    def connect_again(self, is_revoked: bool) -> None:
+        """The user allows the access again, perhaps some time after ending it."""
+        if is_revoked:
+            self.world.pinterest.revoke()
+            self.run(self.world.run_sweep(0, Outcome.ANSWERED))
+            self.run(self.world.advance(DAY))
+            self.run(self.world.refresh(0, Outcome.ANSWERED))
+            self.no_account_is_lost()
         self.run(self.world.connect())
+
+    @precondition(lambda self: not self.world.late)
+    @rule(late=_late)
+    def disconnect_during_a_refresh(self, late: Outcome) -> None:
+        self.run(self.world.refresh(0, late))
+        self.run(self.world.reconnect())
 
     @invariant()
     def no_account_is_lost(self) -> None:
@@ -293,9 +323,10 @@ class Refreshes(RuleBasedStateMachine):
         pinterest = self.world.pinterest
         if stored.health_code in GIVEN_UP:
             assert stored.refresh_token in pinterest.refused
-        if not pinterest.single_use and not pinterest.is_revoked:
+        is_certain = not (pinterest.single_use or pinterest.replaces)
+        if is_certain or not (pinterest.has_lost_answer or self.world.late):
             token = pinterest.refresh_tokens[stored.refresh_token]
-            assert not token.is_ended
+            assert pinterest.is_revoked or not token.is_ended
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -335,4 +366,4 @@ def test_no_account_is_lost_unless_pinterest_refuses_it(run: Run, pool: Database
     Refreshes.run = run
     Refreshes.pool = pool
     Refreshes.workspace_id = run(make_workspace(pool)).id
-    run_state_machine_as_test(Refreshes, settings=examples(40))
+    run_state_machine_as_test(Refreshes, settings=examples(30))

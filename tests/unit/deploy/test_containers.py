@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.service_settings import find_settings
 from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES, ServiceDescription
+from deploy.simulator.options import Options
+from services.access.config import AccessSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load(
     (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -32,11 +35,21 @@ CADDYFILES = [
     for name in ("Caddyfile", "routes.caddyfile")
 ]
 SETTINGS = {name: find_settings(name) for name in SERVICES}
+SIMULATED_ENV = dict(
+    line.split("=", 1)
+    for line in (CHECKOUT / "deploy/docker/simulated.env").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+)
 OURS = [name for name, service in CONTAINERS.items() if service["image"] == "pinflow"]
 
 
 def read_variables(name: str) -> dict[str, str]:
-    return {key: str(value) for key, value in CONTAINERS[name]["environment"].items()}
+    return {key: str(value) for key, value in CONTAINERS[name].get("environment", {}).items()}
+
+
+def interpolate(value: str, shell: Mapping[str, str]) -> str:
+    """Replaces ${NAME:-default} as compose does."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda each: shell.get(each[1]) or each[2], value)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -56,8 +69,30 @@ def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.Mo
     fields = {f"PINFLOW_{field.upper()}" for field in SETTINGS[name].model_fields}
     assert set(read_variables(name)) - {"PGPASSWORD"} <= fields
     for variable, value in read_variables(name).items():
-        monkeypatch.setenv(variable, value)
+        monkeypatch.setenv(variable, interpolate(value, {}))
     SETTINGS[name]()
+
+
+def test_the_file_of_the_simulator_connects_access_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in read_variables("access").items():
+        monkeypatch.setenv(variable, interpolate(value, SIMULATED_ENV))
+    settings = AccessSettings()
+    assert SIMULATED_ENV["COMPOSE_PROFILES"].split() == CONTAINERS["simulator"]["profiles"]
+    assert set(SIMULATED_ENV) - {"COMPOSE_PROFILES"} <= set(read_variables("access"))
+    assert settings.api_url == f"http://simulator:{Options.port}/v5"
+    # The page where a user allows the access is opened by a browser outside of the containers
+    assert CONTAINERS["simulator"]["ports"] == [f"127.0.0.1:{Options.port}:{Options.port}"]
+    assert settings.consent_url == f"http://127.0.0.1:{Options.port}/oauth/"
+    assert (settings.pinterest_app_id, settings.app_secret) == (Options.app_id, Options.app_secret)
+
+
+def test_commands_reach_the_gateway_access_and_the_simulator() -> None:
+    variables = read_variables("migrate")
+    access = read_variables("access")
+    assert variables["PINFLOW_BASE_URL"] == "http://gateway:8080"
+    assert variables["PINFLOW_PINTEREST_SIMULATOR_URL"] == f"http://simulator:{Options.port}"
+    for name in ("PINFLOW_ACCESS_URL", "PINFLOW_INTERNAL_TOKEN"):
+        assert variables[name] == access[name]
 
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
@@ -76,7 +111,9 @@ def mebibytes(limit: str) -> int:
 
 
 def test_there_is_a_container_for_each_service_and_no_other() -> None:
-    assert {name for name in OURS if CONTAINERS[name]["command"][0] == "python"} == SERVICES.keys()
+    running = {name for name in OURS if CONTAINERS[name]["command"][0] == "python"}
+    assert running == {*SERVICES, "simulator"}
+    assert {name for name in CONTAINERS if "profiles" in CONTAINERS[name]} == {"simulator"}
 
 
 def test_a_service_logs_in_with_the_password_that_migrate_gives_its_role() -> None:
@@ -197,13 +234,21 @@ def test_a_container_without_data_has_a_read_only_file_system(name: str) -> None
     service = CONTAINERS[name]
     assert service["read_only"] is True
     assert {"/tmp"} <= set(service["tmpfs"])  # noqa: S108 - the container's
-    assert all(volume.endswith(":ro") for volume in service.get("volumes", ()))
+    writable = [volume for volume in service.get("volumes", ()) if not volume.endswith(":ro")]
+    assert writable == (["simulator:/var/lib/pinflow"] if name == "simulator" else [])
 
 
-def test_only_the_gateway_is_reachable_and_only_from_this_machine() -> None:
+def test_only_gateway_and_simulator_are_reachable_and_only_from_this_machine() -> None:
     assert {
         name: service["ports"] for name, service in CONTAINERS.items() if "ports" in service
-    } == {"gateway": ["127.0.0.1:8080:8080"]}
+    } == {"gateway": ["127.0.0.1:8080:8080"], "simulator": ["127.0.0.1:8090:8090"]}
+
+
+def test_the_simulator_can_write_its_data() -> None:
+    (folder,) = re.findall(r"^RUN install -d -o 10001 -g 10001 (\S+)$", DOCKERFILE, re.MULTILINE)
+    simulator = CONTAINERS["simulator"]
+    assert simulator["volumes"] == [f"simulator:{folder}"]
+    assert simulator["command"][-1].startswith(f"{folder}/")
 
 
 def test_the_image_runs_as_an_unprivileged_user() -> None:

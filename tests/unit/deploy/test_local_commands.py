@@ -17,6 +17,7 @@ class Stack:
     running_before: tuple[str, ...] = ()
     interrupted = False
     base_url = "http://127.0.0.1:1"
+    simulator_url: str | None = None
 
     def states(self) -> dict[str, str]:
         return self.running

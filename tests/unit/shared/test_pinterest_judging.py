@@ -1,4 +1,4 @@
-"""What Pinterest's answers mean: by the status, then the code, then the message."""
+"""Pinterest's answers are judged by the status, then the code, then the message."""
 
 import pytest
 

@@ -167,15 +167,17 @@ async def account(connect: Connect, workspace: Workspace) -> ConnectedAccount:
 async def make_sync(settings: AccessSettings, database: Database) -> AsyncIterator[MakeSync]:
     """Makes the part of another replica that syncs boards. Takes changes of the settings."""
     repository = ConnectionRepository(database, settings.pinterest_mode)
-    link = PinterestLink.build(settings, repository, PinterestClient(settings))
-    connections = ConnectionService(repository, settings, link)
+    made: list[ConnectionService] = []
 
     def make(**changes: Any) -> BoardSync:
         changed = settings.model_copy(update=changes)
-        return BoardSync(ConnectedBoardRepository(database), connections, changed)
+        link = PinterestLink.build(changed, repository, PinterestClient(changed))
+        made.append(ConnectionService(repository, changed, link))
+        return BoardSync(ConnectedBoardRepository(database), made[-1], changed)
 
     yield make
-    await connections.close()
+    for connections in made:
+        await connections.close()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from services.access.boards.sync import BoardSync
@@ -27,6 +29,7 @@ from tests.integration.access.test_boards import (
     update_board,
 )
 from tests.integration.conftest import Workspace
+from tests.support.connections import connect_account
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
@@ -177,6 +180,29 @@ async def test_a_list_that_ends_after_the_disconnection_is_not_stored(
         await eventually(is_waiting)
     assert not await syncing
     assert await account.read_stored() == before
+
+
+async def test_a_list_that_was_read_for_an_earlier_connection_is_not_stored(
+    http: httpx.AsyncClient, account: ConnectedAccount
+) -> None:
+    before = (await account.read_connection())["boards_version"]
+    reconnected = await connect_account(
+        http, account.simulator, account.headers, user=account.user_id
+    )
+    assert reconnected == account.id
+    # One for the connection, and one for the list that is read then
+    assert (await account.read_connection())["boards_version"] == before + 2
+
+
+async def test_a_missing_key_of_tokens_puts_off_the_sync_and_is_no_fault_of_the_account(
+    http: httpx.AsyncClient, account: ConnectedAccount, make_sync: MakeSync
+) -> None:
+    other_key = SecretStr(Fernet.generate_key().decode())
+    assert not await make_sync(pinterest_token_keys=other_key).sync(account.id)
+    connection = await account.read_connection()
+    assert (connection["boards_failures"], connection["boards_message"]) == (1, None)
+    health = {item.id: item for item in await list_accounts(http, account.headers)}[account.id]
+    assert health.health_status == "healthy"
 
 
 async def test_syncs_and_changes_at_once_end_with_the_boards_of_pinterest(

@@ -1,4 +1,4 @@
-"""Connects accounts to the simulator without HTTP, for tests of connections."""
+"""Processes of the access service without HTTP, for tests of connections and their tokens."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +19,7 @@ from shared.pinterest.client import PinterestClient
 from shared.pinterest.reading import read_grant
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
+from tests.support.connections import name_settings
 from tests.support.infrastructure import with_role
 from tests.support.simulator import Simulator
 
@@ -26,15 +27,12 @@ BOARDS = ("boards/list", "/boards")
 
 
 def make_settings(simulator: Simulator, **changes: Any) -> AccessSettings:
-    values = {
-        name.removeprefix("PINFLOW_").lower(): value for name, value in simulator.settings().items()
-    }
-    return AccessSettings(**{"pinterest_timeout_seconds": 5, **values, **changes})
+    return AccessSettings(**{"pinterest_timeout_seconds": 5, **name_settings(simulator), **changes})
 
 
 @dataclass(frozen=True)
 class Process:
-    """What one process of the access service has for connections."""
+    """The parts of one process of the access service that connections need."""
 
     service: ConnectionService
     sweep: ConnectionSweep

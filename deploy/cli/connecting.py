@@ -1,0 +1,99 @@
+"""Connects an account of Pinterest through the API."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import typer
+
+from deploy.cli.client import PinflowClient
+from deploy.cli.exit_codes import ExitCode, fail
+from deploy.cli.progress import show_waiting
+from deploy.cli.simulator import SimulatorClient
+from deploy.cli.tables import printable
+
+ACCOUNTS = "/v1/pinterest/accounts"
+BOARDS = "/v1/pinterest/boards"
+OAUTH = "/v1/pinterest/oauth"
+POLL_SECONDS = 1.0
+LATEST_ANSWER = timedelta(minutes=1)
+"""The time after its end for which an attempt may still be processed."""
+
+Attempt = Mapping[str, Any]
+"""The answer of GET /v1/pinterest/oauth/start: authorization_url, attempt_id, expires_at."""
+
+
+def start_attempt(client: PinflowClient, account_id: str | None) -> Attempt:
+    attempt: Attempt = client.read(f"{OAUTH}/start", {"account_id": account_id})
+    return attempt
+
+
+def finish_attempt(client: PinflowClient, redirected_url: str) -> str:
+    """Hands in the URL to which Pinterest sent the browser. Returns the account's id."""
+    query = parse_qs(urlsplit(redirected_url.strip()).query)
+    names = ("code", "error", "error_description", "state")
+    parameters = {name: query[name][0] for name in names if name in query}
+    if "state" not in parameters or not {"code", "error"} & parameters.keys():
+        fail(
+            "This is not the address to which Pinterest sends the browser. It has the parameters "
+            "code and state. Copy it completely from the browser's address bar."
+        )
+    answer = client.read(f"{OAUTH}/callback", parameters)
+    return str(answer["account_id"])
+
+
+def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
+    """Waits until the user has allowed the access in a browser. Returns the account's id."""
+    attempt_id = attempt["attempt_id"]
+    end = datetime.fromisoformat(attempt["expires_at"]) + LATEST_ANSWER
+    try:
+        with show_waiting("Waiting until the access is allowed. Ctrl+C stops waiting."):
+            while True:
+                state = client.read(f"{OAUTH}/attempts/{attempt_id}")
+                if state["status"] != "pending" or datetime.now(UTC) > end:
+                    break
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nThe command stopped. The address stays valid until {attempt['expires_at']}. See "
+            "the accounts: pinflow accounts list",
+            err=True,
+        )
+        raise typer.Exit(ExitCode.UNAVAILABLE) from None
+    return _read_account_id(state)
+
+
+def _read_account_id(attempt: Mapping[str, Any]) -> str:
+    if attempt["status"] == "failed":
+        fail(printable(f"{attempt['message']} ({attempt['code']})"))
+    if attempt["status"] != "connected":
+        fail(
+            "Nobody allowed the access in time, so nothing was connected. Run the command again.",
+            ExitCode.UNAVAILABLE,
+        )
+    return str(attempt["account_id"])
+
+
+def connect_simulated(
+    client: PinflowClient, simulator: SimulatorClient, account_id: str, username: str
+) -> None:
+    """Connects the account to a user of the simulator, through the same steps as a browser."""
+    attempt = start_attempt(client, account_id)
+    finish_attempt(client, simulator.allow(attempt["authorization_url"], username))
+
+
+def find_account(client: PinflowClient, account_id: str) -> dict[str, Any]:
+    """Returns an account of the key's workspace."""
+    account: dict[str, Any] | None = next(
+        (each for each in client.read(ACCOUNTS) if each["id"] == account_id), None
+    )
+    if account is None:
+        fail(f"The workspace has no account {account_id}. See its accounts: pinflow accounts list")
+    return account
+
+
+def is_connected(account: Mapping[str, Any]) -> bool:
+    """Returns whether the account is or was connected: it then has an id at Pinterest."""
+    return bool(account["pinterest_user_id"] != account["id"])

@@ -1,0 +1,221 @@
+"""The commands that connect accounts, against the whole system and the simulator of Pinterest."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.administration import NewWorkspace
+from deploy.cli.exit_codes import ExitCode
+from tests.acceptance.command_line import PINFLOW, SECONDS, Command, build_command, build_variables
+from tests.acceptance.conftest import deployed_afresh, new_workspace
+from tests.support.deployment import Deployment
+from tests.support.infrastructure import Servers
+from tests.support.simulator import Simulator, running_simulator
+
+ADDRESS = re.compile(r"^http://\S+/oauth/\S+$", re.MULTILINE)
+INTERNAL_TOKEN = "token-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with running_simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def connected(
+    tmp_path_factory: pytest.TempPathFactory, stack: Servers, simulator: Simulator
+) -> Iterator[Deployment]:
+    """Pinflow with the simulator as its Pinterest."""
+    settings = {
+        name.removeprefix("PINFLOW_").lower(): value for name, value in simulator.settings().items()
+    }
+    directory = tmp_path_factory.mktemp("connected")
+    variables = {**settings, "internal_token": INTERNAL_TOKEN}
+    with deployed_afresh(directory, stack, **variables) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def workspace(connected: Deployment) -> NewWorkspace:
+    return new_workspace(connected.database_url)
+
+
+@pytest.fixture
+def variables(
+    connected: Deployment, workspace: NewWorkspace, simulator: Simulator
+) -> dict[str, str]:
+    """What a user's shell has, and an operator's."""
+    return {
+        **build_variables(connected, workspace),
+        "PINFLOW_DATABASE_URL": connected.database_url,
+        "PINFLOW_WORKSPACE_ID": str(workspace.id),
+        "PINFLOW_ACCESS_URL": connected.service_url("access"),
+        "PINFLOW_INTERNAL_TOKEN": INTERNAL_TOKEN,
+        "PINFLOW_PINTEREST_SIMULATOR_URL": simulator.url,
+    }
+
+
+@pytest.fixture
+def run(variables: dict[str, str], tmp_path: Path) -> Command:
+    return build_command(variables, tmp_path)
+
+
+def read_accounts(run: Command) -> dict[str, dict[str, Any]]:
+    """Returns the workspace's accounts by their ids, as an operator sees them."""
+    listed = run("accounts", "list", "--json")
+    assert listed.returncode == ExitCode.DONE, listed.stderr
+    return {account["id"]: account for account in json.loads(listed.stdout)}
+
+
+def test_a_workspace_with_connected_accounts_has_the_simulators_boards(
+    run: Command, simulator: Simulator
+) -> None:
+    created = run(
+        *("workspaces", "create", "Shop", "--accounts", "2", "--boards", "3"),
+        *("--connected", "--json"),
+    )
+    assert created.returncode == ExitCode.DONE, created.stderr
+    document = json.loads(created.stdout)
+    users = [sorted(user["boards"]) for user in simulator.list_accounts()]
+    for account in document["accounts"]:
+        assert account["boards"] in users
+        assert all(re.fullmatch(r"\d{18}", board) for board in account["boards"])
+    assert {len(account["boards"]) for account in document["accounts"]} == {3}
+    listed = run("accounts", "list", "--json", "--workspace", document["workspace_id"])
+    assert {
+        (account["connection"], account["mode"], account["health_code"])
+        for account in json.loads(listed.stdout)
+    } == {("connected", "simulated", None)}
+
+
+def test_an_account_is_connected_while_the_command_waits_for_the_browser(
+    variables: dict[str, str],
+    run: Command,
+    workspace: NewWorkspace,
+    simulator: Simulator,
+    tmp_path: Path,
+) -> None:
+    account_id = str(workspace.accounts[0].id)
+    before = read_accounts(run)[account_id]
+    assert (before["connection"], before["mode"]) == ("none", None)
+    with subprocess.Popen(
+        [PINFLOW, "accounts", "connect", "--account", account_id],
+        env=variables,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        address = next(line for line in command.stdout if ADDRESS.match(line)).strip()
+        answer = simulator.http.get(simulator.consent(address, "rosa"))
+        assert answer.status_code == 200, answer.text
+        output, errors = command.communicate(timeout=SECONDS)
+    assert command.returncode == ExitCode.DONE, errors
+    assert f"Account {account_id} is connected to Pinterest." in output
+    assert "Pinterest user: rosa. Boards: 5." in output
+    assert read_accounts(run)[account_id]["connection"] == "connected"
+
+
+def test_an_account_is_connected_with_a_pasted_address_then_disconnected_and_connected_again(
+    variables: dict[str, str],
+    run: Command,
+    workspace: NewWorkspace,
+    simulator: Simulator,
+    tmp_path: Path,
+) -> None:
+    account_id = str(workspace.accounts[0].id)
+    paste = ("--paste", "--account", account_id)
+    output = connect_by_hand(variables, simulator, tmp_path, *paste)
+    assert "Pinterest user: tom. Boards: 5." in output
+    refreshed = run("accounts", "refresh", account_id)
+    assert (refreshed.returncode, "healthy" in refreshed.stdout) == (0, True), refreshed.stderr
+    assert run("accounts", "disconnect", account_id, "--yes").returncode == ExitCode.DONE
+    disconnected = read_accounts(run)[account_id]
+    assert disconnected["connection"] == "disconnected"
+    assert disconnected["revoked_at"] is not None
+    assert run("accounts", "restore", account_id).returncode == ExitCode.DONE
+    restored = read_accounts(run)[account_id]
+    assert (restored["connection"], restored["revoked_at"]) == ("disconnected", None)
+    refused = run("accounts", "refresh", account_id)
+    assert refused.returncode == ExitCode.REFUSED, refused.stdout
+    connect_by_hand(variables, simulator, tmp_path, "--paste")  # tom has this account
+    again = read_accounts(run)[account_id]
+    assert (again["connection"], again["revoked_at"]) == ("connected", None)
+
+
+def connect_by_hand(
+    variables: dict[str, str], simulator: Simulator, directory: Path, *options: str
+) -> str:
+    """Pastes the address to which tom's browser is sent. Returns the command's output."""
+    with subprocess.Popen(
+        [PINFLOW, "accounts", "connect", *options],
+        env=variables,
+        cwd=directory,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        address = next(line for line in command.stdout if ADDRESS.match(line)).strip()
+        pasted = simulator.consent(address, "tom")
+        output, errors = command.communicate(f"{pasted}\n", timeout=SECONDS)
+    assert command.returncode == ExitCode.DONE, errors
+    return output
+
+
+def test_a_user_who_denies_the_access_ends_the_command_with_the_reason(
+    variables: dict[str, str], simulator: Simulator, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [PINFLOW, "accounts", "connect"],
+        env=variables,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        address = next(line for line in command.stdout if ADDRESS.match(line)).strip()
+        simulator.http.get(simulator.consent(address, allow=False))
+        _, errors = command.communicate(timeout=SECONDS)
+    assert (command.returncode, "(oauth_denied)" in errors) == (ExitCode.REFUSED, True), errors
+
+
+def test_the_account_of_the_apps_owner_is_connected_without_a_browser(
+    run: Command, workspace: NewWorkspace
+) -> None:
+    account_id = str(workspace.accounts[1].id)
+    connected = run("accounts", "connect", "--app-owner", "--account", account_id)
+    assert connected.returncode == ExitCode.DONE, connected.stderr
+    assert f"Account {account_id} is connected to Pinterest." in connected.stdout
+    assert read_accounts(run)[account_id]["connection"] == "connected"
+
+
+def test_a_wrong_internal_token_is_refused(variables: dict[str, str], tmp_path: Path) -> None:
+    run = build_command({**variables, "PINFLOW_INTERNAL_TOKEN": "wrong"}, tmp_path)
+    refused = run("accounts", "connect", "--app-owner")
+    assert refused.returncode == ExitCode.REFUSED
+    assert "PINFLOW_INTERNAL_TOKEN" in refused.stderr
+
+
+def test_without_an_app_the_commands_say_that_the_operator_has_to_set_one_up(
+    pinflow: Deployment, tmp_path: Path
+) -> None:
+    key = new_workspace(pinflow.database_url).api_key
+    variables = {
+        **os.environ,
+        "PINFLOW_BASE_URL": pinflow.base_url,
+        "PINFLOW_API_KEY": key,
+    }
+    refused = build_command(variables, tmp_path)("accounts", "connect", "--no-browser")
+    assert refused.returncode == ExitCode.REFUSED
+    assert "(pinterest_off)" in refused.stderr

@@ -57,8 +57,8 @@ class ConnectionSweep:
             for account_id, secret in locked.secrets.items():
                 try:
                     tokens = vault.open(account_id, secret)
-                except TokenKeyMissing as error:  # damaged: the next refresh fails as well
-                    log.error("tokens_unreadable", account_id=str(account_id), error=str(error))  # noqa: TRY400
+                except TokenKeyMissing:  # damaged: the next refresh fails as well
+                    log.exception("tokens_unreadable", account_id=str(account_id))
                     continue
                 await locked.replace(account_id, vault.key_id, vault.seal(account_id, tokens))
                 count += 1

@@ -3,6 +3,7 @@
 from tests.acceptance.hostile.requests import (
     HOST,
     NOT_FOUND,
+    NOT_HTTP,
     Expected,
     Hostile,
     get,
@@ -42,7 +43,7 @@ CONNECTION_REQUESTS = [
         "a callback with a code of 1 MB",
         get(CALLBACK + b"?state=a&code=" + b"c" * 1_000_000, HOST),
         Expected(431),
-        PARAMETER,
+        NOT_HTTP,
         "access",
     ),
     _callback(

@@ -59,7 +59,7 @@ def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
         valid_until = format_time(attempt["expires_at"])
         typer.echo(
             f"\nThe command stopped. The address stays valid until {valid_until}. See whether the "
-            "account was connected: pinflow accounts list",
+            "account was connected: GET /v1/pinterest/accounts",
             err=True,
         )
         raise typer.Exit(ExitCode.UNAVAILABLE) from None
@@ -91,7 +91,10 @@ def find_account(client: PinflowClient, account_id: str) -> dict[str, Any]:
         (each for each in client.read(ACCOUNTS) if each["id"] == account_id), None
     )
     if account is None:
-        fail(f"The workspace has no account {account_id}. See its accounts: pinflow accounts list")
+        fail(
+            f"Your API key sees no account {account_id}. See your accounts: GET "
+            "/v1/pinterest/accounts, or pinflow template."
+        )
     return account
 
 

@@ -173,3 +173,9 @@ def test_a_time_zone_and_an_account_stand_for_what_the_file_lacks(
     assert imported.returncode == ExitCode.DONE, imported.stdout + imported.stderr
     assert "2031-05-01 07:00:00Z" in run("schedules", "list").stdout
     assert run("import", file).returncode == ExitCode.REFUSED
+
+
+def test_without_an_app_at_pinterest_no_account_can_be_connected(run: Command) -> None:
+    refused = run("accounts", "connect", "--no-browser")
+    assert refused.returncode == ExitCode.REFUSED
+    assert "(pinterest_off)" in refused.stderr

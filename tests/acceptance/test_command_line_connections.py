@@ -1,17 +1,19 @@
 """The commands that connect accounts, against the whole system and the simulator of Pinterest."""
 
 import json
-import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from typer.testing import CliRunner
 
 from deploy.administration import NewWorkspace
 from deploy.cli.exit_codes import ExitCode
+from deploy.cli.main import app
 from tests.acceptance.command_line import PINFLOW, SECONDS, Command, build_command, build_variables
 from tests.acceptance.conftest import deployed_afresh, new_workspace
 from tests.support.deployment import Deployment
@@ -51,7 +53,7 @@ def workspace(connected: Deployment) -> NewWorkspace:
 def variables(
     connected: Deployment, workspace: NewWorkspace, simulator: Simulator
 ) -> dict[str, str]:
-    """What a user's shell has, and an operator's."""
+    """Returns the variables of a user's shell, and of an operator's."""
     return {
         **build_variables(connected, workspace),
         "PINFLOW_DATABASE_URL": connected.database_url,
@@ -67,11 +69,17 @@ def run(variables: dict[str, str], tmp_path: Path) -> Command:
     return build_command(variables, tmp_path)
 
 
-def read_accounts(run: Command) -> dict[str, dict[str, Any]]:
-    """Returns the workspace's accounts by their ids, as an operator sees them."""
-    listed = run("accounts", "list", "--json")
-    assert listed.returncode == ExitCode.DONE, listed.stderr
-    return {account["id"]: account for account in json.loads(listed.stdout)}
+@pytest.fixture
+def read_account(variables: dict[str, str]) -> Callable[[UUID], dict[str, Any]]:
+    """A function that reads an account as an operator does, in this process."""
+
+    def read_account(account_id: UUID) -> dict[str, Any]:
+        listed = CliRunner().invoke(app, ["accounts", "list", "--json"], env=variables)
+        assert listed.exit_code == ExitCode.DONE, listed.stderr
+        by_id = {account["id"]: account for account in json.loads(listed.stdout)}
+        return dict(by_id[str(account_id)])
+
+    return read_account
 
 
 def test_a_workspace_with_connected_accounts_has_the_simulators_boards(
@@ -97,16 +105,16 @@ def test_a_workspace_with_connected_accounts_has_the_simulators_boards(
 
 def test_an_account_is_connected_while_the_command_waits_for_the_browser(
     variables: dict[str, str],
-    run: Command,
+    read_account: Callable[[UUID], dict[str, Any]],
     workspace: NewWorkspace,
     simulator: Simulator,
     tmp_path: Path,
 ) -> None:
-    account_id = str(workspace.accounts[0].id)
-    before = read_accounts(run)[account_id]
+    account_id = workspace.accounts[0].id
+    before = read_account(account_id)
     assert (before["connection"], before["mode"]) == ("none", None)
     with subprocess.Popen(
-        [PINFLOW, "accounts", "connect", "--account", account_id],
+        [PINFLOW, "accounts", "connect", "--account", str(account_id)],
         env=variables,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -121,33 +129,34 @@ def test_an_account_is_connected_while_the_command_waits_for_the_browser(
     assert command.returncode == ExitCode.DONE, errors
     assert f"Account {account_id} is connected to Pinterest." in output
     assert "Pinterest user: rosa. Boards: 5." in output
-    assert read_accounts(run)[account_id]["connection"] == "connected"
+    assert read_account(account_id)["connection"] == "connected"
 
 
 def test_an_account_is_connected_with_a_pasted_address_then_disconnected_and_connected_again(
     variables: dict[str, str],
     run: Command,
+    read_account: Callable[[UUID], dict[str, Any]],
     workspace: NewWorkspace,
     simulator: Simulator,
     tmp_path: Path,
 ) -> None:
-    account_id = str(workspace.accounts[0].id)
-    paste = ("--paste", "--account", account_id)
+    account_id = workspace.accounts[0].id
+    paste = ("--paste", "--account", str(account_id))
     output = connect_by_hand(variables, simulator, tmp_path, *paste)
     assert "Pinterest user: tom. Boards: 5." in output
-    refreshed = run("accounts", "refresh", account_id)
+    refreshed = run("accounts", "refresh", str(account_id))
     assert (refreshed.returncode, "healthy" in refreshed.stdout) == (0, True), refreshed.stderr
-    assert run("accounts", "disconnect", account_id, "--yes").returncode == ExitCode.DONE
-    disconnected = read_accounts(run)[account_id]
+    assert run("accounts", "disconnect", str(account_id), "--yes").returncode == ExitCode.DONE
+    disconnected = read_account(account_id)
     assert disconnected["connection"] == "disconnected"
     assert disconnected["revoked_at"] is not None
-    assert run("accounts", "restore", account_id).returncode == ExitCode.DONE
-    restored = read_accounts(run)[account_id]
+    assert run("accounts", "restore", str(account_id)).returncode == ExitCode.DONE
+    restored = read_account(account_id)
     assert (restored["connection"], restored["revoked_at"]) == ("disconnected", None)
-    refused = run("accounts", "refresh", account_id)
+    refused = run("accounts", "refresh", str(account_id))
     assert refused.returncode == ExitCode.REFUSED, refused.stdout
     connect_by_hand(variables, simulator, tmp_path, "--paste")  # tom has this account
-    again = read_accounts(run)[account_id]
+    again = read_account(account_id)
     assert (again["connection"], again["revoked_at"]) == ("connected", None)
 
 
@@ -191,13 +200,13 @@ def test_a_user_who_denies_the_access_ends_the_command_with_the_reason(
 
 
 def test_the_account_of_the_apps_owner_is_connected_without_a_browser(
-    run: Command, workspace: NewWorkspace
+    run: Command, read_account: Callable[[UUID], dict[str, Any]], workspace: NewWorkspace
 ) -> None:
-    account_id = str(workspace.accounts[1].id)
-    connected = run("accounts", "connect", "--app-owner", "--account", account_id)
+    account_id = workspace.accounts[1].id
+    connected = run("accounts", "connect", "--app-owner", "--account", str(account_id))
     assert connected.returncode == ExitCode.DONE, connected.stderr
     assert f"Account {account_id} is connected to Pinterest." in connected.stdout
-    assert read_accounts(run)[account_id]["connection"] == "connected"
+    assert read_account(account_id)["connection"] == "connected"
 
 
 def test_a_wrong_internal_token_is_refused(variables: dict[str, str], tmp_path: Path) -> None:
@@ -205,17 +214,3 @@ def test_a_wrong_internal_token_is_refused(variables: dict[str, str], tmp_path: 
     refused = run("accounts", "connect", "--app-owner")
     assert refused.returncode == ExitCode.REFUSED
     assert "PINFLOW_INTERNAL_TOKEN" in refused.stderr
-
-
-def test_without_an_app_the_commands_say_that_the_operator_has_to_set_one_up(
-    pinflow: Deployment, tmp_path: Path
-) -> None:
-    key = new_workspace(pinflow.database_url).api_key
-    variables = {
-        **os.environ,
-        "PINFLOW_BASE_URL": pinflow.base_url,
-        "PINFLOW_API_KEY": key,
-    }
-    refused = build_command(variables, tmp_path)("accounts", "connect", "--no-browser")
-    assert refused.returncode == ExitCode.REFUSED
-    assert "(pinterest_off)" in refused.stderr

@@ -296,6 +296,55 @@ def test_a_stack_of_three_brokers_avoids_taken_ports(shell: Shell, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_a_stack_with_the_simulator_connects_its_accounts_once_and_keeps_the_choice(
+    tmp_path: Path,
+) -> None:
+    stack = Shell(tmp_path)
+    try:
+        up = stack.local("up", "--pinterest", "simulated")
+        assert (up.returncode, "Simulator of Pinterest: " in up.stdout) == (0, True), up.stderr
+        assert psutil.pid_exists(stack.pid("simulator"))
+        assert stack.layout.token_keys_file.stat().st_mode & 0o077 == 0
+        first, second = read_connections(stack)
+        assert (first["username"], second["username"]) == ("rosa", "tom")
+        assert (first["connection"], second["connection"]) == ("connected", "connected")
+        users = httpx.get(
+            f"{stack.env['PINFLOW_PINTEREST_SIMULATOR_URL']}/_simulator/accounts", trust_env=False
+        ).json()
+        boards = json.loads(stack.operate("boards", "list", first["id"], "--json").stdout)
+        assert {board["board_id"] for board in boards} == set(users[0]["boards"])
+        other = stack.local("up", "--pinterest", "off")
+        assert (other.returncode, "make down, then make up PINTEREST=off" in other.stderr) == (
+            1,
+            True,
+        )
+        owner = stack.operate("accounts", "connect", "--app-owner", "--account", first["id"])
+        assert owner.exit_code == 0, owner.stderr
+        assert stack.operate("accounts", "disconnect", second["id"], "--yes").exit_code == 0
+        assert stack.local("down").returncode == 0
+        again = stack.local("up")
+        assert again.returncode == 0, again.stdout + again.stderr
+        connections = [account["connection"] for account in read_connections(stack)]
+        assert connections == ["connected", "disconnected"]
+        refreshed = stack.operate("accounts", "refresh", first["id"], "--json")
+        assert json.loads(refreshed.stdout)["health_status"] == "healthy", refreshed.stderr
+        assert stack.local("down").returncode == 0
+        without = stack.local("up", "--pinterest", "off")
+        assert without.returncode == 0, without.stdout + without.stderr
+        assert "PINFLOW_PINTEREST_SIMULATOR_URL" not in stack.env
+        assert not stack.layout.pid_file("simulator").exists()
+    finally:
+        assert stack.local("clean").returncode == 0
+
+
+def read_connections(stack: Shell) -> list[dict[str, Any]]:
+    """Returns the workspace's accounts, the oldest first, with their connections."""
+    accounts: list[dict[str, Any]] = json.loads(stack.operate("accounts", "list", "--json").stdout)
+    return accounts
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_stacks_started_at_the_same_moment_share_no_port(shell: Shell, tmp_path: Path) -> None:
     stacks = [Shell(tmp_path / name) for name in ("one", "two")]
     try:

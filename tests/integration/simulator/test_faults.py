@@ -63,6 +63,25 @@ def test_an_error_hides_whether_the_pin_was_made(
     assert count_pins(simulator, board) == pins
 
 
+def test_the_log_counts_every_pin_under_mixed_faults(
+    simulator: Simulator, token: str, board: str
+) -> None:
+    simulator.change_settings(buckets=False)
+    for kind in ("cut_before", "cut_after", "error_before", "error_after"):
+        simulator.set_faults(kind, share=0.1)
+    created = 0
+    for _ in range(200):
+        try:
+            created += create_pin(simulator, token, board).status_code == 201
+        except httpx.RemoteProtocolError:
+            continue
+
+    fired = simulator.control("GET", "faults")["fired"]
+    assert len(fired) == 4
+    assert created + sum(fired.values()) == 200
+    assert count_pins(simulator, board) == created + fired["cut_after"] + fired["error_after"]
+
+
 def test_code_2787_is_met_with_and_without_a_pin(
     simulator: Simulator, token: str, board: str
 ) -> None:

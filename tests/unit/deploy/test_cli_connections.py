@@ -160,8 +160,8 @@ def test_a_browser_is_opened_only_if_it_has_a_window(
 def test_refresh_and_disconnect_call_the_account(pinflow: Pinflow) -> None:
     refreshed = run("refresh", ACCOUNT, "--json")
     assert json.loads(refreshed.stdout)["health_status"] == "healthy"
-    asked = run("disconnect", ACCOUNT)
-    assert (asked.exit_code, "Add --yes" in asked.stderr) == (ExitCode.REFUSED, True)
+    unconfirmed = run("disconnect", ACCOUNT)
+    assert (unconfirmed.exit_code, "Add --yes" in unconfirmed.stderr) == (ExitCode.REFUSED, True)
     assert run("disconnect", ACCOUNT, "--yes").exit_code == ExitCode.DONE
     assert pinflow.calls == [
         f"POST /v1/pinterest/accounts/{ACCOUNT}/refresh",

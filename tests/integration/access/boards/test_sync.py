@@ -287,10 +287,14 @@ async def test_imports_find_boards_of_connected_accounts_by_id_and_name(
     )
     assert [found.id for found in accounts] == [account.id]
     assert {board.board_id for board in boards} == {kept, renamed}
-    checks = await workspace.access.check_boards(
-        [Destination(workspace.id, account.id, board_id) for board_id in (kept, renamed, deleted)]
-    )
-    assert list(checks.values()) == [BoardCheck.KNOWN, BoardCheck.KNOWN, BoardCheck.NO_BOARD]
+    known, also_known, gone = [
+        Destination(workspace.id, account.id, board_id) for board_id in (kept, renamed, deleted)
+    ]
+    assert await workspace.access.check_boards([known, also_known, gone]) == {
+        known: BoardCheck.KNOWN,
+        also_known: BoardCheck.KNOWN,
+        gone: BoardCheck.NO_BOARD,
+    }
 
 
 async def test_an_account_that_was_never_connected_has_nothing_to_sync(

@@ -122,12 +122,6 @@ class ConnectionService:
             account_id = await _choose_account(locked, new, self._mode)
             sealed = refresher.seal(account_id, tokens, new.grant.expires_in)
             await locked.connect(account_id, new, sealed)
-        log.info(
-            "account_connected",
-            workspace_id=str(new.workspace_id),
-            account_id=str(account_id),
-            mode=self._mode,
-        )
         return account_id
 
     async def disconnect(self, workspace_id: UUID, account_id: UUID) -> bool:

@@ -505,6 +505,8 @@ async def test_a_caller_that_is_canceled_does_not_lose_the_new_tokens(
     canceled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await canceled
+    await process.link.refresher.close()  # as at a stop of the process
+    assert (await process.find(account)).token_version == 2
     assert await process.service.refresh(account, 1) == 2
     assert count_refreshes(simulator) == before + 1
 

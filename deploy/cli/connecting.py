@@ -12,13 +12,13 @@ from deploy.cli.client import PinflowClient
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.progress import show_waiting
 from deploy.cli.simulator import SimulatorClient
-from deploy.cli.tables import printable
+from deploy.cli.tables import format_time, printable
 
 ACCOUNTS = "/v1/pinterest/accounts"
 BOARDS = "/v1/pinterest/boards"
 OAUTH = "/v1/pinterest/oauth"
 POLL_SECONDS = 1.0
-LATEST_ANSWER = timedelta(minutes=1)
+LATEST = timedelta(minutes=1)
 """The time after its end for which an attempt may still be processed."""
 
 Attempt = Mapping[str, Any]
@@ -47,7 +47,7 @@ def finish_attempt(client: PinflowClient, redirected_url: str) -> str:
 def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
     """Waits until the user has allowed the access in a browser. Returns the account's id."""
     attempt_id = attempt["attempt_id"]
-    end = datetime.fromisoformat(attempt["expires_at"]) + LATEST_ANSWER
+    end = datetime.fromisoformat(attempt["expires_at"]) + LATEST
     try:
         with show_waiting("Waiting until the access is allowed. Ctrl+C stops waiting."):
             while True:
@@ -56,9 +56,10 @@ def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
                     break
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
+        valid_until = format_time(attempt["expires_at"])
         typer.echo(
-            f"\nThe command stopped. The address stays valid until {attempt['expires_at']}. See "
-            "the accounts: pinflow accounts list",
+            f"\nThe command stopped. The address stays valid until {valid_until}. See whether the "
+            "account was connected: GET /v1/pinterest/accounts",
             err=True,
         )
         raise typer.Exit(ExitCode.UNAVAILABLE) from None
@@ -90,7 +91,10 @@ def find_account(client: PinflowClient, account_id: str) -> dict[str, Any]:
         (each for each in client.read(ACCOUNTS) if each["id"] == account_id), None
     )
     if account is None:
-        fail(f"The workspace has no account {account_id}. See its accounts: pinflow accounts list")
+        fail(
+            f"Your API key sees no account {account_id}. See your accounts: GET "
+            "/v1/pinterest/accounts, or pinflow template."
+        )
     return account
 
 

@@ -27,7 +27,7 @@ commands = typer.Typer()
 
 AccountId = Annotated[
     UUID,
-    typer.Argument(parser=parse_id, help="The account's id, from pinflow accounts list."),
+    typer.Argument(parser=parse_id, help="The account's id, from pinflow template."),
 ]
 
 
@@ -40,8 +40,8 @@ def connect_account(
         typer.Option(
             metavar="ID",
             parser=parse_id,
-            help="The account to connect, from pinflow accounts list. Default: the account of the "
-            "Pinterest user who allows the access, or a new one.",
+            help="The id of the account to connect, from pinflow template. Default: the account "
+            "of the Pinterest user who allows the access, or a new one.",
         ),
     ] = None,
     max_retry_seconds: MaxRetrySeconds = 60,

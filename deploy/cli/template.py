@@ -124,7 +124,8 @@ def write_template(
         boards = read_boards(client)
     if not boards:
         fail(
-            "Your API key sees no account with a board, so there is nothing to publish to. An "
+            "Your API key sees no account with a board, so there is nothing to publish to. Connect "
+            "an account to Pinterest with: pinflow accounts connect. Without Pinterest, an "
             "operator adds them with: pinflow accounts add, pinflow boards add"
         )
     content = build_template(boards, zone, datetime.now(UTC), delimiter.character)

@@ -276,9 +276,10 @@ OPERATION_VALUES: dict[str, dict[str, Any]] = {
 
 EMPTY = {"integer": 0, "null": None}
 """The values of types that need no better example."""
-WITHOUT_EXAMPLE = {"multipart/form-data", "text/html"}
-"""Content types without examples: /docs shows how to send a file, and a page needs none."""
+WITHOUT_EXAMPLE = {"multipart/form-data"}
+"""Content types without examples: /docs then shows how to send a file."""
 TEXTS = {
+    "OAuthCallbackPage": f"<!doctype html>…<p>{CONNECTED}</p>…",
     "ResultsAsCsv": (
         "row_number,line,status,pin_id,schedule_id,idempotency_key,error_code,error_message,"
         "payload_matches,existing_state,differing_fields,updated\r\n"

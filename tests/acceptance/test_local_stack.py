@@ -295,7 +295,7 @@ def test_a_stack_of_three_brokers_avoids_taken_ports(shell: Shell, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_stack_with_the_simulator_connects_its_accounts_once_and_keeps_the_choice(
     tmp_path: Path,
 ) -> None:

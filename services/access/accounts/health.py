@@ -13,6 +13,8 @@ CONNECT_AGAIN = "Connect it again with GET /v1/pinterest/oauth/start?account_id=
 
 
 class HealthStatus(StrEnum):
+    """The health of an account."""
+
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     """The account works, but the last refresh or the last read of its boards failed."""

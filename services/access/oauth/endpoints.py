@@ -51,7 +51,15 @@ internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 _PAGES: dict[int | str, dict[str, Any]] = {
     HTTPStatus.OK: {
         "description": "The account is connected. A browser gets a page (`Accept: text/html`).",
-        "content": {HTML: {"schema": {"type": "string"}}},
+        "content": {
+            HTML: {
+                "schema": {
+                    "title": "OAuthCallbackPage",
+                    "type": "string",
+                    "description": "A page for people.",
+                }
+            }
+        },
     },
     HTTPStatus.SEE_OTHER: {
         "description": "To a browser, if the operator has set PINFLOW_PINTEREST_RETURN_URL: the "

@@ -21,6 +21,8 @@ _STATUSES = {
 
 
 class AttemptStatus(StrEnum):
+    """The status of an attempt to connect an account."""
+
     PENDING = "pending"
     """The user has not come back from Pinterest, or is just being connected."""
     CONNECTED = "connected"

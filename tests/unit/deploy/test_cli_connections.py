@@ -123,6 +123,19 @@ def test_connect_says_why_nothing_was_connected(
     assert (connected.exit_code, message in connected.stderr) == (code, True), connected.stderr
 
 
+def test_ctrl_c_stops_waiting_and_says_that_the_address_stays_valid(
+    pinflow: Pinflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    pinflow.attempts = iter([{"status": "pending"}])
+    monkeypatch.setattr("time.sleep", interrupt)
+    stopped = run("connect")
+    assert stopped.exit_code == ExitCode.UNAVAILABLE
+    assert "The address stays valid until 20" in stopped.stderr
+
+
 def test_connect_reads_the_address_of_a_browser_that_cant_reach_pinflow(pinflow: Pinflow) -> None:
     connected = run("connect", "--paste", stdin=f" {CALLBACK}?code=c%2F1&state=s&other=1 \n")
     assert connected.exit_code == ExitCode.DONE, connected.stderr

@@ -37,8 +37,10 @@ from shared.pinterest.failures import AnswerLost, Cause, Refused
 from shared.postgres.row import Row
 
 LEASE_TIMEOUTS = 6
-"""Timeouts of a request for which a claim lasts. A creation takes at most four of them, and 10 s:
-the call, another process's refresh of the token, the own refresh, the call again."""
+LEASE_MARGIN_SECONDS = 60
+"""A claim lasts for that many timeouts of a request, and this. A creation takes at most six of them
+and 40 s: the call, and the call again, each after a wait for a new token that takes at most two
+leases of a refresh (services/access/connections/refresher.py). The rest is for the database."""
 MIN_SYNC_SECONDS = 30
 """Checks of boards that the store does not have read the list at most this often."""
 CREATE, UPDATE, DELETE, GET = "boards/create", "boards/update", "boards/delete", "boards/get"
@@ -64,7 +66,9 @@ class ConnectedBoards:
         self._connections = connections
         self._sync = sync
         self._limit = settings.max_boards_per_account
-        self._lease = timedelta(seconds=LEASE_TIMEOUTS * settings.pinterest_timeout_seconds)
+        self._lease = timedelta(
+            seconds=LEASE_TIMEOUTS * settings.pinterest_timeout_seconds + LEASE_MARGIN_SECONDS
+        )
 
     async def create(
         self, connection: Row, values: Mapping[str, Any], idempotency_key: str | None

@@ -27,7 +27,6 @@ CLAIM = timedelta(minutes=10)
 """The time before another replica syncs an account whose sync has not ended."""
 JITTER = 0.1
 """Spreads the syncs of accounts that were connected at the same time."""
-OVERTAKEN_DELAY = timedelta(minutes=1)
 MAX_LOGGED_IDS = 10
 
 

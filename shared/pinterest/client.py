@@ -105,7 +105,13 @@ class PinterestClient:
         if fields.get("grant_type") == "authorization_code":
             # Apps from before 2025-09-25 otherwise get refresh tokens that can't be renewed
             fields["continuous_refresh"] = "true"
-        app = f"{self._settings.pinterest_app_id}:{self._settings.app_secret}"
+        try:
+            secret = self._settings.app_secret
+        except (OSError, UnicodeDecodeError):  # its file is being replaced
+            failure = NotSent(TOKEN_OPERATION, "The file with the app's secret can't be read.")
+            _record_failure(failure)
+            raise failure from None
+        app = f"{self._settings.pinterest_app_id}:{secret}"
         headers = {
             "Authorization": f"Basic {base64.b64encode(app.encode()).decode()}",
             "Content-Type": FORM,

@@ -136,11 +136,15 @@ class OperatorRepository:
                 await connection.execute(statement)
 
 
+RECONNECT_CODES = ("token_revoked", "token_expired", "scope_missing")
+"""Health codes that only the account's user can mend. After refresh_failed the account works."""
+
+
 def _select_accounts_with_connections(workspace_id: UUID) -> Executable:
     state = case(
         (connections.c.account_id.is_(None), "none"),
         (connections.c.disconnected_at.is_not(None), "disconnected"),
-        (connections.c.health_code.is_not(None), "reconnect_required"),
+        (connections.c.health_code.in_(RECONNECT_CODES), "reconnect_required"),
         else_="connected",
     )
     return (

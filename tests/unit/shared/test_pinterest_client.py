@@ -298,6 +298,15 @@ async def test_a_list_has_a_maximum_number_of_pages() -> None:
     assert len(server.requests) == MAX_PAGES
 
 
+async def test_a_list_has_a_maximum_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.pinterest.client.LIST_SECONDS", -1)
+    pages = [make_answer({"items": [], "bookmark": str(number)}) for number in range(2)]
+    async with serving(*pages) as (client, server):
+        with pytest.raises(AnswerLost, match="took longer"):
+            await client.list_all("boards/list", "/boards", token=TOKEN)
+    assert len(server.requests) == 1
+
+
 async def test_a_failed_page_fails_the_list() -> None:
     page = make_answer({"items": [{"id": "1"}], "bookmark": "b"})
     async with serving(page, CUT) as (client, _):

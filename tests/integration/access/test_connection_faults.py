@@ -10,6 +10,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from services.access.connections.repository import LockedConnection, RefreshClaim
+from services.access.connections.service import MAX_CALLS_PER_ACCOUNT
 from shared.contract.errors import DatabaseUnavailable
 from shared.pinterest.failures import NotSent
 from shared.postgres.database import Database
@@ -96,4 +97,20 @@ async def test_new_tokens_are_stored_later_even_if_nobody_waits_any_more(
     is_down = False
     await process.link.refresher.close()
     assert (await process.find(account)).token_version == 2
+    assert len(await process.call(account)) == 3
+
+
+async def test_calls_of_one_account_that_pinterest_does_not_answer_are_limited(
+    process: Process, simulator: Simulator, account: UUID, workspace: Workspace
+) -> None:
+    username = f"user-{uuid4().hex[:8]}"
+    created = simulator.create_account(username=username, boards=1)
+    other = await process.connect(simulator, workspace.id, username)
+    user = (await process.find(account)).pinterest_user_id
+    simulator.set_faults("slow", account_id=user, seconds=2)
+    calls = [asyncio.create_task(process.call(account)) for _ in range(MAX_CALLS_PER_ACCOUNT + 5)]
+    assert len(await process.call(other)) == len(created["boards"])
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(result, list) for result in results) == MAX_CALLS_PER_ACCOUNT
+    assert all(isinstance(result, NotSent) for result in results[MAX_CALLS_PER_ACCOUNT:])
     assert len(await process.call(account)) == 3

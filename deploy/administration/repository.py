@@ -137,10 +137,10 @@ class OperatorRepository:
 
 
 def _select_accounts_with_connections(workspace_id: UUID) -> Executable:
+    """Selects accounts with their connections. `health_code` says what is wrong with one."""
     state = case(
         (connections.c.account_id.is_(None), "none"),
         (connections.c.disconnected_at.is_not(None), "disconnected"),
-        (connections.c.health_code.is_not(None), "reconnect_required"),
         else_="connected",
     )
     return (

@@ -281,6 +281,18 @@ async def test_a_refresh_whose_answer_is_cut_succeeds_with_the_old_token_later(
     assert len(await process.call(account)) == 3
 
 
+async def test_operators_see_a_failed_refresh_as_the_health_code_of_a_connected_account(
+    process: Process, simulator: Simulator, workspace: Workspace, account: UUID
+) -> None:
+    simulator.set_faults("error_before", operation=TOKEN_REQUESTS, count=1)
+    with pytest.raises(AnswerLost):
+        await process.refresh(account)
+    rows = await workspace.operator.list_accounts(workspace.id)
+    assert [(row["connection"], row["health_code"]) for row in rows if row["id"] == account] == [
+        ("connected", HealthCode.REFRESH_FAILED)
+    ]
+
+
 async def test_a_lost_answer_of_a_single_use_token_costs_the_account_only_at_its_expiry(
     process: Process, simulator: Simulator, user: str, account: UUID, database: Database
 ) -> None:

@@ -14,12 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.access.connections import statements
 from services.access.connections.model import Connection, GrantType, HealthCode, NewConnection
 from services.access.connections.rules import GIVEN_UP, RECONNECT_CODES, FailedRefresh, RefreshState
-from shared.contract.pins import make_printable
 from shared.pinterest.model import TokenGrant
 from shared.postgres.database import Database
 from shared.postgres.row import Row
-
-MAX_NAME_LENGTH = 255
 
 _CONNECTION_FIELDS = tuple(field.name for field in fields(Connection))
 
@@ -310,17 +307,15 @@ class LockedWorkspace:
         values = {
             "account_id": account_id,
             "workspace_id": self._workspace_id,
-            "username": make_printable(username, MAX_NAME_LENGTH),
+            "username": username,
         }
         await self._connection.execute(statements.INSERT_ACCOUNT, values)
         return account_id
 
     async def connect(self, account_id: UUID, new: NewConnection, tokens: SealedTokens) -> None:
         """Stores a connection with its tokens. The account is not revoked any more."""
-        username = make_printable(new.user.username, MAX_NAME_LENGTH)
-        await self._connection.execute(
-            statements.RESTORE_ACCOUNT, {"account_id": account_id, "username": username}
-        )
+        restored = {"account_id": account_id, "username": new.user.username}
+        await self._connection.execute(statements.RESTORE_ACCOUNT, restored)
         values = {
             "account_id": account_id,
             "workspace_id": self._workspace_id,

@@ -91,7 +91,7 @@ def is_verdict(refusal: Refused) -> bool:
 
 
 def plan_retry(failures: int, retry_after_seconds: int | None = None) -> float:
-    """Returns the seconds until the next refresh after a failure that will pass."""
+    """Returns the seconds until the next refresh or read of boards after a failure that passes."""
     seconds = backoff(failures, first=FIRST_RETRY_SECONDS, limit=MAX_RETRY_SECONDS)
     return max(seconds, retry_after_seconds or 0)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -14,11 +14,7 @@ from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections.errors import answer_failures, build_api_error, quote
 from services.access.connections.link import PinterestApi
-from services.access.connections.model import (
-    GrantType,
-    NewConnection,
-    PinterestOff,
-)
+from services.access.connections.model import GrantType, NewConnection, PinterestOff
 from services.access.connections.service import ConnectionService
 from services.access.oauth.grants import (
     CodeNotUsed,
@@ -107,7 +103,7 @@ class OAuthService:
             uuid4(),
             principal.workspace_id,
             account_id,
-            seconds=self._settings.pinterest_consent_seconds,
+            lifetime=timedelta(seconds=self._settings.pinterest_consent_seconds),
             limit=MAX_ATTEMPTS_IN_PROGRESS,
         )
         if attempt is None:
@@ -189,7 +185,7 @@ class OAuthService:
         await asyncio.gather(*self._syncs, return_exceptions=True)
 
     @property
-    def _app(self) -> "_App":
+    def _app(self) -> _App:
         if self._optional_app is None:
             raise build_api_error(PinterestOff())
         return self._optional_app

@@ -209,9 +209,16 @@ class OAuthService:
         missing = self._accounts.policy.find_missing(grant.scopes)
         with answer_failures(missing_scopes=missing):
             user = await read_user(self._app.api, grant.access_token)
-            return await self._connections.connect(
+            connected = await self._connections.connect(
                 NewConnection(workspace_id, account_id, grant, user, grant_type)
             )
+        log.info(
+            "account_connected",
+            workspace_id=str(workspace_id),
+            account_id=str(connected),
+            mode=self._settings.pinterest_mode,
+        )
+        return connected
 
     async def _read_boards(self, account_id: UUID) -> None:
         """Reads the boards of a new connection. Waits for at most SYNC_SECONDS."""

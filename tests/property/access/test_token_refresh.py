@@ -406,3 +406,34 @@ def test_a_late_refresh_does_not_replace_the_tokens_of_a_new_connection(
         await world.close()
 
     run(reconnect(World(pool, run(make_workspace(pool)).id, Pinterest())))
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if not outcome.is_late])
+def test_an_expired_token_that_could_not_be_refreshed_is_not_given_up(
+    run: Run, pool: Database, outcome: Outcome
+) -> None:
+    async def expire(world: World) -> None:
+        await world.connect()
+        await world.advance(31 * DAY)
+        await world.call(0, outcome)
+        assert (await world.read()).health_code not in GIVEN_UP
+        await world.recover()
+        await world.close()
+
+    run(expire(World(pool, run(make_workspace(pool)).id, Pinterest())))
+
+
+def test_a_connection_that_was_given_up_for_a_wrong_app_secret_recovers_within_a_day(
+    run: Run, pool: Database
+) -> None:
+    async def misconfigure(world: World) -> None:
+        await world.connect()
+        await world.advance(31 * DAY)
+        world.pinterest.is_secret_right = False
+        await world.call(0, Outcome.ANSWERED)
+        assert (await world.read()).health_code is HealthCode.TOKEN_REVOKED
+        world.pinterest.is_secret_right = True
+        await world.recover()
+        await world.close()
+
+    run(misconfigure(World(pool, run(make_workspace(pool)).id, Pinterest())))

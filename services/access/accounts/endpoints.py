@@ -45,7 +45,7 @@ async def refresh_account(
     account as it is. Idempotent.
 
     An account without a connection answers 409 `account_not_connected`. If Pinterest does not
-    accept its access any more, the answer is 409 `token_expired`: connect it again.
+    accept its tokens any more, the answer is 409 `token_expired`: connect it again.
     """
     row = await access.refresh.refresh(principal, uuid_or_404(account_id, "Account"))
     return AccountResponse.from_row(row, access.accounts.policy)

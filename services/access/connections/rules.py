@@ -23,15 +23,21 @@ GIVEN_UP = frozenset({HealthCode.TOKEN_REVOKED, HealthCode.TOKEN_EXPIRED})
 """The connection is not used for calls, until a refresh succeeds or its user connects it again."""
 RECONNECT_CODES = GIVEN_UP | {HealthCode.SCOPE_MISSING}
 
-REVOKED_MESSAGE = "Pinterest does not accept the account's access any more."
-EXPIRED_MESSAGE = "The account's access has expired, because it was not renewed in time."
-SCOPE_MESSAGE = "Pinterest refused a request, because the account's user did not allow everything."
+REVOKED_MESSAGE = "Pinterest does not accept the account's tokens any more. Connect it again."
+EXPIRED_MESSAGE = (
+    "The account's tokens have expired, because they were not refreshed in time. Connect it again."
+)
+SCOPE_MESSAGE = (
+    "Pinterest refused a request, because the account's user did not allow everything. Connect it "
+    "again, and allow everything that is asked for."
+)
 UNAVAILABLE_MESSAGE = (
-    "The account's access could not be renewed, because Pinterest did not answer. It is tried "
+    "The account's tokens could not be refreshed, because Pinterest did not answer. Pinflow tries "
     "again."
 )
 REFUSED_MESSAGE = (
-    "Pinterest refused to renew the account's access, which has not expired yet. It is tried again."
+    "Pinterest refused to refresh the account's tokens, which have not expired yet. Pinflow tries "
+    "again."
 )
 
 

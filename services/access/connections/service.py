@@ -161,14 +161,14 @@ class ConnectionService:
         """Sends a request with the account's token; if it is refused, again with a new one."""
         opened = await self._open(account_id, operation)
         if opened.connection.token_expires_at <= opened.now:
-            opened = await self._renew(opened, operation)
+            opened = await self._refresh_opened(opened, operation)
         try:
             answer = await send(self._read_token(opened))
         except Refused as refusal:
             await self._note_scope(opened, refusal)
             if refusal.cause is not Cause.TOKEN:
                 raise
-            opened = await self._renew(opened, operation, is_refused=True)
+            opened = await self._refresh_opened(opened, operation, is_refused=True)
             answer = await self._send_again(opened, send)
         await self._note_success(opened)
         return answer
@@ -208,7 +208,7 @@ class ConnectionService:
         vault = self._link.vault
         return vault.open(opened.connection.account_id, opened.secret).access_token
 
-    async def _renew(
+    async def _refresh_opened(
         self, opened: OpenedConnection, operation: str, *, is_refused: bool = False
     ) -> OpenedConnection:
         """Refreshes the tokens. Raises NotSent if that fails: the request itself did nothing."""
@@ -218,7 +218,7 @@ class ConnectionService:
                 connection.account_id, connection.token_version, is_refused=is_refused
             )
         except (NotSent, AnswerLost) as failure:
-            raise NotSent(operation, f"The access was not renewed. {failure.message}") from failure
+            raise NotSent(operation, f"The token was not refreshed. {failure.message}") from failure
         return await self._open(connection.account_id, operation)
 
     async def _give_up(self, account_id: UUID, version: int) -> None:

@@ -241,7 +241,10 @@ def _describe_denial(callback: Callback) -> str:
     reason = quote(callback.error or "")[:100]
     if description := quote(callback.error_description or ""):
         reason = f"{reason} ({description})"
-    return f"Pinterest reports that the access was not allowed: {reason}. Nothing was connected."
+    return (
+        f"Pinterest reports that the access was not allowed: {reason}. Nothing was connected. "
+        f"{START_AGAIN}"
+    )
 
 
 def _state_invalid() -> ApiError:

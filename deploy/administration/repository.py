@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import psycopg
 from sqlalchemy import Executable, case, exc, func, insert, select, update
 
+from shared.access.connection_health import RECONNECT_CODES
 from shared.access.keys import NewKey, Scope
 from shared.access.statements import (
     KEY_COLUMNS,
@@ -137,10 +138,11 @@ class OperatorRepository:
 
 
 def _select_accounts_with_connections(workspace_id: UUID) -> Executable:
-    """Selects accounts with their connections. `health_code` says what is wrong with one."""
+    """Selects accounts with their connections and the state of these."""
     state = case(
         (connections.c.account_id.is_(None), "none"),
         (connections.c.disconnected_at.is_not(None), "disconnected"),
+        (connections.c.health_code.in_(RECONNECT_CODES), "reconnect_required"),
         else_="connected",
     )
     return (

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 PAGE_SIZE = 250
 """Pinterest's maximum."""
 MAX_PAGES = 100
+LIST_SECONDS = 300.0
+"""Maximum time of a whole list. Otherwise slow pages would take half an hour."""
 TOKEN_OPERATION = "oauth/token"  # noqa: S105
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 RETRY_AFTER_HEADERS = ("x-ratelimit-reset", "retry-after")
@@ -88,6 +90,7 @@ class PinterestClient:
         items: list[dict[str, Any]] = []
         bookmarks: set[str] = set()
         page = {**(params or {}), "page_size": str(PAGE_SIZE)}
+        deadline = time.monotonic() + LIST_SECONDS
         while True:
             answer = await self.call(operation, "GET", path, token=token, params=page)
             items += answer["items"]
@@ -96,6 +99,8 @@ class PinterestClient:
                 return items
             if bookmark in bookmarks or len(bookmarks) == MAX_PAGES - 1:
                 raise AnswerLost(operation, "Pinterest's list has no end.")
+            if time.monotonic() > deadline:
+                raise AnswerLost(operation, f"Pinterest's list took longer than {LIST_SECONDS} s.")
             bookmarks.add(bookmark)
             page["bookmark"] = bookmark
 
@@ -105,7 +110,13 @@ class PinterestClient:
         if fields.get("grant_type") == "authorization_code":
             # Apps from before 2025-09-25 otherwise get refresh tokens that can't be renewed
             fields["continuous_refresh"] = "true"
-        app = f"{self._settings.pinterest_app_id}:{self._settings.app_secret}"
+        try:
+            secret = self._settings.app_secret
+        except (OSError, UnicodeDecodeError):  # its file is being replaced
+            failure = NotSent(TOKEN_OPERATION, "The file with the app's secret can't be read.")
+            _record_failure(failure)
+            raise failure from None
+        app = f"{self._settings.pinterest_app_id}:{secret}"
         headers = {
             "Authorization": f"Basic {base64.b64encode(app.encode()).decode()}",
             "Content-Type": FORM,

@@ -16,6 +16,9 @@ from shared.pinterest.model import TokenGrant
 MAX_MESSAGE_LENGTH = 500
 MAX_SECONDS = 10 * 365 * 86_400
 """Maximum of a lifetime in an answer: a time that far ahead can be stored in Postgres."""
+UNKNOWN_LIFETIME_SECONDS = 86_400
+"""Assumed of an access token whose lifetime can't be read. Too short is harmless: it is refreshed
+earlier."""
 MAX_RETRY_SECONDS = 2 * 86_400
 ID_FIELDS = {
     "pins/create": "id",
@@ -74,24 +77,25 @@ def require_fields(operation: str, document: Any) -> Any:
 
 
 def read_grant(document: Any) -> TokenGrant:
-    """Reads the answer of the token endpoint."""
+    """Reads the answer of the token endpoint. Only its access token must be readable.
+
+    Pinterest may have ended the old tokens with this answer. To drop the new ones because of
+    another field would lose the account.
+    """
     if not isinstance(document, dict):
         raise ValueError("Pinterest's answer has no access_token.")  # noqa: TRY004
-    refresh_token = document.get("refresh_token")
-    scope = document.get("scope", "")
-    if not isinstance(scope, str):
-        raise ValueError("The scope in Pinterest's answer is not a text.")  # noqa: TRY004
-    refresh_expires_in = document.get("refresh_token_expires_in")
+    access_token, refresh_token = document.get("access_token"), document.get("refresh_token")
+    if not isinstance(access_token, str) or not TOKEN.fullmatch(access_token):
+        raise ValueError("Pinterest's answer has no access_token.")
+    scope = document.get("scope")
     return TokenGrant(
-        access_token=_read_token(document, "access_token"),
-        expires_in=_read_lifetime(document, "expires_in"),
-        scopes=tuple(re.findall(r"[\w:]+", scope)),
-        refresh_token=None if not refresh_token else _read_token(document, "refresh_token"),
-        refresh_expires_in=(
-            None
-            if refresh_expires_in is None
-            else _read_lifetime(document, "refresh_token_expires_in")
+        access_token=SecretStr(access_token),
+        expires_in=_read_lifetime(document, "expires_in") or UNKNOWN_LIFETIME_SECONDS,
+        scopes=tuple(re.findall(r"[\w:]+", scope)) if isinstance(scope, str) else (),
+        refresh_token=(
+            SecretStr(refresh_token) if isinstance(refresh_token, str) and refresh_token else None
         ),
+        refresh_expires_in=_read_lifetime(document, "refresh_token_expires_in"),
     )
 
 
@@ -103,18 +107,12 @@ def read_seconds(values: Iterable[str | None]) -> int | None:
     return None
 
 
-def _read_token(document: Mapping[str, Any], name: str) -> SecretStr:
+def _read_lifetime(document: Mapping[str, Any], name: str) -> int | None:
+    """Returns a number of seconds. None: it is absent, or can't be true."""
     value = document.get(name)
-    if not isinstance(value, str) or not TOKEN.fullmatch(value):
-        raise ValueError(f"Pinterest's answer has no {name}.")
-    return SecretStr(value)
-
-
-def _read_lifetime(document: Mapping[str, Any], name: str) -> int:
-    value = document.get(name)
-    if not _is_integer(value) or not 0 < value <= MAX_SECONDS:
-        raise ValueError(f"The {name} in Pinterest's answer is not a number of seconds.")
-    return value
+    if isinstance(value, str) and re.fullmatch(r"\d{1,10}", value, re.ASCII):
+        value = int(value)
+    return value if _is_integer(value) and 0 < value <= MAX_SECONDS else None
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from services.access.connections.rules import RECONNECT_CODES
+from shared.access.connection_health import RECONNECT_CODES
 
 SCOPES_WITHOUT_CONNECTION = "boards:read,pins:read,pins:write"
 """The rights that PinBridge's clients expect of an account that can publish."""

@@ -1,7 +1,7 @@
 """Creates, changes, deletes and checks boards of connected accounts: at Pinterest first."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, assert_never, get_args
@@ -32,13 +32,15 @@ from services.access.connections.errors import (
     build_api_error,
 )
 from services.access.connections.service import ConnectionService
-from shared.contract.errors import ApiError, ErrorCode
+from shared.contract.errors import ApiError, DatabaseUnavailable, ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, Refused
 from shared.postgres.row import Row
 
 LEASE_TIMEOUTS = 6
-"""Timeouts of a request for which a claim lasts. A creation takes at most four of them, and 10 s:
-the call, another process's refresh of the token, the own refresh, the call again."""
+LEASE_MARGIN_SECONDS = 60
+"""A claim lasts for that many timeouts of a request, and this. A creation takes at most six of them
+and 40 s: the call, and the call again, each after a wait for a new token that takes at most two
+leases of a refresh (services/access/connections/refresher.py). The rest is for the database."""
 MIN_SYNC_SECONDS = 30
 """Checks of boards that the store does not have read the list at most this often."""
 CREATE, UPDATE, DELETE, GET = "boards/create", "boards/update", "boards/delete", "boards/get"
@@ -64,7 +66,9 @@ class ConnectedBoards:
         self._connections = connections
         self._sync = sync
         self._limit = settings.max_boards_per_account
-        self._lease = timedelta(seconds=LEASE_TIMEOUTS * settings.pinterest_timeout_seconds)
+        self._lease = timedelta(
+            seconds=LEASE_TIMEOUTS * settings.pinterest_timeout_seconds + LEASE_MARGIN_SECONDS
+        )
 
     async def create(
         self, connection: Row, values: Mapping[str, Any], idempotency_key: str | None
@@ -89,7 +93,8 @@ class ConnectedBoards:
                     created = earlier or await self._create(
                         claim, values, is_keyed=idempotency_key is not None
                     )
-                return await self._requests.complete(claim, created), earlier is None
+                is_keyed = idempotency_key is not None
+                return await self._complete(claim, created, is_keyed=is_keyed), earlier is None
             case _ as unknown:
                 assert_never(unknown)
 
@@ -122,6 +127,15 @@ class ConnectedBoards:
             end = self._requests.release if claim.is_repeated else self._requests.forget
             await end(claim)
             raise
+
+    async def _complete(self, claim: BoardClaim, board: PinterestBoard, *, is_keyed: bool) -> Row:
+        try:
+            return await self._requests.complete(claim, board)
+        except DatabaseUnavailable as error:  # "try again" would create a second board
+            with suppress(DatabaseUnavailable):
+                await self._requests.release(claim)
+                await self._repository.make_due(claim.account_id)
+            raise _unconfirmed(_LOST_KEYED if is_keyed else _LOST_UNKEYED) from error
 
     async def update(self, connection: Row, board_id: str, changes: Mapping[str, Any]) -> Row:
         """Changes a board at Pinterest, then in the store. Returns it."""

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.access.boards.repository import first_row
 from services.access.boards.rules import PinterestBoard
-from services.access.connections.rules import GIVEN_UP, plan_retry
+from services.access.connections.rules import plan_retry
+from shared.access.connection_health import GIVEN_UP
 from shared.access.tables import boards, connections
 from shared.postgres.database import Database
 from shared.postgres.row import Row

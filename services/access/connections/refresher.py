@@ -10,13 +10,13 @@ Whatever goes wrong between 1 and 3, the old tokens stay, and the next refresh t
 import asyncio
 import itertools
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Hashable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 
-from services.access.connections.model import HealthCode, NotConnected
+from services.access.connections.model import NotConnected
 from services.access.connections.repository import (
     ConnectionRepository,
     Lease,
@@ -24,7 +24,6 @@ from services.access.connections.repository import (
     SealedTokens,
 )
 from services.access.connections.rules import (
-    GIVEN_UP,
     REVOKED_MESSAGE,
     UNAVAILABLE_MESSAGE,
     FailedRefresh,
@@ -36,6 +35,7 @@ from services.access.connections.rules import (
     plan_retry,
 )
 from services.access.connections.vault import TokenKeyMissing, Tokens, Vault
+from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
 from shared.pinterest.model import TokenGrant
@@ -51,9 +51,11 @@ MAX_SENDING_DELAY_SECONDS = 5.0
 """A process that was frozen for longer after it took the lease sends nothing: another process may
 have the lease by the time of the answer."""
 POLL_SECONDS = 0.1
-STORE_SECONDS = 60.0
+STORE_SECONDS = 900.0
 """Maximum time for which new tokens are kept in memory while Postgres is down. Pinterest may have
 ended the old ones."""
+CLOSE_SECONDS = 60.0
+"""Maximum time for which a stop waits for refreshes in flight."""
 KEY_MISSING_SECONDS = 300.0
 
 
@@ -82,7 +84,8 @@ class TokenRefresher:
         self._vault = vault
         self._ahead_seconds = ahead_seconds
         self.lease_seconds = timeout_seconds + LEASE_MARGIN_SECONDS
-        self._running: dict[tuple[UUID, int], asyncio.Task[int]] = {}
+        self.max_wait_seconds = 2 * self.lease_seconds
+        self._running: dict[Hashable, asyncio.Task[int]] = {}
 
     async def refresh(self, account_id: UUID, seen_version: int) -> int:
         """Refreshes the tokens if their version is `seen_version`. Returns the version then.
@@ -90,11 +93,14 @@ class TokenRefresher:
         Raises NotConnected, TokenKeyMissing or a PinterestFailure: Refused (Cause.TOKEN) only if
         Pinterest says that the tokens are invalid.
         """
-        return await self._share(account_id, seen_version, self._refresh(account_id, seen_version))
+        key = (account_id, seen_version)
+        return await self._share(key, self._refresh(account_id, seen_version))
 
     async def complete(self, claim: RefreshClaim) -> int:
         """Refreshes the tokens of a claim. Returns their version. Raises like `refresh`."""
-        return await self._share(claim.account_id, claim.version, self._complete(claim))
+        # Not the key of `refresh`: such a task may be waiting for the lease of this claim
+        key = (claim.account_id, claim.version, claim.fence)
+        return await self._share(key, self._complete(claim))
 
     def seal(self, account_id: UUID, tokens: Tokens, lifetime_seconds: float) -> SealedTokens:
         """Encrypts tokens for the database, and plans their refresh."""
@@ -106,29 +112,33 @@ class TokenRefresher:
 
     async def close(self) -> None:
         """Waits for the refreshes in flight: a stop must not lose their answers."""
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=CLOSE_SECONDS)
 
-    async def _share(self, account_id: UUID, version: int, work: Coroutine[Any, Any, int]) -> int:
+    async def _share(self, key: Hashable, work: Coroutine[Any, Any, int]) -> int:
         """Runs a refresh as a task, which all callers of this process share.
 
-        A caller that is canceled leaves it running, or the answer's tokens would be lost.
+        A caller that is canceled, or has waited too long, leaves it running, or the answer's tokens
+        would be lost.
         """
-        key = (account_id, version)
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(work)
             task.add_done_callback(lambda ended: self._end(key, ended))
         else:
             work.close()
-        return await asyncio.shield(task)
+        await asyncio.wait({task}, timeout=self.max_wait_seconds)
+        if not task.done():
+            raise NotSent(OPERATION, "The new tokens are not stored yet.")
+        return task.result()
 
-    def _end(self, key: tuple[UUID, int], task: asyncio.Task[int]) -> None:
+    def _end(self, key: Hashable, task: asyncio.Task[int]) -> None:
         del self._running[key]
         if not task.cancelled():
             task.exception()  # asyncio complains about one that nobody waits for any more
 
     async def _refresh(self, account_id: UUID, seen_version: int) -> int:
-        deadline = time.monotonic() + 2 * self.lease_seconds
+        deadline = time.monotonic() + self.max_wait_seconds
         observed_fence: int | None = None
         while time.monotonic() < deadline:
             lease = await self._repository.read_lease(account_id)
@@ -176,7 +186,7 @@ class TokenRefresher:
         return await self._store(claim, merge_tokens(tokens, grant), grant)
 
     async def _store(self, claim: RefreshClaim, tokens: Tokens, grant: TokenGrant) -> int:
-        """Stores new tokens. Tries again while Postgres is down: they exist only here."""
+        """Stores new tokens. Tries again whatever fails: they exist only here."""
         sealed = self.seal(claim.account_id, tokens, grant.expires_in)
         deadline = time.monotonic() + STORE_SECONDS
         for attempt in itertools.count():
@@ -184,11 +194,14 @@ class TokenRefresher:
                 async with self._repository.lock(claim) as locked:
                     version = None if locked is None else await locked.store(sealed, grant)
                 break
-            except Unavailable as error:
+            except Exception as error:
                 if time.monotonic() > deadline:
                     raise
                 log.warning(
-                    "tokens_not_stored_yet", account_id=str(claim.account_id), error=str(error)
+                    "tokens_not_stored_yet",
+                    account_id=str(claim.account_id),
+                    error=str(error),
+                    exc_info=not isinstance(error, Unavailable),
                 )
                 await asyncio.sleep(backoff(attempt, first=POLL_SECONDS, limit=5))
         if version is None:

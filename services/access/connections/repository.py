@@ -12,8 +12,9 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.access.connections import statements
-from services.access.connections.model import Connection, GrantType, HealthCode, NewConnection
-from services.access.connections.rules import GIVEN_UP, RECONNECT_CODES, FailedRefresh, RefreshState
+from services.access.connections.model import Connection, GrantType, NewConnection
+from services.access.connections.rules import FailedRefresh, RefreshState
+from shared.access.connection_health import GIVEN_UP, RECONNECT_CODES, HealthCode
 from shared.pinterest.model import TokenGrant
 from shared.postgres.database import Database
 from shared.postgres.row import Row

@@ -7,8 +7,9 @@ tried again every day while the refresh token is valid: the reason may be the op
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.access.connections.model import GrantType, HealthCode
+from services.access.connections.model import GrantType
 from services.access.connections.vault import Tokens
+from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.pinterest.failures import Cause, Refused
 from shared.pinterest.model import TokenGrant
 from shared.runtime.backoff import backoff
@@ -19,9 +20,6 @@ DAY_SECONDS = 86_400.0
 MAX_SHARE_AHEAD = 0.9
 """A token is never refreshed before a tenth of its lifetime is over, whatever the setting says."""
 PASSING_CAUSES = frozenset({Cause.RATE_LIMIT, Cause.SPAM_BLOCK})
-GIVEN_UP = frozenset({HealthCode.TOKEN_REVOKED, HealthCode.TOKEN_EXPIRED})
-"""The connection is not used for calls, until a refresh succeeds or its user connects it again."""
-RECONNECT_CODES = GIVEN_UP | {HealthCode.SCOPE_MISSING}
 
 REVOKED_MESSAGE = "Pinterest does not accept the account's tokens any more. Connect it again."
 EXPIRED_MESSAGE = (

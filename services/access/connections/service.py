@@ -1,6 +1,8 @@
 """Calls Pinterest for a connected account, and connects, refreshes and disconnects accounts."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -13,7 +15,6 @@ from services.access.connections.link import PinterestLink
 from services.access.connections.model import (
     AccountMismatch,
     Connection,
-    HealthCode,
     NewConnection,
     NotConnected,
     PinterestOff,
@@ -23,13 +24,9 @@ from services.access.connections.repository import (
     LockedWorkspace,
     OpenedConnection,
 )
-from services.access.connections.rules import (
-    GIVEN_UP,
-    REVOKED_MESSAGE,
-    SCOPE_MESSAGE,
-    give_up,
-)
+from services.access.connections.rules import REVOKED_MESSAGE, SCOPE_MESSAGE, give_up
 from services.access.connections.vault import Tokens
+from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 
@@ -37,6 +34,10 @@ log = structlog.get_logger()
 
 CHECKED_AFTER = timedelta(minutes=1)
 """checked_at is at most this much too old. Otherwise each call would write to the database."""
+
+MAX_CALLS_PER_ACCOUNT = 20
+"""Maximum calls of one account at the same time in this process. So one account can't take all
+connections to Pinterest, and all places for requests, while Pinterest hangs."""
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class ConnectionService:
         self._mode = settings.pinterest_mode
         self._scopes = frozenset(settings.asked_scopes)
         self._optional_link = link
+        self._calls: Counter[UUID] = Counter()
 
     async def find(self, account_id: UUID) -> Connection | None:
         """Returns an account's connection. None: the account was never connected."""
@@ -159,6 +161,25 @@ class ConnectionService:
         self, account_id: UUID, operation: str, send: Callable[[SecretStr], Awaitable[T]]
     ) -> T:
         """Sends a request with the account's token; if it is refused, again with a new one."""
+        with self._count_call(account_id, operation):
+            return await self._send(account_id, operation, send)
+
+    @contextmanager
+    def _count_call(self, account_id: UUID, operation: str) -> Iterator[None]:
+        """Raises NotSent if too many calls of the account are in progress."""
+        if self._calls[account_id] >= MAX_CALLS_PER_ACCOUNT:
+            raise NotSent(operation, "Too many requests of the account wait for Pinterest.")
+        self._calls[account_id] += 1
+        try:
+            yield
+        finally:
+            self._calls[account_id] -= 1
+            if not self._calls[account_id]:
+                del self._calls[account_id]
+
+    async def _send(
+        self, account_id: UUID, operation: str, send: Callable[[SecretStr], Awaitable[T]]
+    ) -> T:
         opened = await self._open(account_id, operation)
         if opened.connection.token_expires_at <= opened.now:
             opened = await self._refresh_opened(opened, operation)

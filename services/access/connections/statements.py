@@ -4,12 +4,20 @@ Transactions lock in the order access.accounts, access.connections, access.token
 of the database's clock.
 """
 
+from dataclasses import fields
+
 from sqlalchemy import text
 
-FIND = text("select * from access.connections where account_id = :account_id")
+from services.access.connections.model import Connection
 
-OPEN = text("""
-    select c.*, t.version, t.secret, now() as read_at
+# Not *: a column that a migration adds would make the prepared statements of a running service
+# fail, also the one that stores new tokens ("cached plan must not change result type")
+COLUMNS = ", ".join(f"c.{field.name}" for field in fields(Connection))
+
+FIND = text(f"select {COLUMNS} from access.connections c where account_id = :account_id")
+
+OPEN = text(f"""
+    select {COLUMNS}, t.version, t.secret, now() as read_at
     from access.connections c left join access.tokens t on t.account_id = c.account_id
     where c.account_id = :account_id
 """)
@@ -54,8 +62,8 @@ READ_LEASE = text("""
     where t.account_id = :account_id and c.disconnected_at is null and c.mode = :mode
 """)
 
-LOCK_CONNECTION = text("""
-    select *, now() as read_at from access.connections
+LOCK_CONNECTION = text(f"""
+    select {COLUMNS}, now() as read_at from access.connections c
     where account_id = :account_id and connected_at = :connected_at and disconnected_at is null
     for update
 """)
@@ -124,8 +132,8 @@ LOCK_ACCOUNT = text("""
 """)
 
 # Connected accounts come before disconnected ones, then the one that was connected last
-SELECT_OF_USER = text("""
-    select * from access.connections
+SELECT_OF_USER = text(f"""
+    select {COLUMNS} from access.connections c
     where workspace_id = :workspace_id and mode = :mode and pinterest_user_id = :user_id
     order by disconnected_at is null desc, connected_at desc
     limit 1

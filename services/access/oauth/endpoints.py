@@ -182,7 +182,7 @@ async def connect_app_owner(
     """
     async with access.reader.read(request) as document:
         body = parse_model(AppOwnerConnection, document)
-        connected = await access.oauth.connect_app_owner(body.workspace_id, body.account_id)
+    connected = await access.oauth.connect_app_owner(body.workspace_id, body.account_id)
     return {"account_id": str(connected)}
 
 

@@ -37,7 +37,12 @@ class AttemptRepository:
         in_progress = (
             select(func.count())
             .select_from(attempts)
-            .where(attempts.c.workspace_id == workspace_id, attempts.c.expires_at > func.now())
+            .where(
+                attempts.c.workspace_id == workspace_id,
+                attempts.c.expires_at > func.now(),
+                # Denied ones count: anybody who has their state can make any number of them
+                attempts.c.connected_account_id.is_(None),
+            )
             .scalar_subquery()
         )
         values = select(

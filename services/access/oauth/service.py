@@ -1,9 +1,12 @@
 """Connects accounts: by OAuth with the consent of their user, or as the app owner's own account."""
 
 import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -37,11 +40,16 @@ from shared.access.model import Principal
 from shared.contract.errors import ApiError, DatabaseUnavailable, ErrorCode, Overloaded, not_found
 from shared.pinterest.model import TokenGrant
 from shared.postgres.row import Row
+from shared.runtime.backoff import backoff
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
 MAX_ATTEMPTS_IN_PROGRESS = 200
-"""Attempts of one workspace whose user has not come back yet and still may."""
+"""Attempts of one workspace that have not expired and did not connect an account."""
+STORE_SECONDS = 10.0
+"""Maximum time for which new tokens are kept while Postgres is down. Their code is spent."""
 SYNC_SECONDS = 8.0
 """Maximum time for which an answer waits until the boards are read. Later they come anyway."""
 
@@ -154,7 +162,7 @@ class OAuthService:
             log.warning("oauth_failed", attempt_id=str(attempt_id), code=error.code)
             await self._attempts.store_failure(attempt_id, error.code, error.message)
             raise
-        await self._attempts.store_account(attempt_id, account_id)
+        await _store(lambda: self._attempts.store_account(attempt_id, account_id))
         await self._read_boards(account_id)
         return account_id
 
@@ -235,6 +243,21 @@ class OAuthService:
         except Exception:
             # The account is connected. The periodic task reads its boards
             log.exception("boards_not_read", account_id=str(account_id))
+
+
+async def _store(store: Callable[[], Awaitable[T]]) -> T:
+    """Repeats `store`, which is idempotent, while Postgres is down, for at most STORE_SECONDS."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + STORE_SECONDS
+    for attempt in itertools.count():
+        try:
+            return await store()
+        except DatabaseUnavailable as error:
+            if clock() > deadline:
+                raise
+            log.warning("connection_not_stored_yet", error=str(error))
+        await asyncio.sleep(backoff(attempt, first=0.1, limit=1))
+    raise AssertionError("unreachable")
 
 
 def _describe_denial(callback: Callback) -> str:

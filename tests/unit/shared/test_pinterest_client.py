@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -85,12 +86,12 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    *script: bytes | Hang | None, timeout_seconds: float = 5
+    *script: bytes | Hang | None, timeout_seconds: float = 5, **changes: Any
 ) -> AsyncIterator[tuple[PinterestClient, Server]]:
     server = Server(script)
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    client = PinterestClient(make_settings(server.url, timeout_seconds))
+    client = PinterestClient(make_settings(server.url, timeout_seconds, **changes))
     try:
         yield client, server
     finally:
@@ -99,15 +100,16 @@ async def serving(
         await listener.wait_closed()
 
 
-def make_settings(url: str, timeout_seconds: float = 5) -> PinterestSettings:
-    return PinterestSettings(
-        pinterest_mode="simulated",
-        pinterest_simulator_url=url,
-        pinterest_app_id="1000001",
-        pinterest_app_secret=SecretStr(SECRET),
-        pinterest_token_keys=SecretStr(Fernet.generate_key().decode()),
-        pinterest_timeout_seconds=timeout_seconds,
-    )
+def make_settings(url: str, timeout_seconds: float = 5, **changes: Any) -> PinterestSettings:
+    values = {
+        "pinterest_mode": "simulated",
+        "pinterest_simulator_url": url,
+        "pinterest_app_id": "1000001",
+        "pinterest_app_secret": SecretStr(SECRET),
+        "pinterest_token_keys": SecretStr(Fernet.generate_key().decode()),
+        "pinterest_timeout_seconds": timeout_seconds,
+    }
+    return PinterestSettings(**{**values, **changes})
 
 
 async def get_board(client: PinterestClient) -> Any:
@@ -296,6 +298,15 @@ async def test_a_list_has_a_maximum_number_of_pages() -> None:
     assert len(server.requests) == MAX_PAGES
 
 
+async def test_a_list_has_a_maximum_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.pinterest.client.LIST_SECONDS", -1)
+    pages = [make_answer({"items": [], "bookmark": str(number)}) for number in range(2)]
+    async with serving(*pages) as (client, server):
+        with pytest.raises(AnswerLost, match="took longer"):
+            await client.list_all("boards/list", "/boards", token=TOKEN)
+    assert len(server.requests) == 1
+
+
 async def test_a_failed_page_fails_the_list() -> None:
     page = make_answer({"items": [{"id": "1"}], "bookmark": "b"})
     async with serving(page, CUT) as (client, _):
@@ -317,6 +328,18 @@ async def test_tokens_are_requested_with_the_apps_id_and_secret() -> None:
         f"grant_type=authorization_code&code={CODE}&redirect_uri=http%3A%2F%2Fx%2F%3Fa%3Db"
         "&continuous_refresh=true"
     )
+
+
+async def test_without_the_file_of_the_apps_secret_no_token_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    async with serving(make_answer(GRANT), pinterest_app_secret_file=file) as (client, server):
+        file.unlink()
+        with pytest.raises(NotSent, match="secret can't be read"):
+            await client.request_tokens({"grant_type": "refresh_token", "refresh_token": "r"})
+        file.write_text(SECRET)
+        await client.request_tokens({"grant_type": "refresh_token", "refresh_token": "r"})
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

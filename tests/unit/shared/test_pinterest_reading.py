@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from shared.pinterest.reading import read_error, read_grant, read_seconds, require_fields
 
@@ -42,22 +43,37 @@ def test_a_grant_of_an_app_has_no_refresh_token() -> None:
         {"access_token": "a b"},
         {"access_token": "ä"},
         {"access_token": 5},
-        {"refresh_token": ["x"]},
-        {"refresh_token": "a\0"},
-        {"expires_in": None},
-        {"expires_in": 0},
-        {"expires_in": -1},
-        {"expires_in": True},
-        {"expires_in": "3600"},
-        {"expires_in": 10**12},
-        {"refresh_token_expires_in": "soon"},
-        {"scope": None},
-        {"scope": ["boards:read"]},
     ],
 )
 def test_an_unusable_grant_is_no_grant(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Pinterest's answer"):
         read_grant({**GRANT, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"expires_in": None}, {"expires_in": 86_400}),
+        ({"expires_in": 0}, {"expires_in": 86_400}),
+        ({"expires_in": -1}, {"expires_in": 86_400}),
+        ({"expires_in": True}, {"expires_in": 86_400}),
+        ({"expires_in": "3600"}, {"expires_in": 3600}),
+        ({"expires_in": 10**12}, {"expires_in": 86_400}),
+        ({"refresh_token_expires_in": "soon"}, {"refresh_expires_in": None}),
+        ({"refresh_token_expires_in": 0}, {"refresh_expires_in": None}),
+        ({"scope": None}, {"scopes": ()}),
+        ({"scope": ["boards:read"]}, {"scopes": ()}),
+        ({"refresh_token": ["x"]}, {"refresh_token": None}),
+        ({"refresh_token": ""}, {"refresh_token": None}),
+        ({"refresh_token": "a b"}, {"refresh_token": SecretStr("a b")}),
+    ],
+)
+def test_new_tokens_are_kept_even_if_another_field_is_wrong(
+    change: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    grant = read_grant({**GRANT, **change})
+    assert grant.access_token.get_secret_value() == "pina_x"
+    assert {name: getattr(grant, name) for name in fields} == fields
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 5, {}, {"code": 2, "message": "no"}])

@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from services.access.app import create_app
+from services.access.boards.request_repository import BoardRequestRepository
+from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
 from tests.integration.access.boards.conftest import MAX_BOARDS, Connect, ConnectedAccount
 from tests.integration.access.test_boards import (
@@ -143,6 +145,22 @@ async def test_the_board_of_a_process_that_died_is_found_after_its_claim_has_end
     board_id = account.create_at_pinterest(name="Rugs")
     found = await create(http, account, "ended", name="Rugs")
     assert (found.status_code, is_replay(found), found.json()["id"]) == (201, True, board_id)
+
+
+async def test_a_board_that_could_not_be_stored_is_not_created_again(
+    http: httpx.AsyncClient, account: ConnectedAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise DatabaseUnavailable("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BoardRequestRepository, "complete", fail)
+        answers = [await create(http, account, "k"), await create(http, account, name="Rugs")]
+    assert {read_error(answer) for answer in answers} == {(503, "pinterest_unconfirmed")}
+    assert "GET /v1/pinterest/boards" in answers[1].json()["detail"]["message"]
+    again = await create(http, account, "k")
+    assert (again.status_code, is_replay(again)) == (201, True)
+    assert len(account.board_ids()) == account.first_boards + 2
 
 
 async def test_a_lost_board_without_a_key_is_in_the_list_soon(

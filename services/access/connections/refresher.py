@@ -17,12 +17,7 @@ from uuid import UUID
 import structlog
 
 from services.access.connections.model import NotConnected
-from services.access.connections.repository import (
-    ConnectionRepository,
-    Lease,
-    RefreshClaim,
-    SealedTokens,
-)
+from services.access.connections.repository import ConnectionRepository
 from services.access.connections.rules import (
     REVOKED_MESSAGE,
     UNAVAILABLE_MESSAGE,
@@ -34,6 +29,7 @@ from services.access.connections.rules import (
     merge_tokens,
     plan_retry,
 )
+from services.access.connections.stored import Lease, RefreshClaim, SealedTokens
 from services.access.connections.vault import TokenKeyMissing, Tokens, Vault
 from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable

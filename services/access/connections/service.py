@@ -19,12 +19,10 @@ from services.access.connections.model import (
     NotConnected,
     PinterestOff,
 )
-from services.access.connections.repository import (
-    ConnectionRepository,
-    LockedWorkspace,
-    OpenedConnection,
-)
+from services.access.connections.repository import ConnectionRepository
 from services.access.connections.rules import REVOKED_MESSAGE, SCOPE_MESSAGE, give_up
+from services.access.connections.stored import OpenedConnection
+from services.access.connections.transactions import LockedWorkspace
 from services.access.connections.vault import Tokens
 from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable

@@ -9,8 +9,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from services.access.connections.repository import LockedConnection, RefreshClaim
 from services.access.connections.service import MAX_CALLS_PER_ACCOUNT
+from services.access.connections.stored import RefreshClaim
+from services.access.connections.transactions import LockedConnection
 from shared.contract.errors import DatabaseUnavailable
 from shared.pinterest.failures import NotSent
 from shared.postgres.database import Database

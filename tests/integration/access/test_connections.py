@@ -22,8 +22,8 @@ from services.access.connections.model import (
     PinterestOff,
     PinterestUser,
 )
-from services.access.connections.repository import RefreshClaim
 from services.access.connections.service import ConnectionService
+from services.access.connections.stored import RefreshClaim
 from services.access.connections.vault import TokenKeyMissing
 from shared.access.connection_health import HealthCode
 from shared.contract.errors import DatabaseUnavailable

@@ -66,7 +66,7 @@ async def revoke_account(
     imports and single pins may still be published, because accounts are cached. After that they
     fail with `account_not_found`. Scheduled pins fail in the same way when they are due.
 
-    An account that is connected to Pinterest is also disconnected: Pinflow forgets its tokens.
+    An account that is connected to Pinterest is also disconnected: Pinflow deletes its tokens.
     Pinterest's own list of connected apps does not change. The account works again when it is
     connected with `GET /v1/pinterest/oauth/start?account_id=…`. Only an operator can restore it
     without a connection.

@@ -1,7 +1,7 @@
 """Faults of connections outside Pinterest: migrations under a running service, and Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
@@ -21,14 +21,8 @@ from tests.integration.access.connected_processes import (
     running_process,
 )
 from tests.integration.conftest import Workspace
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import Simulator
 from tests.support.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

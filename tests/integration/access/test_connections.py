@@ -39,16 +39,10 @@ from tests.integration.access.connected_processes import (
     running_process,
 )
 from tests.integration.conftest import Workspace
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import Simulator
 from tests.support.waiting import eventually
 
 TOKEN_REQUESTS = "oauth/token"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as running:
-        yield running
 
 
 @pytest.fixture

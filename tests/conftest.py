@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics, running_servers
 from tests.support.scheduling import FileGroupScheduling
+from tests.support.simulator import Simulator, running_simulator
 
 LONGEST_FIRST = (
     "tests/acceptance/test_local_stack.py",
@@ -99,3 +100,10 @@ def database_url(stack: Servers) -> Iterator[str]:
     """The owner's URL of an empty database with every migration applied."""
     with fresh_database(stack.database_url) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    """A simulator of Pinterest for the module."""
+    with running_simulator() as running:
+        yield running

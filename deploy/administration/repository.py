@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import psycopg
 from sqlalchemy import Executable, case, exc, func, insert, select, update
 
+from shared.access.connection_health import RECONNECT_CODES
 from shared.access.keys import NewKey, Scope
 from shared.access.statements import (
     KEY_COLUMNS,
@@ -136,11 +137,8 @@ class OperatorRepository:
                 await connection.execute(statement)
 
 
-RECONNECT_CODES = ("token_revoked", "token_expired", "scope_missing")
-"""Health codes that only the account's user can mend. After refresh_failed the account works."""
-
-
 def _select_accounts_with_connections(workspace_id: UUID) -> Executable:
+    """Selects accounts with their connections and the state of these."""
     state = case(
         (connections.c.account_id.is_(None), "none"),
         (connections.c.disconnected_at.is_not(None), "disconnected"),

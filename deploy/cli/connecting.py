@@ -18,7 +18,7 @@ ACCOUNTS = "/v1/pinterest/accounts"
 BOARDS = "/v1/pinterest/boards"
 OAUTH = "/v1/pinterest/oauth"
 POLL_SECONDS = 1.0
-LATEST = timedelta(minutes=1)
+PROCESSING_TIME = timedelta(minutes=1)
 """The time after its end for which an attempt may still be processed."""
 
 Attempt = Mapping[str, Any]
@@ -47,7 +47,7 @@ def finish_attempt(client: PinflowClient, redirected_url: str) -> str:
 def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
     """Waits until the user has allowed the access in a browser. Returns the account's id."""
     attempt_id = attempt["attempt_id"]
-    end = datetime.fromisoformat(attempt["expires_at"]) + LATEST
+    end = datetime.fromisoformat(attempt["expires_at"]) + PROCESSING_TIME
     try:
         with show_waiting("Waiting until the access is allowed. Ctrl+C stops waiting."):
             while True:
@@ -88,7 +88,7 @@ def connect_simulated(
 def find_account(client: PinflowClient, account_id: str) -> dict[str, Any]:
     """Returns an account of the key's workspace."""
     account: dict[str, Any] | None = next(
-        (each for each in client.read(ACCOUNTS) if each["id"] == account_id), None
+        (listed for listed in client.read(ACCOUNTS) if listed["id"] == account_id), None
     )
     if account is None:
         fail(

@@ -118,7 +118,7 @@ def refresh_account(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Renew an account's access at Pinterest, and read its boards again.
+    """Refresh an account's tokens at Pinterest, and read its boards again.
 
     Pinflow does both by itself, ahead of time. Pinterest is asked at most once
     in 30 seconds for an account.
@@ -137,7 +137,7 @@ def disconnect_account(
     *,
     yes: Yes = False,
 ) -> None:
-    """Disconnect an account: Pinflow forgets its access, and publishes nothing to it any more.
+    """Disconnect an account: Pinflow deletes its tokens, and publishes nothing to it any more.
 
     Its boards and pins stay in Pinflow and at Pinterest. To connect it again:
     pinflow accounts connect --account ID
@@ -151,14 +151,14 @@ def disconnect_account(
         client.delete(f"{ACCOUNTS}/{account_id}")
     typer.echo(
         f"Account {account_id} is disconnected: nothing is published to it any more, and its "
-        "access is deleted. To end the access at Pinterest too, remove the app in the user's "
-        "settings there."
+        "tokens are deleted. To end them at Pinterest too, remove the app in the user's settings "
+        "there."
     )
 
 
 @commands.command("new-token-key")
 def print_token_key() -> None:
-    """Print a new key for PINFLOW_PINTEREST_TOKEN_KEYS, which encrypts the accounts' access."""
+    """Print a new key for PINFLOW_PINTEREST_TOKEN_KEYS, which encrypts the accounts' tokens."""
     from cryptography.fernet import Fernet  # noqa: PLC0415 - 0.1 s, and only for this command
 
     typer.echo(Fernet.generate_key().decode())

@@ -1,11 +1,12 @@
 """Answers the operations on boards and their sections."""
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
-from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer
+from deploy.simulator.errors import NOT_PERMITTED, SCOPE_MISSING, RefusedCall, invalid, refuse
 from deploy.simulator.fields import (
-    invalid,
     make_page,
     read_choice,
     read_document,
@@ -15,10 +16,8 @@ from deploy.simulator.fields import (
     require_digits,
 )
 from deploy.simulator.store import format_time, new_id
-from deploy.simulator.tokens import SCOPE_MISSING
 
 BOARD_NOT_FOUND = 40
-NOT_PERMITTED = 29
 MAX_BOARDS = 2000
 MAX_NAME = 180
 PRIVACY = ("PUBLIC", "PROTECTED", "SECRET")
@@ -44,7 +43,7 @@ def find_board(call: Call, board_id: str) -> sqlite3.Row:
     if row is None or (row["privacy"] == "SECRET" and not can_read_secret(call)):
         raise RefusedCall(404, BOARD_NOT_FOUND, "Board not found.")
     if row["user_id"] != call.user.id:
-        raise RefusedCall(403, NOT_PERMITTED, "You are not permitted to access that resource.")
+        raise refuse(NOT_PERMITTED)
     return row  # type: ignore[no-any-return]
 
 
@@ -70,12 +69,10 @@ def get_board(call: Call) -> CallAnswer:
 
 def create_board(call: Call) -> CallAnswer:
     document = read_document(call)
-    name = read_text(document, "name", minimum=1, maximum=MAX_NAME)
+    name = _read_name(document)
     description = read_text(document, "description", nullable=True)
     privacy = read_choice(document, "privacy", PRIVACY) or "PUBLIC"
     is_ads_only = read_flag(document, "is_ads_only") or False
-    if name is None:
-        raise invalid("'name' is a required property")
     if is_ads_only:
         name, privacy = "Ad-only Pins", "PROTECTED"
     _require_secret_scope(call, privacy)
@@ -134,9 +131,7 @@ def list_sections(call: Call) -> CallAnswer:
 def create_section(call: Call) -> CallAnswer:
     document = read_document(call)
     board = find_board(call, call.path["board_id"])
-    name = read_text(document, "name", minimum=1, maximum=MAX_NAME)
-    if name is None:
-        raise invalid("'name' is a required property")
+    name = _read_name(document)
     row = call.database.execute(
         "insert into sections (id, board_id, name) values (?, ?, ?) returning *",
         (new_id(), board["id"], name),
@@ -166,6 +161,13 @@ def describe_board(call: Call, row: sqlite3.Row) -> dict[str, Any]:
 
 def describe_section(row: sqlite3.Row) -> dict[str, str]:
     return {"id": row["id"], "name": row["name"]}
+
+
+def _read_name(document: Mapping[str, Any]) -> str:
+    name = read_text(document, "name", minimum=1, maximum=MAX_NAME)
+    if name is None:
+        raise invalid("'name' is a required property")
+    return name
 
 
 def _require_secret_scope(call: Call, privacy: str) -> None:

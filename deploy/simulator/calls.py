@@ -11,19 +11,6 @@ from deploy.simulator.faults import Faults
 from deploy.simulator.options import Category, Options, Settings
 
 
-class RefusedCall(Exception):
-    """An answer with an error. Nothing was changed: the call's transaction is rolled back."""
-
-    def __init__(
-        self, status: int, code: int, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = headers or {}
-
-
 class CallAnswer(NamedTuple):
     status: int
     document: Any = None

@@ -34,7 +34,7 @@ label {{ display: block; margin: .5rem 0 }} button {{ margin: 1rem 1rem 0 0; pad
 """
 
 
-def find_fault(values: Mapping[str, str], options: Options) -> str | None:
+def find_problem(values: Mapping[str, str], options: Options) -> str | None:
     """Returns what is wrong with the parameters of an authorization URL."""
     if values.get("client_id") != options.app_id:
         return "The app is unknown. client_id is not the app's id."
@@ -65,8 +65,8 @@ def is_registered(redirect_uri: str, options: Options) -> bool:
 def consent_routes(store: SimulatorStore, options: Options) -> list[Route]:
     async def show(request: Request) -> Response:
         values = {name: request.query_params.get(name, "") for name in FIELDS}
-        if fault := find_fault(values, options):
-            return _error_page(fault)
+        if problem := find_problem(values, options):
+            return _error_page(problem)
         with store.transaction() as database:
             rows = database.execute("select id, username from users order by number").fetchall()
         return _consent_page(values, [(row["id"], row["username"]) for row in rows])
@@ -74,8 +74,8 @@ def consent_routes(store: SimulatorStore, options: Options) -> list[Route]:
     async def decide(request: Request) -> Response:
         form = await request.form()
         values = {name: str(form.get(name, "")) for name in FIELDS}
-        if fault := find_fault(values, options):
-            return _error_page(fault)
+        if problem := find_problem(values, options):
+            return _error_page(problem)
         if form.get("decision") != "allow":
             return _redirect(values, error="access_denied")
         time = now()

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from deploy.simulator import pins
 from deploy.simulator.dispatch import Dispatcher
-from deploy.simulator.faults import InjectedFault
+from deploy.simulator.fault_kinds import InjectedFault
 from deploy.simulator.options import Settings
 from deploy.simulator.store import now
 from deploy.simulator.users import create_first_users, create_user
@@ -145,7 +145,7 @@ class Control:
             # From JSON, because strict validation of Python objects takes no dict for Settings
             TypeAdapter(Settings).validate_json(json.dumps({**current, **changes}), strict=True)
         except ValidationError as error:
-            raise _Unusable(400, _describe_faults(error)) from None
+            raise _Unusable(400, _describe_problems(error)) from None
         self._store.change_settings(changes)
         return JSONResponse(asdict(self._store.settings))
 
@@ -223,8 +223,8 @@ def _validate(model: type[ModelT], document: dict[str, Any]) -> ModelT:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise _Unusable(400, _describe_faults(error)) from None
+        raise _Unusable(400, _describe_problems(error)) from None
 
 
-def _describe_faults(error: ValidationError) -> str:
+def _describe_problems(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -13,17 +13,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from deploy.simulator import tokens
-from deploy.simulator.boards import NOT_PERMITTED
 from deploy.simulator.buckets import Buckets
-from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall, User
-from deploy.simulator.faults import CallFacts, Cut, ErrorAnswer, Faults, Injection
-from deploy.simulator.fields import invalid, require_digits
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer, User
+from deploy.simulator.errors import (
+    NOT_PERMITTED,
+    RATE_LIMITED,
+    ErrorAnswer,
+    RefusedCall,
+    invalid,
+    refuse,
+)
+from deploy.simulator.fault_kinds import CallFacts
+from deploy.simulator.faults import Cut, Faults, Injection
+from deploy.simulator.fields import require_digits
 from deploy.simulator.options import Options
 from deploy.simulator.requests import RequestLog, parse_body
 from deploy.simulator.store import SimulatorStore, now
 
-RATE_LIMIT = 8
-RATE_LIMIT_MESSAGE = "You have exceeded your rate limit. Try again later."
 MAX_AD_ACCOUNT_ID = 18
 APP = "app"
 """Stands for the user in the rate limit of calls without a token."""
@@ -128,7 +134,7 @@ class Dispatcher:
             settings.access, user.id if user else APP, operation.category, now()
         )
         if quota.is_exceeded:
-            raise RefusedCall(429, RATE_LIMIT, RATE_LIMIT_MESSAGE, quota.headers)
+            raise refuse(RATE_LIMITED, quota.headers)
         return quota.headers
 
     def _run(
@@ -188,7 +194,7 @@ def _require_no_ad_account(request: Request) -> None:
     require_digits("ad_account_id", ad_account_id)
     if len(ad_account_id) > MAX_AD_ACCOUNT_ID:
         raise invalid(f"ad_account_id has more than {MAX_AD_ACCOUNT_ID} characters")
-    raise RefusedCall(403, NOT_PERMITTED, "You are not permitted to access that resource.")
+    raise refuse(NOT_PERMITTED)
 
 
 def _find_owner(database: sqlite3.Connection, form: Mapping[str, Any]) -> str | None:

@@ -6,17 +6,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from deploy.simulator.calls import Call, RefusedCall
+from deploy.simulator.calls import Call
+from deploy.simulator.errors import RefusedCall, invalid
 
-INVALID = 1
 SHORT_NUMBER = re.compile(r"[0-9]{1,4}")
 BOOKMARK = re.compile(r"after:([0-9]{1,18})")
 DIGITS = re.compile(r"[0-9]+")
 PAGE_SIZE, MAX_PAGE_SIZE = 25, 250
-
-
-def invalid(message: str) -> RefusedCall:
-    return RefusedCall(400, INVALID, f"Invalid request: {message}")
 
 
 def require_digits(name: str, value: str) -> str:

@@ -15,15 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer
+from deploy.simulator.errors import RefusedCall, invalid
 from deploy.simulator.faults import Faults
-from deploy.simulator.fields import (
-    invalid,
-    make_page,
-    read_document,
-    read_page,
-    require_digits,
-)
+from deploy.simulator.fields import make_page, read_document, read_page, require_digits
 from deploy.simulator.pin_requests import parse_media
 from deploy.simulator.store import SimulatorStore, new_id, now
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from deploy.simulator.calls import RefusedCall
+from deploy.simulator.errors import IMAGE_BROKEN, RefusedCall, invalid, refuse, restricted
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
 IMAGE_SIGNATURES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
@@ -129,7 +129,7 @@ def parse_pin(document: object) -> PinCreate:
         _require_web_address("link", pin.link)
     match source:
         case PinUrl():
-            raise RefusedCall(401, 3, "This feature is restricted: pins of a product page.")
+            raise restricted("pins of a product page")
         case VideoId():
             _require_cover(source)
         case ImageUrl():
@@ -161,7 +161,7 @@ def _parse(model: type[ModelT], document: object) -> ModelT:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise RefusedCall(400, 1, f"Invalid request: {_describe(error.errors()[0])}") from None
+        raise invalid(_describe(error.errors()[0])) from None
 
 
 def _describe(error: ErrorDetails) -> str:
@@ -175,12 +175,12 @@ def _require_cover(source: VideoId) -> None:
     given = source.model_fields_set
     if "cover_image_data" in given:
         if "cover_image_content_type" not in given:
-            raise RefusedCall(400, 1, "Invalid request: cover_image_content_type is missing.")
+            raise invalid("cover_image_content_type is missing")
         _require_image(source.cover_image_content_type, source.cover_image_data)
     elif "cover_image_url" in given:
         _require_web_address("cover_image_url", source.cover_image_url)
     elif "cover_image_key_frame_time" not in given:
-        raise RefusedCall(400, 1, "Invalid request: a video needs a cover image.")
+        raise invalid("a video needs a cover image")
 
 
 def _require_web_address(name: str, url: str) -> None:
@@ -197,8 +197,8 @@ def _require_image(content_type: str, data: str) -> None:
     try:
         image = base64.b64decode(data, validate=True)
     except binascii.Error:
-        raise RefusedCall(400, 1, "Invalid request: the image is not base64.") from None
+        raise invalid("the image is not base64") from None
     if len(image) > MAX_IMAGE_BYTES:
-        raise RefusedCall(400, 1, "Invalid request: the image has more than 20 MB.")
+        raise invalid("the image has more than 20 MB")
     if not image.startswith(IMAGE_SIGNATURES[content_type]):
-        raise RefusedCall(403, 235, "The image is broken.")
+        raise refuse(IMAGE_BROKEN)

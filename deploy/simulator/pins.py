@@ -6,8 +6,15 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from deploy.simulator.boards import BOARD, NOT_PERMITTED, find_board
-from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall
+from deploy.simulator.boards import BOARD, find_board
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer
+from deploy.simulator.errors import (
+    NOT_PERMITTED,
+    TRIAL_APP,
+    RefusedCall,
+    refuse,
+    restricted,
+)
 from deploy.simulator.fields import (
     make_bookmark,
     read_choice,
@@ -26,14 +33,9 @@ from deploy.simulator.pin_requests import (
     parse_update,
 )
 from deploy.simulator.store import format_time, new_id
-from deploy.simulator.tokens import SCOPE_MISSING
 
 PIN_NOT_FOUND = 50
 SECTION_NOT_FOUND = 2031
-TRIAL_APP = (
-    "Apps with Trial access may not create Pins in production https://api.pinterest.com - use API "
-    "Sandbox https://api-sandbox.pinterest.com instead."
-)
 CREATIVE_TYPES = {"image": "REGULAR", "video": "VIDEO", "multiple_images": "CAROUSEL"}
 ALL_CREATIVE_TYPES = (
     "REGULAR",
@@ -67,9 +69,9 @@ LIVE = "p.deleted_at is null and exists (select 1 from boards b where b.id = p.b
 def create_pin(call: Call) -> CallAnswer:
     pin = parse_pin(read_document(call))
     if call.settings.access == "trial":
-        raise RefusedCall(403, NOT_PERMITTED, TRIAL_APP)
+        raise refuse(TRIAL_APP)
     if pin.sponsor_id is not None:
-        raise RefusedCall(401, SCOPE_MISSING, "This feature is restricted: paid partnerships.")
+        raise restricted("paid partnerships")
     find_board(call, pin.board_id)
     _require_section(call, pin.board_id, pin.board_section_id)
     if pin.parent_pin_id is not None:
@@ -101,7 +103,7 @@ def get_pin(call: Call) -> CallAnswer:
 def update_pin(call: Call) -> CallAnswer:
     changes = parse_update(read_document(call))
     if not call.settings.pin_updates:
-        raise RefusedCall(401, SCOPE_MISSING, "This feature is restricted: changes of pins.")
+        raise restricted("changes of pins")
     pin = find_pin(call, call.path["pin_id"])
     board_id = find_board(call, changes.get("board_id", pin["board_id"]))["id"]
     section_id = changes.get(
@@ -137,7 +139,7 @@ def find_pin(call: Call, pin_id: str) -> sqlite3.Row:
     if row is None:
         raise RefusedCall(404, PIN_NOT_FOUND, "Pin not found.")
     if row["user_id"] != call.user.id:
-        raise RefusedCall(403, NOT_PERMITTED, "You are not permitted to access that resource.")
+        raise refuse(NOT_PERMITTED)
     return row  # type: ignore[no-any-return]
 
 

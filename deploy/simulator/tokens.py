@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from deploy.simulator.calls import ApiOperation, Call, CallAnswer, RefusedCall, User
-from deploy.simulator.fields import invalid
+from deploy.simulator.calls import ApiOperation, Call, CallAnswer, User
+from deploy.simulator.errors import (
+    AUTHENTICATION_FAILED,
+    SCOPE_MISSING,
+    RefusedCall,
+    invalid,
+    refuse,
+)
 from deploy.simulator.users import find_app_owner
 
-AUTHENTICATION_FAILED = 2
-SCOPE_MISSING = 3
 REFRESH_TOKEN_EXPIRED = 28
 GRANT_INVALID = 283
 
@@ -37,7 +41,7 @@ def authenticate(
         (token.strip(), now),
     ).fetchone()
     if scheme.lower() != "bearer" or row is None:
-        raise RefusedCall(401, AUTHENTICATION_FAILED, "Authentication failed.")
+        raise refuse(AUTHENTICATION_FAILED)
     if row["first_used_at"] is None:
         _record_first_use(database, row, now)
     user = User(row["user_id"], row["username"], split_scopes(row["scopes"]))
@@ -91,7 +95,7 @@ def _authenticate_app(call: Call) -> None:
     except ValueError:
         text = ""
     if scheme.lower() != "basic" or text != f"{call.options.app_id}:{call.options.app_secret}":
-        raise RefusedCall(401, AUTHENTICATION_FAILED, "Authentication failed.")
+        raise refuse(AUTHENTICATION_FAILED)
 
 
 def _read_form(call: Call) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Says what a failed call to Pinterest proves, and what refused it.
+"""Defines how a call to Pinterest fails: what the failure proves, and the cause of a refusal.
 
 PinterestFailure
 ├── NotSent       the request never left: nothing happened, try again later
@@ -12,7 +12,7 @@ from shared.contract.errors import PinflowError
 
 
 class Cause(StrEnum):
-    """The subject of a refusal. Judged by the status, then the code, then the message."""
+    """The cause of a refusal, judged by the status, then the code, then the message."""
 
     TOKEN = auto()
     """The access token is expired, revoked or of another host (401)."""

@@ -1,4 +1,4 @@
-"""Defines the settings of the app at Pinterest. Access and the delivery process read them."""
+"""Defines the settings of the app at Pinterest. Only the access service reads them."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

@@ -16,18 +16,13 @@ from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from tests.acceptance.command_line import PINFLOW, SECONDS, Command, build_command, build_variables
 from tests.acceptance.conftest import deployed_afresh, new_workspace
+from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import Simulator
 
 ADDRESS = re.compile(r"^http://\S+/oauth/\S+$", re.MULTILINE)
 INTERNAL_TOKEN = "token-of-the-tests"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as simulator:
-        yield simulator
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +30,8 @@ def connected(
     tmp_path_factory: pytest.TempPathFactory, stack: Servers, simulator: Simulator
 ) -> Iterator[Deployment]:
     """Pinflow with the simulator as its Pinterest."""
-    settings = {
-        name.removeprefix("PINFLOW_").lower(): value for name, value in simulator.settings().items()
-    }
     directory = tmp_path_factory.mktemp("connected")
-    variables = {**settings, "internal_token": INTERNAL_TOKEN}
+    variables = {**name_settings(simulator), "internal_token": INTERNAL_TOKEN}
     with deployed_afresh(directory, stack, **variables) as deployment:
         yield deployment
 

@@ -13,13 +13,7 @@ from tests.acceptance.conftest import deployed_afresh
 from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
-from tests.support.simulator import Simulator, running_simulator
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as simulator:
-        yield simulator
+from tests.support.simulator import Simulator
 
 
 @pytest.fixture(scope="module")

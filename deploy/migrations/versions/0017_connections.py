@@ -44,7 +44,10 @@ def _add_connections() -> None:
             refresh_expires_at timestamptz,
             connected_at timestamptz not null default now(),
             disconnected_at timestamptz,
-            health_code text,
+            health_code text
+                constraint connections_health_code check (health_code in (
+                    'token_revoked', 'token_expired', 'scope_missing', 'refresh_failed'
+                )),
             health_message text,
             checked_at timestamptz,
             boards_synced_at timestamptz,
@@ -70,8 +73,8 @@ def _add_connections() -> None:
 
 def _add_tokens() -> None:
     # secret: the account's id and both tokens, encrypted by the key key_id. refresh_at: null if no
-    # refresh can succeed any more. lease_until: until then
-    # the refresh belongs to the process that took lease_fence
+    # refresh can succeed any more. lease_until: until then the refresh belongs to the process that
+    # took lease_fence
     op.execute("""
         create table access.tokens (
             account_id uuid primary key references access.connections on delete cascade,
@@ -100,7 +103,11 @@ def _add_attempts() -> None:
             used_at timestamptz,
             connected_account_id uuid,
             error_code text,
-            error_message text
+            error_message text,
+            constraint oauth_attempts_one_result
+                check (num_nonnulls(connected_account_id, error_code) <= 1),
+            constraint oauth_attempts_result_of_a_use
+                check (num_nonnulls(connected_account_id, error_code) = 0 or used_at is not null)
         )
     """)
     op.execute("create index oauth_attempts_expired on access.oauth_attempts (expires_at)")

@@ -45,7 +45,7 @@ async def refresh_account(
     account as it is. Idempotent.
 
     An account without a connection answers 409 `account_not_connected`. If Pinterest does not
-    accept its access any more, the answer is 409 `token_expired`: connect it again.
+    accept its tokens any more, the answer is 409 `token_expired`: connect it again.
     """
     row = await access.refresh.refresh(principal, uuid_or_404(account_id, "Account"))
     return AccountResponse.from_row(row, access.accounts.policy)
@@ -66,7 +66,7 @@ async def revoke_account(
     imports and single pins may still be published, because accounts are cached. After that they
     fail with `account_not_found`. Scheduled pins fail in the same way when they are due.
 
-    An account that is connected to Pinterest is also disconnected: Pinflow forgets its tokens.
+    An account that is connected to Pinterest is also disconnected: Pinflow deletes its tokens.
     Pinterest's own list of connected apps does not change. The account works again when it is
     connected with `GET /v1/pinterest/oauth/start?account_id=…`. Only an operator can restore it
     without a connection.

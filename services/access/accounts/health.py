@@ -4,12 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
-from services.access.connections.rules import RECONNECT_CODES
+from shared.access.connection_health import RECONNECT_CODES
 
 SCOPES_WITHOUT_CONNECTION = "boards:read,pins:read,pins:write"
 """The rights that PinBridge's clients expect of an account that can publish."""
-CONNECT_AGAIN = "Connect it again with GET /v1/pinterest/oauth/start?account_id=…."
 
 
 class HealthStatus(StrEnum):
@@ -50,12 +50,12 @@ def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> Judged
     """Judges an account's row, which has its connection, or None, under `connection`."""
     connection = account["connection"]
     if account["revoked_at"] is not None:
-        message = None if connection is None else f"The account was disconnected. {CONNECT_AGAIN}"
+        message = None if connection is None else _describe_disconnection(account["id"])
         return JudgedHealth(HealthStatus.REVOKED, message)
     if connection is None:
         return JudgedHealth(HealthStatus.HEALTHY)
     missing = tuple(policy.find_missing(connection["scopes"]))
-    if problem := _find_reconnect_reason(connection, policy):
+    if problem := _find_reconnect_reason(account["id"], connection, policy):
         return JudgedHealth(HealthStatus.RECONNECT_REQUIRED, problem, missing)
     if problem := connection["health_message"] or connection["boards_message"]:
         return JudgedHealth(HealthStatus.DEGRADED, problem, missing)
@@ -63,14 +63,24 @@ def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> Judged
     return JudgedHealth(HealthStatus.HEALTHY, message, missing)
 
 
-def _find_reconnect_reason(connection: Mapping[str, Any], policy: ConnectionPolicy) -> str | None:
+def advise_to_reconnect(account_id: UUID) -> str:
+    return f"Connect the account again with GET /v1/pinterest/oauth/start?account_id={account_id}."
+
+
+def _find_reconnect_reason(
+    account_id: UUID, connection: Mapping[str, Any], policy: ConnectionPolicy
+) -> str | None:
     if connection["disconnected_at"] is not None:
-        return f"The account was disconnected. {CONNECT_AGAIN}"
+        return _describe_disconnection(account_id)
     if connection["mode"] != policy.mode:
         return (
             f"The account was connected in the mode {connection['mode']}, but this installation "
-            f"is in the mode {policy.mode}. {CONNECT_AGAIN}"
+            f"is in the mode {policy.mode}. {advise_to_reconnect(account_id)}"
         )
     if connection["health_code"] in RECONNECT_CODES:
         return str(connection["health_message"])
     return None
+
+
+def _describe_disconnection(account_id: UUID) -> str:
+    return f"The account was disconnected. {advise_to_reconnect(account_id)}"

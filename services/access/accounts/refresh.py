@@ -1,6 +1,7 @@
 """Refreshes a connected account on request: its token, its user name and its boards."""
 
 from contextlib import suppress
+from datetime import timedelta
 from uuid import UUID
 
 from services.access.accounts.repository import AccountRepository
@@ -14,7 +15,7 @@ from shared.access.model import Principal
 from shared.pinterest.failures import Refused
 from shared.postgres.row import Row
 
-PAUSE_SECONDS = 30
+PAUSE = timedelta(seconds=30)
 """A request earlier than this after the last one of the account does nothing."""
 
 
@@ -43,7 +44,7 @@ class AccountRefresh:
         connection = account["connection"]
         if connection is None or connection["disconnected_at"] is not None:
             raise build_api_error(NotConnected())
-        if not await self._repository.claim_refresh(account_id, seconds=PAUSE_SECONDS):
+        if not await self._repository.claim_refresh(account_id, pause=PAUSE):
             return account
         missing = self._accounts.policy.find_missing(connection["scopes"])
         with answer_failures(missing_scopes=missing):

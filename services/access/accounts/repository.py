@@ -1,5 +1,6 @@
 """Reads accounts together with their connections."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -35,9 +36,9 @@ class AccountRepository:
         query = select(workspaces.c.id).where(workspaces.c.id == workspace_id)
         return await self._database.fetch_first(query) is not None
 
-    async def claim_refresh(self, account_id: UUID, *, seconds: int) -> bool:
-        """Returns whether the last claim is at least `seconds` ago, and then makes a new one."""
-        allowed = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    async def claim_refresh(self, account_id: UUID, *, pause: timedelta) -> bool:
+        """Returns whether the last claim is at least `pause` ago, and then makes a new one."""
+        allowed = func.now() - pause
         statement = (
             update(connections)
             .where(

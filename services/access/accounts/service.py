@@ -50,7 +50,7 @@ class AccountService:
             raise not_found("Account")
 
     async def revoke(self, principal: Principal, account_id: UUID) -> None:
-        """Revokes an account, and forgets the tokens of a connected one."""
+        """Revokes an account, and deletes the tokens of a connected one."""
         require_permitted(principal, account_id)
         if not await self._connections.disconnect(principal.workspace_id, account_id):
             raise not_found("Account")

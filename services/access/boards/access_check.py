@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+from services.access.accounts.health import advise_to_reconnect
 from services.access.boards.rules import find_missing_scopes
 from shared.contract.errors import ApiError, ErrorCode
 
 Source = Literal["store", "pinterest"]
-CONNECT_AGAIN = "Connect the account again with GET /v1/pinterest/oauth/start?account_id={}."
+ASK_FOR_ACCESS = "Ask the board's owner for access, or use another board."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def check_store(
             ErrorCode.ACCOUNT_REVOKED,
             "Use another account, or ask the operator to restore this one."
             if account["connection"] is None
-            else CONNECT_AGAIN.format(account["id"]),
+            else advise_to_reconnect(account["id"]),
         )
     if board is None:
         return AccessFinding(
@@ -58,8 +59,8 @@ def check_store(
     return AccessFinding("store", "The account can publish to this board.")
 
 
-def find_obstacle(scopes: Collection[str], board_id: str, *, is_listed: bool) -> AccessFinding:
-    """Judges a board that Pinterest shows to the account, which has these rights."""
+def check_pinterest(scopes: Collection[str], board_id: str, *, is_listed: bool) -> AccessFinding:
+    """Checks a board that Pinterest shows to the account, which has these rights."""
     if missing := find_missing_scopes(scopes):
         return AccessFinding(
             "pinterest",
@@ -73,7 +74,7 @@ def find_obstacle(scopes: Collection[str], board_id: str, *, is_listed: bool) ->
             f"Pinterest does not list board {board_id} among the account's boards, or the account "
             "has more boards than Pinflow takes.",
             ErrorCode.BOARD_ACCESS_DENIED,
-            "Ask the board's owner for access, or use another board.",
+            ASK_FOR_ACCESS,
         )
     return AccessFinding("pinterest", "The account can publish to this board.")
 
@@ -86,7 +87,7 @@ def _advise(code: ErrorCode, account_id: UUID) -> str:
                 "one with POST /v1/pinterest/boards."
             )
         case ErrorCode.BOARD_ACCESS_DENIED:
-            return "Ask the board's owner for access, or use another board."
+            return ASK_FOR_ACCESS
         case ErrorCode.RATE_LIMITED | ErrorCode.PINTEREST_UNAVAILABLE:
             return "Wait, then check again. Nothing is known about the board now."
         case ErrorCode.APP_NOT_APPROVED | ErrorCode.PINTEREST_OFF:
@@ -94,4 +95,4 @@ def _advise(code: ErrorCode, account_id: UUID) -> str:
         case ErrorCode.PINTEREST_REFUSED:
             return "Correct what the message names."
         case _:
-            return CONNECT_AGAIN.format(account_id)
+            return advise_to_reconnect(account_id)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, assert_never, get_args
 from uuid import UUID, uuid4
 
-from services.access.boards.access_check import AccessFinding, find_obstacle
+from services.access.boards.access_check import AccessFinding, check_pinterest
 from services.access.boards.connected_repository import ConnectedBoardRepository
 from services.access.boards.errors import board_not_found
 from services.access.boards.request_repository import (
@@ -214,7 +214,7 @@ class ConnectedBoards:
             is_listed = True
             if any(stored[name] != value for name, value in board.values().items()):
                 await self._repository.put_board(account_id, board, seen_version=version)
-        return find_obstacle(connection["scopes"], board_id, is_listed=is_listed)
+        return check_pinterest(connection["scopes"], board_id, is_listed=is_listed)
 
     async def _is_listed(self, connection: Row, board_id: str) -> bool:
         """Returns whether a board that is not in the store is among the account's boards.

@@ -14,7 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.access.boards.repository import first_row
-from services.access.boards.rules import PinterestBoard, compute_backoff
+from services.access.boards.rules import PinterestBoard
+from services.access.connections.rules import plan_retry
+from shared.access.connection_health import GIVEN_UP
 from shared.access.tables import boards, connections
 from shared.postgres.database import Database
 from shared.postgres.row import Row
@@ -50,15 +52,14 @@ _FORGET_REQUESTS = text("""
         )
     end
 """)
-# Replicas share the accounts that are due. The claim ends by itself if the process dies
+# Replicas share the accounts that are due. The lease ends by itself if the process dies
 _TAKE_DUE = text("""
-    update access.connections set boards_due_at = now() + :claim
+    update access.connections set boards_due_at = now() + :lease
     where account_id in (
         select c.account_id
         from access.connections c join access.accounts a on a.id = c.account_id
         where c.boards_due_at <= now() and c.mode = :mode and c.disconnected_at is null
-            and c.health_code is distinct from 'token_revoked'
-            and c.health_code is distinct from 'token_expired'
+            and coalesce(c.health_code, '') <> all(cast(:given_up as text[]))
             and a.revoked_at is null
         order by c.boards_due_at
         limit :limit
@@ -88,9 +89,10 @@ class ConnectedBoardRepository:
         )
         return await self._database.fetch_first(query) is not None
 
-    async def take_due(self, mode: str, *, limit: int, claim: timedelta) -> list[UUID]:
-        """Claims accounts whose boards are to be read. The claim is a time: it just ends."""
-        values = {"mode": mode, "limit": limit, "claim": claim}
+    async def take_due(self, mode: str, *, limit: int, lease: timedelta) -> list[UUID]:
+        """Claims accounts whose boards are due, until the lease ends or the sync is recorded."""
+        given_up = [code.value for code in GIVEN_UP]
+        values = {"mode": mode, "limit": limit, "lease": lease, "given_up": given_up}
         async with self._database.transaction() as connection:
             return list((await connection.execute(_TAKE_DUE, values)).scalars())
 
@@ -152,15 +154,15 @@ class ConnectedBoardRepository:
             locked = await _find_and_lock(connection, account_id)
             if locked is None or locked["boards_version"] != seen_version:
                 return
-            failures = locked["boards_failures"] + 1
-            backoff = compute_backoff(failures, retry_after_seconds)
+            failures = locked["boards_failures"]
+            delay = timedelta(seconds=plan_retry(failures, retry_after_seconds))
             await connection.execute(
                 update(connections)
                 .where(connections.c.account_id == account_id)
                 .values(
-                    boards_failures=failures,
+                    boards_failures=failures + 1,
                     boards_message=message,
-                    boards_due_at=func.now() + backoff,
+                    boards_due_at=func.now() + delay,
                 )
             )
 

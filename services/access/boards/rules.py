@@ -14,8 +14,6 @@ MAX_TEXT_LENGTH = 2000
 """Maximum characters of a stored name or description. Pinterest documents no limits."""
 CLOCK_DIFFERENCE = timedelta(minutes=1)
 """Maximum time that Pinterest's clock, which reports whole seconds, may be behind Postgres'."""
-MIN_BACKOFF = timedelta(minutes=1)
-MAX_BACKOFF = timedelta(hours=6)
 
 
 class PinterestBoard(NamedTuple):
@@ -109,13 +107,6 @@ def find_created(
         key=lambda board: (board.created_at or earliest, len(board.board_id), board.board_id),
         default=None,
     )
-
-
-def compute_backoff(failures: int, retry_after_seconds: int | None) -> timedelta:
-    """Returns the wait after the given number of failed syncs in a row, at least 1."""
-    backoff = min(MIN_BACKOFF * float(2 ** min(failures - 1, 10)), MAX_BACKOFF)
-    requested = min(timedelta(seconds=retry_after_seconds or 0), timedelta(days=1))
-    return max(backoff, requested)
 
 
 def find_missing_scopes(scopes: Collection[str]) -> list[str]:

@@ -20,10 +20,10 @@ from shared.runtime.periodic import PeriodicTask
 log = structlog.get_logger()
 
 MAX_READS = 3
-"""Reads of the list, each of which was overtaken by a change, before the sync is put off."""
+"""Maximum reads of the list in one sync. It is read again if the boards changed meanwhile."""
 CONCURRENT_SYNCS = 8
 CHECK_INTERVAL_SECONDS = 10.0
-CLAIM = timedelta(minutes=10)
+LEASE = timedelta(minutes=10)
 """The time before another replica syncs an account whose sync has not ended."""
 JITTER = 0.1
 """Spreads the syncs of accounts that were connected at the same time."""
@@ -51,7 +51,7 @@ class BoardSync:
     async def sync_due(self) -> int:
         """Syncs accounts that are due. Returns their number. Raises DatabaseUnavailable."""
         account_ids = await self._repository.take_due(
-            self._mode, limit=CONCURRENT_SYNCS, claim=CLAIM
+            self._mode, limit=CONCURRENT_SYNCS, lease=LEASE
         )
         await asyncio.gather(*(self.sync(account_id) for account_id in account_ids))
         return len(account_ids)

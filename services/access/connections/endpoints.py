@@ -1,4 +1,4 @@
-"""The internal endpoint with which the delivery process has tokens refreshed."""
+"""Internal HTTP endpoints of connections: other services have tokens refreshed."""
 
 from fastapi import APIRouter, Request
 

@@ -81,6 +81,11 @@ def quote(message: str) -> str:
     return " ".join(printable.split())[:MAX_MESSAGE_LENGTH]
 
 
+def _quote_reason(refusal: Refused) -> str:
+    """Quotes Pinterest's message without the full stop, for the middle of a text."""
+    return quote(refusal.message).rstrip(".")
+
+
 def _build_refusal(
     refusal: Refused, board_id: str | None, missing_scopes: Collection[str]
 ) -> ApiError:
@@ -92,7 +97,8 @@ def _build_refusal(
         case Cause.APP:
             return _conflict(
                 ErrorCode.APP_NOT_APPROVED,
-                f"Pinterest does not let this installation's app do this: {quote(refusal.message)}",
+                "Pinterest does not let this installation's app do this: "
+                f"{_quote_reason(refusal)}. Ask the operator, who manages the app.",
             )
         case Cause.PERMISSION | Cause.NOT_FOUND:
             return _build_board_error(refusal.cause, board_id)
@@ -103,7 +109,8 @@ def _build_refusal(
         case Cause.FETCH | Cause.CONTENT:
             return ApiError(
                 ErrorCode.PINTEREST_REFUSED,
-                f"Pinterest refused the request: {quote(refusal.message)}",
+                f"Pinterest refused the request: {_quote_reason(refusal)}. Correct it, then send "
+                "it again.",
             )
         case _ as unknown:
             assert_never(unknown)
@@ -113,7 +120,9 @@ def _build_board_error(cause: Cause, board_id: str | None) -> ApiError:
     board = "the board" if board_id is None else f"board {quote(board_id)}"
     if cause is Cause.PERMISSION:
         return _conflict(
-            ErrorCode.BOARD_ACCESS_DENIED, f"Pinterest does not let this account use {board}."
+            ErrorCode.BOARD_ACCESS_DENIED,
+            f"Pinterest does not let this account use {board}. Ask its owner for access, or use "
+            "another board.",
         )
     return ApiError(
         ErrorCode.BOARD_NOT_FOUND,
@@ -126,7 +135,7 @@ def _build_board_error(cause: Cause, board_id: str | None) -> ApiError:
 def _rate_limited(seconds: int) -> ApiError:
     return Overloaded(
         ErrorCode.RATE_LIMITED,
-        f"Pinterest takes no more requests of this account for {seconds} s.",
+        f"Pinterest takes no more requests of this account for {seconds} s. Try again after that.",
         retry_after=seconds,
     )
 
@@ -150,7 +159,7 @@ def _scope_missing(missing_scopes: Collection[str]) -> ApiError:
 def _token_expired() -> ApiError:
     return _conflict(
         ErrorCode.TOKEN_EXPIRED,
-        "Pinterest does not accept the access of this account. Connect it again.",
+        "Pinterest does not accept the tokens of this account any more. Connect it again.",
     )
 
 

@@ -2,27 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum, auto
 from typing import Literal
 from uuid import UUID
 
+from shared.access.connection_health import HealthCode
 from shared.contract.errors import PinflowError
 from shared.pinterest.model import TokenGrant
 
 GrantType = Literal["authorization_code", "client_credentials"]
-
-
-class HealthCode(StrEnum):
-    """Reasons why a connection does not work, or not completely (column health_code)."""
-
-    TOKEN_REVOKED = auto()
-    """Pinterest refuses the tokens: the user has to connect the account again."""
-    TOKEN_EXPIRED = auto()
-    """The refresh token has expired: the user has to connect the account again."""
-    SCOPE_MISSING = auto()
-    """Pinterest refused a call because the user did not allow all rights."""
-    REFRESH_FAILED = auto()
-    """The last refresh failed. The connection still works (health status `degraded`)."""
 
 
 @dataclass(frozen=True, slots=True)

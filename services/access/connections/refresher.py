@@ -16,15 +16,9 @@ from uuid import UUID
 
 import structlog
 
-from services.access.connections.model import HealthCode, NotConnected
-from services.access.connections.repository import (
-    ConnectionRepository,
-    Lease,
-    RefreshClaim,
-    SealedTokens,
-)
+from services.access.connections.model import NotConnected
+from services.access.connections.repository import ConnectionRepository
 from services.access.connections.rules import (
-    GIVEN_UP,
     REVOKED_MESSAGE,
     UNAVAILABLE_MESSAGE,
     FailedRefresh,
@@ -35,7 +29,9 @@ from services.access.connections.rules import (
     merge_tokens,
     plan_retry,
 )
+from services.access.connections.stored import Lease, RefreshClaim, SealedTokens
 from services.access.connections.vault import TokenKeyMissing, Tokens, Vault
+from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
 from shared.pinterest.model import TokenGrant

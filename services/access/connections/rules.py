@@ -7,8 +7,9 @@ tried again every day while the refresh token is valid: the reason may be the op
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.access.connections.model import GrantType, HealthCode
+from services.access.connections.model import GrantType
 from services.access.connections.vault import Tokens
+from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.pinterest.failures import Cause, Refused
 from shared.pinterest.model import TokenGrant
 from shared.runtime.backoff import backoff
@@ -19,19 +20,22 @@ DAY_SECONDS = 86_400.0
 MAX_SHARE_AHEAD = 0.9
 """A token is never refreshed before a tenth of its lifetime is over, whatever the setting says."""
 PASSING_CAUSES = frozenset({Cause.RATE_LIMIT, Cause.SPAM_BLOCK})
-GIVEN_UP = frozenset({HealthCode.TOKEN_REVOKED, HealthCode.TOKEN_EXPIRED})
-"""The connection is not used for calls, until a refresh succeeds or its user connects it again."""
-RECONNECT_CODES = GIVEN_UP | {HealthCode.SCOPE_MISSING}
 
-REVOKED_MESSAGE = "Pinterest does not accept the account's access any more."
-EXPIRED_MESSAGE = "The account's access has expired, because it was not renewed in time."
-SCOPE_MESSAGE = "Pinterest refused a request, because the account's user did not allow everything."
+REVOKED_MESSAGE = "Pinterest does not accept the account's tokens any more. Connect it again."
+EXPIRED_MESSAGE = (
+    "The account's tokens have expired, because they were not refreshed in time. Connect it again."
+)
+SCOPE_MESSAGE = (
+    "Pinterest refused a request, because the account's user did not allow everything. Connect it "
+    "again, and allow everything that is asked for."
+)
 UNAVAILABLE_MESSAGE = (
-    "The account's access could not be renewed, because Pinterest did not answer. It is tried "
+    "The account's tokens could not be refreshed, because Pinterest did not answer. Pinflow tries "
     "again."
 )
 REFUSED_MESSAGE = (
-    "Pinterest refused to renew the account's access, which has not expired yet. It is tried again."
+    "Pinterest refused to refresh the account's tokens, which have not expired yet. Pinflow tries "
+    "again."
 )
 
 
@@ -91,7 +95,7 @@ def is_verdict(refusal: Refused) -> bool:
 
 
 def plan_retry(failures: int, retry_after_seconds: int | None = None) -> float:
-    """Returns the seconds until the next refresh after a failure that will pass."""
+    """Returns the seconds until the next refresh or read of boards after a failure that passes."""
     seconds = backoff(failures, first=FIRST_RETRY_SECONDS, limit=MAX_RETRY_SECONDS)
     return max(seconds, retry_after_seconds or 0)
 

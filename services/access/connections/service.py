@@ -15,23 +15,16 @@ from services.access.connections.link import PinterestLink
 from services.access.connections.model import (
     AccountMismatch,
     Connection,
-    HealthCode,
     NewConnection,
     NotConnected,
     PinterestOff,
 )
-from services.access.connections.repository import (
-    ConnectionRepository,
-    LockedWorkspace,
-    OpenedConnection,
-)
-from services.access.connections.rules import (
-    GIVEN_UP,
-    REVOKED_MESSAGE,
-    SCOPE_MESSAGE,
-    give_up,
-)
+from services.access.connections.repository import ConnectionRepository
+from services.access.connections.rules import REVOKED_MESSAGE, SCOPE_MESSAGE, give_up
+from services.access.connections.stored import OpenedConnection
+from services.access.connections.transactions import LockedWorkspace
 from services.access.connections.vault import Tokens
+from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 
@@ -187,14 +180,14 @@ class ConnectionService:
     ) -> T:
         opened = await self._open(account_id, operation)
         if opened.connection.token_expires_at <= opened.now:
-            opened = await self._renew(opened, operation)
+            opened = await self._refresh_opened(opened, operation)
         try:
             answer = await send(self._read_token(opened))
         except Refused as refusal:
             await self._note_scope(opened, refusal)
             if refusal.cause is not Cause.TOKEN:
                 raise
-            opened = await self._renew(opened, operation, is_refused=True)
+            opened = await self._refresh_opened(opened, operation, is_refused=True)
             answer = await self._send_again(opened, send)
         await self._note_success(opened)
         return answer
@@ -234,7 +227,7 @@ class ConnectionService:
         vault = self._link.vault
         return vault.open(opened.connection.account_id, opened.secret).access_token
 
-    async def _renew(
+    async def _refresh_opened(
         self, opened: OpenedConnection, operation: str, *, is_refused: bool = False
     ) -> OpenedConnection:
         """Refreshes the tokens. Raises NotSent if that fails: the request itself did nothing."""
@@ -244,7 +237,7 @@ class ConnectionService:
                 connection.account_id, connection.token_version, is_refused=is_refused
             )
         except (NotSent, AnswerLost) as failure:
-            raise NotSent(operation, f"The access was not renewed. {failure.message}") from failure
+            raise NotSent(operation, f"The token was not refreshed. {failure.message}") from failure
         return await self._open(connection.account_id, operation)
 
     async def _give_up(self, account_id: UUID, version: int) -> None:

@@ -7,8 +7,9 @@ import structlog
 
 from services.access.connections.link import PinterestLink
 from services.access.connections.model import NotConnected
-from services.access.connections.repository import ConnectionRepository, RefreshClaim
+from services.access.connections.repository import ConnectionRepository
 from services.access.connections.rules import DAY_SECONDS
+from services.access.connections.stored import RefreshClaim
 from services.access.connections.vault import TokenKeyMissing
 from shared.pinterest.failures import PinterestFailure
 from shared.runtime.metrics import (

@@ -1,7 +1,7 @@
 """Describes the tables of connections that only the access service uses.
 
-`access.connections` is in shared/access/tables.py, because the publisher reads it. The migrations
-create all of them.
+`access.connections`, which others may read, is in shared/access/tables.py. The migrations create
+all of them.
 """
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, Table, Text, Uuid, func

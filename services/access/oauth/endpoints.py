@@ -123,7 +123,7 @@ async def get_oauth_attempt(
     principal: ReadAccess,
     access: Access,
 ) -> OAuthAttemptResponse:
-    """Get what became of an attempt to connect an account.
+    """Get the status of an attempt to connect an account.
 
     Poll it while `status` is `pending`. An attempt is stored until a day after it has expired.
     """
@@ -153,7 +153,7 @@ async def finish_oauth(
     ] = None,
     error_description: Annotated[str | None, Query(description="The error in words.")] = None,
 ) -> Response:
-    """Connect an account, whose user Pinterest has sent back. No API key is needed.
+    """Connect the account of a user whom Pinterest sends back. No API key is needed.
 
     The `state` says which attempt it is. It works once: a repeated request does nothing and gets
     the same answer. A state that this installation did not issue answers 400 `oauth_state_invalid`;

@@ -1,5 +1,6 @@
 """Holds the SQL of attempts to connect an account."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +27,7 @@ class AttemptRepository:
         workspace_id: UUID,
         account_id: UUID | None,
         *,
-        seconds: int,
+        lifetime: timedelta,
         limit: int,
     ) -> Row | None:
         """Creates an attempt. Returns None if the workspace has `limit` attempts in progress.
@@ -48,7 +49,7 @@ class AttemptRepository:
             literal(attempt_id, attempts.c.id.type),
             literal(workspace_id, attempts.c.workspace_id.type),
             literal(account_id, attempts.c.account_id.type),
-            func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+            func.now() + lifetime,
         ).where(in_progress < limit)
         statement: ReturningInsert[tuple[object]] = (
             insert(attempts)

@@ -9,7 +9,8 @@ from uuid import UUID
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode
 
-START_AGAIN = "Start again with GET /v1/pinterest/oauth/start."
+START_AGAIN = "Start the connection again."
+"""Without an address: users read it on the callback's page, too."""
 RETRY_AFTER_SECONDS = 5
 
 _STATUSES = {

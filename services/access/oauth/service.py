@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -17,11 +17,7 @@ from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections.errors import answer_failures, build_api_error, quote
 from services.access.connections.link import PinterestApi
-from services.access.connections.model import (
-    GrantType,
-    NewConnection,
-    PinterestOff,
-)
+from services.access.connections.model import GrantType, NewConnection, PinterestOff
 from services.access.connections.service import ConnectionService
 from services.access.oauth.grants import (
     CodeNotUsed,
@@ -115,7 +111,7 @@ class OAuthService:
             uuid4(),
             principal.workspace_id,
             account_id,
-            seconds=self._settings.pinterest_consent_seconds,
+            lifetime=timedelta(seconds=self._settings.pinterest_consent_seconds),
             limit=MAX_ATTEMPTS_IN_PROGRESS,
         )
         if attempt is None:
@@ -197,7 +193,7 @@ class OAuthService:
         await asyncio.gather(*self._syncs, return_exceptions=True)
 
     @property
-    def _app(self) -> "_App":
+    def _app(self) -> _App:
         if self._optional_app is None:
             raise build_api_error(PinterestOff())
         return self._optional_app
@@ -268,7 +264,10 @@ def _describe_denial(callback: Callback) -> str:
     reason = quote(callback.error or "")[:100]
     if description := quote(callback.error_description or ""):
         reason = f"{reason} ({description})"
-    return f"Pinterest reports that the access was not allowed: {reason}. Nothing was connected."
+    return (
+        f"Pinterest reports that the access was not allowed: {reason}. Nothing was connected. "
+        f"{START_AGAIN}"
+    )
 
 
 def _state_invalid() -> ApiError:

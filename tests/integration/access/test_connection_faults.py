@@ -1,7 +1,7 @@
 """Faults of connections outside Pinterest: migrations under a running service, and Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
@@ -9,8 +9,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from services.access.connections.repository import LockedConnection, RefreshClaim
 from services.access.connections.service import MAX_CALLS_PER_ACCOUNT
+from services.access.connections.stored import RefreshClaim
+from services.access.connections.transactions import LockedConnection
 from shared.contract.errors import DatabaseUnavailable
 from shared.pinterest.failures import NotSent
 from shared.postgres.database import Database
@@ -20,14 +21,8 @@ from tests.integration.access.connected_processes import (
     running_process,
 )
 from tests.integration.conftest import Workspace
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import Simulator
 from tests.support.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -17,15 +17,15 @@ from sqlalchemy import text
 
 from services.access.connections.model import (
     AccountMismatch,
-    HealthCode,
     NewConnection,
     NotConnected,
     PinterestOff,
     PinterestUser,
 )
-from services.access.connections.repository import RefreshClaim
 from services.access.connections.service import ConnectionService
+from services.access.connections.stored import RefreshClaim
 from services.access.connections.vault import TokenKeyMissing
+from shared.access.connection_health import HealthCode
 from shared.contract.errors import DatabaseUnavailable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.postgres.database import Database
@@ -39,16 +39,10 @@ from tests.integration.access.connected_processes import (
     running_process,
 )
 from tests.integration.conftest import Workspace
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import Simulator
 from tests.support.waiting import eventually
 
 TOKEN_REQUESTS = "oauth/token"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as running:
-        yield running
 
 
 @pytest.fixture
@@ -279,6 +273,24 @@ async def test_a_refresh_whose_answer_is_cut_succeeds_with_the_old_token_later(
     connection = await process.find(account)
     assert (connection.token_version, connection.health_code) == (2, None)
     assert len(await process.call(account)) == 3
+
+
+async def test_operators_see_which_connections_need_their_user(
+    process: Process, simulator: Simulator, workspace: Workspace, user: str, account: UUID
+) -> None:
+    async def read_state() -> tuple[str, str]:
+        rows = await workspace.operator.list_accounts(workspace.id)
+        (row,) = (row for row in rows if row["id"] == account)
+        return row["connection"], row["health_code"]
+
+    simulator.set_faults("error_before", operation=TOKEN_REQUESTS, count=1)
+    with pytest.raises(AnswerLost):
+        await process.refresh(account)
+    assert await read_state() == ("connected", HealthCode.REFRESH_FAILED)
+    simulator.break_tokens(user, "revoke")
+    with pytest.raises(Refused):
+        await process.call(account)
+    assert await read_state() == ("reconnect_required", HealthCode.TOKEN_REVOKED)
 
 
 async def test_a_lost_answer_of_a_single_use_token_costs_the_account_only_at_its_expiry(

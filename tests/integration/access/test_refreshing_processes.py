@@ -26,19 +26,13 @@ from tests.support import ports
 from tests.support.deployment import is_ready, program_for_replica
 from tests.support.infrastructure import with_role
 from tests.support.processes import RunningProgram
-from tests.support.simulator import APP_SECRET, Simulator, running_simulator
+from tests.support.simulator import APP_SECRET, Simulator
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
 
 TOKEN = secrets.token_urlsafe(18)
 PATH = "/internal/pinterest/tokens/refresh"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -29,12 +29,12 @@ from sqlalchemy import text
 
 from services.access.config import AccessSettings
 from services.access.connections.link import PinterestLink
-from services.access.connections.model import HealthCode, NewConnection, NotConnected, PinterestUser
+from services.access.connections.model import NewConnection, NotConnected, PinterestUser
 from services.access.connections.repository import ConnectionRepository
-from services.access.connections.rules import GIVEN_UP
 from services.access.connections.service import ConnectionService
 from services.access.connections.sweep import ConnectionSweep
 from services.access.connections.vault import Tokens, Vault
+from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.pinterest.failures import PinterestFailure
 from shared.postgres.database import Database
 from tests.integration.conftest import make_workspace

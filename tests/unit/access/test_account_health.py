@@ -10,6 +10,7 @@ from services.access.accounts.health import ConnectionPolicy, judge_health
 from services.access.accounts.schemas import AccountResponse
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
+START = "/v1/pinterest/oauth/start?account_id="
 SCOPES = ("boards:read", "pins:write")
 POLICY = ConnectionPolicy("simulated", SCOPES)
 
@@ -54,7 +55,7 @@ def connection(**values: Any) -> dict[str, Any]:
             account(connection(disconnected_at=NOW)),
             "reconnect_required",
             True,
-            "was disconnected. Connect it again",
+            f"was disconnected. Connect the account again with GET {START}{UUID(int=1)}.",
         ),
         (
             account(connection(mode="production")),

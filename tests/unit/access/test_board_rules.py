@@ -7,7 +7,6 @@ import pytest
 
 from services.access.boards.rules import (
     PinterestBoard,
-    compute_backoff,
     find_created,
     find_missing_scopes,
     is_pinterest_board_id,
@@ -102,18 +101,6 @@ def test_of_several_new_boards_the_first_is_taken() -> None:
     same = board("11", STARTED + timedelta(seconds=1))
     found = find_created([later, same, first], name="Lamps", started_at=STARTED, other_ids=[])
     assert found == first
-
-
-def test_the_wait_after_failures_grows_up_to_six_hours() -> None:
-    minutes = [compute_backoff(failures, None).total_seconds() / 60 for failures in range(1, 11)]
-    assert minutes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360]
-    assert compute_backoff(10**6, None) == timedelta(hours=6)
-
-
-def test_the_wait_is_at_least_what_pinterest_asks_for_and_at_most_a_day() -> None:
-    assert compute_backoff(1, 600) == timedelta(minutes=10)
-    assert compute_backoff(5, 600) == timedelta(minutes=16)
-    assert compute_backoff(1, 10**9) == timedelta(days=1)
 
 
 def test_the_rights_that_publishing_needs_are_compared() -> None:

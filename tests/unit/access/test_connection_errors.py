@@ -70,13 +70,20 @@ def test_the_wait_is_the_one_that_pinterest_asks_for() -> None:
 
 def test_the_message_names_the_board_and_the_missing_rights() -> None:
     denied = build_api_error(refused(Cause.PERMISSION), board_id=BOARD)
-    assert denied.message == f"Pinterest does not let this account use board {BOARD}."
+    assert denied.message == (
+        f"Pinterest does not let this account use board {BOARD}. Ask its owner for access, or use "
+        "another board."
+    )
     missing = build_api_error(refused(Cause.SCOPE), missing_scopes=["pins:write", "boards:write"])
     assert "the rights boards:write, pins:write at Pinterest" in missing.message
     assert missing.details == {"missing_scopes": ["boards:write", "pins:write"]}
 
 
 def test_pinterests_message_is_kept_and_made_printable() -> None:
+    short = build_api_error(refused(Cause.CONTENT, "The name is taken."))
+    assert short.message == (
+        "Pinterest refused the request: The name is taken. Correct it, then send it again."
+    )
     error = build_api_error(
         refused(Cause.CONTENT, "Board name\r\nmust be \0unique.\ud800" + "x" * 999)
     )

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from services.access.connections.model import HealthCode
 from services.access.connections.rules import (
     RefreshState,
     build_refresh_form,
@@ -16,6 +15,7 @@ from services.access.connections.rules import (
     plan_retry,
 )
 from services.access.connections.vault import Tokens
+from shared.access.connection_health import HealthCode
 from shared.pinterest.failures import Cause, Refused
 from shared.pinterest.model import TokenGrant
 

@@ -3,15 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from deploy.simulator.faults import (
-    CallFacts,
-    Cut,
-    ErrorAnswer,
-    FaultKind,
-    Faults,
-    InjectedFault,
-    Injection,
-)
+from deploy.simulator.errors import ErrorAnswer
+from deploy.simulator.fault_kinds import CallFacts, FaultKind, InjectedFault
+from deploy.simulator.faults import Cut, Faults, Injection
 
 PIN = CallFacts("pins/create", "rosa", "org_write", "7", b'{"title": "Lamp"}')
 

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.layout import CHECKOUT
 from deploy.simulator.app import create_app
-from deploy.simulator.faults import FaultKind, InjectedFault
+from deploy.simulator.fault_kinds import FaultKind, InjectedFault
 from deploy.simulator.options import Options, Settings
 from deploy.simulator.store import SimulatorStore
 

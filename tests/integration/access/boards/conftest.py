@@ -23,7 +23,7 @@ from tests.integration.conftest import Workspace
 from tests.support.connections import connect_account, make_access_settings
 from tests.support.infrastructure import with_role
 from tests.support.services import running_app
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import Simulator
 
 MAX_BOARDS = 20
 FIRST_BOARDS = 3
@@ -115,12 +115,6 @@ class ConnectedAccount:
 
 Connect: TypeAlias = Callable[..., Awaitable[ConnectedAccount]]
 MakeSync: TypeAlias = Callable[..., BoardSync]
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

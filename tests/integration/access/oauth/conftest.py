@@ -1,6 +1,6 @@
 """Fixtures: a simulator, an access service that calls it, and a consent in progress."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,11 @@ from tests.integration.conftest import Workspace
 from tests.support.connections import make_access_settings
 from tests.support.infrastructure import with_role
 from tests.support.services import running_app
-from tests.support.simulator import Simulator, running_simulator
+from tests.support.simulator import Simulator
 
 CALLBACK = "/v1/pinterest/oauth/callback"
 START = "/v1/pinterest/oauth/start"
 TOKEN = "the-installations-token"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator() as simulator:
-        yield simulator
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from services.access.app import create_app
+from services.access.oauth.rules import START_AGAIN
 from services.access.oauth.service import MAX_ATTEMPTS_IN_PROGRESS
 from shared.postgres.database import Database
 from tests.integration.access.oauth.conftest import CALLBACK, TOKEN, Pinflow, read_error
@@ -165,7 +166,7 @@ async def test_after_a_lost_exchange_the_user_starts_again(pinflow: Pinflow, kin
     pinflow.simulator.set_faults(kind, operation="oauth/token")
     answer = await pinflow.call_back(consent)
     assert read_error(answer) == (503, "pinterest_unavailable")
-    assert "Start again" in answer.json()["detail"]["message"]
+    assert START_AGAIN in answer.json()["detail"]["message"]
     pinflow.simulator.control("POST", "faults", {"kind": "none"})
     assert read_error(await pinflow.call_back(consent)) == (503, "pinterest_unavailable")
     assert (await pinflow.get_attempt(consent.attempt_id)).json()["status"] == "failed"
@@ -202,7 +203,7 @@ async def test_without_an_answer_who_the_user_is_nothing_is_connected(pinflow: P
     pinflow.simulator.set_faults("cut_after", operation="user_account/get")
     answer = await pinflow.call_back(consent)
     assert read_error(answer) == (503, "pinterest_unavailable")
-    assert "Start again" in answer.json()["detail"]["message"]
+    assert START_AGAIN in answer.json()["detail"]["message"]
     assert await pinflow.list_accounts() == before
 
 

@@ -89,14 +89,35 @@ class ConnectedBoards:
                 raise _in_progress(seconds)
             case BoardClaim() as claim:
                 with _answering(connection):
-                    earlier = await self._find_earlier(claim) if claim.is_repeated else None
-                    created = earlier or await self._create(
-                        claim, values, is_keyed=idempotency_key is not None
-                    )
-                is_keyed = idempotency_key is not None
-                return await self._complete(claim, created, is_keyed=is_keyed), earlier is None
+                    try:
+                        return await self._perform(
+                            claim, values, is_keyed=idempotency_key is not None
+                        )
+                    except DatabaseUnavailable:  # otherwise the key is blocked until the lease ends
+                        with suppress(DatabaseUnavailable):
+                            await self._requests.release(claim)
+                        raise
             case _ as unknown:
                 assert_never(unknown)
+
+    async def _perform(
+        self, claim: BoardClaim, values: Mapping[str, Any], *, is_keyed: bool
+    ) -> tuple[Row, bool]:
+        """Finds the board of an earlier attempt, or creates it. Raises a Failure or ApiError."""
+        earlier = await self._find_earlier(claim) if claim.is_repeated else None
+        board = earlier or await self._create(claim, values, is_keyed=is_keyed)
+        lost = _unconfirmed(_LOST_KEYED if is_keyed else _LOST_UNKEYED)
+        try:
+            row = await self._requests.complete(claim, board)
+        except DatabaseUnavailable as error:  # "try again" would create a second board
+            with suppress(DatabaseUnavailable):
+                await self._requests.release(claim)
+                await self._repository.make_due(claim.account_id)
+            raise lost from error
+        if row is None:
+            await self._requests.release(claim)
+            raise lost
+        return row, earlier is None
 
     async def _find_earlier(self, claim: BoardClaim) -> PinterestBoard | None:
         """Looks for the board of an earlier attempt, whose answer was lost."""
@@ -127,15 +148,6 @@ class ConnectedBoards:
             end = self._requests.release if claim.is_repeated else self._requests.forget
             await end(claim)
             raise
-
-    async def _complete(self, claim: BoardClaim, board: PinterestBoard, *, is_keyed: bool) -> Row:
-        try:
-            return await self._requests.complete(claim, board)
-        except DatabaseUnavailable as error:  # "try again" would create a second board
-            with suppress(DatabaseUnavailable):
-                await self._requests.release(claim)
-                await self._repository.make_due(claim.account_id)
-            raise _unconfirmed(_LOST_KEYED if is_keyed else _LOST_UNKEYED) from error
 
     async def update(self, connection: Row, board_id: str, changes: Mapping[str, Any]) -> Row:
         """Changes a board at Pinterest, then in the store. Returns it."""

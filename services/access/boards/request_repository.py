@@ -127,10 +127,20 @@ class BoardRequestRepository:
         )
         return await self._database.fetch_first(statement) is not None
 
-    async def complete(self, claim: BoardClaim, board: PinterestBoard) -> Row:
-        """Stores the board that the claim created or found, and returns its row."""
+    async def complete(self, claim: BoardClaim, board: PinterestBoard) -> Row | None:
+        """Stores the board that the claim created or found, and returns its row.
+
+        Returns None if it belongs to another request, which found it at the same time.
+        """
+        others = select(board_requests.c.board_id).where(
+            board_requests.c.account_id == claim.account_id,
+            board_requests.c.board_id == board.board_id,
+            board_requests.c.idempotency_key != claim.key,
+        )
         async with self._database.transaction() as connection:
             locked = await lock_connection(connection, claim.account_id)
+            if first_row(await connection.execute(others)) is not None:
+                return None
             row = await upsert_board(connection, locked, board)
             await connection.execute(
                 update(board_requests)

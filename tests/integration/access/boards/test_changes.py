@@ -1,6 +1,7 @@
 """Boards of connected accounts are created, changed and deleted at Pinterest first."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from services.access.app import create_app
-from services.access.boards.request_repository import BoardRequestRepository
+from services.access.boards.request_repository import BoardClaim, BoardRequestRepository
+from services.access.boards.rules import PinterestBoard
+from services.access.connections.repository import ConnectionRepository
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
 from tests.integration.access.boards.conftest import MAX_BOARDS, Connect, ConnectedAccount
@@ -145,6 +148,36 @@ async def test_the_board_of_a_process_that_died_is_found_after_its_claim_has_end
     board_id = account.create_at_pinterest(name="Rugs")
     found = await create(http, account, "ended", name="Rugs")
     assert (found.status_code, is_replay(found), found.json()["id"]) == (201, True, board_id)
+
+
+async def test_two_requests_never_take_one_lost_board(
+    account: ConnectedAccount, database: Database
+) -> None:
+    board_id = account.create_at_pinterest(name="Rugs")
+    board = PinterestBoard(board_id, "Rugs", None, "PUBLIC", None)
+    requests, claims = BoardRequestRepository(database), []
+    for key in "ab":
+        claim = await requests.claim(
+            account.id, key, "Rugs", limit=MAX_BOARDS, lease=timedelta(minutes=1)
+        )
+        assert isinstance(claim, BoardClaim)
+        claims.append(claim)
+    found = await asyncio.gather(*(requests.complete(claim, board) for claim in claims))
+    assert [row["board_id"] for row in found if row is not None] == [board_id]
+
+
+async def test_an_outage_of_postgres_does_not_block_the_key(
+    http: httpx.AsyncClient, account: ConnectedAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise DatabaseUnavailable("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionRepository, "open", fail)
+        failed = await create(http, account, "k")
+    assert read_error(failed) == (503, "database_unavailable")
+    assert (await create(http, account, "k")).status_code == 201
+    assert len(account.board_ids()) == account.first_boards + 1
 
 
 async def test_a_board_that_could_not_be_stored_is_not_created_again(

@@ -80,6 +80,8 @@ class ErrorCode(StrEnum):
     """The attempt to connect an account has expired, or is already being processed."""
     OAUTH_DENIED = "oauth_denied"
     """The user, or Pinterest, did not allow the access."""
+    APP_NOT_ACCEPTED = "app_not_accepted"
+    """Pinterest does not accept the id and secret of the installation's app."""
     ACCOUNT_MISMATCH = "account_mismatch"
     """The access was allowed for another user of Pinterest than the account's."""
     ACCOUNT_NOT_CONNECTED = "account_not_connected"

@@ -11,6 +11,7 @@ from shared.pinterest.failures import Cause
 SPAM_BLOCK_CODE = 9
 UNKNOWN_OUTCOME_CODE = 2787
 """Something went wrong at Pinterest. Whether it did what the request asked for is not known."""
+AUTHENTICATION_CODE = 2
 SCOPE_CODE = 3
 TRIAL_CODE = 29
 FETCH_CODE = 1
@@ -60,3 +61,11 @@ def judge(status: int, code: int | None, message: str) -> Cause:
     if code is not None and (cause := CAUSES.get((status, code))):
         return cause
     return CAUSES_BY_STATUS.get(status, Cause.CONTENT)
+
+
+def is_app_refused(status: int, code: int | None) -> bool:
+    """Returns whether the token endpoint refused the app's id and secret.
+
+    A code or a refresh token that is invalid has another code.
+    """
+    return status == HTTPStatus.UNAUTHORIZED and code == AUTHENTICATION_CODE

@@ -81,7 +81,7 @@ def quote(message: str) -> str:
     return " ".join(printable.split())[:MAX_MESSAGE_LENGTH]
 
 
-def _quote_reason(refusal: Refused) -> str:
+def quote_reason(refusal: Refused) -> str:
     """Quotes Pinterest's message without the full stop, for the middle of a text."""
     return quote(refusal.message).rstrip(".")
 
@@ -98,7 +98,7 @@ def _build_refusal(
             return _conflict(
                 ErrorCode.APP_NOT_APPROVED,
                 "Pinterest does not let this installation's app do this: "
-                f"{_quote_reason(refusal)}. Ask the operator, who manages the app.",
+                f"{quote_reason(refusal)}. Ask the operator, who manages the app.",
             )
         case Cause.PERMISSION | Cause.NOT_FOUND:
             return _build_board_error(refusal.cause, board_id)
@@ -109,7 +109,7 @@ def _build_refusal(
         case Cause.FETCH | Cause.CONTENT:
             return ApiError(
                 ErrorCode.PINTEREST_REFUSED,
-                f"Pinterest refused the request: {_quote_reason(refusal)}. Correct it, then send "
+                f"Pinterest refused the request: {quote_reason(refusal)}. Correct it, then send "
                 "it again.",
             )
         case _ as unknown:

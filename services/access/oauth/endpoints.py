@@ -159,6 +159,7 @@ async def finish_oauth(
     the same answer. A state that this installation did not issue answers 400 `oauth_state_invalid`;
     one that has expired, or whose first request is still being processed, answers 409
     `oauth_state_used`. If the user has not allowed the access, the answer is 400 `oauth_denied`.
+    If Pinterest does not accept the installation's app, the answer is 409 `app_not_accepted`.
 
     A browser (`Accept: text/html`) gets a page instead of JSON.
     """

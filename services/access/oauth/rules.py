@@ -77,6 +77,15 @@ def answer_lost() -> ApiError:
     )
 
 
+def app_not_accepted() -> ApiError:
+    """Builds the error of a grant that Pinterest refused because of the app's id or secret."""
+    return failed(
+        ErrorCode.APP_NOT_ACCEPTED,
+        "Pinterest does not accept this installation's app. Nothing was connected. Ask the "
+        "operator to check the app's id and secret.",
+    )
+
+
 def denied(message: str) -> ApiError:
     return failed(ErrorCode.OAUTH_DENIED, message)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.pinterest.failures import Cause
-from shared.pinterest.judging import is_answer_lost, judge
+from shared.pinterest.judging import is_answer_lost, is_app_refused, judge
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,13 @@ def test_a_refusal_has_one_cause(status: int, code: int | None, message: str, ca
 )
 def test_an_answer_that_proves_nothing_is_lost(status: int, code: int | None) -> None:
     assert is_answer_lost(status, code)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [(401, 2, True), (401, 283, False), (401, None, False), (400, 2, False)],
+)
+def test_only_a_refused_app_is_the_operators_fault(
+    status: int, code: int | None, *, expected: bool
+) -> None:
+    assert is_app_refused(status, code) is expected

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from services.access.app import create_app
@@ -339,3 +340,27 @@ async def test_only_an_operator_connects_the_app_owners_account(pinflow: Pinflow
     assert read_error(
         await connect_owner(pinflow.http, workspace_id=workspace_id, account_id=str(uuid4()))
     ) == (404, "not_found")
+
+
+async def test_a_wrong_secret_of_the_app_is_not_blamed_on_the_user(
+    pinflow: Pinflow, database_url: str
+) -> None:
+    before = await pinflow.list_accounts()
+    settings = make_access_settings(
+        pinflow.simulator,
+        with_role(database_url, "pinflow_access"),
+        internal_token=TOKEN,
+        pinterest_app_secret=SecretStr("wrong"),
+        replica="5",
+    )
+    consent = await pinflow.consent("rosa")
+    async with running_app(create_app(settings)) as http:
+        answer = await http.get(CALLBACK, params=consent.parameters)
+        owner = await connect_owner(http, workspace_id=str(pinflow.workspace.id))
+    for refused in (answer, owner, await pinflow.call_back(consent)):
+        assert read_error(refused) == (409, "app_not_accepted")
+        assert refused.json()["detail"]["message"] == (
+            "Pinterest does not accept this installation's app. Nothing was connected. Ask the "
+            "operator to check the app's id and secret."
+        )
+    assert await pinflow.list_accounts() == before

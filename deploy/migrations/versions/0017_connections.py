@@ -74,7 +74,8 @@ def _add_connections() -> None:
 def _add_tokens() -> None:
     # secret: the account's id and both tokens, encrypted by the key key_id. refresh_at: null if no
     # refresh can succeed any more. lease_until: until then the refresh belongs to the process that
-    # took lease_fence
+    # took lease_fence. refused_since, refused_tries: Pinterest refuses access tokens that it has
+    # just issued; refused_version: the last of these
     op.execute("""
         create table access.tokens (
             account_id uuid primary key references access.connections on delete cascade,
@@ -84,7 +85,10 @@ def _add_tokens() -> None:
             refresh_at timestamptz,
             refresh_failures integer not null default 0,
             lease_fence bigint not null default 0,
-            lease_until timestamptz
+            lease_until timestamptz,
+            refused_since timestamptz,
+            refused_tries integer not null default 0,
+            refused_version bigint
         )
     """)
     op.execute("create index tokens_to_refresh on access.tokens (refresh_at)")

@@ -7,7 +7,11 @@ from uuid import UUID
 
 from services.access.connections import statements
 from services.access.connections.model import Connection
-from services.access.connections.rules import FailedRefresh
+from services.access.connections.rules import (
+    REFUSED_AGAIN_MESSAGE,
+    FailedRefresh,
+    judge_refused_token,
+)
 from services.access.connections.stored import (
     ConnectionCounts,
     Lease,
@@ -44,7 +48,13 @@ class ConnectionRepository:
         row = await self._database.fetch_first(statements.OPEN.bindparams(account_id=account_id))
         if row is None:
             return None
-        return OpenedConnection(to_connection(row), row["secret"], row["read_at"])
+        return OpenedConnection(
+            to_connection(row),
+            row["secret"],
+            row["read_at"],
+            is_refused=bool(row["is_refused"]),
+            is_refusal_recent=bool(row["is_refusal_recent"]),
+        )
 
     async def claim(
         self, account_id: UUID, version: int, lease_seconds: float
@@ -91,10 +101,14 @@ class ConnectionRepository:
             row = (await connection.execute(statements.LOCK_CONNECTION, values)).mappings().first()
             yield None if row is None else LockedConnection(connection, claim, row)
 
-    async def give_up(self, account_id: UUID, version: int, failed: FailedRefresh) -> None:
-        """Notes that Pinterest accepts neither the access token of this version nor a refresh."""
+    async def give_up(self, account_id: UUID, version: int, failed: FailedRefresh) -> bool:
+        """Notes that Pinterest accepts neither the access token of this version nor a refresh.
+
+        Returns False, and changes nothing, if other tokens were stored meanwhile.
+        """
         async with self._database.transaction() as connection:
-            if await set_health(connection, account_id, version, failed, kept=()):
+            is_noted = await set_health(connection, account_id, version, failed, kept=())
+            if is_noted:
                 await connection.execute(
                     statements.PLAN_REFRESH,
                     {
@@ -103,6 +117,7 @@ class ConnectionRepository:
                         "retry_seconds": failed.retry_seconds,
                     },
                 )
+            return is_noted
 
     async def set_health(
         self, account_id: UUID, version: int, code: HealthCode, message: str
@@ -111,6 +126,38 @@ class ConnectionRepository:
         failed = FailedRefresh(code, message, None)
         async with self._database.transaction() as connection:
             await set_health(connection, account_id, version, failed, kept=GIVEN_UP)
+
+    async def note_refused_token(self, account_id: UUID, version: int) -> FailedRefresh | None:
+        """Notes that Pinterest refused a new access token, and plans the next refresh.
+
+        Returns what was noted. None: other tokens were stored meanwhile, or it was disconnected.
+        """
+        values = {"account_id": account_id, "version": version}
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(statements.LOCK_REFUSED, values)).mappings().first()
+            if row is None:
+                return None
+            failed = judge_refused_token(
+                row["read_at"],
+                row["refused_since"],
+                row["refused_tries"],
+                row["refresh_expires_at"],
+            )
+            kept = () if failed.health_code in GIVEN_UP else RECONNECT_CODES
+            await set_health(connection, account_id, version, failed, kept=kept)
+            await connection.execute(
+                statements.NOTE_REFUSED, {**values, "retry_seconds": failed.retry_seconds}
+            )
+            return failed
+
+    async def forget_refused_tokens(self, account_id: UUID, version: int) -> None:
+        """Notes that Pinterest accepts the access token of this version after it refused others."""
+        values = {"account_id": account_id, "version": version}
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                statements.ACCEPT_TOKEN, {**values, "message": REFUSED_AGAIN_MESSAGE}
+            )
+            await connection.execute(statements.FORGET_REFUSED, values)
 
     async def set_checked(self, account_id: UUID, version: int) -> None:
         """Notes that Pinterest accepted the access token of this version."""

@@ -1,7 +1,8 @@
 """Decides when tokens are refreshed, and what a failed refresh means for the connection. No I/O.
 
-A connection is given up only if Pinterest itself refuses its tokens, and even then the refresh is
-tried again every day while the refresh token is valid: the reason may be the operator's app.
+A connection is given up only if Pinterest refuses to refresh its tokens, or refuses new ones for an
+hour. Even then the refresh is tried again every day while the refresh token is valid: the reason
+may be the operator's app.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from shared.runtime.backoff import backoff
 FIRST_RETRY_SECONDS = 60.0
 MAX_RETRY_SECONDS = 6 * 3600.0
 DAY_SECONDS = 86_400.0
+REFUSED_TOKEN_SECONDS = 3600.0
+MIN_REFUSED_TOKENS = 5
+"""A connection whose refreshes succeed is given up if Pinterest refused at least so many new access
+tokens, over at least that time."""
 MAX_SHARE_AHEAD = 0.9
 """A token is never refreshed before a tenth of its lifetime is over, whatever the setting says."""
 PASSING_CAUSES = frozenset({Cause.RATE_LIMIT, Cause.SPAM_BLOCK})
@@ -36,6 +41,11 @@ UNAVAILABLE_MESSAGE = (
 REFUSED_MESSAGE = (
     "Pinterest refused to refresh the account's tokens, which have not expired yet. Pinflow tries "
     "again."
+)
+
+REFUSED_AGAIN_MESSAGE = (
+    "Pinterest refused an access token that it had just issued for the account. Pinflow tries "
+    "again with a new one."
 )
 
 
@@ -106,6 +116,22 @@ def judge_refused_refresh(state: RefreshState) -> FailedRefresh:
         retry = backoff(state.failures, first=FIRST_RETRY_SECONDS, limit=DAY_SECONDS)
         return FailedRefresh(HealthCode.REFRESH_FAILED, REFUSED_MESSAGE, retry)
     return give_up(state.now, state.refresh_expires_at)
+
+
+def judge_refused_token(
+    now: datetime,
+    refused_since: datetime | None,
+    tries: int,
+    refresh_expires_at: datetime | None,
+) -> FailedRefresh:
+    """Decides what it means that Pinterest refused an access token that it had just issued.
+
+    `refused_since` and `tries` are the earlier ones since the last token that was accepted.
+    """
+    seconds = 0.0 if refused_since is None else (now - refused_since).total_seconds()
+    if seconds >= REFUSED_TOKEN_SECONDS and tries + 1 >= MIN_REFUSED_TOKENS:
+        return give_up(now, refresh_expires_at)
+    return FailedRefresh(HealthCode.REFRESH_FAILED, REFUSED_AGAIN_MESSAGE, plan_retry(tries))
 
 
 def give_up(now: datetime, refresh_expires_at: datetime | None) -> FailedRefresh:

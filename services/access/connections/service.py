@@ -20,7 +20,12 @@ from services.access.connections.model import (
     PinterestOff,
 )
 from services.access.connections.repository import ConnectionRepository
-from services.access.connections.rules import REVOKED_MESSAGE, SCOPE_MESSAGE, give_up
+from services.access.connections.rules import (
+    REVOKED_MESSAGE,
+    SCOPE_MESSAGE,
+    FailedRefresh,
+    give_up,
+)
 from services.access.connections.stored import OpenedConnection
 from services.access.connections.transactions import LockedWorkspace
 from services.access.connections.vault import Tokens
@@ -187,6 +192,8 @@ class ConnectionService:
             await self._note_scope(opened, refusal)
             if refusal.cause is not Cause.TOKEN:
                 raise
+            if opened.is_refusal_recent:
+                raise _refuse_for_now(operation) from refusal
             opened = await self._refresh_opened(opened, operation, is_refused=True)
             answer = await self._send_again(opened, send)
         await self._note_success(opened)
@@ -199,10 +206,29 @@ class ConnectionService:
             return await send(self._read_token(opened))
         except Refused as refusal:
             await self._note_scope(opened, refusal)
-            if refusal.cause is Cause.TOKEN:
-                connection = opened.connection
-                await self._give_up(connection.account_id, connection.token_version)
-            raise
+            if refusal.cause is not Cause.TOKEN:
+                raise
+            if await self._note_refused_token(opened.connection):
+                raise
+            raise _refuse_for_now(refusal.operation) from refusal
+
+    async def _note_refused_token(self, connection: Connection) -> bool:
+        """Notes that a new token was refused. Returns whether the connection was given up."""
+        account_id, version = connection.account_id, connection.token_version
+        failed = await self._repository.note_refused_token(account_id, version)
+        if failed is None:
+            return False
+        log.warning(
+            "new_token_refused",
+            account_id=str(account_id),
+            workspace_id=str(connection.workspace_id),
+            health_code=failed.health_code,
+            retry_seconds=failed.retry_seconds,
+        )
+        if failed.health_code not in GIVEN_UP:
+            return False
+        _log_given_up(connection, failed)
+        return True
 
     async def _open(self, account_id: UUID, operation: str) -> OpenedConnection:
         """Reads a connection that can be used. Raises Refused if it was given up."""
@@ -245,7 +271,8 @@ class ConnectionService:
         opened = await self._repository.open(account_id)
         if opened is not None:
             failed = give_up(opened.now, opened.connection.refresh_expires_at)
-            await self._repository.give_up(account_id, version, failed)
+            if await self._repository.give_up(account_id, version, failed):
+                _log_given_up(opened.connection, failed)
 
     async def _note_scope(self, opened: OpenedConnection, refusal: Refused) -> None:
         """Notes a missing right at the connection, if its user did not allow everything.
@@ -263,13 +290,30 @@ class ConnectionService:
 
     async def _note_success(self, opened: OpenedConnection) -> None:
         connection = opened.connection
+        account_id, version = connection.account_id, connection.token_version
         checked_at = connection.checked_at
-        if checked_at is not None and opened.now - checked_at < CHECKED_AFTER:
-            return
+        is_recent = checked_at is not None and opened.now - checked_at < CHECKED_AFTER
         try:
-            await self._repository.set_checked(connection.account_id, connection.token_version)
+            if opened.is_refused:
+                await self._repository.forget_refused_tokens(account_id, version)
+            elif not is_recent:
+                await self._repository.set_checked(account_id, version)
         except Unavailable as error:  # the answer of Pinterest counts
             log.warning("check_not_recorded", error=str(error))
+
+
+def _refuse_for_now(operation: str) -> NotSent:
+    """Builds the failure of a request that did nothing, and may succeed with later tokens."""
+    return NotSent(operation, "Pinterest refused an access token that it had just issued.")
+
+
+def _log_given_up(connection: Connection, failed: FailedRefresh) -> None:
+    log.warning(
+        "connection_given_up",
+        account_id=str(connection.account_id),
+        workspace_id=str(connection.workspace_id),
+        health_code=failed.health_code,
+    )
 
 
 async def _choose_account(locked: LockedWorkspace, new: NewConnection, mode: str) -> UUID:

@@ -17,7 +17,9 @@ COLUMNS = ", ".join(f"c.{field.name}" for field in fields(Connection))
 FIND = text(f"select {COLUMNS} from access.connections c where account_id = :account_id")
 
 OPEN = text(f"""
-    select {COLUMNS}, t.version, t.secret, now() as read_at
+    select {COLUMNS}, t.version, t.secret, now() as read_at,
+        t.refused_since is not null as is_refused,
+        t.refused_version = t.version and t.refresh_at > now() as is_refusal_recent
     from access.connections c left join access.tokens t on t.account_id = c.account_id
     where c.account_id = :account_id
 """)
@@ -117,6 +119,35 @@ PLAN_REFRESH = text("""
     where account_id = :account_id and version = :version
 """)
 
+LOCK_REFUSED = text("""
+    select c.refresh_expires_at, t.refused_since, t.refused_tries, now() as read_at
+    from access.connections c join access.tokens t on t.account_id = c.account_id
+    where c.account_id = :account_id and c.disconnected_at is null
+        and c.token_version = :version and t.version = :version
+    for update of c
+""")
+
+NOTE_REFUSED = text("""
+    update access.tokens set
+        refused_since = coalesce(refused_since, now()), refused_tries = refused_tries + 1,
+        refused_version = :version, refresh_at = now() + make_interval(secs => :retry_seconds)
+    where account_id = :account_id and version = :version
+""")
+
+FORGET_REFUSED = text("""
+    update access.tokens
+    set refused_since = null, refused_tries = 0, refused_version = null
+    where account_id = :account_id and version = :version
+""")
+
+ACCEPT_TOKEN = text("""
+    update access.connections set
+        health_code = case when health_message = :message then null else health_code end,
+        health_message = case when health_message = :message then null else health_message end,
+        checked_at = now()
+    where account_id = :account_id and token_version = :version
+""")
+
 SET_CHECKED = text("""
     update access.connections set checked_at = now()
     where account_id = :account_id and token_version = :version
@@ -178,7 +209,8 @@ UPSERT_TOKENS = text("""
     )
     on conflict (account_id) do update set
         version = excluded.version, key_id = excluded.key_id, secret = excluded.secret,
-        refresh_at = excluded.refresh_at, refresh_failures = 0, lease_until = null
+        refresh_at = excluded.refresh_at, refresh_failures = 0, lease_until = null,
+        refused_since = null, refused_tries = 0, refused_version = null
 """)
 
 REVOKE_ACCOUNT = text("""

@@ -22,6 +22,10 @@ class OpenedConnection:
     connection: Connection
     secret: bytes | None
     now: datetime
+    is_refused: bool
+    """Pinterest refused the last new access token, and has accepted none since."""
+    is_refusal_recent: bool
+    """It was the present one, and the next refresh is planned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ tokens = Table(
     Column("refresh_failures", Integer, nullable=False, server_default="0"),
     Column("lease_fence", BigInteger, nullable=False, server_default="0"),
     Column("lease_until", DateTime(timezone=True)),
+    Column("refused_since", DateTime(timezone=True)),
+    Column("refused_tries", Integer, nullable=False, server_default="0"),
+    Column("refused_version", BigInteger),
 )
 
 oauth_attempts = Table(

@@ -208,10 +208,54 @@ async def test_a_refused_token_is_refreshed_once_and_the_call_repeated(
     assert (connection.token_version, connection.health_code) == (2, None)
 
 
-async def test_a_token_that_is_refused_twice_is_given_up_and_not_sent_again(
-    process: Process, simulator: Simulator, user: str, account: UUID
+async def test_a_new_token_that_is_refused_costs_no_account(
+    process: Process, simulator: Simulator, account: UUID, database: Database
+) -> None:
+    simulator.set_faults("token", operation="boards/list", count=2)
+    with pytest.raises(NotSent):
+        await process.call(account)
+    row = await read_row(database, account)
+    assert (row["health_code"], row["version"]) == (HealthCode.REFRESH_FAILED, 2)
+    assert 50 < row["seconds_to_refresh"] <= 60
+    assert len(await process.call(account)) == 3
+    row = await read_row(database, account)
+    assert (row["health_code"], row["refused_since"], row["refused_tries"]) == (None, None, 0)
+
+
+async def test_a_token_that_was_refused_just_now_is_not_refreshed_by_each_call(
+    process: Process, simulator: Simulator, account: UUID, database: Database
 ) -> None:
     simulator.set_faults("token", operation="boards/list")
+    before = count_refreshes(simulator)
+    for _ in range(3):
+        with pytest.raises(NotSent):
+            await process.call(account)
+    assert count_refreshes(simulator) == before + 1
+    await make_due(database, account)
+    await process.sweep.run_once()
+    row = await read_row(database, account)
+    assert (row["version"], row["health_code"]) == (3, None)
+    with pytest.raises(NotSent):
+        await process.call(account)
+    row = await read_row(database, account)
+    assert (row["health_code"], row["refused_tries"]) == (HealthCode.REFRESH_FAILED, 2)
+    assert 110 < row["seconds_to_refresh"] <= 120
+
+
+async def test_new_tokens_that_are_refused_for_an_hour_are_given_up_and_not_sent_again(
+    process: Process, simulator: Simulator, account: UUID, database: Database
+) -> None:
+    simulator.set_faults("token", operation="boards/list")
+    for _ in range(4):
+        await make_due(database, account)
+        with pytest.raises(NotSent):
+            await process.call(account)
+    await execute(
+        database,
+        "update access.tokens set refused_since = now() - interval '1 hour', refresh_at = now()"
+        " where account_id = :id",
+        account,
+    )
     with pytest.raises(Refused) as refused:
         await process.call(account)
     assert refused.value.cause is Cause.TOKEN

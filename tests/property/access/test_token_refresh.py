@@ -48,7 +48,8 @@ LEASE_SECONDS = 60
 SHIFT = (
     text("""
         update access.tokens set refresh_at = refresh_at - make_interval(secs => :seconds),
-            lease_until = lease_until - make_interval(secs => :seconds)
+            lease_until = lease_until - make_interval(secs => :seconds),
+            refused_since = refused_since - make_interval(secs => :seconds)
         where account_id = :id
     """),
     text("""

@@ -11,6 +11,7 @@ from services.access.connections.rules import (
     compute_refresh_delay,
     is_verdict,
     judge_refused_refresh,
+    judge_refused_token,
     merge_tokens,
     plan_retry,
 )
@@ -90,6 +91,24 @@ def test_a_connection_that_was_given_up_stays_so(code: HealthCode) -> None:
 def test_an_expired_refresh_token_is_not_tried_again() -> None:
     failed = judge_refused_refresh(make_state(expires_in=0, refresh_expires_in=0))
     assert (failed.health_code, failed.retry_seconds) == (HealthCode.TOKEN_EXPIRED, None)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "tries", "code", "retry"),
+    [
+        (None, 0, HealthCode.REFRESH_FAILED, 60),
+        (5, 2, HealthCode.REFRESH_FAILED, 240),
+        (59, 20, HealthCode.REFRESH_FAILED, 6 * 3600),
+        (600, 1, HealthCode.REFRESH_FAILED, 120),
+        (60, 4, HealthCode.TOKEN_REVOKED, DAY),
+    ],
+)
+def test_new_tokens_are_given_up_only_after_many_refusals_over_an_hour(
+    minutes: int | None, tries: int, code: HealthCode, retry: float
+) -> None:
+    since = None if minutes is None else NOW - timedelta(minutes=minutes)
+    failed = judge_refused_token(NOW, since, tries, NOW + timedelta(days=30))
+    assert (failed.health_code, failed.retry_seconds) == (code, retry)
 
 
 def test_an_account_of_the_apps_owner_is_tried_daily() -> None:

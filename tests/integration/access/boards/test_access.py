@@ -117,7 +117,7 @@ async def test_another_users_board_is_denied(
         ({"kind": "error_before"}, "pinterest_unavailable", 5),
         ({"kind": "rate_limit", "seconds": 120}, "rate_limited", 120),
         ({"kind": "board_refused"}, "board_access_denied", None),
-        ({"kind": "token"}, "token_expired", None),
+        ({"kind": "token"}, "pinterest_unavailable", 5),
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else None,
 )

@@ -137,9 +137,9 @@ UPLOADS_KEPT_BYTES = Counter(
 
 PINTEREST_REQUESTS = Counter(
     "pinflow_pinterest_requests",
-    "Requests to Pinterest, by operation and outcome: success, not_sent, answer_lost, or refused_ "
-    "and the cause (token, scope, app, permission, not_found, rate_limit, spam_block, fetch, "
-    "content).",
+    "Requests to Pinterest, by operation and outcome: success, not_sent, answer_lost (also 5xx "
+    "and answers that can't be read), or refused_ and the cause (token, scope, app, permission, "
+    "not_found, rate_limit, spam_block, fetch, content).",
     ["operation", "outcome"],
 )
 PINTEREST_SECONDS = Histogram(
@@ -160,8 +160,9 @@ PINTEREST_TOKENS_EXPIRING = Gauge(
 )
 PINTEREST_RECONNECT_REQUIRED = Gauge(
     "pinflow_pinterest_reconnect_required",
-    "Connections that work only after their user connects the account again. All replicas report "
-    "the same value.",
+    "Accounts that work only after their user connects them again: Pinterest refused their tokens "
+    "or a right, they belong to another mode, or they were restored after a disconnect. Revoked "
+    "accounts do not count. All replicas report the same value.",
 )
 PINTEREST_TOKENS_UNREADABLE = Gauge(
     "pinflow_pinterest_tokens_unreadable",

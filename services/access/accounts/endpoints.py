@@ -20,9 +20,9 @@ AccountId = Annotated[str, Path(description="The account's id.")]
 async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
     """List the workspace's accounts, including revoked ones.
 
-    An account works either with a connection to Pinterest (`GET /v1/pinterest/oauth/start`) or
-    without one: then its pins are stored and announced only. `health_status` says whether a
-    connection works.
+    An account works with a connection to Pinterest (`GET /v1/pinterest/oauth/start`) or without
+    one. Its pins are stored and announced in both cases. They are not delivered to Pinterest yet.
+    `health_status` says whether a connection works.
 
     A key with a list of accounts sees only the accounts on its list.
     """

@@ -50,7 +50,7 @@ def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> Judged
     """Judges an account's row, which has its connection, or None, under `connection`."""
     connection = account["connection"]
     if account["revoked_at"] is not None:
-        message = None if connection is None else _describe_disconnection(account["id"])
+        message = None if connection is None else describe_disconnection(account["id"])
         return JudgedHealth(HealthStatus.REVOKED, message)
     if connection is None:
         return JudgedHealth(HealthStatus.HEALTHY)
@@ -59,19 +59,23 @@ def judge_health(account: Mapping[str, Any], policy: ConnectionPolicy) -> Judged
         return JudgedHealth(HealthStatus.RECONNECT_REQUIRED, problem, missing)
     if problem := connection["health_message"] or connection["boards_message"]:
         return JudgedHealth(HealthStatus.DEGRADED, problem, missing)
-    message = f"The account's user did not allow: {', '.join(missing)}." if missing else None
+    message = (
+        f"The account lacks these rights: {', '.join(missing)}. Connect it again to allow them."
+        if missing
+        else None
+    )
     return JudgedHealth(HealthStatus.HEALTHY, message, missing)
 
 
 def advise_to_reconnect(account_id: UUID) -> str:
-    return f"Connect the account again with GET /v1/pinterest/oauth/start?account_id={account_id}."
+    return f"Connect it again: GET /v1/pinterest/oauth/start?account_id={account_id}"
 
 
 def _find_reconnect_reason(
     account_id: UUID, connection: Mapping[str, Any], policy: ConnectionPolicy
 ) -> str | None:
     if connection["disconnected_at"] is not None:
-        return _describe_disconnection(account_id)
+        return describe_disconnection(account_id)
     if connection["mode"] != policy.mode:
         return (
             f"The account was connected in the mode {connection['mode']}, but this installation "
@@ -82,5 +86,5 @@ def _find_reconnect_reason(
     return None
 
 
-def _describe_disconnection(account_id: UUID) -> str:
-    return f"The account was disconnected. {advise_to_reconnect(account_id)}"
+def describe_disconnection(account_id: UUID) -> str:
+    return f"The account is disconnected. {advise_to_reconnect(account_id)}"

@@ -43,7 +43,7 @@ class AccountRefresh:
         account = await self._accounts.find(principal, account_id)
         connection = account["connection"]
         if connection is None or connection["disconnected_at"] is not None:
-            raise build_api_error(NotConnected())
+            raise build_api_error(NotConnected(account_id))
         if not await self._repository.claim_refresh(account_id, pause=PAUSE):
             return account
         missing = self._accounts.policy.find_missing(connection["scopes"])

@@ -20,6 +20,7 @@ from services.access.boards.rules import (
     PinterestBoard,
     find_created,
     find_missing_scopes,
+    find_missing_secret_scopes,
     is_pinterest_board_id,
     parse_board,
 )
@@ -66,6 +67,7 @@ class ConnectedBoards:
         self._connections = connections
         self._sync = sync
         self._limit = settings.max_boards_per_account
+        self._scopes = settings.asked_scopes
         self._lease = timedelta(
             seconds=LEASE_TIMEOUTS * settings.pinterest_timeout_seconds + LEASE_MARGIN_SECONDS
         )
@@ -88,7 +90,7 @@ class ConnectedBoards:
             case Busy(seconds):
                 raise _in_progress(seconds)
             case BoardClaim() as claim:
-                with _answering(connection):
+                with self._answering(connection, privacy=values.get("privacy")):
                     try:
                         return await self._perform(
                             claim, values, is_keyed=idempotency_key is not None
@@ -158,7 +160,7 @@ class ConnectedBoards:
         # Null removes the description here. Pinterest may take it for "no change"
         document = {name: "" if value is None else value for name, value in changes.items()}
         account_id, version = connection["account_id"], connection["boards_version"]
-        with _answering(connection, board_id):
+        with self._answering(connection, board_id, privacy=changes.get("privacy")):
             try:
                 board = await self._call(
                     account_id, UPDATE, "PATCH", f"/boards/{board_id}", document
@@ -180,7 +182,7 @@ class ConnectedBoards:
         account_id, version = connection["account_id"], connection["boards_version"]
         is_gone = not is_pinterest_board_id(board_id)
         if not is_gone:
-            with _answering(connection, board_id):
+            with self._answering(connection, board_id):
                 try:
                     await self._connections.call(
                         account_id, DELETE, "DELETE", f"/boards/{board_id}"
@@ -243,18 +245,23 @@ class ConnectedBoards:
             raise AnswerLost(operation, "The answer has no board.")
         return board
 
+    @contextmanager
+    def _answering(
+        self, connection: Row, board_id: str | None = None, *, privacy: str | None = None
+    ) -> Iterator[None]:
+        """Raises ApiError for a Failure. `privacy` is what the request asks for."""
+        missing = find_missing_scopes(connection["scopes"])
+        if privacy == "SECRET":
+            missing += find_missing_secret_scopes(connection["scopes"])
+        with answer_failures(board_id=board_id, missing_scopes=missing, asked_scopes=self._scopes):
+            yield
+
     async def _raise_if_lost(self, account_id: UUID, failure: Failure, operation: str) -> None:
         """Raises 503 if the change may have been made. Repeating it is safe."""
         if _is_lost(failure, operation):
             await self._repository.make_due(account_id)
-            raise _unconfirmed(_LOST_CHANGE) from failure
-
-
-@contextmanager
-def _answering(connection: Row, board_id: str | None = None) -> Iterator[None]:
-    missing = find_missing_scopes(connection["scopes"])
-    with answer_failures(board_id=board_id, missing_scopes=missing):
-        yield
+            message = _LOST_DELETION if operation == DELETE else _LOST_CHANGE
+            raise _unconfirmed(message) from failure
 
 
 def _is_lost(failure: Failure, operation: str) -> bool:
@@ -276,6 +283,9 @@ _LOST_UNKEYED = (
 )
 _LOST_CHANGE = (
     "The answer of Pinterest was lost, so the board may be changed or not. Send the request again."
+)
+_LOST_DELETION = (
+    "The answer of Pinterest was lost, so the board may be deleted or not. Send the request again."
 )
 _NOT_PROTECTED = "privacy: Pinterest does not let a board become PROTECTED. Send PUBLIC or SECRET."
 

@@ -9,6 +9,8 @@ from shared.contract.pins import make_printable
 PRIVACIES = ("PUBLIC", "PROTECTED", "SECRET")
 PUBLISHING_SCOPES = ("boards:read", "boards:write", "pins:read", "pins:write")
 """The rights that Pinterest requires for the creation of a pin."""
+SECRET_SCOPES = ("boards:read_secret", "boards:write_secret")
+"""The rights that Pinterest requires for secret boards."""
 MAX_ID_DIGITS = 32
 MAX_TEXT_LENGTH = 2000
 """Maximum characters of a stored name or description. Pinterest documents no limits."""
@@ -112,6 +114,11 @@ def find_created(
 def find_missing_scopes(scopes: Collection[str]) -> list[str]:
     """Returns the rights that the account lacks to publish a pin."""
     return [scope for scope in PUBLISHING_SCOPES if scope not in scopes]
+
+
+def find_missing_secret_scopes(scopes: Collection[str]) -> list[str]:
+    """Returns the rights that the account lacks to make a board secret."""
+    return [scope for scope in SECRET_SCOPES if scope not in scopes]
 
 
 def _storable(value: object) -> str:

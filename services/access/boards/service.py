@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from services.access.accounts.health import describe_disconnection
 from services.access.accounts.repository import AccountRepository
 from services.access.accounts.service import require_permitted
 from services.access.boards.access_check import AccessFinding, check_store
@@ -64,6 +65,7 @@ class BoardService:
         The same `idempotency_key` on the same account always gives the same board.
         """
         require_permitted(principal, account_id)
+        connection: Row | None = None
         try:
             if connection := await self._find_connection(principal, account_id):
                 return await self._connected.create(connection, values, idempotency_key)
@@ -78,6 +80,12 @@ class BoardService:
         except UnknownAccount:
             raise not_found("Account") from None
         except AccountRevoked:
+            if connection:
+                raise ApiError(
+                    ErrorCode.ACCOUNT_REVOKED,
+                    describe_disconnection(account_id),
+                    HTTPStatus.CONFLICT,
+                ) from None
             message = (
                 "The account is revoked, so no boards can be added to it. Use another account, or "
                 "ask the operator to restore this one."

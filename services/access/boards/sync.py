@@ -14,7 +14,8 @@ from services.access.config import AccessSettings
 from services.access.connections.errors import Failure, build_api_error
 from services.access.connections.service import ConnectionService
 from services.access.connections.vault import TokenKeyMissing
-from shared.pinterest.failures import Refused
+from shared.contract.errors import ApiError
+from shared.pinterest.failures import AnswerLost, NotSent, Refused
 from shared.runtime.periodic import PeriodicTask
 
 log = structlog.get_logger()
@@ -108,11 +109,18 @@ class BoardSync:
             account_id,
             seen_version=version,
             # A missing key is the operator's fault, and says nothing about the account
-            message=None if isinstance(failure, TokenKeyMissing) else error.message,
+            message=None if isinstance(failure, TokenKeyMissing) else _describe(failure, error),
             retry_after_seconds=(
                 failure.retry_after_seconds if isinstance(failure, Refused) else None
             ),
         )
+
+
+def _describe(failure: Failure, error: ApiError) -> str:
+    """Returns what an account's health says about a list that could not be read."""
+    if isinstance(failure, NotSent | AnswerLost):
+        return "The boards could not be read, because Pinterest did not answer. It is tried again."
+    return error.message
 
 
 def _describe_limit(selection: BoardSelection, limit: int) -> str | None:

@@ -1,6 +1,7 @@
 """Translates failures of connections and of calls to Pinterest into errors of the API."""
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import assert_never, get_args
@@ -14,6 +15,9 @@ from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 MAX_MESSAGE_LENGTH = 300
 """Characters of Pinterest's message that an answer contains."""
 UNAVAILABLE_SECONDS = 5
+MINUTE_SECONDS, HOUR_SECONDS = 60, 3600
+APP_LIMIT_SECONDS = 6 * HOUR_SECONDS
+"""Longer waits are for a limit of the app, which is per day. Those of an account are shorter."""
 RATE_LIMIT_SECONDS = 60
 """Used if Pinterest does not say how long to wait. Its limits are per minute."""
 SPAM_BLOCK_SECONDS = 3600
@@ -27,40 +31,43 @@ Failure = (
 
 @contextmanager
 def answer_failures(
-    *, board_id: str | None = None, missing_scopes: Collection[str] = ()
+    *,
+    board_id: str | None = None,
+    missing_scopes: Collection[str] = (),
+    asked_scopes: Collection[str] | None = None,
 ) -> Iterator[None]:
     """Raises ApiError for every failure of the calls inside.
 
-    `board_id` and `missing_scopes` are for the messages.
+    The parameters are for the messages. `asked_scopes` are the rights that the settings ask for.
     """
     try:
         yield
     except get_args(Failure) as failure:
         raise build_api_error(
-            failure, board_id=board_id, missing_scopes=missing_scopes
+            failure, board_id=board_id, missing_scopes=missing_scopes, asked_scopes=asked_scopes
         ) from failure
 
 
 def build_api_error(
-    failure: Failure, *, board_id: str | None = None, missing_scopes: Collection[str] = ()
+    failure: Failure,
+    *,
+    board_id: str | None = None,
+    missing_scopes: Collection[str] = (),
+    asked_scopes: Collection[str] | None = None,
 ) -> ApiError:
     """Builds the error of the API that a failure of a connection or of a call is answered with."""
     match failure:
         case NotSent() | AnswerLost():
             return _unavailable("Pinterest does not answer. Try again.")
         case Refused():
-            return _build_refusal(failure, board_id, missing_scopes)
+            return _build_refusal(failure, board_id, missing_scopes, asked_scopes)
         case TokenKeyMissing():
             return _unavailable(
                 "The operator has to add the key that encrypted the account's tokens: see "
                 "PINFLOW_PINTEREST_TOKEN_KEYS in docs/how-to/connect-pinterest.md."
             )
         case NotConnected():
-            return _conflict(
-                ErrorCode.ACCOUNT_NOT_CONNECTED,
-                "The account is not connected to Pinterest. Connect it with GET "
-                "/v1/pinterest/oauth/start?account_id=….",
-            )
+            return _conflict(ErrorCode.ACCOUNT_NOT_CONNECTED, str(failure))
         case PinterestOff():
             return _conflict(
                 ErrorCode.PINTEREST_OFF,
@@ -87,13 +94,16 @@ def quote_reason(refusal: Refused) -> str:
 
 
 def _build_refusal(
-    refusal: Refused, board_id: str | None, missing_scopes: Collection[str]
+    refusal: Refused,
+    board_id: str | None,
+    missing_scopes: Collection[str],
+    asked_scopes: Collection[str] | None,
 ) -> ApiError:
     match refusal.cause:
         case Cause.TOKEN:
             return _token_expired()
         case Cause.SCOPE:
-            return _scope_missing(missing_scopes)
+            return _scope_missing(missing_scopes, asked_scopes)
         case Cause.APP:
             return _conflict(
                 ErrorCode.APP_NOT_APPROVED,
@@ -133,27 +143,49 @@ def _build_board_error(cause: Cause, board_id: str | None) -> ApiError:
 
 
 def _rate_limited(seconds: int) -> ApiError:
+    whose = "this installation's app" if seconds > APP_LIMIT_SECONDS else "this account"
     return Overloaded(
         ErrorCode.RATE_LIMITED,
-        f"Pinterest takes no more requests of this account for {seconds} s. Try again after that.",
+        f"Pinterest takes no more requests of {whose} for {_describe_wait(seconds)}. Try again "
+        "after that.",
         retry_after=seconds,
     )
 
 
-def _scope_missing(missing_scopes: Collection[str]) -> ApiError:
+def _describe_wait(seconds: int) -> str:
+    """Rounds up to minutes or hours if the wait is long."""
+    if seconds <= 5 * MINUTE_SECONDS:
+        return f"{seconds} s"
+    if seconds <= 2 * HOUR_SECONDS:
+        return f"{math.ceil(seconds / MINUTE_SECONDS)} min"
+    return f"{math.ceil(seconds / HOUR_SECONDS)} h"
+
+
+def _scope_missing(
+    missing_scopes: Collection[str], asked_scopes: Collection[str] | None
+) -> ApiError:
     scopes = sorted(missing_scopes)
-    if scopes:
-        noun = "right" if len(scopes) == 1 else "rights"
-        missing = f"the {noun} {', '.join(scopes)}"
+    if not scopes:
+        message = (
+            "Pinterest says that the account lacks a right, but it has all that this installation "
+            "asks for. Ask the operator, who manages the app."
+        )
+    elif asked_scopes is not None and (unasked := [s for s in scopes if s not in asked_scopes]):
+        what = "Secret boards need" if "boards:write_secret" in unasked else "This needs"
+        message = (
+            f"{what} {_name_rights(unasked)}, which this installation does not ask for. The "
+            "operator adds them to PINFLOW_PINTEREST_SCOPES; then connect the account again."
+        )
     else:
-        missing = "a right"
-    return ApiError(
-        ErrorCode.SCOPE_MISSING,
-        f"The account lacks {missing} at Pinterest. Connect it again and allow everything that is "
-        "asked for.",
-        HTTPStatus.CONFLICT,
-        missing_scopes=scopes,
-    )
+        message = (
+            f"The account lacks {_name_rights(scopes)} at Pinterest. Connect it again and allow "
+            "everything that is asked for."
+        )
+    return ApiError(ErrorCode.SCOPE_MISSING, message, HTTPStatus.CONFLICT, missing_scopes=scopes)
+
+
+def _name_rights(scopes: Sequence[str]) -> str:
+    return f"the right{'' if len(scopes) == 1 else 's'} {' and '.join(scopes)}"
 
 
 def _token_expired() -> ApiError:

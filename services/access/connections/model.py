@@ -58,7 +58,14 @@ class Connection:
 
 
 class NotConnected(PinflowError):
-    """The account is not connected to Pinterest: it never was, or it was disconnected."""
+    """The account is not connected to Pinterest: never, not any more, or only in another mode."""
+
+    def __init__(
+        self, account_id: UUID, reason: str = "The account is not connected to Pinterest."
+    ) -> None:
+        super().__init__(
+            f"{reason} Connect it with GET /v1/pinterest/oauth/start?account_id={account_id}."
+        )
 
 
 class PinterestOff(PinflowError):

@@ -139,7 +139,7 @@ class TokenRefresher:
         while time.monotonic() < deadline:
             lease = await self._repository.read_lease(account_id)
             if lease is None:
-                raise NotConnected(f"The account {account_id} is not connected to Pinterest.")
+                raise NotConnected(account_id)
             if lease.version != seen_version:
                 return lease.version
             if lease.is_taken:
@@ -168,7 +168,8 @@ class TokenRefresher:
             await self._record_failure(claim)
             raise NotSent(OPERATION, "The refresh was late, so it was not sent.")
         try:
-            grant = await self._endpoint.request_tokens(form)
+            with structlog.contextvars.bound_contextvars(account_id=str(claim.account_id)):
+                grant = await self._endpoint.request_tokens(form)
         except Refused as refusal:
             if is_verdict(refusal):
                 return await self._settle_refusal(claim, refusal)
@@ -209,7 +210,7 @@ class TokenRefresher:
     async def _read_version(self, account_id: UUID) -> int:
         lease = await self._repository.read_lease(account_id)
         if lease is None:
-            raise NotConnected(f"The account {account_id} is not connected to Pinterest.")
+            raise NotConnected(account_id)
         return lease.version
 
     async def _settle_refusal(self, claim: RefreshClaim, refusal: Refused) -> int:

@@ -73,7 +73,7 @@ class ConnectionService:
         """Returns an account's connection. Raises NotConnected."""
         connection = await self.find(account_id)
         if connection is None or not connection.is_connected:
-            raise NotConnected(f"The account {account_id} is not connected to Pinterest.")
+            raise NotConnected(account_id)
         return connection
 
     async def call(
@@ -131,7 +131,14 @@ class ConnectionService:
 
     async def disconnect(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Revokes an account and deletes its tokens. Idempotent. Returns False if it is unknown."""
-        return await self._repository.disconnect(workspace_id, account_id)
+        is_known = await self._repository.disconnect(workspace_id, account_id)
+        if is_known:
+            log.info(
+                "account_disconnected",
+                workspace_id=str(workspace_id),
+                account_id=str(account_id),
+            )
+        return is_known
 
     async def refresh(
         self, account_id: UUID, seen_version: int, *, is_refused: bool = False
@@ -164,7 +171,10 @@ class ConnectionService:
         self, account_id: UUID, operation: str, send: Callable[[SecretStr], Awaitable[T]]
     ) -> T:
         """Sends a request with the account's token; if it is refused, again with a new one."""
-        with self._count_call(account_id, operation):
+        with (
+            self._count_call(account_id, operation),
+            structlog.contextvars.bound_contextvars(account_id=str(account_id)),
+        ):
             return await self._send(account_id, operation, send)
 
     @contextmanager
@@ -231,25 +241,25 @@ class ConnectionService:
         return True
 
     async def _open(self, account_id: UUID, operation: str) -> OpenedConnection:
-        """Reads a connection that can be used. Raises Refused if it was given up."""
+        """Reads a connection that can be used. Raises NotConnected, or Refused if given up."""
         opened = await self._repository.open(account_id)
         if opened is None or opened.secret is None or not opened.connection.is_connected:
-            raise NotConnected(f"The account {account_id} is not connected to Pinterest.")
-        connection, message = opened.connection, None
+            raise NotConnected(account_id)
+        connection = opened.connection
         if connection.mode != self._mode:
-            message = (
-                f"The account was connected in the mode {connection.mode}, but "
-                f"PINFLOW_PINTEREST_MODE is {self._mode} now."
+            raise NotConnected(
+                account_id,
+                f"The account was connected in the mode {connection.mode}, but this installation "
+                f"is in the mode {self._mode}.",
             )
-        elif connection.health_code in GIVEN_UP:
+        if connection.health_code in GIVEN_UP:
             message = connection.health_message or REVOKED_MESSAGE
-        if message is not None:
             raise Refused(operation, message, status=401, code=None, cause=Cause.TOKEN)
         return opened
 
     def _read_token(self, opened: OpenedConnection) -> SecretStr:
         if opened.secret is None:  # disconnected: _open has refused it
-            raise NotConnected("The account is not connected to Pinterest.")
+            raise NotConnected(opened.connection.account_id)
         vault = self._link.vault
         return vault.open(opened.connection.account_id, opened.secret).access_token
 

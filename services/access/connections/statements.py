@@ -251,12 +251,21 @@ COUNT = text("""
     select
         count(*) filter (
             where t.refresh_failures > 0 and c.token_expires_at < now() + interval '3 days'
+                and c.is_usable
                 and coalesce(c.health_code, '') <> all(cast(:reconnect_codes as text[]))
         ) as expiring,
         count(*) filter (
-            where c.health_code = any(cast(:reconnect_codes as text[]))
+            where a.revoked_at is null
+                and (not c.is_usable or c.health_code = any(cast(:reconnect_codes as text[])))
         ) as reconnect_required,
-        count(*) filter (where t.key_id <> all(cast(:key_ids as text[]))) as unreadable
-    from access.connections c join access.tokens t on t.account_id = c.account_id
-    where c.disconnected_at is null and c.mode = :mode
+        count(*) filter (
+            where c.is_usable and t.key_id <> all(cast(:key_ids as text[]))
+        ) as unreadable
+    from (
+        select account_id, token_expires_at, health_code,
+            disconnected_at is null and mode = :mode as is_usable
+        from access.connections
+    ) c
+    join access.accounts a on a.id = c.account_id
+    left join access.tokens t on t.account_id = c.account_id
 """)

@@ -25,7 +25,7 @@ class OpenedConnection:
     is_refused: bool
     """Pinterest refused the last new access token, and has accepted none since."""
     is_refusal_recent: bool
-    """It was the present one, and the next refresh is planned."""
+    """True if that was the present token, and the next refresh is planned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,9 @@ async def create_pin(
 ) -> PublishedPinResponse:
     """Publish one pin now.
 
+    The pin is stored and announced. It is not delivered to Pinterest yet, also if its account is
+    connected.
+
     If a published or failed pin already has the idempotency key, the answer is that pin, with the
     header `Idempotent-Replayed: true`. `payload_matches` and `differing_fields` compare it with the
     request. If the key belongs to a schedule that waits or was canceled, the answer is 409

@@ -11,9 +11,11 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+import structlog
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from services.access.connections.model import (
     AccountMismatch,
@@ -609,7 +611,7 @@ async def test_an_account_of_another_mode_is_not_used(
     )
     before = len(simulator.control("GET", "requests"))
     async with running_process(database_url, sandbox) as other_mode:
-        with pytest.raises(Refused, match="simulated"):
+        with pytest.raises(NotConnected, match="mode simulated"):
             await other_mode.call(account)
     assert len(simulator.control("GET", "requests")) == before
     assert (await process.find(account)).health_code is None
@@ -652,6 +654,41 @@ async def test_the_sweep_refreshes_what_is_due_and_counts_what_needs_a_person(
     later = await process.repository.count(process.link.vault.key_ids)
     assert later.reconnect_required == counts.reconnect_required + 1
     assert later.unreadable == counts.unreadable + 1
+
+
+async def test_accounts_of_another_mode_and_restored_ones_are_counted_too(
+    process: Process,
+    simulator: Simulator,
+    workspace: Workspace,
+    account: UUID,
+    user: str,
+    database: Database,
+) -> None:
+    async def count() -> int:
+        counts = await process.repository.count(process.link.vault.key_ids)
+        return counts.reconnect_required
+
+    before = await count()
+    change = "update access.connections set mode = '{}' where account_id = :id"
+    await execute(database, change.format("sandbox"), account)
+    assert await count() == before + 1
+    await execute(database, change.format("simulated"), account)
+    await process.service.disconnect(workspace.id, account)
+    assert await count() == before
+    await workspace.operator.restore_account(workspace.id, account)
+    assert await count() == before + 1
+    await process.connect(simulator, workspace.id, user)
+    assert await count() == before
+
+
+async def test_the_log_of_a_refusal_names_the_account(
+    process: Process, simulator: Simulator, account: UUID
+) -> None:
+    simulator.set_faults("token", operation="boards/list", count=2)
+    with capture_logs([structlog.contextvars.merge_contextvars]) as logs, pytest.raises(NotSent):
+        await process.call(account)
+    named = {entry["event"] for entry in logs if entry.get("account_id") == str(account)}
+    assert {"pinterest_refused", "tokens_refreshed", "new_token_refused"} <= named
 
 
 async def test_replicas_share_what_is_due(

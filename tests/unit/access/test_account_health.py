@@ -50,12 +50,12 @@ def connection(**values: Any) -> dict[str, Any]:
         (account(None), "healthy", False, None),
         (account(None, revoked_at=NOW), "revoked", True, None),
         (account(connection()), "healthy", False, None),
-        (account(connection(), revoked_at=NOW), "revoked", True, "was disconnected"),
+        (account(connection(), revoked_at=NOW), "revoked", True, "is disconnected"),
         (
             account(connection(disconnected_at=NOW)),
             "reconnect_required",
             True,
-            f"was disconnected. Connect the account again with GET {START}{UUID(int=1)}.",
+            f"is disconnected. Connect it again: GET {START}{UUID(int=1)}",
         ),
         (
             account(connection(mode="production")),
@@ -92,7 +92,7 @@ def connection(**values: Any) -> dict[str, Any]:
             account(connection(scopes=["boards:read"])),
             "healthy",
             False,
-            "did not allow: pins:write",
+            "The account lacks these rights: pins:write. Connect it again to allow them.",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Failures of connections become errors of the API: one status and one code each."""
 
 from http import HTTPStatus
+from uuid import UUID
 
 import pytest
 
@@ -30,7 +31,7 @@ def refused(cause: Cause, message: str = "Sorry.", retry_after: int | None = Non
         (NotSent("boards/list", "no connection"), 503, "pinterest_unavailable"),
         (AnswerLost("boards/list", "timeout"), 503, "pinterest_unavailable"),
         (TokenKeyMissing("key 0a1b2c3d"), 503, "pinterest_unavailable"),
-        (NotConnected("never"), 409, "account_not_connected"),
+        (NotConnected(UUID(int=1)), 409, "account_not_connected"),
         (PinterestOff("off"), 409, "pinterest_off"),
         (AccountMismatch("rosa, tom"), 409, "account_mismatch"),
         (refused(Cause.TOKEN), 409, "token_expired"),
@@ -75,8 +76,41 @@ def test_the_message_names_the_board_and_the_missing_rights() -> None:
         "another board."
     )
     missing = build_api_error(refused(Cause.SCOPE), missing_scopes=["pins:write", "boards:write"])
-    assert "the rights boards:write, pins:write at Pinterest" in missing.message
+    assert "the rights boards:write and pins:write at Pinterest" in missing.message
     assert missing.details == {"missing_scopes": ["boards:write", "pins:write"]}
+
+
+def test_rights_that_are_not_asked_for_are_the_operators_to_add() -> None:
+    error = build_api_error(
+        refused(Cause.SCOPE),
+        missing_scopes=["boards:write_secret", "boards:read_secret"],
+        asked_scopes=["boards:read", "boards:write"],
+    )
+    assert error.message == (
+        "Secret boards need the rights boards:read_secret and boards:write_secret, which this "
+        "installation does not ask for. The operator adds them to PINFLOW_PINTEREST_SCOPES; then "
+        "connect the account again."
+    )
+    assert "Connect it again" not in build_api_error(refused(Cause.SCOPE)).message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (60, "of this account for 60 s."),
+        (3600, "of this account for 60 min."),
+        (86_381, "of this installation's app for 24 h."),
+    ],
+)
+def test_a_limit_of_a_day_is_the_apps(seconds: int, words: str) -> None:
+    error = build_api_error(refused(Cause.RATE_LIMIT, retry_after=seconds))
+    assert words in error.message
+    assert error.headers["Retry-After"] == str(seconds)
+
+
+def test_an_account_without_a_connection_names_the_next_step() -> None:
+    message = build_api_error(NotConnected(UUID(int=1))).message
+    assert message.endswith(f"GET /v1/pinterest/oauth/start?account_id={UUID(int=1)}.")
 
 
 def test_pinterests_message_is_kept_and_made_printable() -> None:

@@ -216,6 +216,9 @@ async def test_a_refused_board_leaves_its_key_free(
 ) -> None:
     refused = await create(http, account, "k", name="Rugs", privacy="SECRET")
     assert read_error(refused) == (409, "scope_missing")
+    detail = refused.json()["detail"]
+    assert detail["missing_scopes"] == ["boards:read_secret", "boards:write_secret"]
+    assert "adds them to PINFLOW_PINTEREST_SCOPES" in detail["message"]
     created = await create(http, account, "k", name="Rugs")
     assert (created.status_code, is_replay(created)) == (201, False)
 

@@ -123,7 +123,7 @@ async def test_an_account_that_an_operator_restores_is_still_disconnected(
         "reconnect_required",
         True,
     )
-    assert "was disconnected" in account["health_message"]
+    assert "is disconnected" in account["health_message"]
 
 
 async def test_a_connection_of_another_mode_has_to_be_made_again(

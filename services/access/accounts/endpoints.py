@@ -1,19 +1,24 @@
 """HTTP endpoints of accounts."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from services.access.accounts.schemas import AccountResponse
 from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.http.errors import ACCESS_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
+from shared.http.idempotency import REPLAYED
 from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
 AccountId = Annotated[str, Path(description="The account's id.")]
+
+_REFRESHED: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.OK: {"description": "The account.", "headers": REPLAYED}
+}
 
 
 @router.get("/v1/pinterest/accounts", response_description="The accounts.")
@@ -32,22 +37,23 @@ async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountRe
 
 @router.post(
     "/v1/pinterest/accounts/{account_id}/refresh",
-    responses=OVERLOADED | NOT_FOUND | CONFLICT,
-    response_description="The account.",
+    responses=OVERLOADED | NOT_FOUND | CONFLICT | _REFRESHED,
 )
 async def refresh_account(
-    account_id: AccountId, principal: WriteAccess, access: Access
+    account_id: AccountId, response: Response, principal: WriteAccess, access: Access
 ) -> AccountResponse:
     """Check an account at Pinterest now: refresh its token, its user name and its boards.
 
     Pinflow does all of this regularly by itself. Call it after something was changed at Pinterest,
     or to see whether an account works again. Within 30 seconds after a refresh, the answer is the
-    account as it is. Idempotent.
+    account as it is, with the header `Idempotent-Replayed: true`. Idempotent.
 
     An account without a connection answers 409 `account_not_connected`. If Pinterest does not
     accept its tokens any more, the answer is 409 `token_expired`: connect it again.
     """
-    row = await access.refresh.refresh(principal, uuid_or_404(account_id, "Account"))
+    row, is_refreshed = await access.refresh.refresh(principal, uuid_or_404(account_id, "Account"))
+    if not is_refreshed:
+        response.headers["Idempotent-Replayed"] = "true"
     return AccountResponse.from_row(row, access.accounts.policy)
 
 

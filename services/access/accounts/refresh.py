@@ -34,8 +34,10 @@ class AccountRefresh:
         self._connections = connections
         self._boards = boards
 
-    async def refresh(self, principal: Principal, account_id: UUID) -> Row:
-        """Refreshes the account, unless that was done just now. Returns it with its connection.
+    async def refresh(self, principal: Principal, account_id: UUID) -> tuple[Row, bool]:
+        """Refreshes the account, unless that was done just now.
+
+        Returns it with its connection, and whether it was refreshed by this call.
 
         A refused refresh is no error while the access token works, and neither are boards that
         can't be read: the account's health says it.
@@ -45,7 +47,7 @@ class AccountRefresh:
         if connection is None or connection["disconnected_at"] is not None:
             raise build_api_error(NotConnected(account_id))
         if not await self._repository.claim_refresh(account_id, pause=PAUSE):
-            return account
+            return account, False
         missing = self._accounts.policy.find_missing(connection["scopes"])
         with answer_failures(missing_scopes=missing):
             # The access token may still work. If not, the call says so, and marks the connection
@@ -56,4 +58,4 @@ class AccountRefresh:
             )
             await self._repository.rename(account_id, user.username)
             await self._boards.sync(account_id)
-        return await self._accounts.find(principal, account_id)
+        return await self._accounts.find(principal, account_id), True

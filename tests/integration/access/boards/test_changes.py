@@ -323,6 +323,7 @@ async def test_a_board_that_is_gone_at_pinterest_can_be_deleted(
     assert answer.status_code == 204
     account.set_faults("cut_after", operation="boards/delete", count=1)
     cut = await delete_board(http, account.headers, account.id, lost)
+    assert "deleted or not" in cut.json()["detail"]["message"]
     assert read_error(cut) == (503, "pinterest_unconfirmed")
     assert (await delete_board(http, account.headers, account.id, lost)).status_code == 204
 

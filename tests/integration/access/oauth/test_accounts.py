@@ -79,6 +79,16 @@ async def test_a_refresh_while_pinterest_is_down_keeps_the_account(pinflow: Pinf
     assert (account["health_status"], account["reconnect_required"]) == ("degraded", False)
 
 
+async def test_a_second_refresh_within_30_seconds_says_that_it_did_nothing(
+    pinflow: Pinflow,
+) -> None:
+    account_id = await pinflow.connect("rosa")
+    first, second = [await pinflow.refresh(account_id) for _ in range(2)]
+    assert "Idempotent-Replayed" not in first.headers
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert second.json() == first.json()
+
+
 async def test_an_account_without_a_connection_is_not_refreshed(
     pinflow: Pinflow, database: Database
 ) -> None:

@@ -221,7 +221,10 @@ async def test_rights_that_the_user_did_not_allow_are_named(pinflow: Pinflow) ->
     account_id = (await pinflow.call_back(consent)).json()["account_id"]
     account = (await pinflow.list_accounts())[account_id]
     assert account["missing_scopes"] == ["boards:write", "pins:read", "pins:write"]
-    assert account["health_message"].endswith("boards:write, pins:read, pins:write.")
+    assert account["health_message"] == (
+        "The account lacks these rights: boards:write, pins:read, pins:write. Connect it again to "
+        "allow them."
+    )
 
 
 async def test_without_the_right_to_see_the_user_nothing_is_connected(pinflow: Pinflow) -> None:

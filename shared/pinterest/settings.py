@@ -24,9 +24,9 @@ class PinterestSettings(BaseSettings):
     model_config = SETTINGS_CONFIG
 
     pinterest_mode: Mode = "off"
-    """`off`: accounts can't be connected, and pins are only stored and announced. `simulated`: the
-    simulator of Pinflow stands for Pinterest. `sandbox` and `production`: Pinterest. A connection
-    belongs to the mode in which it was made."""
+    """`off`: accounts can't be connected. `simulated`: the simulator of Pinflow stands for
+    Pinterest. `sandbox` and `production`: Pinterest. A connection belongs to the mode in which it
+    was made. In every mode, pins are stored and announced, but not delivered to Pinterest yet."""
     pinterest_simulator_url: str = "http://127.0.0.1:8090"
     """The simulator's URL. Used if the mode is `simulated`."""
     pinterest_api_url: str = ""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import Executable, case, exc, func, insert, select, update
+from sqlalchemy import Executable, case, exc, exists, func, insert, select, update
 
 from shared.access.connection_health import RECONNECT_CODES
 from shared.access.keys import NewKey, Scope
@@ -99,15 +99,21 @@ class OperatorRepository:
         """Returns the accounts, each with its connection to Pinterest."""
         return await self._database.fetch_all(_select_accounts_with_connections(workspace_id))
 
-    async def restore_account(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Returns False for an unknown account."""
+    async def restore_account(self, workspace_id: UUID, account_id: UUID) -> Row | None:
+        """Returns `is_disconnected`: whether it was connected to Pinterest, and no longer is.
+
+        Returns None for an unknown account.
+        """
+        is_disconnected = exists().where(
+            connections.c.account_id == accounts.c.id, connections.c.disconnected_at.is_not(None)
+        )
         statement = (
             update(accounts)
             .where(matches_account(workspace_id, account_id))
             .values(revoked_at=None, updated_at=func.now())
-            .returning(accounts.c.id)
+            .returning(is_disconnected.label("is_disconnected"))
         )
-        return await self._database.fetch_first(statement) is not None
+        return await self._database.fetch_first(statement)
 
     async def add_board(
         self, workspace_id: UUID, account_id: UUID, board_id: str, *, name: str
@@ -138,12 +144,25 @@ class OperatorRepository:
 
 
 def _select_accounts_with_connections(workspace_id: UUID) -> Executable:
-    """Selects accounts with their connections and the state of these."""
+    """Selects accounts with their connections and the state of these.
+
+    `health_status` is the one of the API, but for a connection of another mode: only the access
+    service knows its mode.
+    """
+    is_disconnected = connections.c.disconnected_at.is_not(None)
+    is_given_up = connections.c.health_code.in_(RECONNECT_CODES)
+    problem = func.coalesce(connections.c.health_message, connections.c.boards_message)
     state = case(
         (connections.c.account_id.is_(None), "none"),
-        (connections.c.disconnected_at.is_not(None), "disconnected"),
-        (connections.c.health_code.in_(RECONNECT_CODES), "reconnect_required"),
+        (is_disconnected, "disconnected"),
+        (is_given_up, "reconnect_required"),
         else_="connected",
+    )
+    health_status = case(
+        (accounts.c.revoked_at.is_not(None), "revoked"),
+        (is_disconnected | is_given_up, "reconnect_required"),
+        (problem.is_not(None), "degraded"),
+        else_="healthy",
     )
     return (
         select_accounts(workspace_id)
@@ -151,8 +170,10 @@ def _select_accounts_with_connections(workspace_id: UUID) -> Executable:
         .add_columns(
             state.label("connection"),
             connections.c.mode,
+            health_status.label("health_status"),
             connections.c.health_code,
-            connections.c.token_expires_at,
+            connections.c.scopes,
+            case((~is_disconnected, connections.c.token_expires_at)).label("token_expires_at"),
         )
     )
 

@@ -83,6 +83,8 @@ def new_workspace(
 
     The key is shown only now: Pinflow stores only its hash.
     """
+    if is_connected and not number_of_accounts:
+        fail("--connected needs accounts. Add --accounts 1, and --boards 3 for boards.")
     settings = read_simulated_settings() if is_connected else None
     workspace = _load_backend().create_workspace(
         name, accounts=number_of_accounts, boards=0 if is_connected else number_of_boards
@@ -193,14 +195,19 @@ def add_account(
 
 @accounts.command("list")
 def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """List the workspace's accounts, and their connections to Pinterest."""
+    """List the workspace's accounts, and their connections to Pinterest.
+
+    A connection works only in the mode in which it was made (PINFLOW_PINTEREST_MODE).
+    """
     columns = (
         "id",
         "display_name",
         "username",
         "connection",
         "mode",
+        "health_status",
         "health_code",
+        "scopes",
         "token_expires_at",
         "created_at",
         "revoked_at",
@@ -214,13 +221,23 @@ def restore_account(
     account: Annotated[UUID, typer.Argument(help="The account's id, from pinflow accounts list.")],
     workspace: Workspace,
 ) -> None:
-    """Undo the revocation of an account, so that pins can be published to it again."""
-    is_restored = _load_backend().with_operator(
+    """Undo the revocation of an account.
+
+    An account that was connected to Pinterest stays disconnected until it is
+    connected again.
+    """
+    restored = _load_backend().with_operator(
         lambda operator: operator.restore_account(workspace, account)
     )
-    if not is_restored:
+    if restored is None:
         fail(f"The workspace has no account {account}. See its accounts: pinflow accounts list")
-    typer.echo(f"Account {account} is restored: pins can be published to it again.")
+    if restored["is_disconnected"]:
+        typer.echo(
+            f"Account {account} is restored. It has no access to Pinterest: connect it with "
+            f"pinflow accounts connect --account {account}"
+        )
+    else:
+        typer.echo(f"Account {account} is restored: pins can be published to it again.")
 
 
 @boards.command("add")

@@ -1,10 +1,11 @@
 """Connects an account of Pinterest through the API."""
 
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import typer
 
@@ -17,9 +18,15 @@ from deploy.cli.tables import format_time, printable
 ACCOUNTS = "/v1/pinterest/accounts"
 BOARDS = "/v1/pinterest/boards"
 OAUTH = "/v1/pinterest/oauth"
+CALLBACK_PARAMETERS = ("code", "error", "error_description", "state")
 POLL_SECONDS = 1.0
 PROCESSING_TIME = timedelta(minutes=1)
 """The time after its end for which an attempt may still be processed."""
+
+_WRONG_REDIRECT = (
+    "This is not the address to which Pinterest sends the browser. It has the parameters code and "
+    "state. Copy it completely from the browser's address bar."
+)
 
 Attempt = Mapping[str, Any]
 """The answer of GET /v1/pinterest/oauth/start: authorization_url, attempt_id, expires_at."""
@@ -30,16 +37,32 @@ def start_attempt(client: PinflowClient, account_id: str | None) -> Attempt:
     return attempt
 
 
-def finish_attempt(client: PinflowClient, redirected_url: str) -> str:
-    """Hands in the URL to which Pinterest sent the browser. Returns the account's id."""
-    query = parse_qs(urlsplit(redirected_url.strip()).query)
-    names = ("code", "error", "error_description", "state")
-    parameters = {name: query[name][0] for name in names if name in query}
-    if "state" not in parameters or not {"code", "error"} & parameters.keys():
-        fail(
-            "This is not the address to which Pinterest sends the browser. It has the parameters "
-            "code and state. Copy it completely from the browser's address bar."
-        )
+def ask_for_redirect() -> dict[str, str]:
+    """Reads the URL to which Pinterest sent the browser from the terminal, until it is one.
+
+    Returns the parameters of the callback. Not an argument of the command: the URL has a code that
+    must not stand in the shell's history.
+    """
+    typer.echo("Paste the address that the browser shows at the end, also if it shows an error:")
+    while (parameters := _read_redirect(line := sys.stdin.readline())) is None:
+        if not line:
+            fail(f"{_WRONG_REDIRECT} Then run the command again.")
+        typer.echo(f"{_WRONG_REDIRECT} Paste it again:", err=True)
+    return parameters
+
+
+def _read_redirect(url: str) -> dict[str, str] | None:
+    try:
+        query = parse_qs(urlsplit(url.strip()).query)
+    except ValueError:
+        return None
+    parameters = {name: query[name][0] for name in CALLBACK_PARAMETERS if name in query}
+    is_complete = "state" in parameters and {"code", "error"} & parameters.keys()
+    return parameters if is_complete else None
+
+
+def finish_attempt(client: PinflowClient, parameters: Mapping[str, str]) -> str:
+    """Hands in the parameters of the callback. Returns the account's id."""
     answer = client.read(f"{OAUTH}/callback", parameters)
     return str(answer["account_id"])
 
@@ -68,7 +91,8 @@ def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
 
 def _read_account_id(attempt: Mapping[str, Any]) -> str:
     if attempt["status"] == "failed":
-        fail(printable(f"{attempt['message']} ({attempt['code']})"))
+        reason = printable(f"{attempt['message']} ({attempt['code']})")
+        fail(f"{reason}\nTo start again, run the command again.")
     if attempt["status"] != "connected":
         fail(
             "Nobody allowed the access in time, so nothing was connected. Run the command again.",
@@ -82,7 +106,8 @@ def connect_simulated(
 ) -> None:
     """Connects the account to a user of the simulator, through the same steps as a browser."""
     attempt = start_attempt(client, account_id)
-    finish_attempt(client, simulator.allow(attempt["authorization_url"], username))
+    redirected_url = simulator.allow(attempt["authorization_url"], username)
+    finish_attempt(client, dict(parse_qsl(urlsplit(redirected_url).query)))
 
 
 def find_account(client: PinflowClient, account_id: str) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from deploy.cli.client import PinflowClient
 from deploy.cli.connecting import (
     ACCOUNTS,
     BOARDS,
+    ask_for_redirect,
     find_account,
     finish_attempt,
+    is_connected,
     start_attempt,
     wait_for_user,
 )
@@ -27,7 +29,7 @@ commands = typer.Typer()
 
 AccountId = Annotated[
     UUID,
-    typer.Argument(parser=parse_id, help="The account's id, from pinflow template."),
+    typer.Argument(parser=parse_id, help="The account's id, from pinflow accounts list."),
 ]
 
 
@@ -40,8 +42,8 @@ def connect_account(
         typer.Option(
             metavar="ID",
             parser=parse_id,
-            help="The id of the account to connect, from pinflow template. Default: the account "
-            "of the Pinterest user who allows the access, or a new one.",
+            help="The id of the account to connect, from pinflow accounts list. Default: the "
+            "account of the Pinterest user who allows the access, or a new one.",
         ),
     ] = None,
     max_retry_seconds: MaxRetrySeconds = 60,
@@ -76,16 +78,25 @@ def connect_account(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Connect an account to Pinterest.
+    """Connect an account of the API key's workspace to Pinterest.
 
     Prints an address. Open it in a browser, log in to Pinterest, and allow the
     access. The command waits until that is done.
     """
     if app_owner:
         account_id = _connect_app_owner(workspace, account)
-        print_json({"account_id": account_id}) if as_json else _confirm_connected(account_id)
+        if as_json:
+            print_json({"account_id": account_id})
+            return
+        typer.echo(
+            f"Account {account_id} is connected to Pinterest. See its Pinterest user with: "
+            f"pinflow accounts list --workspace {workspace}"
+        )
         return
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        connected_before = {
+            listed["id"] for listed in client.read(ACCOUNTS) if is_connected(listed)
+        }
         attempt = start_attempt(client, None if account is None else str(account))
         url = attempt["authorization_url"]
         typer.echo(
@@ -95,7 +106,7 @@ def connect_account(
         if not no_browser and _has_browser():
             webbrowser.open(url)
         if paste:
-            account_id = finish_attempt(client, _ask_for_redirect())
+            account_id = finish_attempt(client, ask_for_redirect())
         else:
             account_id = wait_for_user(client, attempt)
         document = find_account(client, account_id)
@@ -103,7 +114,8 @@ def connect_account(
     if as_json:
         print_json(document)
         return
-    _confirm_connected(account_id)
+    again = " again" if account_id in connected_before else ""
+    typer.echo(f"Account {account_id} is connected to Pinterest{again}.")
     typer.echo(f"Pinterest user: {printable(str(document['username']))}. Boards: {len(boards)}.")
     if not boards:
         typer.echo(f"Read its boards again with: pinflow accounts refresh {account_id}")
@@ -121,7 +133,7 @@ def refresh_account(
     """Refresh an account's tokens at Pinterest, and read its boards again.
 
     Pinflow does both by itself, ahead of time. Pinterest is asked at most once
-    in 30 seconds for an account.
+    in 30 seconds for an account: a second command shows the account as it is.
     """
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         document: dict[str, Any] = client.post(f"{ACCOUNTS}/{account_id}/refresh", None)
@@ -172,10 +184,6 @@ def _connect_app_owner(workspace_id: UUID | None, account_id: UUID | None) -> st
     return str(answer["account_id"])
 
 
-def _confirm_connected(account_id: str) -> None:
-    typer.echo(f"Account {account_id} is connected to Pinterest.")
-
-
 def _has_browser() -> bool:
     """Returns whether a browser with a window can be opened. Text browsers would take over the
     terminal."""
@@ -184,9 +192,3 @@ def _has_browser() -> bool:
     return sys.platform == "darwin" or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
     )
-
-
-def _ask_for_redirect() -> str:
-    # Not an argument: the address has a code that must not stand in the shell's history
-    typer.echo("Paste the address that the browser shows at the end, also if it shows an error:")
-    return sys.stdin.readline()

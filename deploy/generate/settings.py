@@ -63,7 +63,8 @@ production](../how-to/run-in-production.md). `make schemas` generates this page 
 passwords itself. To change another setting of the services or of the gateway, add a line NAME=value
 to the file `.pinflow/settings` and run `make down && make up`. A line that begins with `#` is a
 comment. `make up` refuses a file with an unknown name or a wrong value, and starts nothing. With
-`make up PINTEREST=simulated` it also chooses the app at Pinterest.
+`make up PINTEREST=simulated` it also chooses the app at Pinterest. Own settings of an app need
+`make up PINTEREST=off`.
 """
 
 UPSTREAMS = ", ".join(f"`{service.upstream_variable}`" for service in SERVICES.values())
@@ -109,12 +110,18 @@ COMMANDS = (
     (
         "`PINFLOW_BASE_URL`, `PINFLOW_API_KEY`",
         "from `.pinflow/env` in a checkout; otherwise `http://127.0.0.1:8080` and no key",
-        "The URL and the API key for the commands on imports, pins and schedules.",
+        (
+            "The URL and the API key for the commands on imports, pins and schedules, and for "
+            "`pinflow accounts connect`, `refresh` and `disconnect`, which use the key's workspace."
+        ),
     ),
     (
         "`PINFLOW_WORKSPACE_ID`",
         "from `.pinflow/env`, in a checkout",
-        "The workspace for `pinflow keys`, `pinflow accounts` and `pinflow boards`.",
+        (
+            "The workspace for `pinflow keys`, `pinflow boards` and the other commands of `pinflow "
+            "accounts`, also for `connect --app-owner`."
+        ),
     ),
     (
         PASSWORDS,

@@ -1,5 +1,6 @@
 """Shows the page /oauth/, where a user of Pinterest allows an app to act."""
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
 from ipaddress import ip_address
@@ -13,6 +14,7 @@ from deploy.simulator.options import Options
 from deploy.simulator.scopes import SCOPES
 from deploy.simulator.store import SimulatorStore, now
 from deploy.simulator.tokens import create_code, split_scopes
+from deploy.simulator.users import FIRST_BOARDS, MAX_NAME_CHARACTERS, create_user
 
 CONSENT_PATH = "/oauth/"
 FIELDS = ("client_id", "redirect_uri", "response_type", "scope", "state")
@@ -80,14 +82,17 @@ def consent_routes(store: SimulatorStore, options: Options) -> list[Route]:
             return _redirect(values, error="access_denied")
         time = now()
         with store.transaction() as database:
-            user = database.execute(
-                "select id from users where ? in (id, username)", (str(form.get("user", "")),)
-            ).fetchone()
-            if user is None:
+            new_name = str(form.get("new_user", "")).strip()
+            if len(new_name) > MAX_NAME_CHARACTERS:
+                return _error_page(f"A name has at most {MAX_NAME_CHARACTERS} characters.")
+            user_id = _find_user(database, new_name or str(form.get("user", "")))
+            if user_id is None and new_name:
+                user_id = create_user(database, new_name, FIRST_BOARDS, time)
+            if user_id is None:
                 return _error_page("The user is unknown.")
             code = create_code(
                 database,
-                user["id"],
+                user_id,
                 values["redirect_uri"],
                 values["scope"],
                 time + store.settings.code_seconds,
@@ -98,6 +103,12 @@ def consent_routes(store: SimulatorStore, options: Options) -> list[Route]:
     return [
         Route(CONSENT_PATH, endpoint, methods=[method]) for method, endpoint in endpoints.items()
     ]
+
+
+def _find_user(database: sqlite3.Connection, user: str) -> str | None:
+    """Returns the id of the user with this name or id."""
+    row = database.execute("select id from users where ? in (id, username)", (user,)).fetchone()
+    return None if row is None else str(row["id"])
 
 
 def _redirect(values: Mapping[str, str], **result: str) -> Response:
@@ -124,6 +135,8 @@ def _consent_page(values: Mapping[str, str], users: list[tuple[str, str]]) -> Re
 {hidden}
 <p>Act as the user:</p>
 {choices}
+<label>Or as a new user with the name:
+<input type="text" name="new_user" maxlength="{MAX_NAME_CHARACTERS}" autocomplete="off"></label>
 <button name="decision" value="allow">Allow</button>
 <button name="decision" value="deny">Deny</button>
 </form>"""

@@ -16,7 +16,7 @@ from deploy.simulator.dispatch import Dispatcher
 from deploy.simulator.fault_kinds import InjectedFault
 from deploy.simulator.options import Settings
 from deploy.simulator.store import now
-from deploy.simulator.users import create_first_users, create_user
+from deploy.simulator.users import MAX_NAME_CHARACTERS, create_first_users, create_user
 
 PREFIX = "/_simulator"
 NO_FAULTS = {"kind": "none"}
@@ -30,7 +30,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class NewUser(BaseModel):
     model_config = MODEL
 
-    username: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    username: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)] | None = None
     boards: Annotated[int, Field(ge=0, le=2000)] = 0
 
 

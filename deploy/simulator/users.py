@@ -7,6 +7,8 @@ from deploy.simulator.store import new_id
 
 FIRST_USERS = ("rosa", "tom")
 FIRST_BOARDS = 5
+"""The number of boards of a first user, and of one who is created on the page /oauth/."""
+MAX_NAME_CHARACTERS = 100
 
 
 def create_first_users(database: sqlite3.Connection, now: float) -> None:

@@ -90,9 +90,9 @@ def test_a_workspace_with_connected_accounts_has_the_simulators_boards(
     assert {len(account["boards"]) for account in document["accounts"]} == {3}
     listed = run("accounts", "list", "--json", "--workspace", document["workspace_id"])
     assert {
-        (account["connection"], account["mode"], account["health_code"])
+        (account["connection"], account["mode"], account["health_status"])
         for account in json.loads(listed.stdout)
-    } == {("connected", "simulated", None)}
+    } == {("connected", "simulated", "healthy")}
 
 
 def test_an_account_is_connected_while_the_command_waits_for_the_browser(
@@ -141,13 +141,18 @@ def test_an_account_is_connected_with_a_pasted_address_then_disconnected_and_con
     assert run("accounts", "disconnect", str(account_id), "--yes").returncode == ExitCode.DONE
     disconnected = read_account(account_id)
     assert disconnected["connection"] == "disconnected"
+    assert (disconnected["health_status"], disconnected["token_expires_at"]) == ("revoked", None)
     assert disconnected["revoked_at"] is not None
-    assert run("accounts", "restore", str(account_id)).returncode == ExitCode.DONE
+    command = run("accounts", "restore", str(account_id))
+    assert command.returncode == ExitCode.DONE, command.stderr
+    assert f"connect it with pinflow accounts connect --account {account_id}" in command.stdout
     restored = read_account(account_id)
     assert (restored["connection"], restored["revoked_at"]) == ("disconnected", None)
+    assert restored["health_status"] == "reconnect_required"
     refused = run("accounts", "refresh", str(account_id))
     assert refused.returncode == ExitCode.REFUSED, refused.stdout
-    connect_by_hand(variables, simulator, tmp_path, "--paste")  # tom has this account
+    output = connect_by_hand(variables, simulator, tmp_path, "--paste")  # tom has this account
+    assert f"Account {account_id} is connected to Pinterest again." in output
     again = read_account(account_id)
     assert (again["connection"], again["revoked_at"]) == ("connected", None)
 

@@ -63,6 +63,29 @@ def test_the_page_lists_users_and_scopes_and_escapes_the_state(simulator: Simula
     assert page.headers["cache-control"] == "no-store"
 
 
+def test_a_user_whose_name_is_typed_is_created_once_and_has_boards(simulator: Simulator) -> None:
+    chosen = {"user": "rosa", "new_user": " Lena <b> ", "decision": "allow"}
+    users = []
+    for _ in range(2):
+        form = {**parameters(simulator.authorization_url()), **chosen}
+        target = simulator.http.post("/oauth/", data=form).headers["location"]
+        token = simulator.exchange_code(*parse_qs(urlsplit(target).query)["code"]).json()
+        users.append(simulator.call("GET", "/user_account", token["access_token"]).json())
+    assert users[0] == users[1]
+    assert (users[0]["username"], users[0]["board_count"]) == ("Lena <b>", 5)
+    assert "Lena &lt;b&gt;" in simulator.http.get(simulator.authorization_url()).text
+
+
+def test_a_new_name_that_is_too_long_or_denied_creates_no_user(simulator: Simulator) -> None:
+    form = parameters(simulator.authorization_url())
+    before = simulator.list_accounts()
+    long = {"new_user": "x" * 101, "decision": "allow"}
+    assert simulator.http.post("/oauth/", data={**form, **long}).status_code == 400
+    denied = {"new_user": "max", "decision": "deny"}
+    assert simulator.http.post("/oauth/", data={**form, **denied}).status_code == 303
+    assert simulator.list_accounts() == before
+
+
 def test_an_unknown_user_is_refused(simulator: Simulator) -> None:
     with pytest.raises(httpx.HTTPStatusError, match="400"):
         simulator.consent(simulator.authorization_url(), "nobody")

@@ -38,7 +38,9 @@ class Pinflow:
                 "expires_at": (datetime.now(UTC) + timedelta(minutes=15)).isoformat(),
             },
             "/v1/pinterest/oauth/callback": {"status": "connected", "account_id": ACCOUNT},
-            "/v1/pinterest/accounts": [{"id": ACCOUNT, "username": "rosa\x1b[2J"}],
+            "/v1/pinterest/accounts": [
+                {"id": ACCOUNT, "username": "rosa\x1b[2J", "pinterest_user_id": ACCOUNT}
+            ],
             "/v1/pinterest/boards": [{"id": "1"}, {"id": "2"}],
             f"/v1/pinterest/accounts/{ACCOUNT}/refresh": {
                 "id": ACCOUNT,
@@ -77,6 +79,11 @@ def run(*arguments: str, stdin: str | None = None) -> Result:
     return CliRunner().invoke(app, ["accounts", *arguments], input=stdin, env=env)
 
 
+def start_of(pinflow: Pinflow) -> httpx.Request:
+    (start,) = [each for each in pinflow.requests if each.url.path.endswith("/oauth/start")]
+    return start
+
+
 def test_connect_prints_the_address_and_waits_until_the_access_is_allowed(
     pinflow: Pinflow,
 ) -> None:
@@ -92,8 +99,15 @@ def test_connect_prints_the_address_and_waits_until_the_access_is_allowed(
     assert URL in connected.stdout.splitlines()
     assert f"Account {ACCOUNT} is connected to Pinterest." in connected.stdout
     assert "rosa\\u001b[2J. Boards: 2." in connected.stdout
-    assert pinflow.requests[0].url.params["account_id"] == ACCOUNT
+    assert start_of(pinflow).url.params["account_id"] == ACCOUNT
     assert pinflow.calls.count(f"GET /v1/pinterest/oauth/attempts/{ATTEMPT}") == 3
+
+
+def test_connect_says_that_the_account_was_connected_before(pinflow: Pinflow) -> None:
+    pinflow.documents["/v1/pinterest/accounts"][0]["pinterest_user_id"] = "549755885175"
+    pinflow.attempts = iter([{"status": "connected", "account_id": ACCOUNT}])
+    connected = run("connect")
+    assert f"Account {ACCOUNT} is connected to Pinterest again." in connected.stdout
 
 
 def test_connect_prints_only_the_account_as_json(pinflow: Pinflow) -> None:
@@ -101,7 +115,7 @@ def test_connect_prints_only_the_account_as_json(pinflow: Pinflow) -> None:
     connected = run("connect", "--json")
     assert json.loads(connected.stdout)["id"] == ACCOUNT
     assert URL in connected.stderr
-    assert "account_id" not in pinflow.requests[0].url.params
+    assert "account_id" not in start_of(pinflow).url.params
 
 
 @pytest.mark.parametrize(
@@ -110,7 +124,7 @@ def test_connect_prints_only_the_account_as_json(pinflow: Pinflow) -> None:
         (
             {"status": "failed", "code": "account_mismatch", "message": "Another\x07 user."},
             ExitCode.REFUSED,
-            "Another\\u0007 user. (account_mismatch)",
+            "Another\\u0007 user. (account_mismatch)\nTo start again, run the command again.",
         ),
         ({"status": "expired"}, ExitCode.UNAVAILABLE, "Nobody allowed the access in time"),
     ],
@@ -143,12 +157,23 @@ def test_connect_reads_the_address_of_a_browser_that_cant_reach_pinflow(pinflow:
     assert dict(callback.url.params) == {"code": "c/1", "state": "s"}
 
 
-@pytest.mark.parametrize("text", ["", "\n", CALLBACK, f"{CALLBACK}?state=s", f"{CALLBACK}?code=c"])
-def test_another_address_is_refused_before_anything_is_sent(pinflow: Pinflow, text: str) -> None:
+NOT_A_CALLBACK = ["\n", CALLBACK, f"{CALLBACK}?state=s", f"{CALLBACK}?code=c", "http://[?state=s"]
+
+
+@pytest.mark.parametrize("text", NOT_A_CALLBACK)
+def test_another_address_is_not_sent_and_can_be_pasted_again(pinflow: Pinflow, text: str) -> None:
+    connected = run("connect", "--paste", stdin=f"{text}\n{CALLBACK}?code=c&state=s\n")
+    assert connected.exit_code == ExitCode.DONE, connected.stderr
+    assert "Copy it completely from the browser's address bar. Paste it again:" in connected.stderr
+    assert pinflow.calls.count("GET /v1/pinterest/oauth/callback") == 1
+
+
+@pytest.mark.parametrize("text", ["", CALLBACK])
+def test_the_command_ends_if_nothing_more_is_pasted(pinflow: Pinflow, text: str) -> None:
     connected = run("connect", "--paste", stdin=text)
     assert connected.exit_code == ExitCode.REFUSED
-    assert "Copy it completely from the browser's address bar." in connected.stderr
-    assert pinflow.calls == ["GET /v1/pinterest/oauth/start"]
+    assert "Then run the command again." in connected.stderr
+    assert "GET /v1/pinterest/oauth/callback" not in pinflow.calls
 
 
 @pytest.mark.parametrize(
@@ -208,13 +233,19 @@ def test_a_connected_workspace_needs_the_simulator_before_it_is_created(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("PINFLOW_PINTEREST_SIMULATOR_URL", raising=False)
-    create = ["workspaces", "create", "Shop", "--connected"]
+    create = ["workspaces", "create", "Shop", "--accounts", "1", "--connected"]
     refused = CliRunner().invoke(app, create)
     assert refused.exit_code == ExitCode.REFUSED
     assert "make up PINTEREST=simulated" in refused.stderr
     monkeypatch.setenv("PINFLOW_PINTEREST_SIMULATOR_URL", "http://127.0.0.1:9")
     away = CliRunner().invoke(app, create)
     assert (away.exit_code, "does not answer" in away.stderr) == (ExitCode.UNAVAILABLE, True)
+
+
+def test_a_connected_workspace_needs_an_account() -> None:
+    refused = CliRunner().invoke(app, ["workspaces", "create", "Shop", "--connected"])
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "--connected needs accounts. Add --accounts 1" in refused.stderr
 
 
 def test_a_server_that_is_not_the_simulator_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

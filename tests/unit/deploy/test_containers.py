@@ -47,6 +47,16 @@ def read_variables(name: str) -> dict[str, str]:
     return {key: str(value) for key, value in CONTAINERS[name].get("environment", {}).items()}
 
 
+def resolve_variables(name: str, shell: Mapping[str, str]) -> dict[str, str]:
+    """Returns a container's variables. As in compose, those without a value are the shell's."""
+    variables = CONTAINERS[name].get("environment", {})
+    return {
+        key: shell[key] if value is None else interpolate(str(value), shell)
+        for key, value in variables.items()
+        if value is not None or key in shell
+    }
+
+
 def interpolate(value: str, shell: Mapping[str, str]) -> str:
     """Replaces ${NAME:-default} as compose does."""
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda each: shell.get(each[1]) or each[2], value)
@@ -68,14 +78,37 @@ def test_a_command_exists(name: str) -> None:
 def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {f"PINFLOW_{field.upper()}" for field in SETTINGS[name].model_fields}
     assert set(read_variables(name)) - {"PGPASSWORD"} <= fields
-    for variable, value in read_variables(name).items():
-        monkeypatch.setenv(variable, interpolate(value, {}))
+    for variable, value in resolve_variables(name, {}).items():
+        monkeypatch.setenv(variable, value)
     SETTINGS[name]()
 
 
+def test_access_gets_every_setting_of_the_app_at_pinterest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = {each for each in read_variables("access") if each.startswith("PINFLOW_PINTEREST_")}
+    assert settings == {
+        f"PINFLOW_{field.upper()}"
+        for field in AccessSettings.model_fields
+        if field.startswith("pinterest_")
+    }
+    secret = tmp_path / "secret"
+    secret.write_text("from a file\n", encoding="utf-8")
+    shell = {
+        **SIMULATED_ENV,
+        "PINFLOW_PINTEREST_MODE": "production",
+        "PINFLOW_PINTEREST_APP_SECRET_FILE": str(secret),
+        "PINFLOW_PINTEREST_BOARDS_MINUTES": "720",
+    }
+    for variable, value in resolve_variables("access", shell).items():
+        monkeypatch.setenv(variable, value)
+    access = AccessSettings()
+    assert (access.app_secret, access.pinterest_boards_minutes) == ("from a file", 720)
+
+
 def test_the_file_of_the_simulator_connects_access_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, value in read_variables("access").items():
-        monkeypatch.setenv(variable, interpolate(value, SIMULATED_ENV))
+    for variable, value in resolve_variables("access", SIMULATED_ENV).items():
+        monkeypatch.setenv(variable, value)
     settings = AccessSettings()
     assert SIMULATED_ENV["COMPOSE_PROFILES"].split() == CONTAINERS["simulator"]["profiles"]
     assert set(SIMULATED_ENV) - {"COMPOSE_PROFILES"} <= set(read_variables("access"))

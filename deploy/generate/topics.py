@@ -52,8 +52,17 @@ TRAFFIC = {
         "publisher",
         "webhooks, subscribers",
         "[PinPublished](events/pin-published.v1.json), "
-        "[PinScheduled](events/pin-scheduled.v1.json), [PinFailed](events/pin-failed.v1.json), as "
+        "[PinScheduled](events/pin-scheduled.v1.json), [PinQueued](events/pin-queued.v1.json), "
+        "[PinDeferred](events/pin-deferred.v1.json), [PinFailed](events/pin-failed.v1.json), as "
         "CloudEvents.",
+    ),
+    TopicName.DELIVERIES: Traffic(
+        "account id",
+        "publisher (delivery)",
+        "publisher (delivery)",
+        "[DeliveryAttempted](events/delivery-attempted.v1.json) before a request that creates a "
+        "pin on Pinterest is sent, and [DeliverySettled](events/delivery-settled.v1.json) with its "
+        "outcome. Read after a restore of Postgres.",
     ),
     TopicName.DEAD_LETTERS: Traffic(
         "the original record's key",

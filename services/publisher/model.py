@@ -40,6 +40,12 @@ class PinState(StrEnum):
     """The states of a pin. docs/explanation/states.md draws the transitions."""
 
     SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    """Waits for its delivery to Pinterest. Like the next two, only if its account is connected."""
+    PUBLISHING = "publishing"
+    """The request to Pinterest may be on its way."""
+    CONFIRMING = "confirming"
+    """The answer was lost: Pinterest is asked whether it has the pin."""
     PUBLISHED = "published"
     FAILED = "failed"
     CANCELED = "cancelled"

@@ -51,6 +51,11 @@ pins = Table(
     Column("related_terms", JSON),
     Column("error_code", Text),
     Column("error_message", Text),
+    Column("delivery", Text),
+    Column("pinterest_pin_id", Text),
+    _time("deliver_after"),
+    Column("deferral_code", Text),
+    _time("removed_at"),
 )
 
 outbox = Table(

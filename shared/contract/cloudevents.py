@@ -14,6 +14,8 @@ class EventType(StrEnum):
     IMPORT_COMPLETED = "pinflow.import.completed.v1"
     PIN_PUBLISHED = "pinflow.pin.published.v1"
     PIN_SCHEDULED = "pinflow.pin.scheduled.v1"
+    PIN_QUEUED = "pinflow.pin.queued.v1"
+    PIN_DEFERRED = "pinflow.pin.deferred.v1"
     PIN_FAILED = "pinflow.pin.failed.v1"
 
 

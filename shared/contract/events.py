@@ -206,6 +206,7 @@ class ExistingState(StrEnum):
     PUBLISHED = "published"
     SCHEDULED = "scheduled"
     QUEUED = "queued"
+    PUBLISHING = "publishing"
     FAILED = "failed"
     CANCELED = "canceled"
     DELETED = "deleted"
@@ -420,9 +421,31 @@ class PinEvent(Event, frozen=True, kw_only=True):
 
 
 class PinPublished(PinEvent, frozen=True, kw_only=True):
-    """Type `pinflow.pin.published.v1`."""
+    """Type `pinflow.pin.published.v1`.
+
+    A pin of an account that is connected to Pinterest has a `pinterest_pin_id`.
+    """
 
     published_at: AwareTime
+    pinterest_pin_id: str | None = None
+
+
+class PinQueued(PinEvent, frozen=True, kw_only=True):
+    """A pin of a connected account waits for its delivery. Type `pinflow.pin.queued.v1`."""
+
+    queued_at: AwareTime
+
+
+class PinDeferred(PinEvent, frozen=True, kw_only=True):
+    """A pin that was to be delivered waits for a cause of its own.
+
+    Type `pinflow.pin.deferred.v1`. A pause of the account or of the app is not announced for each
+    of its pins.
+    """
+
+    error_code: str
+    deferred_until: AwareTime
+    deferred_at: AwareTime
 
 
 class PinScheduled(PinEvent, frozen=True, kw_only=True):
@@ -433,12 +456,48 @@ class PinScheduled(PinEvent, frozen=True, kw_only=True):
 
 
 class PinFailed(PinEvent, frozen=True, kw_only=True):
-    """A scheduled pin could not be published when it was due. Type `pinflow.pin.failed.v1`."""
+    """A pin could not be published. Type `pinflow.pin.failed.v1`.
+
+    `schedule_id` is that of a scheduled pin.
+    """
 
     schedule_id: UUID | None = None
     error_code: str
     error_message: str
     failed_at: AwareTime
+
+
+class DeliveryAttempted(WireStruct, frozen=True, kw_only=True):
+    """A request that creates a pin on Pinterest is about to be sent. Topic `deliveries`.
+
+    The delivery process sends the request only after Kafka has this record. The texts are those
+    with which a pin on Pinterest is compared, as they are sent.
+    """
+
+    kind: Literal["attempted"] = "attempted"
+    attempt_id: UUID
+    pin_id: UUID
+    number: int
+    workspace_id: UUID
+    account_id: UUID
+    mode: str
+    fence: int
+    board_id: str
+    texts: dict[str, str | None]
+    started_at: AwareTime
+    deadline_at: AwareTime
+
+
+class DeliverySettled(WireStruct, frozen=True, kw_only=True):
+    """The outcome of an attempt. Topic `deliveries`, after the attempt's DeliveryAttempted."""
+
+    kind: Literal["settled"] = "settled"
+    attempt_id: UUID
+    pin_id: UUID
+    account_id: UUID
+    outcome: str
+    pinterest_pin_id: str | None = None
+    settled_at: AwareTime
 
 
 PUBLISHED_SCHEMAS: tuple[type[WireStruct], ...] = (
@@ -451,6 +510,10 @@ PUBLISHED_SCHEMAS: tuple[type[WireStruct], ...] = (
     ImportCompleted,
     PinPublished,
     PinScheduled,
+    PinQueued,
+    PinDeferred,
     PinFailed,
+    DeliveryAttempted,
+    DeliverySettled,
 )
 """The events whose JSON Schemas are committed."""

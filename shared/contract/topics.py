@@ -24,6 +24,7 @@ class TopicName(StrEnum):
     OUTCOMES = "outcomes"
     JOB_EVENTS = "job-events"
     PIN_EVENTS = "pin-events"
+    DELIVERIES = "deliveries"
     DEAD_LETTERS = "dead-letters"
 
 
@@ -82,6 +83,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic(TopicName.OUTCOMES, config=_AS_PRODUCED),
     Topic(TopicName.JOB_EVENTS),
     Topic(TopicName.PIN_EVENTS),
+    # Kept for as long as a backup may be old: after a restore, what may have been sent is read here
+    Topic(TopicName.DELIVERIES, retention_ms=30 * DAY_MS, config=_AS_PRODUCED),
     Topic(
         TopicName.DEAD_LETTERS,
         partitions=3,

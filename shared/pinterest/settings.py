@@ -1,4 +1,4 @@
-"""Defines the settings of the app at Pinterest. Only the access service reads them."""
+"""Defines the settings of calls to Pinterest, and those of the app at Pinterest."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -18,31 +18,19 @@ API_URLS = {
 CONSENT_URL = "https://www.pinterest.com/oauth/"
 
 
-class PinterestSettings(BaseSettings):
-    """The app that is registered with Pinterest. Off by default: no request leaves Pinflow."""
+class PinterestApiSettings(BaseSettings):
+    """Names Pinterest's API and its mode. Off by default: no request leaves Pinflow."""
 
     model_config = SETTINGS_CONFIG
 
     pinterest_mode: Mode = "off"
     """`off`: accounts can't be connected. `simulated`: the simulator of Pinflow stands for
     Pinterest. `sandbox` and `production`: Pinterest. A connection belongs to the mode in which it
-    was made. Pins are stored and announced in every mode, and not delivered to Pinterest yet."""
+    was made. While the mode is `off`, pins of connected accounts wait."""
     pinterest_simulator_url: str = "http://127.0.0.1:8090"
     """The simulator's URL. Used if the mode is `simulated`."""
     pinterest_api_url: str = ""
     """The URL of Pinterest's API, with the version. Empty: the one of the mode."""
-    pinterest_app_id: str = ""
-    """The app's id at Pinterest. Required unless the mode is `off`."""
-    pinterest_app_secret: SecretStr = SecretStr("")
-    """The app's secret key at Pinterest. Required unless the mode is `off` or it is in a file."""
-    pinterest_app_secret_file: Path | None = None
-    """A file with the app's secret key, instead of PINFLOW_PINTEREST_APP_SECRET."""
-    pinterest_token_keys: SecretStr = SecretStr("")
-    """The keys that encrypt the tokens in the database, separated by commas. The first encrypts;
-    all decrypt. `pinflow accounts new-token-key` prints a new one. Required unless the mode is
-    `off` or they are in a file. How to replace a key: docs/how-to/connect-pinterest.md."""
-    pinterest_token_keys_file: Path | None = None
-    """A file with these keys, one a line, instead of PINFLOW_PINTEREST_TOKEN_KEYS."""
     pinterest_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20
     """The timeout of one request to Pinterest."""
 
@@ -62,6 +50,27 @@ class PinterestSettings(BaseSettings):
         return f"{self._simulator}/oauth/" if self.pinterest_mode == "simulated" else CONSENT_URL
 
     @property
+    def _simulator(self) -> str:
+        return self.pinterest_simulator_url.rstrip("/")
+
+
+class PinterestSettings(PinterestApiSettings):
+    """The app that is registered with Pinterest. Only the access service reads its secrets."""
+
+    pinterest_app_id: str = ""
+    """The app's id at Pinterest. Required unless the mode is `off`."""
+    pinterest_app_secret: SecretStr = SecretStr("")
+    """The app's secret key at Pinterest. Required unless the mode is `off` or it is in a file."""
+    pinterest_app_secret_file: Path | None = None
+    """A file with the app's secret key, instead of PINFLOW_PINTEREST_APP_SECRET."""
+    pinterest_token_keys: SecretStr = SecretStr("")
+    """The keys that encrypt the tokens in the database, separated by commas. The first encrypts;
+    all decrypt. `pinflow accounts new-token-key` prints a new one. Required unless the mode is
+    `off` or they are in a file. How to replace a key: docs/how-to/connect-pinterest.md."""
+    pinterest_token_keys_file: Path | None = None
+    """A file with these keys, one a line, instead of PINFLOW_PINTEREST_TOKEN_KEYS."""
+
+    @property
     def app_secret(self) -> str:
         """Raises OSError if the file can't be read."""
         if self.pinterest_app_secret_file is not None:
@@ -76,10 +85,6 @@ class PinterestSettings(BaseSettings):
         else:
             text = self.pinterest_token_keys.get_secret_value()
         return tuple(key.encode() for key in text.replace(",", " ").split())
-
-    @property
-    def _simulator(self) -> str:
-        return self.pinterest_simulator_url.rstrip("/")
 
     @model_validator(mode="after")
     def _require_app(self) -> Self:

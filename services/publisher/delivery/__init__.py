@@ -1,0 +1,1 @@
+"""Delivers the pins of connected accounts to Pinterest: python -m services.publisher.delivery."""

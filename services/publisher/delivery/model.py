@@ -1,0 +1,94 @@
+"""Defines what the parts of the delivery process pass to each other. No I/O."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum, auto
+from typing import Any, NamedTuple
+from uuid import UUID
+
+APP = UUID(int=0)
+"""Stands for the whole app in publisher.pinterest_budgets."""
+
+
+class Category(StrEnum):
+    """Pinterest's categories of requests. Requests of one category share a limit."""
+
+    WRITE = "org_write"
+    READ = "org_read"
+
+
+class AttemptOutcome(StrEnum):
+    """Names what became of an attempt to create a pin. None in the database: it is in doubt."""
+
+    CREATED = auto()
+    """Pinterest answered with the pin's id."""
+    REFUSED = auto()
+    """Pinterest refused it, so there is no pin."""
+    NOT_SENT = auto()
+    """The request never left, so there is no pin."""
+    FOUND = auto()
+    """The answer was lost, and the pin was found on Pinterest."""
+    ABSENT = auto()
+    """The answer was lost, and the pin is surely not on Pinterest."""
+    UNCONFIRMED = auto()
+    """The answer was lost, and Pinterest's lists can't settle it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLease:
+    """The right to serve one account until `until`, by the database's clock.
+
+    Every write of its holder requires that the account's fence is still `fence`.
+    """
+
+    account_id: UUID
+    workspace_id: UUID
+    fence: int
+    until: datetime
+
+
+class ComparedTexts(NamedTuple):
+    """The texts of a pin as they are sent, with which a pin on Pinterest is compared."""
+
+    title: str
+    description: str | None
+    alt_text: str | None
+    link: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """One request that creates a pin. Its row is committed before the request leaves."""
+
+    attempt_id: UUID
+    pin_id: UUID
+    number: int
+    workspace_id: UUID
+    account_id: UUID
+    mode: str
+    fence: int
+    board_id: str
+    texts: ComparedTexts
+    started_at: datetime
+    deadline_at: datetime
+    """The request has surely ended by then: answered, refused or lost."""
+
+
+class Pause(NamedTuple):
+    """A pause of an account or of the app: its pins are `deferred` with `code`."""
+
+    until: datetime
+    code: str
+    message: str
+    step: int = 0
+    """The number of times that the pause has grown. A success resets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """The access token of an account, and the version that `refresh` needs if it is refused."""
+
+    value: Any
+    """A SecretStr."""
+    version: int
+    expires_at: datetime

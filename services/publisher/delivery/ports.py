@@ -1,0 +1,59 @@
+"""Defines the interfaces between the parts of the delivery process."""
+
+from typing import Protocol
+from uuid import UUID
+
+from services.publisher.delivery.model import (
+    AccessToken,
+    AccountLease,
+    AttemptOutcome,
+    DeliveryAttempt,
+)
+from shared.postgres.row import Row
+
+
+class TurnPart(Protocol):
+    """One kind of work for an account: confirming, removing, uploading a medium, creating a pin."""
+
+    async def run(self, lease: AccountLease) -> bool:
+        """Does at most one piece of work. Returns False if there is none that is due."""
+        ...
+
+
+class DeliveryLog(Protocol):
+    """The topic `deliveries`: what may have been sent, for the time after a restore (ADR 0046)."""
+
+    async def require_open(self, connected_at: float) -> None:
+        """Raises Unavailable while the database may lack attempts that Kafka has.
+
+        `connected_at` is the monotonic time when the used connection was opened.
+        """
+        ...
+
+    async def announce(self, attempt: DeliveryAttempt) -> None:
+        """Returns after Kafka has the attempt. Raises BrokerUnavailable: then send nothing."""
+        ...
+
+    async def settle(
+        self, attempt: DeliveryAttempt, outcome: AttemptOutcome, pinterest_pin_id: str | None
+    ) -> None:
+        """Tells Kafka the outcome. Never raises: a lost record only costs a confirmation."""
+        ...
+
+
+class TokenSource(Protocol):
+    """Provides access tokens of accounts, from the access service. Raises as its client does."""
+
+    async def get(self, account_id: UUID) -> AccessToken: ...
+
+    async def refresh(self, account_id: UUID, refused_version: int) -> AccessToken:
+        """Returns a token of a later version. Raises ApiError (409) if the account is given up."""
+        ...
+
+
+class MediaSource(Protocol):
+    """Builds the `media_source` of a pin's request (ADR 0048)."""
+
+    async def build(self, pin: Row) -> dict[str, object]:
+        """Raises MediaUnreachable, MediaRejected, or MediaPending if a video is not ready."""
+        ...

@@ -82,7 +82,7 @@ def test_the_payload_of_a_delivered_pin_has_its_id_on_pinterest() -> None:
 
 
 def test_the_record_of_an_undelivered_pin_gives_the_same_payload_as_before() -> None:
-    """Its record lacks pinterest_pin_id, like every record that an earlier version sent."""
+    """Reads a record without pinterest_pin_id, as every earlier version sent it."""
     payloads = [
         document(EventType.PIN_PUBLISHED, encode(event(**SHARED, published_at=NOON)))
         for event in (PinPublished, UndeliveredPinPublished)

@@ -3,20 +3,14 @@
 from uuid import UUID
 
 MARK = "pinflow="
-MAX_LINK_LENGTH = 2048
-"""Pinterest's maximum."""
 
 
 def mark_link(link: str | None, attempt_id: UUID) -> str | None:
-    """Adds the attempt's id to the link's fragment.
-
-    A pin without a link has no mark, nor has a link that would become too long for Pinterest.
-    """
+    """Adds the attempt's id to the link's fragment. A pin without a link has no mark."""
     if not link:
         return link
     separator = "&" if "#" in link else "#"
-    marked = f"{link}{separator}{MARK}{attempt_id.hex}"
-    return marked if len(marked) <= MAX_LINK_LENGTH else link
+    return f"{link}{separator}{MARK}{attempt_id.hex}"
 
 
 def has_mark(link: str | None, attempt_id: UUID) -> bool:

@@ -10,6 +10,8 @@ from shared.contract.errors import ErrorCode
 
 MAX_DOUBT = timedelta(days=7)
 """The time after which an attempt is given up whose board can't be read."""
+MAX_REFUSED_LOOKS = 6
+"""The looks after which an attempt is given up if Pinterest refuses to list the board."""
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 5.0, 600.0
 
 
@@ -67,12 +69,15 @@ def decide_look(
             assert_never(match)
 
 
-def decide_unread(*, tries: int, looked_at: datetime, deadline_at: datetime) -> float | GiveUp:
-    """Decides what follows a look that could not read the board. It counts as no look.
+def decide_unread(
+    *, tries: int, looked_at: datetime, deadline_at: datetime, is_refused: bool
+) -> float | GiveUp:
+    """Decides what follows a look that could not read the board. It can't show that a pin is absent.
 
-    Returns the seconds to wait. `tries` are all looks before this one.
+    Returns the seconds to wait. `tries` are all looks before this one. `is_refused`: Pinterest
+    does not list the board for this account.
     """
-    if looked_at - deadline_at > MAX_DOUBT:
+    if looked_at - deadline_at > MAX_DOUBT or (is_refused and tries + 1 >= MAX_REFUSED_LOOKS):
         return GiveUp(describe_doubt("the board can't be read"))
     return compute_backoff(tries)
 

@@ -7,6 +7,7 @@ import pytest
 from services.publisher.delivery.looks import (
     MAX_BACKOFF_SECONDS,
     MAX_DOUBT,
+    MAX_REFUSED_LOOKS,
     Adopt,
     GiveUp,
     LookAgain,
@@ -58,10 +59,21 @@ def test_an_undecidable_list_is_given_up_at_once() -> None:
     assert isinstance(decide(Undecidable("…")), GiveUp)
 
 
+def unread(tries: int = 0, *, later: timedelta = timedelta(), is_refused: bool = False) -> object:
+    return decide_unread(
+        tries=tries, looked_at=NOW + later, deadline_at=NOW, is_refused=is_refused
+    )
+
+
 def test_a_board_that_can_not_be_read_is_asked_again_for_days() -> None:
-    assert decide_unread(tries=0, looked_at=NOW, deadline_at=NOW) == 5
-    late = decide_unread(tries=9, looked_at=NOW + MAX_DOUBT * 1.01, deadline_at=NOW)
-    assert isinstance(late, GiveUp)
+    assert unread() == 5
+    assert unread(9, later=MAX_DOUBT) == MAX_BACKOFF_SECONDS
+    assert isinstance(unread(9, later=MAX_DOUBT * 1.01), GiveUp)
+
+
+def test_a_board_that_pinterest_refuses_to_list_is_given_up_after_some_looks() -> None:
+    assert unread(MAX_REFUSED_LOOKS - 2, is_refused=True) == 80
+    assert isinstance(unread(MAX_REFUSED_LOOKS - 1, is_refused=True), GiveUp)
 
 
 def test_backoff_doubles_up_to_its_maximum() -> None:

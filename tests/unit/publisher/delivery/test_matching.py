@@ -201,8 +201,3 @@ def test_a_link_mark_keeps_the_link_and_its_fragment(link: str) -> None:
 def test_a_pin_without_a_link_gets_no_mark() -> None:
     assert mark_link(None, uuid4()) is None
     assert not has_mark(None, uuid4())
-
-
-def test_a_link_that_would_become_too_long_gets_no_mark() -> None:
-    link = "https://a.example/".ljust(2040, "x")
-    assert mark_link(link, uuid4()) == link

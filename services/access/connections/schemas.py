@@ -58,6 +58,6 @@ class HealthReport(ApiModel):
 
 
 class HealthNote(ApiModel):
-    """Whether the account's health says it now. False: the app lacks the right."""
+    """Says whether the account's health has it now. False: the app lacks the right."""
 
     is_noted: bool

@@ -33,7 +33,7 @@ from shared.contract.import_limits import MEBIBYTE
 from shared.http.bodies import BodyReader
 from shared.http.json_reader import JsonReader
 from shared.http.write_limit import WriteLimit
-from shared.pinterest.client import PinterestClient
+from shared.pinterest.app_client import PinterestAppClient
 from shared.runtime.service import Service
 
 MAX_REPORT_BYTES = 64 * 1024
@@ -52,7 +52,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
     account_repository = AccountRepository(service.database)
     connection_repository = ConnectionRepository(service.database, settings.pinterest_mode)
     link = (
-        PinterestLink.build(settings, connection_repository, PinterestClient(settings))
+        PinterestLink.build(settings, connection_repository, PinterestAppClient(settings))
         if settings.is_pinterest_on
         else None
     )

@@ -1,5 +1,6 @@
 """Defines the interfaces between the parts of the delivery process."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
@@ -52,8 +53,13 @@ class TokenSource(Protocol):
 
 
 class MediaSource(Protocol):
-    """Builds the `media_source` of a pin's request (ADR 0048)."""
+    """Provides the `media_source` of a pin's request (ADR 0048)."""
 
-    async def build(self, pin: Row) -> dict[str, object]:
-        """Raises MediaUnreachable, MediaRejected, or MediaPending if a video is not ready."""
+    def open(self, pin: Row) -> AbstractAsyncContextManager[dict[str, object]]:
+        """Enters with the `media_source`. Leave the block when the request has ended.
+
+        An uploaded image is in memory until then, and few may be there at the same time. Entering
+        raises MediaUnreachable, MediaRejected, or MediaPending if a video is not ready
+        (media_failures.py). It may take as long as one request: enter before the attempt begins.
+        """
         ...

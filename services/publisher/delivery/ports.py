@@ -10,14 +10,26 @@ from services.publisher.delivery.model import (
     AttemptOutcome,
     DeliveryAttempt,
 )
+from shared.contract.errors import PinflowError
 from shared.postgres.row import Row
+
+
+class Postponed(PinflowError):
+    """The work of a part has to wait: a budget is used up, or a pause began. Not a failure."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"postponed by {seconds:g} s")
+        self.seconds = seconds
 
 
 class TurnPart(Protocol):
     """One kind of work for an account: confirming, removing, uploading a medium, creating a pin."""
 
     async def run(self, lease: AccountLease) -> bool:
-        """Does at most one piece of work. Returns False if there is none that is due."""
+        """Does at most one piece of work. Returns False if there is none that is due.
+
+        Raises Postponed if there is work that may not begin yet. Any other exception ends the turn.
+        """
         ...
 
 

@@ -13,8 +13,9 @@ import httpcore
 from services.publisher.delivery.media_failures import MediaRejected, MediaUnreachable
 from shared.contract.errors import ErrorCode
 from shared.contract.urls import normalize_url
+from shared.http.address_rules import AddressRules
 from shared.http.app import VERSION
-from shared.http.checked_connections import CheckedBackend, ForbiddenAddress, to_target
+from shared.http.checked_connections import CheckedBackend, ForbiddenAddress, Resolve, to_target
 
 USER_AGENT = f"Pinflow-Media/{VERSION}"
 MAX_REDIRECTS = 3
@@ -24,7 +25,7 @@ PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_RE
 IDLE_SECONDS = 5.0
 STALL_SECONDS = 30.0
 """Longest wait for the next bytes of a file."""
-MIN_CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
 
 CONNECTION_ERRORS = (
     httpcore.NetworkError,
@@ -56,9 +57,8 @@ class FetchedFile:
                     raise self._too_large()
                 yield chunk
         except CONNECTION_ERRORS as error:
-            raise unreachable(
-                self._noun, f"the connection broke ({type(error).__name__})"
-            ) from None
+            reason = f"the connection broke ({type(error).__name__})"
+            raise unreachable(self._noun, reason) from None
 
     def _too_large(self) -> MediaRejected:
         limit = self._max_bytes // (1024 * 1024)
@@ -75,22 +75,25 @@ class MediaFetcher:
     private address.
     """
 
-    def __init__(self, backend: CheckedBackend, *, max_connections: int) -> None:
+    def __init__(self, rules: AddressRules, resolve: Resolve, *, max_connections: int) -> None:
+        self._rules = rules
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
             max_connections=max_connections,
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=backend,
+            network_backend=CheckedBackend(rules, resolve),
         )
 
     @asynccontextmanager
     async def open(self, url: str, *, max_bytes: int, noun: str) -> AsyncIterator[FetchedFile]:
         """Enters when the server has answered 200. The caller limits the time.
 
-        `noun` is "image" or "video", for messages. Raises MediaUnreachable if a later try can
-        succeed, otherwise MediaRejected.
+        `url` is normalized, so that its host is in ASCII. `noun` is "image" or "video", for
+        messages. Raises MediaUnreachable if a later try can succeed, otherwise MediaRejected.
         """
         for _ in range(MAX_REDIRECTS + 1):
+            if violation := self._rules.find_violation(url):
+                raise _rejected(noun, violation)
             stream = self._pool.stream(
                 "GET",
                 to_target(urlsplit(url)),
@@ -116,7 +119,9 @@ async def _opening(stream: Any, noun: str) -> AsyncIterator[httpcore.Response]:
     try:
         response = await stream.__aenter__()
     except ForbiddenAddress as error:
-        raise _rejected(noun, str(error)) from None
+        # Not final: an unknown host may be known later, and a difference between unknown and
+        # private hosts would tell users which internal hosts exist
+        raise unreachable(noun, str(error)) from None
     except CONNECTION_ERRORS as error:
         raise unreachable(noun, _describe(error)) from None
     try:
@@ -160,20 +165,16 @@ def _build_headers(url: str) -> list[tuple[str, str]]:
 
 
 def _timeouts() -> dict[str, float]:
-    return {"connect": MIN_CONNECT_SECONDS, "read": STALL_SECONDS, "write": STALL_SECONDS}
+    return {"connect": CONNECT_SECONDS, "read": STALL_SECONDS, "write": STALL_SECONDS}
 
 
 def _find_location(response: httpcore.Response) -> str | None:
     if response.status not in REDIRECTS:
         return None
-    return next(
-        (
-            value.decode("latin-1")
-            for name, value in response.headers
-            if name.lower() == b"location"
-        ),
-        None,
-    )
+    for name, value in response.headers:
+        if name.lower() == b"location":
+            return value.decode("latin-1")
+    return None
 
 
 def _follow(url: str, location: str, noun: str) -> str:

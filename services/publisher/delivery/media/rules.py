@@ -23,7 +23,9 @@ VIDEO_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b
 """The names of parts with which MP4 and QuickTime files begin, in bytes 4 to 7."""
 
 MAX_REGISTRATIONS = 3
-"""Uploads of one video that Pinterest may fail to process."""
+"""Registrations of one video. If Pinterest takes none of its uploads, the pin fails."""
+MAX_LOOKS = 150
+"""Looks at a video that is being processed: about a day. Then it counts as failed."""
 FIRST_WAIT_SECONDS = 5.0
 WAIT_FACTOR = 1.5
 MAX_WAIT_SECONDS = 600.0
@@ -63,8 +65,8 @@ def require_video(beginning: bytes) -> None:
     """Raises MediaRejected for a file that does not begin as a video."""
     if beginning[4:8] not in VIDEO_ATOMS:
         raise MediaRejected(
-            "The file at image_url is not an MP4, MOV or M4V video. Check that the URL leads to the "
-            "video itself and not to a page, then retry the pin."
+            "The file at image_url is not an MP4, MOV or M4V video. Check that the URL leads to "
+            "the video itself and not to a page, then retry the pin."
         )
 
 

@@ -1,0 +1,144 @@
+"""Defines the video of a pin on its way to Pinterest, and decides its next step. No I/O.
+
+register ──POST /media──▶ upload ──form with the file──▶ process ──GET /media/ID──▶ ready
+    ▲                       │                               │
+    └── refused, expired ───┴── failed or unknown ──────────┘   after 3 registrations: failed
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Any
+from uuid import UUID
+
+from services.publisher.delivery.media.rules import (
+    MAX_LOOKS,
+    MAX_REGISTRATIONS,
+    compute_fetch_wait_seconds,
+    compute_wait_seconds,
+)
+from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
+from shared.contract.errors import ErrorCode
+
+NO_UPLOAD: Mapping[str, None] = {"upload_url": None, "upload_parameters": None}
+MAX_URL_LENGTH = 8192
+
+
+class VideoStep(StrEnum):
+    """What to do next with a video."""
+
+    REGISTER = auto()
+    UPLOAD = auto()
+    PROCESS = auto()
+    READY = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A row of publisher.delivery_media."""
+
+    pin_id: UUID
+    account_id: UUID
+    source_url: str
+    step: VideoStep
+    media_id: str | None
+    upload_url: str | None
+    upload_parameters: Mapping[str, str] | None
+    registrations: int
+    tries: int
+    looks: int
+
+
+@dataclass(frozen=True, slots=True)
+class VideoChange:
+    """New values of the row. The next step waits for `wait_seconds`."""
+
+    values: Mapping[str, Any]
+    wait_seconds: float = 0
+
+
+def record_registration(video: Video, answer: Mapping[str, Any]) -> VideoChange:
+    """Goes on to the upload. Raises ValueError if Pinterest's answer does not permit one."""
+    url, parameters = answer.get("upload_url"), answer.get("upload_parameters")
+    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL_LENGTH:
+        raise ValueError("Pinterest's answer has no upload_url.")
+    if not isinstance(parameters, dict) or not all(
+        isinstance(value, str) for value in parameters.values()
+    ):
+        raise ValueError("Pinterest's answer has no upload_parameters.")
+    return VideoChange(
+        {
+            "step": VideoStep.UPLOAD,
+            "media_id": answer["media_id"],
+            "upload_url": url,
+            "upload_parameters": parameters,
+            "registrations": video.registrations + 1,
+            "looks": 0,
+        }
+    )
+
+
+def record_upload() -> VideoChange:
+    """Goes on to the processing at Pinterest."""
+    return VideoChange(
+        {"step": VideoStep.PROCESS, "looks": 0, "tries": 0, **NO_UPLOAD},
+        compute_wait_seconds(0),
+    )
+
+
+def record_status(video: Video, status: object) -> VideoChange:
+    """Decides by the status that Pinterest's answer has for the video."""
+    if status == "succeeded":
+        return VideoChange({"step": VideoStep.READY, "looks": 0})
+    if status == "failed" or video.looks + 1 >= MAX_LOOKS:
+        return register_anew(video, "Pinterest could not process it")
+    return VideoChange({"looks": video.looks + 1}, compute_wait_seconds(video.looks + 1))
+
+
+def register_anew(video: Video, reason: str) -> VideoChange:
+    """Begins anew, because a medium that has failed never recovers. At most 3 times."""
+    if video.registrations >= MAX_REGISTRATIONS:
+        return record_failure(
+            MediaRejected(
+                f"Pinterest did not take the video in {video.registrations} uploads: {reason}. "
+                "Check that it is an MP4, MOV or M4V with H.264 or H.265, 4 seconds to 15 minutes "
+                "long, then retry the pin."
+            )
+        )
+    return VideoChange(
+        {"step": VideoStep.REGISTER, "media_id": None, "looks": 0, **NO_UPLOAD},
+        compute_wait_seconds(video.registrations),
+    )
+
+
+def record_unreachable(video: Video, failure: MediaFailure, max_tries: int) -> VideoChange:
+    """Waits and fetches the source again, at most `max_tries` times in all."""
+    tries = video.tries + 1
+    if tries >= max_tries:
+        message = failure.message.removesuffix(" Pinflow tries again later.")
+        return record_failure(
+            MediaRejected(
+                f"{message} This was try {tries}, the last one. Make the URL reachable, then retry "
+                "the pin.",
+                ErrorCode.MEDIA_UNREACHABLE,
+            )
+        )
+    return VideoChange({"tries": tries}, compute_fetch_wait_seconds(tries))
+
+
+def retry_upload(video: Video) -> VideoChange:
+    """Uploads to the same URL again. When the URL has expired, it is refused (register_anew)."""
+    return VideoChange({"looks": video.looks + 1}, compute_wait_seconds(video.looks))
+
+
+def record_failure(failure: MediaRejected) -> VideoChange:
+    """Ends the video. The next turn of the account fails its pin."""
+    return VideoChange(
+        {
+            "step": VideoStep.FAILED,
+            "error_code": failure.code,
+            "error_message": failure.message,
+            **NO_UPLOAD,
+        }
+    )

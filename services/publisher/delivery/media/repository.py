@@ -77,7 +77,7 @@ _KEEP = f"""
 """
 _CHANGE = """
     update publisher.delivery_media
-    set {changes}, changed_at = clock_timestamp(),
+    set {changes} changed_at = clock_timestamp(),
         next_at = clock_timestamp() + %(wait_seconds)s * interval '1 second'
     where pin_id = %(pin_id)s and step = %(old_step)s
         and media_id is not distinct from %(old_media_id)s and source_url = %(source_url)s
@@ -98,6 +98,12 @@ _DELETE_OLD = """
         for update skip locked
     )
 """
+DUE_ACCOUNTS = f"""
+    select distinct account_id, workspace_id from publisher.delivery_media m
+    where step in ('register', 'process') and mode = %(mode)s and next_at <= clock_timestamp()
+        and {_WANTED}
+"""
+"""Finds the accounts for which MediaStep has work, for the search of the delivery process."""
 _JSON_COLUMNS = frozenset({"upload_parameters"})
 
 
@@ -159,9 +165,9 @@ class VideoRepository:
             name: Json(value) if name in _JSON_COLUMNS and value is not None else value
             for name, value in change.values.items()
         }
-        changes = ", ".join(f"{name} = %({name})s" for name in values)
+        changes = "".join(f"{name} = %({name})s, " for name in values)
         if change.values.get("step") == VideoStep.READY:
-            changes += ", ready_at = clock_timestamp()"
+            changes += "ready_at = clock_timestamp(), "
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
             cursor = await driver.execute(

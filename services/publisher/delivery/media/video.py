@@ -6,7 +6,7 @@ register ──POST /media──▶ upload ──form with the file──▶ pro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from typing import Any
 from uuid import UUID
@@ -19,9 +19,12 @@ from services.publisher.delivery.media.rules import (
 )
 from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
 from shared.contract.errors import ErrorCode
+from shared.contract.urls import normalize_url
 
 NO_UPLOAD: Mapping[str, None] = {"upload_url": None, "upload_parameters": None}
 MAX_URL_LENGTH = 8192
+POSTPONED_SECONDS = 60.0
+"""The wait after a call that failed for a passing reason."""
 
 
 class VideoStep(StrEnum):
@@ -59,21 +62,18 @@ class VideoChange:
 
 
 def record_registration(video: Video, answer: Mapping[str, Any]) -> VideoChange:
-    """Goes on to the upload. Raises ValueError if Pinterest's answer does not permit one."""
+    """Goes on to the upload, or begins anew if Pinterest's answer does not permit one."""
+    registered = replace(video, registrations=video.registrations + 1)
     url, parameters = answer.get("upload_url"), answer.get("upload_parameters")
-    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL_LENGTH:
-        raise ValueError("Pinterest's answer has no upload_url.")
-    if not isinstance(parameters, dict) or not all(
-        isinstance(value, str) for value in parameters.values()
-    ):
-        raise ValueError("Pinterest's answer has no upload_parameters.")
+    if not _is_upload_url(url) or not _is_form(parameters):
+        return register_anew(registered, "its answer had no upload URL with parameters")
     return VideoChange(
         {
             "step": VideoStep.UPLOAD,
             "media_id": answer["media_id"],
             "upload_url": url,
             "upload_parameters": parameters,
-            "registrations": video.registrations + 1,
+            "registrations": registered.registrations,
             "looks": 0,
         }
     )
@@ -107,7 +107,13 @@ def register_anew(video: Video, reason: str) -> VideoChange:
             )
         )
     return VideoChange(
-        {"step": VideoStep.REGISTER, "media_id": None, "looks": 0, **NO_UPLOAD},
+        {
+            "step": VideoStep.REGISTER,
+            "media_id": None,
+            "registrations": video.registrations,
+            "looks": 0,
+            **NO_UPLOAD,
+        },
         compute_wait_seconds(video.registrations),
     )
 
@@ -132,6 +138,11 @@ def retry_upload(video: Video) -> VideoChange:
     return VideoChange({"looks": video.looks + 1}, compute_wait_seconds(video.looks))
 
 
+def postpone_call(retry_after_seconds: float | None = None) -> VideoChange:
+    """Repeats the same call later, because it failed for a passing reason."""
+    return VideoChange({}, max(POSTPONED_SECONDS, retry_after_seconds or 0))
+
+
 def record_failure(failure: MediaRejected) -> VideoChange:
     """Ends the video. The next turn of the account fails its pin."""
     return VideoChange(
@@ -141,4 +152,19 @@ def record_failure(failure: MediaRejected) -> VideoChange:
             "error_message": failure.message,
             **NO_UPLOAD,
         }
+    )
+
+
+def _is_upload_url(url: object) -> bool:
+    if not isinstance(url, str) or len(url) > MAX_URL_LENGTH:
+        return False
+    try:
+        return bool(normalize_url(url))
+    except ValueError:
+        return False
+
+
+def _is_form(parameters: object) -> bool:
+    return isinstance(parameters, dict) and all(
+        isinstance(value, str) for value in parameters.values()
     )

@@ -29,8 +29,6 @@ MAX_LOOKS = 150
 FIRST_WAIT_SECONDS = 5.0
 WAIT_FACTOR = 1.5
 MAX_WAIT_SECONDS = 600.0
-FETCH_WAITS_SECONDS = (120.0, 600.0, 3600.0)
-"""Waits after a failed fetch of a video. The last one is repeated."""
 MAX_READY_SECONDS = 3600.0
 """Age of a ready video after which Pinterest is asked again whether it still has it."""
 
@@ -100,8 +98,3 @@ def build_video_source(media_id: str, cover_image_url: str | None) -> dict[str, 
 def compute_wait_seconds(looks: int) -> float:
     """Returns the wait after so many looks at a video that is being processed: 5 s to 10 min."""
     return min(FIRST_WAIT_SECONDS * WAIT_FACTOR ** min(looks, 20), MAX_WAIT_SECONDS)
-
-
-def compute_fetch_wait_seconds(tries: int) -> float:
-    """Returns the wait after the failed fetch number `tries`, counted from 1."""
-    return FETCH_WAITS_SECONDS[min(tries, len(FETCH_WAITS_SECONDS)) - 1]

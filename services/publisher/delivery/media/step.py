@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 
+from services.publisher.delivery.call_failures import CallFailures
 from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.video import (
     Video,
@@ -25,9 +26,9 @@ from services.publisher.delivery.media.video import (
 from services.publisher.delivery.media_failures import MediaRejected
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
 from services.publisher.delivery.ports import Postponed, TokenSource
-from shared.contract.errors import ApiError
+from services.publisher.delivery.token_failures import AccountGivenUp
 from shared.pinterest.client import PinterestClient
-from shared.pinterest.failures import Cause, PinterestFailure, Refused
+from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 
 log = structlog.get_logger()
 
@@ -36,19 +37,17 @@ MARGIN_SECONDS = 30.0
 """The time that a taken video outlasts the timeout of its call. After a crash it is due again."""
 
 
+PASSING_CAUSES = frozenset(
+    {Cause.TOKEN, Cause.SCOPE, Cause.APP, Cause.RATE_LIMIT, Cause.SPAM_BLOCK}
+)
+"""Refusals that concern the account or the app. They pause it, and its videos wait."""
+
+
 class CallBudget(Protocol):
     """The limits of requests to Pinterest."""
 
     async def require(self, account_id: UUID, category: Category) -> None:
         """Takes one request. Raises Postponed if it has to wait."""
-        ...
-
-
-class AccountFailures(Protocol):
-    """Decides about a failure that concerns the account or the app, not only one video."""
-
-    async def pause(self, lease: AccountLease, failure: Refused | ApiError) -> None:
-        """Pauses the account or the app if the failure calls for it."""
         ...
 
 
@@ -61,7 +60,7 @@ class MediaStep:
         client: PinterestClient,
         tokens: TokenSource,
         budget: CallBudget,
-        failures: AccountFailures,
+        failures: CallFailures,
         *,
         timeout_seconds: float,
         wake_uploads: Callable[[], None] = lambda: None,
@@ -87,12 +86,14 @@ class MediaStep:
             raise
         except Refused as refusal:
             change = judge_refusal(video, refusal)
-            if refusal.cause not in {Cause.CONTENT, Cause.NOT_FOUND, Cause.FETCH}:
-                await self._failures.pause(lease, refusal)
-        except ApiError as error:  # access has given the account up
+            await self._failures.pause(lease.account_id, refusal)
+        except AccountGivenUp as failure:
             change = postpone_call()
-            await self._failures.pause(lease, error)
-        except PinterestFailure:  # nothing is known, and both calls may be repeated
+            await self._failures.pause(lease.account_id, failure)
+        except NotSent as failure:
+            change = postpone_call()
+            await self._failures.pause(lease.account_id, failure)
+        except AnswerLost:  # nothing is known, and both calls may be repeated
             change = postpone_call()
         is_changed = await self._videos.change(video, change)
         log.info(
@@ -133,10 +134,8 @@ class MediaStep:
 
 def judge_refusal(video: Video, refusal: Refused) -> VideoChange:
     """Decides what a refused call means for the video."""
+    if refusal.cause in PASSING_CAUSES:
+        return postpone_call(refusal.retry_after_seconds)
     if video.step == VideoStep.PROCESS and refusal.status == HTTPStatus.NOT_FOUND:
         return register_anew(video, "it does not know it any more")
-    if refusal.cause is Cause.CONTENT:
-        return record_failure(
-            MediaRejected(f"Pinterest does not take the video: {refusal.message}")
-        )
-    return postpone_call(refusal.retry_after_seconds)
+    return record_failure(MediaRejected(f"Pinterest does not take the video: {refusal.message}"))

@@ -19,6 +19,7 @@ import structlog
 from services.publisher.delivery.media.fetching import (
     CONNECT_SECONDS,
     CONNECTION_ERRORS,
+    IDLE_SECONDS,
     STALL_SECONDS,
     USER_AGENT,
     FetchedFile,
@@ -153,6 +154,7 @@ class ObjectStore:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
             max_connections=max_connections,
+            keepalive_expiry=IDLE_SECONDS,
             network_backend=CheckedBackend(rules, resolve),
         )
 

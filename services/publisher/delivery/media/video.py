@@ -14,10 +14,10 @@ from uuid import UUID
 from services.publisher.delivery.media.rules import (
     MAX_LOOKS,
     MAX_REGISTRATIONS,
-    compute_fetch_wait_seconds,
     compute_wait_seconds,
 )
 from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
+from services.publisher.delivery.pauses import compute_fetch_delay
 from shared.contract.errors import ErrorCode
 from shared.contract.urls import normalize_url
 
@@ -130,7 +130,7 @@ def record_unreachable(video: Video, failure: MediaFailure, max_tries: int) -> V
                 ErrorCode.MEDIA_UNREACHABLE,
             )
         )
-    return VideoChange({"tries": tries}, compute_fetch_wait_seconds(tries))
+    return VideoChange({"tries": tries}, compute_fetch_delay(tries))
 
 
 def retry_upload(video: Video) -> VideoChange:

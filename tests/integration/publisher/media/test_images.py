@@ -164,7 +164,11 @@ async def test_a_slow_server_is_given_up_in_time(
     server: MediaServer, fetcher: MediaFetcher
 ) -> None:
     release = threading.Event()
-    url = server.answer("/a.png", lambda _: release.wait(30) and None)
+
+    def stall(_: BaseHTTPRequestHandler) -> None:
+        release.wait(30)
+
+    url = server.answer("/a.png", stall)
     try:
         failure = await fail(fetcher, url, seconds=0.2)
     finally:
@@ -224,8 +228,6 @@ async def test_the_images_of_concurrent_pins_stay_within_the_memory_bound(
     tracemalloc.start()
     try:
         async with uploads.open(url), uploads.open(url):
-            impatient = ImageUploads(fetcher, timeout_seconds=10, memory_bytes=MEMORY)
-            impatient._budget = uploads._budget
             uploads._budget._timeout_seconds = 0.1
             with pytest.raises(MediaPending):
                 await uploads.open(url).__aenter__()

@@ -1,7 +1,7 @@
 """Changes pins after a restore, by the attempts that were read from the topic `deliveries`."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID, uuid4
@@ -19,7 +19,7 @@ from services.publisher.delivery.log.rules import (
     Publish,
     QueueAgain,
     ReadAttempt,
-    StoredPin,
+    RestoredPin,
     decide_pin,
 )
 from services.publisher.delivery.model import AttemptOutcome
@@ -83,28 +83,17 @@ class AttemptApplier:
 
     async def _apply_some_attempts(self) -> int:
         async with self._database.transaction() as connection:
-            rows = await connection.execute(
-                statements.LOCK_PINS, {"limit": PINS_PER_TRANSACTION}
-            )
-            pins = [dict(row) for row in rows.mappings()]
-            if not pins:
+            attempts = await _lock_attempts(connection)
+            if not attempts:
                 return 0
-            pin_ids = [pin["pin_id"] for pin in pins]
-            attempts = await _read_attempts(connection, pin_ids)
-            open_since = await _read_open(connection, pin_ids)
+            pin_ids = list(attempts)
+            pins = await connection.execute(statements.LOCK_PINS, {"pin_ids": pin_ids})
             events: list[OutboxEvent] = []
-            for pin in pins:
-                pin_id = pin["pin_id"]
-                if read := attempts[pin_id]:
-                    newest = max(attempt.started_at for attempt in read)
-                    has_later_doubt = any(started > newest for started in open_since[pin_id])
-                    decision = decide_pin(
-                        _build_pin(pin), read, has_later_doubt=has_later_doubt
-                    )
-                    events += await _carry_out(connection, pin, newest, decision)
+            for pin in pins.mappings().all():
+                events += await _apply(connection, dict(pin), attempts[pin["pin_id"]])
             await connection.execute(statements.MARK_APPLIED, {"pin_ids": pin_ids})
             await add_events(await driver_connection(connection), events)
-        return len(pins)
+        return len(pin_ids)
 
     async def _confirm_some_suspects(self, since: datetime, accepted_at: datetime) -> int:
         async with self._database.transaction() as connection:
@@ -113,9 +102,7 @@ class AttemptApplier:
             pins = [dict(row) for row in rows.mappings()]
             if not pins:
                 return 0
-            attempts = [
-                _build_lost_attempt(pin, self._mode, since, accepted_at) for pin in pins
-            ]
+            attempts = [_build_lost_attempt(pin, self._mode, since, accepted_at) for pin in pins]
             driver = await driver_connection(connection)
             await driver.execute(
                 statements.INSERT_SUSPECTS,
@@ -128,13 +115,22 @@ class AttemptApplier:
         return len(pins)
 
 
-async def _read_attempts(
-    connection: AsyncConnection, pin_ids: Sequence[UUID]
-) -> defaultdict[UUID, list[ReadAttempt]]:
-    rows = await connection.execute(statements.SELECT_UNAPPLIED, {"pin_ids": pin_ids})
-    attempts: defaultdict[UUID, list[ReadAttempt]] = defaultdict(list)
-    for row in rows:
-        attempts[row.pin_id].append(
+@dataclass(slots=True)
+class _PinAttempts:
+    """The attempts of a pin that were read from Kafka, and the start of others in doubt."""
+
+    read: list[ReadAttempt] = field(default_factory=list)
+    in_doubt_since: list[datetime] = field(default_factory=list)
+
+
+async def _lock_attempts(connection: AsyncConnection) -> dict[UUID, _PinAttempts]:
+    values = {"limit": PINS_PER_TRANSACTION}
+    attempts: defaultdict[UUID, _PinAttempts] = defaultdict(_PinAttempts)
+    for row in await connection.execute(statements.LOCK_ATTEMPTS, values):
+        if row.is_applied:
+            attempts[row.pin_id].in_doubt_since.append(row.started_at)
+            continue
+        attempts[row.pin_id].read.append(
             ReadAttempt(
                 row.attempt_id,
                 row.started_at,
@@ -144,21 +140,22 @@ async def _read_attempts(
                 row.settled_at,
             )
         )
-    return attempts
+    return dict(attempts)
 
 
-async def _read_open(
-    connection: AsyncConnection, pin_ids: Sequence[UUID]
-) -> defaultdict[UUID, list[datetime]]:
-    rows = await connection.execute(statements.SELECT_OPEN, {"pin_ids": pin_ids})
-    started: defaultdict[UUID, list[datetime]] = defaultdict(list)
-    for row in rows:
-        started[row.pin_id].append(row.started_at)
-    return started
+async def _apply(
+    connection: AsyncConnection, pin: Row, attempts: _PinAttempts
+) -> list[OutboxEvent]:
+    if not attempts.read:  # another process has applied them meanwhile
+        return []
+    newest = max(attempt.started_at for attempt in attempts.read)
+    has_later_doubt = any(started > newest for started in attempts.in_doubt_since)
+    decision = decide_pin(_build_pin(pin), attempts.read, has_later_doubt=has_later_doubt)
+    return await _carry_out(connection, pin, newest, decision)
 
 
-def _build_pin(row: Row) -> StoredPin:
-    return StoredPin(
+def _build_pin(row: Row) -> RestoredPin:
+    return RestoredPin(
         PinState(row["state"]),
         is_delivered=row["delivery"] is not None,
         is_deleted=row["deleted_at"] is not None,
@@ -179,7 +176,7 @@ async def _carry_out(
             published = (await connection.execute(statements.PUBLISH, values)).mappings().first()
             await connection.execute(statements.GIVE_UP_DOUBT, {"pin_id": pin_id})
             if published is not None:
-                return [build_pin_published(published)]
+                return [build_pin_published(dict(published))]
             log.error("pin_of_another", pin_id=str(pin_id), pinterest_pin_id=pinterest_pin_id)
             return [await _fail(connection, pin_id, published_at)]
         case Confirm(attempt_id):
@@ -207,7 +204,8 @@ async def _fail(connection: AsyncConnection, pin_id: UUID, failed_at: datetime) 
         "code": ErrorCode.PUBLISH_UNCONFIRMED,
         "message": UNCONFIRMED_MESSAGE,
     }
-    return build_pin_failed((await connection.execute(statements.FAIL, values)).mappings().one())
+    failed = (await connection.execute(statements.FAIL, values)).mappings().one()
+    return build_pin_failed(dict(failed))
 
 
 def _build_lost_attempt(

@@ -91,8 +91,8 @@ def parse_entries(values: Iterable[bytes | None]) -> LogEntries:
     for value in values:
         try:
             entry = _parse(value or b"")
-        except (msgspec.DecodeError, ValueError) as error:
-            log.error("delivery_record_skipped", error=str(error))
+        except (msgspec.DecodeError, ValueError):
+            log.exception("delivery_record_skipped")
             continue
         if isinstance(entry, DeliveryAttempt):
             entries.attempts.setdefault(entry.attempt_id, entry)

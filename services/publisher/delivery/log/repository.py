@@ -109,4 +109,3 @@ def build_attempt_row(attempt: DeliveryAttempt) -> AttemptRow:
         attempt.started_at,
         attempt.deadline_at,
     )
-

@@ -11,7 +11,7 @@ from services.publisher.model import PinState
 
 
 @dataclass(frozen=True, slots=True)
-class StoredPin:
+class RestoredPin:
     """The state of a pin in the restored Postgres."""
 
     state: PinState
@@ -75,7 +75,7 @@ IN_DOUBT = frozenset({PinState.PUBLISHING, PinState.CONFIRMING})
 
 
 def decide_pin(
-    pin: StoredPin, attempts: Sequence[ReadAttempt], *, has_later_doubt: bool = False
+    pin: RestoredPin, attempts: Sequence[ReadAttempt], *, has_later_doubt: bool = False
 ) -> PinDecision:
     """Decides what becomes of a pin whose attempts were read from Kafka.
 
@@ -85,14 +85,16 @@ def decide_pin(
     `has_later_doubt`: Postgres has a later attempt without an outcome, which decides then.
     """
     attempts = sorted(attempts, key=lambda attempt: attempt.started_at)
-    with_id = [attempt for attempt in attempts if attempt.pinterest_pin_id is not None]
+    found = [
+        Publish(attempt.pinterest_pin_id, attempt.settled_at or attempt.deadline_at)
+        for attempt in attempts
+        if attempt.pinterest_pin_id is not None
+    ]
     if not pin.is_delivered or pin.is_deleted or pin.state is PinState.PUBLISHED:
-        ids = {attempt.pinterest_pin_id for attempt in with_id}
+        ids = {publish.pinterest_pin_id for publish in found}
         return Keep(is_double=bool(ids - {pin.pinterest_pin_id}))
-    if with_id:
-        found = with_id[-1]
-        assert found.pinterest_pin_id is not None
-        return Publish(found.pinterest_pin_id, found.settled_at or found.deadline_at)
+    if found:
+        return found[-1]
     last = attempts[-1]
     match last.outcome:
         case None:

@@ -62,25 +62,21 @@ CONFIRM_POSITIONS = """
     where topic = %s and refused is null and updated_at < now() - interval '10 seconds'
 """
 
-# A pin is locked before its attempts, as in every transaction of the delivery process
-LOCK_PINS = text("""
-    select p.*, now() as now from publisher.pins p
-    where p.pin_id in (
+# Attempts are locked before their pins, as in every transaction of the delivery process
+LOCK_ATTEMPTS = text("""
+    select attempt_id, pin_id, started_at, deadline_at, outcome, pinterest_pin_id, settled_at,
+        is_applied
+    from publisher.delivery_attempts
+    where (not is_applied or outcome is null) and pin_id in (
         select a.pin_id from publisher.delivery_attempts a where not a.is_applied
-            and exists (select from publisher.pins q where q.pin_id = a.pin_id)
+            and exists (select from publisher.pins p where p.pin_id = a.pin_id)
         group by a.pin_id order by a.pin_id limit :limit
     )
-    order by p.pin_id for update of p
+    order by pin_id, started_at, attempt_id for update
 """)
-SELECT_UNAPPLIED = text("""
-    select attempt_id, pin_id, started_at, deadline_at, outcome, pinterest_pin_id, settled_at
-    from publisher.delivery_attempts
-    where pin_id = any(cast(:pin_ids as uuid[])) and not is_applied
-    order by pin_id, started_at
-""")
-SELECT_OPEN = text("""
-    select pin_id, started_at from publisher.delivery_attempts
-    where pin_id = any(cast(:pin_ids as uuid[])) and is_applied and outcome is null
+LOCK_PINS = text("""
+    select * from publisher.pins where pin_id = any(cast(:pin_ids as uuid[]))
+    order by pin_id for update
 """)
 # A later request is sent only after it is sure that the earlier one made no pin
 SETTLE_SUPERSEDED = text("""

@@ -7,7 +7,7 @@ both.
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -112,21 +112,22 @@ class MemoryStore:
         self.tables.leases[account_id] = lease
         return lease
 
-    def holds(self, lease: AccountLease) -> bool:
-        """Returns whether the lease is still the account's, and has time left."""
+    def has_fence(self, lease: AccountLease) -> bool:
+        """Returns whether nobody has leased the account since."""
         current = self.tables.leases.get(lease.account_id)
-        return (
-            current is not None
-            and current.fence == lease.fence
-            and current.until == lease.until
-            and lease.until > self.time
-        )
+        return current is not None and current.fence == lease.fence
+
+    def extend(self, lease: AccountLease, seconds: float) -> AccountLease | None:
+        """Extends a lease, also an expired one, unless another process has the account."""
+        if not self.has_fence(lease):
+            return None
+        extended = replace(lease, until=self.time + timedelta(seconds=seconds))
+        self.tables.leases[lease.account_id] = extended
+        return extended
 
     def release(self, lease: AccountLease) -> None:
-        if self.holds(lease):
-            self.tables.leases[lease.account_id] = AccountLease(
-                lease.account_id, lease.workspace_id, lease.fence, self.time
-            )
+        if self.has_fence(lease):
+            self.tables.leases[lease.account_id] = replace(lease, until=self.time)
 
     async def begin(self, lease: AccountLease, seconds: float) -> DeliveryAttempt | None:
         """Commits the intent to send the account's next pin that no doubt blocks (rule 16)."""

@@ -103,6 +103,19 @@ REPLAY_RECORDS = Gauge(
     "Records of a partition that a replay still has to process. 0 when the replay has ended.",
     ["service", "topic", "partition"],
 )
+DELIVERY_OPEN = Gauge(
+    "pinflow_delivery_open",
+    "1 while pins may be sent to Pinterest. 0 while Postgres may be older than Kafka, or either "
+    "does not answer. The delivery process's /readyz says why.",
+)
+DELIVERY_ATTEMPTS_RESTORED = Counter(
+    "pinflow_delivery_attempts_restored",
+    "Attempts to create a pin that a restored Postgres lacked, and that were read from Kafka.",
+)
+DELIVERY_LOST_PINS = Gauge(
+    "pinflow_delivery_lost_pins",
+    "Pins that are on Pinterest and that Postgres lost in a restore. pinflow recover lists them.",
+)
 
 HTTP_SECONDS = Histogram(
     "pinflow_http_seconds",

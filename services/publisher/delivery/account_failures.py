@@ -1,14 +1,9 @@
-"""Pauses accounts and the app for failures outside of an attempt: of tokens, videos and quotas."""
+"""Pauses accounts and the app if no attempt can begin: without a token, or without a quota."""
 
 from services.publisher.delivery import pauses
 from services.publisher.delivery.budgets import Exhausted
 from services.publisher.delivery.model import AccountLease
-from services.publisher.delivery.outcomes import (
-    PauseAccount,
-    PauseApp,
-    PinHistory,
-    decide_failure,
-)
+from services.publisher.delivery.outcomes import PauseAccount
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.delivery.token_failures import (
     AccessUnavailable,
@@ -16,28 +11,16 @@ from services.publisher.delivery.token_failures import (
     TokenUnavailable,
 )
 from shared.contract.errors import ApiError, ErrorCode, Unavailable
-from shared.pinterest.failures import PinterestFailure
 
 GIVEN_UP_CODES = {ErrorCode.TOKEN_EXPIRED, ErrorCode.SCOPE_MISSING}
 """The codes of the access service that users see as they are. Others become token_revoked."""
 
 
 class AccountFailures:
-    """Decides about failures that concern an account or the app, and writes the pauses."""
+    """Decides what pauses if there is no token or no quota, and writes the pauses."""
 
     def __init__(self, settlements: SettlementRepository) -> None:
         self._settlements = settlements
-
-    async def pause(self, lease: AccountLease, failure: PinterestFailure | ApiError) -> None:
-        """Pauses the account or the app, if the failure of a request calls for it."""
-        if isinstance(failure, ApiError):
-            await self.pause_without_token(lease, failure)
-            return
-        meaning = decide_failure(failure, PinHistory(is_refreshed=True), 1)
-        if isinstance(meaning, PauseAccount):
-            await self._settlements.pause_account(lease.account_id, meaning)
-        elif isinstance(meaning, PauseApp):
-            await self._settlements.pause_app(meaning.cause)
 
     async def pause_without_token(
         self, lease: AccountLease, failure: ApiError | Unavailable

@@ -29,7 +29,7 @@ class CallFailures:
             return
         match decide_failure(failure, AFTER_REFRESH, 1):
             case PauseAccount() as meaning:
-                await self._settlements.pause_account(account_id, meaning, meaning.cause.message)
+                await self._settlements.pause_account(account_id, meaning)
             case PauseApp(cause):
                 await self._settlements.pause_app(cause)
             case _:

@@ -25,11 +25,15 @@ SELECT_KEYS = """
 """
 LOCK_KEYS = f"{SELECT_KEYS} order by pin_id for update"
 
-# A scheduled pin is also canceled, because the scheduler checks only the state
+# A scheduled pin is also canceled, because the scheduler checks only the state. So is a schedule
+# that is queued. The delivery sends no pin that is deleted
 RELEASE_PINS = f"""
     update publisher.pins
     set deleted_at = coalesce(deleted_at, now()), updated_at = now(),
-        state = case state when '{PinState.SCHEDULED}' then '{PinState.CANCELED}' else state end
+        state = case
+            when run_at is not null and state in ('{PinState.SCHEDULED}', '{PinState.QUEUED}')
+            then '{PinState.CANCELED}' else state
+        end
     where pin_id = any(%b::uuid[])
     returning pin_id, run_at, origin_job_id, origin_row
 """

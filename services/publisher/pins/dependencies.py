@@ -7,6 +7,7 @@ from fastapi import Depends
 
 from services.publisher.config import PublisherSettings
 from services.publisher.pins.bulk_publish import BulkPublishService
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.schedules import ScheduleService
@@ -54,6 +55,7 @@ class PublisherDependencies:
     bulk_publish: BulkPublishService
     dry_run: DryRunService
     lists: PinListService
+    deferrals: DeferralReader
     reader: JsonReader
     batch_reader: JsonReader
     writes: WriteLimit

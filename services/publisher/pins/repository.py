@@ -27,6 +27,7 @@ from services.publisher.outbox_events import (
 )
 from services.publisher.outbox_repository import add_events
 from services.publisher.pins.creation import NewPin, PinOfKey
+from services.publisher.pins.removals import request_removals
 from services.publisher.pins.statements import (
     GENERATION_COLUMNS,
     INSERT_GENERATIONS,
@@ -49,6 +50,7 @@ from services.publisher.pins.transitions import (
     Updated,
 )
 from services.publisher.tables import pins
+from shared.access.tables import connections
 from shared.contract.errors import ApiError
 from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -114,6 +116,11 @@ class LockedPins:
             case _:
                 assert_never(decision)
 
+    async def request_removal(self, pin_id: UUID) -> None:
+        """Requests that the delivery process removes a published pin from Pinterest."""
+        driver = await driver_connection(self._connection)
+        await request_removals(driver, [pin_id], release_keys=False)
+
     def _require_row(self, pin_id: UUID) -> Row:
         if (row := self.rows[pin_id]) is None:
             raise AssertionError("The decision is about a row that does not exist.")
@@ -134,6 +141,16 @@ class LockedPin:
         if isinstance(result, ApiError):
             raise result
         return result.row
+
+    async def request_removal(self) -> None:
+        """Requests that the delivery process removes the published pin from Pinterest."""
+        await self._locked.request_removal(self._pin_id)
+
+    def require_row(self) -> Row:
+        """Returns the row as it was locked."""
+        if self.row is None:
+            raise AssertionError("The decision is about a row that does not exist.")
+        return self.row
 
 
 class PinRepository:
@@ -160,6 +177,11 @@ class PinRepository:
     async def find_all(self, workspace_id: UUID, pin_ids: Collection[UUID]) -> dict[UUID, Row]:
         rows = await self._database.fetch_all(build_select(workspace_id, pin_ids))
         return {row["pin_id"]: row for row in rows}
+
+    async def find_connected(self, account_ids: Collection[UUID]) -> frozenset[UUID]:
+        """Finds the accounts that were ever connected to Pinterest."""
+        query = select(connections.c.account_id).where(connections.c.account_id.in_(account_ids))
+        return frozenset(row["account_id"] for row in await self._database.fetch_all(query))
 
     @asynccontextmanager
     async def locked(self, workspace_id: UUID, pin_id: UUID) -> AsyncIterator[LockedPin]:

@@ -47,8 +47,8 @@ class RetryTarget(NamedTuple):
     """The new account and board, if the request has them."""
     checks: Mapping[Destination, BoardCheck]
     """The results for the destinations that were checked."""
-    connected: Collection[UUID] = frozenset()
-    """The account of `changes`, if it was ever connected to Pinterest."""
+    connected: Collection[UUID]
+    """The accounts among these that were ever connected to Pinterest."""
 
 
 class Updated(NamedTuple):

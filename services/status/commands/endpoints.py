@@ -97,8 +97,9 @@ async def cancel_import(
     """Cancel the rows that have no result yet. They end as failed with the code `canceled`.
 
     Rows that were settled before keep their results. With `scheduled=true`, the schedules of the
-    import that still wait, for their time or for their delivery, are canceled too. The answer has the counters, what was canceled, and
-    what was left and why. If the import has ended, there is nothing to cancel but its schedules.
+    import that still wait, for their time or for their delivery, are canceled too. The answer has
+    the counters, what was canceled, and what was left and why. If the import has ended, there is
+    nothing to cancel but its schedules.
 
     An API key that is limited to some accounts may cancel rows only if every row of the import
     names one of them by its id. Otherwise the answer is 403 `account_not_permitted`. The request is

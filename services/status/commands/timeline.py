@@ -90,8 +90,10 @@ def _build_stored_events(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
             detail = details.get(event)
             shown = "scheduled" if event == "stored" and pin.get("schedule_id") else event
             events.append(_build_event(shown, pin[name], detail))
-    for attempt in stored.get("attempts") or ():
-        events.append(_build_event("sent", attempt["started_at"], _describe_attempt(attempt)))
+    events += [
+        _build_event("sent", attempt["started_at"], _describe_attempt(attempt))
+        for attempt in stored.get("attempts") or ()
+    ]
     outcome = stored.get("outcome")
     if outcome and outcome.get("recorded_at"):
         detail = f"The publisher recorded the outcome {outcome.get('status')}."

@@ -2,6 +2,9 @@
 
 from fastapi import FastAPI
 
+from services.publisher.backlog import endpoints as deliveries
+from services.publisher.backlog.repository import BacklogRepository
+from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
 from services.publisher.imports import endpoints as imports
 from services.publisher.imports.check import RowChecker
@@ -100,7 +103,14 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         dependencies=_build_dependencies(
             service, settings, history.require_current_database, writes
         ),
-        routers=[pins.router, schedules.router, pins.job_router, imports.router],
+        routers=[
+            pins.router,
+            schedules.router,
+            pins.job_router,
+            deliveries.router,
+            deliveries.internal_router,
+            imports.router,
+        ],
         consumers=consumers,
         tasks=[
             PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
@@ -142,6 +152,11 @@ def _build_dependencies(
         dry_run=DryRunService(repository, service.access),
         lists=PinListService(service.paginator(settings), deferrals),
         deferrals=deferrals,
+        backlog=BacklogService(
+            BacklogRepository(service.http_database, settings.pinterest_mode),
+            settings,
+            is_on=settings.is_pinterest_on,
+        ),
         reader=build_pin_reader(settings, writes),
         batch_reader=build_batch_reader(settings, writes),
         writes=writes,

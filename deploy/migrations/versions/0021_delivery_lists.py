@@ -1,4 +1,4 @@
-"""Lets the lists of pins show pins that wait for delivery (ADR 0021)."""
+"""Creates the indexes for lists of pins that wait for delivery, and for the backlog (ADR 0021)."""
 
 from alembic import op
 
@@ -21,4 +21,9 @@ def upgrade() -> None:
     op.execute("""
         create index pins_removed on publisher.pins (workspace_id, created_at)
         where deleted_at is null and removed_at is not null
+    """)
+    # The backlog shows how fast an account's last attempts followed each other
+    op.execute("""
+        create index delivery_attempts_of_account
+        on publisher.delivery_attempts (account_id, started_at)
     """)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends
 
+from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
 from services.publisher.pins.bulk_publish import BulkPublishService
 from services.publisher.pins.deferral_reader import DeferralReader
@@ -56,6 +57,7 @@ class PublisherDependencies:
     dry_run: DryRunService
     lists: PinListService
     deferrals: DeferralReader
+    backlog: BacklogService
     reader: JsonReader
     batch_reader: JsonReader
     writes: WriteLimit

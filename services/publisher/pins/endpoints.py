@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from services.publisher.pins.creation import OnMismatch
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import PinFilters
-from services.publisher.pins.openapi import IDS, PIN, PIN_EDIT, PIN_RETRY, PINS
+from services.publisher.pins.openapi import IDS, MAY_DOUBLE, PIN, PIN_EDIT, PIN_RETRY, PINS
 from services.publisher.pins.request_bodies import parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
@@ -50,10 +50,6 @@ _ON_MISMATCH = Query(description=getdoc(OnMismatch))
 _DELETE_FROM_PINTEREST = Query(
     description="True: also remove the pin from Pinterest. The answer is 200 with a body that says "
     "whether it is removed."
-)
-MAY_DOUBLE = Query(
-    description="True: also retry a pin that failed with `publish_unconfirmed`. If Pinterest has "
-    "it already, there are two then."
 )
 
 

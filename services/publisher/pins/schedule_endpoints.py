@@ -8,9 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.publisher.pins.dependencies import Publisher
-from services.publisher.pins.endpoints import MAY_DOUBLE
 from services.publisher.pins.lists.filters import ScheduleFilters
-from services.publisher.pins.openapi import IDS, SCHEDULE, SCHEDULE_EDIT
+from services.publisher.pins.openapi import IDS, MAY_DOUBLE, SCHEDULE, SCHEDULE_EDIT
 from services.publisher.pins.request_bodies import parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse

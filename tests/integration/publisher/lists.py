@@ -60,6 +60,7 @@ async def serve_lists(
         settings=settings,
         lists=PinListService(Paginator(database, settings), deferrals),
         deferrals=deferrals,
+        backlog=unused,
         pins=unused,
         schedules=unused,
         bulk_publish=unused,

@@ -46,6 +46,9 @@ INDEXES = {
     "pins_failed",
     "pins_scheduled",
     "pins_waiting",
+    "pins_delivering",
+    "pins_delivering_schedules",
+    "pins_removed",
     "jobs_of_workspace",
 }
 JOB_ID = new_job_id(BEGINNING.replace(hour=14))

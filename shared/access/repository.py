@@ -18,7 +18,7 @@ from shared.access.model import (
     Principal,
 )
 from shared.access.statements import matches_account
-from shared.access.tables import accounts, api_keys, workspaces
+from shared.access.tables import accounts, api_keys, connections, workspaces
 from shared.contract.pins import make_printable
 from shared.postgres.database import Database
 
@@ -80,6 +80,13 @@ class AccessRepository:
     async def account_exists(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Returns whether the workspace has the account. A revoked account counts."""
         query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
+        return await self._database.fetch_first(query) is not None
+
+    async def was_connected(self, workspace_id: UUID, account_id: UUID) -> bool:
+        """Returns whether the account was ever connected to Pinterest."""
+        query = select(connections.c.account_id).where(
+            connections.c.workspace_id == workspace_id, connections.c.account_id == account_id
+        )
         return await self._database.fetch_first(query) is not None
 
     async def find_by_names(

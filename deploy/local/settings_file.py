@@ -34,7 +34,8 @@ FIXED = frozenset(
         "PINFLOW_INSTALLATION",
         "PINFLOW_INTERNAL_TOKEN",
         "PINFLOW_PORT",
-        *(process.url_variable for process in (*SERVICES.values(), *WORKERS.values())),
+        *(service.url_variable for service in SERVICES.values()),
+        *(worker.url_variable for worker in WORKERS.values()),
     }
 )
 """Settings that `make up` chooses itself."""

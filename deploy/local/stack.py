@@ -97,6 +97,11 @@ class Stack:
                 raise LocalError(message) from None
             return not was_running or any(state != "RUNNING" for state in before.values())
 
+    def prefer_simulator(self) -> None:
+        """Chooses PINTEREST=simulated for the next `up`, unless the settings name a mode."""
+        if self.pinterest_mode == pinterest.OFF:
+            self._pinterest = pinterest.PinterestChoice(self._layout, pinterest.SIMULATED)
+
     def _handle_failed_start(
         self, error: ForeignServer | ExitedAtStart, *, was_running: bool
     ) -> str:

@@ -79,5 +79,6 @@ def test_the_readiness_of_pinflow_checks_delivery_only_if_pinterest_is_on() -> N
 
 
 def test_no_two_processes_share_a_port() -> None:
-    processes = [*SERVICES.values(), *WORKERS.values()]
-    assert len({process.port for process in processes}) == len(processes)
+    ports = [service.port for service in SERVICES.values()]
+    ports += [worker.port for worker in WORKERS.values()]
+    assert len(set(ports)) == len(ports)

@@ -77,8 +77,7 @@ def describe_result(client: PinflowClient, delivery: Delivery, simulator_url: st
     delivered = [pin for pin in published.items if pin["pinterest_pin_id"]]
     lines = [
         f"\nDelivered to the simulator of Pinterest at {simulator_url}:",
-        f"  {counts['published']} published, {counts['failed']} failed, "
-        f"{counts['deferred']} deferred",
+        "  {published} published, {failed} failed, {deferred} deferred".format(**counts),
         _describe_limits(),
         "",
         *_describe_examples(delivered[:EXAMPLES], simulator_url),
@@ -118,11 +117,10 @@ def _describe_stall(seen: Delivery, state: str) -> str:
 
 
 def _describe_limits() -> str:
-    seconds = SPEED["PINFLOW_DELIVERY_SPACING_SECONDS"]
+    spacing = SPEED["PINFLOW_DELIVERY_SPACING_SECONDS"]
     return (
-        f"  For the demo, the simulator takes {WRITES_PER_MINUTE} writes a minute from each\n"
-        f"  account (Pinterest: {Options.writes_per_minute}), and Pinflow waits {seconds} s between "
-        "two pins."
+        f"  For the demo, the simulator takes {WRITES_PER_MINUTE} writes a minute from each account\n"
+        f"  (Pinterest: {Options.writes_per_minute}), and the spacing of pins is {spacing} s."
     )
 
 

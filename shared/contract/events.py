@@ -420,18 +420,29 @@ class PinEvent(Event, frozen=True, kw_only=True):
     row_number: int | None = None
 
 
-class PinPublished(PinEvent, frozen=True, kw_only=True):
+class UndeliveredPinPublished(PinEvent, frozen=True, kw_only=True):
+    """PinPublished as it is written for a pin that is not delivered to Pinterest.
+
+    Its record is the same as before there was delivery.
+    """
+
+    published_at: AwareTime
+
+
+class PinPublished(UndeliveredPinPublished, frozen=True, kw_only=True):
     """Type `pinflow.pin.published.v1`.
 
     A pin of an account that is connected to Pinterest has a `pinterest_pin_id`.
     """
 
-    published_at: AwareTime
     pinterest_pin_id: str | None = None
 
 
 class PinQueued(PinEvent, frozen=True, kw_only=True):
-    """A pin of a connected account waits for its delivery. Type `pinflow.pin.queued.v1`."""
+    """A pin of a connected account waits for its delivery. Type `pinflow.pin.queued.v1`.
+
+    `queued_at` of an import's row is the time when the import was accepted.
+    """
 
     queued_at: AwareTime
 

@@ -1,5 +1,6 @@
 """Defines the interfaces between the parts of the delivery process."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
@@ -9,14 +10,26 @@ from services.publisher.delivery.model import (
     AttemptOutcome,
     DeliveryAttempt,
 )
+from shared.contract.errors import PinflowError
 from shared.postgres.row import Row
+
+
+class Postponed(PinflowError):
+    """The work of a part has to wait: a budget is used up, or a pause began. Not a failure."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"postponed by {seconds:g} s")
+        self.seconds = seconds
 
 
 class TurnPart(Protocol):
     """One kind of work for an account: confirming, removing, uploading a medium, creating a pin."""
 
     async def run(self, lease: AccountLease) -> bool:
-        """Does at most one piece of work. Returns False if there is none that is due."""
+        """Does at most one piece of work. Returns False if there is none that is due.
+
+        Raises Postponed if there is work that may not begin yet. Any other exception ends the turn.
+        """
         ...
 
 
@@ -52,8 +65,13 @@ class TokenSource(Protocol):
 
 
 class MediaSource(Protocol):
-    """Builds the `media_source` of a pin's request (ADR 0048)."""
+    """Provides the `media_source` of a pin's request (ADR 0048)."""
 
-    async def build(self, pin: Row) -> dict[str, object]:
-        """Raises MediaUnreachable, MediaRejected, or MediaPending if a video is not ready."""
+    def open(self, pin: Row) -> AbstractAsyncContextManager[dict[str, object]]:
+        """Enters with the `media_source`. Leave the block when the request has ended.
+
+        An uploaded image is in memory until then, and few may be there at the same time. Entering
+        raises MediaUnreachable, MediaRejected, or MediaPending if a video is not ready
+        (media_failures.py). It may take as long as one request: enter before the attempt begins.
+        """
         ...

@@ -1,0 +1,153 @@
+"""Writes what became of an attempt: on the attempt, its pin and the outbox, in one transaction.
+
+Each function returns False, and changes nothing, if the attempt already has an outcome. Used by the
+parts that create and confirm pins, and by the recovery after a restore.
+"""
+
+from typing import Any, NamedTuple
+
+from psycopg.rows import dict_row
+
+from services.publisher.delivery.attempts import Settlement, leave_in_doubt, settle_attempt
+from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
+from services.publisher.model import Failure
+from services.publisher.outbox_events import (
+    OutboxEvent,
+    build_pin_deferred,
+    build_pin_failed,
+    build_pin_published,
+)
+from services.publisher.outbox_repository import add_events
+from shared.postgres.database import DriverConnection
+from shared.postgres.row import Row
+
+# A late answer may find the pin already confirming
+_CHANGE = """
+    update publisher.pins set {changes}, updated_at = clock_timestamp()
+    where pin_id = %(pin_id)s and state in ('publishing', 'confirming', 'queued')
+    returning *
+"""
+_PUBLISH = _CHANGE.format(
+    changes="""
+        state = 'published', published_at = clock_timestamp(), pinterest_pin_id = %(id)s,
+        deliver_after = null, deferral_code = null
+    """
+)
+_FAIL = _CHANGE.format(
+    changes="""
+        state = 'failed', failed_at = clock_timestamp(), error_code = %(code)s,
+        error_message = %(message)s, deliver_after = null, deferral_code = null
+    """
+)
+_QUEUE = _CHANGE.format(
+    changes="""
+        state = 'queued', deferral_code = %(code)s,
+        deliver_after = clock_timestamp() + %(seconds)s * interval '1 second'
+    """
+)
+_CONFIRM = _CHANGE.format(changes="state = 'confirming'")
+
+
+class Deferral(NamedTuple):
+    """The reason why a pin waits by itself."""
+
+    seconds: float
+    code: str | None
+    """None: nothing is announced, because the pin only waits for its video."""
+
+
+async def publish_pin(
+    driver: DriverConnection,
+    attempt: DeliveryAttempt,
+    outcome: AttemptOutcome,
+    pinterest_pin_id: str,
+) -> bool:
+    """Publishes the attempt's pin. `outcome`: CREATED or FOUND.
+
+    Raises UniqueViolation if another pin of Pinflow has the id.
+    """
+    settlement = Settlement(outcome, pinterest_pin_id)
+    if not await settle_attempt(driver, attempt.attempt_id, settlement):
+        return False
+    await adopt_pinterest_pin(driver, attempt, pinterest_pin_id)
+    return True
+
+
+async def adopt_pinterest_pin(
+    driver: DriverConnection, attempt: DeliveryAttempt, pinterest_pin_id: str
+) -> bool:
+    """Publishes the pin of an attempt that is settled with an id."""
+    pin = await _change(driver, _PUBLISH, attempt, id=pinterest_pin_id)
+    return await _announce(driver, pin, build_pin_published)
+
+
+async def queue_pin(
+    driver: DriverConnection,
+    attempt: DeliveryAttempt,
+    settlement: Settlement,
+    deferral: Deferral | None = None,
+) -> bool:
+    """Queues the attempt's pin again, because it was surely not made."""
+    if not await settle_attempt(driver, attempt.attempt_id, settlement):
+        return False
+    await defer_pin(driver, attempt, deferral)
+    return True
+
+
+async def defer_pin(
+    driver: DriverConnection, attempt: DeliveryAttempt, deferral: Deferral | None
+) -> None:
+    """Queues a pin whose attempt is settled. `deferral`: it waits by itself."""
+    seconds, code = deferral or (None, None)
+    pin = await _change(driver, _QUEUE, attempt, seconds=seconds, code=code)
+    if code is not None:
+        await _announce(driver, pin, build_pin_deferred)
+
+
+async def fail_pin(
+    driver: DriverConnection,
+    attempt: DeliveryAttempt,
+    outcome: AttemptOutcome,
+    failure: Failure,
+) -> bool:
+    """Fails the attempt's pin. `outcome`: REFUSED, NOT_SENT or UNCONFIRMED."""
+    settlement = Settlement(outcome, None, *failure)
+    if not await settle_attempt(driver, attempt.attempt_id, settlement):
+        return False
+    await fail_settled_pin(driver, attempt, failure)
+    return True
+
+
+async def fail_settled_pin(
+    driver: DriverConnection, attempt: DeliveryAttempt, failure: Failure
+) -> None:
+    """Fails a pin whose attempt is settled."""
+    pin = await _change(
+        driver, _FAIL, attempt, code=failure.error_code, message=failure.error_message
+    )
+    await _announce(driver, pin, build_pin_failed)
+
+
+async def confirm_pin(driver: DriverConnection, attempt: DeliveryAttempt, reason: str) -> bool:
+    """Leaves an attempt in doubt: its pin is confirmed after the deadline, and never sent again."""
+    if not await leave_in_doubt(driver, attempt.attempt_id, reason):
+        return False
+    await _change(driver, _CONFIRM, attempt)
+    return True
+
+
+async def _change(
+    driver: DriverConnection, statement: str, attempt: DeliveryAttempt, **values: Any
+) -> Row | None:
+    """Changes the attempt's pin. Returns the row after it, or None if it is in another state."""
+    cursor = driver.cursor(row_factory=dict_row)
+    await cursor.execute(statement, {"pin_id": attempt.pin_id, **values})
+    return await cursor.fetchone()
+
+
+async def _announce(driver: DriverConnection, pin: Row | None, build: Any) -> bool:
+    if pin is None:
+        return False
+    event: OutboxEvent = build(pin)
+    await add_events(driver, [event])
+    return True

@@ -119,7 +119,7 @@ def _describe_stall(seen: Delivery, state: str) -> str:
 def _describe_limits() -> str:
     spacing = SPEED["PINFLOW_DELIVERY_SPACING_SECONDS"]
     return (
-        f"  For the demo, the simulator takes {WRITES_PER_MINUTE} writes a minute from each account\n"
+        f"  For the demo, the simulator takes {WRITES_PER_MINUTE} writes a minute from an account\n"
         f"  (Pinterest: {Options.writes_per_minute}), and the spacing of pins is {spacing} s."
     )
 

@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status clean quick test test-slow coverage hostile check audit bench
-.PHONY: bench-peers clients flood chaos kills fuzz format schemas lock
+.PHONY: bench-peers clients flood chaos deliveries kills fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
@@ -91,6 +91,11 @@ chaos: $(READY) ## Inject faults and check every row (MINUTES=, SEED=, BROKERS=3
 	@$(BIN)/python -m tests.tools.chaos --minutes $(or $(MINUTES),2) \
 		--brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED)) \
 		$(if $(RESTORES),--restores) $(if $(ONLY),--only "$(ONLY)")
+
+deliveries: $(READY) ## Deliver pins under faults (PINS=, ACCOUNTS=, SEED=, BROKERS=3, RESTORES=1)
+	@$(BIN)/python -m tests.tools.chaos.deliveries --pins $(or $(PINS),2000) \
+		--accounts $(or $(ACCOUNTS),10) --brokers $(or $(BROKERS),1) \
+		$(if $(SEED),--seed $(SEED)) $(if $(RESTORES),--restores)
 
 kills: $(READY) ## Kill brokers or producers (COUNT=..., KIND=lone, three, producer, disk)
 	@$(BIN)/python -m tests.tools.chaos.kills --kind $(or $(KIND),lone) \

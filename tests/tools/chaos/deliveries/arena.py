@@ -74,12 +74,21 @@ class DeliveryArena:
 
 
 @contextmanager
-def delivery_arena(directory: Path, brokers: int, accounts: int) -> Iterator[DeliveryArena]:
-    """Starts everything, with `accounts` connected accounts, and stops it at the end."""
+def delivery_arena(
+    directory: Path,
+    brokers: int,
+    accounts: int,
+    replicas: int = DELIVERY_REPLICAS,
+    **variables: str,
+) -> Iterator[DeliveryArena]:
+    """Starts everything, with `accounts` connected accounts, and stops it at the end.
+
+    `variables` replace SETTINGS.
+    """
     with running_simulator(data=directory / "simulator.sqlite") as simulator:
         simulator.change_settings(buckets=False)
         (port,) = choose({"pinterest": ports.PROXIES + 15}).values()
-        settings = {**name_settings(simulator), **SETTINGS}
+        settings = {**name_settings(simulator), **SETTINGS, **variables}
         settings["pinterest_simulator_url"] = f"http://{HOST}:{port}"
         with arena(directory, brokers, {}, **settings) as running:
             upstream = urlsplit(simulator.url).port
@@ -89,7 +98,7 @@ def delivery_arena(directory: Path, brokers: int, accounts: int) -> Iterator[Del
                 _connected_workspace(running, simulator, f"Deliveries {number}", accounts // 2)
                 for number in range(WORKSPACES)
             ]
-            deliveries = _start_deliveries(running, directory)
+            deliveries = _start_deliveries(running, directory, replicas)
             try:
                 yield DeliveryArena(running, simulator, proxy, deliveries, workspaces)
             finally:
@@ -108,10 +117,10 @@ def _connected_workspace(
     return connect_workspace(settings, workspace, boards=BOARDS)
 
 
-def _start_deliveries(running: Arena, directory: Path) -> list[RunningProgram]:
+def _start_deliveries(running: Arena, directory: Path, replicas: int) -> list[RunningProgram]:
     """Starts the delivery processes with the publisher's settings, and waits until they answer."""
     publisher = running.program("publisher").program
-    names = [f"delivery-{number}" if number else "delivery" for number in range(DELIVERY_REPLICAS)]
+    names = [f"delivery-{number}" if number else "delivery" for number in range(replicas)]
     chosen = choose({name: ports.PROXIES + 16 + number for number, name in enumerate(names)})
     programs = []
     for number, (name, port) in enumerate(chosen.items()):

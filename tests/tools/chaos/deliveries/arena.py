@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ BOARDS = 3
 DELIVERY_REPLICAS = 2
 CONFIRM_SECONDS = 45
 LATE_LIST_SECONDS = 12
-"""At most CONFIRM_SECONDS - 30: Pinterest shows a pin well before the second look."""
+"""The time for which new pins are hidden: at most CONFIRM_SECONDS - 30. Pinterest shows a pin well before the second look."""
 TIMEOUT_SECONDS = 5
 SPAM_PAUSE_MINUTES = 0.5
 
@@ -133,6 +134,6 @@ def _start_deliveries(running: Arena, directory: Path, replicas: int) -> list[Ru
         program: Program = replace(publisher, name=name, command=command, environment=environment)
         running_program = RunningProgram(program, directory)
         running_program.start()
-        running_program.wait_until(lambda port=port: is_live(f"http://{HOST}:{port}"))  # type: ignore[misc]
+        running_program.wait_until(partial(is_live, f"http://{HOST}:{port}"))
         programs.append(running_program)
     return programs

@@ -18,7 +18,7 @@ MAX_SHOWN = 20
 
 @dataclass
 class Verdict:
-    """What became of the planned pins."""
+    """Counts what became of the planned pins."""
 
     planned: int = 0
     made: int = 0

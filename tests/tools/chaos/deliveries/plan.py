@@ -17,7 +17,7 @@ SCHEDULE_SECONDS = 240
 
 
 class Group(NamedTuple):
-    """What Pinterest shows of a pin. Publications with equal content are one group."""
+    """Identifies a pin by what Pinterest shows of it. Publications with equal content are one group."""
 
     board_id: str
     title: str

@@ -27,7 +27,8 @@ BOARDS = 3
 DELIVERY_REPLICAS = 2
 CONFIRM_SECONDS = 45
 LATE_LIST_SECONDS = 12
-"""The time for which new pins are hidden: at most CONFIRM_SECONDS - 30. Pinterest shows a pin well before the second look."""
+"""The time for which lists hide new pins. At most CONFIRM_SECONDS - 30, so that the second look
+sees them."""
 TIMEOUT_SECONDS = 5
 SPAM_PAUSE_MINUTES = 0.5
 

@@ -17,7 +17,10 @@ SCHEDULE_SECONDS = 240
 
 
 class Group(NamedTuple):
-    """Identifies a pin by what Pinterest shows of it. Publications with equal content are one group."""
+    """Identifies a pin by what Pinterest shows of it.
+
+    Publications with equal content are one group.
+    """
 
     board_id: str
     title: str

@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status clean quick test test-slow coverage hostile check audit bench
-.PHONY: bench-peers clients flood chaos pinterest-sandbox kills fuzz format schemas lock
+.PHONY: bench-peers clients flood chaos pinterest-sandbox kills fuzz format schemas lock deliveries
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
@@ -94,6 +94,10 @@ chaos: $(READY) ## Inject faults and check every row (MINUTES=, SEED=, BROKERS=3
 
 pinterest-sandbox: $(READY) ## Prove the client with a token of Pinterest's sandbox (ARGS=--help)
 	@$(BIN)/python -m tests.tools.sandbox $(ARGS)
+deliveries: $(READY) ## Deliver pins under faults (PINS=, ACCOUNTS=, SEED=, BROKERS=3, RESTORES=1)
+	@$(BIN)/python -m tests.tools.chaos.deliveries --pins $(or $(PINS),2000) \
+		--accounts $(or $(ACCOUNTS),10) --brokers $(or $(BROKERS),1) \
+		$(if $(SEED),--seed $(SEED)) $(if $(RESTORES),--restores)
 
 kills: $(READY) ## Kill brokers or producers (COUNT=..., KIND=lone, three, producer, disk)
 	@$(BIN)/python -m tests.tools.chaos.kills --kind $(or $(KIND),lone) \

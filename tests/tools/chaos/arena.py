@@ -5,7 +5,7 @@ The services reach the servers through proxies, which can cut the connections.
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -96,8 +96,13 @@ class Arena:
 
 
 @contextmanager
-def arena(directory: Path, brokers: int) -> Iterator[Arena]:
-    """Starts servers, proxies and services, and stops them at the end."""
+def arena(
+    directory: Path, brokers: int, replicas: Mapping[str, int] = REPLICAS, **variables: str
+) -> Iterator[Arena]:
+    """Starts servers, proxies and services, and stops them at the end.
+
+    `variables` are further settings of the services, as `deployed` takes them.
+    """
     network = Network()
     chosen = choose({f"proxy {number}": ports.PROXIES for number in range(brokers + 1)})
     *kafka_ports, postgres_port = chosen.values()
@@ -116,14 +121,15 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
             for node, port in zip(kafka.nodes, kafka_ports, strict=True)
         ]
         postgres_proxy = network.proxy(postgres.port, postgres_port)
-        addresses = {
+        settings_of_services = {
             "kafka": ",".join(f"{HOST}:{port}" for port in kafka_ports),
             "database_url": replace_port(url, postgres_port),
             "topic_prefix": settings.topic_prefix,
+            "access_cache_seconds": "1",
+            "database_timeout_seconds": "3",
+            **variables,
         }
-        with deployed(
-            directory, REPLICAS, **addresses, access_cache_seconds="1", database_timeout_seconds="3"
-        ) as deployment:
+        with deployed(directory, replicas, **settings_of_services) as deployment:
             new_arena = Arena(
                 directory,
                 deployment,

@@ -49,7 +49,7 @@ rows = st.lists(
         {
             "idempotency_key": st.sampled_from(KEYS),
             "title": st.sampled_from(["A", "B"]),
-            "board_id": st.sampled_from(["there", "there", "there", "gone"]),
+            "board_id": st.sampled_from(["101", "101", "101", "404"]),
             "account": st.sampled_from(["own", "own", "own", "other", "unknown"]),
             "link_url": st.sampled_from([None, "https://shop.example/a"]),
             "run_at": st.sampled_from([None, "2020-06-01T00:00:00Z", "2090-01-01T00:00:00Z"]),
@@ -81,7 +81,7 @@ class Workspace:
         for name in ("own", "other"):
             account = await operator.add_account(self._id, name=name)
             self._accounts[name] = account
-            await operator.add_board(self._id, account, "there", name="There")
+            await operator.add_board(self._id, account, "101", name="There")
 
     async def take(self, step: Sequence[Any]) -> None:
         match step:
@@ -94,7 +94,7 @@ class Workspace:
             case ("publish", key):
                 document = submitted_row(
                     idempotency_key=key,
-                    board_id="there",
+                    board_id="101",
                     account_id=str(self._accounts["own"]),
                 )
                 await self._publisher.publish(self._id, document)

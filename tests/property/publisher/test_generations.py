@@ -61,7 +61,7 @@ contents = st.fixed_dictionaries(
     {
         "idempotency_key": st.sampled_from(KEYS),
         "title": st.sampled_from(["A", "B", "C"]),
-        "board_id": st.sampled_from(["there"] * 5 + ["gone"]),
+        "board_id": st.sampled_from(["101"] * 5 + ["404"]),
         "run_at": st.sampled_from([None, "2090-01-01T00:00:00Z", "2091-01-01T00:00:00Z"]),
         "on_existing": st.sampled_from(list(OnExisting)),
     }
@@ -137,7 +137,7 @@ class Generations(RuleBasedStateMachine):
         self._account_id: UUID = run(
             publisher.operator.add_account(self._workspace_id, name="account")
         )
-        run(publisher.operator.add_board(self._workspace_id, self._account_id, "there", name="T"))
+        run(publisher.operator.add_board(self._workspace_id, self._account_id, "101", name="T"))
         self._store = Store(database, self._workspace_id)
 
     def _next_step(self) -> int:
@@ -152,7 +152,7 @@ class Generations(RuleBasedStateMachine):
             sent = build_row(
                 self._workspace_id, self._account_id, accepted_at, job_id, number, fields
             )
-            is_failing = fields["board_id"] == "gone"
+            is_failing = fields["board_id"] == "404"
             log.append(AcceptedRow(sent, step, partition, len(log), is_failing))
 
     @initialize(

@@ -30,7 +30,7 @@ rows = st.fixed_dictionaries(
     {
         "idempotency_key": st.sampled_from(["k1", "k2", "k3", "k4"]),
         "title": st.sampled_from(["A", "B"]),
-        "board_id": st.sampled_from(["there", "there", "there", "soon"]),
+        "board_id": st.sampled_from(["101", "101", "101", "102"]),
         "account": st.sampled_from(["lasting", "lasting", "revoked"]),
         "run_at": st.sampled_from([None, None, "2090-01-01T00:00:00Z"]),
     }
@@ -75,7 +75,7 @@ class Simulation:
         self._accounts = {}
         for name in ("lasting", "revoked"):
             account_id = run(publisher.operator.add_account(self.workspace_id, name=name))
-            run(publisher.operator.add_board(self.workspace_id, account_id, "there", name="There"))
+            run(publisher.operator.add_board(self.workspace_id, account_id, "101", name="There"))
             self._accounts[name] = account_id
         self.logs: list[list[SentRow]] = [[] for _ in range(PARTITIONS)]
         self.positions = [0] * PARTITIONS
@@ -119,9 +119,7 @@ class Simulation:
         """Adds boards and revokes an account, so that a new decision would give other outcomes."""
         for account_id in self._accounts.values():
             self.run(
-                self.publisher.operator.add_board(
-                    self.workspace_id, account_id, "soon", name="Soon"
-                )
+                self.publisher.operator.add_board(self.workspace_id, account_id, "102", name="Soon")
             )
         self.run(self.publisher.revoke(self._accounts["revoked"]))
 

@@ -18,7 +18,7 @@ from shared.access.model import (
     Principal,
 )
 from shared.access.statements import matches_account
-from shared.access.tables import accounts, api_keys, workspaces
+from shared.access.tables import accounts, api_keys, connections, workspaces
 from shared.contract.pins import make_printable
 from shared.postgres.database import Database
 
@@ -99,6 +99,13 @@ class AccessRepository:
             ids = [account.id for account in found]
             values = {"accounts": ids, "names": _without_unstorable(boards)}
             return found, [Board(*row) for row in await connection.execute(_FIND_BOARDS, values)]
+
+    async def find_connected(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
+        """Returns the accounts of the workspace that were ever connected to Pinterest."""
+        query = select(connections.c.account_id).where(
+            connections.c.workspace_id == workspace_id, connections.c.account_id.in_(account_ids)
+        )
+        return {row["account_id"] for row in await self._database.fetch_all(query)}
 
     async def check_boards(
         self, destinations: Collection[Destination]

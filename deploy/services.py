@@ -118,6 +118,7 @@ _TABLE = (
             "/v1/schedules",
             "/v1/schedules/*",
             "/v1/jobs/*",
+            "/v1/deliveries",
         ),
         memory_mib=1024,
     ),

@@ -16,10 +16,12 @@ from services.access.boards.service import BoardService
 from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections import endpoints as connection_endpoints
+from services.access.connections.handout import TokenHandout
 from services.access.connections.link import PinterestLink
 from services.access.connections.repository import ConnectionRepository
 from services.access.connections.service import ConnectionService
 from services.access.connections.sweep import ConnectionSweep
+from services.access.connections.usable import UsableConnections
 from services.access.dependencies import AccessDependencies
 from services.access.keys import endpoints as keys
 from services.access.keys.repository import KeyRepository
@@ -77,6 +79,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
             refresh=AccountRefresh(accounts, account_repository, connections, sync),
             oauth=oauth,
             connections=connections,
+            tokens=TokenHandout(UsableConnections(connection_repository, settings, link)),
             boards=BoardService(
                 BoardRepository(service.database),
                 account_repository,

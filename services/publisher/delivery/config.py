@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from services.publisher.delivery.limits import DeliveryLimitSettings
 from shared.pinterest.settings import PinterestApiSettings
 from shared.runtime.settings import ServiceSettings
 
@@ -11,27 +12,12 @@ LEASE_MARGIN_SECONDS = 10.0
 """The time that a lease outlasts the timeout of a request to Pinterest."""
 
 
-class DeliverySettings(PinterestApiSettings, ServiceSettings):
+class DeliverySettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSettings):
     delivery_concurrency: Annotated[int, Field(ge=1, le=500)] = 50
     """Accounts that one process serves at the same time. Each has one request in flight."""
     delivery_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
     """Seconds between two searches for pins to deliver. After a search that found any, the next
     follows at once."""
-    delivery_spacing_seconds: Annotated[float, Field(ge=0, le=86_400)] = 2
-    """Minimum seconds between two pins of one account."""
-    delivery_daily_pins: Annotated[int, Field(ge=1, le=200_000)] = 200
-    """Maximum pins of one account in 24 hours. Pinterest blocks accounts whose activity looks like
-    spam."""
-    delivery_account_writes_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 60
-    """Maximum changes of one account at Pinterest in a minute. Pinterest's limit for an app with
-    Standard access is 100."""
-    delivery_account_reads_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 500
-    """Maximum reads of one account at Pinterest in a minute. Pinterest's limit is 1000."""
-    delivery_app_writes_per_day: Annotated[int, Field(ge=0)] = 0
-    """Maximum changes of all accounts together in 24 hours. 0: no limit. An app with Trial access
-    has 300."""
-    delivery_app_requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = 80
-    """Maximum requests of all accounts together in a second."""
     delivery_confirm_seconds: Annotated[float, Field(ge=1, le=3600)] = 120
     """Seconds between the look that does not find a pin on Pinterest, and the second look that
     decides. Pinterest may list a new pin late."""

@@ -18,17 +18,19 @@ from services.publisher.generations import read_keys, take_keys
 from services.publisher.grouping import group_by_change
 from services.publisher.key_state import KeyState, TakenKey
 from services.publisher.lost_pins import LostPins, RequireCurrentDatabase
-from services.publisher.model import PIN_COLUMNS, PinState
+from services.publisher.model import PinState
 from services.publisher.outbox_events import (
     OutboxEvent,
     build_change_event,
-    build_pin_published,
+    build_pin_created,
     build_pin_scheduled,
 )
 from services.publisher.outbox_repository import add_events
 from services.publisher.pins.creation import NewPin, PinOfKey
+from services.publisher.pins.removals import request_removals
 from services.publisher.pins.statements import (
     GENERATION_COLUMNS,
+    INSERT_COLUMNS,
     INSERT_GENERATIONS,
     INSERT_PINS,
     IS_DUE,
@@ -114,6 +116,11 @@ class LockedPins:
             case _:
                 assert_never(decision)
 
+    async def request_removal(self, pin_id: UUID) -> None:
+        """Requests that the delivery process removes a published pin from Pinterest."""
+        driver = await driver_connection(self._connection)
+        await request_removals(driver, [pin_id], release_keys=False)
+
     def _require_row(self, pin_id: UUID) -> Row:
         if (row := self.rows[pin_id]) is None:
             raise AssertionError("The decision is about a row that does not exist.")
@@ -134,6 +141,16 @@ class LockedPin:
         if isinstance(result, ApiError):
             raise result
         return result.row
+
+    async def request_removal(self) -> None:
+        """Requests that the delivery process removes the published pin from Pinterest."""
+        await self._locked.request_removal(self._pin_id)
+
+    def require_row(self) -> Row:
+        """Returns the row as it was locked."""
+        if self.row is None:
+            raise AssertionError("The decision is about a row that does not exist.")
+        return self.row
 
 
 class PinRepository:
@@ -188,11 +205,13 @@ class PinRepository:
     async def publish(self, pin: NewPin) -> PinOfKey:
         """Publishes a pin if its key is free, otherwise returns the key's existing pin.
 
-        Another call or an import may win the race for the key. Raises ApiError (503) as
-        `publish_all` does.
+        The pin of a connected account is queued for its delivery to Pinterest instead. Another
+        call or an import may win the race for the key. Raises ApiError (503) as `publish_all` does.
         """
-        published = {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
-        return await self._create(pin, published, build_pin_published)
+        state: dict[str, Any] = {"run_at": None, "state": PinState.QUEUED}
+        if not pin.is_connected:
+            state |= {"state": PinState.PUBLISHED, "published_at": func.now()}
+        return await self._create(pin, state, build_pin_created)
 
     async def schedule(self, schedule: NewPin) -> PinOfKey:
         """Creates a schedule under the rules of `publish`."""
@@ -219,14 +238,14 @@ class PinRepository:
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
             inserted = await driver.execute(
-                INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
+                INSERT_PINS, to_columns(INSERT_COLUMNS, build_insert_values(new)), binary=True
             )
             rows = await _select_rows(driver, pin_ids)
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
             _require_never_released(rows)
             await add_events(
                 driver,
-                [build_pin_published(rows[pin.pin_id]) for pin in new if pin.pin_id in created],
+                [build_pin_created(rows[pin.pin_id]) for pin in new if pin.pin_id in created],
             )
         return {pin_id: PinOfKey(row, pin_id in created) for pin_id, row in rows.items()}
 
@@ -241,7 +260,7 @@ class PinRepository:
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
             inserted = await driver.execute(
-                INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
+                INSERT_PINS, to_columns(INSERT_COLUMNS, build_insert_values(new)), binary=True
             )
             keys = await read_keys(driver, pin_ids, lock=True)
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
@@ -255,7 +274,7 @@ class PinRepository:
             }
             rows = await _select_rows(driver, holders.values())
             published = [holders[pin.pin_id] for pin in new if holders[pin.pin_id] in created]
-            await add_events(driver, [build_pin_published(rows[pin_id]) for pin_id in published])
+            await add_events(driver, [build_pin_created(rows[pin_id]) for pin_id in published])
         return {
             first_id: PinOfKey(rows[holder], holder in created)
             for first_id, holder in holders.items()

@@ -48,7 +48,7 @@ GROUPS = (
     Group(
         "Publisher's address",
         PublisherUrlSettings,
-        "ingest, status. Give both the same value.",
+        "access, ingest, status. Give all the same value.",
     ),
     Group(
         "Pinterest's mode",

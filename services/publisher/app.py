@@ -6,6 +6,11 @@ from services.publisher.backlog import endpoints as deliveries
 from services.publisher.backlog.repository import BacklogRepository
 from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
+from services.publisher.delivery.budget_repository import Budgets
+from services.publisher.grants import dependencies as grant_dependencies
+from services.publisher.grants import endpoints as grants
+from services.publisher.grants.dependencies import GrantDependencies
+from services.publisher.grants.service import GrantService
 from services.publisher.imports import endpoints as imports
 from services.publisher.imports.check import RowChecker
 from services.publisher.imports.commands import ImportCommands
@@ -110,6 +115,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
             deliveries.router,
             deliveries.internal_router,
             imports.router,
+            grants.router,
         ],
         consumers=consumers,
         tasks=[
@@ -127,6 +133,11 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         reader=build_reader(settings.body_seconds, writes),
     )
     setattr(app.state, STATE_ATTRIBUTE, import_dependencies)
+    granting = GrantDependencies(
+        GrantService(service.http_database, Budgets(settings.budget_limits)),
+        grant_dependencies.build_reader(settings.body_seconds),
+    )
+    setattr(app.state, grant_dependencies.STATE_ATTRIBUTE, granting)
     return app
 
 

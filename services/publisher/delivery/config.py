@@ -1,18 +1,18 @@
 """Defines the settings of the delivery process."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from services.publisher.delivery.limits import DeliveryLimitSettings
-from shared.pinterest.settings import PinterestApiSettings
+from services.publisher.delivery.media.config import MediaSettings
 from shared.runtime.settings import ServiceSettings
 
 LEASE_MARGIN_SECONDS = 10.0
 """The time that a lease outlasts the timeout of a request to Pinterest."""
 
 
-class DeliverySettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSettings):
+class DeliverySettings(DeliveryLimitSettings, MediaSettings, ServiceSettings):
     delivery_concurrency: Annotated[int, Field(ge=1, le=500)] = 50
     """Accounts that one process serves at the same time. Each has one request in flight."""
     delivery_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
@@ -30,8 +30,6 @@ class DeliverySettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSetti
     """True adds the attempt's id to the fragment of each pin's link. Then a pin whose answer was
     lost is always recognized. It changes the customers' links. A pin without a link gets no mark.
     """
-    pinterest_image_mode: Literal["url", "upload"] = "url"
-    """`url`: Pinterest fetches an image from its URL. `upload`: Pinflow fetches it and sends it."""
 
     @property
     def lease_seconds(self) -> float:

@@ -1,6 +1,7 @@
 """Defines the settings of how fast pins are delivered.
 
-The delivery process keeps these limits. The publisher needs them to estimate the end of a backlog.
+The delivery process keeps these limits. The publisher needs them to estimate the end of a backlog,
+and to grant requests to the access service.
 """
 
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from services.publisher.delivery.budgets import BudgetLimits
 from shared.runtime.settings import SETTINGS_CONFIG
 
 
@@ -31,3 +33,13 @@ class DeliveryLimitSettings(BaseSettings):
     has 300."""
     delivery_app_requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = 80
     """Maximum requests of all accounts together in a second."""
+
+    @property
+    def budget_limits(self) -> BudgetLimits:
+        return BudgetLimits(
+            account_writes_per_minute=self.delivery_account_writes_per_minute,
+            account_reads_per_minute=self.delivery_account_reads_per_minute,
+            daily_pins=self.delivery_daily_pins,
+            app_requests_per_second=self.delivery_app_requests_per_second,
+            app_writes_per_day=self.delivery_app_writes_per_day,
+        )

@@ -11,7 +11,7 @@ from deploy.cli.combined_job import Job
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import DEFAULT_URL, ApiKey, AsJson, BaseUrl, MaxRetrySeconds
 from deploy.cli.pins import PINS, ByAccount
-from deploy.cli.tables import print_json, print_table, read_path
+from deploy.cli.tables import format_time, print_json, print_table, read_path
 
 DELIVERIES = "/v1/deliveries"
 COMMAND = "pinflow deliveries"
@@ -21,14 +21,16 @@ MAX_JOBS = 20
 """The most imports of one file for which waiting pins are counted."""
 COLUMNS = {
     "account": "account_id",
-    "queued": "queued",
-    "oldest due": "oldest_due_at",
-    "estimated end": "estimated_end_at",
-    "paused until": "paused_until_at",
-    "code": "pause_code",
-    "reason": "pause_message",
+    "waiting": "queued_count",
+    "sending": "publishing_count",
+    "oldest": "oldest_queued_at",
+    "estimated_end": "estimated_end",
+    "paused_until": "pause.until",
+    "code": "pause.code",
+    "reason": "pause.message",
 }
 """The path of each column's value, by its header."""
+TIMES = ("oldest", "estimated_end", "paused_until")
 
 commands = typer.Typer()
 
@@ -45,28 +47,28 @@ def show_deliveries(
     """Show the pins that wait for their delivery to Pinterest, by account.
 
     Shows how many wait, since when, when they may all be delivered, and why an
-    account is paused. Times are in UTC.
+    account is paused. Without paused_until, somebody has to do what the reason
+    says. Times are in UTC.
 
     Exit codes:
-    0: the accounts are shown
+    0: no account is paused
     1: at least one of them is paused
     2: the request or the command line is wrong
     3: a server did not answer; try again
     """
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        document = client.read(DELIVERIES)
-    accounts = _select(document, account)
+        listed = client.read(DELIVERIES)
+    accounts = [each for each in listed if account in {None, UUID(each["account_id"])}]
     if as_json:
         print_json(accounts)
     elif not accounts:
         typer.echo(
-            "No pin waits for its delivery, and no account is paused. Delivered pins are in: "
-            "pinflow pins list"
+            "No account of the workspace was ever connected to Pinterest, or your options exclude "
+            "it. To connect one: pinflow accounts connect"
         )
     else:
-        rows = [[read_path(each, path) for path in COLUMNS.values()] for each in accounts]
-        print_table(list(COLUMNS), rows)
-    if any(each["pause_code"] for each in accounts):
+        print_table(list(COLUMNS), [_build_row(each) for each in accounts])
+    if any(each["pause"] for each in accounts):
         raise typer.Exit(ExitCode.ACCOUNTS_PAUSED)
 
 
@@ -93,9 +95,12 @@ def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> N
     )
 
 
-def _select(document: Any, account: UUID | None) -> list[dict[str, Any]]:
-    accounts = [dict(each) for each in document["accounts"]]
-    return [each for each in accounts if account in {None, UUID(each["account_id"])}]
+def _build_row(account: dict[str, Any]) -> list[Any]:
+    values = {name: read_path(account, path) for name, path in COLUMNS.items()}
+    return [
+        format_time(value) if name in TIMES and value is not None else value
+        for name, value in values.items()
+    ]
 
 
 def _count(client: PinflowClient, job_id: str, status: str) -> int:

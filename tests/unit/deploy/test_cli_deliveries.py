@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli.deliveries import DELIVERIES
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
+from services.publisher.backlog.schemas import DeliveryResponse
 from tests.support.factories import submitted_row
 from tests.support.pinflow_server import PinflowServer, running_server
 
@@ -30,34 +31,32 @@ def run(server: PinflowServer, *arguments: str) -> Result:
 def build_account(**fields: Any) -> dict[str, Any]:
     return {
         "account_id": str(uuid4()),
-        "queued": 480,
-        "oldest_due_at": "2026-11-25T09:00:00Z",
-        "estimated_end_at": "2026-11-27T09:00:00Z",
-        "paused_until_at": None,
-        "pause_code": None,
-        "pause_message": None,
+        "queued_count": 480,
+        "publishing_count": 1,
+        "oldest_queued_at": "2026-11-25T09:00:00Z",
+        "pause": None,
+        "estimated_end": "2026-11-27T09:00:00Z",
         **fields,
     }
 
 
 def test_the_backlog_of_each_account_is_shown_with_its_end(server: PinflowServer) -> None:
     account = build_account()
-    server.documents[DELIVERIES] = {"accounts": [account]}
+    DeliveryResponse.model_validate(account)
+    server.documents[DELIVERIES] = [account]
     result = run(server, "deliveries")
     assert result.exit_code == ExitCode.DONE, result.output
     line = result.stdout.splitlines()[1]
-    assert line.split()[:2] == [account["account_id"], "480"]
+    assert line.split()[:3] == [account["account_id"], "480", "1"]
     assert "2026-11-25 09:00:00Z" in line
     assert "2026-11-27 09:00:00Z" in line
 
 
 def test_a_paused_account_is_exit_code_1_with_the_reason(server: PinflowServer) -> None:
-    paused = build_account(
-        pause_code="token_revoked",
-        pause_message="Connect the account again.",
-        paused_until_at="2026-11-25T09:01:00Z",
-    )
-    server.documents[DELIVERIES] = {"accounts": [build_account(), paused]}
+    pause = {"code": "token_revoked", "message": "Connect the account again.", "until": None}
+    paused = build_account(pause=pause, estimated_end=None)
+    DeliveryResponse.model_validate(paused)
+    server.documents[DELIVERIES] = [build_account(), paused]
     result = run(server, "deliveries")
     assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert "token_revoked" in result.stdout
@@ -66,10 +65,11 @@ def test_a_paused_account_is_exit_code_1_with_the_reason(server: PinflowServer) 
     assert json.loads(one.stdout) == [paused]
 
 
-def test_without_a_backlog_the_command_names_the_delivered_pins(server: PinflowServer) -> None:
-    server.documents[DELIVERIES] = {"accounts": []}
+def test_without_accounts_the_command_says_how_to_connect_one(server: PinflowServer) -> None:
+    server.documents[DELIVERIES] = []
     result = run(server, "deliveries")
-    assert (result.exit_code, "pinflow pins list" in result.stdout) == (ExitCode.DONE, True)
+    assert result.exit_code == ExitCode.DONE
+    assert "pinflow accounts connect" in result.stdout
 
 
 @pytest.mark.parametrize("waits", [True, False])

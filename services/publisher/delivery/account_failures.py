@@ -6,7 +6,7 @@ from services.publisher.delivery.model import AccountLease
 from services.publisher.delivery.outcomes import PauseAccount
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.delivery.token_failures import (
-    AccessUnavailable,
+    AccessAway,
     AccountGivenUp,
     TokenUnavailable,
 )
@@ -36,7 +36,7 @@ class AccountFailures:
             case TokenUnavailable():
                 meaning = PauseAccount(pauses.Cause.TOKEN_WAIT)
                 await self._settlements.pause_account(lease.account_id, meaning)
-            case AccessUnavailable():
+            case AccessAway():
                 await self._settlements.pause_app(pauses.Cause.NO_TOKENS)
             case _:
                 raise failure

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.publisher.delivery.accounts import read_app, release_leases
-from services.publisher.delivery.model import AccountLease
+from services.publisher.delivery.model import AccountLease, FinishedTurn
 from services.publisher.delivery.pauses import WHILE_PAUSED, PauseState
-from services.publisher.delivery.turns import FinishedTurn
 from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
@@ -44,8 +43,13 @@ ATTEMPTS_IN_DOUBT = Source(
 REMOVALS = Source(
     "removals",
     """
-    select account_id, workspace_id from publisher.removals
+    select account_id, workspace_id from publisher.removals r
     where outcome is null and next_at <= clock_timestamp()
+        and not exists (
+            select from publisher.delivery_attempts a
+            where a.pin_id = r.pin_id and a.pinterest_pin_id = r.pinterest_pin_id
+                and a.mode <> %(mode)s
+        )
     """,
 )
 

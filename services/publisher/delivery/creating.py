@@ -14,7 +14,6 @@ import structlog
 
 from services.publisher.delivery.account_failures import AccountFailures
 from services.publisher.delivery.creations import (
-    BegunAttempt,
     CreationRepository,
     QuotaUsedUp,
     build_attempt,
@@ -24,6 +23,7 @@ from services.publisher.delivery.model import (
     AccessToken,
     AccountLease,
     AttemptOutcome,
+    BegunAttempt,
     Category,
     DeliveryAttempt,
 )
@@ -88,7 +88,6 @@ class PinCreator:
         delivery_log: DeliveryLog,
         *,
         max_fetch_tries: int,
-        marks_links: bool,
     ) -> None:
         self._creations = creations
         self._settlements = settlements
@@ -100,7 +99,6 @@ class PinCreator:
         self._budget = budget
         self._delivery_log = delivery_log
         self._max_fetch_tries = max_fetch_tries
-        self._marks_links = marks_links
 
     async def run(self, lease: AccountLease) -> bool:
         """Creates at most one pin. Returns False if no request was sent. Raises Postponed."""
@@ -219,7 +217,7 @@ class PinCreator:
         if not isinstance(meaning, LookUpBoard):
             return meaning
         if not isinstance(failure, Refused):
-            raise AssertionError("Only a refusal makes a lookup necessary.")
+            raise TypeError("Only a refusal makes a lookup necessary.")
         try:
             await self._budget.require(attempt.account_id, Category.READ)
         except Postponed:
@@ -288,7 +286,6 @@ class PinCreator:
                 pinterest_pin_id=pinterest_pin_id,
             )
             return
-        metrics.DELIVERY_ATTEMPTS.labels(outcome).inc()
         await self._delivery_log.settle(attempt, outcome, pinterest_pin_id)
 
     async def _repeat(self, settle: Any) -> Any:

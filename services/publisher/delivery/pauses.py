@@ -86,8 +86,8 @@ class Cause(Enum):
     APP = (
         ErrorCode.APP_NOT_APPROVED,
         (
-            "Pinterest does not let the app create pins. An app needs Standard access: ask for it at "
-            "developers.pinterest.com."
+            "Pinterest does not let the app create pins. An app needs Standard access: ask for "
+            "it at developers.pinterest.com."
         ),
         (600.0,),
     )

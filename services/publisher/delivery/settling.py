@@ -17,8 +17,12 @@ from services.publisher.delivery.accounts import (
 )
 from services.publisher.delivery.attempts import Settlement, insert_attempt
 from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.creations import BegunAttempt
-from services.publisher.delivery.model import AttemptOutcome, Category, DeliveryAttempt
+from services.publisher.delivery.model import (
+    AttemptOutcome,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
+)
 from services.publisher.delivery.outcomes import (
     ConfirmPin,
     DeferPin,

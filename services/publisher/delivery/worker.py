@@ -8,8 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from services.publisher.delivery.model import AccountLease
-from services.publisher.delivery.turns import FinishedTurn
+from services.publisher.delivery.model import AccountLease, FinishedTurn
 from shared.contract.errors import Unavailable
 
 log = structlog.get_logger()

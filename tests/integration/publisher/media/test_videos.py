@@ -170,7 +170,7 @@ async def test_one_failed_video_is_followed_by_a_good_one(videos: VideoDelivery,
 
 
 async def test_a_crash_at_any_step_repeats_it_without_harm(videos: VideoDelivery, url: str) -> None:
-    """What was taken is not free until its wait ends. Then it is done again."""
+    """Checks that a taken step is not free until its wait ends, and is then done again."""
     pin = await videos.queue_pin(url)
     await videos.open(pin)
     repository = videos.parts.step._videos

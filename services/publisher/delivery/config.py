@@ -37,7 +37,12 @@ class DeliverySettings(DeliveryLimitSettings, MediaSettings, ServiceSettings):
         return self.pinterest_timeout_seconds + LEASE_MARGIN_SECONDS
 
     @model_validator(mode="after")
-    def _require_enough_connections(self) -> Self:
+    def _require_enough_connections_and_time(self) -> Self:
         if self.database_pool_size < 3:  # noqa: PLR2004 - the search, a turn and the restore's gate
             raise ValueError("PINFLOW_DATABASE_POOL_SIZE must be at least 3")
+        if self.media_fetch_seconds >= self.lease_seconds:
+            raise ValueError(
+                "PINFLOW_MEDIA_FETCH_SECONDS must be less than PINFLOW_PINTEREST_TIMEOUT_SECONDS + "
+                f"{LEASE_MARGIN_SECONDS:g}"
+            )
         return self

@@ -9,6 +9,7 @@ import typer
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_job import AcceptedPortion, Job
 from deploy.cli.corrections import parse_corrections
+from deploy.cli.deliveries import report_waiting
 from deploy.cli.downloads import (
     STDOUT,
     download_failed_rows,
@@ -42,6 +43,9 @@ LEFT_REASONS = {
     "deleted": "deleted by somebody: its idempotency key stays taken",
     "published": "published already",
     "failed": "could not be published",
+    "publishing": "being sent to Pinterest: run the command again in a few minutes",
+    "unconfirmed": "perhaps on Pinterest: look on its board, and delete it there",
+    "refused": "still on Pinterest, which refused to remove it: delete it there",
     "account_not_permitted": "of an account that your API key may not use",
 }
 
@@ -130,7 +134,10 @@ def watch_import(
     """
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         job = follow(client, job_id)
-    raise typer.Exit(report(job, as_json=as_json))
+        code = report(job, as_json=as_json)
+        if not as_json:
+            report_waiting(client, job, [job_id])
+    raise typer.Exit(code)
 
 
 @commands.command("retry")
@@ -238,7 +245,9 @@ def undo_import(
 ) -> None:
     """Delete what an import created and nobody has changed since. Its idempotency keys are free.
 
-    Published pins are deleted, and schedules are canceled and deleted. Afterwards
+    Published pins are deleted, and schedules are canceled and deleted. Pins on
+    Pinterest are removed there first, which takes a while: run the command again
+    to see how far it is. Their keys are free after that. Afterwards
     the file can be imported again: its rows are created anew. The import itself
     keeps its results. On a terminal the command shows the numbers and asks
     first. You can repeat it. The API key needs the scope destructive.
@@ -321,10 +330,15 @@ def _describe_plan(plan: dict[str, Any]) -> str:
 
 def _count_undone(undone: dict[str, Any]) -> str:
     actions = [row["action"] for row in undone["undone"]]
-    return (
-        f"{actions.count('deleted')} pin(s) deleted, {actions.count('canceled')} schedule(s) "
-        f"canceled and deleted, {undone['left_rows']} left"
-    )
+    parts = [
+        f"{actions.count('deleted')} pin(s) deleted",
+        f"{actions.count('canceled')} schedule(s) canceled and deleted",
+    ]
+    if removed := actions.count("removed"):
+        parts.append(f"{removed} pin(s) removed from Pinterest and deleted")
+    if removing := actions.count("removing"):
+        parts.append(f"{removing} pin(s) to be removed from Pinterest and then deleted")
+    return ", ".join([*parts, f"{undone['left_rows']} left"])
 
 
 def _print_left(left: Sequence[dict[str, Any]]) -> None:

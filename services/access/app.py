@@ -36,7 +36,7 @@ from shared.http.client import create_http_pool
 from shared.http.internal import InternalClient
 from shared.http.json_reader import JsonReader
 from shared.http.write_limit import WriteLimit
-from shared.pinterest.client import PinterestClient
+from shared.pinterest.app_client import PinterestAppClient
 from shared.runtime.service import Service
 
 MAX_REPORT_BYTES = 64 * 1024
@@ -55,7 +55,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
     account_repository = AccountRepository(service.database)
     connection_repository = ConnectionRepository(service.database, settings.pinterest_mode)
     link = (
-        PinterestLink.build(settings, connection_repository, PinterestClient(settings))
+        PinterestLink.build(settings, connection_repository, PinterestAppClient(settings))
         if settings.is_pinterest_on
         else None
     )

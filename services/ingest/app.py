@@ -83,7 +83,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
             imports=imports,
             keyed_imports=KeyedImportService(imports, ledger),
             checker=ImportChecker(imports, publisher),
-            rate_meter=RateMeter(admission, service.access),
+            rate_meter=RateMeter(admission, service.access, publisher),
             bodies=BodyReader(
                 limit_bytes=settings.import_body_limit,
                 timeout_seconds=settings.body_seconds,

@@ -309,12 +309,18 @@ async def get_rate_meter(
     principal: ReadAccess,
     ingest: Ingest,
 ) -> RateMeterResponse:
-    """Get how many rows may still be imported before imports get 429.
+    """Get how many rows may still be imported before imports get 429. For an account that is
+    connected to Pinterest: how many pins Pinflow may send there before it has to wait.
 
     A token is room for one row that waits to be settled, not for a request. If no row waits,
     `tokens_available` equals `capacity`. `account` is the limit of the workspace, so it is the same
     for all of its accounts. Each replica counts only the rows of the workspace that it accepted
     itself. `global` is the limit of the whole installation.
+
+    If the account was ever connected, a token is room for one pin at Pinterest instead. `account`
+    is then the limit of the account, and `global` that of the installation's app. Imports are never
+    refused because of these limits: pins wait. `GET /v1/deliveries` shows how many do. If the
+    publisher does not answer, the answer is as for other accounts.
     """
     account = uuid_or_404(account_id, "Account")
     return RateMeterResponse.from_quotas(account, *await ingest.rate_meter.read(principal, account))

@@ -193,14 +193,15 @@ class RetryAcceptedResponse(ImportAcceptedResponse):
 
 
 class RateMeterNode(ApiModel):
-    """A limit on rows that are accepted and not settled yet."""
+    """A limit on rows that are accepted and not settled yet, or on pins sent to Pinterest."""
 
     tokens_available: float
-    """Rows that may still be accepted now."""
+    """Rows that may still be accepted now, or pins that may be sent now."""
     capacity: float
-    """The limit in rows. It equals `tokens_available` while no row waits."""
+    """The limit. It equals `tokens_available` while no row waits, or no pin was sent lately."""
     refill_rate: float
-    """Rows that were settled per second, as last measured. 0 while unknown."""
+    """Rows that were settled per second, as last measured, 0 while unknown. For Pinterest: pins
+    that may be sent per second."""
 
     @classmethod
     def from_quota(cls, quota: RowQuota) -> "RateMeterNode":
@@ -212,17 +213,19 @@ class RateMeterNode(ApiModel):
 
 
 class RateMeterAccount(RateMeterNode):
-    """The limit of the workspace. It is the same for all of its accounts."""
+    """The limit of the workspace, the same for all of its accounts. The limit of the account, if it
+    was ever connected to Pinterest."""
 
     account_id: str
     """The account that was asked for."""
 
 
 class RateMeterResponse(ApiModel):
-    """The number of rows that may be imported now, before imports get 429."""
+    """The number of rows that may be imported now, before imports get 429. For a connected account
+    the number of pins that may be sent to Pinterest now."""
 
     account: RateMeterAccount
-    """The limit of the account's workspace."""
+    """The limit of the account's workspace, or of the account at Pinterest."""
     global_: Annotated[RateMeterNode, Field(serialization_alias="global")]
     """The limit of the whole installation."""
 

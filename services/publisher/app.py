@@ -2,6 +2,9 @@
 
 from fastapi import FastAPI
 
+from services.publisher.backlog import endpoints as deliveries
+from services.publisher.backlog.repository import BacklogRepository
+from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
 from services.publisher.delivery.budget_repository import Budgets
 from services.publisher.grants import dependencies as grant_dependencies
@@ -24,6 +27,7 @@ from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
 from services.publisher.pins.bulk_publish import BulkPublishService
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dependencies import (
     PublisherDependencies,
     build_batch_reader,
@@ -31,6 +35,7 @@ from services.publisher.pins.dependencies import (
 )
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
+from services.publisher.pins.removals import RemovalReader
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
@@ -103,7 +108,15 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         dependencies=_build_dependencies(
             service, settings, history.require_current_database, writes
         ),
-        routers=[pins.router, schedules.router, pins.job_router, imports.router, grants.router],
+        routers=[
+            pins.router,
+            schedules.router,
+            pins.job_router,
+            deliveries.router,
+            deliveries.internal_router,
+            imports.router,
+            grants.router,
+        ],
         consumers=consumers,
         tasks=[
             PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
@@ -136,13 +149,25 @@ def _build_dependencies(
 ) -> PublisherDependencies:
     repository = PinRepository(service.http_database, require_current_database)
     boards = BoardCache(service.access)
+    deferrals = DeferralReader(service.http_database, settings.pinterest_mode)
     return PublisherDependencies(
         settings=settings,
-        pins=PinService(repository, boards, service.access),
+        pins=PinService(
+            repository,
+            boards,
+            service.access,
+            RemovalReader(service.http_database, is_on=settings.is_pinterest_on),
+        ),
         schedules=ScheduleService(repository, boards, service.access),
         bulk_publish=BulkPublishService(repository, boards, settings.max_batch_pins),
         dry_run=DryRunService(repository, service.access),
-        lists=PinListService(service.paginator(settings)),
+        lists=PinListService(service.paginator(settings), deferrals),
+        deferrals=deferrals,
+        backlog=BacklogService(
+            BacklogRepository(service.http_database, settings.pinterest_mode),
+            settings,
+            is_on=settings.is_pinterest_on,
+        ),
         reader=build_pin_reader(settings, writes),
         batch_reader=build_batch_reader(settings, writes),
         writes=writes,

@@ -82,6 +82,13 @@ class AccessRepository:
         query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
         return await self._database.fetch_first(query) is not None
 
+    async def was_connected(self, workspace_id: UUID, account_id: UUID) -> bool:
+        """Returns whether the account was ever connected to Pinterest."""
+        query = select(connections.c.account_id).where(
+            connections.c.workspace_id == workspace_id, connections.c.account_id == account_id
+        )
+        return await self._database.fetch_first(query) is not None
+
     async def find_by_names(
         self, workspace_id: UUID, accounts: Collection[str], boards: Collection[str]
     ) -> tuple[list[Account], list[Board]]:

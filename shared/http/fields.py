@@ -17,7 +17,10 @@ RevokedAt = Annotated[
 ]
 PinterestPinId = Annotated[
     str | None,
-    Field(description="The pin's id at Pinterest. Null while Pinflow does not know it."),
+    Field(
+        description="The pin's id at Pinterest. Null until it is there, and for a pin that is not "
+        "sent to Pinterest."
+    ),
 ]
 FailureCode = Annotated[
     str | None,

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from services.access.accounts.schemas import AccountResponse
 from services.access.boards import schemas as boards
 from services.ingest.schemas import ImportAcceptedResponse
-from services.publisher.pins.schemas import bulk, pins, schedules
+from services.publisher.pins.schemas import bulk, pins, removals, schedules
 from services.publisher.pins.schemas import dry_run as validation
 from services.status import schemas as status
 from shared.http.row_results import RowResultResponse
@@ -34,7 +34,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (pins.JobStatusResponse, JobStatusResponse),
     (pins.PinBatchItemResult, PinBatchItemResult),
     (pins.PinBatchResponse, PinBatchResponse),
-    (pins.PinDeleteResponse, PinDeleteResponse),
+    (removals.PinDeleteResponse, PinDeleteResponse),
     (validation.PinValidationCheck, PinValidationCheck),
     (validation.PinValidationResponse, PinValidationResponse),
     (bulk.BulkItemResponse, BulkOperationItemResult),

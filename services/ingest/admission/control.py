@@ -48,8 +48,8 @@ class RowReservation:
 class RowQuota(NamedTuple):
     """The number of rows that may still be accepted, out of `capacity`."""
 
-    capacity: int
-    available: int
+    capacity: float
+    available: float
     settlement_rate: float
     """Rows settled per second, as last measured; 0 while unknown."""
 

@@ -1,22 +1,39 @@
-"""Answers PinBridge's rate meter with the limits of unsettled rows."""
+"""Answers PinBridge's rate meter with the limits of unsettled rows, or with those at Pinterest."""
 
+from typing import Any, Protocol
 from uuid import UUID
 
 from services.ingest.admission.control import AdmissionControl, RowQuota
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
-from shared.contract.errors import not_found
+from shared.contract.errors import ApiError, not_found
+
+TIMEOUT_SECONDS = 2.0
+"""The meter is only a hint: after this time it shows the limits of rows instead."""
+
+
+class InternalCalls(Protocol):
+    """Calls the publisher. shared.http.internal.InternalClient implements it."""
+
+    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
+        """Returns the answer's document. Raises ApiError."""
 
 
 class RateMeter:
-    """Reads how many rows a key's workspace may still import."""
+    """Reads how many rows a key's workspace may still import.
 
-    def __init__(self, admission: AdmissionControl, access: AccessRepository) -> None:
+    For an account that was ever connected to Pinterest: how many pins may be sent there.
+    """
+
+    def __init__(
+        self, admission: AdmissionControl, access: AccessRepository, publisher: InternalCalls
+    ) -> None:
         self._admission = admission
         self._access = access
+        self._publisher = publisher
 
     async def read(self, principal: Principal, account_id: UUID) -> tuple[RowQuota, RowQuota]:
-        """Returns the quota of the workspace and the quota of the whole system.
+        """Returns the quota of the account or workspace, and the quota of the whole system.
 
         Raises ApiError (404) if the key does not see the account, and DatabaseUnavailable.
         """
@@ -25,4 +42,28 @@ class RateMeter:
             and await self._access.account_exists(principal.workspace_id, account_id)
         ):
             raise not_found("Account")
+        if await self._access.was_connected(principal.workspace_id, account_id):
+            quotas = await self._read_pinterest(principal.workspace_id, account_id)
+            if quotas is not None:
+                return quotas
         return self._admission.read_quotas(principal.workspace_id)
+
+    async def _read_pinterest(
+        self, workspace_id: UUID, account_id: UUID
+    ) -> tuple[RowQuota, RowQuota] | None:
+        """Asks the publisher, which keeps the budgets. Returns None if it does not answer."""
+        document = {"workspace_id": str(workspace_id), "account_id": str(account_id)}
+        try:
+            answer = await self._publisher.post(
+                "pinterest/rate-meter", document, timeout_seconds=TIMEOUT_SECONDS
+            )
+        except ApiError:
+            return None
+        if answer["account"] is None or answer["global"] is None:
+            return None
+        return _build_quota(answer["account"]), _build_quota(answer["global"])
+
+
+def _build_quota(node: dict[str, float]) -> RowQuota:
+    """Builds a quota of pins. It has the same figures as one of rows."""
+    return RowQuota(node["capacity"], node["tokens_available"], node["refill_rate"])

@@ -34,6 +34,9 @@ from shared.postgres.row import Row
 
 log = structlog.get_logger()
 
+_OPEN_REASONS = frozenset({LeftReason.ACCOUNT_NOT_PERMITTED, LeftReason.PUBLISHING})
+"""The reasons that may not hold for a later undo."""
+
 
 class ImportCommands:
     """The use cases of whole imports. Every command can be repeated. Raises ApiError.
@@ -76,8 +79,11 @@ class ImportCommands:
     async def undo(self, command: UndoRequest) -> dict[str, Any]:
         """Deletes what nobody has changed since, and releases its keys. Does so once.
 
+        A pin that is on Pinterest is removed there first, by the delivery process (ADR 0049).
+
         A repeated undo, and the slower of two at once, returns the record of the first. It undoes
-        only what the first one's API key was not permitted to, and adds that to the record.
+        only what the first one's API key was not permitted to, and what was being sent to Pinterest
+        then, and adds that to the record.
         """
         target = _identify(command)
         if command.dry_run:
@@ -87,17 +93,20 @@ class ImportCommands:
         except UndoneBefore:
             async with self._imports.transaction(target) as transaction:
                 stored = await transaction.find_undo()
-            if stored is None:
-                raise AssertionError("The other undo was committed, but has no record.") from None
-            return _describe_record(stored, stored.result, is_replay=True)
+                if stored is None:
+                    raise AssertionError(
+                        "The other undo was committed, but has no record."
+                    ) from None
+                result = await _follow(transaction, stored.result)
+            return _describe_record(stored, result, is_replay=True)
 
     async def _plan_undo(self, target: ImportId, command: UndoRequest) -> dict[str, Any]:
         """Returns the record that an undo would have. It has no id before the first undo."""
         async with self._imports.transaction(target, complete=True) as transaction:
             stored = await transaction.find_undo()
-            pins = await transaction.read_pins()
-        plan = _plan(pins, stored, command)
-        return _describe_record(stored, plan.result, is_replay=plan.is_done)
+            plan = _plan(await transaction.read_pins(), stored, command)
+            result = await _follow(transaction, plan.result)
+        return _describe_record(stored, result, is_replay=plan.is_done)
 
     async def _undo(self, target: ImportId, command: UndoRequest) -> dict[str, Any]:
         async with self._imports.transaction(target, complete=True) as transaction:
@@ -111,16 +120,18 @@ class ImportCommands:
             if plan.is_done:
                 raise UndoneBefore
             await transaction.release(plan.undone)
+            await transaction.request_removals(plan.removing)
             if stored is None:
                 undo_id = uuid4()
                 undone_at = await transaction.record_undo(undo_id, plan.result)
                 stored = StoredUndo(undo_id, undone_at, plan.result)
             else:
                 await transaction.extend_undo(plan.result)
+            result = await _follow(transaction, plan.result)
         count_undo(decision for _, decision in plan.decided)
         counts = {name: len(items) for name, items in plan.result.items()}
         log.info("import_undone", **counts, **_describe(command))
-        return _describe_record(stored, plan.result, is_replay=False)
+        return _describe_record(stored, result, is_replay=False)
 
     async def read_row(self, command: RowReference) -> dict[str, Any]:
         """Reads the row's recorded outcome, its pin, and when its import was canceled."""
@@ -128,8 +139,16 @@ class ImportCommands:
         async with self._imports.transaction(_identify(command)) as transaction:
             outcome, pin = await transaction.read_row(command.row_number, created_at)
             canceled_at = await transaction.find_cancellation()
+            attempts = []
+            if pin is not None and pin["delivery"] is not None:
+                attempts = await transaction.read_attempts(pin["pin_id"])
         described = None if pin is None else _describe_pin(pin, datetime.now(UTC))
-        return {"outcome": outcome, "pin": described, "canceled_at": canceled_at}
+        return {
+            "outcome": outcome,
+            "pin": described,
+            "canceled_at": canceled_at,
+            "attempts": attempts,
+        }
 
 
 def _describe_pin(pin: Row, now: datetime) -> dict[str, Any]:
@@ -159,6 +178,12 @@ async def _cancel_schedules(
     return decided
 
 
+async def _follow(transaction: CommandTransaction, result: dict[str, Any]) -> dict[str, Any]:
+    """Adds what became of the pins that the undo removes from Pinterest."""
+    outcomes = await transaction.read_removals(rules.find_removing(result))
+    return rules.follow_removals(result, outcomes) if outcomes else result
+
+
 class _UndoPlan(NamedTuple):
     """The decisions of an undo, and the result for its record."""
 
@@ -169,7 +194,14 @@ class _UndoPlan(NamedTuple):
 
     @property
     def undone(self) -> list[Row]:
-        return [pin for pin, decision in self.decided if isinstance(decision, UndoAction)]
+        """The pins to delete, whose keys are released at once."""
+        at_once = {UndoAction.DELETED, UndoAction.CANCELED}
+        return [pin for pin, decision in self.decided if decision in at_once]
+
+    @property
+    def removing(self) -> list[Row]:
+        """The pins to remove from Pinterest first."""
+        return [pin for pin, decision in self.decided if decision is UndoAction.REMOVING]
 
 
 def _plan(pins: Iterable[Row], stored: StoredUndo | None, command: UndoRequest) -> _UndoPlan:
@@ -180,19 +212,15 @@ def _plan(pins: Iterable[Row], stored: StoredUndo | None, command: UndoRequest) 
     added = [
         (pin, decision)
         for pin, decision in decided
-        if pin["origin_row"] in open_rows and decision is not LeftReason.ACCOUNT_NOT_PERMITTED
+        if pin["origin_row"] in open_rows and decision not in _OPEN_REASONS
     ]
     result = _merge(stored.result, _describe_undo(added))
     return _UndoPlan(added, result, is_done=not added)
 
 
 def _find_open_rows(stored: StoredUndo) -> set[int]:
-    """Returns the rows that another API key may still undo."""
-    return {
-        item["row_number"]
-        for item in stored.result["left"]
-        if item["reason"] == LeftReason.ACCOUNT_NOT_PERMITTED
-    }
+    """Returns the rows that a later undo, or one with another API key, may still undo."""
+    return {item["row_number"] for item in stored.result["left"] if item["reason"] in _OPEN_REASONS}
 
 
 def _merge(earlier: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from services.publisher.generations import release_keys
 from services.publisher.ids import compute_pin_id
 from services.publisher.lost_pins import IS_LOST, LostPins, RequireCurrentDatabase
 from services.publisher.model import PinState
+from services.publisher.pins.removals import read_outcomes, request_removals
+from services.publisher.removal_outcomes import RemovalOutcome
 from shared.contract.events import MAX_ROWS
 from shared.postgres.database import Database, DriverConnection
 from shared.postgres.row import Row
@@ -25,18 +27,19 @@ _OF_IMPORT = """
     workspace_id = %(workspace_id)s and origin_job_id = %(job_id)s
     and created_at > %(accepted_at)s and created_at <= %(last_created_at)s
 """
-# Two conditions that together match every row, each that of an index (migrations 0007 and 0016)
+# Three conditions that together match every row, each that of an index (migrations 0007, 0016 and
+# 0021)
 _SHOWN = "deleted_at is null and state in ('published', 'failed')"
 _NOT_SHOWN = "(deleted_at is not null or state in ('scheduled', 'cancelled'))"
+_DELIVERING = "deleted_at is null and state in ('queued', 'publishing', 'confirming')"
+_PARTS = (_SHOWN, _NOT_SHOWN, _DELIVERING)
 _COLUMNS = """
     pin_id, idempotency_key, account_id, origin_row, state, run_at, published_at, deleted_at,
-    touched_at
+    touched_at, pinterest_pin_id, removed_at, error_code
 """
-SELECT_PINS = f"""
-    select {_COLUMNS} from publisher.pins where {_OF_IMPORT} and {_SHOWN}
-    union all
-    select {_COLUMNS} from publisher.pins where {_OF_IMPORT} and {_NOT_SHOWN}
-"""
+SELECT_PINS = " union all ".join(
+    f"select {_COLUMNS} from publisher.pins where {_OF_IMPORT} and {part}" for part in _PARTS
+)
 LOCK_PINS = f"""
     select {_COLUMNS} from publisher.pins where pin_id = any(%(pin_ids)s::uuid[])
     order by pin_id for update
@@ -96,12 +99,18 @@ SELECT_OUTCOME = """
         updated, recorded_at
     from publisher.row_outcomes where job_id = %(job_id)s and row_number = %(row_number)s
 """
-SELECT_PIN_OF_ROW = """
+_SELECT_PIN_OF_ROW = """
     select pin_id, state, run_at, account_id, board_id, created_at, updated_at, published_at,
-        failed_at, deleted_at, touched_at, error_code, error_message
+        failed_at, deleted_at, touched_at, removed_at, error_code, error_message, delivery,
+        pinterest_pin_id, deliver_after
     from publisher.pins
     where workspace_id = %(workspace_id)s and origin_job_id = %(job_id)s
         and created_at = %(created_at)s and origin_row = %(row_number)s and
+"""
+SELECT_PIN_OF_ROW = " union all ".join(f"{_SELECT_PIN_OF_ROW} {part}" for part in _PARTS)
+SELECT_ATTEMPTS = """
+    select number, started_at, settled_at, outcome, pinterest_pin_id, error_code, error_message
+    from publisher.delivery_attempts where pin_id = %(pin_id)s order by number desc limit 20
 """
 
 
@@ -161,6 +170,19 @@ class CommandTransaction:
         holders = [(self._first_pin_id(pin), pin["pin_id"]) for pin in pins]
         await release_keys(self._driver, holders)
 
+    async def request_removals(self, pins: Collection[Row]) -> None:
+        """Requests that locked pins are removed from Pinterest, and their keys released then."""
+        pin_ids = [pin["pin_id"] for pin in pins]
+        await request_removals(self._driver, pin_ids, release_keys=True)
+
+    async def read_removals(self, pin_ids: Collection[UUID]) -> dict[UUID, RemovalOutcome]:
+        """Reads the outcomes of the removals that have one."""
+        return await read_outcomes(self._driver, pin_ids) if pin_ids else {}
+
+    async def read_attempts(self, pin_id: UUID) -> list[Row]:
+        """Reads the last attempts to create the pin on Pinterest, the earliest first."""
+        return list(reversed(await self._fetch(SELECT_ATTEMPTS, {"pin_id": pin_id})))
+
     async def record_undo(self, undo_id: UUID, result: Mapping[str, Any]) -> datetime:
         """Records the undo. Returns its time. Raises UndoneBefore."""
         values = {**self._target.values, "undo_id": undo_id, "result": json.dumps(result)}
@@ -204,9 +226,7 @@ class CommandTransaction:
         """Reads a row's recorded outcome and the pin that it created."""
         values = {**self._target.values, "row_number": row_number, "created_at": created_at}
         outcomes = await self._fetch(SELECT_OUTCOME, values)
-        pins = await self._fetch(
-            f"{SELECT_PIN_OF_ROW} {_SHOWN} union all {SELECT_PIN_OF_ROW} {_NOT_SHOWN}", values
-        )
+        pins = await self._fetch(SELECT_PIN_OF_ROW, values)
         return next(iter(outcomes), None), next(iter(pins), None)
 
     def _first_pin_id(self, pin: Row) -> UUID:

@@ -3,12 +3,15 @@
 An undo and a cancellation change only what nobody has changed since the import created it.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 from uuid import UUID
 
 from services.publisher.model import PinState
+from services.publisher.removal_outcomes import RemovalOutcome
+from shared.contract.errors import ErrorCode
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.row import Row
 
@@ -20,11 +23,17 @@ class UndoAction(StrEnum):
     """The change that an undo makes to a pin.
 
     - `deleted`: deletes the pin, which was published, has failed or was canceled with its import.
+      Or it waited for its delivery to Pinterest, and is never sent.
     - `canceled`: cancels and deletes the schedule, so that it is never published.
+    - `removing`: removes the pin from Pinterest. Then deletes it and releases its key. Until then
+      it is shown as before.
+    - `removed`: the pin is removed from Pinterest and deleted, and its key is free.
     """
 
     DELETED = "deleted"
     CANCELED = "canceled"
+    REMOVING = "removing"
+    REMOVED = "removed"
 
 
 class LeftReason(StrEnum):
@@ -34,6 +43,9 @@ class LeftReason(StrEnum):
     - `canceled`: somebody has canceled it.
     - `deleted`: it was deleted before.
     - `published`, `failed`: it is no waiting schedule any more. Only a cancellation has them.
+    - `publishing`: it is being sent to Pinterest. A repeated undo reaches it after that.
+    - `unconfirmed`: it may be on Pinterest: an answer was lost. Only an undo has it.
+    - `refused`: Pinterest refused to remove it. Only an undo has it.
     - `account_not_permitted`: it belongs to an account that the API key may not use.
     """
 
@@ -42,6 +54,9 @@ class LeftReason(StrEnum):
     DELETED = "deleted"
     PUBLISHED = "published"
     FAILED = "failed"
+    PUBLISHING = "publishing"
+    UNCONFIRMED = "unconfirmed"
+    REFUSED = "refused"
     ACCOUNT_NOT_PERMITTED = "account_not_permitted"
 
 
@@ -66,10 +81,23 @@ def decide_undo(pin: Row, accounts: Accounts) -> UndoAction | LeftReason:
     match PinState(pin["state"]):
         case PinState.SCHEDULED:
             return UndoAction.CANCELED
+        case PinState.QUEUED:
+            return UndoAction.DELETED if pin["run_at"] is None else UndoAction.CANCELED
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            return LeftReason.PUBLISHING
         case PinState.PUBLISHED | PinState.FAILED | PinState.CANCELED:
-            return UndoAction.DELETED
+            return _decide_undo_of_ended(pin)
         case state:
             assert_never(state)
+
+
+def _decide_undo_of_ended(pin: Row) -> UndoAction | LeftReason:
+    """Decides about a pin that nothing happens to any more. It may be on Pinterest."""
+    if pin["pinterest_pin_id"] is not None and pin["removed_at"] is None:
+        return UndoAction.REMOVING
+    if pin["error_code"] == ErrorCode.PUBLISH_UNCONFIRMED:
+        return LeftReason.UNCONFIRMED
+    return UndoAction.DELETED
 
 
 def decide_cancel(schedule: Row, accounts: Accounts) -> CancelAction | LeftReason:
@@ -77,8 +105,10 @@ def decide_cancel(schedule: Row, accounts: Accounts) -> CancelAction | LeftReaso
     if (reason := _find_reason_to_leave(schedule, accounts)) is not None:
         return reason
     match PinState(schedule["state"]):
-        case PinState.SCHEDULED:
+        case PinState.SCHEDULED | PinState.QUEUED:
             return CancelAction.CANCEL
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            return LeftReason.PUBLISHING
         case PinState.CANCELED:  # by an earlier cancellation of the import: nobody touched it
             return CancelAction.NOTHING
         case PinState.PUBLISHED:
@@ -99,6 +129,37 @@ def _find_reason_to_leave(pin: Row, accounts: Accounts) -> LeftReason | None:
         is_canceled = pin["state"] == PinState.CANCELED
         return LeftReason.CANCELED if is_canceled else LeftReason.CHANGED
     return None
+
+
+def follow_removals(
+    result: Mapping[str, Any], outcomes: Mapping[UUID, RemovalOutcome]
+) -> dict[str, Any]:
+    """Brings the result of an undo up to date: pins that it is removing from Pinterest.
+
+    A removed pin has the action `removed`. One that Pinterest refused to remove is left.
+    """
+    undone: list[dict[str, Any]] = []
+    left: list[dict[str, Any]] = list(result["left"])
+    for item in result["undone"]:
+        is_open = item["action"] == UndoAction.REMOVING
+        outcome = outcomes.get(UUID(str(item["pin_id"]))) if is_open else None
+        if outcome is None:
+            undone.append(item)
+        elif outcome.outcome == "removed":
+            undone.append({**item, "action": UndoAction.REMOVED.value})
+        else:
+            ids = {name: value for name, value in item.items() if name != "action"}
+            left.append({**ids, "reason": LeftReason.REFUSED.value})
+    return {"undone": undone, "left": sorted(left, key=itemgetter("row_number"))}
+
+
+def find_removing(result: Mapping[str, Any]) -> list[UUID]:
+    """Returns the pins that the undo is removing from Pinterest."""
+    return [
+        UUID(str(item["pin_id"]))
+        for item in result["undone"]
+        if item["action"] == UndoAction.REMOVING
+    ]
 
 
 class PinIds(NamedTuple):

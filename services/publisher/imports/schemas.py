@@ -98,3 +98,5 @@ class RowResponse(ApiModel):
     """The pin that the row created, with its times."""
     canceled_at: datetime | None
     """When the import was canceled."""
+    attempts: list[dict[str, Any]]
+    """The last attempts to create the pin on Pinterest, at most 20, the earliest first."""

@@ -5,8 +5,10 @@ from typing import Annotated
 
 from fastapi import Depends
 
+from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
 from services.publisher.pins.bulk_publish import BulkPublishService
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.schedules import ScheduleService
@@ -54,6 +56,8 @@ class PublisherDependencies:
     bulk_publish: BulkPublishService
     dry_run: DryRunService
     lists: PinListService
+    deferrals: DeferralReader
+    backlog: BacklogService
     reader: JsonReader
     batch_reader: JsonReader
     writes: WriteLimit

@@ -1,9 +1,13 @@
-"""Describes in OpenAPI the bodies that `request_bodies.py` parses, because FastAPI does not."""
+"""Describes in OpenAPI the bodies that `request_bodies.py` parses, because FastAPI does not.
+
+And a parameter that pins and schedules share.
+"""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
 from uuid import UUID
 
+from fastapi import Query
 from pydantic import Field
 
 from services.publisher.config import MAX_BATCH_PINS, MAX_BULK_IDS, PublisherSettings
@@ -115,3 +119,7 @@ SCHEDULE_EDIT = describe_json_body(
     _LIMIT,
 )
 IDS = describe_json_body(IdList, _LIMIT)
+MAY_DOUBLE = Query(
+    description="True: also retry a pin that failed with `publish_unconfirmed`. If Pinterest has "
+    "it already, there are two then."
+)

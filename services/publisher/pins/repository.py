@@ -27,6 +27,7 @@ from services.publisher.outbox_events import (
 )
 from services.publisher.outbox_repository import add_events
 from services.publisher.pins.creation import NewPin, PinOfKey
+from services.publisher.pins.removals import request_removals
 from services.publisher.pins.statements import (
     GENERATION_COLUMNS,
     INSERT_COLUMNS,
@@ -115,6 +116,11 @@ class LockedPins:
             case _:
                 assert_never(decision)
 
+    async def request_removal(self, pin_id: UUID) -> None:
+        """Requests that the delivery process removes a published pin from Pinterest."""
+        driver = await driver_connection(self._connection)
+        await request_removals(driver, [pin_id], release_keys=False)
+
     def _require_row(self, pin_id: UUID) -> Row:
         if (row := self.rows[pin_id]) is None:
             raise AssertionError("The decision is about a row that does not exist.")
@@ -135,6 +141,16 @@ class LockedPin:
         if isinstance(result, ApiError):
             raise result
         return result.row
+
+    async def request_removal(self) -> None:
+        """Requests that the delivery process removes the published pin from Pinterest."""
+        await self._locked.request_removal(self._pin_id)
+
+    def require_row(self) -> Row:
+        """Returns the row as it was locked."""
+        if self.row is None:
+            raise AssertionError("The decision is about a row that does not exist.")
+        return self.row
 
 
 class PinRepository:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import ScheduleFilters
-from services.publisher.pins.openapi import IDS, SCHEDULE, SCHEDULE_EDIT
+from services.publisher.pins.openapi import IDS, MAY_DOUBLE, SCHEDULE, SCHEDULE_EDIT
 from services.publisher.pins.request_bodies import parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
@@ -22,6 +22,7 @@ from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, 
 from shared.http.idempotency import REPLAYED, IdempotencyKey
 from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
 from shared.http.requests import uuid_or_404
+from shared.postgres.row import Row
 
 router = APIRouter(tags=["schedules"], responses=ACCESS_ERRORS)
 
@@ -88,7 +89,7 @@ async def create_schedule(
         pin_of_key = await publisher.schedules.create(principal, document, idempotency_key)
     if not pin_of_key.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return ScheduleResponse.from_row(pin_of_key.row)
+    return await _describe(publisher, pin_of_key.row)
 
 
 @router.post(
@@ -181,7 +182,7 @@ async def list_schedules(
     """
     page = await publisher.lists.list_schedules(principal, query)
     set_page_headers(request, response, query, page)
-    return [ScheduleResponse.from_row(row) for row in page.rows]
+    return [ScheduleResponse.from_row(row) for row in await publisher.deferrals.describe(page.rows)]
 
 
 @router.get(
@@ -191,9 +192,8 @@ async def get_schedule(
     schedule_id: ScheduleId, principal: ReadAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Read one schedule. Its `pin_id` is null until the pin is published."""
-    return ScheduleResponse.from_row(
-        await publisher.schedules.get(principal, _parse_pin_id(schedule_id))
-    )
+    row = await publisher.schedules.get(principal, _parse_pin_id(schedule_id))
+    return await _describe(publisher, row)
 
 
 @router.patch(
@@ -216,7 +216,7 @@ async def edit_schedule(
     """
     async with publisher.reader.read(request) as document:
         row = await publisher.schedules.edit(principal, _parse_pin_id(schedule_id), document)
-    return ScheduleResponse.from_row(row)
+    return await _describe(publisher, row)
 
 
 @router.delete(
@@ -231,8 +231,9 @@ async def delete_schedule(
     """Delete a schedule that waits, was canceled or has failed. It is then never published, and its
     idempotency key stays taken.
 
-    If it is done, the answer is 409 `schedule_already_published`: delete its pin instead. If the
-    request is sent again, the answer is 404.
+    If it is done, the answer is 409 `schedule_already_published`: delete its pin instead. While its
+    pin is being sent to Pinterest, the answer is 409 `pin_publishing`. If the request is sent
+    again, the answer is 404.
     """
     with publisher.writes.acquire():
         await publisher.schedules.delete(principal, _parse_pin_id(schedule_id))
@@ -249,12 +250,12 @@ async def cancel_schedule(
     """Cancel a schedule that is not published yet. Its idempotency key stays taken.
 
     The request is safe to send again, with the same answer. If the schedule was published or has
-    failed before, the answer is 409 `schedule_not_pending`. A schedule is never both canceled and
-    published.
+    failed before, the answer is 409 `schedule_not_pending`. While its pin is being sent to
+    Pinterest, the answer is 409 `pin_publishing`. A schedule is never both canceled and published.
     """
     with publisher.writes.acquire():
         row = await publisher.schedules.cancel(principal, _parse_pin_id(schedule_id))
-    return ScheduleResponse.from_row(row)
+    return await _describe(publisher, row)
 
 
 @router.post(
@@ -263,14 +264,25 @@ async def cancel_schedule(
     response_description="The schedule, which waits again.",
 )
 async def retry_schedule(
-    schedule_id: ScheduleId, principal: WriteAccess, publisher: Publisher
+    schedule_id: ScheduleId,
+    principal: WriteAccess,
+    publisher: Publisher,
+    *,
+    may_double: Annotated[bool, MAY_DOUBLE] = False,
 ) -> ScheduleResponse:
     """Retry a schedule that has failed or was canceled. It is published at its `run_at`, or at once
     if that time has passed.
 
     Account and board are checked when it is due. If it is done, the answer is 409
-    `schedule_already_published`. The request is safe to send again.
+    `schedule_already_published`. If its pin may be on Pinterest already, the answer is 409
+    `publish_unconfirmed`, unless `may_double=true`. The request is safe to send again.
     """
     with publisher.writes.acquire():
-        row = await publisher.schedules.retry(principal, _parse_pin_id(schedule_id))
-    return ScheduleResponse.from_row(row)
+        row = await publisher.schedules.retry(
+            principal, _parse_pin_id(schedule_id), may_double=may_double
+        )
+    return await _describe(publisher, row)
+
+
+async def _describe(publisher: Publisher, row: Row) -> ScheduleResponse:
+    return ScheduleResponse.from_row(await publisher.deferrals.describe_pin(row))

@@ -73,9 +73,11 @@ class ScheduleService:
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
             return await current.apply(transitions.cancel_schedule(principal, current.row))
 
-    async def retry(self, principal: Principal, pin_id: UUID) -> Row:
+    async def retry(self, principal: Principal, pin_id: UUID, *, may_double: bool = False) -> Row:
+        """Schedules it again. `may_double` allows one whose pin may be on Pinterest already."""
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
-            return await current.apply(transitions.retry_schedule(principal, current.row))
+            decision = transitions.retry_schedule(principal, current.row, may_double=may_double)
+            return await current.apply(decision)
 
     async def delete(self, principal: Principal, pin_id: UUID) -> Row:
         async with self._pins.locked(principal.workspace_id, pin_id) as current:

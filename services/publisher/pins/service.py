@@ -7,6 +7,7 @@ from uuid import UUID
 
 from services.publisher.pins import creation, transitions
 from services.publisher.pins.creation import NewPin, OnMismatch, PinOfKey
+from services.publisher.pins.removals import Removal, RemovalReader
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import (
     EDITABLE_PIN_FIELDS,
@@ -14,9 +15,9 @@ from services.publisher.pins.request_bodies import (
     parse_pin,
     parse_retry,
 )
-from services.publisher.pins.transitions import CommandResult
+from services.publisher.pins.transitions import CommandResult, RetryTarget, Update
 from shared.access.cache import BoardCache
-from shared.access.model import BoardCheck, Destination, Principal
+from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.postgres.row import Row
 
@@ -28,10 +29,17 @@ class PinService:
     Under the lock, each change would hold one of few connections and wait for a second.
     """
 
-    def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:
+    def __init__(
+        self,
+        pins: PinRepository,
+        boards: BoardCache,
+        access: AccessRepository,
+        removals: RemovalReader,
+    ) -> None:
         self._pins = pins
         self._boards = boards
         self._access = access
+        self._removals = removals
 
     async def get(self, principal: Principal, pin_id: UUID) -> Row:
         return transitions.require_pin(principal, await self._find(principal, pin_id))
@@ -82,6 +90,26 @@ class PinService:
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
             return await current.apply(transitions.delete_pin(principal, current.row))
 
+    async def delete_from_pinterest(self, principal: Principal, pin_id: UUID) -> Row:
+        """Deletes a pin, and requests its removal from Pinterest if it is there.
+
+        Also requests the removal of a pin that was deleted before in Pinflow only.
+        """
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            decision = transitions.delete_pin_from_pinterest(principal, current.row)
+            if isinstance(decision, Update):
+                await current.apply(decision)
+            pin = current.require_row()
+            if transitions.is_on_pinterest(pin):
+                await current.request_removal()
+        return pin
+
+    async def wait_for_removal(self, pin: Row) -> Removal | None:
+        """Waits some seconds until a pin is removed. Returns None if it was never on Pinterest."""
+        return (
+            await self._removals.wait(pin["pin_id"]) if transitions.is_on_pinterest(pin) else None
+        )
+
     async def delete_all(
         self, principal: Principal, pin_ids: Collection[UUID]
     ) -> dict[UUID, CommandResult]:
@@ -89,22 +117,27 @@ class PinService:
             delete_pin = partial(transitions.delete_pin, principal)
             return await current.apply(transitions.decide_each(current.rows, delete_pin))
 
-    async def retry(self, principal: Principal, pin_id: UUID, document: object) -> Row:
-        """Publishes a failed pin, to another account or board if `document` has one."""
-        target = parse_retry(document)
-        if "account_id" in target:
-            transitions.require_permitted(principal, target["account_id"])
-        checks = await self._check_retries(principal, [pin_id], target)
+    async def retry(
+        self, principal: Principal, pin_id: UUID, document: object, *, may_double: bool = False
+    ) -> Row:
+        """Publishes a failed pin, to another account or board if `document` has one.
+
+        `may_double` allows a pin that may be on Pinterest already.
+        """
+        changes = parse_retry(document)
+        if "account_id" in changes:
+            transitions.require_permitted(principal, changes["account_id"])
+        target = await self._check_retries(principal, [pin_id], changes)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
-            update = transitions.retry_pin(principal, target, checks, current.row)
+            update = transitions.retry_pin(principal, target, current.row, may_double=may_double)
             return await current.apply(update)
 
     async def retry_all(
         self, principal: Principal, pin_ids: Collection[UUID]
     ) -> dict[UUID, CommandResult]:
-        checks = await self._check_retries(principal, pin_ids, {})
+        target = await self._check_retries(principal, pin_ids, {})
         async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
-            retry_pin = partial(transitions.retry_pin, principal, {}, checks)
+            retry_pin = partial(transitions.retry_pin, principal, target)
             return await current.apply(transitions.decide_each(current.rows, retry_pin))
 
     async def _find_of_key(self, principal: Principal, pin: NewPin) -> Row | None:
@@ -114,9 +147,16 @@ class PinService:
         return await self._pins.find(principal.workspace_id, pin_id)
 
     async def _check_retries(
-        self, principal: Principal, pin_ids: Collection[UUID], target: Mapping[str, Any]
-    ) -> dict[Destination, BoardCheck]:
+        self, principal: Principal, pin_ids: Collection[UUID], changes: Mapping[str, Any]
+    ) -> RetryTarget:
         # Checks pins of every state: a due pin may have failed by the time that it is locked
         found = await self._pins.find_all(principal.workspace_id, pin_ids)
-        destinations = {transitions.build_retry_destination(pin, target) for pin in found.values()}
-        return await self._access.check_boards(destinations) if destinations else {}
+        destinations = {transitions.build_retry_destination(pin, changes) for pin in found.values()}
+        if not destinations:
+            return RetryTarget(changes, {}, frozenset())
+        checks = await self._access.check_destinations(destinations)
+        return RetryTarget(
+            changes,
+            {destination: check.board for destination, check in checks.items()},
+            {destination.account_id for destination, check in checks.items() if check.is_connected},
+        )

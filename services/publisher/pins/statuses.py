@@ -9,10 +9,15 @@ from services.publisher.model import PinState
 class PinStatus(StrEnum):
     """The state of a pin.
 
-    - `queued`: due, and about to be published.
-    - `published`: published.
+    - `queued`: due, and about to be published, or sent to Pinterest.
+    - `deferred`: waits longer, because Pinterest, or a limit, does not allow it to be sent now.
+      `error_code` says why. Do not submit it again.
+    - `publishing`: being sent to Pinterest. Or its answer was lost, and Pinflow is asking Pinterest
+      whether it has the pin.
+    - `published`: published. If its account is connected, it is on Pinterest.
     - `failed`: could not be published; it can be retried.
-    - `deferred`, `publishing`: exist only in PinBridge.
+
+    Only pins with `delivery` `pinterest` are `deferred` or `publishing`.
     """
 
     QUEUED = "queued"
@@ -26,11 +31,12 @@ class ScheduleStatus(StrEnum):
     """The state of a schedule.
 
     - `scheduled`: waits for its `run_at`.
-    - `queued`: due, and about to be published.
+    - `queued`: due, and about to be published, or sent to Pinterest.
+    - `deferred`: due, but Pinterest, or a limit, does not allow it to be sent now.
+    - `running`: its pin is being sent to Pinterest.
     - `done`: its pin is published.
     - `failed`: could not be published; it can be retried.
     - `canceled`: never published unless it is retried.
-    - `deferred`, `running`: exist only in PinBridge.
     """
 
     SCHEDULED = "scheduled"
@@ -42,7 +48,7 @@ class ScheduleStatus(StrEnum):
     CANCELED = "canceled"
 
 
-def translate_pin_state(state: str) -> PinStatus:
+def translate_pin_state(state: str, *, is_deferred: bool = False) -> PinStatus:
     """Translates a pin's state into its status. A canceled schedule has no pin."""
     match PinState(state):
         case PinState.PUBLISHED:
@@ -51,13 +57,19 @@ def translate_pin_state(state: str) -> PinStatus:
             return PinStatus.FAILED
         case PinState.SCHEDULED:
             return PinStatus.QUEUED  # due: the scheduler publishes it soon
+        case PinState.QUEUED:
+            return PinStatus.DEFERRED if is_deferred else PinStatus.QUEUED
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            return PinStatus.PUBLISHING
         case PinState.CANCELED:
             raise AssertionError("A canceled schedule has no pin.")
         case unknown:
             assert_never(unknown)
 
 
-def translate_schedule_state(state: str, *, is_due: bool) -> ScheduleStatus:
+def translate_schedule_state(
+    state: str, *, is_due: bool, is_deferred: bool = False
+) -> ScheduleStatus:
     """Translates a schedule's state into its status."""
     match PinState(state):
         case PinState.PUBLISHED:
@@ -68,5 +80,9 @@ def translate_schedule_state(state: str, *, is_due: bool) -> ScheduleStatus:
             return ScheduleStatus.CANCELED
         case PinState.SCHEDULED:
             return ScheduleStatus.QUEUED if is_due else ScheduleStatus.SCHEDULED
+        case PinState.QUEUED:
+            return ScheduleStatus.DEFERRED if is_deferred else ScheduleStatus.QUEUED
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            return ScheduleStatus.RUNNING
         case unknown:
             assert_never(unknown)

@@ -3,7 +3,7 @@
 Every rule raises ApiError if the change is not allowed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias, assert_never
@@ -17,6 +17,9 @@ from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.pins import PinSubmission
 from shared.postgres.row import Row
+
+_NO_FAILURE = {"error_code": None, "error_message": None}
+_NO_DEFERRAL = {"deliver_after": None, "deferral_code": None}
 
 # The decisions and results of commands
 
@@ -35,6 +38,17 @@ class NoOp(NamedTuple):
 
 
 Decision: TypeAlias = Update | NoOp
+
+
+class RetryTarget(NamedTuple):
+    """What a retry needs to know. It is read before the row is locked."""
+
+    changes: Mapping[str, Any]
+    """The new account and board, if the request has them."""
+    checks: Mapping[Destination, BoardCheck]
+    """The results for the destinations that were checked."""
+    connected: Collection[UUID]
+    """The accounts among these that were ever connected to Pinterest."""
 
 
 class Updated(NamedTuple):
@@ -78,9 +92,14 @@ def require_pin(principal: Principal, row: Row | None, *, resource: str = "Pin")
     """
     if row is None or row["deleted_at"] is not None or not principal.permits(row["account_id"]):
         raise not_found(resource)
-    if row["state"] not in {PinState.PUBLISHED, PinState.FAILED} and not row["is_due"]:
+    if row["state"] in {PinState.SCHEDULED, PinState.CANCELED} and not row["is_due"]:
         raise not_found(resource)
     return row
+
+
+def is_on_pinterest(row: Row) -> bool:
+    """Returns whether Pinterest has the pin, or had it before Pinflow removed it there."""
+    return row["pinterest_pin_id"] is not None
 
 
 def require_schedule(principal: Principal, row: Row | None) -> Row:
@@ -129,57 +148,98 @@ def edit_pin(principal: Principal, changes: Mapping[str, Any], row: Row | None) 
         pin,
         "A published pin can't be edited. Delete it and publish a new one with a different key.",
     )
+    _require_not_publishing(pin)
     return Update(build_changed_values(PinSubmission, pin, changes))
 
 
 def delete_pin(principal: Principal, row: Row | None) -> Update:
-    return _delete(require_pin(principal, row))
+    pin = require_pin(principal, row)
+    _require_not_publishing(pin)
+    return _delete(pin)
+
+
+def delete_pin_from_pinterest(principal: Principal, row: Row | None) -> Decision:
+    """Deletes a pin that is to be removed from Pinterest, too.
+
+    A pin that was deleted before, and may still be on Pinterest, needs no change. So the request
+    can be repeated, and follows a deletion in Pinflow only.
+    """
+    if (
+        row is not None
+        and row["deleted_at"] is not None
+        and is_on_pinterest(row)
+        and principal.permits(row["account_id"])
+    ):
+        return NoOp("This pin is already deleted in Pinflow.")
+    return delete_pin(principal, row)
 
 
 def retry_pin(
     principal: Principal,
-    target: Mapping[str, Any],
-    checks: Mapping[Destination, BoardCheck],
+    target: RetryTarget,
     row: Row | None,
+    *,
+    may_double: bool = False,
 ) -> Update:
-    """Publishes a failed pin.
+    """Publishes a failed pin, or queues it for its delivery to Pinterest.
 
-    `target` has the new account and board, if the request has them. `checks` are the results for
-    the destinations that were checked before the row was locked.
+    With `may_double`, also a pin that may be on Pinterest already.
     """
     pin = require_pin(principal, row)
     _require_unpublished(pin, "This pin is already published. There is nothing to retry.")
+    _require_not_publishing(pin)
     if pin["state"] != PinState.FAILED:
         raise build_conflict(
             ErrorCode.PIN_NOT_FAILED,
             "This pin has not failed and is about to be published. There is nothing to retry.",
             pin,
         )
+    _require_confirmed(pin, may_double=may_double)
+    _require_same_delivery(pin, target)
     # A destination without a check is new: the edit that set it also checked it
-    require_destination(checks, build_retry_destination(pin, target))
-    published = {
-        "state": PinState.PUBLISHED,
-        "published_at": pin["now"],
-        "error_code": None,
-        "error_message": None,
-    }
-    return Update({**target, **published}, PinChange.PUBLISHED)
+    require_destination(target.checks, build_retry_destination(pin, target.changes))
+    if pin["delivery"] is not None:
+        queued = {"state": PinState.QUEUED, **_NO_FAILURE, **_NO_DEFERRAL}
+        return Update({**target.changes, **queued}, PinChange.QUEUED)
+    published = {"state": PinState.PUBLISHED, "published_at": pin["now"], **_NO_FAILURE}
+    return Update({**target.changes, **published}, PinChange.PUBLISHED)
 
 
-def build_retry_destination(pin: Row, target: Mapping[str, Any]) -> Destination:
-    """Builds the destination of a retry: `target` overrides the pin's account and board."""
+def _require_same_delivery(pin: Row, target: RetryTarget) -> None:
+    """Raises ApiError if the new account is connected and the pin's was not, or the reverse."""
+    account_id = target.changes.get("account_id", pin["account_id"])
+    if account_id == pin["account_id"]:
+        return
+    is_delivered = pin["delivery"] is not None
+    if is_delivered == (account_id in target.connected):
+        return
+    if is_delivered:
+        message = (
+            f"account_id: {account_id} was never connected to Pinterest, and this pin is for "
+            "Pinterest. Connect that account, or retry to a connected one."
+        )
+    else:
+        message = (
+            f"account_id: {account_id} is connected to Pinterest, and this pin is of an account "
+            "that was not. Publish it as a new pin of that account, with a different key."
+        )
+    raise ApiError(ErrorCode.VALIDATION_ERROR, message)
+
+
+def build_retry_destination(pin: Row, changes: Mapping[str, Any]) -> Destination:
+    """Builds the destination of a retry: `changes` override the pin's account and board."""
     return Destination(
         pin["workspace_id"],
-        target.get("account_id", pin["account_id"]),
-        target.get("board_id", pin["board_id"]),
+        changes.get("account_id", pin["account_id"]),
+        changes.get("board_id", pin["board_id"]),
     )
 
 
 def build_edited_destination(row: Row, update: Update) -> Destination:
     """Builds the destination after an edit of `board_id`.
 
-    Between check and lock the account stays the same: only a retry changes it, and publishes the
-    pin, which then can't be edited.
+    Between check and lock a retry may change the account, but only of a failed pin. If the pin
+    is not published at once, its delivery checks the board again.
     """
     return Destination(row["workspace_id"], row["account_id"], update.values["board_id"])
 
@@ -199,28 +259,39 @@ def edit_schedule(principal: Principal, changes: Mapping[str, Any], row: Row | N
 
 
 def cancel_schedule(principal: Principal, row: Row | None) -> Decision:
-    """Cancels a schedule. A due schedule can be canceled until the scheduler has locked it."""
+    """Cancels a schedule. A due schedule can be canceled until the scheduler has locked it.
+
+    If its account is connected, until it is being sent to Pinterest.
+    """
     schedule = require_schedule(principal, row)
     match PinState(schedule["state"]):
-        case PinState.SCHEDULED:
+        case PinState.SCHEDULED | PinState.QUEUED:
             return Update({"state": PinState.CANCELED})
         case PinState.CANCELED:
             return NoOp("This schedule is already canceled.")
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            raise _publishing_error(schedule)
         case PinState.PUBLISHED | PinState.FAILED:
             raise _not_pending_error(schedule)
         case state:
             assert_never(state)
 
 
-def retry_schedule(principal: Principal, row: Row | None) -> Decision:
-    """Schedules a failed or canceled schedule again. Its account and board are checked when due."""
+def retry_schedule(principal: Principal, row: Row | None, *, may_double: bool = False) -> Decision:
+    """Schedules a failed or canceled schedule again. Its account and board are checked when due.
+
+    With `may_double`, also one whose pin may be on Pinterest already.
+    """
     schedule = require_schedule(principal, row)
     match PinState(schedule["state"]):
         case PinState.FAILED | PinState.CANCELED:
-            values = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
+            _require_confirmed(schedule, may_double=may_double)
+            values = {"state": PinState.SCHEDULED, **_NO_FAILURE, **_NO_DEFERRAL}
             return Update(values, PinChange.RESCHEDULED)
-        case PinState.SCHEDULED:
+        case PinState.SCHEDULED | PinState.QUEUED:
             return NoOp("This schedule is already waiting to be published.")
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            return NoOp("The pin of this schedule is being sent to Pinterest.")
         case PinState.PUBLISHED:
             raise _already_done_error(
                 schedule, "This schedule is done: its pin is published. There is nothing to retry."
@@ -234,13 +305,48 @@ def delete_schedule(principal: Principal, row: Row | None) -> Update:
     # Schedule and pin are the same row
     if schedule["state"] == PinState.PUBLISHED:
         raise _already_done_error(schedule, "This schedule is done. Delete its pin instead.")
+    _require_not_publishing(schedule)
     return _delete(schedule)
 
 
 def _delete(row: Row) -> Update:
-    # A waiting schedule is also canceled, because the scheduler checks only the state
-    state = PinState.CANCELED if row["state"] == PinState.SCHEDULED else row["state"]
-    return Update({"state": state, "deleted_at": row["now"]})
+    # A waiting schedule is also canceled, because the scheduler checks only the state. The delivery
+    # sends no queued pin that is deleted
+    is_waiting = row["state"] in {PinState.SCHEDULED, PinState.QUEUED} and row["run_at"] is not None
+    return Update(
+        {"state": PinState.CANCELED if is_waiting else row["state"], "deleted_at": row["now"]}
+    )
+
+
+def _require_not_publishing(row: Row) -> None:
+    if row["state"] in {PinState.PUBLISHING, PinState.CONFIRMING}:
+        raise _publishing_error(row)
+
+
+def _publishing_error(row: Row) -> ApiError:
+    if row["state"] == PinState.CONFIRMING:
+        message = (
+            "Pinflow is asking Pinterest whether it has this pin, because an answer was lost. "
+            "Try again when the pin is published or failed, which takes some minutes."
+        )
+    else:
+        message = (
+            "This pin is being sent to Pinterest. Try again when it is published or failed, "
+            "which usually takes seconds."
+        )
+    return build_conflict(ErrorCode.PIN_PUBLISHING, message, row)
+
+
+def _require_confirmed(row: Row, *, may_double: bool) -> None:
+    """Raises ApiError if the pin may be on Pinterest already, and the caller did not allow it."""
+    if row["error_code"] != ErrorCode.PUBLISH_UNCONFIRMED or may_double:
+        return
+    message = (
+        f'This pin may be on Pinterest already: its answer was lost. Look for "{row["title"]}" '
+        f"on the board {row['board_id']} at Pinterest. If it is not there, retry with "
+        "may_double=true. If it is there, delete this pin."
+    )
+    raise build_conflict(ErrorCode.PUBLISH_UNCONFIRMED, message, row)
 
 
 def _require_unpublished(pin: Row, message: str) -> None:
@@ -265,7 +371,7 @@ def _not_pending_error(schedule: Row) -> ApiError:
             )
         case ScheduleStatus.CANCELED:
             message += "Retry this schedule, or create another one."
-        case ScheduleStatus.QUEUED:
+        case ScheduleStatus.QUEUED | ScheduleStatus.DEFERRED:
             message += (
                 "The texts, link and board of its pin can still be changed: "
                 f"PATCH /v1/pins/{schedule['pin_id']}."

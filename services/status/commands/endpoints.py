@@ -97,8 +97,9 @@ async def cancel_import(
     """Cancel the rows that have no result yet. They end as failed with the code `canceled`.
 
     Rows that were settled before keep their results. With `scheduled=true`, the schedules of the
-    import that still wait are canceled too. The answer has the counters, what was canceled, and
-    what was left and why. If the import has ended, there is nothing to cancel but its schedules.
+    import that still wait, for their time or for their delivery, are canceled too. The answer has
+    the counters, what was canceled, and what was left and why. If the import has ended, there is
+    nothing to cancel but its schedules.
 
     An API key that is limited to some accounts may cancel rows only if every row of the import
     names one of them by its id. Otherwise the answer is 403 `account_not_permitted`. The request is
@@ -126,7 +127,10 @@ async def undo_import(
 ) -> Response:
     """Delete what the import created and nobody has changed since. The keys become free.
 
-    Published pins are deleted, schedules that wait are canceled and deleted. A pin that was edited,
+    Published pins are deleted, schedules that wait are canceled and deleted. Pins that wait for
+    their delivery are never sent. Pins that are on Pinterest are `removing`: they are removed there
+    first, and keep their keys until then. Repeat the request to see which are `removed`. A pin that
+    is being sent is left as `publishing`, and a later undo reaches it. A pin that was edited,
     canceled, retried or deleted after the import is left, and the answer says why. The counters and
     results of the import stay as they were. The import must have ended (409 `job_not_finished`):
     cancel it first, or wait.

@@ -105,7 +105,10 @@ class ImportCancellationResponse(ApiModel):
 
 
 class UndoneRow(_PublisherModel):
-    """A pin or schedule that was deleted. Its idempotency key is free again."""
+    """A pin or schedule that was deleted. Its idempotency key is free again.
+
+    A pin that is on Pinterest is removed there first.
+    """
 
     row_number: _RowNumber
     pin_id: UUID | None = None
@@ -113,7 +116,9 @@ class UndoneRow(_PublisherModel):
     schedule_id: UUID | None = None
     """The schedule. Null for a pin that was published at once."""
     action: str
-    """`deleted` for a pin, `canceled` for a schedule that waited: it is deleted too."""
+    """`deleted` for a pin, `canceled` for a schedule that waited: it is deleted too. `removing` for
+    a pin that is being removed from Pinterest: it is deleted, and its key is free, when it is
+    `removed`."""
 
 
 class LeftRow(_PublisherModel):
@@ -127,7 +132,9 @@ class LeftRow(_PublisherModel):
     reason: str
     """The reason: `changed` if somebody, or an import with `on_existing=update`, has changed it.
     `canceled` or `deleted` if somebody has done that. `account_not_permitted` if the API key may
-    not use its account."""
+    not use its account. `publishing` while it is being sent to Pinterest: repeat the undo then.
+    `unconfirmed` if it may be on Pinterest, and `refused` if Pinterest did not remove it: look for
+    it there."""
 
 
 class ImportUndoResponse(ApiModel):
@@ -156,8 +163,9 @@ class TimelineEvent(ApiModel):
     """Something that happened to a row."""
 
     event: str
-    """`accepted`, `stored` or `scheduled`, `published`, `failed`, `changed` (by a person or an
-    update), `deleted`, `recorded`, `import canceled` or `settled`."""
+    """`accepted`, `stored` or `scheduled`, `sent` (an attempt to create the pin on Pinterest),
+    `published`, `failed`, `changed` (by a person or an update), `removed from Pinterest`,
+    `deleted`, `recorded`, `import canceled` or `settled`."""
     at: datetime | None
     """When, in UTC. Null if an earlier version did not store the time."""
     detail: str | None

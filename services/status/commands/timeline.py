@@ -13,10 +13,21 @@ _PIN_TIMES = {
     "created_at": "stored",
     "published_at": "published",
     "failed_at": "failed",
+    "removed_at": "removed from Pinterest",
     "deleted_at": "deleted",
     "touched_at": "changed",
 }
 """The event of each time of a pin in the publisher's answer."""
+_ATTEMPTS = {
+    None: "Pinterest's answer is not known yet.",
+    "created": "Pinterest created the pin.",
+    "refused": "Pinterest refused it.",
+    "not_sent": "Pinterest was not reached, so nothing was sent.",
+    "found": "The answer was lost. The pin was found on Pinterest.",
+    "absent": "The answer was lost. The pin is not on Pinterest.",
+    "unconfirmed": "The answer was lost. Pinterest's lists can't say whether the pin exists.",
+}
+"""What became of an attempt to create a pin on Pinterest, by its outcome."""
 _CREATION_TIME = "The time is that of the import. Lists are sorted by it."
 
 
@@ -63,7 +74,7 @@ def hide_foreign_pin(
     pin = stored.get("pin")
     if pin is None or account_ids is None or pin.get("account_id") in set(map(str, account_ids)):
         return stored
-    return {**stored, "pin": {"pin_id": pin.get("pin_id")}}
+    return {**stored, "pin": {"pin_id": pin.get("pin_id")}, "attempts": []}
 
 
 def _build_stored_events(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -71,10 +82,18 @@ def _build_stored_events(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
     pin = stored.get("pin") or {}
     for name, event in _PIN_TIMES.items():
         if pin.get(name):
-            details = {"failed": pin.get("error_message"), "stored": _CREATION_TIME}
+            details = {
+                "failed": pin.get("error_message"),
+                "stored": _CREATION_TIME,
+                "published": _describe_publication(pin),
+            }
             detail = details.get(event)
             shown = "scheduled" if event == "stored" and pin.get("schedule_id") else event
             events.append(_build_event(shown, pin[name], detail))
+    events += [
+        _build_event("sent", attempt["started_at"], _describe_attempt(attempt))
+        for attempt in stored.get("attempts") or ()
+    ]
     outcome = stored.get("outcome")
     if outcome and outcome.get("recorded_at"):
         detail = f"The publisher recorded the outcome {outcome.get('status')}."
@@ -89,6 +108,19 @@ def _build_event(event: str, at: datetime | str | None, detail: str | None) -> d
     if isinstance(at, str):
         at = datetime.fromisoformat(at)
     return {"event": event, "at": at, "detail": detail}
+
+
+def _describe_publication(pin: Mapping[str, Any]) -> str | None:
+    pinterest_pin_id = pin.get("pinterest_pin_id")
+    return pinterest_pin_id and f"The pin's id at Pinterest is {pinterest_pin_id}."
+
+
+def _describe_attempt(attempt: Mapping[str, Any]) -> str:
+    """Says what became of an attempt to create the pin on Pinterest."""
+    outcome = attempt.get("outcome")
+    message = attempt.get("error_message") or attempt.get("error_code") or ""
+    described = _ATTEMPTS.get(outcome, f"{outcome}.")
+    return f"Attempt {attempt['number']}: {described} {message}".strip()
 
 
 def _describe_result(result: ResultWithNulls) -> str:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from services.publisher.config import PublisherSettings
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dependencies import PublisherDependencies
 from services.publisher.pins.lists.service import PinListService
 from shared.access.authentication import Authenticator
@@ -53,10 +54,13 @@ async def serve_lists(
         "publisher", summary="Lists", lifespan=_empty_lifespan, health=Health(), concurrency=100
     )
     app.state.authenticator = Authenticator(keys, settings)
+    deferrals = DeferralReader(database, "simulated")
     unused: Any = None
     app.state.dependencies = PublisherDependencies(
         settings=settings,
-        lists=PinListService(Paginator(database, settings)),
+        lists=PinListService(Paginator(database, settings), deferrals),
+        deferrals=deferrals,
+        backlog=unused,
         pins=unused,
         schedules=unused,
         bulk_publish=unused,

@@ -14,6 +14,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 from sqlalchemy import delete, text
 
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.lists.filters import PinFilters
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.tables import pins
@@ -362,7 +363,9 @@ async def test_lists_leave_a_connection_for_other_requests(database_url: str) ->
         application="tests",
     )
     lists, reader = (
-        PinListService(Paginator(pool, ListSettings(), concurrency=1)),
+        PinListService(
+            Paginator(pool, ListSettings(), concurrency=1), DeferralReader(pool, "simulated")
+        ),
         build_principal(uuid4()),
     )
     async with AsyncExitStack() as stack:
@@ -379,7 +382,9 @@ async def test_lists_leave_a_connection_for_other_requests(database_url: str) ->
 async def test_a_workspaces_searches_do_not_delay_another_workspaces_lists(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists = PinListService(Paginator(database, ListSettings(), concurrency=2))
+    lists = PinListService(
+        Paginator(database, ListSettings(), concurrency=2), DeferralReader(database, "simulated")
+    )
     greedy, other = build_principal(uuid4()), build_principal(uuid4())
     begun, ended = asyncio.Event(), asyncio.Event()
     execute = paginator_module._PageReader._execute

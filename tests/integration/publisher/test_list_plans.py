@@ -12,6 +12,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from services.ingest.ids import new_job_id
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
@@ -45,6 +46,9 @@ INDEXES = {
     "pins_failed",
     "pins_scheduled",
     "pins_waiting",
+    "pins_delivering",
+    "pins_delivering_schedules",
+    "pins_removed",
     "jobs_of_workspace",
 }
 JOB_ID = new_job_id(BEGINNING.replace(hour=14))
@@ -100,6 +104,11 @@ class Plans:
             for node in _nodes(plan):
                 if node["Node Type"].endswith("Scan") and node["Node Type"] != "Subquery Scan":
                     yield statement, node
+
+
+def make_lists(database: Database, **limits: Any) -> PinListService:
+    paginator = Paginator(database, ListSettings(**limits))
+    return PinListService(paginator, DeferralReader(database, "simulated"))
 
 
 def _nodes(plan: Node) -> Iterator[Node]:
@@ -201,7 +210,7 @@ def require_bounded(plans: Plans) -> None:
 async def test_no_list_of_pins_scans_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, query: dict[str, Any]
 ) -> None:
-    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
+    lists = make_lists(catalogue, list_scan_limit=MAX_SCANNED)
     for page in ({}, {"offset": 300}, {"cursor": build_cursor("pins", query["sort"])}):
         await read_page(lists.list_pins(build_principal(workspace_id), PinFilters(**query, **page)))
     require_bounded(plans)
@@ -214,7 +223,7 @@ async def test_no_list_of_pins_scans_another_workspaces_rows(
 async def test_no_list_of_schedules_scans_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, query: dict[str, Any]
 ) -> None:
-    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
+    lists = make_lists(catalogue, list_scan_limit=MAX_SCANNED)
     for page in ({}, {"offset": 300}, {"cursor": build_cursor("schedules", query["sort"])}):
         await read_page(
             lists.list_schedules(build_principal(workspace_id), ScheduleFilters(**query, **page))
@@ -226,7 +235,7 @@ async def test_no_list_of_schedules_scans_another_workspaces_rows(
 async def test_a_list_of_one_job_reads_only_pins_of_its_millisecond(
     catalogue: Database, plans: Plans, sort: str
 ) -> None:
-    lists, principal = PinListService(Paginator(catalogue, ListSettings())), build_principal(LARGE)
+    lists, principal = make_lists(catalogue), build_principal(LARGE)
     if sort in [*PinSort]:
         for status in (None, "queued", "published", "failed"):
             pin_filters = PinFilters(job_id=JOB_ID, sort=PinSort(sort), status=status)
@@ -259,7 +268,7 @@ async def test_the_first_page_reads_few_more_rows_than_it_shows(
     catalogue: Database, plans: Plans
 ) -> None:
     """The list has no filter. The total is counted from the index alone."""
-    lists = PinListService(Paginator(catalogue, ListSettings()))
+    lists = make_lists(catalogue)
     page = await lists.list_pins(build_principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50
     scans = [
@@ -275,7 +284,7 @@ async def test_the_first_page_reads_few_more_rows_than_it_shows(
 async def test_rows_before_a_cursor_are_not_read_again(
     catalogue: Database, plans: Plans, sort: str
 ) -> None:
-    lists = PinListService(Paginator(catalogue, ListSettings()))
+    lists = make_lists(catalogue)
     cursor = write_cursor(Cursor(f"pins.{sort}", BEGINNING.replace(hour=20), UUID(int=2**127)))
     page = await lists.list_pins(
         build_principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor)

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from deploy.administration import OperatorRepository
 from services.publisher.ids import compute_pin_id
+from services.publisher.pins.removals import RemovalReader
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.schemas.pins import PinResponse
@@ -148,7 +149,12 @@ class Publisher:
 
     def _pins(self) -> PinService:
         repository = PinRepository(self._pool, confirm_always)
-        return PinService(repository, BoardCache(self.access), self.access)
+        return PinService(
+            repository,
+            BoardCache(self.access),
+            self.access,
+            RemovalReader(self._pool, is_on=False),
+        )
 
     def _schedules(self) -> ScheduleService:
         repository = PinRepository(self._pool, confirm_always)

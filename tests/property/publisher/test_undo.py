@@ -28,6 +28,7 @@ from services.publisher.ids import compute_generation_id, compute_pin_id
 from services.publisher.imports.commands import ImportCommands
 from services.publisher.imports.repository import ImportRepository
 from services.publisher.imports.schemas import UndoRequest
+from services.publisher.pins.removals import RemovalReader
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
@@ -413,7 +414,12 @@ class Undoing(RuleBasedStateMachine):
 
     def _pins(self) -> PinService:
         repository = PinRepository(self._pool, confirm_always)
-        return PinService(repository, BoardCache(self._access), self._access)
+        return PinService(
+            repository,
+            BoardCache(self._access),
+            self._access,
+            RemovalReader(self._pool, is_on=False),
+        )
 
     def _schedules(self) -> ScheduleService:
         repository = PinRepository(self._pool, confirm_always)

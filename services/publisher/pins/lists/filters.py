@@ -27,10 +27,7 @@ class PinFilters(PageParameters):
     board_id: Annotated[Text | None, Field(description="Only pins for this board.")] = None
     status: Annotated[
         PinStatus | None,
-        Field(
-            description="Only pins in this state. `deferred` and `publishing` match no pin: they "
-            "exist only in PinBridge."
-        ),
+        Field(description="Only pins in this state."),
     ] = None
     error_code: Annotated[
         Text | None, Field(description="Only pins that failed with this code.")
@@ -46,7 +43,8 @@ class PinFilters(PageParameters):
     removed: Annotated[
         bool | None,
         Field(
-            description="True matches pins that were deleted on Pinterest. Pinflow knows of none."
+            description="True: only pins that Pinflow removed from Pinterest, and that are not "
+            "deleted in Pinflow. False: only the others."
         ),
     ] = None
     sort: Annotated[PinSort, Field(description="The order of the list.")] = PinSort.CREATED_AT_DESC
@@ -59,10 +57,7 @@ class ScheduleFilters(PageParameters):
     board_id: Annotated[Text | None, Field(description="Only schedules for this board.")] = None
     status: Annotated[
         ScheduleStatus | None,
-        Field(
-            description="Only schedules in this state. `deferred` and `running` match none: they "
-            "exist only in PinBridge."
-        ),
+        Field(description="Only schedules in this state."),
     ] = None
     since: Annotated[
         Instant | None, Field(description="Only schedules whose run_at is at this time or later.")

@@ -38,14 +38,25 @@ class ScheduleSort(StrEnum):
 
 
 IS_DUE = "(state = 'scheduled' and run_at <= now())"
+IS_DEFERRED = """(
+    state = 'queued' and (
+        coalesce(deliver_after > now(), false) or %(app_is_paused)s
+        or account_id = any(%(paused_accounts)s)
+    )
+)"""
+"""A queued pin that find_deferral has a reason for. A list that uses it reads the pauses first."""
 _CREATED_AT = SortKey("created_at", is_time=True)
 _TITLE = SortKey(f"lower(title {COLLATION})")
 
 # Statuses sort by the names that clients see
-_PIN_STATUS = SortKey(f"case state when 'scheduled' then 'queued' else state end {COLLATION}")
+_PIN_STATUS = SortKey(
+    f"case when {IS_DEFERRED} then 'deferred' when state = 'scheduled' then 'queued'"
+    f" when state = 'confirming' then 'publishing' else state end {COLLATION}"
+)
 _SCHEDULE_STATUS = SortKey(
-    f"case when {IS_DUE} then 'queued' when state = 'published' then 'done'"
-    f" when state = 'cancelled' then 'canceled' else state end {COLLATION}"
+    f"case when {IS_DUE} then 'queued' when {IS_DEFERRED} then 'deferred'"
+    f" when state = 'published' then 'done' when state in ('publishing', 'confirming') then"
+    f" 'running' when state = 'cancelled' then 'canceled' else state end {COLLATION}"
 )
 
 _PIN_KEYS = {

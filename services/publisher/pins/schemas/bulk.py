@@ -43,6 +43,8 @@ class BulkItemResponse(ApiModel):
                 return cls(id=item_id, status=BulkStatus.SUCCEEDED)
             case Skipped(message=message):
                 return cls(id=item_id, status=BulkStatus.SKIPPED, error_message=message)
+            case ApiError(code=ErrorCode.PUBLISH_UNCONFIRMED):
+                status = BulkStatus.FAILED  # it needs a person's decision
             case ApiError(status=HTTPStatus.CONFLICT):
                 status = BulkStatus.SKIPPED
             case ApiError():

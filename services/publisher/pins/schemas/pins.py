@@ -11,6 +11,14 @@ from services.publisher.existing_pins import ContentComparison
 from services.publisher.model import PinState
 from services.publisher.pins.bulk_publish import BulkPublishItem
 from services.publisher.pins.creation import PinOfKey
+from services.publisher.pins.delivery_fields import (
+    MediaType,
+    PinDelivery,
+    find_deferral_of,
+    find_delivery,
+    find_media_type,
+    find_reason,
+)
 from services.publisher.pins.statuses import PinStatus, translate_pin_state
 from shared.contract.events import RowStatus
 from shared.contract.pins import PinSubmission
@@ -18,14 +26,31 @@ from shared.http.fields import (
     AccountId,
     CreatedAt,
     DifferingFields,
-    FailureCode,
-    FailureMessage,
     PayloadMatches,
     PinterestPinId,
     UpdatedAt,
     WorkspaceId,
 )
 from shared.http.models import ApiModel
+
+PinErrorCode = Annotated[
+    str | None,
+    Field(
+        description="The error code that says why it failed, or is deferred. Null otherwise. "
+        "docs/reference/errors.md lists the codes."
+    ),
+]
+PinErrorMessage = Annotated[
+    str | None,
+    Field(description="The reason in words, and what to do next. Null if there is none."),
+]
+DeferredUntil = Annotated[
+    datetime | None,
+    Field(
+        description="The time before which a deferred pin is not sent, in UTC. It may be deferred "
+        "again then. Null if it is not deferred."
+    ),
+]
 
 
 def _described(name: str) -> Any:
@@ -34,15 +59,14 @@ def _described(name: str) -> Any:
 
 
 class PinResponse(ApiModel):
-    """A pin that is published, failed, or due and about to be published."""
+    """A pin that is published, failed, or due: about to be published or sent to Pinterest."""
 
     id: UUID
     """The pin's id. It depends only on the workspace and the idempotency key."""
     workspace_id: WorkspaceId
     pinterest_account_id: AccountId
     status: PinStatus
-    media_type: str = "image"
-    """The kind of media. Always `image`."""
+    media_type: MediaType = MediaType.IMAGE
     title: Annotated[str, _described("title")]
     description: Annotated[str | None, _described("description")]
     related_terms: list[str] | None
@@ -57,30 +81,41 @@ class PinResponse(ApiModel):
     """The image's address: the submitted URL, or the asset's address if an asset was submitted."""
     asset_id: Annotated[UUID | None, _described("asset_id")]
     board_id: Annotated[str, _described("board_id")]
+    delivery: PinDelivery = PinDelivery.NONE
     pinterest_pin_id: PinterestPinId = None
-    error_code: FailureCode
-    error_message: FailureMessage
+    error_code: PinErrorCode
+    error_message: PinErrorMessage
+    deferred_until: DeferredUntil = None
     idempotency_key: Annotated[str, _described("idempotency_key")]
     created_at: CreatedAt
     updated_at: UpdatedAt
     published_at: datetime | None
-    """When it was published, in UTC. Null until then."""
+    """When it was published, in UTC. With `delivery` `pinterest`, when Pinflow knew that it is on
+    Pinterest. Null until then."""
     failed_at: datetime | None
     """When publishing last failed, in UTC. Null if it never did."""
     removed_from_pinterest_at: datetime | None = None
-    """When the pin was deleted on Pinterest. Always null: Pinflow knows of no such deletion."""
+    """When Pinflow removed the pin from Pinterest, in UTC. Null if it did not. Pinflow does not
+    learn of pins that are deleted at Pinterest."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], base_url: str) -> "PinResponse":
         # The SDK's image_url is never null. For a pin with an asset it is the asset's address
         image_url = row["image_url"] or f"{base_url.rstrip('/')}/v1/assets/{row['asset_id']}"
         named = {name: row[name] for name in cls.model_fields if name in row}
+        reason = find_reason(row)
         return cls(
             **{
                 **named,
                 "id": row["pin_id"],
                 "pinterest_account_id": row["account_id"],
-                "status": translate_pin_state(row["state"]),
+                "status": _find_status(row),
+                "media_type": find_media_type(row),
+                "delivery": find_delivery(row),
+                "error_code": reason.code,
+                "error_message": reason.message,
+                "deferred_until": reason.deferred_until,
+                "removed_from_pinterest_at": row["removed_at"],
                 "image_url": image_url,
                 "media_url": image_url,
             }
@@ -158,22 +193,6 @@ def _dump_comparison(comparison: ContentComparison | None) -> dict[str, Any]:
     return {} if comparison is None else comparison._asdict()
 
 
-class PinDeleteResponse(ApiModel):
-    """The result of deleting a pin."""
-
-    id: UUID
-    """The id of the deleted pin."""
-    deleted: bool = True
-    """Always true: the pin is deleted in Pinflow."""
-    removed_from_pinterest: bool = False
-    """True if the pin was also removed from Pinterest."""
-    pinterest_pin_id: PinterestPinId = None
-    reason: str | None = (
-        "Pinflow has not sent this pin to Pinterest, so there was nothing to remove there."
-    )
-    """The reason why the pin was not removed from Pinterest. Null if it was."""
-
-
 class JobStatusResponse(ApiModel):
     """The progress of publishing one pin."""
 
@@ -187,18 +206,26 @@ class JobStatusResponse(ApiModel):
     completed_at: datetime | None
     """When the pin was published or failed, in UTC. Null until then."""
     pinterest_pin_id: PinterestPinId = None
-    error_code: FailureCode
-    error_message: FailureMessage
+    error_code: PinErrorCode
+    error_message: PinErrorMessage
+    deferred_until: DeferredUntil = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "JobStatusResponse":
+        reason = find_reason(row)
         return cls(
             job_id=row["pin_id"],
             pin_id=row["pin_id"],
-            status=translate_pin_state(row["state"]),
+            status=_find_status(row),
             submitted_at=row["created_at"],
             completed_at=row["published_at"]
             or (row["failed_at"] if row["state"] == PinState.FAILED else None),
-            error_code=row["error_code"],
-            error_message=row["error_message"],
+            pinterest_pin_id=row["pinterest_pin_id"],
+            error_code=reason.code,
+            error_message=reason.message,
+            deferred_until=reason.deferred_until,
         )
+
+
+def _find_status(row: Mapping[str, Any]) -> PinStatus:
+    return translate_pin_state(row["state"], is_deferred=find_deferral_of(row) is not None)

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from services.publisher.pins.delivery_fields import find_deferral_of, find_reason
 from services.publisher.pins.request_bodies import CONTENT_FIELDS
 from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
 from shared.contract.schedule_ids import derive_schedule_id
-from shared.http.fields import AccountId, CreatedAt, FailureMessage, UpdatedAt, WorkspaceId
+from shared.http.fields import AccountId, CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
 
 _PAYLOAD = tuple(name for name in CONTENT_FIELDS if name != "run_at")
@@ -26,7 +27,8 @@ class ScheduleResponse(ApiModel):
     status: ScheduleStatus
     payload: dict[str, Any]
     """The pin's content: the submitted fields that are not null, without `run_at`."""
-    last_error: FailureMessage
+    last_error: str | None
+    """Why it failed or is deferred, and what to do next. Null if there is no reason."""
     pin_id: UUID | None
     """The id of the published pin. Null until it is published."""
     created_at: CreatedAt
@@ -39,9 +41,13 @@ class ScheduleResponse(ApiModel):
             workspace_id=row["workspace_id"],
             pinterest_account_id=row["account_id"],
             run_at=row["run_at"],
-            status=translate_schedule_state(row["state"], is_due=row["is_due"]),
+            status=translate_schedule_state(
+                row["state"],
+                is_due=row["is_due"],
+                is_deferred=find_deferral_of(row) is not None,
+            ),
             payload={name: row[name] for name in _PAYLOAD if row[name] is not None},
-            last_error=row["error_message"],
+            last_error=find_reason(row).message,
             pin_id=row["pin_id"] if row["published_at"] is not None else None,
             created_at=row["created_at"],
             updated_at=row["updated_at"],

@@ -1,0 +1,120 @@
+"""Reads the backlog of deliveries and the budgets at Pinterest."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+
+from services.publisher.delivery.budgets import BudgetState
+from services.publisher.delivery.model import APP, Category
+from shared.postgres.database import Database
+from shared.postgres.row import Row
+
+# The queue is counted along pins_queue, and the attempts are found by their indexes. The gaps are
+# those between the last attempts of ten minutes
+_SELECT_ACCOUNTS = text("""
+    select c.account_id, c.disconnected_at is not null as is_disconnected, now() as now,
+        a.paused_until, a.pause_code, a.pause_message, a.next_at,
+        q.queued, q.oldest_queued_at, d.publishing, g.gaps,
+        b.level, b.refilled_at, b.blocked_until, b.day_started_at, b.used
+    from access.connections c
+    left join publisher.delivery_accounts a on a.account_id = c.account_id
+    left join publisher.pinterest_budgets b
+        on b.mode = :mode and b.account_id = c.account_id and b.category = :category
+    cross join lateral (
+        select count(*) as queued, min(coalesce(run_at, created_at)) as oldest_queued_at
+        from publisher.pins p
+        where p.account_id = c.account_id and p.state = 'queued' and p.deleted_at is null
+    ) q
+    cross join lateral (
+        select count(*) as publishing from publisher.delivery_attempts t
+        where t.account_id = c.account_id and t.outcome is null
+    ) d
+    cross join lateral (
+        select coalesce(array_agg(extract(epoch from gap)::float8), '{}') as gaps from (
+            select started_at - lag(started_at) over (order by started_at) as gap from (
+                select started_at from publisher.delivery_attempts t
+                where t.account_id = c.account_id and started_at > now() - interval '10 minutes'
+                order by started_at desc limit 100
+            ) latest
+        ) gaps where gap is not null
+    ) g
+    where c.workspace_id = :workspace_id
+        and (cast(:permitted as uuid[]) is null or c.account_id = any(cast(:permitted as uuid[])))
+    order by c.account_id
+""")
+_SELECT_APP = text("""
+    select now() as now, a.paused_until, a.pause_code, a.pause_message,
+        b.level, b.refilled_at, b.blocked_until, b.day_started_at, b.used,
+        (
+            select count(*) from publisher.pinterest_budgets o
+            where o.mode = :mode and o.account_id <> :app and o.category = :category
+                and o.refilled_at > now() - interval '10 minutes'
+        ) as served_accounts
+    from (select 1) one
+    left join publisher.delivery_apps a on a.mode = :mode and a.paused_until > now()
+    left join publisher.pinterest_budgets b
+        on b.mode = :mode and b.account_id = :app and b.category = :category
+""")
+_SELECT_BUDGETS = text("""
+    select c.account_id, now() as now, b.level, b.refilled_at, b.blocked_until, b.day_started_at,
+        b.used
+    from (
+        select account_id from access.connections
+        where account_id = :account_id and workspace_id = :workspace_id
+        union all select cast(:app as uuid)
+    ) c
+    left join publisher.pinterest_budgets b
+        on b.mode = :mode and b.account_id = c.account_id and b.category = :category
+""")
+
+
+class StoredBudget(NamedTuple):
+    """A budget as it was last used. `state` is None if it was never used."""
+
+    now: datetime
+    state: BudgetState | None
+
+    @classmethod
+    def from_row(cls, row: Row) -> "StoredBudget":
+        if row["level"] is None:
+            return cls(row["now"], None)
+        return cls(row["now"], BudgetState(**{name: row[name] for name in BudgetState._fields}))
+
+
+class BacklogRepository:
+    """Reads the backlog. Raises DatabaseUnavailable if Postgres is down."""
+
+    def __init__(self, database: Database, mode: str) -> None:
+        self._database = database
+        self._values: dict[str, Any] = {"mode": mode, "category": str(Category.WRITE)}
+
+    async def read_accounts(
+        self, workspace_id: UUID, permitted: Collection[UUID] | None
+    ) -> list[Row]:
+        """Reads the accounts of a workspace that were ever connected, with their queues."""
+        ids = None if permitted is None else list(permitted)
+        values = {**self._values, "workspace_id": workspace_id, "permitted": ids}
+        return await self._database.fetch_all(_SELECT_ACCOUNTS.bindparams(**values))
+
+    async def read_app(self) -> Row:
+        row = await self._database.fetch_first(_SELECT_APP.bindparams(**self._values, app=APP))
+        if row is None:
+            raise AssertionError("The statement always has one row.")
+        return row
+
+    async def read_budgets(self, workspace_id: UUID, account_id: UUID) -> dict[UUID, StoredBudget]:
+        """Reads the budgets of a connected account and of the app, by the account's id or APP.
+
+        The account is missing if it was never connected.
+        """
+        values = {
+            **self._values,
+            "workspace_id": workspace_id,
+            "account_id": account_id,
+            "app": APP,
+        }
+        rows = await self._database.fetch_all(_SELECT_BUDGETS.bindparams(**values))
+        return {row["account_id"]: StoredBudget.from_row(row) for row in rows}

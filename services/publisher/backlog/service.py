@@ -1,0 +1,174 @@
+"""Describes the backlog of deliveries, and what is left of the budgets at Pinterest."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from services.publisher.backlog.estimate import (
+    Bucket,
+    Pace,
+    Quota,
+    combine_quotas,
+    estimate_seconds,
+    measure_interval,
+    share_bucket,
+)
+from services.publisher.backlog.repository import BacklogRepository, StoredBudget
+from services.publisher.delivery.budgets import (
+    DAY,
+    BudgetLimits,
+    BudgetRule,
+    account_rule,
+    app_rule,
+)
+from services.publisher.delivery.limits import DeliveryLimitSettings
+from services.publisher.delivery.model import APP, Category
+from shared.access.model import Principal
+from shared.contract.errors import ErrorCode
+from shared.postgres.row import Row
+
+_NEEDS_A_PERSON = frozenset(
+    {
+        ErrorCode.ACCOUNT_REVOKED,
+        ErrorCode.TOKEN_EXPIRED,
+        ErrorCode.SCOPE_MISSING,
+        ErrorCode.ACCOUNT_NOT_CONNECTED,
+        ErrorCode.APP_NOT_APPROVED,
+        ErrorCode.PINTEREST_OFF,
+    }
+)
+"""The codes of pauses that somebody has to end, so nobody knows when."""
+
+
+class DeliveryPause(NamedTuple):
+    """Why no pin of an account is sent now. `until` is None if a person has to end it."""
+
+    code: str
+    message: str
+    until: datetime | None
+
+
+class AccountBacklog(NamedTuple):
+    """The pins of an account that wait for their delivery."""
+
+    account_id: UUID
+    queued_count: int
+    publishing_count: int
+    oldest_queued_at: datetime | None
+    pause: DeliveryPause | None
+    estimated_end: datetime | None
+
+
+class BacklogService:
+    """Reads backlogs and budgets. Raises DatabaseUnavailable if Postgres is down."""
+
+    def __init__(
+        self, backlog: BacklogRepository, settings: DeliveryLimitSettings, *, is_on: bool
+    ) -> None:
+        """Takes whether the installation delivers pins."""
+        self._backlog = backlog
+        self._spacing_seconds = settings.delivery_spacing_seconds
+        self._is_on = is_on
+        limits = BudgetLimits(
+            account_writes_per_minute=settings.delivery_account_writes_per_minute,
+            account_reads_per_minute=settings.delivery_account_reads_per_minute,
+            daily_pins=settings.delivery_daily_pins,
+            app_requests_per_second=settings.delivery_app_requests_per_second,
+            app_writes_per_day=settings.delivery_app_writes_per_day,
+        )
+        self._account_rule = account_rule(limits, Category.WRITE)
+        self._app_rule = app_rule(limits)
+
+    async def list_accounts(self, principal: Principal) -> list[AccountBacklog]:
+        """Returns the accounts that were ever connected and that the API key may use."""
+        rows = await self._backlog.read_accounts(principal.workspace_id, principal.account_ids)
+        if not rows:
+            return []
+        app = await self._backlog.read_app()
+        return [self._describe(row, app) for row in rows]
+
+    async def read_buckets(
+        self, workspace_id: UUID, account_id: UUID
+    ) -> tuple[Bucket, Bucket] | None:
+        """Returns the buckets of an account and of the app. None if it was never connected."""
+        budgets = await self._backlog.read_budgets(workspace_id, account_id)
+        if account_id not in budgets:
+            return None
+        return (
+            compute_bucket(budgets[account_id], self._account_rule),
+            compute_bucket(budgets[APP], self._app_rule),
+        )
+
+    def _describe(self, row: Row, app: Row) -> AccountBacklog:
+        pause = self._find_pause(row, app)
+        return AccountBacklog(
+            row["account_id"],
+            row["queued"],
+            row["publishing"],
+            row["oldest_queued_at"],
+            pause,
+            self._estimate_end(row, app, pause),
+        )
+
+    def _find_pause(self, row: Row, app: Row) -> DeliveryPause | None:
+        if not self._is_on:
+            message = (
+                "This installation does not deliver to Pinterest now. The operator switches it on "
+                "with PINFLOW_PINTEREST_MODE."
+            )
+            return DeliveryPause(ErrorCode.PINTEREST_OFF, message, None)
+        if row["is_disconnected"]:
+            message = "The account is not connected to Pinterest any more. Connect it again."
+            return DeliveryPause(ErrorCode.ACCOUNT_NOT_CONNECTED, message, None)
+        for paused in (row, app):
+            if paused["paused_until"] is not None and paused["paused_until"] > row["now"]:
+                code = paused["pause_code"]
+                until = None if code in _NEEDS_A_PERSON else paused["paused_until"]
+                return DeliveryPause(code, paused["pause_message"], until)
+        return None
+
+    def _estimate_end(self, row: Row, app: Row, pause: DeliveryPause | None) -> datetime | None:
+        """Returns None if nothing waits, or if a person has to do something first."""
+        if not row["queued"] or (pause is not None and pause.until is None):
+            return None
+        now: datetime = row["now"]
+        waits = (now, row["next_at"], pause and pause.until)
+        start = max(time for time in waits if time is not None)
+        account, of_app = StoredBudget.from_row(row), StoredBudget.from_row(app)
+        served = app["served_accounts"]
+        quota = compute_quota(account, self._account_rule, start)
+        if quota is None:
+            raise AssertionError("An account always has a quota.")
+        pace = Pace(
+            measure_interval(row["gaps"], self._spacing_seconds),
+            share_bucket(
+                compute_bucket(account, self._account_rule, start),
+                compute_bucket(of_app, self._app_rule, start),
+                served,
+            ),
+            combine_quotas(quota, compute_quota(of_app, self._app_rule, start), served),
+        )
+        return start + timedelta(seconds=estimate_seconds(row["queued"], pace))
+
+
+def compute_bucket(budget: StoredBudget, rule: BudgetRule, at: datetime | None = None) -> Bucket:
+    """Returns a budget's bucket as it is at a time, by default now."""
+    at = at or budget.now
+    level = rule.capacity
+    if (state := budget.state) is not None:
+        refilled = (at - state.refilled_at).total_seconds() * rule.per_second
+        level = max(0.0, min(rule.capacity, state.level + refilled))
+        if state.blocked_until is not None and state.blocked_until > at:
+            level = 0.0
+    return Bucket(level, rule.capacity, rule.per_second)
+
+
+def compute_quota(budget: StoredBudget, rule: BudgetRule, at: datetime) -> Quota | None:
+    """Returns what is left of a day at a time. None if there is no limit of a day."""
+    if rule.per_day is None:
+        return None
+    state = budget.state
+    if state is None or state.day_started_at + DAY <= at:
+        return Quota(rule.per_day, rule.per_day, DAY.total_seconds())
+    left = max(0, rule.per_day - state.used)
+    return Quota(rule.per_day, left, (state.day_started_at + DAY - at).total_seconds())

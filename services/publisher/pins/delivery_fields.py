@@ -1,0 +1,67 @@
+"""Builds the fields of an answer that say whether and when a pin reaches Pinterest. No I/O."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from services.publisher.pins.deferrals import Deferral
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
+
+
+class PinDelivery(StrEnum):
+    """Where a pin goes. It is decided when the pin is created, and never changes.
+
+    - `none`: the pin is stored and announced, because its account was never connected.
+    - `pinterest`: the pin is created on Pinterest.
+    """
+
+    NONE = "none"
+    PINTEREST = "pinterest"
+
+
+class MediaType(StrEnum):
+    """The kind of media of a pin. A video is recognized by the end of its URL's path."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+class Reason(NamedTuple):
+    """Why a pin failed, or is deferred. All are None for other pins."""
+
+    code: str | None
+    message: str | None
+    deferred_until: datetime | None
+
+
+def find_deferral_of(row: Mapping[str, Any]) -> Deferral | None:
+    """Returns the deferral that DeferralReader added to the row."""
+    return row.get("deferral")
+
+
+def find_reason(row: Mapping[str, Any]) -> Reason:
+    if (deferral := find_deferral_of(row)) is not None:
+        return Reason(deferral.code, deferral.message, deferral.until)
+    return Reason(row["error_code"], row["error_message"], None)
+
+
+def find_delivery(row: Mapping[str, Any]) -> PinDelivery:
+    return PinDelivery.NONE if row["delivery"] is None else PinDelivery(row["delivery"])
+
+
+def find_media_type(row: Mapping[str, Any]) -> MediaType:
+    """Returns the media type. A pin that is not delivered is always an image, as before."""
+    url = row["image_url"]
+    if row["delivery"] is None or url is None:
+        return MediaType.IMAGE
+    return MediaType.VIDEO if _ends_as_video(url) else MediaType.IMAGE
+
+
+def _ends_as_video(url: str) -> bool:
+    try:
+        return urlsplit(url).path.lower().endswith(VIDEO_SUFFIXES)
+    except ValueError:
+        return False

@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings
 
 from deploy.service_settings import find_settings
 from deploy.services import SERVICES, WORKERS
+from services.publisher.delivery.limits import DeliveryLimitSettings
+from services.publisher.delivery.media.config import MediaSettings
 from shared.pinterest.settings import (
     PinterestApiSettings,
     PinterestModeSettings,
@@ -53,7 +55,7 @@ GROUPS = (
     Group(
         "Pinterest's mode",
         PinterestModeSettings,
-        "access, delivery, status. Give all the same value.",
+        "access, publisher, delivery, status. Give all the same value.",
     ),
     Group(
         "Pinterest's API",
@@ -61,6 +63,12 @@ GROUPS = (
         "access, delivery. Give both the same values.",
     ),
     Group("Pinterest", PinterestSettings, "access."),
+    Group(
+        "Limits of deliveries",
+        DeliveryLimitSettings,
+        "publisher, delivery. Give both the same values.",
+    ),
+    Group("Media of deliveries", MediaSettings, "delivery."),
     Group("Uploads", UploadSettings, "ingest, status. Give both the same value."),
     *(Group(name.capitalize(), find_settings(name), f"{name}.") for name in SERVICES),
     *(

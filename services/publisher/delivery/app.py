@@ -25,7 +25,7 @@ from services.publisher.delivery.media.repository import DUE_ACCOUNTS, VideoRepo
 from services.publisher.delivery.ports import DeliveryLog, TokenSource, TurnPart
 from services.publisher.delivery.removing import Remover
 from services.publisher.delivery.removing_repository import RemovingRepository
-from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryRetention
+from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryCleaner
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.delivery.tokens import AccessTokens
 from services.publisher.delivery.turns import Turn
@@ -136,7 +136,7 @@ def create_app(settings: DeliverySettings) -> FastAPI:
         return topic_log.problem()
 
     service.health.add("deliveries", find_log_problem)
-    retention = DeliveryRetention(
+    retention = DeliveryCleaner(
         service.database, VideoRepository(service.database, settings.pinterest_mode)
     )
     return service.create_app(

@@ -1,6 +1,7 @@
 """Defines the settings of how fast pins are delivered.
 
-The delivery process keeps these limits. The publisher needs them to estimate the end of a backlog.
+The delivery process keeps these limits. The publisher needs them to estimate the end of a backlog,
+and to grant requests to the access service.
 """
 
 from typing import Annotated

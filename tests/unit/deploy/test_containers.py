@@ -32,6 +32,7 @@ from deploy.services import (
 from deploy.simulator.options import Options
 from services.access.config import AccessSettings
 from services.publisher.delivery.config import DeliverySettings
+from services.publisher.delivery.limits import DeliveryLimitSettings
 from services.status.config import StatusSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load(
@@ -86,7 +87,7 @@ def test_a_command_exists(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {f"PINFLOW_{field.upper()}" for field in SETTINGS[name].model_fields}
-    assert set(read_variables(name)) - {"PGPASSWORD"} <= fields
+    assert set(read_variables(name)) - {"PGPASSWORD", "TMPDIR"} <= fields
     for variable, value in resolve_variables(name, {}).items():
         monkeypatch.setenv(variable, value)
     SETTINGS[name]()
@@ -121,12 +122,12 @@ def test_delivery_gets_every_setting_of_its_own_and_no_secret(
     settings = {
         each
         for each in read_variables(DELIVERY.name)
-        if each.startswith(("PINFLOW_PINTEREST_", "PINFLOW_DELIVERY_"))
+        if each.startswith(("PINFLOW_PINTEREST_", "PINFLOW_DELIVERY_", "PINFLOW_MEDIA_"))
     }
     assert settings == {
         f"PINFLOW_{field.upper()}"
         for field in DeliverySettings.model_fields
-        if field.startswith(("pinterest_", "delivery_"))
+        if field.startswith(("pinterest_", "delivery_", "media_"))
     }
     shell = {**SIMULATED_ENV, "PINFLOW_DELIVERY_SPACING_SECONDS": "30"}
     for variable, value in resolve_variables(DELIVERY.name, shell).items():
@@ -136,6 +137,13 @@ def test_delivery_gets_every_setting_of_its_own_and_no_secret(
         30,
         f"http://simulator:{Options.port}/v5",
     )
+
+
+def test_the_publisher_has_the_limits_of_delivery() -> None:
+    publisher, delivery = read_variables("publisher"), read_variables(DELIVERY.name)
+    limits = {f"PINFLOW_{field.upper()}" for field in DeliveryLimitSettings.model_fields}
+    assert limits <= set(publisher) & set(delivery)
+    assert publisher["PINFLOW_PINTEREST_MODE"] == delivery["PINFLOW_PINTEREST_MODE"]
 
 
 @pytest.mark.parametrize("mode", ["off", "production"])
@@ -328,7 +336,8 @@ def test_a_container_without_data_has_a_read_only_file_system(name: str) -> None
     assert service["read_only"] is True
     assert {"/tmp"} <= set(service["tmpfs"])  # noqa: S108 - the container's
     writable = [volume for volume in service.get("volumes", ()) if not volume.endswith(":ro")]
-    assert writable == (["simulator:/var/lib/pinflow"] if name == "simulator" else [])
+    has_volume = name in {"simulator", DELIVERY.name}
+    assert writable == ([f"{name}:/var/lib/pinflow"] if has_volume else [])
 
 
 def test_only_gateway_and_simulator_are_reachable_and_only_from_this_machine() -> None:
@@ -342,6 +351,11 @@ def test_the_simulator_can_write_its_data() -> None:
     simulator = CONTAINERS["simulator"]
     assert simulator["volumes"] == [f"simulator:{folder}"]
     assert simulator["command"][-1].startswith(f"{folder}/")
+
+
+def test_delivery_keeps_videos_on_disk_because_tmp_is_in_memory() -> None:
+    (volume,) = CONTAINERS[DELIVERY.name]["volumes"]
+    assert read_variables(DELIVERY.name)["TMPDIR"] == volume.split(":")[1]
 
 
 def test_the_image_runs_as_an_unprivileged_user() -> None:

@@ -65,7 +65,7 @@ class MediaStep:
         timeout_seconds: float,
         wake_uploads: Callable[[], None] = lambda: None,
     ) -> None:
-        """`wake_uploads` is called when a video is to be uploaded."""
+        """Takes `wake_uploads`, which is called when a video is to be uploaded."""
         self._videos = videos
         self._client = client
         self._tokens = tokens

@@ -3,61 +3,32 @@
 import asyncio
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler
-from typing import Any
 
 import pytest
-import pytest_asyncio
-from sqlalchemy import text
 
-from services.publisher.delivery.media.rules import MAX_VIDEO_BYTES
 from services.publisher.delivery.media.video import record_failure
 from services.publisher.delivery.media_failures import MediaPending, MediaRejected
 from services.publisher.delivery.model import Category
 from services.publisher.delivery.pin_document import build_pin_document
-from services.publisher.delivery.ports import Postponed
-from services.publisher.delivery.retention import DeliveryRetention
 from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
-from tests.integration.publisher.media.videos import VideoDelivery, delivering_videos
+from tests.integration.publisher.media.videos import (
+    VideoDelivery,
+    delivering_videos,
+    require_ready,
+    require_rejected,
+)
 from tests.support.media_server import (
     PNG,
     VIDEO,
     MediaServer,
-    answer_status,
     send_chunked,
 )
 from tests.support.simulator import Simulator
 
 pytestmark = pytest.mark.processes
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def videos(
-    database: Database, workspace: Workspace, simulator: Simulator
-) -> AsyncIterator[VideoDelivery]:
-    simulator.control("POST", "reset")
-    async with delivering_videos(database, workspace, simulator) as videos:
-        yield videos
-
-
-@pytest.fixture
-def url(server: MediaServer) -> str:
-    return server.serve("/lamp.MP4", VIDEO)
-
-
-async def require_ready(videos: VideoDelivery, pin: dict[str, Any]) -> dict[str, Any]:
-    source = await videos.open(pin)
-    assert isinstance(source, dict), source
-    return source
-
-
-async def require_rejected(videos: VideoDelivery, pin: dict[str, Any]) -> MediaRejected:
-    failure = await videos.open(pin)
-    assert isinstance(failure, MediaRejected), failure
-    return failure
 
 
 async def test_a_video_is_registered_uploaded_awaited_and_then_part_of_a_pin(
@@ -199,7 +170,7 @@ async def test_one_failed_video_is_followed_by_a_good_one(videos: VideoDelivery,
 
 
 async def test_a_crash_at_any_step_repeats_it_without_harm(videos: VideoDelivery, url: str) -> None:
-    """What was taken is not free until its wait ends. Then it is done again."""
+    """Checks that a taken step is not free until its wait ends, and is then done again."""
     pin = await videos.queue_pin(url)
     await videos.open(pin)
     repository = videos.parts.step._videos
@@ -353,109 +324,6 @@ async def test_a_large_video_is_streamed_and_never_in_memory(
     assert peak < 4 * 1024 * 1024
 
 
-@pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        (b"<html>not found</html>", ErrorCode.MEDIA_REJECTED),
-        (b"", ErrorCode.MEDIA_REJECTED),
-        (None, ErrorCode.MEDIA_UNREACHABLE),
-    ],
-)
-async def test_a_source_that_is_no_video_fails_the_pin(
-    videos: VideoDelivery, server: MediaServer, content: bytes | None, code: ErrorCode
-) -> None:
-    if content is not None:
-        server.serve("/page.mp4", content)
-    pin = await videos.queue_pin(server.url("/page.mp4"))
-    await videos.open(pin)
-    await videos.call()
-    assert await videos.upload()
-    assert (await require_rejected(videos, pin)).code is code
-
-
-async def test_a_video_that_is_too_large_is_rejected_before_it_is_read(
-    videos: VideoDelivery, server: MediaServer
-) -> None:
-    def promise(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(MAX_VIDEO_BYTES + 1))
-        handler.end_headers()
-        handler.close_connection = True
-
-    pin = await videos.queue_pin(server.answer("/large.mp4", promise))
-    await videos.open(pin)
-    await videos.call()
-    await videos.upload()
-    failure = await require_rejected(videos, pin)
-    assert (failure.code, "2048 MiB" in failure.message) == (ErrorCode.MEDIA_REJECTED, True)
-
-
-async def test_an_unreachable_source_is_tried_again_and_given_up_after_the_last_try(
-    videos: VideoDelivery, server: MediaServer
-) -> None:
-    pin = await videos.queue_pin(server.answer("/lamp.mp4", answer_status(503)))
-    await videos.open(pin)
-    await videos.call()
-    for tries in range(1, 5):
-        assert await videos.upload()
-        assert (await videos.read_video(pin))["tries"] == tries
-        assert not await videos.upload()  # it waits
-        await videos.pass_time()
-    assert await videos.upload()
-    failure = await require_rejected(videos, pin)
-    assert failure.code is ErrorCode.MEDIA_UNREACHABLE
-    assert "try 5, the last one" in failure.message
-
-
-async def test_a_source_that_is_good_again_is_uploaded(
-    videos: VideoDelivery, server: MediaServer, url: str
-) -> None:
-    server.answer("/lamp.MP4", answer_status(503))
-    pin = await videos.queue_pin(url)
-    await videos.open(pin)
-    await videos.call()
-    await videos.upload()
-    del server.answers["/lamp.MP4"]
-    await videos.pass_time()
-    assert await videos.upload()
-    assert await videos.step_of(pin) == "process"
-
-
-async def test_a_video_at_a_private_address_is_not_fetched(
-    database: Database, workspace: Workspace, simulator: Simulator, server: MediaServer
-) -> None:
-    """The simulator's upload URL is a loopback address all the same: only that one is allowed."""
-    async with delivering_videos(
-        database, workspace, simulator, media_allowed_networks=""
-    ) as videos:
-        pin = await videos.queue_pin(server.serve("/lamp.mp4", VIDEO))
-        await videos.open(pin)
-        await videos.call()
-        await videos.upload()
-        failure = await require_rejected(videos, pin)
-    assert failure.code is ErrorCode.MEDIA_UNREACHABLE
-    assert server.requests == []
-
-
-async def test_an_upload_url_at_a_private_address_is_refused_outside_the_simulation(
-    database: Database, workspace: Workspace, simulator: Simulator, server: MediaServer
-) -> None:
-    async with delivering_videos(
-        database,
-        workspace,
-        simulator,
-        pinterest_mode="sandbox",
-        pinterest_api_url=simulator.api_url,
-    ) as videos:
-        pin = await videos.queue_pin(server.serve("/lamp.mp4", VIDEO))
-        await videos.open(pin)
-        await videos.call()
-        assert await videos.upload()
-        video = await videos.read_video(pin)
-    assert (video["step"], video["registrations"]) == ("register", 1)
-    assert "/_uploads" not in [r["path"] for r in simulator.control("GET", "requests")]
-
-
 async def test_an_upload_stops_when_its_pin_is_deleted(
     videos: VideoDelivery, server: MediaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,120 +350,9 @@ async def test_an_upload_stops_when_its_pin_is_deleted(
     assert await videos.step_of(pin) == "upload"
 
 
-async def test_a_used_up_budget_postpones_a_video(videos: VideoDelivery, url: str) -> None:
-    pin = await videos.queue_pin(url)
-    await videos.open(pin)
-    videos.budget.wait_seconds = 30
-    with pytest.raises(Postponed):
-        await videos.call()
-    assert not await videos.call()  # other parts of the turn go on
-    videos.budget.wait_seconds = 0
-    await videos.pass_time()
-    assert await videos.call()
-
-
-async def test_a_refused_token_is_refreshed_once(videos: VideoDelivery, url: str) -> None:
-    pin = await videos.queue_pin(url)
-    await videos.open(pin)
-    videos.tokens.refreshed, videos.tokens.value = videos.tokens.value, "refused"
-    assert await videos.call()
-    assert await videos.step_of(pin) == "upload"
-
-
-@pytest.mark.parametrize(
-    ("fault", "code"), [("token", "token_revoked"), ("rate_limit", "rate_limited")]
-)
-async def test_a_failure_of_the_account_pauses_it_once_and_its_video_waits(
-    videos: VideoDelivery, database: Database, url: str, fault: str, code: str
-) -> None:
-    videos.simulator.set_faults(fault, operation="media/create")
-    videos.tokens.refreshed = videos.tokens.value
-    pin = await videos.queue_pin(url)
-    await videos.open(pin)
-    assert await videos.call()
-    assert await videos.step_of(pin) == "register"
-    assert await read_pause(videos) == code
-
-
-async def test_an_account_that_access_has_given_up_is_paused(
-    videos: VideoDelivery, url: str
-) -> None:
-    pin = await videos.queue_pin(url)
-    await videos.open(pin)
-    videos.tokens.is_given_up = True
-    assert await videos.call()
-    assert await read_pause(videos) == "token_revoked"
-
-
 async def test_an_asset_is_rejected(videos: VideoDelivery) -> None:
     asset_id = "0190a8a2-0000-7000-8000-000000000001"
     pin = await videos.queue_pin("https://pictures.example/a.png", asset_id=asset_id)
     failure = await require_rejected(videos, pin)
     assert failure.code is ErrorCode.MEDIA_REJECTED
     assert failure.message.startswith("Pinflow stores no assets")
-
-
-async def test_old_videos_and_attempts_are_deleted_unless_a_pin_waits_for_them(
-    videos: VideoDelivery, database: Database, url: str
-) -> None:
-    waiting, failed = await videos.queue_pin(url), await videos.queue_pin(url)
-    for pin in (waiting, failed):
-        await videos.open(pin)
-        for number, days in ((1, 91), (2, 89)):
-            await insert_settled_attempt(videos, pin, number, days)
-    await videos.execute(
-        "update publisher.pins set state = 'failed', failed_at = now(), error_code = 'x' "
-        "where pin_id = :id",
-        id=failed["pin_id"],
-    )
-    await videos.execute(
-        "update publisher.delivery_media set changed_at = now() - interval '2 days'"
-    )
-    retention = DeliveryRetention(database, videos.parts.step._videos)
-    assert await retention.delete_old() >= 2
-
-    numbers = {pin["pin_id"]: await list_attempts(database, pin) for pin in (waiting, failed)}
-    assert numbers == {waiting["pin_id"]: [1, 2], failed["pin_id"]: [2]}
-    assert await videos.step_of(waiting) == "register"
-    with pytest.raises(AssertionError):
-        await videos.read_video(failed)
-
-
-async def insert_settled_attempt(
-    videos: VideoDelivery, pin: dict[str, Any], number: int, days: int
-) -> None:
-    await videos.execute(
-        """
-        insert into publisher.delivery_attempts (
-            attempt_id, pin_id, number, workspace_id, account_id, mode, fence, board_id, compared,
-            texts, deadline_at, outcome, settled_at
-        ) values (
-            gen_random_uuid(), :pin, :number, :workspace, :account, 'simulated', 1, '1',
-            gen_random_uuid(), '{}', now(), 'refused', now() - :days * interval '1 day'
-        )
-        """,
-        pin=pin["pin_id"],
-        number=number,
-        workspace=pin["workspace_id"],
-        account=pin["account_id"],
-        days=days,
-    )
-
-
-async def list_attempts(database: Database, pin: dict[str, Any]) -> list[int]:
-    rows = await database.fetch_all(
-        text(
-            "select number from publisher.delivery_attempts where pin_id = :id order by number"
-        ).bindparams(id=pin["pin_id"])
-    )
-    return [row["number"] for row in rows]
-
-
-async def read_pause(videos: VideoDelivery) -> str | None:
-    row = await videos._database.fetch_first(
-        text(
-            "select pause_code from publisher.delivery_accounts where account_id = :id"
-        ).bindparams(id=videos.workspace.account_id)
-    )
-    assert row is not None
-    return str(row["pause_code"])

@@ -14,7 +14,7 @@ from services.publisher.delivery.budgets import BudgetLimits
 from services.publisher.delivery.call_failures import CallFailures
 from services.publisher.delivery.config import DeliverySettings
 from services.publisher.delivery.media.parts import MediaParts
-from services.publisher.delivery.media_failures import MediaFailure
+from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
 from services.publisher.delivery.ports import Postponed
 from services.publisher.delivery.settling import SettlementRepository
@@ -41,7 +41,7 @@ class SimulatedTokens:
             raise AccountGivenUp(ErrorCode.ACCOUNT_REVOKED, "Connect the account again.")
         return AccessToken(SecretStr(self.value), 1, datetime.max.replace(tzinfo=UTC))
 
-    async def refresh(self, account_id: UUID, refused_version: int) -> AccessToken:
+    async def refresh(self, account_id: UUID, _refused_version: int) -> AccessToken:
         self.value = self.refreshed
         return await self.get(account_id)
 
@@ -196,3 +196,15 @@ async def delivering_videos(
     yield videos
     await parts.close()
     await client.close()
+
+
+async def require_ready(videos: VideoDelivery, pin: dict[str, Any]) -> dict[str, Any]:
+    source = await videos.open(pin)
+    assert isinstance(source, dict), source
+    return source
+
+
+async def require_rejected(videos: VideoDelivery, pin: dict[str, Any]) -> MediaRejected:
+    failure = await videos.open(pin)
+    assert isinstance(failure, MediaRejected), failure
+    return failure

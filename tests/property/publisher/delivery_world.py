@@ -4,8 +4,7 @@ The rules are those of the delivery process: the real Confirmer with its matchin
 blocks equal pins, and the decisions after a restore. The test decides when each step happens.
 """
 
-import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Generator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
@@ -245,12 +244,14 @@ class World:
             self.store.release(worker.lease)
         self.workers[self.workers.index(worker)] = Worker()
 
-    async def step(self, number: int, answer: Answer, late_seconds: float) -> None:
-        """Takes a worker's next step, if it has a lease."""
+    async def step(
+        self, number: int, account_id: UUID, answer: Answer, late_seconds: float
+    ) -> None:
+        """Takes a worker's next step. Without a turn, it leases the account."""
         worker = self.workers[number]
         match worker.step:
             case Step.LEASE:
-                return
+                await self.lease(worker, account_id)
             case Step.BEGIN:
                 await self.begin(worker)
             case Step.ANNOUNCE:
@@ -336,13 +337,8 @@ class World:
             await self.store.advance(LEASE_SECONDS + 1)
             for account_id in {pub.account_id for pub in self.publications.values()}:
                 await self.confirm(account_id)
-                worker = self.workers[0]
-                await self.lease(worker, account_id)
-                await self.begin(worker)
-                if worker.step is Step.ANNOUNCE:
-                    await self.announce(worker)
-                    await self.send(worker, Answer.CREATED, 0)
-                    await self.settle(worker)
+                for _ in Step:
+                    await self.step(0, account_id, Answer.CREATED, 0)
         raise AssertionError(f"Pins did not end: {self._unfinished()}")
 
     def _unfinished(self) -> list[PinRow]:
@@ -350,7 +346,11 @@ class World:
         return [pin for pin in self.store.tables.pins.values() if pin.state not in ended]
 
 
-def run(step: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
+def run(step: Awaitable[T]) -> T:
     """Runs a step of the test. Nothing in it waits for anything."""
-    with asyncio.Runner() as runner:
-        return runner.run(cast("Coroutine[Any, Any, T]", step))
+    coroutine: Generator[Any, Any, T] = step.__await__()
+    try:
+        next(coroutine)
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise AssertionError("A step waited for something.")

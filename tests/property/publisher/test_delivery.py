@@ -41,16 +41,13 @@ TEXTS = (
     ComparedTexts("Vase", "Cold clay", None, LINK),  # similar: the link is equal
     ComparedTexts("Chair", None, None, None),
 )
-STEPS = {Step.BEGIN, Step.ANNOUNCE, Step.SEND, Step.SETTLE}
 
 texts = st.sampled_from(TEXTS)
-accounts = st.sampled_from((0, 1))
+accounts = st.sampled_from((0, 0, 1))
 workers = st.sampled_from((0, 1))
-late = st.sampled_from((0.0, 20.0, MAX_LATE_SECONDS))
-answers = st.sampled_from(
-    [Answer.CREATED, Answer.LOST_AFTER, Answer.LOST_AFTER, Answer.LOST_BEFORE, *Answer]
-)
-pauses = st.sampled_from((1.0, LEASE_SECONDS + 1, CONFIRM_SECONDS, CONFIRM_SECONDS + 5))
+late = st.sampled_from((MAX_LATE_SECONDS, 0.0, 20.0))
+answers = st.sampled_from([*Answer, Answer.LOST_AFTER, Answer.LOST_AFTER, Answer.LOST_BEFORE])
+pauses = st.sampled_from((LEASE_SECONDS + 1, 0.0, 1.0, 60.0, CONFIRM_SECONDS))
 meanwhile = st.sampled_from(("nothing", "other look", "time", "other worker"))
 
 
@@ -60,9 +57,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.world = World()
         self.backups: list[Tables] = []
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(lamps=st.integers(1, 2), others=st.lists(st.tuples(accounts, texts), max_size=2))
+    def begin(self, lamps: int, others: list[tuple[int, ComparedTexts]]) -> None:
+        """Queues pins, some of which are equal, after a first backup."""
         self.backups = [self.world.store.copy()]
+        for account, text in [(0, TEXTS[0])] * lamps + others:
+            self.queue_a_pin(account, text)
 
     # Users
 
@@ -75,43 +75,47 @@ class DeliveryMachine(RuleBasedStateMachine):
     def send_a_failed_pin_again(self, data: st.DataObject) -> None:
         self.world.retry(data.draw(st.sampled_from(self._failed())))
 
-    @rule(account=accounts, text=texts)
-    def make_an_equal_pin_by_hand(self, account: int, text: ComparedTexts) -> None:
-        self.world.pinterest.create(BOARDS[account], text, HAND)
-
     # Workers
 
-    @rule(number=workers, account=accounts)
-    def lease(self, number: int, account: int) -> None:
-        worker = self.world.workers[number]
-        if worker.step is Step.LEASE:
-            run(self.world.lease(worker, ACCOUNTS[account]))
-
-    @rule(number=workers, answer=answers, late_seconds=late)
-    def take_the_next_step(self, number: int, answer: Answer, late_seconds: float) -> None:
-        self._step(number, answer, late_seconds)
+    @rule(
+        number=workers,
+        account=accounts,
+        steps=st.sampled_from((5, 1, 2, 3, 4)),
+        answer=answers,
+        late_seconds=late,
+    )
+    def take_steps(
+        self, number: int, account: int, steps: int, answer: Answer, late_seconds: float
+    ) -> None:
+        """Takes some steps of a turn. A turn has five, the first of which leases an account."""
+        for _ in range(steps):
+            run(self.world.step(number, ACCOUNTS[account], answer, late_seconds))
 
     @rule(number=workers, account=accounts, answer=answers, late_seconds=late)
-    def take_a_whole_turn(
-        self, number: int, account: int, answer: Answer, late_seconds: float
+    def take_a_turn(self, number: int, account: int, answer: Answer, late_seconds: float) -> None:
+        self.take_steps(number, account, len(Step), answer, late_seconds)
+
+    @rule(
+        account=accounts,
+        before=pauses,
+        seed=st.integers(0, 3),
+        size=st.sampled_from((250, 2, 1)),
+        event=meanwhile,
+        seconds=pauses,
+        number=workers,
+    )
+    def look(
+        self,
+        account: int,
+        before: float,
+        seed: int,
+        size: int,
+        event: str,
+        seconds: float,
+        number: int,
     ) -> None:
-        self.lease(number, account)
-        for _ in STEPS:
-            self._step(number, answer, late_seconds)
+        """Takes a look at a board. `event` happens after its last page, before the decision."""
 
-    @rule(number=workers)
-    def crash(self, number: int) -> None:
-        self.world.crash(number)
-
-    @rule(account=accounts, seed=st.integers(0, 3), size=st.sampled_from((1, 2, 250)))
-    def look(self, account: int, seed: int, size: int) -> None:
-        self.world.pinterest.seed, self.world.pinterest.page_size = seed, size
-        run(self.world.confirm(ACCOUNTS[account]))
-
-    @rule(account=accounts, event=meanwhile, seconds=pauses, number=workers)
-    def look_while_something_happens(
-        self, account: int, event: str, seconds: float, number: int
-    ) -> None:
         async def happen() -> None:
             match event:
                 case "other look":
@@ -119,29 +123,42 @@ class DeliveryMachine(RuleBasedStateMachine):
                 case "time":
                     await self.world.store.advance(seconds)
                 case "other worker":
-                    await self.world.step(number, Answer.CREATED, 0)
+                    await self.world.step(number, ACCOUNTS[account], Answer.CREATED, 0)
 
+        self.wait(before)
+        self.world.pinterest.seed, self.world.pinterest.page_size = seed, size
         self.world.pinterest.after_list = [happen]
         run(self.world.confirm(ACCOUNTS[account]))
         self.world.pinterest.after_list = []
 
-    # Time and restores
+    # Faults. One rule, so that most steps are those of workers
 
-    @rule(seconds=pauses)
+    @rule(
+        fault=st.sampled_from(("wait", "crash", "hand", "back up", "restore", "lossy log")),
+        number=workers,
+        text=texts,
+        seconds=pauses,
+        backup=st.integers(0, 5),
+    )
+    def disturb(
+        self, fault: str, number: int, text: ComparedTexts, seconds: float, backup: int
+    ) -> None:
+        match fault:
+            case "wait":
+                self.wait(seconds)
+            case "crash":
+                self.world.crash(number)
+            case "hand":
+                self.world.pinterest.create(BOARDS[0], text, HAND)
+            case "back up":
+                self.backups.append(self.world.store.copy())
+            case "restore":
+                run(self.world.restore(self.backups[backup % len(self.backups)]))
+            case "lossy log":
+                self.world.log.loses_settlements = not self.world.log.loses_settlements
+
     def wait(self, seconds: float) -> None:
         run(self.world.store.advance(seconds))
-
-    @rule()
-    def back_up(self) -> None:
-        self.backups.append(self.world.store.copy())
-
-    @rule(data=st.data())
-    def restore(self, data: st.DataObject) -> None:
-        run(self.world.restore(data.draw(st.sampled_from(self.backups))))
-
-    @rule(loses=st.booleans())
-    def lose_settlements_in_kafka(self, loses: bool) -> None:
-        self.world.log.loses_settlements = loses
 
     # What always holds
 
@@ -190,9 +207,6 @@ class DeliveryMachine(RuleBasedStateMachine):
         pins = self.world.store.tables.pins.values()
         return [pin.pin_id for pin in pins if pin.state is PinState.FAILED]
 
-    def _step(self, number: int, answer: Answer, late_seconds: float) -> None:
-        run(self.world.step(number, answer, late_seconds))
-
 
 def test_pins_are_delivered_at_most_once() -> None:
-    run_state_machine_as_test(DeliveryMachine, settings=examples(300))
+    run_state_machine_as_test(DeliveryMachine, settings=examples(400))

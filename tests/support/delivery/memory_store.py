@@ -75,6 +75,9 @@ class MemoryStore:
     def now(self) -> datetime:
         return self.time
 
+    async def refresh_time(self) -> None:
+        """Does nothing: the time is what the test made it."""
+
     async def advance(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
 
@@ -144,6 +147,21 @@ class MemoryStore:
                 await self.insert(attempt)
                 return attempt
         return None
+
+    async def send(self, pin_id: UUID, seconds: float) -> DeliveryAttempt:
+        """Commits the intent to send a queued pin, without a lease."""
+        pin = self.tables.pins[pin_id]
+        pin.state = PinState.PUBLISHING
+        lease = AccountLease(pin.account_id, self.workspace_id, 1, self.time)
+        attempt = self._build_attempt(pin, lease, seconds)
+        await self.insert(attempt)
+        return attempt
+
+    async def settle_late(
+        self, attempt: DeliveryAttempt, outcome: AttemptOutcome, pinterest_pin_id: str | None
+    ) -> bool:
+        """Writes the outcome that a sender has, unless the attempt has one."""
+        return self.settle(attempt, outcome, pinterest_pin_id)
 
     def _build_attempt(self, pin: PinRow, lease: AccountLease, seconds: float) -> DeliveryAttempt:
         earlier = [row for row in self.tables.attempts.values() if row.attempt.pin_id == pin.pin_id]

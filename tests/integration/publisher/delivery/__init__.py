@@ -1,0 +1,1 @@
+"""The delivery process with the real Postgres and the simulator of Pinterest."""

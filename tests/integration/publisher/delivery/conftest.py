@@ -1,16 +1,22 @@
-"""Accounts of the simulator, and pins that wait for their delivery."""
+"""Fixtures: the whole process on an empty queue, or its parts with an account of their own."""
+
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings
+from tests.integration.publisher.delivery.deliveries import Deliveries
 from tests.support.delivery.process import Account, Delivery
+from tests.support.infrastructure import with_role
 from tests.support.simulator import Simulator
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def delivery(database: Database, database_url: str, simulator: Simulator) -> Delivery:
-    """An empty queue, and no faults."""
+    """Returns a delivery with an empty queue, and without faults."""
     simulator.control("POST", "faults", {"kind": "none"})
     delivery = Delivery(database, database_url, simulator)
     await delivery.execute(
@@ -24,3 +30,24 @@ async def delivery(database: Database, database_url: str, simulator: Simulator) 
 @pytest.fixture
 def account(delivery: Delivery) -> Account:
     return delivery.add_account()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def publisher_database(database_url: str) -> AsyncIterator[Database]:
+    url = with_role(database_url, "pinflow_publisher")
+    database = Database.from_settings(
+        DatabaseSettings(database_url=SecretStr(url)), application="test-delivery"
+    )
+    yield database
+    await database.dispose()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def deliveries(
+    publisher_database: Database, simulator: Simulator
+) -> AsyncIterator[Deliveries]:
+    simulator.change_settings(buckets=False)
+    account = Deliveries(publisher_database, simulator)
+    yield account
+    simulator.control("POST", "faults", {"kind": "none"})
+    await account.client.close()

@@ -9,6 +9,7 @@ from services.access.accounts.refresh import AccountRefresh
 from services.access.accounts.service import AccountService
 from services.access.boards.service import BoardService
 from services.access.config import AccessSettings
+from services.access.connections.handout import TokenHandout
 from services.access.connections.service import ConnectionService
 from services.access.keys.service import KeyService
 from services.access.oauth.service import OAuthService
@@ -27,6 +28,7 @@ class AccessDependencies:
     refresh: AccountRefresh
     boards: BoardService
     connections: ConnectionService
+    tokens: TokenHandout
     oauth: OAuthService
     reader: JsonReader
     board_reader: JsonReader

@@ -74,3 +74,12 @@ class PinterestOff(PinflowError):
 
 class AccountMismatch(PinflowError):
     """The grant belongs to another Pinterest user than the account."""
+
+
+class GivenUp(PinflowError):
+    """Pinterest accepts the account's tokens no more. `code` is the one of its health."""
+
+    def __init__(self, code: HealthCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

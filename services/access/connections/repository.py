@@ -121,11 +121,14 @@ class ConnectionRepository:
 
     async def set_health(
         self, account_id: UUID, version: int, code: HealthCode, message: str
-    ) -> None:
-        """Notes why the connection does not work, unless it was given up."""
+    ) -> bool:
+        """Notes why the connection does not work, unless it was given up.
+
+        Returns whether it was noted.
+        """
         failed = FailedRefresh(code, message, None)
         async with self._database.transaction() as connection:
-            await set_health(connection, account_id, version, failed, kept=GIVEN_UP)
+            return await set_health(connection, account_id, version, failed, kept=GIVEN_UP)
 
     async def note_refused_token(self, account_id: UUID, version: int) -> FailedRefresh | None:
         """Notes that Pinterest refused a new access token, and plans the next refresh.

@@ -11,27 +11,21 @@ import structlog
 from pydantic import SecretStr
 
 from services.access.config import AccessSettings
+from services.access.connections.budgets import Category, RequestBudget
 from services.access.connections.link import PinterestLink
 from services.access.connections.model import (
     AccountMismatch,
     Connection,
     NewConnection,
     NotConnected,
-    PinterestOff,
 )
 from services.access.connections.repository import ConnectionRepository
-from services.access.connections.rules import (
-    REVOKED_MESSAGE,
-    SCOPE_MESSAGE,
-    FailedRefresh,
-    give_up,
-)
 from services.access.connections.stored import OpenedConnection
 from services.access.connections.transactions import LockedWorkspace
+from services.access.connections.usable import UsableConnections, refuse_for_now
 from services.access.connections.vault import Tokens
-from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable
-from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
+from shared.pinterest.failures import Cause, NotSent, Refused
 
 log = structlog.get_logger()
 
@@ -57,12 +51,17 @@ class ConnectionService:
         repository: ConnectionRepository,
         settings: AccessSettings,
         link: PinterestLink | None,
+        budget: RequestBudget | None = None,
     ) -> None:
-        """Takes the link to Pinterest, or None if the mode is off."""
+        """Takes the link to Pinterest, or None if the mode is off.
+
+        Without a budget, calls are not counted.
+        """
         self._repository = repository
         self._mode = settings.pinterest_mode
-        self._scopes = frozenset(settings.asked_scopes)
+        self._usable = UsableConnections(repository, settings, link)
         self._optional_link = link
+        self._budget = budget
         self._calls: Counter[UUID] = Counter()
 
     async def find(self, account_id: UUID) -> Connection | None:
@@ -91,10 +90,11 @@ class ConnectionService:
         A token that Pinterest refuses is refreshed once, then the request is sent once more: the
         first one surely did nothing. If the refresh fails, raises NotSent.
         """
-        api = self._link.api
+        api = self._usable.require_link().api
         return await self._with_token(
             account_id,
             operation,
+            "org_read" if method == "GET" else "org_write",
             lambda token: api.call(
                 operation, method, path, token=token, params=params, document=document
             ),
@@ -108,11 +108,12 @@ class ConnectionService:
         *,
         params: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Reads all pages of a list with the account's access token."""
-        api = self._link.api
+        """Reads all pages of a list with the account's access token. Counts as one request."""
+        api = self._usable.require_link().api
         return await self._with_token(
             account_id,
             operation,
+            "org_read",
             lambda token: api.list_all(operation, path, token=token, params=params),
         )
 
@@ -121,7 +122,7 @@ class ConnectionService:
 
         Raises AccountMismatch, and PinterestOff.
         """
-        refresher = self._link.refresher
+        refresher = self._usable.require_link().refresher
         tokens = Tokens(new.grant.access_token, new.grant.refresh_token)
         async with self._repository.lock_workspace(new.workspace_id) as locked:
             account_id = await _choose_account(locked, new, self._mode)
@@ -140,42 +141,37 @@ class ConnectionService:
             )
         return is_known
 
-    async def refresh(
-        self, account_id: UUID, seen_version: int, *, is_refused: bool = False
-    ) -> int:
+    async def refresh(self, account_id: UUID, seen_version: int) -> int:
         """Refreshes the tokens if their version is still `seen_version`. Returns the new version.
 
-        `is_refused`: Pinterest refused the access token of that version, so it does not work even
-        if it has not expired. Raises a PinterestFailure, NotConnected, PinterestOff or
-        TokenKeyMissing.
+        Raises a PinterestFailure, NotConnected, PinterestOff or TokenKeyMissing.
         """
-        try:
-            return await self._link.refresher.refresh(account_id, seen_version)
-        except Refused:
-            if is_refused:
-                await self._give_up(account_id, seen_version)
-            raise
+        return await self._usable.refresh(account_id, seen_version)
 
     async def close(self) -> None:
         """Waits for refreshes that are in flight, then closes the connections to Pinterest."""
         if self._optional_link is not None:
             await self._optional_link.close()
 
-    @property
-    def _link(self) -> PinterestLink:
-        if self._optional_link is None:
-            raise PinterestOff("PINFLOW_PINTEREST_MODE is off.")
-        return self._optional_link
-
     async def _with_token(
-        self, account_id: UUID, operation: str, send: Callable[[SecretStr], Awaitable[T]]
+        self,
+        account_id: UUID,
+        operation: str,
+        category: Category,
+        send: Callable[[SecretStr], Awaitable[T]],
     ) -> T:
         """Sends a request with the account's token; if it is refused, again with a new one."""
+
+        async def send_within_budget(token: SecretStr) -> T:
+            if self._budget is not None:
+                await self._budget.require(account_id, operation, category)
+            return await send(token)
+
         with (
             self._count_call(account_id, operation),
             structlog.contextvars.bound_contextvars(account_id=str(account_id)),
         ):
-            return await self._send(account_id, operation, send)
+            return await self._send(account_id, operation, send_within_budget)
 
     @contextmanager
     def _count_call(self, account_id: UUID, operation: str) -> Iterator[None]:
@@ -193,18 +189,18 @@ class ConnectionService:
     async def _send(
         self, account_id: UUID, operation: str, send: Callable[[SecretStr], Awaitable[T]]
     ) -> T:
-        opened = await self._open(account_id, operation)
+        opened = await self._usable.open(account_id, operation)
         if opened.connection.token_expires_at <= opened.now:
-            opened = await self._refresh_opened(opened, operation)
+            opened = await self._usable.refresh_opened(opened, operation)
         try:
-            answer = await send(self._read_token(opened))
+            answer = await send(self._usable.read_token(opened))
         except Refused as refusal:
-            await self._note_scope(opened, refusal)
+            await self._note_scope(opened.connection, refusal)
             if refusal.cause is not Cause.TOKEN:
                 raise
             if opened.is_refusal_recent:
-                raise _refuse_for_now(operation) from refusal
-            opened = await self._refresh_opened(opened, operation, is_refused=True)
+                raise refuse_for_now(operation) from refusal
+            opened = await self._usable.refresh_opened(opened, operation, is_refused=True)
             answer = await self._send_again(opened, send)
         await self._note_success(opened)
         return answer
@@ -213,90 +209,18 @@ class ConnectionService:
         self, opened: OpenedConnection, send: Callable[[SecretStr], Awaitable[T]]
     ) -> T:
         try:
-            return await send(self._read_token(opened))
+            return await send(self._usable.read_token(opened))
         except Refused as refusal:
-            await self._note_scope(opened, refusal)
+            await self._note_scope(opened.connection, refusal)
             if refusal.cause is not Cause.TOKEN:
                 raise
-            if await self._note_refused_token(opened.connection):
+            if await self._usable.note_refused_token(opened.connection):
                 raise
-            raise _refuse_for_now(refusal.operation) from refusal
+            raise refuse_for_now(refusal.operation) from refusal
 
-    async def _note_refused_token(self, connection: Connection) -> bool:
-        """Notes that a new token was refused. Returns whether the connection was given up."""
-        account_id, version = connection.account_id, connection.token_version
-        failed = await self._repository.note_refused_token(account_id, version)
-        if failed is None:
-            return False
-        log.warning(
-            "new_token_refused",
-            account_id=str(account_id),
-            workspace_id=str(connection.workspace_id),
-            health_code=failed.health_code,
-            retry_seconds=failed.retry_seconds,
-        )
-        if failed.health_code not in GIVEN_UP:
-            return False
-        _log_given_up(connection, failed)
-        return True
-
-    async def _open(self, account_id: UUID, operation: str) -> OpenedConnection:
-        """Reads a connection that can be used. Raises NotConnected, or Refused if given up."""
-        opened = await self._repository.open(account_id)
-        if opened is None or opened.secret is None or not opened.connection.is_connected:
-            raise NotConnected(account_id)
-        connection = opened.connection
-        if connection.mode != self._mode:
-            raise NotConnected(
-                account_id,
-                f"The account was connected in the mode {connection.mode}, but this installation "
-                f"is in the mode {self._mode}.",
-            )
-        if connection.health_code in GIVEN_UP:
-            message = connection.health_message or REVOKED_MESSAGE
-            raise Refused(operation, message, status=401, code=None, cause=Cause.TOKEN)
-        return opened
-
-    def _read_token(self, opened: OpenedConnection) -> SecretStr:
-        if opened.secret is None:  # disconnected: _open has refused it
-            raise NotConnected(opened.connection.account_id)
-        vault = self._link.vault
-        return vault.open(opened.connection.account_id, opened.secret).access_token
-
-    async def _refresh_opened(
-        self, opened: OpenedConnection, operation: str, *, is_refused: bool = False
-    ) -> OpenedConnection:
-        """Refreshes the tokens. Raises NotSent if that fails: the request itself did nothing."""
-        connection = opened.connection
-        try:
-            await self.refresh(
-                connection.account_id, connection.token_version, is_refused=is_refused
-            )
-        except (NotSent, AnswerLost) as failure:
-            raise NotSent(operation, f"The token was not refreshed. {failure.message}") from failure
-        return await self._open(connection.account_id, operation)
-
-    async def _give_up(self, account_id: UUID, version: int) -> None:
-        """Notes that Pinterest refuses the account's tokens. A later refresh may change that."""
-        opened = await self._repository.open(account_id)
-        if opened is not None:
-            failed = give_up(opened.now, opened.connection.refresh_expires_at)
-            if await self._repository.give_up(account_id, version, failed):
-                _log_given_up(opened.connection, failed)
-
-    async def _note_scope(self, opened: OpenedConnection, refusal: Refused) -> None:
-        """Notes a missing right at the connection, if its user did not allow everything.
-
-        Otherwise the app lacks the right, and connecting the account again would not help.
-        """
-        connection = opened.connection
-        if refusal.cause is Cause.SCOPE and self._scopes - set(connection.scopes):
-            await self._repository.set_health(
-                connection.account_id,
-                connection.token_version,
-                HealthCode.SCOPE_MISSING,
-                SCOPE_MESSAGE,
-            )
+    async def _note_scope(self, connection: Connection, refusal: Refused) -> None:
+        if refusal.cause is Cause.SCOPE:
+            await self._usable.note_missing_scope(connection, connection.token_version)
 
     async def _note_success(self, opened: OpenedConnection) -> None:
         connection = opened.connection
@@ -310,20 +234,6 @@ class ConnectionService:
                 await self._repository.set_checked(account_id, version)
         except Unavailable as error:  # the answer of Pinterest counts
             log.warning("check_not_recorded", error=str(error))
-
-
-def _refuse_for_now(operation: str) -> NotSent:
-    """Builds the failure of a request that did nothing, and may succeed with later tokens."""
-    return NotSent(operation, "Pinterest refused an access token that it had just issued.")
-
-
-def _log_given_up(connection: Connection, failed: FailedRefresh) -> None:
-    log.warning(
-        "connection_given_up",
-        account_id=str(connection.account_id),
-        workspace_id=str(connection.workspace_id),
-        health_code=failed.health_code,
-    )
 
 
 async def _choose_account(locked: LockedWorkspace, new: NewConnection, mode: str) -> UUID:

@@ -1,0 +1,146 @@
+"""The SQL of leases and pauses of accounts, and of the app's pause.
+
+Lock an account's row before all others, and the app's row last.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from services.publisher.delivery.model import AccountLease, FinishedTurn, Pause
+from services.publisher.delivery.pauses import NOT_PAUSED, PauseState
+from shared.postgres.arrays import column_names, to_columns, unnest
+from shared.postgres.database import DriverConnection
+
+# While the fence is the holder's, nobody else serves the account, even if the lease has expired
+_EXTEND = """
+    update publisher.delivery_accounts
+    set lease_until = clock_timestamp() + %s * interval '1 second'
+    where account_id = %s and lease_fence = %s
+    returning clock_timestamp(), lease_until, paused_until, pause_code, pause_step
+"""
+_LOCK = """
+    select clock_timestamp(), paused_until, pause_code, pause_step
+    from publisher.delivery_accounts where account_id = %s for update
+"""
+_PAUSE = """
+    update publisher.delivery_accounts
+    set paused_until = %s, pause_code = %s, pause_message = %s, pause_step = %s
+    where account_id = %s
+"""
+_RESUME = """
+    update publisher.delivery_accounts
+    set paused_until = null, pause_code = null, pause_message = null, pause_step = 0
+    where account_id = %s and pause_code is not null
+"""
+_LOCK_APP = """
+    select clock_timestamp(), paused_until, pause_code, pause_step
+    from publisher.delivery_apps where mode = %s for update
+"""
+_READ_APP = _LOCK_APP.removesuffix("for update\n")
+_INSERT_APP = "insert into publisher.delivery_apps (mode) values (%s) on conflict do nothing"
+_PAUSE_APP = """
+    update publisher.delivery_apps
+    set paused_until = %s, pause_code = %s, pause_message = %s, pause_step = %s
+    where mode = %s
+"""
+# Requests that were sent before the pause began may still succeed. They don't end it
+_RESUME_APP = """
+    update publisher.delivery_apps
+    set paused_until = null, pause_code = null, pause_message = null, pause_step = 0
+    where mode = %s and pause_code = any(%s)
+"""
+_PROBE_APP = """
+    update publisher.delivery_apps
+    set paused_until = clock_timestamp() + %s * interval '1 second'
+    where mode = %s and pause_code is not null and paused_until <= clock_timestamp()
+"""
+_FINISHED_COLUMNS = (("account_id", "uuid"), ("fence", "int8"), ("rest_milliseconds", "int8"))
+_RELEASE = f"""
+    update publisher.delivery_accounts a
+    set lease_until = null, served_at = clock_timestamp(),
+        next_at = clock_timestamp() + f.rest_milliseconds * interval '1 millisecond'
+    from {unnest(_FINISHED_COLUMNS)} as f({column_names(_FINISHED_COLUMNS)})
+    where a.account_id = f.account_id and a.lease_fence = f.fence
+"""
+
+
+class HeldAccount(NamedTuple):
+    """An account whose lease was extended. Its row is locked."""
+
+    now: datetime
+    lease_until: datetime
+    pause: PauseState
+
+    @property
+    def is_paused(self) -> bool:
+        return self.pause.until is not None and self.pause.until > self.now
+
+
+async def extend_lease(
+    driver: DriverConnection, lease: AccountLease, seconds: float
+) -> HeldAccount | None:
+    """Locks the account and extends its lease. Returns None if another process has it."""
+    cursor = await driver.execute(_EXTEND, (seconds, lease.account_id, lease.fence))
+    row = await cursor.fetchone()
+    return None if row is None else HeldAccount(row[0], row[1], PauseState(*row[2:]))
+
+
+async def lock_pause(driver: DriverConnection, account_id: UUID) -> tuple[datetime, PauseState]:
+    """Locks the account. Returns the database's time, and the account's pause."""
+    row = await (await driver.execute(_LOCK, (account_id,))).fetchone()
+    if row is None:
+        raise AssertionError("The account has no lease.")
+    return row[0], PauseState(*row[1:])
+
+
+async def pause_account(driver: DriverConnection, account_id: UUID, pause: Pause) -> None:
+    await driver.execute(_PAUSE, (pause.until, pause.code, pause.message, pause.step, account_id))
+
+
+async def resume_account(driver: DriverConnection, account_id: UUID) -> None:
+    """Ends the account's pause, and the growth of its pauses."""
+    await driver.execute(_RESUME, (account_id,))
+
+
+async def read_app(driver: DriverConnection, mode: str) -> tuple[datetime | None, PauseState]:
+    """Returns the database's time and the app's pause. The time is None if it never paused."""
+    row = await (await driver.execute(_READ_APP, (mode,))).fetchone()
+    return (None, NOT_PAUSED) if row is None else (row[0], PauseState(*row[1:]))
+
+
+async def lock_app(driver: DriverConnection, mode: str) -> tuple[datetime, PauseState]:
+    """Locks the app. Returns the database's time, and the app's pause."""
+    await driver.execute(_INSERT_APP, (mode,))
+    row = await (await driver.execute(_LOCK_APP, (mode,))).fetchone()
+    if row is None:
+        raise AssertionError("The app's row was deleted.")
+    return row[0], PauseState(*row[1:])
+
+
+async def pause_app(driver: DriverConnection, mode: str, pause: Pause) -> None:
+    await driver.execute(_PAUSE_APP, (pause.until, pause.code, pause.message, pause.step, mode))
+
+
+async def resume_app(driver: DriverConnection, mode: str, codes: Iterable[str]) -> None:
+    """Ends the app's pause if it has one of these codes."""
+    await driver.execute(_RESUME_APP, (mode, list(codes)))
+
+
+async def claim_probe(driver: DriverConnection, mode: str, seconds: float) -> bool:
+    """Lets one pin through after the app's pause. Others wait for its result, at most `seconds`.
+
+    Returns whether the caller has the probe.
+    """
+    return (await driver.execute(_PROBE_APP, (seconds, mode))).rowcount == 1
+
+
+async def release_leases(driver: DriverConnection, turns: Iterable[FinishedTurn]) -> None:
+    """Releases the leases of turns, except those that another process has taken over."""
+    rows = [
+        (turn.lease.account_id, turn.lease.fence, round(turn.rest_seconds * 1000))
+        for turn in sorted(turns, key=lambda turn: turn.lease.account_id)
+    ]
+    if rows:
+        await driver.execute(_RELEASE, to_columns(_FINISHED_COLUMNS, rows))

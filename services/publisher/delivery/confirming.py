@@ -1,0 +1,307 @@
+"""Confirms pins whose answer was lost: looks whether Pinterest lists them on their board."""
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, assert_never
+
+import structlog
+
+from services.publisher.delivery.looks import (
+    Adopt,
+    GiveUp,
+    LookAgain,
+    LookDecision,
+    SendAgain,
+    decide_look,
+    decide_unread,
+)
+from services.publisher.delivery.matching import (
+    ListedBoard,
+    ListedPin,
+    match,
+    read_listed_pin,
+    select_possible,
+)
+from services.publisher.delivery.model import (
+    AccessToken,
+    AccountLease,
+    AttemptOutcome,
+    Category,
+    DeliveryAttempt,
+)
+from services.publisher.delivery.ports import DeliveryLog, TokenSource
+from services.publisher.model import Failure
+from shared.contract.errors import ApiError, Unavailable
+from shared.pinterest.client import PAGE_SIZE, PinterestClient
+from shared.pinterest.failures import AnswerLost, Cause, PinterestFailure, Refused
+
+log = structlog.get_logger()
+
+OPERATION = "boards/list_pins"
+MAX_ADOPTIONS = 3
+"""Maximum decisions on one look, each after another attempt adopted the same id."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartedLook:
+    """A look at a board for an attempt whose answer was lost."""
+
+    attempt: DeliveryAttempt
+    tries: int
+    """The looks before this one, also those that could not read the board."""
+    looked_at: datetime
+    """When this look began, by the database's clock."""
+
+
+class AdoptedElsewhere(Exception):
+    """Another attempt adopted the same id meanwhile. Nothing was written: decide again."""
+
+
+class Doubt(Protocol):
+    """An attempt without an outcome, locked in a transaction that ends with the block."""
+
+    absent_at: datetime | None
+    """When the first look that found nothing ended."""
+
+    async def read_known_ids(self, ids: Collection[str]) -> Collection[str]:
+        """Reads which of these ids at Pinterest belong to pins of Pinflow."""
+        ...
+
+    async def read_others(self) -> Sequence[DeliveryAttempt]:
+        """Reads the other attempts on the board which may have made a pin with an unknown id."""
+        ...
+
+    async def adopt(self, pinterest_pin_id: str) -> None:
+        """Publishes the pin with this id. Raises AdoptedElsewhere."""
+        ...
+
+    async def look_again(self, seconds: float) -> None:
+        """Records the end of the first look that found nothing."""
+        ...
+
+    async def postpone(self, seconds: float) -> None:
+        """Records that the board could not be read."""
+        ...
+
+    async def send_again(self) -> None:
+        """Queues the pin again."""
+        ...
+
+    async def give_up(self, failure: Failure) -> None:
+        """Lets the pin fail."""
+        ...
+
+
+class ConfirmingStore(Protocol):
+    """Stores attempts whose answer was lost."""
+
+    async def start_look(self, lease: AccountLease) -> StartedLook | None:
+        """Finds the account's attempt whose look is due first. Its pin becomes `confirming`.
+
+        No look is due before the attempt's deadline: until then its answer may come.
+        """
+        ...
+
+    def open_doubt(self, attempt: DeliveryAttempt) -> AbstractAsyncContextManager[Doubt | None]:
+        """Locks the attempt. None: it has an outcome by now."""
+        ...
+
+
+class ReadBudget(Protocol):
+    """The limits of requests to Pinterest."""
+
+    async def require(self, account_id: Any, category: Category) -> None:
+        """Takes one request. Raises Postponed if it has to wait."""
+        ...
+
+
+class Unread(NamedTuple):
+    """The board could not be read."""
+
+    reason: str
+    retry_after_seconds: float = 0
+    is_refused: bool = False
+    """True: Pinterest refuses to list this board."""
+
+
+class Confirmer:
+    """Takes one look at a board in each turn. The part of a turn with the highest priority."""
+
+    def __init__(
+        self,
+        store: ConfirmingStore,
+        client: PinterestClient,
+        tokens: TokenSource,
+        budget: ReadBudget,
+        delivery_log: DeliveryLog,
+        *,
+        confirm_seconds: float,
+        max_pages: int,
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._tokens = tokens
+        self._budget = budget
+        self._delivery_log = delivery_log
+        self._confirm_seconds = confirm_seconds
+        self._max_pages = max_pages
+
+    async def run(self, lease: AccountLease) -> bool:
+        """Looks for one attempt. Returns False if no look is due. Raises Postponed."""
+        look = await self._store.start_look(lease)
+        if look is None:
+            return False
+        board = await self._read_board(look.attempt)
+        if isinstance(board, Unread):
+            decision = await self._record_unread(look, board)
+        else:
+            decision = await self._settle(look, board)
+        await self._announce(look.attempt, decision)
+        return True
+
+    async def _read_board(self, attempt: DeliveryAttempt) -> ListedBoard | Unread:
+        """Lists the board. A refused token is refreshed once."""
+        try:
+            token = await self._tokens.get(attempt.account_id)
+            try:
+                return await self._list_pins(attempt, token)
+            except Refused as refusal:
+                if refusal.cause is not Cause.TOKEN:
+                    raise
+            token = await self._tokens.refresh(attempt.account_id, token.version)
+            return await self._list_pins(attempt, token)
+        except Refused as refusal:
+            return _judge_refusal(refusal)
+        except PinterestFailure as failure:
+            return Unread(failure.message)
+        except (ApiError, Unavailable) as error:  # no token: the account waits for its user
+            return Unread(str(error))
+
+    async def _list_pins(self, attempt: DeliveryAttempt, token: AccessToken) -> ListedBoard:
+        """Reads pages until the list ends. Keeps only the pins that can be the attempt's."""
+        pins: list[ListedPin] = []
+        page = {"page_size": str(PAGE_SIZE)}
+        bookmarks: set[str] = set()
+        for _ in range(self._max_pages):
+            await self._budget.require(attempt.account_id, Category.READ)
+            answer = await self._client.call(
+                OPERATION,
+                "GET",
+                f"/boards/{attempt.board_id}/pins",
+                token=token.value,
+                params=page,
+            )
+            listed = [read_listed_pin(item) for item in answer["items"]]
+            pins += select_possible(attempt, listed)
+            bookmark = answer.get("bookmark")
+            if not bookmark:
+                return ListedBoard(pins, is_complete=True)
+            if bookmark in bookmarks:
+                raise AnswerLost(OPERATION, "Pinterest's list has no end.")
+            bookmarks.add(bookmark)
+            page["bookmark"] = bookmark
+        return ListedBoard(pins, is_complete=False)
+
+    async def _settle(self, look: StartedLook, board: ListedBoard) -> LookDecision | None:
+        """Decides and records. Returns None if the attempt got an outcome meanwhile."""
+        for _ in range(MAX_ADOPTIONS):
+            try:
+                return await self._decide(look, board)
+            except AdoptedElsewhere:
+                continue  # the id is known now, so that it is no candidate any more
+        raise AssertionError("Ids were adopted elsewhere, but are not known.")
+
+    async def _decide(self, look: StartedLook, board: ListedBoard) -> LookDecision | None:
+        attempt = look.attempt
+        async with self._store.open_doubt(attempt) as doubt:
+            if doubt is None:
+                return None
+            # Read after the list: a pin that Pinflow made meanwhile must be known
+            known_ids = await doubt.read_known_ids(
+                {pin.pinterest_pin_id for pin in board.pins if pin.pinterest_pin_id is not None}
+            )
+            found = match(attempt, board, known_ids, await doubt.read_others())
+            decision = decide_look(
+                found,
+                absent_at=doubt.absent_at,
+                looked_at=look.looked_at,
+                confirm_seconds=self._confirm_seconds,
+            )
+            await _record(doubt, decision)
+        log.info(
+            "delivery_looked",
+            attempt_id=str(attempt.attempt_id),
+            pin_id=str(attempt.pin_id),
+            workspace_id=str(attempt.workspace_id),
+            listed=len(board.pins),
+            match=type(found).__name__,
+            decision=type(decision).__name__,
+        )
+        return decision
+
+    async def _record_unread(self, look: StartedLook, unread: Unread) -> LookDecision | None:
+        follows = decide_unread(
+            tries=look.tries,
+            looked_at=look.looked_at,
+            deadline_at=look.attempt.deadline_at,
+            is_refused=unread.is_refused,
+        )
+        log.warning(
+            "delivery_board_unread",
+            attempt_id=str(look.attempt.attempt_id),
+            workspace_id=str(look.attempt.workspace_id),
+            reason=unread.reason,
+        )
+        async with self._store.open_doubt(look.attempt) as doubt:
+            if doubt is None:
+                return None
+            if isinstance(follows, GiveUp):
+                await doubt.give_up(follows.failure)
+                return follows
+            await doubt.postpone(max(follows, unread.retry_after_seconds))
+        return None
+
+    async def _announce(self, attempt: DeliveryAttempt, decision: LookDecision | None) -> None:
+        """Tells the topic `deliveries` the attempt's outcome, if it has one now."""
+        match decision:
+            case None | LookAgain():
+                return
+            case Adopt(pinterest_pin_id):
+                await self._delivery_log.settle(attempt, AttemptOutcome.FOUND, pinterest_pin_id)
+            case SendAgain():
+                await self._delivery_log.settle(attempt, AttemptOutcome.ABSENT, None)
+            case GiveUp():
+                await self._delivery_log.settle(attempt, AttemptOutcome.UNCONFIRMED, None)
+            case _:
+                assert_never(decision)
+
+
+async def _record(doubt: Doubt, decision: LookDecision) -> None:
+    match decision:
+        case Adopt(pinterest_pin_id):
+            await doubt.adopt(pinterest_pin_id)
+        case LookAgain(after_seconds):
+            await doubt.look_again(after_seconds)
+        case SendAgain():
+            await doubt.send_again()
+        case GiveUp(failure):
+            await doubt.give_up(failure)
+        case _:
+            assert_never(decision)
+
+
+def _judge_refusal(refusal: Refused) -> ListedBoard | Unread:
+    """Returns what a refused list says. A board that is gone has no pins.
+
+    A missing board counts as a look that found nothing, so a second look follows: the pins of a
+    board that was merged with another are on that one, but no pin is sent to a board that is gone.
+    """
+    if refusal.cause is Cause.NOT_FOUND:
+        return ListedBoard([], is_complete=True)
+    return Unread(
+        refusal.message,
+        refusal.retry_after_seconds or 0,
+        is_refused=refusal.cause in {Cause.PERMISSION, Cause.CONTENT},
+    )

@@ -1,0 +1,144 @@
+"""Decides how long an account, the app or a pin pauses after a failure. No I/O.
+
+A pause of a kind grows with each failure of that kind in a row. A success ends all of it.
+"""
+
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import NamedTuple
+
+from services.publisher.delivery.model import Pause
+from shared.contract.errors import ErrorCode
+
+HOUR = 3600.0
+SPAM_STEPS = (HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)
+"""Pinterest's blocks last minutes, and nearly always end within 24 hours."""
+UNAVAILABLE_STEPS = (5.0, 10.0, 20.0, 40.0, 60.0)
+RECONNECT_STEPS = (60.0, 300.0, 900.0)
+"""After a token or a right was refused, although the access service still hands out a token."""
+FETCH_STEPS = (120.0, 600.0, HOUR)
+"""The same image is often reachable some minutes later."""
+
+
+class Cause(Enum):
+    """The causes of pauses: the code and message that users see, and the steps in seconds."""
+
+    code: ErrorCode
+    message: str
+    steps: tuple[float, ...]
+
+    SPAM_BLOCK = (
+        ErrorCode.RATE_LIMITED,
+        (
+            "Pinterest has blocked the account for a while, because its activity looks like spam. "
+            "Pinflow goes on by itself. Publish fewer pins a day."
+        ),
+        SPAM_STEPS,
+    )
+    RATE_LIMIT = (
+        ErrorCode.RATE_LIMITED,
+        "Pinterest takes no more pins of the account for a while. Pinflow goes on by itself.",
+        (60.0,),
+    )
+    TOKEN = (
+        ErrorCode.ACCOUNT_REVOKED,
+        "Pinterest refuses the account's access token. Connect the account again.",
+        RECONNECT_STEPS,
+    )
+    SCOPE = (
+        ErrorCode.SCOPE_MISSING,
+        "The account's access lacks a right that publishing needs. Connect the account again.",
+        RECONNECT_STEPS,
+    )
+    GIVEN_UP = (
+        ErrorCode.ACCOUNT_REVOKED,
+        "The account has no access to Pinterest any more. Connect the account again.",
+        (60.0,),
+    )
+    TOKEN_WAIT = (
+        ErrorCode.PINTEREST_UNAVAILABLE,
+        "The account's access token can't be refreshed at the moment. Pinflow goes on by itself.",
+        (30.0,),
+    )
+    DAILY_PINS = (
+        ErrorCode.QUOTA_EXCEEDED,
+        "The account has published its pins of the day (PINFLOW_DELIVERY_DAILY_PINS).",
+        (24 * HOUR,),
+    )
+    DAILY_WRITES = (
+        ErrorCode.QUOTA_EXCEEDED,
+        "The app has made its changes of the day (PINFLOW_DELIVERY_APP_WRITES_PER_DAY).",
+        (24 * HOUR,),
+    )
+    UNAVAILABLE = (
+        ErrorCode.PINTEREST_UNAVAILABLE,
+        "Pinterest can't be reached. Pinflow goes on by itself.",
+        UNAVAILABLE_STEPS,
+    )
+    NO_TOKENS = (
+        ErrorCode.PINTEREST_UNAVAILABLE,
+        (
+            "The access service does not answer, so there are no access tokens. Pinflow goes on by "
+            "itself."
+        ),
+        UNAVAILABLE_STEPS,
+    )
+    APP = (
+        ErrorCode.APP_NOT_APPROVED,
+        (
+            "Pinterest does not let the app create pins. An app needs Standard access: ask for "
+            "it at developers.pinterest.com."
+        ),
+        (600.0,),
+    )
+
+    def __init__(self, code: ErrorCode, message: str, steps: tuple[float, ...]) -> None:
+        self.code = code
+        self.message = message
+        self.steps = steps
+
+
+class PauseState(NamedTuple):
+    """The pause columns of an account or of the app. They stay until a success clears them."""
+
+    until: datetime | None
+    code: str | None
+    step: int
+
+
+NOT_PAUSED = PauseState(None, None, 0)
+WHILE_PAUSED = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_NOT_APPROVED)
+"""The codes of pauses that concern new pins only: pins in doubt are still confirmed."""
+
+
+def grow(
+    state: PauseState,
+    cause: Cause,
+    now: datetime,
+    *,
+    seconds: float | None = None,
+) -> Pause | None:
+    """Returns the pause that follows a failure. None: the pause that runs covers it.
+
+    `seconds`: the length if it is known. The requests that were in flight when a pause began fail
+    too: they don't make it grow.
+    """
+    step = state.step if state.code == cause.code else 0
+    if len(cause.steps) > 1:
+        is_running = state.until is not None and state.until > now
+        if is_running and state.code == cause.code and step > 0:
+            return None
+        step += 1
+    length = cause.steps[min(max(step, 1), len(cause.steps)) - 1] if seconds is None else seconds
+    until = now + timedelta(seconds=length)
+    if state.until is not None and state.until > until:
+        return None
+    return Pause(until, cause.code, cause.message, step)
+
+
+def compute_fetch_delay(tries: int) -> float:
+    """Returns the seconds before a pin is tried again whose image could not be fetched.
+
+    `tries`: how often it has been tried, at least once.
+    """
+    return FETCH_STEPS[min(tries, len(FETCH_STEPS)) - 1]

@@ -1,0 +1,264 @@
+"""Writes what an attempt's outcome means for the pin, the account and the app (transaction 2)."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, assert_never
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+
+from services.publisher.delivery import pauses
+from services.publisher.delivery.accounts import (
+    lock_app,
+    lock_pause,
+    pause_account,
+    pause_app,
+    resume_account,
+    resume_app,
+)
+from services.publisher.delivery.attempts import Settlement, insert_attempt
+from services.publisher.delivery.budget_repository import Budgets
+from services.publisher.delivery.model import (
+    AttemptOutcome,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
+)
+from services.publisher.delivery.outcomes import (
+    ConfirmPin,
+    DeferPin,
+    FailPin,
+    PauseAccount,
+    PauseApp,
+    RefreshToken,
+)
+from services.publisher.delivery.settlements import (
+    Deferral,
+    adopt_pinterest_pin,
+    confirm_pin,
+    defer_pin,
+    fail_pin,
+    fail_settled_pin,
+    publish_pin,
+    queue_pin,
+)
+from services.publisher.model import Failure
+from shared.contract.errors import ErrorCode
+from shared.pinterest.model import RateLimits
+from shared.postgres.database import Database, DriverConnection, driver_connection
+
+REACHABLE = (ErrorCode.PINTEREST_UNAVAILABLE,)
+"""Any answer of Pinterest ends these pauses of the app."""
+WORKING = (*REACHABLE, ErrorCode.APP_NOT_APPROVED)
+"""A created pin ends these."""
+T = TypeVar("T")
+
+SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
+
+
+class SettlementRepository:
+    """Settles attempts. Each method is one transaction.
+
+    Returns False if the attempt had an outcome already: the answer came late. Raises
+    DatabaseUnavailable if Postgres is down: then the attempt stays in doubt.
+    """
+
+    def __init__(self, database: Database, budgets: Budgets, mode: str) -> None:
+        self._database = database
+        self._budgets = budgets
+        self._mode = mode
+
+    async def publish(
+        self, attempt: DeliveryAttempt, pinterest_pin_id: str, limits: RateLimits | None
+    ) -> bool:
+        """Publishes the pin, with the id that Pinterest answered."""
+
+        async def settle(driver: DriverConnection) -> bool:
+            is_first = await publish_pin(driver, attempt, AttemptOutcome.CREATED, pinterest_pin_id)
+            await resume_account(driver, attempt.account_id)
+            await self._feed(driver, attempt, limits)
+            await resume_app(driver, self._mode, WORKING)
+            return is_first
+
+        try:
+            return await self._run(settle)
+        except UniqueViolation:
+            # Another pin was taken for this one before: now both are uncertain
+            failure = Failure(
+                ErrorCode.PUBLISH_UNCONFIRMED,
+                f"Pinterest answered the id {pinterest_pin_id}, which belongs to another pin. Look "
+                "at the board. If the pin is not there, retry it with ?may_double=true.",
+            )
+            return await self._run(
+                lambda driver: fail_pin(driver, attempt, AttemptOutcome.UNCONFIRMED, failure)
+            )
+
+    async def adopt(self, attempt: DeliveryAttempt, pinterest_pin_id: str) -> None:
+        """Publishes a queued pin that an earlier attempt created: a restore makes such pins."""
+        await self._run(lambda driver: adopt_pinterest_pin(driver, attempt, pinterest_pin_id))
+
+    async def confirm(self, begun: BegunAttempt, doubt: ConfirmPin) -> bool:
+        """Leaves the attempt without an outcome, and its pin confirming."""
+
+        async def settle(driver: DriverConnection) -> bool:
+            is_first = await confirm_pin(driver, begun.attempt, doubt.reason)
+            await self._end_probe(driver, begun)
+            return is_first
+
+        return await self._run(settle)
+
+    async def refuse(
+        self,
+        begun: BegunAttempt,
+        outcome: AttemptOutcome,
+        meaning: SettledMeaning,
+        *,
+        message: str,
+        limits: RateLimits | None = None,
+    ) -> bool:
+        """Settles an attempt that surely made no pin. `outcome`: REFUSED or NOT_SENT."""
+        attempt = begun.attempt
+
+        async def settle(driver: DriverConnection) -> bool:
+            # In the order of locks: the account, the attempt, the pin, the budgets, the app
+            if isinstance(meaning, PauseAccount):
+                await self._pause_account(driver, attempt.account_id, meaning)
+            is_first = await _settle(driver, attempt, outcome, meaning, message)
+            await self._budgets.give_back(driver, self._mode, attempt.account_id)
+            await self._feed(driver, attempt, limits)
+            if isinstance(meaning, PauseApp):
+                await self._pause_app(driver, meaning.cause, is_probe=begun.is_probe)
+            else:
+                if outcome is AttemptOutcome.REFUSED:
+                    await resume_app(driver, self._mode, REACHABLE)
+                await self._end_probe(driver, begun)
+            return is_first
+
+        return await self._run(settle)
+
+    async def withdraw(self, begun: BegunAttempt, reason: str) -> bool:
+        """Settles an attempt whose request Pinflow did not send, and queues its pin again."""
+        attempt = begun.attempt
+
+        async def settle(driver: DriverConnection) -> bool:
+            settlement = Settlement(AttemptOutcome.NOT_SENT, error_message=reason)
+            is_first = await queue_pin(driver, attempt, settlement)
+            await self._budgets.give_back(driver, self._mode, attempt.account_id)
+            await self._end_probe(driver, begun)
+            return is_first
+
+        return await self._run(settle)
+
+    async def record_media_failure(
+        self, attempt: DeliveryAttempt, meaning: FailPin | DeferPin, message: str
+    ) -> None:
+        """Records that the image or video of a queued pin is not at hand."""
+        code = meaning.code if isinstance(meaning, DeferPin) else meaning.failure.error_code
+
+        async def settle(driver: DriverConnection) -> None:
+            if code is not None:
+                settlement = Settlement(
+                    AttemptOutcome.NOT_SENT, error_code=code, error_message=message
+                )
+                await insert_attempt(driver, attempt, settlement)
+            if isinstance(meaning, FailPin):
+                await fail_settled_pin(driver, attempt, meaning.failure)
+            else:
+                await defer_pin(driver, attempt, Deferral(meaning.seconds, meaning.code))
+
+        await self._run(settle)
+
+    async def pause_account(self, account_id: UUID, meaning: PauseAccount) -> None:
+        """Pauses an account without an attempt."""
+
+        async def settle(driver: DriverConnection) -> None:
+            await self._pause_account(driver, account_id, meaning)
+
+        await self._run(settle)
+
+    async def pause_account_as(self, account_id: UUID, code: str, message: str) -> None:
+        """Pauses an account that the access service has given up, with its code."""
+
+        async def settle(driver: DriverConnection) -> None:
+            now, state = await lock_pause(driver, account_id)
+            pause = pauses.grow(state._replace(until=None), pauses.Cause.GIVEN_UP, now)
+            if pause is not None:
+                await pause_account(driver, account_id, pause._replace(code=code, message=message))
+
+        await self._run(settle)
+
+    async def pause_app(self, cause: pauses.Cause, seconds: float | None = None) -> None:
+        """Pauses all accounts without an attempt."""
+
+        async def settle(driver: DriverConnection) -> None:
+            await self._pause_app(driver, cause, is_probe=False, seconds=seconds)
+
+        await self._run(settle)
+
+    async def _pause_account(
+        self,
+        driver: DriverConnection,
+        account_id: UUID,
+        meaning: PauseAccount,
+    ) -> None:
+        now, state = await lock_pause(driver, account_id)
+        pause = pauses.grow(state, meaning.cause, now, seconds=meaning.seconds)
+        if pause is not None:
+            await pause_account(driver, account_id, pause)
+
+    async def _pause_app(
+        self,
+        driver: DriverConnection,
+        cause: pauses.Cause,
+        *,
+        is_probe: bool,
+        seconds: float | None = None,
+    ) -> None:
+        now, state = await lock_app(driver, self._mode)
+        if is_probe:
+            state = state._replace(until=None)  # its pause is over: it was only waiting for this
+        if (pause := pauses.grow(state, cause, now, seconds=seconds)) is not None:
+            await pause_app(driver, self._mode, pause)
+
+    async def _end_probe(self, driver: DriverConnection, begun: BegunAttempt) -> None:
+        """Lets the next pin probe, if this one's outcome says nothing about the app's pause."""
+        if begun.is_probe:
+            await driver.execute(
+                "update publisher.delivery_apps set paused_until = clock_timestamp() "
+                "where mode = %s and pause_code is not null",
+                (self._mode,),
+            )
+
+    async def _feed(
+        self, driver: DriverConnection, attempt: DeliveryAttempt, limits: RateLimits | None
+    ) -> None:
+        if limits is not None:
+            await self._budgets.feed(driver, self._mode, attempt.account_id, Category.WRITE, limits)
+
+    async def _run(self, settle: Callable[[DriverConnection], Awaitable[T]]) -> T:
+        async with self._database.transaction() as connection:
+            return await settle(await driver_connection(connection))
+
+
+async def _settle(
+    driver: DriverConnection,
+    attempt: DeliveryAttempt,
+    outcome: AttemptOutcome,
+    meaning: SettledMeaning,
+    message: str,
+) -> bool:
+    match meaning:
+        case FailPin(failure):
+            return await fail_pin(driver, attempt, outcome, failure)
+        case DeferPin(seconds, code, _):
+            settlement = Settlement(outcome, error_code=code, error_message=message)
+            return await queue_pin(driver, attempt, settlement, Deferral(seconds, code))
+        case PauseAccount(cause, _) | PauseApp(cause):
+            settlement = Settlement(outcome, error_code=cause.code, error_message=message)
+            return await queue_pin(driver, attempt, settlement)
+        case RefreshToken():
+            settlement = Settlement(
+                outcome, error_code=ErrorCode.TOKEN_EXPIRED, error_message=message
+            )
+            return await queue_pin(driver, attempt, settlement)
+        case _:
+            assert_never(meaning)

@@ -48,12 +48,12 @@ def find_existing_state(state: str, *, is_deleted: bool, is_due: bool) -> Existi
     if is_deleted:
         return ExistingState.DELETED
     match PinState(state):
-        case PinState.PUBLISHED:
-            return ExistingState.PUBLISHED
+        case PinState.PUBLISHED | PinState.FAILED | PinState.QUEUED as same:
+            return ExistingState(same.value)
         case PinState.SCHEDULED:
             return ExistingState.QUEUED if is_due else ExistingState.SCHEDULED
-        case PinState.FAILED:
-            return ExistingState.FAILED
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            return ExistingState.PUBLISHING
         case PinState.CANCELED:
             return ExistingState.CANCELED
         case unknown:

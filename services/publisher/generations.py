@@ -7,6 +7,7 @@ is only known after its key is locked, and in another order two transactions can
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import args_row
@@ -25,11 +26,15 @@ SELECT_KEYS = """
 """
 LOCK_KEYS = f"{SELECT_KEYS} order by pin_id for update"
 
-# A scheduled pin is also canceled, because the scheduler checks only the state
+# A scheduled pin is also canceled, because the scheduler checks only the state. Only a pin with a
+# time can be canceled: a queued one without is not delivered, because it is deleted
 RELEASE_PINS = f"""
     update publisher.pins
     set deleted_at = coalesce(deleted_at, now()), updated_at = now(),
-        state = case state when '{PinState.SCHEDULED}' then '{PinState.CANCELED}' else state end
+        state = case
+            when state in ('{PinState.SCHEDULED}', '{PinState.QUEUED}') and run_at is not null
+            then '{PinState.CANCELED}' else state
+        end
     where pin_id = any(%b::uuid[])
     returning pin_id, run_at, origin_job_id, origin_row
 """
@@ -89,8 +94,16 @@ async def release_keys(driver: DriverConnection, holders: Iterable[tuple[UUID, U
         if job_id is not None
     ]
     await driver.execute(FREE_KEYS, [Column("uuid", [first for first, _ in pairs])])
-    if created:
-        await driver.execute(RECORD_CREATED, to_columns(_CREATED_COLUMNS, created))
+    await record_created(driver, created)
+
+
+async def record_created(driver: DriverConnection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Records rows as created: job id, row number, and the pin_id and schedule_id they report.
+
+    An outcome that was recorded before stays.
+    """
+    if rows:
+        await driver.execute(RECORD_CREATED, to_columns(_CREATED_COLUMNS, rows))
 
 
 async def take_keys(driver: DriverConnection, taken: Sequence[TakenKey]) -> None:

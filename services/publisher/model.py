@@ -36,6 +36,10 @@ PIN_COLUMNS = (
 """
 
 
+DELIVERY = "pinterest"
+"""The `delivery` of a pin whose account was ever connected when the pin was created."""
+
+
 class PinState(StrEnum):
     """The states of a pin. docs/explanation/states.md draws the transitions."""
 
@@ -75,6 +79,8 @@ class StoredPin(msgspec.Struct, frozen=True, gc=False):
     published_at: datetime | None
     state: str
     deleted_at: datetime | None
+    delivery: str | None
+    """DELIVERY if the pin is delivered to Pinterest, None if it is only announced."""
 
 
 class SelectedPin(StoredPin, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Publishes schedules when they are due."""
+"""Publishes schedules when they are due, or queues them for Pinterest."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from shared.postgres.row import Row
 
 
 class Scheduler:
-    """Publishes due pins, at most `limit` per call.
+    """Publishes due pins, at most `limit` per call. Those of connected accounts become queued.
 
     A pin fails if its account or board no longer exists. Its import row stays `created`.
     """

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.publisher.grouping import group_by_change
 from services.publisher.model import Failure, PinState
-from services.publisher.outbox_events import OutboxEvent, build_pin_failed, build_pin_published
+from services.publisher.outbox_events import (
+    OutboxEvent,
+    build_pin_failed,
+    build_pin_published,
+    build_pin_requeued,
+)
 from services.publisher.outbox_repository import add_events
 from services.publisher.tables import pins
 from shared.postgres.database import Database, driver_connection
@@ -26,10 +30,9 @@ class DueBatch:
         self.pins = due
 
     async def publish(self, failures: Mapping[UUID, Failure]) -> None:
-        """Publishes the pins; those in `failures` fail. Adds an event to the outbox for each."""
+        """Publishes or queues the pins; those in `failures` fail. Adds an event for each."""
         changes = {
-            pin["pin_id"]: _build_change(failures.get(pin["pin_id"]), pin["now"])
-            for pin in self.pins
+            pin["pin_id"]: _build_change(pin, failures.get(pin["pin_id"])) for pin in self.pins
         }
         for change, pin_ids in group_by_change(changes):
             await self._connection.execute(
@@ -66,11 +69,20 @@ class DuePinRepository:
             yield DueBatch(connection, [dict(row) for row in rows])
 
 
-def _build_change(failure: Failure | None, now: datetime) -> dict[str, Any]:
-    if failure is None:
-        return {"state": PinState.PUBLISHED, "published_at": now}
-    return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
+def _build_change(pin: Row, failure: Failure | None) -> dict[str, Any]:
+    if failure is not None:
+        return {"state": PinState.FAILED, "failed_at": pin["now"], **failure._asdict()}
+    if pin["delivery"] is not None:
+        return {"state": PinState.QUEUED}
+    return {"state": PinState.PUBLISHED, "published_at": pin["now"]}
 
 
 def _build_event(pin: Row) -> OutboxEvent:
-    return build_pin_published(pin) if pin["state"] == PinState.PUBLISHED else build_pin_failed(pin)
+    """Builds the event of a pin after its change, which was made at `now`."""
+    match pin["state"]:
+        case PinState.PUBLISHED:
+            return build_pin_published(pin)
+        case PinState.QUEUED:
+            return build_pin_requeued({**pin, "updated_at": pin["now"]})
+        case _:
+            return build_pin_failed(pin)

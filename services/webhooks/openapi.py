@@ -35,10 +35,12 @@ class PinPublishedData(PinEventData):
 
     published_at: datetime
     """When it was published, in UTC."""
+    pinterest_pin_id: str | None
+    """The pin's id on Pinterest. Null if the account was never connected to Pinterest."""
 
 
 class PinFailedData(PinEventData):
-    """A scheduled pin that could not be published when it was due."""
+    """A pin that could not be published."""
 
     schedule_id: UUID | None
     """The pin's schedule."""

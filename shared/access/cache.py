@@ -5,12 +5,13 @@ from collections.abc import Collection, Hashable
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from shared.access.model import BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination, DestinationChecks
 from shared.access.repository import AccessRepository
 from shared.runtime.clock import Clock
 
 CACHE_SECONDS = 30.0
 MAX_CACHED = 50_000
+NOTHING_FOUND = DestinationChecks({}, frozenset())
 
 K = TypeVar("K", bound=Hashable)
 
@@ -44,32 +45,39 @@ class TTLSet(Generic[K]):
 class BoardCache:
     """Caches existing accounts and boards for the publisher.
 
-    The hot path does one set lookup for each distinct destination.
+    The hot path does one set lookup for each distinct destination. So an account that is connected
+    for the first time may count as unconnected for CACHE_SECONDS (ADR 0047).
     """
 
     def __init__(self, repository: AccessRepository) -> None:
         self._repository = repository
         self._known: TTLSet[Destination] = TTLSet()
+        """The boards of accounts that were never connected."""
+        self._connected: TTLSet[Destination] = TTLSet()
+        """The boards of accounts that were ever connected."""
 
-    async def find_failing(
-        self, destinations: Collection[Destination]
-    ) -> dict[Destination, BoardCheck]:
-        """Returns the destinations that pins can't be published to, and why.
+    async def check(self, destinations: Collection[Destination]) -> DestinationChecks:
+        """Finds the destinations that fail their check, and those of connected accounts.
 
         Raises DatabaseUnavailable.
         """
-        uncached = [item for item in destinations if item not in self._known]
-        if not uncached:
-            return {}
-        checks = await self._repository.check_boards(uncached)
-        for destination, check in checks.items():
-            if check is BoardCheck.KNOWN:
-                self._known.add(destination)
-        return {
-            destination: check
-            for destination, check in checks.items()
-            if check is not BoardCheck.KNOWN
-        }
+        others = [item for item in destinations if item not in self._known]
+        if not others:
+            return NOTHING_FOUND
+        connected = {item for item in others if item in self._connected}
+        failing: dict[Destination, BoardCheck] = {}
+        if len(connected) < len(others):
+            uncached = [item for item in others if item not in connected]
+            for item, (board, is_connected) in (
+                await self._repository.check_destinations(uncached)
+            ).items():
+                if board is not BoardCheck.KNOWN:
+                    failing[item] = board
+                else:
+                    (self._connected if is_connected else self._known).add(item)
+                if is_connected:
+                    connected.add(item)
+        return DestinationChecks(failing, connected)
 
 
 class WorkspaceCache:

@@ -1,6 +1,6 @@
 """Defines the value types of access: principals, destinations and results of board checks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -58,3 +58,20 @@ class BoardCheck(Enum):
     The error of a row or pin is the same in all three cases.
     """
     NO_BOARD = auto()
+
+
+class DestinationCheck(NamedTuple):
+    """The result of a destination's check."""
+
+    board: BoardCheck
+    is_connected: bool
+    """True if the account was ever connected to Pinterest, also if its check failed."""
+
+
+class DestinationChecks(NamedTuple):
+    """The destinations of a batch that need attention. Both are empty for most batches."""
+
+    failing: Mapping[Destination, BoardCheck]
+    """The destinations that pins can't be published to, and why."""
+    connected: Collection[Destination]
+    """The destinations of accounts that were ever connected to Pinterest."""

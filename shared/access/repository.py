@@ -4,24 +4,36 @@ Only services/access and operators' commands (deploy/administration) write it.
 """
 
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Row, select, text
 
-from shared.access.model import Account, Board, BoardCheck, Destination, Principal
+from shared.access.model import (
+    Account,
+    Board,
+    BoardCheck,
+    Destination,
+    DestinationCheck,
+    Principal,
+)
 from shared.access.statements import matches_account
 from shared.access.tables import accounts, api_keys, workspaces
 from shared.contract.pins import make_printable
 from shared.postgres.database import Database
 
 _CHECK = text("""
-    select d.workspace_id, d.account_id, d.board_id,
-        a.id is not null as has_account, b.board_id is not null as has_board
+    select a.id is not null as has_account, b.board_id is not null as has_board,
+        exists (
+            select from access.connections c
+            where c.account_id = d.account_id and c.workspace_id = d.workspace_id
+        ) as is_connected
     from unnest(cast(:workspaces as uuid[]), cast(:accounts as uuid[]), cast(:boards as text[]))
-        as d(workspace_id, account_id, board_id)
+        with ordinality as d(workspace_id, account_id, board_id, ordinal)
     left join access.accounts a
         on a.workspace_id = d.workspace_id and a.id = d.account_id and a.revoked_at is null
     left join access.boards b on b.account_id = a.id and b.board_id = d.board_id
+    order by d.ordinal
 """)
 # Postgres alone compares in lower case, because Python's lower case may differ
 _FIND_ACCOUNTS = text("""
@@ -91,23 +103,27 @@ class AccessRepository:
     async def check_boards(
         self, destinations: Collection[Destination]
     ) -> dict[Destination, BoardCheck]:
+        """Checks all destinations in one statement, without their connections."""
+        checks = await self.check_destinations(destinations)
+        return {destination: check.board for destination, check in checks.items()}
+
+    async def check_destinations(
+        self, destinations: Collection[Destination]
+    ) -> dict[Destination, DestinationCheck]:
         """Checks all destinations in one statement."""
         # Text in Postgres can't contain NUL, so no board has such an id. With it the query would
         # fail, and no other destination could be checked
-        queried = [item for item in destinations if "\0" not in item.board_id]
-        with_nul = {item: BoardCheck.NO_BOARD for item in destinations if "\0" in item.board_id}
+        queried = {item: item.board_id.replace("\0", "") for item in destinations}
         values = {
             "workspaces": [item.workspace_id for item in queried],
             "accounts": [item.account_id for item in queried],
-            "boards": [item.board_id for item in queried],
+            "boards": list(queried.values()),
         }
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_CHECK, values)).all()
-        return with_nul | {
-            Destination(row.workspace_id, row.account_id, row.board_id): _board_check(
-                has_account=row.has_account, has_board=row.has_board
-            )
-            for row in rows
+        return {
+            item: DestinationCheck(_check_board(item, row), row.is_connected)
+            for item, row in zip(queried, rows, strict=True)
         }
 
 
@@ -123,7 +139,17 @@ def _without_unstorable(values: Collection[str]) -> list[str]:
     return [value for value in values if make_printable(value, len(value)) == value]
 
 
-def _board_check(*, has_account: bool, has_board: bool) -> BoardCheck:
-    if not has_account:
+def _check_board(destination: Destination, row: Row[Any]) -> BoardCheck:
+    """Returns the result of a row of _CHECK."""
+    if "\0" in destination.board_id:
+        return BoardCheck.NO_BOARD
+    if not row.has_account:
         return BoardCheck.NO_ACCOUNT
-    return BoardCheck.KNOWN if has_board else BoardCheck.NO_BOARD
+    if row.is_connected and not _is_pinterest_id(destination.board_id):
+        return BoardCheck.NO_BOARD
+    return BoardCheck.KNOWN if row.has_board else BoardCheck.NO_BOARD
+
+
+def _is_pinterest_id(board_id: str) -> bool:
+    """Returns whether Pinterest can have the board. A board may be older than the connection."""
+    return board_id.isascii() and board_id.isdigit()

@@ -200,6 +200,17 @@ class PinEvent(Event):
 
 class PinPublished(PinEvent):
     published_at: AwareDatetime
+    pinterest_pin_id: str | None = None
+
+
+class PinQueued(PinEvent):
+    queued_at: AwareDatetime
+
+
+class PinDeferred(PinEvent):
+    error_code: str
+    deferred_until: AwareDatetime
+    deferred_at: AwareDatetime
 
 
 class PinScheduled(PinEvent):
@@ -212,6 +223,31 @@ class PinFailed(PinEvent):
     error_code: str
     error_message: str
     failed_at: AwareDatetime
+
+
+class DeliveryAttempted(Frozen):
+    kind: Literal["attempted"] = "attempted"
+    attempt_id: UUID
+    pin_id: UUID
+    number: int
+    workspace_id: UUID
+    account_id: UUID
+    mode: str
+    fence: int
+    board_id: str
+    texts: dict[str, str | None]
+    started_at: AwareDatetime
+    deadline_at: AwareDatetime
+
+
+class DeliverySettled(Frozen):
+    kind: Literal["settled"] = "settled"
+    attempt_id: UUID
+    pin_id: UUID
+    account_id: UUID
+    outcome: str
+    pinterest_pin_id: str | None = None
+    settled_at: AwareDatetime
 
 
 IMPORT_EVENT: TypeAdapter[ImportAccepted | ImportRejected] = TypeAdapter(ImportEvent)

@@ -11,6 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from shared.contract.events import (
+    DeliveryAttempted,
+    DeliverySettled,
     ExistingState,
     Fault,
     FieldDifference,
@@ -21,8 +23,10 @@ from shared.contract.events import (
     ImportRequested,
     JobStatus,
     Notice,
+    PinDeferred,
     PinFailed,
     PinPublished,
+    PinQueued,
     PinScheduled,
     RowAccepted,
     RowResult,
@@ -51,6 +55,7 @@ PIN: dict[str, Any] = {
     "board_id": "b",
     "idempotency_key": 'k\u00e9"\\\n\u2028',
 }
+ATTEMPT: dict[str, Any] = {name: uuid4() for name in ("attempt_id", "pin_id", "account_id")}
 FAULT = Fault(code="missing", field="title", message="is required")
 EXISTING = RowResult(
     row_number=500,
@@ -97,8 +102,23 @@ EXAMPLES: list[WireStruct] = [
         completed_at=NOON,
     ),
     PinPublished(**PIN, published_at=NOON),
+    PinPublished(**PIN, published_at=NOON, pinterest_pin_id="813744226420795884"),
+    PinQueued(**PIN, job_id=uuid4(), row_number=1, queued_at=NOON),
+    PinDeferred(**PIN, error_code="c", deferred_until=NOON, deferred_at=NOON),
     PinScheduled(**PIN, job_id=uuid4(), row_number=1, schedule_id=uuid4(), run_at=NOON),
     PinFailed(**PIN, error_code="c", error_message="m", failed_at=NOON),
+    DeliveryAttempted(
+        **ATTEMPT,
+        number=1,
+        workspace_id=uuid4(),
+        mode="simulated",
+        fence=7,
+        board_id="549755813888000001",
+        texts={"title": "Lamp", "link": None},
+        started_at=NOON,
+        deadline_at=NOON,
+    ),
+    DeliverySettled(**ATTEMPT, outcome="created", pinterest_pin_id="8", settled_at=NOON),
 ]
 ROW: dict[str, Any] = json.loads(encode(EXAMPLES[1]))
 HOSTILE: list[tuple[str, object]] = [

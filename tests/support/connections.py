@@ -4,8 +4,10 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from sqlalchemy import text
 
 from services.access.config import AccessSettings
+from shared.postgres.database import Database
 from shared.runtime.settings import PREFIX
 from tests.support.simulator import Simulator
 
@@ -45,3 +47,21 @@ async def connect_account(
     finished = await http.get(target.raw_path.decode())
     finished.raise_for_status()
     return UUID(finished.json()["account_id"])
+
+
+CONNECT = text("""
+    insert into access.connections (
+        account_id, workspace_id, mode, pinterest_user_id, grant_type, scopes, token_version,
+        token_expires_at
+    )
+    values (
+        :account_id, :workspace_id, 'simulated', cast(:account_id as text), 'authorization_code',
+        array['pins:write'], 1, now() + interval '30 days'
+    )
+""")
+
+
+async def record_connection(database: Database, workspace_id: UUID, account_id: UUID) -> None:
+    """Records that an account was connected, for tests that need no access service."""
+    async with database.transaction() as connection:
+        await connection.execute(CONNECT, {"workspace_id": workspace_id, "account_id": account_id})

@@ -15,6 +15,7 @@ from services.publisher.rows.snapshot import (
     RecordedOutcomes,
     collect_destinations,
     key_and_sort_rows,
+    mark_connected,
 )
 from shared.contract.events import RowAccepted, RowResult
 
@@ -44,9 +45,10 @@ class RowChecker:
         return [results[id(row)] for row in rows]
 
     async def _decide(self, rows: Sequence[RowAccepted]) -> list[tuple[RowAccepted, Outcome]]:
-        if not (keyed := key_and_sort_rows(rows)):
+        if not (unchecked := key_and_sort_rows(rows)):
             return []
-        failing = await self._boards.find_failing(collect_destinations(keyed))
+        failing, connected = await self._boards.check(collect_destinations(unchecked))
+        keyed = mark_connected(unchecked, connected)
 
         def find_failure(row: KeyedRow) -> Failure | None:
             check = failing.get(row.destination) if failing else None

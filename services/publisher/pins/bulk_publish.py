@@ -55,13 +55,13 @@ class BulkPublishService:
         documents = parse_pins(document, self._limit)
         items = [_parse_item(principal, item) for item in documents]
         pins = [item for item in items if isinstance(item, NewPin)]
-        failing = await self._boards.find_failing({pin.destination for pin in pins})
-        first_pins = _select_first_publishable(pins, failing)
+        checks = await self._boards.check({pin.destination for pin in pins})
+        first_pins = _select_first_publishable(pins, checks.failing)
         pins_of_keys = await self._pins.publish_all(
-            list(first_pins.values()), {pin.pin_id for pin in pins}
+            [pin.mark(checks) for pin in first_pins.values()], {pin.pin_id for pin in pins}
         )
         created = {pin_id: pin for pin_id, pin in first_pins.items() if pins_of_keys[pin_id].is_new}
-        settler = _ItemSettler(principal, on_mismatch, failing, pins_of_keys, created)
+        settler = _ItemSettler(principal, on_mismatch, checks.failing, pins_of_keys, created)
         return [
             settler.settle(item, document) for item, document in zip(items, documents, strict=True)
         ]

@@ -13,7 +13,7 @@ from services.publisher.existing_pins import ContentComparison, compare_content
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import PinState
 from services.publisher.pins.transitions import build_conflict, require_permitted
-from shared.access.model import Destination, Principal
+from shared.access.model import Destination, DestinationChecks, Principal
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.schedule_ids import derive_schedule_id
@@ -33,6 +33,8 @@ class NewPin(NamedTuple):
     workspace_id: UUID
     content: PinSubmission
     fingerprint: UUID
+    is_connected: bool = False
+    """True if the account was ever connected to Pinterest: the pin is queued for delivery."""
 
     @classmethod
     def create(cls, principal: Principal, content: PinSubmission) -> "NewPin":
@@ -44,6 +46,10 @@ class NewPin(NamedTuple):
     @property
     def destination(self) -> Destination:
         return Destination(self.workspace_id, self.content.account_id, self.content.board_id)
+
+    def mark(self, checks: DestinationChecks) -> "NewPin":
+        """Returns the pin with the answer whether its account is connected."""
+        return self._replace(is_connected=self.destination in checks.connected)
 
 
 class PinOfKey(NamedTuple):
@@ -79,7 +85,13 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
             row,
         )
     match PinState(row["state"]):
-        case PinState.PUBLISHED | PinState.FAILED:
+        case (
+            PinState.PUBLISHED
+            | PinState.FAILED
+            | PinState.QUEUED
+            | PinState.PUBLISHING
+            | PinState.CONFIRMING
+        ):
             return row
         case PinState.SCHEDULED | PinState.CANCELED:
             schedule_id = derive_schedule_id(row["pin_id"])

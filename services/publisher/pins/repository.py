@@ -18,17 +18,18 @@ from services.publisher.generations import read_keys, take_keys
 from services.publisher.grouping import group_by_change
 from services.publisher.key_state import KeyState, TakenKey
 from services.publisher.lost_pins import LostPins, RequireCurrentDatabase
-from services.publisher.model import PIN_COLUMNS, PinState
+from services.publisher.model import PinState
 from services.publisher.outbox_events import (
     OutboxEvent,
     build_change_event,
-    build_pin_published,
+    build_pin_created,
     build_pin_scheduled,
 )
 from services.publisher.outbox_repository import add_events
 from services.publisher.pins.creation import NewPin, PinOfKey
 from services.publisher.pins.statements import (
     GENERATION_COLUMNS,
+    INSERT_COLUMNS,
     INSERT_GENERATIONS,
     INSERT_PINS,
     IS_DUE,
@@ -188,11 +189,13 @@ class PinRepository:
     async def publish(self, pin: NewPin) -> PinOfKey:
         """Publishes a pin if its key is free, otherwise returns the key's existing pin.
 
-        Another call or an import may win the race for the key. Raises ApiError (503) as
-        `publish_all` does.
+        The pin of a connected account is queued for its delivery to Pinterest instead. Another
+        call or an import may win the race for the key. Raises ApiError (503) as `publish_all` does.
         """
-        published = {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
-        return await self._create(pin, published, build_pin_published)
+        state: dict[str, Any] = {"run_at": None, "state": PinState.QUEUED}
+        if not pin.is_connected:
+            state |= {"state": PinState.PUBLISHED, "published_at": func.now()}
+        return await self._create(pin, state, build_pin_created)
 
     async def schedule(self, schedule: NewPin) -> PinOfKey:
         """Creates a schedule under the rules of `publish`."""
@@ -219,14 +222,14 @@ class PinRepository:
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
             inserted = await driver.execute(
-                INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
+                INSERT_PINS, to_columns(INSERT_COLUMNS, build_insert_values(new)), binary=True
             )
             rows = await _select_rows(driver, pin_ids)
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
             _require_never_released(rows)
             await add_events(
                 driver,
-                [build_pin_published(rows[pin.pin_id]) for pin in new if pin.pin_id in created],
+                [build_pin_created(rows[pin.pin_id]) for pin in new if pin.pin_id in created],
             )
         return {pin_id: PinOfKey(row, pin_id in created) for pin_id, row in rows.items()}
 
@@ -241,7 +244,7 @@ class PinRepository:
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
             inserted = await driver.execute(
-                INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
+                INSERT_PINS, to_columns(INSERT_COLUMNS, build_insert_values(new)), binary=True
             )
             keys = await read_keys(driver, pin_ids, lock=True)
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
@@ -255,7 +258,7 @@ class PinRepository:
             }
             rows = await _select_rows(driver, holders.values())
             published = [holders[pin.pin_id] for pin in new if holders[pin.pin_id] in created]
-            await add_events(driver, [build_pin_published(rows[pin_id]) for pin_id in published])
+            await add_events(driver, [build_pin_created(rows[pin_id]) for pin_id in published])
         return {
             first_id: PinOfKey(rows[holder], holder in created)
             for first_id, holder in holders.items()

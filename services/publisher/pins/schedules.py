@@ -17,7 +17,7 @@ from services.publisher.pins.request_bodies import (
 )
 from services.publisher.pins.transitions import CommandResult
 from shared.access.cache import BoardCache
-from shared.access.model import Principal
+from shared.access.model import DestinationChecks, Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError
 from shared.postgres.row import Row
@@ -42,9 +42,10 @@ class ScheduleService:
         key = read_requested_key(document, header)
         content = parse_schedule(document, generate_key() if key is None else key)
         schedule = NewPin.create(principal, content)
-        error = await self._find_error(schedule)
+        checks = await self._boards.check([schedule.destination])
+        error = _find_error(schedule, checks)
         if error is None:
-            pin_of_key = await self._pins.schedule(schedule)
+            pin_of_key = await self._pins.schedule(schedule.mark(checks))
         elif (row := await self._find_of_key(principal, schedule)) is not None:
             # A repeated request gets the same answer, even if its account is gone or run_at has
             # passed
@@ -107,16 +108,16 @@ class ScheduleService:
     async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
         return await self._pins.find(principal.workspace_id, pin_id)
 
-    async def _find_error(self, schedule: NewPin) -> ApiError | None:
-        """Checks the account, the board and `run_at` of a new schedule. Returns the error, or None.
 
-        Does not raise it: an earlier, equal request may have created the schedule when all three
-        were valid.
-        """
-        failing = await self._boards.find_failing([schedule.destination])
-        try:
-            transitions.require_destination(failing, schedule.destination)
-            transitions.require_future(schedule.content.run_at, datetime.now(UTC))
-        except ApiError as error:
-            return error
-        return None
+def _find_error(schedule: NewPin, checks: DestinationChecks) -> ApiError | None:
+    """Returns the error of a new schedule's account, board or `run_at`, or None.
+
+    Does not raise it: an earlier, equal request may have created the schedule when all three were
+    valid.
+    """
+    try:
+        transitions.require_destination(checks.failing, schedule.destination)
+        transitions.require_future(schedule.content.run_at, datetime.now(UTC))
+    except ApiError as error:
+        return error
+    return None

@@ -51,13 +51,13 @@ class PinService:
     ) -> PinOfKey:
         """Publishes a pin, or returns its key's pin. `header` is the request's Idempotency-Key."""
         pin = NewPin.create(principal, parse_pin(document, header))
-        failing = await self._boards.find_failing([pin.destination])
+        checks = await self._boards.check([pin.destination])
         # If the key is taken, answer with its pin, whatever happened to the account since
-        if failing and (row := await self._find_of_key(principal, pin)) is not None:
+        if checks.failing and (row := await self._find_of_key(principal, pin)) is not None:
             pin_of_key = PinOfKey(row, is_new=False)
         else:
-            transitions.require_destination(failing, pin.destination)
-            pin_of_key = await self._pins.publish(pin)
+            transitions.require_destination(checks.failing, pin.destination)
+            pin_of_key = await self._pins.publish(pin.mark(checks))
         row = creation.resolve_existing(principal, pin.content.idempotency_key, pin_of_key.row)
         if pin_of_key.is_new:
             return pin_of_key

@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Select, and_, func, or_, select
 
 from services.publisher.lost_pins import IS_LOST
-from services.publisher.model import PIN_COLUMNS, PinState
+from services.publisher.model import DELIVERY, PIN_COLUMNS, PinState
 from services.publisher.pins.creation import NewPin
 from services.publisher.tables import pins
 from shared.postgres.arrays import ColumnTypes, column_names, unnest
@@ -26,7 +26,9 @@ _CONVERTED = {
 keeps the pins' order in lists, as for imported rows. The last pin is just before now.
 """
 
-GENERATION_COLUMNS = (*PIN_COLUMNS, ("generation", "int4"))
+INSERT_COLUMNS = (*PIN_COLUMNS, ("delivery", "text"))
+"""The columns of pins whose keys were never used."""
+GENERATION_COLUMNS = (*INSERT_COLUMNS, ("generation", "int4"))
 """The columns of pins that take a key which was released before."""
 
 
@@ -38,7 +40,8 @@ def _build_insert(columns: ColumnTypes) -> str:
         insert into publisher.pins ({column_names(columns)}, state, published_at)
         select
             {", ".join(_CONVERTED.get(name, f"r.{name}") for name, _ in columns)},
-            '{PinState.PUBLISHED}', now()
+            case when r.delivery is null then '{PinState.PUBLISHED}' else '{PinState.QUEUED}' end,
+            case when r.delivery is null then now() end
         from {unnest(columns)} as r({column_names(columns)})
         order by r.pin_id
         on conflict (pin_id) do nothing
@@ -46,7 +49,7 @@ def _build_insert(columns: ColumnTypes) -> str:
     """
 
 
-INSERT_PINS = _build_insert(PIN_COLUMNS)
+INSERT_PINS = _build_insert(INSERT_COLUMNS)
 INSERT_GENERATIONS = _build_insert(GENERATION_COLUMNS)
 # Selects the first pin ids of keys with a pin that a lost Postgres had and whose row has not been
 # published again yet
@@ -86,12 +89,13 @@ def build_values(pin: NewPin) -> dict[str, Any]:
         "pin_id": pin.pin_id,
         "workspace_id": pin.workspace_id,
         "fingerprint": pin.fingerprint,
+        "delivery": DELIVERY if pin.is_connected else None,
     }
     return {**pin.content.model_dump(), **identity}
 
 
 def build_insert_values(new: Sequence[NewPin]) -> Iterator[tuple[Any, ...]]:
-    """Yields each pin's values, in the order of PIN_COLUMNS."""
+    """Yields each pin's values, in the order of INSERT_COLUMNS."""
     for index, pin in enumerate(new, -len(new)):
         terms = pin.content.related_terms
         sent = {
@@ -100,4 +104,4 @@ def build_insert_values(new: Sequence[NewPin]) -> Iterator[tuple[Any, ...]]:
             "related_terms": None if terms is None else orjson.dumps(terms).decode(),
         }
         values = {**build_values(pin), **sent}
-        yield tuple(values.get(name) for name, _ in PIN_COLUMNS)
+        yield tuple(values.get(name) for name, _ in INSERT_COLUMNS)

@@ -26,6 +26,9 @@ class RecordedState:
     """The position of the rows' consumer when their job was canceled."""
 
 
+_WAITING = (PinState.SCHEDULED, PinState.QUEUED, PinState.FAILED)
+
+
 class KeyReleased(Exception):
     """A key of the batch was released before. Nothing was written."""
 
@@ -39,11 +42,16 @@ class HeldPin(NamedTuple):
     """When a person or an updating import last changed it, otherwise when its import was accepted.
     """
 
+    is_unconfirmed: bool = False
+    """True if it failed, and Pinterest may have it nevertheless."""
+    may_be_on_pinterest: bool = False
+    """True if it was sent to Pinterest, and neither refused nor removed there."""
+
     @property
     def is_waiting(self) -> bool:
-        """Returns whether an update may change the pin: it is scheduled, due or failed."""
-        is_waiting = self.stored.state in (PinState.SCHEDULED, PinState.FAILED)
-        return is_waiting and self.stored.deleted_at is None
+        """Returns whether an update may change the pin: it is scheduled, queued or failed."""
+        is_waiting = self.stored.state in _WAITING and self.stored.deleted_at is None
+        return is_waiting and not self.is_unconfirmed
 
 
 class Key(NamedTuple):
@@ -77,7 +85,9 @@ class PinUpdate(NamedTuple):
     stored: StoredPin
     """The pin after the update."""
     is_announced: bool
-    """True if its time has changed, or if it is scheduled again."""
+    """True if its time has changed, or if it is scheduled or queued again."""
+    becomes_schedule: bool
+    """True if it gets its first time. Then its row must be recorded as created before."""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """The SQL of rows that are decided by all rules (keys.py), one after the other."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -8,10 +8,10 @@ from uuid import UUID
 from psycopg import AsyncCursor
 
 from services.publisher.existing_pins import CONTENT_COLUMNS
-from services.publisher.generations import read_keys, release_keys, take_keys
+from services.publisher.generations import read_keys, record_created, release_keys, take_keys
 from services.publisher.key_state import KeyState
 from services.publisher.model import PIN_COLUMNS, STORED_COLUMNS, PinState, SelectedPin
-from services.publisher.outbox_events import build_pin_rescheduled
+from services.publisher.outbox_events import PinChange, build_change_event
 from services.publisher.outbox_repository import add_events
 from services.publisher.rows.cancellation import JobPartition
 from services.publisher.rows.key_snapshot import (
@@ -25,11 +25,11 @@ from services.publisher.rows.key_snapshot import (
 from services.publisher.rows.keys import collect_recorded_pins, select_restored
 from services.publisher.rows.outcomes import ExistingRow, FailedRow
 from services.publisher.rows.pin_inserts import (
-    INSERT_GENERATIONS,
-    INSERT_PINS,
     INSERT_TOMBSTONES,
     PIN_VALUES,
+    build_generations_insert,
     build_insert_columns,
+    build_pins_insert,
 )
 from services.publisher.rows.recorded_outcomes import (
     collect_job_ids,
@@ -39,6 +39,7 @@ from services.publisher.rows.recorded_outcomes import (
     select_recorded,
 )
 from services.publisher.rows.snapshot import KeyedRow, RecordedOutcomes
+from shared.contract.errors import ErrorCode
 from shared.contract.events import PinContent
 from shared.postgres.arrays import Column, column_names, unnest
 from shared.postgres.database import DriverConnection
@@ -48,24 +49,37 @@ SELECT_CANCELED = """
     where job_id = any(%b::uuid[])
 """
 
-# The time since which the pin has its content; whether this transaction has inserted it; and the
-# state of the key, if this is the row under its first pin id
+# The time since which the pin has its content; whether it failed unconfirmed; whether Pinterest may
+# have it; whether this transaction has inserted it; and the state of the key, if this is the row
+# under its first pin id
 SELECT_HELD = f"""
     select {", ".join(STORED_COLUMNS)}, {", ".join(CONTENT_COLUMNS)},
         coalesce(touched_at, created_at - coalesce(origin_row, 0) * interval '1 microsecond'),
+        coalesce(error_code = '{ErrorCode.PUBLISH_UNCONFIRMED}', false),
+        delivery is not null and removed_at is null and (
+            pinterest_pin_id is not null or exists (
+                select from publisher.delivery_attempts a
+                where a.pin_id = p.pin_id and coalesce(a.outcome, 'unconfirmed') = 'unconfirmed'
+            )
+        ),
         coalesce(xmin = (select pg_current_xact_id_if_assigned()::xid), false),
         coalesce(generation, 0), current_pin_id
-    from publisher.pins where pin_id = any(%b::uuid[])
+    from publisher.pins p where pin_id = any(%b::uuid[])
 """
 LOCK_HELD = f"{SELECT_HELD} order by pin_id for update"
 
-_UPDATE_COLUMNS = (*PIN_COLUMNS, ("touched_at", "timestamptz"))
-_CHANGED = ("fingerprint", *(name for name in CONTENT_COLUMNS if name != "idempotency_key"))
+_UPDATE_COLUMNS = (*PIN_COLUMNS, ("touched_at", "timestamptz"), ("state", "text"))
+_CHANGED = (
+    "fingerprint",
+    *(name for name in CONTENT_COLUMNS if name != "idempotency_key"),
+    "touched_at",
+    "state",
+)
 UPDATE_PINS = f"""
     update publisher.pins p
     set {", ".join(f"{name} = {PIN_VALUES.get(name, f'r.{name}')}" for name in _CHANGED)},
-        state = '{PinState.SCHEDULED}', error_code = null, error_message = null,
-        updated_at = now(), touched_at = r.touched_at
+        error_code = null, error_message = null, deliver_after = null, deferral_code = null,
+        updated_at = now()
     from {unnest(_UPDATE_COLUMNS)} as r({column_names(_UPDATE_COLUMNS)})
     where p.pin_id = r.pin_id
 """
@@ -103,7 +117,8 @@ class KeyTransaction:
         The snapshot shows the keys before this publication. `write` then takes the decisions about
         these rows.
         """
-        await self._driver.execute(INSERT_PINS, build_insert_columns(candidates), binary=True)
+        statement, values = build_pins_insert(candidates)
+        await self._driver.execute(statement, values, binary=True)
         restored = select_restored(candidates, recorded)
         await self._driver.execute(INSERT_TOMBSTONES, build_insert_columns(restored), binary=True)
         return await self._read_keys(rows, recorded, lock=True)
@@ -158,8 +173,8 @@ class KeyTransaction:
             raise AssertionError(message)
         if decisions.generations:
             rows, numbers = zip(*decisions.generations, strict=True)
-            columns = [*build_insert_columns(rows), Column("int4", numbers)]
-            await self._driver.execute(INSERT_GENERATIONS, columns, binary=True)
+            statement, values = build_generations_insert(rows, numbers)
+            await self._driver.execute(statement, values, binary=True)
         await release_keys(self._driver, decisions.released)
         await take_keys(self._driver, list(decisions.taken.values()))
         if decisions.updates:
@@ -173,12 +188,14 @@ class KeyTransaction:
     async def _update(self, updates: Sequence[PinUpdate]) -> None:
         rows = [update.keyed for update in updates]
         times = Column("timestamptz", [keyed.row.accepted_at for keyed in rows])
-        columns = [*build_insert_columns(rows), times]
+        states = Column("text", [update.stored.state for update in updates])
+        columns = [*build_insert_columns(rows), times, states]
         await self._driver.execute(UPDATE_PINS, columns, binary=True)
+        await record_created(self._driver, _build_created_values(updates))
         cursor = await self._driver.execute("select now()", binary=True)
         ((now,),) = await cursor.fetchall()
         events = [
-            build_pin_rescheduled(_build_event_values(update, now))
+            build_change_event(_find_change(update), _build_event_values(update, now))
             for update in updates
             if update.is_announced
         ]
@@ -199,7 +216,7 @@ def _parse_held(row: tuple[Any, ...]) -> _HeldRow:
     end = len(STORED_COLUMNS) + len(CONTENT_COLUMNS)
     stored = SelectedPin(*row[: len(STORED_COLUMNS)])
     content = dict(zip(CONTENT_COLUMNS, row[len(STORED_COLUMNS) : end], strict=True))
-    content_as_of, is_new, generation, current_pin_id = row[end:]
+    content_as_of, is_unconfirmed, is_sent, is_new, generation, current_pin_id = row[end:]
     key = KeyState(
         stored.pin_id,
         stored.workspace_id,
@@ -208,8 +225,26 @@ def _parse_held(row: tuple[Any, ...]) -> _HeldRow:
         stored.released_at,
         current_pin_id,
     )
-    pin = HeldPin(stored, PinContent(**content), content_as_of)
+    pin = HeldPin(stored, PinContent(**content), content_as_of, is_unconfirmed, is_sent)
     return _HeldRow(pin, key, is_new and stored.released_at is None)
+
+
+def _build_created_values(updates: Iterable[PinUpdate]) -> list[tuple[Any, ...]]:
+    """Builds the outcomes of the rows whose pins get their first time.
+
+    A release reads from `run_at` which ids such a row reports, but its pin had none then.
+    """
+    pins = [update.stored for update in updates if update.becomes_schedule]
+    return [
+        (pin.origin_job_id, pin.origin_row, pin.pin_id, None)
+        for pin in pins
+        if pin.origin_job_id is not None
+    ]
+
+
+def _find_change(update: PinUpdate) -> PinChange:
+    is_queued = update.stored.state == PinState.QUEUED
+    return PinChange.QUEUED if is_queued else PinChange.RESCHEDULED
 
 
 def _build_event_values(update: PinUpdate, now: datetime) -> dict[str, Any]:

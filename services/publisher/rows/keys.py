@@ -124,7 +124,7 @@ class _KeyDecider:
 
     def _decide_new(self, keyed: KeyedRow, key: Key | None, failure: Failure | None) -> Outcome:
         if (creator := self._find_reservation(keyed, key)) is not None:
-            return build_reserved(keyed.row, creator)
+            return build_reserved(keyed, creator)
         if key is not None:
             return self._decide_used_key(keyed, key, failure)
         return self._fail(keyed.row, failure) if failure else self._create(keyed, 0)
@@ -221,18 +221,27 @@ class _KeyDecider:
     def _update(self, keyed: KeyedRow, key: Key) -> StoredPin:
         """Gives the key's pin the row's content. Without a time in the future it is due at once.
 
-        It stays a schedule then: its creator's row keeps reporting its schedule_id.
+        A schedule stays one then: its creator's row keeps reporting its schedule_id.
         """
         row, before = keyed.row, key.pin.stored
-        run_at = keyed.scheduled_for or min(row.accepted_at, self._snapshot.settled_at)
-        stored = replace(
-            before, fingerprint=row.fingerprint, run_at=run_at, state=PinState.SCHEDULED.value
-        )
-        is_announced = before.run_at != run_at or before.state != PinState.SCHEDULED
+        is_delivered = before.delivery is not None
+        run_at = keyed.scheduled_for
+        if run_at is None and (before.run_at is not None or not is_delivered):
+            run_at = min(row.accepted_at, self._snapshot.settled_at)
+        is_queued = is_delivered and keyed.scheduled_for is None
+        state = PinState.QUEUED.value if is_queued else PinState.SCHEDULED.value
+        stored = replace(before, fingerprint=row.fingerprint, run_at=run_at, state=state)
+        is_moved = before.run_at != run_at and not is_queued
+        is_announced = is_moved or before.state != state
+        becomes_schedule = before.run_at is None and run_at is not None
         if (earlier := self.decisions.updates.get(before.pin_id)) is not None:
             is_announced = is_announced or earlier.is_announced
+            becomes_schedule = becomes_schedule or earlier.becomes_schedule
         self.decisions.updates[before.pin_id] = PinUpdate(
-            replace(keyed, pin_id=before.pin_id, scheduled_for=run_at), stored, is_announced
+            replace(keyed, pin_id=before.pin_id, scheduled_for=run_at),
+            stored,
+            is_announced,
+            becomes_schedule,
         )
         pin = HeldPin(stored, replace(row.row, run_at=run_at), row.accepted_at)
         self._keys[keyed.pin_id] = key._replace(pin=pin)
@@ -272,10 +281,11 @@ def _can_update(row: RowAccepted, pin: HeldPin) -> bool:
 def _can_revive(row: RowAccepted, pin: HeldPin) -> bool:
     """Returns whether the row may publish its key anew.
 
-    What a person deleted or canceled after the import was accepted stays so. A canceled schedule of
+    What a person deleted or canceled after the import was accepted stays so. A pin that may still
+    be on Pinterest would be there twice. A canceled schedule of
     another account stays too: the import's API key may not be allowed to use it.
     """
-    if row.accepted_at <= pin.content_as_of:
+    if row.accepted_at <= pin.content_as_of or pin.may_be_on_pinterest:
         return False
     if pin.stored.deleted_at is not None:
         return True

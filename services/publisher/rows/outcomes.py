@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from services.publisher.existing_pins import find_differences, find_existing_state
-from services.publisher.model import Failure, Origin, StoredPin, build_failure
+from services.publisher.model import Failure, Origin, PinState, StoredPin, build_failure
 from services.publisher.rows.snapshot import KeyedRow, StoredOutcome, StoreSnapshot
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
@@ -29,7 +29,7 @@ from shared.contract.schedule_ids import derive_schedule_id
 
 
 class CreatedRow(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of a row that created its pin, published or scheduled.
+    """The outcome of a row that created its pin: published, scheduled or queued for Pinterest.
 
     The pin's event is sent with the outcome and built from `stored`.
     """
@@ -151,18 +151,21 @@ def _decide_without_pin(
 ) -> FailedRow | RecordedRow:
     if reservation := snapshot.reserved.get(keyed.pin_id):
         _, creator = reservation
-        return build_reserved(keyed.row, creator)
+        return build_reserved(keyed, creator)
     return build_failed(keyed.row, check_failure or UNPROCESSABLE)
 
 
-def build_reserved(row: RowAccepted, creator: StoredOutcome) -> RecordedRow:
+def build_reserved(keyed: KeyedRow, creator: StoredOutcome) -> RecordedRow:
     """Builds the outcome of a row whose key is reserved. `creator` is its creator's outcome."""
     # The content of the lost pin is unknown, and so is what became of it later
-    state = ExistingState.SCHEDULED if creator.pin_id is None else ExistingState.PUBLISHED
+    if creator.pin_id is None:
+        state = ExistingState.SCHEDULED
+    else:
+        state = ExistingState.QUEUED if keyed.is_connected else ExistingState.PUBLISHED
     existing = StoredOutcome(
         RowStatus.EXISTING, creator.pin_id, creator.schedule_id, existing_state=state
     )
-    return build_recorded(row, existing)
+    return build_recorded(keyed.row, existing)
 
 
 def _repeat_recorded(keyed: KeyedRow, recorded: StoredOutcome, stored: StoredPin | None) -> Outcome:
@@ -239,16 +242,25 @@ def select_new_failures(
 def find_result_ids(outcome: CreatedRow | ExistingRow) -> tuple[UUID | None, UUID | None]:
     """Returns the pin_id and schedule_id that the row reports.
 
-    A created row always reports the same ids. An existing row reports the ids of the pin's current
-    state.
+    A created row always reports the same ids, even if an update has given a queued pin a time. An
+    existing row reports the ids of the pin's current state.
     """
     stored = outcome.stored
+    if isinstance(outcome, CreatedRow):
+        if outcome.keyed.scheduled_for is None:
+            return stored.pin_id, None
+        return None, derive_schedule_id(stored.pin_id)
     if stored.run_at is None:
         return stored.pin_id, None
     schedule_id = derive_schedule_id(stored.pin_id)
-    if isinstance(outcome, CreatedRow) or stored.published_at is None:
-        return None, schedule_id
-    return stored.pin_id, schedule_id
+    return (stored.pin_id if _is_visible_pin(stored) else None), schedule_id
+
+
+def _is_visible_pin(stored: StoredPin) -> bool:
+    """Returns whether a schedule has become a pin: it was published, or queued for Pinterest."""
+    if stored.delivery is None:
+        return stored.published_at is not None
+    return stored.state not in (PinState.SCHEDULED, PinState.CANCELED)
 
 
 def _find_winners(rows: Sequence[KeyedRow], snapshot: StoreSnapshot) -> dict[UUID, int]:

@@ -1,15 +1,15 @@
 """The SQL that inserts the pins of rows. pins/statements.py inserts those of direct calls."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from services.publisher.model import PIN_COLUMNS, PIN_TEXTS, PinState
+from services.publisher.model import DELIVERY, PIN_COLUMNS, PIN_TEXTS, PinState
 from services.publisher.rows.snapshot import KeyedRow
-from shared.postgres.arrays import Column, column_names, to_columns, unnest
+from shared.postgres.arrays import Column, ColumnTypes, column_names, to_columns, unnest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -21,22 +21,53 @@ PIN_VALUES = {
     "related_terms": "r.related_terms::json",
 }
 """The values of the columns whose parameter needs a conversion."""
-_STATE_VALUES = """
+_DELIVERY_COLUMN = ("delivery", "text")
+
+
+class _Insert(NamedTuple):
+    """An insert of pins. Only rows of connected accounts pay for a further parameter."""
+
+    unconnected: str
+    """The statement if no row's account was ever connected to Pinterest."""
+    mixed: str
+    """The statement with each pin's `delivery` as its last parameter."""
+
+    def choose(self, rows: Sequence[KeyedRow], columns: list[Column]) -> tuple[str, list[Column]]:
+        """Returns the statement for the rows, and its parameters."""
+        if not any(map(_IS_CONNECTED, rows)):
+            return self.unconnected, columns
+        values = [DELIVERY if keyed.is_connected else None for keyed in rows]
+        return self.mixed, [*columns, Column("text", values)]
+
+
+_IS_CONNECTED = attrgetter("is_connected")
+
+
+def _build_insert(build: Callable[[ColumnTypes, str], str], columns: ColumnTypes) -> _Insert:
+    """Builds both statements from the columns and the values of state and published_at."""
+    unconnected = """
             case when r.run_at is null then 'published' else 'scheduled' end,
             case when r.run_at is null then now() end
-"""
-"""The values of state and published_at."""
+    """
+    mixed = """
+            case when r.run_at is not null then 'scheduled'
+                when r.delivery is not null then 'queued' else 'published' end,
+            case when r.run_at is null and r.delivery is null then now() end
+    """
+    return _Insert(build(columns, unconnected), build((*columns, _DELIVERY_COLUMN), mixed))
+
 
 # The pin id is computed from workspace and key, so the primary key allows each key only one pin. If
 # rows of a batch have the same key, the first in order is inserted. The rows are sorted by id,
 # because otherwise two publishers with overlapping keys deadlock (measured). A row is left out if
 # its recorded outcome is not that of a first pin, or if its key is reserved for another row.
-INSERT_PINS = f"""
+def _build_pins_insert(columns: ColumnTypes, state_values: str) -> str:
+    return f"""
     with inserted as (
-        insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
-        select {", ".join(PIN_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
-            {_STATE_VALUES}
-        from {unnest(PIN_COLUMNS)} with ordinality as r({column_names(PIN_COLUMNS)}, ordinal)
+        insert into publisher.pins ({column_names(columns)}, state, published_at)
+        select {", ".join(PIN_VALUES.get(name, f"r.{name}") for name, _ in columns)},
+            {state_values}
+        from {unnest(columns)} with ordinality as r({column_names(columns)}, ordinal)
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row
@@ -57,6 +88,23 @@ INSERT_PINS = f"""
     )
     select count(*)::int4, set_config('pinflow.inserted', count(*)::text, true) from inserted
 """
+
+
+# Inserts pins under later ids of their keys. The transaction holds the locks of these keys
+def _build_generations_insert(columns: ColumnTypes, state_values: str) -> str:
+    return f"""
+    insert into publisher.pins ({column_names(columns)}, state, published_at)
+    select {", ".join(PIN_VALUES.get(name, f"r.{name}") for name, _ in columns)},
+        {state_values}
+    from {unnest(columns)} as r({column_names(columns)})
+    order by r.pin_id
+"""
+
+
+_INSERT_PINS = _build_insert(_build_pins_insert, PIN_COLUMNS)
+_INSERT_GENERATIONS = _build_insert(
+    _build_generations_insert, (*PIN_COLUMNS, ("generation", "int4"))
+)
 _TOMBSTONE_VALUES = {
     **PIN_VALUES,
     "origin_job_id": "null",
@@ -74,15 +122,18 @@ INSERT_TOMBSTONES = f"""
     order by r.pin_id
     on conflict (pin_id) do nothing
 """
-# Inserts pins under later ids of their keys. The transaction holds the locks of these keys
-_GENERATION_COLUMNS = (*PIN_COLUMNS, ("generation", "int4"))
-INSERT_GENERATIONS = f"""
-    insert into publisher.pins ({column_names(_GENERATION_COLUMNS)}, state, published_at)
-    select {", ".join(PIN_VALUES.get(name, f"r.{name}") for name, _ in _GENERATION_COLUMNS)},
-        {_STATE_VALUES}
-    from {unnest(_GENERATION_COLUMNS)} as r({column_names(_GENERATION_COLUMNS)})
-    order by r.pin_id
-"""
+
+
+def build_pins_insert(rows: Sequence[KeyedRow]) -> tuple[str, list[Column]]:
+    """Builds the insert of pins whose keys were never used, and its parameters."""
+    return _INSERT_PINS.choose(rows, build_insert_columns(rows))
+
+
+def build_generations_insert(
+    rows: Sequence[KeyedRow], numbers: Sequence[int]
+) -> tuple[str, list[Column]]:
+    """Builds the insert of pins that start new generations, and its parameters."""
+    return _INSERT_GENERATIONS.choose(rows, [*build_insert_columns(rows), Column("int4", numbers)])
 
 
 def build_insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:

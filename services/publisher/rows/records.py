@@ -22,10 +22,11 @@ from shared.contract.errors import ErrorCode
 from shared.contract.events import (
     MAX_KEY_LENGTH,
     Fault,
-    PinPublished,
+    PinQueued,
     PinScheduled,
     RowResult,
     RowStatus,
+    UndeliveredPinPublished,
 )
 from shared.contract.pins import make_printable
 from shared.contract.schedule_ids import derive_schedule_id
@@ -63,32 +64,49 @@ the encoding.
 
 
 def build_pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
-    """Builds PinPublished or PinScheduled for every created row, in the rows' order.
+    """Builds PinPublished, PinScheduled or PinQueued for every created row, in the rows' order.
 
-    A redelivered row produces the same event again, with the same event id.
+    A redelivered row produces the same event again, with the same event id. A row of a connected
+    account never announces that its pin is published: the delivery process does that.
     """
     time = datetime.now(UTC)
     published = build_common_headers(EventType.PIN_PUBLISHED, source=SOURCE, time=time)
     scheduled = build_common_headers(EventType.PIN_SCHEDULED, source=SOURCE, time=time)
+    queued = build_common_headers(EventType.PIN_QUEUED, source=SOURCE, time=time)
     records = []
     for outcome in outcomes:
         if isinstance(outcome, CreatedRow):
             event = _build_pin_event(outcome)
             value = encode(event)
             pin_id = value[_PIN_ID]
-            if isinstance(event, PinPublished):
+            if isinstance(event, UndeliveredPinPublished):
                 headers = [("ce_id", pin_id + b":published"), *published]
+            elif isinstance(event, PinQueued):
+                headers = [("ce_id", pin_id + b":queued"), *queued]
             else:
                 headers = [("ce_id", pin_id + b":scheduled"), *scheduled]
             records.append(Record(value[_WORKSPACE_ID], value, headers))
     return records
 
 
-def _build_pin_event(outcome: CreatedRow) -> PinPublished | PinScheduled:
+def _build_pin_event(
+    outcome: CreatedRow,
+) -> UndeliveredPinPublished | PinScheduled | PinQueued:
     row, stored = outcome.keyed.row, outcome.stored
     pin = row.row
+    if stored.delivery is not None and outcome.keyed.scheduled_for is None:
+        return PinQueued(
+            pin_id=stored.pin_id,
+            workspace_id=row.workspace_id,
+            account_id=pin.account_id,
+            board_id=pin.board_id,
+            idempotency_key=pin.idempotency_key,
+            job_id=row.job_id,
+            row_number=row.row_number,
+            queued_at=row.accepted_at,  # a redelivery knows no later time
+        )
     if stored.run_at is None:
-        return PinPublished(
+        return UndeliveredPinPublished(
             pin_id=stored.pin_id,
             workspace_id=row.workspace_id,
             account_id=pin.account_id,

@@ -16,7 +16,7 @@ from services.publisher.rows.cancellation import JobCanceled
 from services.publisher.rows.key_snapshot import KeyReleased
 from services.publisher.rows.key_transaction import KeyTransaction
 from services.publisher.rows.outcomes import FailedRow
-from services.publisher.rows.pin_inserts import INSERT_PINS, build_insert_columns
+from services.publisher.rows.pin_inserts import build_pins_insert
 from services.publisher.rows.recorded_outcomes import (
     INSERT_OUTCOMES,
     OUTCOME_COLUMNS,
@@ -125,8 +125,8 @@ class RowTransaction:
         self, publishable: Sequence[KeyedRow], pins: "_SelectParameters"
     ) -> tuple[AsyncCursor[Any], AsyncCursor[SelectedPin]]:
         """Sends the insert of the publishable rows and the select of all rows' existing pins."""
-        values = build_insert_columns(publishable)
-        inserted = await self._driver.execute(INSERT_PINS, values, binary=True)
+        statement, values = build_pins_insert(publishable)
+        inserted = await self._driver.execute(statement, values, binary=True)
         cursor = self._driver.cursor(binary=True, row_factory=args_row(SelectedPin))
         return inserted, await cursor.execute(SELECT_EXISTING, pins)
 

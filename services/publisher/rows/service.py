@@ -38,8 +38,9 @@ from services.publisher.rows.snapshot import (
     StoreSnapshot,
     collect_destinations,
     key_and_sort_rows,
+    mark_connected,
 )
-from shared.access.model import BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination, DestinationChecks
 from shared.contract.errors import ValueRejected
 from shared.contract.events import EARLIEST, LATEST, PinContent, RowAccepted
 from shared.contract.row_identity import UnreadableRow
@@ -88,7 +89,7 @@ class Store(Protocol):
 
 
 class Boards(Protocol):
-    async def find_failing(self, destinations: Collection[Destination]) -> FailingBoards: ...
+    async def check(self, destinations: Collection[Destination]) -> DestinationChecks: ...
 
 
 @dataclass(slots=True)
@@ -131,12 +132,13 @@ class RowService:
         collision may be recorded in a further transaction, without a lock.
         """
         keyed = key_and_sort_rows(rows)
-        failing = await self._boards.find_failing(collect_destinations(keyed))
+        checks = await self._boards.check(collect_destinations(keyed))
         settlement = Settlement()
         if keyed:
-            batch = _Batch(failing, advance, locate)
+            batch = _Batch(checks.failing, advance, locate)
             moves = not unreadable and not may_change_pins(rows)
-            settlement.add(await self._settle(keyed, batch, moves=moves))
+            marked = mark_connected(keyed, checks.connected)
+            settlement.add(await self._settle(marked, batch, moves=moves))
         if unreadable:
             settlement.outcomes += await self._fail_unreadable(unreadable, advance)
         return settlement

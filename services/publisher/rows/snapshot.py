@@ -3,21 +3,23 @@
 outcome_history.py explains reserved keys.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from services.publisher.ids import compute_pin_id
-from services.publisher.model import Failure, Origin, PinState, StoredPin
+from services.publisher.model import DELIVERY, Failure, Origin, PinState, StoredPin
 from shared.access.model import Destination
 from shared.contract.events import ExistingState, FieldDifference, RowAccepted, RowStatus
 
 # The plain texts: to read a member of an enum takes several times as long
 _PUBLISHED, _SCHEDULED = PinState.PUBLISHED.value, PinState.SCHEDULED.value
+_QUEUED = PinState.QUEUED.value
 
 # A type is a struct if a batch has one for each row: creating it takes a fifth of a NamedTuple's
 # time, and the garbage collector does not walk it
@@ -48,6 +50,8 @@ class KeyedRow(msgspec.Struct, frozen=True, gc=False):
     its key gets that generation's id."""
     scheduled_for: datetime | None
     """The time to publish the row. None means at once."""
+    is_connected: bool = False
+    """True if the row's account was ever connected to Pinterest."""
 
     @property
     def destination(self) -> Destination:
@@ -116,6 +120,18 @@ def key_and_sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
     ]
 
 
+def mark_connected(
+    rows: Sequence[KeyedRow], connected: Collection[Destination]
+) -> Sequence[KeyedRow]:
+    """Marks the rows of connected accounts. Most batches have none and stay as they are."""
+    if not connected:
+        return rows
+    return [
+        replace(keyed, is_connected=True) if keyed.destination in connected else keyed
+        for keyed in rows
+    ]
+
+
 def _scheduled_for(row: RowAccepted) -> datetime | None:
     """Returns the time to publish the row. None means at once.
 
@@ -172,8 +188,13 @@ def build_snapshot(
 def build_inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
     """Builds the pin that a row's insert stores."""
     row, run_at = keyed.row, keyed.scheduled_for
-    published_at = settled_at if run_at is None else None
-    state = _PUBLISHED if run_at is None else _SCHEDULED
+    published_at, delivery = None, None
+    if keyed.is_connected:
+        state, delivery = _QUEUED if run_at is None else _SCHEDULED, DELIVERY
+    elif run_at is None:
+        state, published_at = _PUBLISHED, settled_at
+    else:
+        state = _SCHEDULED
     key = row.row.idempotency_key
     return StoredPin(
         keyed.pin_id,
@@ -186,6 +207,7 @@ def build_inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
         published_at,
         state,
         None,
+        delivery,
     )
 
 

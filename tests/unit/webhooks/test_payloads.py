@@ -9,7 +9,16 @@ import pytest
 from services.webhooks.payloads import WebhookEvent, read_event
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import Poison
-from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished, PinScheduled
+from shared.contract.events import (
+    ImportCompleted,
+    JobStatus,
+    PinDeferred,
+    PinFailed,
+    PinPublished,
+    PinQueued,
+    PinScheduled,
+    UndeliveredPinPublished,
+)
 from shared.contract.wire import encode
 from tests.support.factories import ACCOUNT, NOON
 
@@ -62,7 +71,23 @@ def test_the_payload_of_a_published_pin() -> None:
         "job_id": str(JOB),
         "row_number": 7,
         "published_at": "2026-11-23T12:00:00Z",
+        "pinterest_pin_id": None,
     }
+
+
+def test_the_payload_of_a_delivered_pin_has_its_id_on_pinterest() -> None:
+    event = PinPublished(**SHARED, published_at=NOON, pinterest_pin_id="813744226420795884")
+    payload = document(EventType.PIN_PUBLISHED, encode(event))
+    assert payload["data"]["pinterest_pin_id"] == "813744226420795884"
+
+
+def test_the_record_of_an_undelivered_pin_gives_the_same_payload_as_before() -> None:
+    """Reads a record without pinterest_pin_id, as every earlier version sent it."""
+    payloads = [
+        document(EventType.PIN_PUBLISHED, encode(event(**SHARED, published_at=NOON)))
+        for event in (PinPublished, UndeliveredPinPublished)
+    ]
+    assert payloads[0] == payloads[1]
 
 
 def test_the_payload_of_a_failed_pin() -> None:
@@ -97,6 +122,24 @@ def test_the_payload_of_an_ended_import(status: JobStatus, name: str) -> None:
         "error_message": None,
         "completed_at": "2026-11-23T12:00:00Z",
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        (EventType.PIN_QUEUED, PinQueued(**SHARED, queued_at=NOON)),
+        (
+            EventType.PIN_DEFERRED,
+            PinDeferred(
+                **SHARED, error_code="media_unreachable", deferred_until=NOON, deferred_at=NOON
+            ),
+        ),
+    ],
+)
+def test_a_queued_or_deferred_pin_causes_no_webhook_event(
+    kind: EventType, event: PinQueued | PinDeferred
+) -> None:
+    assert decoded(kind, encode(event)) is None
 
 
 def test_a_scheduled_pin_causes_no_webhook_event() -> None:

@@ -22,7 +22,7 @@ from services.publisher.pins.dry_run.report import (
     warned,
 )
 from services.publisher.pins.transitions import require_future
-from shared.access.model import BoardCheck, Principal
+from shared.access.model import BoardCheck, DestinationCheck, Principal
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
 from shared.postgres.row import Row
@@ -37,15 +37,22 @@ class Snapshot(NamedTuple):
     """The result of the board's check. None if it was not checked."""
     owner: Row | None
     """The stored pin with the request's key. None if there is none or it was not looked up."""
+    is_connected: bool
+    """True if the pin would be delivered to Pinterest."""
+
+    @classmethod
+    def build(cls, check: DestinationCheck | None, owner: Row | None) -> "Snapshot":
+        board, is_connected = (None, False) if check is None else check
+        return cls(board, owner, is_connected)
 
 
 def check_pin(principal: Principal, request: PartialRequest, snapshot: Snapshot) -> Report:
     run_at_check = request.find_failed_check(CheckName.RUN_AT)
     checks = [
         _check_fields(request),
-        _check_account(principal, request, snapshot.board),
+        _check_account(principal, request, snapshot),
         _check_board(principal, request, snapshot.board),
-        _check_media(request),
+        _check_media(request, snapshot),
         _check_pin_key(principal, request, snapshot.owner),
         *([run_at_check] if run_at_check else []),
     ]
@@ -63,9 +70,9 @@ def check_schedule(
     """Checks a schedule. `has_key` is false if the server would generate the key."""
     checks = [
         _check_fields(request),
-        _check_account(principal, request, snapshot.board),
+        _check_account(principal, request, snapshot),
         _check_board(principal, request, snapshot.board),
-        _check_media(request),
+        _check_media(request, snapshot),
         _check_run_at(request, now),
     ]
     if not has_key:
@@ -89,15 +96,17 @@ def _check_fields(request: PartialRequest) -> Check:
     return passed(CheckName.FIELDS, "All fields are valid.")
 
 
-def _check_media(request: PartialRequest) -> Check:
+def _check_media(request: PartialRequest, snapshot: Snapshot) -> Check:
     if (failed_check := request.find_failed_check(CheckName.MEDIA)) is not None:
         return failed_check
     if request.read_value("asset_id") is not None:
-        return warned(
-            CheckName.MEDIA,
-            ErrorCode.ASSET_NOT_CHECKED,
-            "asset_id is stored as it is. Pinflow does not check that the asset exists.",
+        message = (
+            "asset_id can't be delivered, because Pinflow stores no assets: the pin would fail "
+            "with media_rejected. Use image_url."
+            if snapshot.is_connected
+            else "asset_id is stored as it is. Pinflow does not check that the asset exists."
         )
+        return warned(CheckName.MEDIA, ErrorCode.ASSET_NOT_CHECKED, message)
     return passed(CheckName.MEDIA, "image_url has a valid form. Pinflow does not fetch it.")
 
 
@@ -111,17 +120,18 @@ def _check_run_at(request: PartialRequest, now: datetime) -> Check:
     return passed(CheckName.RUN_AT, "run_at is in the future.")
 
 
-def _check_account(
-    principal: Principal, request: PartialRequest, board: BoardCheck | None
-) -> Check:
+def _check_account(principal: Principal, request: PartialRequest, snapshot: Snapshot) -> Check:
     if (failed_check := request.find_failed_check(CheckName.ACCOUNT)) is not None:
         return failed_check
     if (destination := request.find_destination(principal)) is None:
         message = "This API key may not publish to this account."
         return failed(CheckName.ACCOUNT, ErrorCode.ACCOUNT_NOT_PERMITTED, message)
-    if board is BoardCheck.NO_ACCOUNT:
-        return failed(CheckName.ACCOUNT, *build_failure(board, destination))
-    return passed(CheckName.ACCOUNT, "The workspace has this account.")
+    if snapshot.board is BoardCheck.NO_ACCOUNT:
+        return failed(CheckName.ACCOUNT, *build_failure(snapshot.board, destination))
+    message = "The workspace has this account."
+    if snapshot.is_connected:
+        message += " Its pins are queued and delivered to Pinterest."
+    return passed(CheckName.ACCOUNT, message)
 
 
 def _check_board(principal: Principal, request: PartialRequest, board: BoardCheck | None) -> Check:

@@ -13,7 +13,7 @@ from services.publisher.pins.request_bodies import (
     generate_key,
     read_requested_key,
 )
-from shared.access.model import BoardCheck, Principal
+from shared.access.model import DestinationCheck, Principal
 from shared.access.repository import AccessRepository
 from shared.http.requests import require_object
 from shared.postgres.row import Row
@@ -37,7 +37,7 @@ class DryRunService:
         request = PartialRequest(PinForNow, {**require_object(document), **named}, CONTENT_FIELDS)
         board = await self._check_board(principal, request)
         owner = await self._find_owner(principal, request)
-        return check_pin(principal, request, Snapshot(board, owner))
+        return check_pin(principal, request, Snapshot.build(board, owner))
 
     async def check_schedule(
         self, principal: Principal, document: object, header: str | None
@@ -51,16 +51,16 @@ class DryRunService:
         request = PartialRequest(ScheduleSubmission, keyed, CONTENT_FIELDS)
         board = await self._check_board(principal, request)
         owner = None if key is None else await self._find_owner(principal, request)
-        snapshot = Snapshot(board, owner)
+        snapshot = Snapshot.build(board, owner)
         now = datetime.now(UTC)
         return check_schedule(principal, request, snapshot, now, has_key=key is not None)
 
     async def _check_board(
         self, principal: Principal, request: PartialRequest
-    ) -> BoardCheck | None:
+    ) -> DestinationCheck | None:
         if (destination := request.find_destination(principal)) is None:
             return None
-        return (await self._access.check_boards([destination]))[destination]
+        return (await self._access.check_destinations([destination]))[destination]
 
     async def _find_owner(self, principal: Principal, request: PartialRequest) -> Row | None:
         if (pin_id := request.find_pin_id(principal)) is None:

@@ -16,7 +16,13 @@ import httpx
 from deploy.local import gateway
 from deploy.local.ports import choose
 from deploy.local.programs import Program, service_program
-from deploy.services import CHECKED_SERVICES, SERVICES
+from deploy.services import (
+    DEFAULT_SERVICE,
+    SERVICES,
+    WORKERS,
+    ServiceDescription,
+    WorkerDescription,
+)
 from tests.support.infrastructure import with_role
 from tests.support.ports import FIRST_SERVICE_PORT, PORTS_PER_SERVICE
 from tests.support.processes import RunningProgram
@@ -91,22 +97,27 @@ def deployed(
 ) -> Iterator[Deployment]:
     """Starts Pinflow with `replicas` of each service, waits until it is ready and yields it.
 
-    `replicas` may name only some services: others then have one.
+    `replicas` may name only some services: others then have one. The workers run too, unless the
+    setting pinterest_mode is off.
     `variables` are further settings of the services and the gateway. Their names are in lower case
     and lack the prefix PINFLOW_.
     """
+    described: dict[str, ServiceDescription | WorkerDescription] = {**SERVICES}
+    if variables.get("pinterest_mode", "off") != "off":
+        described |= WORKERS
+    names = tuple(described)
     counts = {
-        name: replicas if isinstance(replicas, int) else replicas.get(name, 1) for name in SERVICES
+        name: replicas if isinstance(replicas, int) else replicas.get(name, 1) for name in names
     }
     port_requests = {
         replica_name(name, replica): _first_port(name) + replica
-        for name in SERVICES
+        for name in names
         for replica in range(counts[name])
     }
     ports = choose({**port_requests, "gateway": _first_port("gateway")})
     addresses = {
         name: [f"127.0.0.1:{ports[replica_name(name, number)]}" for number in range(counts[name])]
-        for name in SERVICES
+        for name in names
     }
     base_url = f"http://127.0.0.1:{ports['gateway']}"
     shared = {
@@ -115,17 +126,18 @@ def deployed(
         "PINFLOW_BASE_URL": base_url,
         "PINFLOW_INTERNAL_TOKEN": secrets.token_urlsafe(18),
         **{
-            SERVICES[name].url_variable: ",".join(
+            described[name].url_variable: ",".join(
                 f"http://{address}" for address in addresses[name]
             )
-            for name in CHECKED_SERVICES
+            for name in names
+            if name != DEFAULT_SERVICE.name
         },
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
     }
     programs: list[Program] = []
-    for name in SERVICES:
+    for name in names:
         own = {
-            "PINFLOW_DATABASE_URL": with_role(database_url, SERVICES[name].role),
+            "PINFLOW_DATABASE_URL": with_role(database_url, described[name].role),
             "PINFLOW_PORT": str(ports[name]),
         }
         first = service_program(name, {**shared, **own})
@@ -167,7 +179,7 @@ def program_for_replica(first: Program, replica: int, port: int) -> Program:
 
 
 def _first_port(name: str) -> int:
-    return FIRST_SERVICE_PORT + PORTS_PER_SERVICE * (*SERVICES, "gateway").index(name)
+    return FIRST_SERVICE_PORT + PORTS_PER_SERVICE * (*SERVICES, "gateway", *WORKERS).index(name)
 
 
 def wait_for_job(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-FIRST_PORT, BLOCKS, BLOCK_SIZE = 10_000, 40, 550
+FIRST_PORT, BLOCKS, BLOCK_SIZE = 10_000, 37, 610
 """All blocks end below Linux's ephemeral ports, which begin at 32768."""
 
 
@@ -41,5 +41,5 @@ POSTGRES = _FIRST + 100
 FIRST_SERVICE_PORT = _FIRST + 150
 """The first service's port. Each further service's is PORTS_PER_SERVICE higher."""
 PORTS_PER_SERVICE = 60
-PROXIES = _FIRST + 510
-SIMULATOR = _FIRST + 530
+PROXIES = _FIRST + 570
+SIMULATOR = _FIRST + 590

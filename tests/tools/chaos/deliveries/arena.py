@@ -1,22 +1,18 @@
 """The system under test: the chaos arena, the simulator behind a proxy, two delivery processes."""
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.administration import NewWorkspace, create_workspace
 from deploy.cli.connected_workspace import SimulatedSettings, connect_workspace
 from deploy.local.ports import choose
-from deploy.local.programs import Program
 from tests.acceptance.conftest import administer
 from tests.support import ports
 from tests.support.connections import name_settings
-from tests.support.deployment import is_live
 from tests.support.processes import RunningProgram
 from tests.support.simulator import Simulator, running_simulator
 from tests.tools.chaos.arena import WATCH_SECONDS, Arena, arena
@@ -56,15 +52,14 @@ class DeliveryArena:
 
     async def supervise(self) -> None:
         """Restarts programs that ended without a fault. Runs until it is canceled."""
-        own = (*self.deliveries, self.simulator.process)
         supervisor = asyncio.create_task(self.arena.supervise())
         try:
             while True:
-                for program in own:
-                    name = program.program.name
-                    if not program.is_alive and name not in self.arena.held_down:
-                        self.arena.died.append(name)
-                        program.start()
+                program = self.simulator.process
+                name = program.program.name
+                if not program.is_alive and name not in self.arena.held_down:
+                    self.arena.died.append(name)
+                    program.start()
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             supervisor.cancel()
@@ -89,7 +84,7 @@ def delivery_arena(
         (port,) = choose({"pinterest": ports.PROXIES + 15}).values()
         settings = {**name_settings(simulator), **SETTINGS, **variables}
         settings["pinterest_simulator_url"] = f"http://{HOST}:{port}"
-        with arena(directory, brokers, {}, **settings) as running:
+        with arena(directory, brokers, {"delivery": replicas}, **settings) as running:
             upstream = urlsplit(simulator.url).port
             assert upstream is not None
             proxy = running.network.proxy(upstream, port)
@@ -97,12 +92,10 @@ def delivery_arena(
                 _connected_workspace(running, simulator, f"Deliveries {number}", accounts // 2)
                 for number in range(WORKSPACES)
             ]
-            deliveries = _start_deliveries(running, directory, replicas)
-            try:
-                yield DeliveryArena(running, simulator, proxy, deliveries, workspaces)
-            finally:
-                for program in deliveries:
-                    program.close()
+            deliveries = [
+                running.program(name) for name in running.deployment.replica_names("delivery")
+            ]
+            yield DeliveryArena(running, simulator, proxy, deliveries, workspaces)
 
 
 def _connected_workspace(
@@ -114,24 +107,3 @@ def _connected_workspace(
     )
     settings = SimulatedSettings(running.deployment.base_url, simulator.url)
     return connect_workspace(settings, workspace, boards=BOARDS)
-
-
-def _start_deliveries(running: Arena, directory: Path, replicas: int) -> list[RunningProgram]:
-    """Starts the delivery processes with the publisher's settings, and waits until they answer."""
-    publisher = running.program("publisher").program
-    names = [f"delivery-{number}" if number else "delivery" for number in range(replicas)]
-    chosen = choose({name: ports.PROXIES + 16 + number for number, name in enumerate(names)})
-    programs = []
-    for number, (name, port) in enumerate(chosen.items()):
-        environment = {
-            **publisher.environment,
-            "PINFLOW_PORT": str(port),
-            "PINFLOW_REPLICA": str(number),
-        }
-        command = (sys.executable, "-m", "services.publisher.delivery")
-        program: Program = replace(publisher, name=name, command=command, environment=environment)
-        running_program = RunningProgram(program, directory)
-        running_program.start()
-        running_program.wait_until(partial(is_live, f"http://{HOST}:{port}"))
-        programs.append(running_program)
-    return programs

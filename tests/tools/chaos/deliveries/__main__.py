@@ -58,7 +58,6 @@ async def run(
         await workload.submit_direct_again()
     await _wait_for_ends(store, pins, started, time.monotonic() + MAX_END_MINUTES * 60)
     log = await asyncio.to_thread(running.simulator.control, "GET", "pins")
-    fired = await asyncio.to_thread(running.simulator.control, "GET", "faults")
     verdict = judge(planned, log, await store.read_pins(), await store.read_attempts())
     supervisor.cancel()
     with suppress(asyncio.CancelledError):
@@ -67,7 +66,7 @@ async def run(
         "minutes_under_faults": round((faults_ended - started) / 60, 1),
         "minutes": round((time.monotonic() - started) / 60, 1),
         "inflicted": nemesis.counts,
-        "answers_with_faults": fired["fired"],
+        "answers_with_faults": dict(running.answers),
         "refusals": workload.refusals[:10],
         "died": running.arena.died,
     }

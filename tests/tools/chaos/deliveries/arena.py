@@ -1,9 +1,10 @@
 """The system under test: the chaos arena, the simulator behind a proxy, two delivery processes."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,6 +50,13 @@ class DeliveryArena:
     pinterest_proxy: Proxy
     deliveries: list[RunningProgram]
     workspaces: list[NewWorkspace]
+    answers: Counter[str] = field(default_factory=Counter)
+    """The answers with a fault, by kind. The simulator forgets its own count when it is killed."""
+
+    async def count_answers(self) -> None:
+        """Adds the answers with a fault that the simulator has counted. Call it once for a life."""
+        described = await asyncio.to_thread(self.simulator.control, "GET", "faults")
+        self.answers.update(described["fired"])
 
     async def supervise(self) -> None:
         """Restarts programs that ended without a fault. Runs until it is canceled."""

@@ -60,6 +60,7 @@ async def freeze_delivery(running: DeliveryArena, rng: random.Random) -> None:
 
 async def kill_simulator(running: DeliveryArena, rng: random.Random) -> None:
     """Kills the simulator, which keeps its pins and tokens, and injects its faults again."""
+    await running.count_answers()
     await kill(running.arena, running.simulator.process, rng)
     await asyncio.to_thread(running.simulator.wait_until_ready)
     await asyncio.to_thread(inject_answer_faults, running)
@@ -167,4 +168,5 @@ class Nemesis:
 
     async def _clear_faults(self) -> bool:
         await asyncio.to_thread(self.running.simulator.control, "POST", "faults", {"kind": "none"})
+        await self.running.count_answers()
         return True

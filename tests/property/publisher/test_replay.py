@@ -57,11 +57,21 @@ class Scenario(NamedTuple):
     """Rows per batch in the replay."""
     access_changes: bool
     """True if the missing board is added and an account is revoked before the replay."""
+    is_connected: bool
+    """True if the accounts were ever connected to Pinterest. Nothing is delivered."""
 
 
 orders = st.lists(st.integers(0, PARTITIONS - 1), max_size=20)
 scenarios = st.builds(
-    Scenario, imports, imports, imports, orders, orders, st.integers(1, 5), st.booleans()
+    Scenario,
+    imports,
+    imports,
+    imports,
+    orders,
+    orders,
+    st.integers(1, 5),
+    st.booleans(),
+    st.booleans(),
 )
 
 
@@ -123,6 +133,10 @@ class Simulation:
             )
         self.run(self.publisher.revoke(self._accounts["revoked"]))
 
+    def connect(self) -> None:
+        for account_id in self._accounts.values():
+            self.run(self.publisher.connect(self.workspace_id, account_id))
+
     def backup(self) -> "Backup":
         tables = {name: self.run(self._read(name, column)) for name, column in TABLES.items()}
         return Backup(tables, list(self.positions), len(self.outcomes))
@@ -183,6 +197,8 @@ class Backup(NamedTuple):
 @given(scenario=scenarios)
 def _check_scenario(pool: Database, run: Run, scenario: Scenario) -> None:
     simulation = Simulation(Publisher(pool), run, pool)
+    if scenario.is_connected:
+        simulation.connect()
     simulation.send(scenario.before)
     first = simulation.settle_all(scenario.first_order, 3)
     backup = simulation.backup()

@@ -24,7 +24,7 @@ class Bucket(NamedTuple):
     per_second: float
 
 
-class Quota(NamedTuple):
+class DailyQuota(NamedTuple):
     """A limit of a day."""
 
     per_day: float
@@ -39,7 +39,7 @@ class Pace(NamedTuple):
 
     interval_seconds: float
     bucket: Bucket
-    quota: Quota | None = None
+    quota: DailyQuota | None = None
 
     def seconds_for(self, pins: float, level: float) -> float:
         """Returns the time for `pins` pins without a quota, from a bucket with `level` tokens."""
@@ -72,12 +72,14 @@ def share_bucket(account: Bucket, app: Bucket, accounts: int) -> Bucket:
     return account if account.per_second <= per_second else account._replace(per_second=per_second)
 
 
-def combine_quotas(account: Quota, app: Quota | None, accounts: int) -> Quota:
+def combine_quotas(account: DailyQuota, app: DailyQuota | None, accounts: int) -> DailyQuota:
     """Returns the quota that ends first: the account's, or its share of the app's."""
     if app is None:
         return account
-    share = Quota(app.per_day / max(1, accounts), app.left / max(1, accounts), app.seconds_left)
-    return Quota(
+    share = DailyQuota(
+        app.per_day / max(1, accounts), app.left / max(1, accounts), app.seconds_left
+    )
+    return DailyQuota(
         min(account.per_day, share.per_day),
         min(account.left, share.left),
         account.seconds_left if account.left <= share.left else share.seconds_left,

@@ -7,7 +7,7 @@ from uuid import UUID
 from services.publisher.backlog.estimate import (
     Bucket,
     Pace,
-    Quota,
+    DailyQuota,
     combine_quotas,
     estimate_seconds,
     measure_interval,
@@ -163,12 +163,12 @@ def compute_bucket(budget: StoredBudget, rule: BudgetRule, at: datetime | None =
     return Bucket(level, rule.capacity, rule.per_second)
 
 
-def compute_quota(budget: StoredBudget, rule: BudgetRule, at: datetime) -> Quota | None:
+def compute_quota(budget: StoredBudget, rule: BudgetRule, at: datetime) -> DailyQuota | None:
     """Returns what is left of a day at a time. None if there is no limit of a day."""
     if rule.per_day is None:
         return None
     state = budget.state
     if state is None or state.day_started_at + DAY <= at:
-        return Quota(rule.per_day, rule.per_day, DAY.total_seconds())
+        return DailyQuota(rule.per_day, rule.per_day, DAY.total_seconds())
     left = max(0, rule.per_day - state.used)
-    return Quota(rule.per_day, left, (state.day_started_at + DAY - at).total_seconds())
+    return DailyQuota(rule.per_day, left, (state.day_started_at + DAY - at).total_seconds())

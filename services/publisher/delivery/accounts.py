@@ -88,9 +88,7 @@ async def extend_lease(
     return None if row is None else HeldAccount(row[0], row[1], PauseState(*row[2:]))
 
 
-async def lock_pause(
-    driver: DriverConnection, account_id: UUID
-) -> tuple[datetime, PauseState]:
+async def lock_pause(driver: DriverConnection, account_id: UUID) -> tuple[datetime, PauseState]:
     """Locks the account. Returns the database's time, and the account's pause."""
     row = await (await driver.execute(_LOCK, (account_id,))).fetchone()
     if row is None:

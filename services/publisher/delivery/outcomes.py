@@ -149,7 +149,9 @@ def _decide_refusal(refused: Refused, history: PinHistory, max_fetch_tries: int)
 def _decide_fetch(message: str, history: PinHistory, max_tries: int) -> FailPin | DeferPin:
     tries = history.fetch_tries + 1
     if tries >= max_tries:
-        return FailPin(Failure(ErrorCode.MEDIA_UNREACHABLE, f"Given up after {tries} tries: {message}"))
+        return FailPin(
+            Failure(ErrorCode.MEDIA_UNREACHABLE, f"Given up after {tries} tries: {message}")
+        )
     return DeferPin(compute_fetch_delay(tries), ErrorCode.MEDIA_UNREACHABLE, message)
 
 

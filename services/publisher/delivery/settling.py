@@ -67,9 +67,7 @@ class SettlementRepository:
         """Publishes the pin, with the id that Pinterest answered."""
 
         async def settle(driver: DriverConnection) -> bool:
-            is_first = await publish_pin(
-                driver, attempt, AttemptOutcome.CREATED, pinterest_pin_id
-            )
+            is_first = await publish_pin(driver, attempt, AttemptOutcome.CREATED, pinterest_pin_id)
             await resume_account(driver, attempt.account_id)
             await self._feed(driver, attempt, limits)
             await resume_app(driver, self._mode, WORKING)
@@ -135,7 +133,9 @@ class SettlementRepository:
         self, attempt: DeliveryAttempt, meaning: FailPin | DeferPin, message: str
     ) -> None:
         """Records that the image or video of a queued pin is not at hand."""
-        deferral = Deferral(meaning.seconds, meaning.code) if isinstance(meaning, DeferPin) else None
+        deferral = (
+            Deferral(meaning.seconds, meaning.code) if isinstance(meaning, DeferPin) else None
+        )
         code = deferral.code if deferral else meaning.failure.error_code  # type: ignore[union-attr]
 
         async def settle(driver: DriverConnection) -> bool:
@@ -167,9 +167,7 @@ class SettlementRepository:
             now, state = await lock_pause(driver, account_id)
             pause = pauses.grow(state._replace(until=None), pauses.Cause.GIVEN_UP, now)
             if pause is not None:
-                await pause_account(
-                    driver, account_id, pause._replace(code=code, message=message)
-                )
+                await pause_account(driver, account_id, pause._replace(code=code, message=message))
 
         await self._run(settle)
 
@@ -220,9 +218,7 @@ class SettlementRepository:
         self, driver: DriverConnection, attempt: DeliveryAttempt, limits: RateLimits | None
     ) -> None:
         if limits is not None:
-            await self._budgets.feed(
-                driver, self._mode, attempt.account_id, Category.WRITE, limits
-            )
+            await self._budgets.feed(driver, self._mode, attempt.account_id, Category.WRITE, limits)
 
     async def _run(self, settle: Callable[[DriverConnection], Awaitable[Any]]) -> Any:
         async with self._database.transaction() as connection:

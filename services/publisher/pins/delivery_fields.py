@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from services.publisher.pins.deferrals import Deferral
+from services.publisher.pins.deferrals import PinDeferral
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
 
@@ -37,7 +37,7 @@ class Reason(NamedTuple):
     deferred_until: datetime | None
 
 
-def find_deferral_of(row: Mapping[str, Any]) -> Deferral | None:
+def find_deferral_of(row: Mapping[str, Any]) -> PinDeferral | None:
     """Returns the deferral that DeferralReader added to the row."""
     return row.get("deferral")
 

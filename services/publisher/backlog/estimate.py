@@ -35,7 +35,7 @@ class DailyQuota(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How fast an account's pins are delivered."""
+    """Says how fast an account's pins are delivered."""
 
     interval_seconds: float
     bucket: Bucket
@@ -62,8 +62,8 @@ def measure_interval(gaps: Sequence[float], spacing_seconds: float) -> float:
     if len(gaps) < MIN_GAPS:
         return spacing_seconds + UNKNOWN_LATENCY_SECONDS
     median = sorted(gaps)[len(gaps) // 2]
-    busy = [gap for gap in gaps if gap <= IDLE_FACTOR * median]
-    return max(sum(busy) / len(busy), spacing_seconds)
+    usual = [gap for gap in gaps if gap <= IDLE_FACTOR * median]
+    return max(sum(usual) / len(usual), spacing_seconds)
 
 
 def share_bucket(account: Bucket, app: Bucket, accounts: int) -> Bucket:

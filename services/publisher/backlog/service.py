@@ -41,7 +41,7 @@ _NEEDS_A_PERSON = frozenset(
 
 
 class DeliveryPause(NamedTuple):
-    """Why no pin of an account is sent now. `until` is None if a person has to end it."""
+    """Says why no pin of an account is sent now. `until` is None if a person has to end it."""
 
     code: str
     message: str

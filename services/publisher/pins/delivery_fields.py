@@ -12,7 +12,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
 
 
 class PinDelivery(StrEnum):
-    """Where a pin goes. It is decided when the pin is created, and never changes.
+    """Says where a pin goes. It is decided when the pin is created, and never changes.
 
     - `none`: the pin is stored and announced, because its account was never connected.
     - `pinterest`: the pin is created on Pinterest.
@@ -30,7 +30,7 @@ class MediaType(StrEnum):
 
 
 class Reason(NamedTuple):
-    """Why a pin failed, or is deferred. All are None for other pins."""
+    """Says why a pin failed, or is deferred. All are None for other pins."""
 
     code: str | None
     message: str | None

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from services.publisher.backlog.estimate import (
     Bucket,
+    DailyQuota,
     Pace,
-    Quota,
     combine_quotas,
     estimate_seconds,
     measure_interval,
@@ -41,7 +41,7 @@ _NEEDS_A_PERSON = frozenset(
 
 
 class DeliveryPause(NamedTuple):
-    """Why no pin of an account is sent now. `until` is None if a person has to end it."""
+    """Says why no pin of an account is sent now. `until` is None if a person has to end it."""
 
     code: str
     message: str
@@ -163,12 +163,12 @@ def compute_bucket(budget: StoredBudget, rule: BudgetRule, at: datetime | None =
     return Bucket(level, rule.capacity, rule.per_second)
 
 
-def compute_quota(budget: StoredBudget, rule: BudgetRule, at: datetime) -> Quota | None:
+def compute_quota(budget: StoredBudget, rule: BudgetRule, at: datetime) -> DailyQuota | None:
     """Returns what is left of a day at a time. None if there is no limit of a day."""
     if rule.per_day is None:
         return None
     state = budget.state
     if state is None or state.day_started_at + DAY <= at:
-        return Quota(rule.per_day, rule.per_day, DAY.total_seconds())
+        return DailyQuota(rule.per_day, rule.per_day, DAY.total_seconds())
     left = max(0, rule.per_day - state.used)
-    return Quota(rule.per_day, left, (state.day_started_at + DAY - at).total_seconds())
+    return DailyQuota(rule.per_day, left, (state.day_started_at + DAY - at).total_seconds())

@@ -21,9 +21,8 @@ SUFFIXES = ("_count", "_sum", "_bucket")
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None:
     known = collectors()
-    names = set(re.findall(r"pinflow_\w+", rule["expr"])) | {
-        name for name in re.findall(r"pinflow_\w+", rule["annotations"]["description"])
-    }
+    text = f"{rule['expr']} {rule['annotations']['description']}"
+    names = set(re.findall(r"pinflow_\w+", text))
     assert names or rule["alert"] in {"PinflowDown", "PinflowRestarts"}
     for name in names:
         base = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
@@ -31,7 +30,8 @@ def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None
     for name, selector in re.findall(r"(pinflow_\w+)\{(.*?)\}", rule["expr"]):
         base = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
         used = set(re.findall(r"(\w+)(?:=~|!~|!=|=)", selector))
-        assert used <= set(known.get(name, known.get(base))._labelnames), name  # type: ignore[union-attr]
+        collector = known[name if name in known else base]
+        assert used <= set(collector._labelnames), name
 
 
 def test_the_page_says_what_to_do_about_each_alert() -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from services.publisher.ids import compute_pin_id
 from services.publisher.pins.bulk_publish import BulkPublishService
 from services.publisher.pins.dry_run.service import DryRunService
+from services.publisher.pins.removals import RemovalReader
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
@@ -56,7 +57,8 @@ class Delivered:
         boards, repository = BoardCache(workspace.access), RowRepository(database)
         self._rows = RowService(repository, boards)
         pins = PinRepository(database, accept_every_database)
-        self.pins = PinService(pins, boards, workspace.access)
+        removals = RemovalReader(database, is_on=False)
+        self.pins = PinService(pins, boards, workspace.access, removals)
         self.schedules = ScheduleService(pins, boards, workspace.access)
         self.bulk = BulkPublishService(pins, boards, limit=10)
         self.dry_run = DryRunService(pins, workspace.access)

@@ -1,0 +1,78 @@
+"""The reason why a queued pin is deferred, and the statuses of pins and schedules."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.publisher.model import PinState
+from services.publisher.pins.deferrals import NO_PAUSES, Deferral, Pauses, find_deferral
+from services.publisher.pins.statuses import translate_pin_state, translate_schedule_state
+
+NOON = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+ACCOUNT = UUID(int=1)
+
+
+def pin(**fields: Any) -> dict[str, Any]:
+    return {
+        "state": "queued",
+        "account_id": ACCOUNT,
+        "deliver_after": None,
+        "deferral_code": None,
+        **fields,
+    }
+
+
+def pause(code: str, minutes: int) -> Deferral:
+    return Deferral(code, f"The cause is {code}.", NOON + timedelta(minutes=minutes))
+
+
+def test_a_queued_pin_without_a_pause_is_not_deferred() -> None:
+    pauses = Pauses(None, {UUID(int=2): pause("rate_limited", 5)})
+    assert find_deferral(pin(), pauses, NOON) is None
+
+
+@pytest.mark.parametrize("state", [state for state in PinState if state != "queued"])
+def test_only_queued_pins_are_deferred(state: PinState) -> None:
+    pauses = Pauses(pause("app_not_approved", 5), {ACCOUNT: pause("rate_limited", 5)})
+    assert find_deferral(pin(state=state), pauses, NOON) is None
+
+
+def test_the_accounts_pause_is_named_first_and_the_longest_one_counts() -> None:
+    pauses = Pauses(pause("pinterest_unavailable", 30), {ACCOUNT: pause("token_revoked", 1)})
+    deferral = find_deferral(pin(), pauses, NOON)
+    assert deferral == Deferral(
+        "token_revoked",
+        "The cause is token_revoked. Pinflow does not send it before 2026-11-30T12:30:00Z.",
+        NOON + timedelta(minutes=30),
+    )
+
+
+def test_a_pin_may_wait_for_its_own_image() -> None:
+    waiting = pin(deliver_after=NOON + timedelta(hours=1), deferral_code="media_unreachable")
+    deferral = find_deferral(waiting, NO_PAUSES, NOON)
+    assert deferral is not None
+    assert (deferral.code, deferral.until) == ("media_unreachable", NOON + timedelta(hours=1))
+    assert "could not be fetched" in deferral.message
+    assert find_deferral(pin(deliver_after=NOON), NO_PAUSES, NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "is_deferred", "pin_status", "schedule_status"),
+    [
+        ("queued", False, "queued", "queued"),
+        ("queued", True, "deferred", "deferred"),
+        ("publishing", False, "publishing", "running"),
+        ("confirming", False, "publishing", "running"),
+        ("published", False, "published", "done"),
+        ("failed", False, "failed", "failed"),
+        ("scheduled", False, "queued", "queued"),
+    ],
+)
+def test_states_are_shown_with_the_words_of_pinbridge(
+    state: str, is_deferred: bool, pin_status: str, schedule_status: str
+) -> None:
+    assert translate_pin_state(state, is_deferred=is_deferred) == pin_status
+    shown = translate_schedule_state(state, is_due=True, is_deferred=is_deferred)
+    assert shown == schedule_status

@@ -60,9 +60,7 @@ def test_an_undecidable_list_is_given_up_at_once() -> None:
 
 
 def unread(tries: int = 0, *, later: timedelta = timedelta(), is_refused: bool = False) -> object:
-    return decide_unread(
-        tries=tries, looked_at=NOW + later, deadline_at=NOW, is_refused=is_refused
-    )
+    return decide_unread(tries=tries, looked_at=NOW + later, deadline_at=NOW, is_refused=is_refused)
 
 
 def test_a_board_that_can_not_be_read_is_asked_again_for_days() -> None:

@@ -66,7 +66,8 @@ class Drill:
         submit(self.client, [self.build_row(key) for key in keys])
 
     def publish_directly(self, key: str) -> None:
-        self.client.post("/v1/pins", json=self.build_row(key)).raise_for_status()
+        self.client.post("/v1/pins", json=self.build_row(key))
+        wait_until(lambda: key in self.read_pins())
 
     def read_pins(self) -> dict[str, tuple[str, str | None]]:
         """Returns the state and the id at Pinterest of each pin, by its key."""

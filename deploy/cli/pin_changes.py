@@ -24,7 +24,7 @@ from shared.contract.errors import ErrorCode
 from shared.runtime.chunks import chunked
 
 Result = dict[str, Any]
-"""What became of one pin: `id`, `outcome`, `error_code` and `error_message`."""
+"""The result for one pin: `id`, `outcome`, `error_code` and `error_message`."""
 DELETED, REMOVED, RETRIED = "deleted", "removed", "retried"
 
 commands = typer.Typer()

@@ -19,6 +19,10 @@ from deploy.services import DELIVERY
 from shared.contract.events import JobStatus
 
 TIMEOUT_SECONDS = 30
+_WITHOUT_DELIVERY = (
+    "\nPinflow runs without the simulator of Pinterest, so nothing was delivered. To see the "
+    "delivery: make down && make demo PINTEREST=simulated"
+)
 
 
 def require_no_real_account(mode: str) -> None:
@@ -49,6 +53,8 @@ def run_demo(stack: Stack, *, stays_up: bool) -> int:
     if (simulator_url := stack.simulator_url) is not None:
         delivery = follow_delivery(client, lambda: stack.states().get(DELIVERY.name, "missing"))
         typer.echo(describe_result(client, delivery, simulator_url))
+    else:
+        typer.echo(_WITHOUT_DELIVERY)
     typer.echo(
         _next_steps(job["id"], base_url, stays_up=stays_up, is_delivered=bool(simulator_url))
     )

@@ -86,7 +86,8 @@ def describe_result(client: PinflowClient, delivery: Delivery, simulator_url: st
         pins = client.list_items(PINS, {"status": status}, MAX_FAILURES).items
         lines += _describe_causes(title, pins)
     lines += [
-        "Pinterest refuses three images of the campaign on purpose: rows 55, 255 and 345.",
+        "The simulator refuses three images of the campaign on purpose: rows 55, 255 and 345.",
+        "Nothing was sent to Pinterest itself.",
     ]
     return "\n".join(lines)
 
@@ -127,7 +128,7 @@ def _describe_limits() -> str:
 def _describe_examples(pins: Sequence[dict[str, Any]], simulator_url: str) -> list[str]:
     if not pins:
         return []
-    lines = ["Three of them, as the simulator has them:"]
+    lines = ["Some of them, as the simulator has them while it runs:"]
     for pin in pins:
         pin_id = pin["pinterest_pin_id"]
         lines += [

@@ -30,7 +30,7 @@ LIMITS: dict[Access, dict[Category, Limit]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
+class RestOfLimit:
     """The rest of a limit after a request."""
 
     limit: int
@@ -67,7 +67,7 @@ class Buckets:
     def clear(self) -> None:
         self._windows.clear()
 
-    def take(self, access: Access, user_id: str, category: Category, now: float) -> Quota:
+    def take(self, access: Access, user_id: str, category: Category, now: float) -> RestOfLimit:
         """Counts one request. If the limit is used up, the request is not counted."""
         limit = self._limits[access][category]
         key = (access, user_id if access == "standard" else "", category)
@@ -78,4 +78,6 @@ class Buckets:
         if not is_exceeded:
             window.count += 1
         reset_seconds = max(1, ceil(window.ends_at - now))
-        return Quota(limit.requests, limit.requests - window.count, reset_seconds, is_exceeded)
+        return RestOfLimit(
+            limit.requests, limit.requests - window.count, reset_seconds, is_exceeded
+        )

@@ -29,6 +29,7 @@ DELIVERY_SECONDS = 150.0
 """Deadline of a delivery, also after a restore: lost answers are looked for after 13 s."""
 LOST_ANSWERS = 0.15
 """The share of pins whose answer is cut after they are made."""
+MISSING = ("", None)
 QUICK = {
     "delivery_spacing_seconds": "0",
     "delivery_interval_seconds": "0.1",
@@ -65,7 +66,8 @@ class Drill:
         submit(self.client, [self.build_row(key) for key in keys])
 
     def publish_directly(self, key: str) -> None:
-        self.client.post("/v1/pins", json=self.build_row(key)).raise_for_status()
+        self.client.post("/v1/pins", json=self.build_row(key))
+        wait_until(lambda: key in self.read_pins())
 
     def read_pins(self) -> dict[str, tuple[str, str | None]]:
         """Returns the state and the id at Pinterest of each pin, by its key."""
@@ -74,7 +76,10 @@ class Drill:
             "where account_id = %s"
         )
         with psycopg.connect(self.installation.database_url) as connection:
-            return {key: rest for key, *rest in connection.execute(query, (self.account_id,))}
+            return {
+                key: (state, pin)
+                for key, state, pin in connection.execute(query, (self.account_id,))
+            }
 
     def count_on_pinterest(self) -> Counter[str]:
         """Counts the pins that the simulator made, by the key in their title."""
@@ -86,13 +91,13 @@ class Drill:
 
         def is_delivered() -> bool:
             pins = self.read_pins()
-            return all(pins.get(key, ("",))[0] == "published" for key in keys)
+            return all(pins.get(key, MISSING)[0] == "published" for key in keys)
 
         try:
             wait_until(is_delivered, seconds=DELIVERY_SECONDS)
         except AssertionError:
             pins = self.read_pins()
-            rest = {key: pins.get(key) for key in keys if pins.get(key, ("",))[0] != "published"}
+            rest = {key: pins.get(key) for key in keys if pins.get(key, MISSING)[0] != "published"}
             logs = f"{self.process.tail()}\n{self.installation.deployment.logs()}"
             raise AssertionError(f"not published: {rest}\n{logs}") from None
 
@@ -127,7 +132,8 @@ def installation(
     tmp_path_factory: pytest.TempPathFactory, simulator: Simulator
 ) -> Iterator[Installation]:
     directory = tmp_path_factory.mktemp("restores-delivery")
-    with installed(directory, **name_settings(simulator), **QUICK) as installation:
+    variables = {**name_settings(simulator), **QUICK}
+    with installed(directory, 1, **variables) as installation:
         yield installation
 
 
@@ -137,7 +143,7 @@ def drill(
 ) -> Iterator[Drill]:
     workspace: NewWorkspace = new_workspace(installation.database_url)
     simulator.change_settings(buckets=False)
-    simulator.set_faults("none")
+    simulator.control("POST", "faults", {"kind": "none"})
     user = simulator.create_account(boards=1)
     port = choose({"delivery": ports.SIMULATOR + 5})["delivery"]
     environment = {
@@ -174,7 +180,7 @@ def test_invariant_12_pins_that_were_sent_after_the_backup_are_not_sent_again(
     drill.import_rows(before)
     drill.wait_until_delivered(before)
     copy = installation.back_up_postgres()
-    simulator.set_faults("cut_after", LOST_ANSWERS)
+    simulator.set_faults("cut_after", LOST_ANSWERS, operation="pins/create")
     drill.import_rows(after)
     drill.publish_directly("direct")
     drill.wait_until_delivered([*after, "direct"])
@@ -191,7 +197,7 @@ def test_invariant_12_pins_that_were_sent_after_the_backup_are_not_sent_again(
     assert "direct" not in drill.read_pins()
     drill.publish_directly("direct")
     drill.wait_until_delivered(["direct"])
-    assert drill.read_pins()["direct"] == ["published", pinterest_pin_id]
+    assert drill.read_pins()["direct"] == ("published", pinterest_pin_id)
     drill.require_no_doubles(["direct"])
 
 
@@ -201,7 +207,7 @@ def test_invariant_12_a_failover_to_an_older_postgres_doubles_no_pin(
     before, after = name_keys("before", 20), name_keys("after", 60)
     drill.import_rows(before)
     drill.wait_until_delivered(before)
-    simulator.set_faults("cut_after", LOST_ANSWERS)
+    simulator.set_faults("cut_after", LOST_ANSWERS, operation="pins/create")
     copy = installation.back_up_postgres()
     drill.import_rows(after)
     wait_until(lambda: len(drill.count_on_pinterest()) >= 20 + 20)

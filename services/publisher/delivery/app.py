@@ -57,7 +57,10 @@ class DeliveryParts:
         budgets = Budgets(settings.budget_limits)
         gate = BudgetGate(database, budgets, mode)
         settlements = SettlementRepository(database, budgets, mode)
-        self.media = MediaParts(settings, database, client, tokens, gate, CallFailures(settlements))
+        account_failures = AccountFailures(settlements)
+        self.media = MediaParts(
+            settings, database, client, tokens, gate, CallFailures(settlements), account_failures
+        )
         confirming = ConfirmingRepository(database, mode, delivery_log.require_open)
         removing = RemovingRepository(database, mode, delivery_log.require_open)
         creations = CreationRepository(

@@ -30,7 +30,7 @@ class ProofOptions:
     board_id: str | None = None
     """None: a board is created, and deleted at the end."""
     is_secret: bool = True
-    """Whether the created board is secret. That needs the scopes `…_secret`."""
+    """True: the created board is secret. That needs the scopes `…_secret`."""
     list_seconds: float = 120
     """The time that Pinterest has to list a new pin."""
 
@@ -44,7 +44,7 @@ class Proof:
     report: Report
     failed_checks: list[str] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
-    """What could not be deleted."""
+    """Things that could not be deleted."""
 
     async def run(self) -> bool:
         """Returns whether all checks passed and nothing was left behind.

@@ -61,8 +61,8 @@ def test_a_paused_account_is_exit_code_1_with_the_reason(server: PinflowServer) 
     assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert "token_revoked" in result.stdout
     assert "Connect the account again." in result.stdout
-    one = run(server, "deliveries", "--account", paused["account_id"], "--json")
-    assert json.loads(one.stdout) == [paused]
+    shown = run(server, "deliveries", "--account", paused["account_id"], "--json")
+    assert json.loads(shown.stdout) == [paused]
 
 
 def test_without_accounts_the_command_says_how_to_connect_one(server: PinflowServer) -> None:
@@ -84,9 +84,9 @@ def test_an_import_says_how_many_of_its_pins_wait(
     # The server answers the same list for each of the three statuses
     assert ("3 pin(s) wait for their delivery to Pinterest." in result.stdout) == waits
     assert ("pinflow deliveries" in result.stdout) == waits
-    asked = [request.query for request in server.requests if request.path == "/v1/pins"]
-    assert {query["status"] for query in asked} == {"queued", "deferred", "publishing"}
-    assert {query["job_id"] for query in asked} == {server.imports[0].job_id}
+    requested = [request.query for request in server.requests if request.path == "/v1/pins"]
+    assert {query["status"] for query in requested} == {"queued", "deferred", "publishing"}
+    assert {query["job_id"] for query in requested} == {server.imports[0].job_id}
 
 
 def test_an_import_that_created_nothing_asks_for_no_pins(

@@ -163,6 +163,38 @@ async def test_a_failure_of_the_account_pauses_it_once_and_its_video_waits(
     assert await read_pause(videos) == code
 
 
+async def test_a_missing_right_is_reported_and_pauses_the_account(
+    videos: VideoDelivery, url: str
+) -> None:
+    pin = await videos.queue_pin(url)
+    await videos.open(pin)
+    readable = videos.simulator.get_token(scopes="boards:read,pins:read")
+    videos.tokens.value = str(readable["access_token"])
+    assert await videos.call()
+    assert videos.tokens.reported_version == 1
+    assert await read_pause(videos) == "scope_missing"
+    assert await videos.step_of(pin) == "register"
+
+
+async def test_a_paused_account_registers_nothing_but_asks_for_its_videos(
+    videos: VideoDelivery, url: str
+) -> None:
+    new, uploaded = await videos.queue_pin(url), await videos.queue_pin(url)
+    await videos.open(uploaded)
+    await videos.call()
+    await videos.upload()
+    await videos.open(new)
+    await videos.pass_time()
+    await videos.execute(
+        "update publisher.delivery_accounts set paused_until = now() + interval '1 hour', "
+        "pause_code = 'rate_limited', pause_message = 'x' where account_id = :account",
+        account=videos.workspace.account_id,
+    )
+    assert await videos.call()
+    assert not await videos.call()
+    assert (await videos.step_of(new), await videos.step_of(uploaded)) == ("register", "ready")
+
+
 async def test_an_account_that_access_has_given_up_is_paused(
     videos: VideoDelivery, url: str
 ) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from services.publisher.delivery.account_failures import AccountFailures
 from services.publisher.delivery.budget_repository import Budgets
 from services.publisher.delivery.budgets import BudgetLimits
 from services.publisher.delivery.call_failures import CallFailures
@@ -35,15 +36,24 @@ class SimulatedTokens:
         self.refreshed = ""
         """The token that a refresh returns."""
         self.is_given_up = False
+        self.reported_version = 0
+        """The version of the token that was reported to lack a right."""
 
-    async def get(self, _account_id: UUID) -> AccessToken:
+    async def get(self, account_id: UUID) -> AccessToken:
+        assert account_id
         if self.is_given_up:
             raise AccountGivenUp(ErrorCode.ACCOUNT_REVOKED, "Connect the account again.")
         return AccessToken(SecretStr(self.value), 1, datetime.max.replace(tzinfo=UTC))
 
-    async def refresh(self, account_id: UUID, _refused_version: int) -> AccessToken:
+    async def refresh(self, account_id: UUID, refused_version: int) -> AccessToken:
+        assert refused_version == 1
         self.value = self.refreshed
         return await self.get(account_id)
+
+    async def report_scope_missing(self, account_id: UUID, version: int) -> bool:
+        assert account_id
+        self.reported_version = version
+        return True
 
 
 class CountedBudget:
@@ -53,7 +63,8 @@ class CountedBudget:
         self.taken: list[Category] = []
         self.wait_seconds = 0.0
 
-    async def require(self, _account_id: UUID, category: Category) -> None:
+    async def require(self, account_id: UUID, category: Category) -> None:
+        assert account_id
         if self.wait_seconds:
             raise Postponed(self.wait_seconds)
         self.taken.append(category)
@@ -185,8 +196,17 @@ async def delivering_videos(
     budget = CountedBudget()
     limits = BudgetLimits(*[100] * len(BudgetLimits._fields))
     settlements = SettlementRepository(database, Budgets(limits), "simulated")
-    parts = MediaParts(delivery, database, client, tokens, budget, CallFailures(settlements))
+    parts = MediaParts(
+        delivery,
+        database,
+        client,
+        tokens,
+        budget,
+        CallFailures(settlements),
+        AccountFailures(settlements),
+    )
     videos = VideoDelivery(database, workspace, simulator, parts, tokens, budget)
+    await videos.execute("delete from publisher.delivery_media")  # uploads are of any account
     await videos.execute(
         "insert into publisher.delivery_accounts (account_id, workspace_id, lease_fence) "
         "values (:account, :workspace, 1)",

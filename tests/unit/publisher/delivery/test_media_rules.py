@@ -1,4 +1,4 @@
-"""What a URL and a file are, and how a video goes from step to step."""
+"""Tests what a URL and a file are, and how a video goes from step to step."""
 
 from typing import Any
 from uuid import uuid4

@@ -55,7 +55,7 @@ def test_empty_fields_are_left_out() -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_request_keeps_to_pinterests_description(source: dict[str, object]) -> None:
-    """Where the description is not at hand, this checks nothing; test_contract.py says so."""
+    """Checks nothing where the description is not at hand, as test_contract.py says."""
     path: Path | None = find_description()
     if path is None:
         return

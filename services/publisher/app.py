@@ -3,6 +3,11 @@
 from fastapi import FastAPI
 
 from services.publisher.config import PublisherSettings
+from services.publisher.delivery.budget_repository import Budgets
+from services.publisher.grants import dependencies as grant_dependencies
+from services.publisher.grants import endpoints as grants
+from services.publisher.grants.dependencies import GrantDependencies
+from services.publisher.grants.service import GrantService
 from services.publisher.imports import endpoints as imports
 from services.publisher.imports.check import RowChecker
 from services.publisher.imports.commands import ImportCommands
@@ -98,7 +103,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         dependencies=_build_dependencies(
             service, settings, history.require_current_database, writes
         ),
-        routers=[pins.router, schedules.router, pins.job_router, imports.router],
+        routers=[pins.router, schedules.router, pins.job_router, imports.router, grants.router],
         consumers=consumers,
         tasks=[
             PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
@@ -115,6 +120,11 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         reader=build_reader(settings.body_seconds, writes),
     )
     setattr(app.state, STATE_ATTRIBUTE, import_dependencies)
+    granting = GrantDependencies(
+        GrantService(service.http_database, Budgets(settings.budget_limits)),
+        grant_dependencies.build_reader(settings.body_seconds),
+    )
+    setattr(app.state, grant_dependencies.STATE_ATTRIBUTE, granting)
     return app
 
 

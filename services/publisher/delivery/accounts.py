@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from services.publisher.delivery.model import AccountLease, Pause
+from services.publisher.delivery.model import AccountLease, FinishedTurn, Pause
 from services.publisher.delivery.pauses import NOT_PAUSED, PauseState
-from services.publisher.delivery.turns import FinishedTurn
 from shared.postgres.arrays import column_names, to_columns, unnest
 from shared.postgres.database import DriverConnection
 
@@ -88,9 +87,7 @@ async def extend_lease(
     return None if row is None else HeldAccount(row[0], row[1], PauseState(*row[2:]))
 
 
-async def lock_pause(
-    driver: DriverConnection, account_id: UUID
-) -> tuple[datetime, PauseState]:
+async def lock_pause(driver: DriverConnection, account_id: UUID) -> tuple[datetime, PauseState]:
     """Locks the account. Returns the database's time, and the account's pause."""
     row = await (await driver.execute(_LOCK, (account_id,))).fetchone()
     if row is None:

@@ -1,24 +1,24 @@
-"""Defines the settings of the delivery process."""
+"""Defines the settings of the delivery process, and of the budgets of requests to Pinterest."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings
 
-from shared.pinterest.settings import PinterestApiSettings
-from shared.runtime.settings import ServiceSettings
+from services.publisher.delivery.budgets import BudgetLimits
+from services.publisher.delivery.media.config import MediaSettings
+from shared.runtime.settings import SETTINGS_CONFIG, ServiceSettings
 
 LEASE_MARGIN_SECONDS = 10.0
 """The time that a lease outlasts the timeout of a request to Pinterest."""
 
 
-class DeliverySettings(PinterestApiSettings, ServiceSettings):
-    delivery_concurrency: Annotated[int, Field(ge=1, le=500)] = 50
-    """Accounts that one process serves at the same time. Each has one request in flight."""
-    delivery_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
-    """Seconds between two searches for pins to deliver. After a search that found any, the next
-    follows at once."""
-    delivery_spacing_seconds: Annotated[float, Field(ge=0, le=86_400)] = 2
-    """Minimum seconds between two pins of one account."""
+class BudgetSettings(BaseSettings):
+    """Limits the requests to Pinterest. The delivery process and the publisher read the same
+    variables: the publisher grants requests to the access service."""
+
+    model_config = SETTINGS_CONFIG
+
     delivery_daily_pins: Annotated[int, Field(ge=1, le=200_000)] = 200
     """Maximum pins of one account in 24 hours. Pinterest blocks accounts whose activity looks like
     spam."""
@@ -32,6 +32,26 @@ class DeliverySettings(PinterestApiSettings, ServiceSettings):
     has 300."""
     delivery_app_requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = 80
     """Maximum requests of all accounts together in a second."""
+
+    @property
+    def budget_limits(self) -> BudgetLimits:
+        return BudgetLimits(
+            account_writes_per_minute=self.delivery_account_writes_per_minute,
+            account_reads_per_minute=self.delivery_account_reads_per_minute,
+            daily_pins=self.delivery_daily_pins,
+            app_requests_per_second=self.delivery_app_requests_per_second,
+            app_writes_per_day=self.delivery_app_writes_per_day,
+        )
+
+
+class DeliverySettings(BudgetSettings, MediaSettings, ServiceSettings):
+    delivery_concurrency: Annotated[int, Field(ge=1, le=500)] = 50
+    """Accounts that one process serves at the same time. Each has one request in flight."""
+    delivery_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
+    """Seconds between two searches for pins to deliver. After a search that found any, the next
+    follows at once."""
+    delivery_spacing_seconds: Annotated[float, Field(ge=0, le=86_400)] = 2
+    """Minimum seconds between two pins of one account."""
     delivery_confirm_seconds: Annotated[float, Field(ge=1, le=3600)] = 120
     """Seconds between the look that does not find a pin on Pinterest, and the second look that
     decides. Pinterest may list a new pin late."""
@@ -44,8 +64,6 @@ class DeliverySettings(PinterestApiSettings, ServiceSettings):
     """True adds the attempt's id to the fragment of each pin's link. Then a pin whose answer was
     lost is always recognized. It changes the customers' links. A pin without a link gets no mark.
     """
-    pinterest_image_mode: Literal["url", "upload"] = "url"
-    """`url`: Pinterest fetches an image from its URL. `upload`: Pinflow fetches it and sends it."""
 
     @property
     def lease_seconds(self) -> float:

@@ -1,6 +1,5 @@
 """The SQL with which a pin is chosen, and with which the attempt to create it begins."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +11,12 @@ from services.publisher.delivery.attempts import insert_attempt
 from services.publisher.delivery.budget_repository import Budgets
 from services.publisher.delivery.budgets import Exhausted
 from services.publisher.delivery.compared import build_texts, digest
-from services.publisher.delivery.model import AccountLease, Category, DeliveryAttempt
+from services.publisher.delivery.model import (
+    AccountLease,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
+)
 from services.publisher.delivery.ports import DeliveryLog, Postponed
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -91,15 +95,6 @@ class QuotaUsedUp(PinflowError):
     def __init__(self, exhausted: Exhausted) -> None:
         super().__init__("the day's quota is used up")
         self.exhausted = exhausted
-
-
-@dataclass(frozen=True, slots=True)
-class BegunAttempt:
-    """An attempt that is committed, so its request may be sent."""
-
-    attempt: DeliveryAttempt
-    is_probe: bool
-    """The app was paused, and this attempt shows whether the pause can end."""
 
 
 class CreationRepository:

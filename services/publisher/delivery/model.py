@@ -92,3 +92,22 @@ class AccessToken:
     """A SecretStr."""
     version: int
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BegunAttempt:
+    """An attempt that is committed, so its request may be sent."""
+
+    attempt: DeliveryAttempt
+    is_probe: bool
+    """The app was paused, and this attempt shows whether the pause can end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    """A turn that ended. Its lease is to be released."""
+
+    lease: AccountLease
+    did_work: bool
+    rest_seconds: float
+    """The account is not served again before."""

@@ -1,11 +1,10 @@
 """Serves one account: each part does at most one piece of its work, in the order of the parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
-from services.publisher.delivery.model import AccountLease
+from services.publisher.delivery.model import AccountLease, FinishedTurn
 from services.publisher.delivery.ports import Postponed, TurnPart
 from shared.contract.errors import Unavailable
 
@@ -18,16 +17,6 @@ FAILURE_SECONDS = 5.0
 """The rest of an account after an unexpected error."""
 MAX_REST_SECONDS = 60.0
 """A longer wait is a pause, which users can see. So an account is looked at again after this."""
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedTurn:
-    """A turn that ended. Its lease is to be released."""
-
-    lease: AccountLease
-    did_work: bool
-    rest_seconds: float
-    """The account is not served again before."""
 
 
 class Turn:

@@ -118,6 +118,9 @@ class FixedTokens:
     async def refresh(self, account_id: UUID, _refused_version: int) -> AccessToken:
         return await self.get(account_id)
 
+    async def report_scope_missing(self, _account_id: UUID, _version: int) -> bool:
+        return False
+
 
 @dataclass
 class _Token:

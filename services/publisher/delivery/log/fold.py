@@ -140,7 +140,7 @@ class DeliveryFold:
                     **fields,
                     next=NEXT_STEP,
                 )
-                await self._repository.positions.store_refusal(partition, refusal)
+                await self._repository.store_refusal(partition, refusal)
         self._gauges.show_refusals(refusals)
 
     async def _show_lost_pins(self) -> None:

@@ -14,10 +14,12 @@ from services.publisher.delivery.log.statements import (
     INSERT_ATTEMPTS,
     SETTLE_ATTEMPTS,
     SETTLED_COLUMNS,
+    STORE_REFUSAL,
 )
 from services.publisher.delivery.model import DeliveryAttempt
 from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
+from shared.kafka.positions.rules import Refusal
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database
@@ -83,6 +85,12 @@ class AttemptLogRepository:
     async def add_positions(self, begins: Mapping[TopicPartition, int], cluster_id: str) -> None:
         """Stores missing positions: the beginnings of their partitions."""
         await self.positions.add(begins, cluster_id)
+
+    async def store_refusal(self, partition: TopicPartition, refusal: Refusal) -> None:
+        """Stores a refusal. Keeps the position's time: it bounds what the loss concerns."""
+        values = {**partition._asdict(), "refused": refusal}
+        async with self._database.transaction() as connection:
+            await connection.execute(STORE_REFUSAL, values)
 
     async def count_lost_pins(self) -> int:
         """Counts the pins that are on Pinterest, and that Postgres does not have."""

@@ -61,6 +61,10 @@ CONFIRM_POSITIONS = """
     update publisher.positions set updated_at = now()
     where topic = %s and refused is null and updated_at < now() - interval '10 seconds'
 """
+STORE_REFUSAL = text("""
+    update publisher.positions set refused = :refused
+    where topic = :topic and partition = :partition and refused is null
+""")
 
 # Attempts are locked before their pins, as in every transaction of the delivery process
 LOCK_ATTEMPTS = text("""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 import structlog
 
@@ -31,7 +31,7 @@ from services.publisher.delivery.model import (
     Category,
     DeliveryAttempt,
 )
-from services.publisher.delivery.ports import DeliveryLog, TokenSource
+from services.publisher.delivery.ports import CallBudget, DeliveryLog, TokenSource
 from services.publisher.model import Failure
 from shared.contract.errors import ApiError, Unavailable
 from shared.pinterest.client import PAGE_SIZE, PinterestClient
@@ -109,14 +109,6 @@ class ConfirmingStore(Protocol):
         ...
 
 
-class ReadBudget(Protocol):
-    """The limits of requests to Pinterest."""
-
-    async def require(self, account_id: Any, category: Category) -> None:
-        """Takes one request. Raises Postponed if it has to wait."""
-        ...
-
-
 class Unread(NamedTuple):
     """The board could not be read."""
 
@@ -134,7 +126,7 @@ class Confirmer:
         store: ConfirmingStore,
         client: PinterestClient,
         tokens: TokenSource,
-        budget: ReadBudget,
+        budget: CallBudget,
         delivery_log: DeliveryLog,
         *,
         confirm_seconds: float,

@@ -6,11 +6,17 @@ from uuid import UUID
 import structlog
 
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
-from services.publisher.delivery.ports import TokenSource
-from services.publisher.delivery.removals import Removal, RemovalDecision, decide_removal
+from services.publisher.delivery.ports import CallBudget, TokenSource
+from services.publisher.delivery.removals import (
+    Removal,
+    RemovalDecision,
+    RemoveAgain,
+    decide_removal,
+)
+from services.publisher.delivery.token_failures import AccountGivenUp
 from shared.contract.errors import ApiError, PinflowError, Unavailable
 from shared.pinterest.client import PinterestClient
-from shared.pinterest.failures import Cause, PinterestFailure, Refused
+from shared.pinterest.failures import Cause, NotSent, PinterestFailure, Refused
 
 log = structlog.get_logger()
 
@@ -29,11 +35,11 @@ class RemovingStore(Protocol):
         ...
 
 
-class WriteBudget(Protocol):
-    """The limits of requests to Pinterest."""
+class FailurePauses(Protocol):
+    """Pauses an account or the app after a failure that concerns it (call_failures.py)."""
 
-    async def require(self, account_id: UUID, category: Category) -> None:
-        """Takes one request. Raises Postponed if it has to wait."""
+    async def pause(self, account_id: UUID, failure: Refused | NotSent | AccountGivenUp) -> None:
+        """Pauses nothing if the failure concerns the pin alone."""
         ...
 
 
@@ -45,12 +51,14 @@ class Remover:
         store: RemovingStore,
         client: PinterestClient,
         tokens: TokenSource,
-        budget: WriteBudget,
+        budget: CallBudget,
+        failures: FailurePauses,
     ) -> None:
         self._store = store
         self._client = client
         self._tokens = tokens
         self._budget = budget
+        self._failures = failures
 
     async def run(self, lease: AccountLease) -> bool:
         """Deletes one pin. Returns False if none is due. Raises Postponed.
@@ -63,6 +71,10 @@ class Remover:
         failure = await self._delete(removal)
         decision = decide_removal(removal, failure)
         await self._store.record(removal, decision)
+        if isinstance(decision, RemoveAgain) and isinstance(
+            failure, Refused | NotSent | AccountGivenUp
+        ):
+            await self._failures.pause(removal.account_id, failure)
         log.info(
             "delivery_removal_tried",
             pin_id=str(removal.pin_id),

@@ -36,7 +36,7 @@ from services.publisher.model import PinState
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
 from tests.support.delivery.memory_store import AttemptRow, MemoryStore, PinRow, Tables
-from tests.support.delivery.pinterest_model import PinterestModel
+from tests.support.delivery.pinterest_model import HAND, PinterestModel
 
 TIMEOUT_SECONDS = 20.0
 LEASE_SECONDS = 30.0
@@ -117,6 +117,9 @@ class FixedTokens:
 
     async def refresh(self, account_id: UUID, _refused_version: int) -> AccessToken:
         return await self.get(account_id)
+
+    async def report_scope_missing(self, _account_id: UUID, _version: int) -> bool:
+        return False
 
 
 @dataclass
@@ -268,9 +271,22 @@ class World:
         self.workers[number] = Worker()
 
     async def confirm(self, account_id: UUID) -> bool:
-        """Takes one look, as the holder of some lease. Two at once are possible (rule 4)."""
+        """Takes one look, as the holder of some lease. Two at once are possible (rule 4).
+
+        A person's pin may only be adopted if the pin itself is not listed.
+        """
         lease = AccountLease(account_id, self.store.workspace_id, 0, self.store.time)
-        return await self.confirmer.run(lease)
+        before, listed_at = self._published(), self.store.time
+        has_looked = await self.confirmer.run(lease)
+        for pin_id, pinterest_pin_id in self._published().items() - before.items():
+            if self.pinterest.find(pinterest_pin_id).origin is HAND:
+                own = self.pinterest.made_for(pin_id)
+                assert all(pin.visible_at > listed_at for pin in own), (pinterest_pin_id, own)
+        return has_looked
+
+    def _published(self) -> dict[UUID, str]:
+        pins = self.store.tables.pins.values()
+        return {pin.pin_id: pin.pinterest_pin_id for pin in pins if pin.pinterest_pin_id}
 
     # Users and restores
 

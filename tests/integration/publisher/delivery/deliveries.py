@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from services.publisher.delivery.attempts import insert_attempt
 from services.publisher.delivery.budget_repository import BudgetGate, Budgets
 from services.publisher.delivery.budgets import BudgetLimits
+from services.publisher.delivery.call_failures import CallFailures
 from services.publisher.delivery.compared import build_texts
 from services.publisher.delivery.confirming import Confirmer
 from services.publisher.delivery.confirming_repository import ConfirmingRepository
@@ -23,6 +24,7 @@ from services.publisher.delivery.model import (
 )
 from services.publisher.delivery.removing import Remover
 from services.publisher.delivery.removing_repository import RemovingRepository
+from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.ids import compute_pin_id
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import AnswerLost, PinterestFailure
@@ -75,6 +77,9 @@ class UserTokens:
         self._token = self._connect(refused_version + 1)
         return self._token
 
+    async def report_scope_missing(self, _account_id: UUID, _version: int) -> bool:
+        return False
+
 
 @dataclass
 class RecordingLog:
@@ -115,6 +120,7 @@ class Deliveries:
             self.client,
             self.tokens,
             self.budget,
+            CallFailures(SettlementRepository(database, Budgets(LIMITS), MODE)),
         )
 
     @property
@@ -226,6 +232,13 @@ class Deliveries:
                 f"update publisher.{table} set {changes} where account_id = %s",
                 (*[seconds] * len(columns), self.account_id),
             )
+
+    async def add_lease(self) -> None:
+        """Stores the account as one that was served before."""
+        await self.execute(
+            "insert into publisher.delivery_accounts (account_id, workspace_id) values (%s, %s)",
+            (self.account_id, self.workspace_id),
+        )
 
     # What is stored
 

@@ -168,16 +168,31 @@ async def test_a_pin_that_pinterest_keeps_is_named(deliveries: Deliveries) -> No
     assert not (await read_key(deliveries, pin_id)).is_free
 
 
-@pytest.mark.parametrize("fault", ["rate_limit", "spam_block", "token"])
-async def test_a_removal_waits_for_its_account(deliveries: Deliveries, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("rate_limit", "rate_limited"),
+        ("spam_block", "rate_limited"),
+        ("token", "token_revoked"),
+    ],
+)
+async def test_a_limit_or_a_dead_token_pauses_the_account(
+    deliveries: Deliveries, fault: str, code: str
+) -> None:
     pin_id = await publish(deliveries)
+    await deliveries.add_lease()
     deliveries.simulator.set_faults(
         fault, operation="pins/delete", account_id=deliveries.user["id"]
     )
     await request(deliveries, pin_id)
     assert await run(deliveries)
     assert (await read_removal(deliveries, pin_id))["outcome"] is None
-    assert not await run(deliveries)
+    assert not await run(deliveries), "the next try waits"
+    (account,) = await deliveries.fetch(
+        "select pause_code from publisher.delivery_accounts where account_id = %s",
+        deliveries.account_id,
+    )
+    assert account["pause_code"] == code
 
 
 async def test_a_pin_of_another_mode_is_left_alone(deliveries: Deliveries) -> None:

@@ -84,7 +84,7 @@ class DeliveryParts:
         creator = PinCreator(
             creations,
             settlements,
-            AccountFailures(settlements),
+            account_failures,
             client,
             tokens,
             self.media.source,

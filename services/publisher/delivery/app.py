@@ -9,6 +9,7 @@ from services.publisher.delivery.budget_repository import BudgetGate, Budgets
 from services.publisher.delivery.call_failures import CallFailures
 from services.publisher.delivery.claims import (
     ATTEMPTS_IN_DOUBT,
+    PINS,
     REMOVALS,
     ClaimRepository,
     Source,
@@ -37,6 +38,7 @@ from shared.postgres.database import Database
 from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
+VIDEOS = Source("videos", DUE_ACCOUNTS)
 SUMMARY = "Creates the pins of connected accounts on Pinterest."
 
 
@@ -70,35 +72,37 @@ class DeliveryParts:
             timeout_seconds=settings.pinterest_timeout_seconds,
             marks_links=settings.pinterest_link_mark,
         )
-        parts: list[TurnPart] = [
-            Confirmer(
-                confirming,
-                client,
-                tokens,
-                gate,
-                delivery_log,
-                confirm_seconds=settings.delivery_confirm_seconds,
-                max_pages=settings.delivery_confirm_pages,
-            ),
-            Remover(removing, client, tokens, gate),
-            self.media.step,
-            PinCreator(
-                creations,
-                settlements,
-                account_failures,
-                client,
-                tokens,
-                self.media.source,
-                BoardLookup(client),
-                gate,
-                delivery_log,
-                max_fetch_tries=settings.delivery_fetch_tries,
-            ),
+        confirmer = Confirmer(
+            confirming,
+            client,
+            tokens,
+            gate,
+            delivery_log,
+            confirm_seconds=settings.delivery_confirm_seconds,
+            max_pages=settings.delivery_confirm_pages,
+        )
+        creator = PinCreator(
+            creations,
+            settlements,
+            account_failures,
+            client,
+            tokens,
+            self.media.source,
+            BoardLookup(client),
+            gate,
+            delivery_log,
+            max_fetch_tries=settings.delivery_fetch_tries,
+        )
+        parts: list[tuple[str, TurnPart]] = [
+            (ATTEMPTS_IN_DOUBT.name, confirmer),
+            (REMOVALS.name, Remover(removing, client, tokens, gate)),
+            (VIDEOS.name, self.media.step),
+            (PINS, creator),
         ]
         claims = ClaimRepository(
             database,
             mode,
-            (ATTEMPTS_IN_DOUBT, REMOVALS, Source("videos", DUE_ACCOUNTS)),
+            (ATTEMPTS_IN_DOUBT, REMOVALS, VIDEOS),
             lease_seconds=settings.lease_seconds,
         )
         self.worker = DeliveryWorker(

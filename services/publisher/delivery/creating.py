@@ -164,19 +164,19 @@ class PinCreator:
         except PinterestFailure as failure:
             await self._settle_failure(begun, pin, token, failure, limits[-1] if limits else None)
         else:
-            await self._publish(begun.attempt, pin, answer["id"], limits[-1] if limits else None)
+            await self._publish(begun, pin, answer["id"], limits[-1] if limits else None)
 
     async def _publish(
         self,
-        attempt: DeliveryAttempt,
+        begun: BegunAttempt,
         pin: Row,
         pinterest_pin_id: str,
         limits: RateLimits | None,
     ) -> None:
         is_first = await self._repeat(
-            lambda: self._settlements.publish(attempt, pinterest_pin_id, limits)
+            lambda: self._settlements.publish(begun, pinterest_pin_id, limits)
         )
-        await self._end(attempt, AttemptOutcome.CREATED, is_first, pinterest_pin_id)
+        await self._end(begun.attempt, AttemptOutcome.CREATED, is_first, pinterest_pin_id)
         if is_first:
             metrics.DELIVERY_SECONDS.observe(_compute_delay(pin))
 

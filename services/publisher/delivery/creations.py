@@ -158,8 +158,9 @@ class CreationRepository:
             attempt = self._build_attempt(lease, pin, held.now, held.lease_until)
             await insert_attempt(driver, attempt)
             is_probe = await self._require_app(driver)
+            had_pause = is_probe or held.pause.code is not None
             await self._take_budgets(driver, lease.account_id)
-        return BegunAttempt(attempt, is_probe)
+        return BegunAttempt(attempt, is_probe, had_pause)
 
     async def may_send(self, attempt: DeliveryAttempt) -> bool:
         """Returns whether the request may leave: right before it does."""

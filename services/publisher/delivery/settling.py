@@ -68,15 +68,18 @@ class SettlementRepository:
         self._mode = mode
 
     async def publish(
-        self, attempt: DeliveryAttempt, pinterest_pin_id: str, limits: RateLimits | None
+        self, begun: BegunAttempt, pinterest_pin_id: str, limits: RateLimits | None
     ) -> bool:
         """Publishes the pin, with the id that Pinterest answered."""
+        attempt = begun.attempt
 
         async def settle(driver: DriverConnection) -> bool:
             is_first = await publish_pin(driver, attempt, AttemptOutcome.CREATED, pinterest_pin_id)
-            await resume_account(driver, attempt.account_id)
+            if begun.had_pause:
+                await resume_account(driver, attempt.account_id)
             await self._feed(driver, attempt, limits)
-            await resume_app(driver, self._mode, WORKING)
+            if begun.had_pause:
+                await resume_app(driver, self._mode, WORKING)
             return is_first
 
         try:
@@ -128,7 +131,7 @@ class SettlementRepository:
             if isinstance(meaning, PauseApp):
                 await self._pause_app(driver, meaning.cause, is_probe=begun.is_probe)
             else:
-                if outcome is AttemptOutcome.REFUSED:
+                if outcome is AttemptOutcome.REFUSED and begun.is_probe:
                     await resume_app(driver, self._mode, REACHABLE)
                 await self._end_probe(driver, begun)
             return is_first

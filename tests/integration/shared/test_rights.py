@@ -43,6 +43,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "publisher.outbox": QUEUE,
         "publisher.canceled_jobs": {*APPEND, "DELETE"},
         "publisher.undos": QUEUE,
+        "publisher.delivery_media": QUEUE,
     },
     "pinflow_access": {
         "access.api_keys": APPEND,

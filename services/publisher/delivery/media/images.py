@@ -38,7 +38,8 @@ class ImageUploads:
         """Takes a budget of `memory_bytes`, at least enough for one image of the maximum size."""
         self._fetcher = fetcher
         self._timeout_seconds = timeout_seconds
-        self._budget = ByteBudget(memory_bytes, timeout_seconds)
+        # Shorter than the whole: a wait for memory must not count as a failed fetch
+        self._budget = ByteBudget(memory_bytes, timeout_seconds / 2)
 
     @asynccontextmanager
     async def open(self, url: str) -> AsyncIterator[dict[str, object]]:

@@ -93,10 +93,9 @@ async def test_images_are_sent_as_bytes_and_fetch_failures_defer_or_fail_their_p
     delivery: Delivery, account: Account, server: MediaServer
 ) -> None:
     """The simulator takes no image whose base64 or signature is wrong."""
-    busy, gone = server.url("/busy.png"), server.url("/gone.png")
-    server.answer("/busy.png", answer_status(503))
-    deferred = await delivery.queue(account, image_url=busy)
-    failed = await delivery.queue(account, image_url=gone)
+    unavailable = server.answer("/unavailable.png", answer_status(503))
+    deferred = await delivery.queue(account, image_url=unavailable)
+    failed = await delivery.queue(account, image_url=server.url("/gone.png"))
     good = await delivery.queue(account, image_url=server.serve("/good.png", PNG))
     async with uploading(delivery, pinterest_image_mode="upload", media_fetch_seconds=2) as process:
         await run_until(process, delivery, {failed: "failed", good: "published"})

@@ -26,9 +26,6 @@ class RecordedState:
     """The position of the rows' consumer when their job was canceled."""
 
 
-_WAITING = (PinState.SCHEDULED, PinState.QUEUED, PinState.FAILED)
-
-
 class KeyReleased(Exception):
     """A key of the batch was released before. Nothing was written."""
 
@@ -42,16 +39,20 @@ class HeldPin(NamedTuple):
     """When a person or an updating import last changed it, otherwise when its import was accepted.
     """
 
-    is_unconfirmed: bool = False
-    """True if it failed, and Pinterest may have it nevertheless."""
     may_be_on_pinterest: bool = False
     """True if it was sent to Pinterest, and neither refused nor removed there."""
 
     @property
     def is_waiting(self) -> bool:
-        """Returns whether an update may change the pin: it is scheduled, queued or failed."""
-        is_waiting = self.stored.state in _WAITING and self.stored.deleted_at is None
-        return is_waiting and not self.is_unconfirmed
+        """Returns whether an update may change the pin: it is scheduled, queued or failed.
+
+        An update never sends a failed pin again that may be on Pinterest.
+        """
+        if self.stored.deleted_at is not None:
+            return False
+        if self.stored.state == PinState.FAILED:
+            return not self.may_be_on_pinterest
+        return self.stored.state in (PinState.SCHEDULED, PinState.QUEUED)
 
 
 class Key(NamedTuple):

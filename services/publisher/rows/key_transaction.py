@@ -49,15 +49,15 @@ SELECT_CANCELED = """
     where job_id = any(%b::uuid[])
 """
 
-# The time since which the pin has its content; whether it failed unconfirmed; whether Pinterest may
-# have it; whether this transaction has inserted it; and the state of the key, if this is the row
-# under its first pin id
+# The time since which the pin has its content; whether Pinterest may have it; whether this
+# transaction has inserted it; and the state of the key, if this is the row under its first pin id
 SELECT_HELD = f"""
     select {", ".join(STORED_COLUMNS)}, {", ".join(CONTENT_COLUMNS)},
         coalesce(touched_at, created_at - coalesce(origin_row, 0) * interval '1 microsecond'),
-        coalesce(error_code = '{ErrorCode.PUBLISH_UNCONFIRMED}', false),
         delivery is not null and removed_at is null and (
-            pinterest_pin_id is not null or exists (
+            pinterest_pin_id is not null
+            or coalesce(error_code = '{ErrorCode.PUBLISH_UNCONFIRMED}', false)
+            or exists (
                 select from publisher.delivery_attempts a
                 where a.pin_id = p.pin_id and coalesce(a.outcome, 'unconfirmed') = 'unconfirmed'
             )
@@ -216,7 +216,7 @@ def _parse_held(row: tuple[Any, ...]) -> _HeldRow:
     end = len(STORED_COLUMNS) + len(CONTENT_COLUMNS)
     stored = SelectedPin(*row[: len(STORED_COLUMNS)])
     content = dict(zip(CONTENT_COLUMNS, row[len(STORED_COLUMNS) : end], strict=True))
-    content_as_of, is_unconfirmed, is_sent, is_new, generation, current_pin_id = row[end:]
+    content_as_of, may_be_on_pinterest, is_new, generation, current_pin_id = row[end:]
     key = KeyState(
         stored.pin_id,
         stored.workspace_id,
@@ -225,7 +225,7 @@ def _parse_held(row: tuple[Any, ...]) -> _HeldRow:
         stored.released_at,
         current_pin_id,
     )
-    pin = HeldPin(stored, PinContent(**content), content_as_of, is_unconfirmed, is_sent)
+    pin = HeldPin(stored, PinContent(**content), content_as_of, may_be_on_pinterest)
     return _HeldRow(pin, key, is_new and stored.released_at is None)
 
 

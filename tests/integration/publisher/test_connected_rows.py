@@ -252,9 +252,15 @@ async def test_an_update_never_changes_a_pin_that_may_be_on_its_way(
     assert await account.pin() == before
 
 
-async def test_an_update_never_sends_an_unconfirmed_pin_again(account: Delivered) -> None:
+@pytest.mark.parametrize("code", ["publish_unconfirmed", "validation_error"])
+async def test_an_update_never_sends_an_unconfirmed_pin_again(
+    account: Delivered, code: str
+) -> None:
+    """Also if a later attempt was refused, and even if the attempts are lost."""
     await account.settle(account.row())
-    await account.fail("publish_unconfirmed")
+    if code != "publish_unconfirmed":
+        await account.attempt("unconfirmed")
+    await account.fail(code)
     before = await account.pin()
     result = await account.settle_one(on_existing=UPDATE, title="New")
     assert (result.updated, result.existing_state) == (None, "failed")

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from services.publisher.backlog.estimate import (
     Bucket,
-    Pace,
     DailyQuota,
+    Pace,
     combine_quotas,
     estimate_seconds,
     measure_interval,

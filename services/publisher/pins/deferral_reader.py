@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 
 from services.publisher.model import PinState
-from services.publisher.pins.deferrals import NO_PAUSES, PinDeferral, Pauses, find_deferral
+from services.publisher.pins.deferrals import NO_PAUSES, Pauses, PinDeferral, find_deferral
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 

@@ -7,8 +7,8 @@ import pytest
 
 from services.publisher.backlog.estimate import (
     Bucket,
-    Pace,
     DailyQuota,
+    Pace,
     combine_quotas,
     estimate_seconds,
     measure_interval,

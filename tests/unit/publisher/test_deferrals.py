@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from services.publisher.model import PinState
-from services.publisher.pins.deferrals import NO_PAUSES, PinDeferral, Pauses, find_deferral
+from services.publisher.pins.deferrals import NO_PAUSES, Pauses, PinDeferral, find_deferral
 from services.publisher.pins.statuses import translate_pin_state, translate_schedule_state
 
 NOON = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)

@@ -56,6 +56,8 @@ class AcceptedRow(NamedTuple):
 class Ledger:
     """Settles one row after the other. The outcomes do not depend on the batches."""
 
+    is_connected: bool = False
+    """True if the rows' account was ever connected to Pinterest. Nothing is delivered."""
     keys: dict[PinKey, Key] = field(default_factory=dict)
     final: dict[RowId, RowReport] = field(default_factory=dict)
     """The reports that never change again."""
@@ -106,7 +108,7 @@ class Ledger:
         is_gone = pin.is_deleted or pin.state == "cancelled"
         if row.on_existing == OnExisting.REVIVE and is_gone and row.step > pin.changed_at:
             return "create"
-        is_waiting = pin.state == "scheduled" and not pin.is_deleted
+        is_waiting = pin.state in {"scheduled", "queued"} and not pin.is_deleted
         if row.on_existing == OnExisting.UPDATE and is_waiting and row.step > pin.changed_at:
             return "update"
         return "report"
@@ -115,7 +117,7 @@ class Ledger:
         if key.pins and not key.is_free:
             self._release(key, row.step)
         run_at = row.sent.scheduled_for
-        state = "scheduled" if run_at else "published"
+        state = "scheduled" if run_at else "queued" if self.is_connected else "published"
         title = row.sent.event.row.title
         key.pins.append(Pin(row.sent.name, title, run_at, state, row.step))
         key.is_free = False
@@ -127,9 +129,12 @@ class Ledger:
     def _update(self, row: AcceptedRow, key: Key) -> RowReport:
         pin = key.pin
         pin.title, pin.changed_at = row.sent.event.row.title, row.step
-        pin.run_at = row.sent.scheduled_for
-        state = "scheduled" if pin.run_at else "queued"
-        pin.run_at = pin.run_at or "at once"
+        run_at = row.sent.scheduled_for
+        state = "scheduled" if run_at else "queued"
+        if self.is_connected:
+            pin.state = state
+        is_schedule = pin.run_at is not None or not self.is_connected
+        pin.run_at = run_at or ("at once" if is_schedule else None)
         return self._report(row, key)._replace(existing_state=state, updated=True)
 
     def _report(self, row: AcceptedRow, key: Key) -> RowReport:
@@ -139,7 +144,7 @@ class Ledger:
             state = "queued"
         return RowReport(
             "existing",
-            pin_id if pin.state == "published" else None,
+            pin_id if pin.state in {"published", "queued"} else None,
             derive_schedule_id(pin_id) if pin.run_at else None,
             existing_state="deleted" if pin.is_deleted else state,
         )
@@ -147,7 +152,8 @@ class Ledger:
     def _release(self, key: Key, step: int) -> None:
         pin = key.pin
         pin.is_deleted = True
-        pin.state = "cancelled" if pin.state == "scheduled" else pin.state
+        is_canceled = pin.state == "scheduled" or (pin.state == "queued" and pin.run_at)
+        pin.state = "cancelled" if is_canceled else pin.state
         key.is_free, key.released_at = True, step
 
     # Commands

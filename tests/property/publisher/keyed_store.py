@@ -33,6 +33,8 @@ class SentRow:
     value: bytes
     readable: bool = True
     storable: bool = True
+    is_connected: bool = False
+    """True if its account was ever connected to Pinterest."""
 
     @property
     def name(self) -> RowId:
@@ -65,6 +67,8 @@ class Pin(NamedTuple):
     state: str
     content: Content
     is_deleted: bool = False
+    is_delivered: bool = False
+    """True if it is delivered to Pinterest."""
 
 
 class RowReport(NamedTuple):
@@ -124,8 +128,11 @@ class KeyedStore:
             else:
                 self.pins[row.key] = build_pin(row)
 
-    def publish_directly(self, key: PinKey, fingerprint: UUID, content: Content) -> None:
-        self.pins[key] = Pin(None, fingerprint, None, "published", content)
+    def publish_directly(
+        self, key: PinKey, fingerprint: UUID, content: Content, *, is_connected: bool
+    ) -> None:
+        state = "queued" if is_connected else "published"
+        self.pins[key] = Pin(None, fingerprint, None, state, content, is_delivered=is_connected)
 
     def report(self, row: SentRow) -> RowReport:
         """Computes the result of a settled row from the stored pins and failures."""
@@ -138,7 +145,8 @@ class KeyedStore:
                 if pin.run_at
                 else RowReport("created", pin_id)
             )
-        visible_pin_id = pin_id if pin.state == "published" else None
+        is_queued = pin.is_delivered and pin.state not in {"scheduled", "cancelled"}
+        visible_pin_id = pin_id if pin.state == "published" or is_queued else None
         schedule_id = derive_schedule_id(pin_id) if pin.run_at else None
         is_equal = pin.fingerprint == row.event.fingerprint
         return RowReport(
@@ -176,9 +184,17 @@ class KeyedStore:
     def publish_due(self, now: datetime, failing: Mapping[PinKey, str]) -> None:
         for key, pin in self.pins.items():
             if pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now:
-                self.pins[key] = pin._replace(state="failed" if key in failing else "published")
+                published = "queued" if pin.is_delivered else "published"
+                self.pins[key] = pin._replace(state="failed" if key in failing else published)
+
+    def deliver(self, key: PinKey) -> None:
+        """Takes the next step of a delivery, until Pinterest has the pin."""
+        pin = self.pins.get(key)
+        if pin is not None and pin.state in DELIVERY_STEPS:
+            self.pins[key] = pin._replace(state=DELIVERY_STEPS[pin.state])
 
 
+DELIVERY_STEPS = {"queued": "publishing", "publishing": "confirming", "confirming": "published"}
 STATES = {"scheduled", "published", "failed", "cancelled"}
 COMMANDS = ("cancel", "retry", "delete schedule", "delete pin")
 
@@ -205,7 +221,7 @@ def _find_existing_state(pin: Pin) -> str:
         return "deleted"
     if pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= datetime.now(UTC):
         return "queued"
-    return {"cancelled": "canceled"}.get(pin.state, pin.state)
+    return {"cancelled": "canceled", "confirming": "publishing"}.get(pin.state, pin.state)
 
 
 def _format_time(time: datetime | None) -> str | None:
@@ -219,5 +235,7 @@ def build_content(row: SentRow) -> Content:
 
 def build_pin(row: SentRow) -> Pin:
     run_at = row.scheduled_for
-    state = "scheduled" if run_at else "published"
-    return Pin(row.name, row.event.fingerprint, run_at, state, build_content(row))
+    state = "scheduled" if run_at else "queued" if row.is_connected else "published"
+    content = build_content(row)
+    is_delivered = row.is_connected
+    return Pin(row.name, row.event.fingerprint, run_at, state, content, is_delivered=is_delivered)

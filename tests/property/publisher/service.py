@@ -39,19 +39,28 @@ from tests.property.publisher.keyed_store import (
     SentRow,
 )
 from tests.property.records import NAMES, build_consumer_record
+from tests.support.connections import record_connection
 from tests.support.events import parse_event
 from tests.support.fakes import MemorySender
 
 BASE_URL = "https://pinflow.example"
 PINS = text("""
     select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state,
-        deleted_at, account_id, board_id, title
+        deleted_at, account_id, board_id, title, delivery
     from publisher.pins where workspace_id = any(:ids)
 """)
 FAILURES = text(
     "select job_id, row_number, error_code from publisher.row_outcomes where job_id = any(:ids)"
 )
 OUTBOX = text("select event_type, event_id from publisher.outbox where key = any(:ids) order by 2")
+DELIVER = text("""
+    update publisher.pins
+    set state = case state when 'queued' then 'publishing' when 'publishing' then 'confirming'
+            else 'published' end,
+        published_at = case when state = 'confirming' then now() end,
+        pinterest_pin_id = case when state = 'confirming' then cast(pin_id as text) end
+    where pin_id = :id and state in ('queued', 'publishing', 'confirming')
+""")
 REVOKE = text("update access.accounts set revoked_at = now() where id = :id")
 
 
@@ -169,6 +178,14 @@ class Publisher:
         async with self._pool.transaction() as connection:
             await connection.execute(REVOKE, {"id": account_id})
 
+    async def connect(self, workspace_id: UUID, account_id: UUID) -> None:
+        await record_connection(self._pool, workspace_id, account_id)
+
+    async def deliver(self, pin_id: UUID) -> None:
+        """Takes the next step of a delivery, as the delivery process does."""
+        async with self._pool.transaction() as connection:
+            await connection.execute(DELIVER, {"id": pin_id})
+
     async def pins(self, workspaces: Sequence[UUID]) -> dict[PinKey, Pin]:
         return {
             PinKey(row["workspace_id"], row["idempotency_key"]): Pin(
@@ -178,6 +195,7 @@ class Publisher:
                 row["state"],
                 Content(row["account_id"], row["board_id"], row["title"]),
                 row["deleted_at"] is not None,
+                row["delivery"] is not None,
             )
             for row in await self._pool.fetch_all(PINS.bindparams(ids=list(workspaces)))
         }

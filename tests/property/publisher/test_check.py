@@ -40,6 +40,13 @@ CHANGES = {
     "'gone' where state = 'scheduled' and ",
     "delete": "deleted_at = now(), touched_at = now(), state = case state when 'scheduled' then "
     "'cancelled' else state end where deleted_at is null and ",
+    "send": "state = 'publishing' where state = 'queued' and ",
+    "deliver": "state = 'published', published_at = now(), pinterest_pin_id = "
+    "cast(gen_random_uuid() as text) where state = 'publishing' and ",
+    "remove": "removed_at = now() where pinterest_pin_id is not null and deleted_at is not null "
+    "and ",
+    "fail to confirm": "state = 'failed', failed_at = now(), error_code = 'publish_unconfirmed', "
+    "error_message = 'gone' where state = 'publishing' and ",
     "edit": "title = 'Edited', touched_at = now() where state = 'scheduled' and ",
 }
 """Changes of a key's pins between two imports, as the commands write them."""
@@ -49,7 +56,7 @@ rows = st.lists(
         {
             "idempotency_key": st.sampled_from(KEYS),
             "title": st.sampled_from(["A", "B"]),
-            "board_id": st.sampled_from(["there", "there", "there", "gone"]),
+            "board_id": st.sampled_from(["101", "101", "101", "404"]),
             "account": st.sampled_from(["own", "own", "own", "other", "unknown"]),
             "link_url": st.sampled_from([None, "https://shop.example/a"]),
             "run_at": st.sampled_from([None, "2020-06-01T00:00:00Z", "2090-01-01T00:00:00Z"]),
@@ -74,27 +81,32 @@ class Workspace:
         self._store = RowRepository(pool)
         self._jobs: list[tuple[UUID, datetime]] = []
 
-    async def create(self) -> None:
+    async def create(self, *, is_connected: bool) -> None:
+        self._is_connected = is_connected
         operator = self._publisher.operator
         self._id = await operator.create_workspace("Test")
         self._accounts = {"unknown": uuid4()}
         for name in ("own", "other"):
             account = await operator.add_account(self._id, name=name)
             self._accounts[name] = account
-            await operator.add_board(self._id, account, "there", name="There")
+            await operator.add_board(self._id, account, "101", name="There")
+        if is_connected:
+            await self._publisher.connect(self._id, self._accounts["own"])
 
     async def take(self, step: Sequence[Any]) -> None:
         match step:
             case ("import", list() as fields, OnExisting() as on_existing, int() as middle):
                 await self._import(fields, on_existing, middle)
             case ("undo",):
-                await self._undo()
+                # Where the delivery process is needed for an undo, another test shows it
+                if not self._is_connected:
+                    await self._undo()
             case ("publish due",):
                 await self._publisher.publish_due()
             case ("publish", key):
                 document = submitted_row(
                     idempotency_key=key,
-                    board_id="there",
+                    board_id="101",
                     account_id=str(self._accounts["own"]),
                 )
                 await self._publisher.publish(self._id, document)
@@ -180,11 +192,11 @@ def test_a_dry_run_equals_the_import_row_by_row(pool: Database, run: Run) -> Non
     publisher = Publisher(pool)
 
     @examples(40)
-    @given(steps=steps)
-    def check(steps: list[Any]) -> None:
+    @given(steps=steps, is_connected=st.booleans())
+    def check(steps: list[Any], *, is_connected: bool) -> None:
         async def play() -> None:
             workspace = Workspace(pool, publisher)
-            await workspace.create()
+            await workspace.create(is_connected=is_connected)
             for step in steps:
                 await workspace.take(step)
 

@@ -61,7 +61,7 @@ contents = st.fixed_dictionaries(
     {
         "idempotency_key": st.sampled_from(KEYS),
         "title": st.sampled_from(["A", "B", "C"]),
-        "board_id": st.sampled_from(["there"] * 5 + ["gone"]),
+        "board_id": st.sampled_from(["101"] * 5 + ["404"]),
         "run_at": st.sampled_from([None, "2090-01-01T00:00:00Z", "2091-01-01T00:00:00Z"]),
         "on_existing": st.sampled_from(list(OnExisting)),
     }
@@ -124,11 +124,13 @@ class Generations(RuleBasedStateMachine):
     A batch starts anywhere in the part that was read, and leaves nothing out.
     """
 
-    def __init__(self, publisher: Publisher, database: Database, run: Run) -> None:
+    def __init__(
+        self, publisher: Publisher, database: Database, run: Run, *, is_connected: bool
+    ) -> None:
         super().__init__()
         self._publisher, self._run = publisher, run
         self._ids = Ids()
-        self._model = Ledger()
+        self._model = Ledger(is_connected)
         self._logs: list[list[AcceptedRow]] = [[], []]
         self._read_offsets = [0, 0]
         self._first: dict[RowId, RowReport] = {}
@@ -137,7 +139,9 @@ class Generations(RuleBasedStateMachine):
         self._account_id: UUID = run(
             publisher.operator.add_account(self._workspace_id, name="account")
         )
-        run(publisher.operator.add_board(self._workspace_id, self._account_id, "there", name="T"))
+        run(publisher.operator.add_board(self._workspace_id, self._account_id, "101", name="T"))
+        if is_connected:
+            run(publisher.connect(self._workspace_id, self._account_id))
         self._store = Store(database, self._workspace_id)
 
     def _next_step(self) -> int:
@@ -152,7 +156,7 @@ class Generations(RuleBasedStateMachine):
             sent = build_row(
                 self._workspace_id, self._account_id, accepted_at, job_id, number, fields
             )
-            is_failing = fields["board_id"] == "gone"
+            is_failing = fields["board_id"] == "404"
             log.append(AcceptedRow(sent, step, partition, len(log), is_failing))
 
     @initialize(
@@ -273,12 +277,15 @@ class Generations(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(900)  # Hypothesis shrinks a failure first
-def test_invariants_3_4_and_7_keys_match_their_model_in_any_order(pool: Database, run: Run) -> None:
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_invariants_3_4_and_7_keys_match_their_model_in_any_order(
+    pool: Database, run: Run, is_connected: bool
+) -> None:
     publisher = Publisher(pool)
 
     class Here(Generations):
         def __init__(self) -> None:
-            super().__init__(publisher, pool, run)
+            super().__init__(publisher, pool, run, is_connected=is_connected)
 
     run_state_machine_as_test(Here, settings=examples(40))
 
@@ -305,10 +312,17 @@ class Scenario(NamedTuple):
     """The partitions of the batches after the restore, in order."""
     batch_size: int
     """Rows per batch in the replay."""
+    is_connected: bool
+    """True if the account was ever connected to Pinterest. Nothing is delivered."""
 
 
 scenarios = st.builds(
-    Scenario, steps, steps, st.lists(st.integers(0, 2), max_size=20), st.integers(1, 5)
+    Scenario,
+    steps,
+    steps,
+    st.lists(st.integers(0, 2), max_size=20),
+    st.integers(1, 5),
+    st.booleans(),
 )
 
 
@@ -353,6 +367,8 @@ class Restored(Simulation):
 @given(scenario=scenarios)
 def _check_restore(pool: Database, run: Run, scenario: Scenario) -> None:
     simulation = Restored(Publisher(pool), run, pool)
+    if scenario.is_connected:
+        simulation.connect()
     first = simulation.take(scenario.before)
     backup = simulation.backup()
     first |= simulation.take(scenario.lost)

@@ -30,7 +30,7 @@ rows = st.fixed_dictionaries(
     {
         "idempotency_key": st.sampled_from(["k1", "k2", "k3", "k4"]),
         "title": st.sampled_from(["A", "B"]),
-        "board_id": st.sampled_from(["there", "there", "there", "soon"]),
+        "board_id": st.sampled_from(["101", "101", "101", "102"]),
         "account": st.sampled_from(["lasting", "lasting", "revoked"]),
         "run_at": st.sampled_from([None, None, "2090-01-01T00:00:00Z"]),
     }
@@ -57,11 +57,21 @@ class Scenario(NamedTuple):
     """Rows per batch in the replay."""
     access_changes: bool
     """True if the missing board is added and an account is revoked before the replay."""
+    is_connected: bool
+    """True if the accounts were ever connected to Pinterest. Nothing is delivered."""
 
 
 orders = st.lists(st.integers(0, PARTITIONS - 1), max_size=20)
 scenarios = st.builds(
-    Scenario, imports, imports, imports, orders, orders, st.integers(1, 5), st.booleans()
+    Scenario,
+    imports,
+    imports,
+    imports,
+    orders,
+    orders,
+    st.integers(1, 5),
+    st.booleans(),
+    st.booleans(),
 )
 
 
@@ -75,7 +85,7 @@ class Simulation:
         self._accounts = {}
         for name in ("lasting", "revoked"):
             account_id = run(publisher.operator.add_account(self.workspace_id, name=name))
-            run(publisher.operator.add_board(self.workspace_id, account_id, "there", name="There"))
+            run(publisher.operator.add_board(self.workspace_id, account_id, "101", name="There"))
             self._accounts[name] = account_id
         self.logs: list[list[SentRow]] = [[] for _ in range(PARTITIONS)]
         self.positions = [0] * PARTITIONS
@@ -119,11 +129,13 @@ class Simulation:
         """Adds boards and revokes an account, so that a new decision would give other outcomes."""
         for account_id in self._accounts.values():
             self.run(
-                self.publisher.operator.add_board(
-                    self.workspace_id, account_id, "soon", name="Soon"
-                )
+                self.publisher.operator.add_board(self.workspace_id, account_id, "102", name="Soon")
             )
         self.run(self.publisher.revoke(self._accounts["revoked"]))
+
+    def connect(self) -> None:
+        for account_id in self._accounts.values():
+            self.run(self.publisher.connect(self.workspace_id, account_id))
 
     def backup(self) -> "Backup":
         tables = {name: self.run(self._read(name, column)) for name, column in TABLES.items()}
@@ -185,6 +197,8 @@ class Backup(NamedTuple):
 @given(scenario=scenarios)
 def _check_scenario(pool: Database, run: Run, scenario: Scenario) -> None:
     simulation = Simulation(Publisher(pool), run, pool)
+    if scenario.is_connected:
+        simulation.connect()
     simulation.send(scenario.before)
     first = simulation.settle_all(scenario.first_order, 3)
     backup = simulation.backup()

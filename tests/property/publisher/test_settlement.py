@@ -47,15 +47,16 @@ ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
 TIMES = [None, "2019-06-01T00:00:00Z", "2020-06-01T00:00:00Z", "2090-01-01T00:00:00Z"]
 """Times to publish: at once, already past when accepted, due by now, and far in the future."""
 GARBAGE = [b"", b"[]", b"\xff", b'{"job_id": 1}']
-BOARDS = ["there", "soon", "never"]
-ACCOUNTS = ["lasting", "revoked", "unknown"]
+BOARDS = ["101", "102", "103"]
+ACCOUNTS = ["lasting", "connected", "revoked", "unknown"]
+CONNECTED = "connected"
 
 contents = st.fixed_dictionaries(
     {
         "idempotency_key": st.sampled_from(["k1", "k2", "k3"]),
         "title": st.sampled_from(["A", "B"]),
-        "board_id": st.sampled_from([*BOARDS, "soon", "there", "there"]),
-        "account": st.sampled_from([*ACCOUNTS, *["lasting"] * 4]),
+        "board_id": st.sampled_from([*BOARDS, "102", "101", "101"]),
+        "account": st.sampled_from([*ACCOUNTS, *["lasting", "connected"] * 2]),
         "run_at": st.sampled_from([None, TIMES[2], *TIMES]),
         "damage": st.sampled_from([None] * 12 + ["unreadable", "nul in title", "nul in key"]),
     }
@@ -88,16 +89,18 @@ class Publishing(RuleBasedStateMachine):
         for _ in range(2):
             workspace_id = self._run(self._publisher.operator.create_workspace("Test"))
             self._workspaces.append(workspace_id)
-            for account in ("lasting", "revoked"):
+            for account in ("lasting", "connected", "revoked"):
                 account_id = self._run(
                     self._publisher.operator.add_account(workspace_id, name=account)
                 )
                 self._accounts[workspace_id, account] = account_id
                 self._run(
                     self._publisher.operator.add_board(
-                        workspace_id, account_id, "there", name="There"
+                        workspace_id, account_id, "101", name="There"
                     )
                 )
+            connected = self._accounts[workspace_id, "connected"]
+            self._run(self._publisher.connect(workspace_id, connected))
             # An account of another workspace is unknown here
             self._accounts[self._workspaces[0], "unknown"] = account_id
         self._accounts[workspace_id, "unknown"] = self._ids.new()
@@ -130,7 +133,8 @@ class Publishing(RuleBasedStateMachine):
         fields: dict[str, Any],
     ) -> SentRow:
         damage = fields.pop("damage")
-        account_id = str(self._accounts[workspace_id, fields.pop("account")])
+        account = fields.pop("account")
+        account_id, is_connected = str(self._accounts[workspace_id, account]), account == CONNECTED
         common_fields: dict[str, Any] = {
             "job_id": job_id,
             "workspace_id": workspace_id,
@@ -139,16 +143,17 @@ class Publishing(RuleBasedStateMachine):
         }
         event = row_accepted(**common_fields, account_id=account_id, **fields)
         if damage is None:
-            return SentRow(event, encode(event))
+            return SentRow(event, encode(event), is_connected=is_connected)
         if damage == "unreadable":
             return SentRow(
                 event,
-                encode(event).replace(b'"fingerprint"', b'"gone"'),
+                encode(event).replace(b'"fingerprint"', b'"404"'),
                 readable=False,
+                is_connected=is_connected,
             )
         name = "title" if damage == "nul in title" else "idempotency_key"
         event = replace(event, row=replace(event.row, **{name: f"{getattr(event.row, name)}\0"}))
-        return SentRow(event, encode(event), storable=False)
+        return SentRow(event, encode(event), storable=False, is_connected=is_connected)
 
     @initialize(
         batches=st.lists(st.lists(contents, min_size=2, max_size=5), min_size=2, max_size=3),
@@ -168,9 +173,7 @@ class Publishing(RuleBasedStateMachine):
         for (workspace_id, account), account_id in self._accounts.items():
             if account != "unknown":
                 self._run(
-                    self._publisher.operator.add_board(
-                        workspace_id, account_id, "soon", name="Soon"
-                    )
+                    self._publisher.operator.add_board(workspace_id, account_id, "102", name="Soon")
                 )
         self._has_soon = True
 
@@ -188,7 +191,7 @@ class Publishing(RuleBasedStateMachine):
             return "account_not_found"
         return (
             None
-            if board_id == "there" or (board_id == "soon" and self._has_soon)
+            if board_id == "101" or (board_id == "102" and self._has_soon)
             else "board_not_found"
         )
 
@@ -320,7 +323,7 @@ class Publishing(RuleBasedStateMachine):
         expected = [
             (
                 compute_pin_id(*row.key),
-                EventType.PIN_SCHEDULED if row.scheduled_for else EventType.PIN_PUBLISHED,
+                _find_event_type(row),
             )
             for row in unique
         ]
@@ -350,7 +353,8 @@ class Publishing(RuleBasedStateMachine):
         answer = self._run(self._publisher.publish(workspace_id, document))
         assert answer == self._expect_publication(key, document)
         if answer == "created":
-            self._direct.append(f"{compute_pin_id(*key)}:published")
+            change = "queued" if fields["account"] == CONNECTED else "published"
+            self._direct.append(f"{compute_pin_id(*key)}:{change}")
         self._check_store()
 
     def _expect_publication(self, key: PinKey, document: dict[str, Any]) -> str:
@@ -364,7 +368,10 @@ class Publishing(RuleBasedStateMachine):
         if failure is None:
             sent = PinSubmission.model_validate(document)
             content = Content(sent.account_id, sent.board_id, sent.title)
-            self._model.publish_directly(key, compute_fingerprint(sent), content)
+            is_connected = sent.account_id == self._accounts[key.workspace_id, CONNECTED]
+            self._model.publish_directly(
+                key, compute_fingerprint(sent), content, is_connected=is_connected
+            )
         return failure or "created"
 
     @rule(
@@ -374,10 +381,21 @@ class Publishing(RuleBasedStateMachine):
     )
     def command(self, workspace: int, key: str, name: str) -> None:
         workspace_id = self._workspaces[workspace]
+        pin = self._model.pins.get(PinKey(workspace_id, key))
+        if pin is not None and pin.is_delivered and pin.state != "scheduled":
+            return  # what a command does to a pin that is being delivered is tested elsewhere
         expected, after = self._model.command(name, PinKey(workspace_id, key), datetime.now(UTC))
         assert self._run(self._publisher.command(name, workspace_id, key)) == expected
         if after == "scheduled":
             self._direct.append(f"{compute_pin_id(workspace_id, key)}:scheduled")
+        self._check_store()
+
+    @rule(workspace=st.integers(0, 1), key=st.sampled_from(["k1", "k2", "k3"]))
+    def deliver(self, workspace: int, key: str) -> None:
+        """Takes a step of a delivery. Only the delivery process announces what comes of it."""
+        name = PinKey(self._workspaces[workspace], key)
+        self._model.deliver(name)
+        self._run(self._publisher.deliver(compute_pin_id(*name)))
         self._check_store()
 
     @rule()
@@ -417,6 +435,12 @@ class Publishing(RuleBasedStateMachine):
             for row in self._run(self._publisher.outbox(self._workspaces))
         ]
         assert sorted(waiting) == sorted(self._direct)
+
+
+def _find_event_type(row: SentRow) -> EventType:
+    if row.scheduled_for:
+        return EventType.PIN_SCHEDULED
+    return EventType.PIN_QUEUED if row.is_connected else EventType.PIN_PUBLISHED
 
 
 def _is_dead_letter(row: SentRow, failing: dict[RowId, str]) -> bool:

@@ -41,6 +41,11 @@ def differences(stored: PinContent, sent: PinContent) -> list[FieldDifference]:
         (PinState.CANCELED, False, True, "canceled"),
         (PinState.CANCELED, True, False, "deleted"),
         (PinState.PUBLISHED, True, False, "deleted"),
+        (PinState.QUEUED, False, False, "queued"),
+        (PinState.QUEUED, False, True, "queued"),
+        (PinState.QUEUED, True, False, "deleted"),
+        (PinState.PUBLISHING, False, True, "publishing"),
+        (PinState.CONFIRMING, False, False, "publishing"),
     ],
 )
 def test_the_state_of_an_existing_pin(

@@ -44,7 +44,7 @@ GROUPS = (
     Group(
         "Publisher's address",
         PublisherUrlSettings,
-        "ingest, status. Give both the same value.",
+        "access, ingest, status. Give all the same value.",
     ),
     Group("Pinterest", PinterestSettings, "access."),
     Group("Uploads", UploadSettings, "ingest, status. Give both the same value."),

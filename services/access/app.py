@@ -16,6 +16,7 @@ from services.access.boards.service import BoardService
 from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
 from services.access.connections import endpoints as connection_endpoints
+from services.access.connections.budgets import RequestBudget
 from services.access.connections.handout import TokenHandout
 from services.access.connections.link import PinterestLink
 from services.access.connections.repository import ConnectionRepository
@@ -31,9 +32,11 @@ from services.access.oauth.repository import AttemptRepository
 from services.access.oauth.service import OAuthService
 from shared.contract.import_limits import MEBIBYTE
 from shared.http.bodies import BodyReader
+from shared.http.client import create_http_pool
+from shared.http.internal import InternalClient
 from shared.http.json_reader import JsonReader
 from shared.http.write_limit import WriteLimit
-from shared.pinterest.client import PinterestClient
+from shared.pinterest.app_client import PinterestAppClient
 from shared.runtime.service import Service
 
 MAX_REPORT_BYTES = 64 * 1024
@@ -52,11 +55,14 @@ def create_app(settings: AccessSettings) -> FastAPI:
     account_repository = AccountRepository(service.database)
     connection_repository = ConnectionRepository(service.database, settings.pinterest_mode)
     link = (
-        PinterestLink.build(settings, connection_repository, PinterestClient(settings))
+        PinterestLink.build(settings, connection_repository, PinterestAppClient(settings))
         if settings.is_pinterest_on
         else None
     )
-    connections = ConnectionService(connection_repository, settings, link)
+    http = create_http_pool()
+    publisher = InternalClient("publisher", http, settings.publisher_url, settings.internal_token)
+    budget = RequestBudget(publisher, settings.pinterest_mode)
+    connections = ConnectionService(connection_repository, settings, link, budget)
     connected_boards = ConnectedBoardRepository(service.database)
     sync = BoardSync(connected_boards, connections, settings)
     policy = ConnectionPolicy(settings.pinterest_mode, settings.asked_scopes)
@@ -121,7 +127,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
                 ConnectionSweep(connection_repository, link).periodic_task(),
             ]
         ),
-        closing=[oauth.close, connections.close],
+        closing=[oauth.close, connections.close, http.aclose],
         used_keys=key_repository,
     )
 

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from shared.contract.urls import require_http_url
 from shared.pinterest.settings import PinterestSettings
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import PublisherUrlSettings, ServiceSettings
 
 CALLBACK_PATH = "/v1/pinterest/oauth/callback"
 
@@ -18,7 +18,7 @@ def _require_url_or_nothing(url: str) -> str:
 OptionalUrl = Annotated[str, AfterValidator(_require_url_or_nothing)]
 
 
-class AccessSettings(PinterestSettings, ServiceSettings):
+class AccessSettings(PinterestSettings, ServiceSettings, PublisherUrlSettings):
     access_body_limit: Annotated[int, Field(ge=1024)] = 64 * 1024
     """Maximum bytes of the body of a request that creates or changes a key or a board."""
     max_access_changes: Annotated[int, Field(ge=1, le=10_000)] = 100

@@ -6,6 +6,11 @@ from services.publisher.backlog import endpoints as deliveries
 from services.publisher.backlog.repository import BacklogRepository
 from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
+from services.publisher.delivery.budget_repository import Budgets
+from services.publisher.grants import dependencies as grant_dependencies
+from services.publisher.grants import endpoints as grants
+from services.publisher.grants.dependencies import GrantDependencies
+from services.publisher.grants.service import GrantService
 from services.publisher.imports import endpoints as imports
 from services.publisher.imports.check import RowChecker
 from services.publisher.imports.commands import ImportCommands
@@ -22,12 +27,12 @@ from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
 from services.publisher.pins.bulk_publish import BulkPublishService
-from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dependencies import (
     PublisherDependencies,
     build_batch_reader,
     build_pin_reader,
 )
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.removals import RemovalReader
@@ -110,6 +115,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
             deliveries.router,
             deliveries.internal_router,
             imports.router,
+            grants.router,
         ],
         consumers=consumers,
         tasks=[
@@ -127,6 +133,11 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         reader=build_reader(settings.body_seconds, writes),
     )
     setattr(app.state, STATE_ATTRIBUTE, import_dependencies)
+    granting = GrantDependencies(
+        GrantService(service.http_database, Budgets(settings.budget_limits)),
+        grant_dependencies.build_reader(settings.body_seconds),
+    )
+    setattr(app.state, grant_dependencies.STATE_ATTRIBUTE, granting)
     return app
 
 
@@ -154,7 +165,8 @@ def _build_dependencies(
         deferrals=deferrals,
         backlog=BacklogService(
             BacklogRepository(service.http_database, settings.pinterest_mode),
-            settings,
+            settings.budget_limits,
+            spacing_seconds=settings.delivery_spacing_seconds,
             is_on=settings.is_pinterest_on,
         ),
         reader=build_pin_reader(settings, writes),

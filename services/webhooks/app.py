@@ -6,7 +6,6 @@ from fastapi import FastAPI
 
 from services.webhooks.config import BACKGROUND_CONNECTIONS, WebhooksSettings
 from services.webhooks.consumer import EventHandler
-from services.webhooks.delivery.connections import CheckedBackend, Resolver
 from services.webhooks.delivery.delay_gauge import MEASURE_INTERVAL_SECONDS, DeliveryDelayGauge
 from services.webhooks.delivery.in_flight import InFlightCounts
 from services.webhooks.delivery.repository import DeliveryRepository
@@ -21,6 +20,7 @@ from services.webhooks.subscriptions.service import WebhookService
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
 from shared.http.bodies import BodyReader
+from shared.http.checked_connections import CheckedBackend, Resolver
 from shared.http.json_reader import JsonReader
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription

@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from services.webhooks.delivery.address_rules import AddressRules, parse_ports
 from services.webhooks.delivery.policy import DisablePolicy, RetryPolicy
+from shared.http.address_rules import AddressRules, parse_ports
 from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
@@ -128,6 +128,7 @@ class WebhooksSettings(ServiceSettings):
     @property
     def address_rules(self) -> AddressRules:
         return AddressRules.from_settings(
+            variables="PINFLOW_WEBHOOK",
             allow_private=self.webhook_allow_private_addresses,
             allowed=self.webhook_allowed_networks,
             ports=self.webhook_ports,

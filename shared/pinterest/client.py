@@ -1,11 +1,10 @@
 """Calls Pinterest's API v5. A call is sent at most once: nothing here retries."""
 
-import base64
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import orjson
 import structlog
@@ -14,9 +13,9 @@ from pydantic import SecretStr
 from shared.contract.pins import make_printable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
 from shared.pinterest.judging import is_answer_lost, judge
-from shared.pinterest.model import TokenGrant
-from shared.pinterest.reading import read_error, read_grant, read_seconds, require_fields
-from shared.pinterest.settings import PinterestSettings
+from shared.pinterest.model import RateLimits
+from shared.pinterest.reading import read_error, read_limits, read_seconds, require_fields
+from shared.pinterest.settings import PinterestApiSettings
 from shared.runtime.metrics import PINTEREST_REQUESTS, PINTEREST_SECONDS
 
 if TYPE_CHECKING:
@@ -29,23 +28,23 @@ PAGE_SIZE = 250
 MAX_PAGES = 100
 LIST_SECONDS = 300.0
 """Maximum time of a whole list. Otherwise slow pages would take half an hour."""
-TOKEN_OPERATION = "oauth/token"  # noqa: S105
-JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+JSON = "application/json"
 RETRY_AFTER_HEADERS = ("x-ratelimit-reset", "retry-after")
 """Both give seconds. Pinterest's reset is not a time."""
 MAX_REQUEST_ID_LENGTH = 64
 
 T = TypeVar("T")
+LimitsObserver: TypeAlias = Callable[[RateLimits], None]
 
 
 class PinterestClient:
-    """Calls Pinterest with the tokens of accounts, and with the app's id and secret.
+    """Calls Pinterest with the tokens of accounts.
 
     `operation` is the operation's id in Pinterest's API description, for example "boards/list".
     Every method raises NotSent, AnswerLost or Refused (shared/pinterest/failures.py).
     """
 
-    def __init__(self, settings: PinterestSettings) -> None:
+    def __init__(self, settings: PinterestApiSettings) -> None:
         self._settings = settings
         self._transport: Transport | None = None
 
@@ -58,10 +57,12 @@ class PinterestClient:
         token: SecretStr,
         params: Mapping[str, str] | None = None,
         document: Any = None,
+        on_limits: LimitsObserver | None = None,
     ) -> Any:
         """Sends one request. Returns the answer's JSON, or None if it has no content (204).
 
-        `path` follows the version in the URL, for example "/boards/123".
+        `path` follows the version in the URL, for example "/boards/123". `on_limits` is called with
+        Pinterest's count of requests, if its answer has one: also before a failure is raised.
         """
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
         content = None
@@ -76,6 +77,7 @@ class PinterestClient:
             headers=headers,
             params=params,
             content=content,
+            on_limits=on_limits,
         )
 
     async def list_all(
@@ -104,32 +106,6 @@ class PinterestClient:
             bookmarks.add(bookmark)
             page["bookmark"] = bookmark
 
-    async def request_tokens(self, form: Mapping[str, str]) -> TokenGrant:
-        """Sends a form to the token endpoint, with the app's id and secret."""
-        fields = dict(form)
-        if fields.get("grant_type") == "authorization_code":
-            # Apps from before 2025-09-25 otherwise get refresh tokens that can't be renewed
-            fields["continuous_refresh"] = "true"
-        try:
-            secret = self._settings.app_secret
-        except (OSError, UnicodeDecodeError):  # its file is being replaced
-            failure = NotSent(TOKEN_OPERATION, "The file with the app's secret can't be read.")
-            _record_failure(failure)
-            raise failure from None
-        app = f"{self._settings.pinterest_app_id}:{secret}"
-        headers = {
-            "Authorization": f"Basic {base64.b64encode(app.encode()).decode()}",
-            "Content-Type": FORM,
-        }
-        return await self._send(
-            TOKEN_OPERATION,
-            "POST",
-            "/oauth/token",
-            read_grant,
-            headers=headers,
-            content=urlencode(fields).encode(),
-        )
-
     async def close(self) -> None:
         """Closes all connections."""
         if self._transport is not None:
@@ -145,6 +121,7 @@ class PinterestClient:
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        on_limits: LimitsObserver | None = None,
     ) -> T:
         """Sends one request. Returns what `read` makes of a success. Counts and logs the outcome.
 
@@ -157,13 +134,15 @@ class PinterestClient:
             sent = await transport.send(
                 operation, method, url, headers=headers, params=params, content=content
             )
+            if on_limits is not None and (limits := read_limits(sent.headers)) is not None:
+                on_limits(limits)
             answer = read(_require_success(operation, sent))
         except ValueError as error:
             failure = AnswerLost(operation, str(error))
-            _record_failure(failure)
+            record_failure(failure)
             raise failure from None
         except PinterestFailure as failure:
-            _record_failure(failure)
+            record_failure(failure)
             raise
         finally:
             PINTEREST_SECONDS.observe(time.perf_counter() - started)
@@ -207,7 +186,7 @@ def _require_success(operation: str, answer: "RawAnswer") -> Any:
     )
 
 
-def _record_failure(failure: PinterestFailure) -> None:
+def record_failure(failure: PinterestFailure) -> None:
     """Counts and logs a failure. Never logs Pinterest's text, which may quote the request."""
     if isinstance(failure, Refused):
         outcome = f"refused_{failure.cause}"

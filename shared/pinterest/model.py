@@ -1,6 +1,7 @@
-"""Defines what Pinterest's token endpoint answers."""
+"""Defines what Pinterest answers beside documents: tokens, and its counts of requests."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -17,3 +18,12 @@ class TokenGrant:
     """None for client_credentials, which asks for a new access token instead."""
     refresh_expires_in: int | None = None
     """Seconds until the refresh token expires."""
+
+
+class RateLimits(NamedTuple):
+    """Pinterest's count of the requests of one account and category (x-ratelimit-*)."""
+
+    remaining: int
+    """The requests that are left."""
+    reset_seconds: int | None
+    """Seconds until there are more. None: Pinterest did not say."""

@@ -11,7 +11,7 @@ import orjson
 from pydantic import SecretStr
 
 from shared.contract.pins import make_printable
-from shared.pinterest.model import TokenGrant
+from shared.pinterest.model import RateLimits, TokenGrant
 
 MAX_MESSAGE_LENGTH = 500
 MAX_SECONDS = 10 * 365 * 86_400
@@ -97,6 +97,17 @@ def read_grant(document: Any) -> TokenGrant:
         ),
         refresh_expires_in=_read_lifetime(document, "refresh_token_expires_in"),
     )
+
+
+def read_limits(headers: Mapping[str, str]) -> RateLimits | None:
+    """Returns Pinterest's count of requests. None: the answer has none.
+
+    The names of headers are in lower case. The reset is a number of seconds, not a time.
+    """
+    remaining = headers.get("x-ratelimit-remaining", "")
+    if not re.fullmatch(r"\d{1,9}", remaining, re.ASCII):
+        return None
+    return RateLimits(int(remaining), read_seconds([headers.get("x-ratelimit-reset")]))
 
 
 def read_seconds(values: Iterable[str | None]) -> int | None:

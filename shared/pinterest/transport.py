@@ -21,6 +21,10 @@ HEADERS = {
     "Accept-Encoding": "identity",  # the maximum size is that of the decoded answer
     "User-Agent": f"Pinflow/{version('pinflow')}",
 }
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=200)
+"""The callers limit the requests. With httpx's 20 idle connections, most requests of 50 accounts
+would need a TLS handshake. They are idle for at most 5 s (httpx's default): if Pinterest closes one
+while a request is sent, its answer is lost."""
 SENDING_EVENT = "http11.send_request_headers.started"
 """httpcore's trace event before the first byte of a request is written (version 1.0)."""
 
@@ -45,6 +49,7 @@ class Transport:
             # httpcore closes a connection whose TLS handshake times out, but not if the timeout of
             # the whole call cancels it (version 1.0.9)
             timeout=httpx.Timeout(timeout_seconds, connect=0.9 * timeout_seconds),
+            limits=LIMITS,
             trust_env=False,
             follow_redirects=False,
             # A cookie of one account must not reach the requests of another

@@ -103,6 +103,19 @@ REPLAY_RECORDS = Gauge(
     "Records of a partition that a replay still has to process. 0 when the replay has ended.",
     ["service", "topic", "partition"],
 )
+DELIVERY_OPEN = Gauge(
+    "pinflow_delivery_open",
+    "1 while pins may be sent to Pinterest. 0 while Postgres may be older than Kafka, or either "
+    "does not answer. The delivery process's /readyz says why.",
+)
+DELIVERY_ATTEMPTS_RESTORED = Counter(
+    "pinflow_delivery_attempts_restored",
+    "Attempts to create a pin that a restored Postgres lacked, and that were read from Kafka.",
+)
+DELIVERY_LOST_PINS = Gauge(
+    "pinflow_delivery_lost_pins",
+    "Pins that are on Pinterest and that Postgres lost in a restore. pinflow recover lists them.",
+)
 
 HTTP_SECONDS = Histogram(
     "pinflow_http_seconds",
@@ -168,4 +181,41 @@ PINTEREST_TOKENS_UNREADABLE = Gauge(
     "pinflow_pinterest_tokens_unreadable",
     "Connections whose tokens were encrypted with a key that is not set. All replicas with the "
     "same keys report the same value.",
+)
+
+DELIVERY_ATTEMPTS = Counter(
+    "pinflow_delivery_attempts",
+    "Attempts to create a pin on Pinterest, by outcome: created, refused, not_sent, answer_lost "
+    "(the pin is confirmed, and counts again as found, absent or unconfirmed), late (the answer "
+    "came after the attempt was settled).",
+    ["outcome"],
+)
+DELIVERY_SECONDS = Histogram(
+    "pinflow_delivery_seconds",
+    "Seconds from the time when a pin was due until Pinterest had it.",
+    buckets=(0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600, 14_400, 86_400),
+)
+DELIVERY_PINS = Gauge(
+    "pinflow_delivery_pins",
+    "Pins that wait for their delivery to Pinterest, by state: queued, deferred, publishing, "
+    "confirming. All replicas report the same value.",
+    ["state"],
+)
+DELIVERY_OLDEST_SECONDS = Gauge(
+    "pinflow_delivery_oldest_seconds",
+    "Seconds for which the oldest pin of a state has been due, by state: queued, deferred, "
+    "publishing, confirming. 0 without one. All replicas report the same value.",
+    ["state"],
+)
+DELIVERY_PAUSED_ACCOUNTS = Gauge(
+    "pinflow_delivery_paused_accounts",
+    "Accounts whose deliveries are paused, by the code of the pause. All replicas report the same "
+    "value.",
+    ["code"],
+)
+DELIVERY_APP_PAUSED = Gauge(
+    "pinflow_delivery_app_paused",
+    "1 while the deliveries of all accounts are paused, by the code of the pause. All replicas "
+    "report the same value.",
+    ["code"],
 )

@@ -221,14 +221,15 @@ class UploadSettings(BaseSettings):
 
 
 class PublisherUrlSettings(BaseSettings):
-    """The publisher's address. Ingest and status read the same variable."""
+    """The publisher's address. Ingest, status and access read the same variable."""
 
     model_config = SETTINGS_CONFIG
 
     publisher_url: Urls = "http://127.0.0.1:8002"
     """URL of the publisher, or the URLs of its replicas, separated by commas. Ingest asks it what
     would become of the rows of a dry run. Status checks whether one of the replicas is ready, and
-    gives it the commands of imports.
+    gives it the commands of imports. Access asks it whether the budget of an account allows
+    another request to Pinterest.
     """
 
 

@@ -79,8 +79,8 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
         return with_database(work)
     except NotMigrated:
         fail(
-            "The database has no position tables. Bring it to the newest schema with: pinflow "
-            "migrate"
+            "The database lacks tables that this command reads. Bring it to the newest schema "
+            "with: pinflow migrate"
         )
     except MissingTopics as error:
         fail(

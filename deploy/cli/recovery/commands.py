@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 MAX_JOBS_SHOWN = 10
+MAX_PINS_SHOWN = 10
+PIN_COLUMNS = ("pinterest_pin_id", "pin_id", "account_id", "board_id", "title")
 COLUMNS = (
     "service",
     "topic",
@@ -201,6 +203,7 @@ def _document(
         "partitions": [comparison.document() for comparison in shown],
         "summary": summarize(survey, shown),
         "unfinished": unfinished.document() if unfinished else None,
+        "lost_pins": [pin.document() for pin in survey.lost_pins],
         "accepted": None,
     }
 
@@ -221,6 +224,9 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
         )
         for job_id in unfinished["job_ids"][:MAX_JOBS_SHOWN]:
             typer.echo(f"  {job_id}")
+    if pins := document["lost_pins"]:
+        typer.echo(f"At most {MAX_PINS_SHOWN} of these pins follow; --json lists all.")
+        print_rows(pins[:MAX_PINS_SHOWN], PIN_COLUMNS)
 
 
 def _print_accepted(accepted: "list[AcceptedLoss]", losses: "list[Comparison]") -> None:

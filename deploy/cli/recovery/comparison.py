@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from deploy.cli.recovery.positions import WITHOUT_GROUP, PartitionFilter, PositionOwner
+from deploy.cli.recovery.positions import (
+    RESTARTING,
+    WITHOUT_GROUP,
+    PartitionFilter,
+    PositionOwner,
+)
 from shared.contract.topics import TopicName
 from shared.kafka.positions.rules import (
     PartitionLog,
@@ -67,10 +72,9 @@ class Comparison:
     def must_be_accepted(self) -> bool:
         """True if the service does not read the partition until an operator accepts the loss.
 
-        A service that reads a topic without a consumer group continues automatically, from the
-        log's beginning.
+        The publisher reads `outcomes` again from the log's beginning, automatically.
         """
-        return self.state in _REFUSED_STATES and (self.service, self.topic) not in WITHOUT_GROUP
+        return self.state in _REFUSED_STATES and (self.service, self.topic) not in RESTARTING
 
     @property
     def committed_beyond_end(self) -> int:

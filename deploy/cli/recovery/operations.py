@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 
@@ -56,7 +57,8 @@ async def survey(database: Database, settings: KafkaSettings) -> Survey:
     """Compares all positions with Kafka's log. Raises NotMigrated, MissingTopics, Unavailable."""
     await RecoveryRepository(database).require_positions()
     async with ClusterReader.open(settings) as reader:
-        return await _survey(database, settings, reader)
+        positions = await _survey(database, settings, reader)
+    return replace(positions, lost_pins=await RecoveryRepository(database).read_lost_pins())
 
 
 async def read_unfinished_jobs(database: Database) -> UnfinishedJobs:
@@ -203,6 +205,7 @@ async def _accept(
         now = _compare(service, names, stored, cluster)
         unchanged = find_unchanged(now, shown)
         accepted = [AcceptedLoss(loss, loss.log.begin if loss.log else None) for loss in unchanged]
+        await repository.record_delivery_loss(connection, accepted)
         await repository.accept(connection, service, accepted, cluster.cluster_id)
     return accepted
 

@@ -22,15 +22,22 @@ class PositionTopic(StrEnum):
     OUTCOMES = TopicName.OUTCOMES
     PIN_EVENTS = TopicName.PIN_EVENTS
     JOB_EVENTS = TopicName.JOB_EVENTS
+    DELIVERIES = TopicName.DELIVERIES
 
 
 POSITION_TOPICS: Mapping[PositionOwner, tuple[TopicName, ...]] = {
-    PositionOwner.PUBLISHER: (TopicName.IMPORTS, TopicName.OUTCOMES),
+    PositionOwner.PUBLISHER: (TopicName.IMPORTS, TopicName.OUTCOMES, TopicName.DELIVERIES),
     PositionOwner.STATUS: (TopicName.IMPORTS, TopicName.OUTCOMES),
     PositionOwner.WEBHOOKS: (TopicName.PIN_EVENTS, TopicName.JOB_EVENTS),
 }
-WITHOUT_GROUP = {(PositionOwner.PUBLISHER, TopicName.OUTCOMES)}
+WITHOUT_GROUP = {
+    (PositionOwner.PUBLISHER, TopicName.OUTCOMES),
+    (PositionOwner.PUBLISHER, TopicName.DELIVERIES),
+}
 """Topics that a service reads without a consumer group, so that Kafka has no committed offset."""
+RESTARTING = {(PositionOwner.PUBLISHER, TopicName.OUTCOMES)}
+"""Topics that a service reads again from the log's beginning if its position does not fit the log.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,18 @@ from deploy.cli.recovery.lost_rows import (
     UnfinishedJob,
 )
 from deploy.cli.recovery.positions import PositionOwner
-from deploy.cli.recovery.summary import UnfinishedJobs
+from deploy.cli.recovery.summary import LostPin, UnfinishedJobs
 from deploy.cli.row_id import RowId
 from shared.contract.errors import PinflowError
 from shared.contract.events import ExistingState, FieldDifference, RowStatus
+from shared.contract.topics import TopicName
 from shared.kafka.positions.rules import Refusal, StoredPosition
 from shared.postgres.database import Database
 
 MIGRATED = text(
     """
-    select bool_and(to_regclass(name || '.positions') is not null) as is_migrated
+    select bool_and(to_regclass(name || '.positions') is not null)
+        and to_regclass('publisher.delivery_losses') is not null as is_migrated
     from unnest(cast(:schemas as text[])) as name
     """,
 )
@@ -78,6 +80,23 @@ RECORD = text("""
     values (:job_id, :row_number, 'failed', :error_code, :error_message)
 """)
 
+# Attempts that were read from Kafka and whose pin Postgres lacks
+LOST_PINS = text("""
+    select distinct on (a.pin_id) a.pinterest_pin_id, a.pin_id, a.workspace_id, a.account_id,
+        a.board_id, a.texts ->> 'title' as title
+    from publisher.delivery_attempts a
+    where not a.is_applied and a.pinterest_pin_id is not null
+        and not exists (select from publisher.pins p where p.pin_id = a.pin_id)
+    order by a.pin_id, a.started_at desc
+""")
+# A position's time is at most 15 s old while the delivery process runs. Records that were written
+# after it may be lost. The margin covers transactions that began before it
+DELIVERY_LOSS = text("""
+    insert into publisher.delivery_losses (since)
+    select min(updated_at) - interval '30 seconds' from publisher.positions
+    where topic = :topic and partition = any(cast(:partitions as integer[]))
+    having min(updated_at) is not null
+""")
 
 # Idempotency keys of rows that are recorded as created but have no pin: a restored Postgres lacks
 # the pin, and Kafka lost the row, so the row can't be published again
@@ -97,7 +116,7 @@ _decode_differences = msgspec.json.Decoder(list[FieldDifference]).decode
 
 
 class NotMigrated(PinflowError):
-    """The database has no position tables, because it was not migrated."""
+    """The database lacks tables of positions or losses, because it was not migrated."""
 
 
 class RecoveryRepository:
@@ -121,6 +140,10 @@ class RecoveryRepository:
             job_ids=[job["job_id"] for job in accepted],
             without_import=len(jobs) - len(accepted),
         )
+
+    async def read_lost_pins(self) -> list[LostPin]:
+        """Reads the pins that are on Pinterest, and that Postgres lost."""
+        return [LostPin(**row) for row in await self._database.fetch_all(LOST_PINS)]
 
     async def count_reserved_keys(self) -> int:
         """Counts the idempotency keys that are reserved for rows that Kafka lost."""
@@ -150,6 +173,20 @@ async def lock_positions(
         )
         for row in rows
     }
+
+
+async def record_delivery_loss(
+    connection: AsyncConnection, accepted: Iterable[AcceptedLoss]
+) -> None:
+    """Tells the delivery process which time the losses in `deliveries` concern.
+
+    Call it before `accept`, which changes the positions' times.
+    """
+    losses = [loss.comparison for loss in accepted]
+    partitions = [loss.partition for loss in losses if loss.topic is TopicName.DELIVERIES]
+    if partitions:
+        topic = next(loss.topic_name for loss in losses if loss.topic is TopicName.DELIVERIES)
+        await connection.execute(DELIVERY_LOSS, {"topic": topic, "partitions": partitions})
 
 
 async def accept(

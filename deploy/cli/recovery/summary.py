@@ -6,7 +6,7 @@ Does no I/O.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from deploy.cli.recovery.comparison import Comparison, PositionState, find_unaccepted
@@ -17,6 +17,10 @@ _CONSEQUENCES = {
     (PositionOwner.PUBLISHER, TopicName.IMPORTS): "The lost rows are not published.",
     (PositionOwner.PUBLISHER, TopicName.OUTCOMES): (
         "The publisher continues automatically. It decides rows again if their results are lost."
+    ),
+    (PositionOwner.PUBLISHER, TopicName.DELIVERIES): (
+        "Nothing is sent to Pinterest until you accept the loss. Then queued pins that may have "
+        "been sent meanwhile are looked for on Pinterest first."
     ),
     (PositionOwner.STATUS, TopicName.IMPORTS): (
         "Status does not know the lost jobs: their GET answers 404."
@@ -81,6 +85,21 @@ class UnfinishedJobs:
         }
 
 
+class LostPin(NamedTuple):
+    """A pin that is on Pinterest, and that Postgres lost in a restore."""
+
+    pinterest_pin_id: str
+    pin_id: UUID
+    workspace_id: UUID
+    account_id: UUID
+    board_id: str
+    title: str
+
+    def document(self) -> dict[str, str]:
+        """Returns the pin for tables and JSON."""
+        return {name: str(value) for name, value in self._asdict().items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """All stored positions, each compared with Kafka's log."""
@@ -89,6 +108,7 @@ class Survey:
     comparisons: Sequence[Comparison]
     seeded: Collection[PositionOwner] = field(default_factory=frozenset)
     """Services that will take over their group's committed offsets at their first start."""
+    lost_pins: Sequence[LostPin] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -116,6 +136,12 @@ def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
     else:
         sentences.append(
             f"{_count_partitions(len(comparisons))} compared. There is no loss to accept."
+        )
+    if survey.lost_pins:
+        sentences.append(
+            f"{len(survey.lost_pins)} pin(s) are on Pinterest, and Postgres lost them: direct "
+            "calls after the backup. Publish one again under its idempotency key, and it gets its "
+            "id at Pinterest. Nothing is sent."
         )
     if hidden_losses := len(find_unaccepted(survey.comparisons)) - len(unaccepted):
         sentences.append(

@@ -107,6 +107,11 @@ def _add_attempts() -> None:
         create index delivery_attempts_in_doubt on publisher.delivery_attempts (account_id)
         where outcome is null
     """)
+    # Attempts that may have made a pin whose id is not known. A look compares them, too
+    op.execute("""
+        create index delivery_attempts_unknown on publisher.delivery_attempts (board_id, started_at)
+        where outcome is null or outcome in ('absent', 'unconfirmed')
+    """)
     grant_on("publisher.delivery_attempts", ROLE, WRITE)
 
 

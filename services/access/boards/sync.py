@@ -11,6 +11,7 @@ import structlog
 from services.access.boards.connected_repository import ConnectedBoardRepository
 from services.access.boards.rules import BoardSelection, PinterestBoard, select_boards
 from services.access.config import AccessSettings
+from services.access.connections.budgets import BudgetUsedUp
 from services.access.connections.errors import Failure, build_api_error
 from services.access.connections.service import ConnectionService
 from services.access.connections.vault import TokenKeyMissing
@@ -108,16 +109,21 @@ class BoardSync:
         await self._repository.record_failure(
             account_id,
             seen_version=version,
-            # A missing key is the operator's fault, and says nothing about the account
-            message=None if isinstance(failure, TokenKeyMissing) else _describe(failure, error),
+            message=_describe(failure, error),
             retry_after_seconds=(
                 failure.retry_after_seconds if isinstance(failure, Refused) else None
             ),
         )
 
 
-def _describe(failure: Failure, error: ApiError) -> str:
-    """Returns what an account's health says about a list that could not be read."""
+def _describe(failure: Failure, error: ApiError) -> str | None:
+    """Returns what an account's health says about a list that could not be read.
+
+    None: the fault says nothing about the account. A missing key is the operator's, and a list that
+    has to wait for the budget of requests comes later.
+    """
+    if isinstance(failure, TokenKeyMissing | BudgetUsedUp):
+        return None
     if isinstance(failure, NotSent | AnswerLost):
         return "The boards could not be read, because Pinterest did not answer. It is tried again."
     return error.message

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import assert_never, get_args
 
+from services.access.connections.budgets import BudgetUsedUp
 from services.access.connections.model import AccountMismatch, NotConnected, PinterestOff
 from services.access.connections.vault import TokenKeyMissing
 from shared.contract.errors import ApiError, ErrorCode, Overloaded
@@ -113,9 +114,7 @@ def _build_refusal(
         case Cause.PERMISSION | Cause.NOT_FOUND:
             return _build_board_error(refusal.cause, board_id)
         case Cause.RATE_LIMIT | Cause.SPAM_BLOCK:
-            is_short = refusal.cause is Cause.RATE_LIMIT
-            default = RATE_LIMIT_SECONDS if is_short else SPAM_BLOCK_SECONDS
-            return _rate_limited(refusal.retry_after_seconds or default)
+            return _rate_limited(refusal)
         case Cause.FETCH | Cause.CONTENT:
             return ApiError(
                 ErrorCode.PINTEREST_REFUSED,
@@ -142,14 +141,19 @@ def _build_board_error(cause: Cause, board_id: str | None) -> ApiError:
     )
 
 
-def _rate_limited(seconds: int) -> ApiError:
+def _rate_limited(refusal: Refused) -> ApiError:
+    is_short = refusal.cause is Cause.RATE_LIMIT
+    default = RATE_LIMIT_SECONDS if is_short else SPAM_BLOCK_SECONDS
+    seconds = refusal.retry_after_seconds or default
     whose = "this installation's app" if seconds > APP_LIMIT_SECONDS else "this account"
-    return Overloaded(
-        ErrorCode.RATE_LIMITED,
-        f"Pinterest takes no more requests of {whose} for {_describe_wait(seconds)}. Try again "
-        "after that.",
-        retry_after=seconds,
-    )
+    wait = _describe_wait(seconds)
+    message = f"Pinterest takes no more requests of {whose} for {wait}. Try again after that."
+    if isinstance(refusal, BudgetUsedUp):
+        message = (
+            f"Pinflow sends no more requests of {whose} to Pinterest for {wait}, to stay below its "
+            "limits. Try again after that."
+        )
+    return Overloaded(ErrorCode.RATE_LIMITED, message, retry_after=seconds)
 
 
 def _describe_wait(seconds: int) -> str:

@@ -11,6 +11,7 @@ import structlog
 from pydantic import SecretStr
 
 from services.access.config import AccessSettings
+from services.access.connections.budgets import Category, RequestBudget
 from services.access.connections.link import PinterestLink
 from services.access.connections.model import (
     AccountMismatch,
@@ -50,12 +51,17 @@ class ConnectionService:
         repository: ConnectionRepository,
         settings: AccessSettings,
         link: PinterestLink | None,
+        budget: RequestBudget | None = None,
     ) -> None:
-        """Takes the link to Pinterest, or None if the mode is off."""
+        """Takes the link to Pinterest, or None if the mode is off.
+
+        Without a budget, calls are not counted.
+        """
         self._repository = repository
         self._mode = settings.pinterest_mode
         self._usable = UsableConnections(repository, settings, link)
         self._optional_link = link
+        self._budget = budget
         self._calls: Counter[UUID] = Counter()
 
     async def find(self, account_id: UUID) -> Connection | None:
@@ -88,6 +94,7 @@ class ConnectionService:
         return await self._with_token(
             account_id,
             operation,
+            "org_read" if method == "GET" else "org_write",
             lambda token: api.call(
                 operation, method, path, token=token, params=params, document=document
             ),
@@ -101,11 +108,12 @@ class ConnectionService:
         *,
         params: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Reads all pages of a list with the account's access token."""
+        """Reads all pages of a list with the account's access token. Counts as one request."""
         api = self._usable.require_link().api
         return await self._with_token(
             account_id,
             operation,
+            "org_read",
             lambda token: api.list_all(operation, path, token=token, params=params),
         )
 
@@ -146,14 +154,24 @@ class ConnectionService:
             await self._optional_link.close()
 
     async def _with_token(
-        self, account_id: UUID, operation: str, send: Callable[[SecretStr], Awaitable[T]]
+        self,
+        account_id: UUID,
+        operation: str,
+        category: Category,
+        send: Callable[[SecretStr], Awaitable[T]],
     ) -> T:
         """Sends a request with the account's token; if it is refused, again with a new one."""
+
+        async def send_within_budget(token: SecretStr) -> T:
+            if self._budget is not None:
+                await self._budget.require(account_id, operation, category)
+            return await send(token)
+
         with (
             self._count_call(account_id, operation),
             structlog.contextvars.bound_contextvars(account_id=str(account_id)),
         ):
-            return await self._send(account_id, operation, send)
+            return await self._send(account_id, operation, send_within_budget)
 
     @contextmanager
     def _count_call(self, account_id: UUID, operation: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class UsableConnections:
-    """What calls to Pinterest, and the handing out of tokens, do with a connection."""
+    """Does with a connection what calls to Pinterest, and the handing out of tokens, share."""
 
     def __init__(
         self,

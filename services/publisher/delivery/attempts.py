@@ -8,12 +8,11 @@ Lock an attempt before its pin.
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from services.publisher.delivery.compared import digest
 from services.publisher.delivery.model import AttemptOutcome, ComparedTexts, DeliveryAttempt
-from shared.postgres.database import Database, DriverConnection, driver_connection
+from shared.postgres.database import DriverConnection
 from shared.postgres.row import Row
 
 ATTEMPT_COLUMNS = """
@@ -43,22 +42,6 @@ _DOUBT = """
     set next_look_at = coalesce(next_look_at, deadline_at), error_message = %s
     where attempt_id = %s and outcome is null
 """
-_DOUBT_OVERDUE = f"""
-    with overdue as (
-        update publisher.delivery_attempts
-        set next_look_at = clock_timestamp(),
-            error_message = coalesce(error_message, 'The process that sent it ended.')
-        where account_id = %s and mode = %s and outcome is null and next_look_at is null
-            and deadline_at <= clock_timestamp()
-        returning {ATTEMPT_COLUMNS}
-    )
-    update publisher.pins p set state = 'confirming', updated_at = now()
-    from overdue o where p.pin_id = o.pin_id and p.state in ('publishing', 'queued')
-    returning o.*
-"""
-_SELECT_IN_DOUBT = (
-    "select compared from publisher.delivery_attempts where account_id = %s and outcome is null"
-)
 
 
 class Settlement(NamedTuple):
@@ -119,44 +102,9 @@ async def leave_in_doubt(driver: DriverConnection, attempt_id: UUID, reason: str
     return (await driver.execute(_DOUBT, (reason, attempt_id))).rowcount == 1
 
 
-async def find_compared_in_doubt(driver: DriverConnection, account_id: UUID) -> frozenset[UUID]:
-    """Returns the digests of the account's attempts without an outcome."""
-    cursor = await driver.execute(_SELECT_IN_DOUBT, (account_id,))
-    return frozenset(row[0] for row in await cursor.fetchall())
-
-
 def read_attempt(row: Row) -> DeliveryAttempt:
     """Builds an attempt from its row (ATTEMPT_COLUMNS)."""
     values: dict[str, Any] = {
         name: row[name] for name in DeliveryAttempt.__slots__ if name != "texts"
     }
     return DeliveryAttempt(texts=ComparedTexts(**row["texts"]), **values)
-
-
-class AttemptRepository:
-    """Reads and changes attempts in transactions of its own."""
-
-    def __init__(self, database: Database, mode: str) -> None:
-        self._database = database
-        self._mode = mode
-
-    async def exists(self, attempt_id: UUID) -> bool:
-        """Returns whether the attempt is stored. A restored Postgres may lack it."""
-        async with self._database.transaction() as connection:
-            driver = await driver_connection(connection)
-            cursor = await driver.execute(
-                "select from publisher.delivery_attempts where attempt_id = %s and outcome is null",
-                (attempt_id,),
-            )
-            return await cursor.fetchone() is not None
-
-    async def doubt_overdue(self, account_id: UUID) -> list[DeliveryAttempt]:
-        """Sets pins to confirming whose sender ended without an outcome (rule 1).
-
-        Their attempts are past the deadline, so the request has surely ended.
-        """
-        async with self._database.transaction() as connection:
-            driver = await driver_connection(connection)
-            cursor = driver.cursor(row_factory=dict_row)
-            await cursor.execute(_DOUBT_OVERDUE, (account_id, self._mode))
-            return [read_attempt(row) for row in await cursor.fetchall()]

@@ -8,7 +8,6 @@ from services.publisher.delivery.budgets import (
     BudgetRule,
     BudgetState,
     Exhausted,
-    RateLimits,
     account_rule,
     app_rule,
     lower,
@@ -16,6 +15,7 @@ from services.publisher.delivery.budgets import (
 )
 from services.publisher.delivery.model import APP, Category
 from services.publisher.delivery.ports import Postponed
+from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 # The app has one bucket for both categories, so its row of org_read is not used
@@ -100,6 +100,8 @@ class Budgets:
         """Lowers an account's budget to Pinterest's count."""
         account = (mode, account_id, str(category))
         rule = account_rule(self._limits, category)
+        if limits.remaining >= rule.capacity:  # as is usual
+            return
         if limits.remaining > 0:
             values = (*account, rule.capacity, rule.per_second, limits.remaining)
             if await (await driver.execute(_IS_ABOVE, values)).fetchone() is None:

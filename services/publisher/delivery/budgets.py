@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.publisher.delivery.model import Category
+from shared.pinterest.model import RateLimits
 
 DAY = timedelta(days=1)
 BURST_SHARE = 1 / 6
@@ -52,13 +53,6 @@ class Exhausted(NamedTuple):
     """Seconds until the next day of the quota begins."""
     is_app: bool
     """True: the quota of the app, which all accounts share."""
-
-
-class RateLimits(NamedTuple):
-    """Pinterest's count of one category (x-ratelimit-*)."""
-
-    remaining: int
-    reset_seconds: int | None
 
 
 def account_rule(limits: BudgetLimits, category: Category) -> BudgetRule:

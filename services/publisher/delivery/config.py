@@ -1,18 +1,52 @@
-"""Defines the settings of the delivery process."""
+"""Defines the settings of the delivery process, and of the budgets of requests to Pinterest."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings
 
-from services.publisher.delivery.limits import DeliveryLimitSettings
-from shared.pinterest.settings import PinterestApiSettings
-from shared.runtime.settings import ServiceSettings
+from services.publisher.delivery.budgets import BudgetLimits
+from services.publisher.delivery.media.config import MediaSettings
+from shared.runtime.settings import SETTINGS_CONFIG, ServiceSettings
 
 LEASE_MARGIN_SECONDS = 10.0
 """The time that a lease outlasts the timeout of a request to Pinterest."""
 
 
-class DeliverySettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSettings):
+class BudgetSettings(BaseSettings):
+    """Limits the requests to Pinterest. The delivery process and the publisher read the same
+    variables: the publisher grants requests to the access service."""
+
+    model_config = SETTINGS_CONFIG
+
+    delivery_spacing_seconds: Annotated[float, Field(ge=0, le=86_400)] = 2
+    """Minimum seconds between two pins of one account."""
+    delivery_daily_pins: Annotated[int, Field(ge=1, le=200_000)] = 200
+    """Maximum pins of one account in 24 hours. Pinterest blocks accounts whose activity looks like
+    spam."""
+    delivery_account_writes_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 60
+    """Maximum changes of one account at Pinterest in a minute. Pinterest's limit for an app with
+    Standard access is 100."""
+    delivery_account_reads_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """Maximum reads of one account at Pinterest in a minute. Pinterest's limit is 1000."""
+    delivery_app_writes_per_day: Annotated[int, Field(ge=0)] = 0
+    """Maximum changes of all accounts together in 24 hours. 0: no limit. An app with Trial access
+    has 300."""
+    delivery_app_requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = 80
+    """Maximum requests of all accounts together in a second."""
+
+    @property
+    def budget_limits(self) -> BudgetLimits:
+        return BudgetLimits(
+            account_writes_per_minute=self.delivery_account_writes_per_minute,
+            account_reads_per_minute=self.delivery_account_reads_per_minute,
+            daily_pins=self.delivery_daily_pins,
+            app_requests_per_second=self.delivery_app_requests_per_second,
+            app_writes_per_day=self.delivery_app_writes_per_day,
+        )
+
+
+class DeliverySettings(BudgetSettings, MediaSettings, ServiceSettings):
     delivery_concurrency: Annotated[int, Field(ge=1, le=500)] = 50
     """Accounts that one process serves at the same time. Each has one request in flight."""
     delivery_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
@@ -30,8 +64,6 @@ class DeliverySettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSetti
     """True adds the attempt's id to the fragment of each pin's link. Then a pin whose answer was
     lost is always recognized. It changes the customers' links. A pin without a link gets no mark.
     """
-    pinterest_image_mode: Literal["url", "upload"] = "url"
-    """`url`: Pinterest fetches an image from its URL. `upload`: Pinflow fetches it and sends it."""
 
     @property
     def lease_seconds(self) -> float:

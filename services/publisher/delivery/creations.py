@@ -1,6 +1,5 @@
 """The SQL with which a pin is chosen, and with which the attempt to create it begins."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +11,12 @@ from services.publisher.delivery.attempts import insert_attempt
 from services.publisher.delivery.budget_repository import Budgets
 from services.publisher.delivery.budgets import Exhausted
 from services.publisher.delivery.compared import build_texts, digest
-from services.publisher.delivery.model import AccountLease, Category, DeliveryAttempt
+from services.publisher.delivery.model import (
+    AccountLease,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
+)
 from services.publisher.delivery.ports import DeliveryLog, Postponed
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -93,15 +97,6 @@ class QuotaUsedUp(PinflowError):
         self.exhausted = exhausted
 
 
-@dataclass(frozen=True, slots=True)
-class BegunAttempt:
-    """An attempt that is committed, so its request may be sent."""
-
-    attempt: DeliveryAttempt
-    is_probe: bool
-    """The app was paused, and this attempt shows whether the pause can end."""
-
-
 class CreationRepository:
     """Chooses pins, and begins attempts. Raises DatabaseUnavailable if Postgres is down."""
 
@@ -163,8 +158,9 @@ class CreationRepository:
             attempt = self._build_attempt(lease, pin, held.now, held.lease_until)
             await insert_attempt(driver, attempt)
             is_probe = await self._require_app(driver)
+            had_pause = is_probe or held.pause.code is not None
             await self._take_budgets(driver, lease.account_id)
-        return BegunAttempt(attempt, is_probe)
+        return BegunAttempt(attempt, is_probe, had_pause)
 
     async def may_send(self, attempt: DeliveryAttempt) -> bool:
         """Returns whether the request may leave: right before it does."""

@@ -72,12 +72,13 @@ def decide_look(
 def decide_unread(
     *, tries: int, looked_at: datetime, deadline_at: datetime, is_refused: bool
 ) -> float | GiveUp:
-    """Decides what follows a look that could not read the board. It can't show that a pin is absent.
+    """Decides what follows a look that could not read the board: it does not count as a look.
 
     Returns the seconds to wait. `tries` are all looks before this one. `is_refused`: Pinterest
     does not list the board for this account.
     """
-    if looked_at - deadline_at > MAX_DOUBT or (is_refused and tries + 1 >= MAX_REFUSED_LOOKS):
+    is_old = tries > 0 and looked_at - deadline_at > MAX_DOUBT
+    if is_old or (is_refused and tries + 1 >= MAX_REFUSED_LOOKS):
         return GiveUp(describe_doubt("the board can't be read"))
     return compute_backoff(tries)
 

@@ -45,6 +45,8 @@ class AccountLease:
     workspace_id: UUID
     fence: int
     until: datetime
+    work: frozenset[str] = frozenset()
+    """The names of the work that the search found due (claims.Source). Empty: any."""
 
 
 class ComparedTexts(NamedTuple):
@@ -92,3 +94,24 @@ class AccessToken:
     """A SecretStr."""
     version: int
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BegunAttempt:
+    """An attempt that is committed, so its request may be sent."""
+
+    attempt: DeliveryAttempt
+    is_probe: bool
+    """The app was paused, and this attempt shows whether the pause can end."""
+    had_pause: bool = True
+    """The account or the app has a pause that is over, which a success clears."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    """A turn that ended. Its lease is to be released."""
+
+    lease: AccountLease
+    did_work: bool
+    rest_seconds: float
+    """The account is not served again before."""

@@ -1,4 +1,4 @@
-"""Decides what a failed attempt to create a pin means, for the pin, the account and the app. No I/O.
+"""Decides what a failed attempt means for the pin, the account and the app. No I/O.
 
 Rule 6: a failure concerns the pin, the account or the app. Rule 2: only a pin that was surely not
 made is queued again.
@@ -118,7 +118,9 @@ def decide_media_failure(
             raise AssertionError(f"A failure without a meaning: {failure!r}")
 
 
-def _decide_refusal(refused: Refused, history: PinHistory, max_fetch_tries: int) -> Meaning:  # noqa: PLR0911 - one for each cause
+def _decide_refusal(  # noqa: C901, PLR0911 - one case for each cause
+    refused: Refused, history: PinHistory, max_fetch_tries: int
+) -> Meaning:
     match refused.cause:
         case Cause.CONTENT:
             is_image = refused.code in IMAGE_CODES

@@ -29,8 +29,10 @@ class Cause(Enum):
 
     SPAM_BLOCK = (
         ErrorCode.RATE_LIMITED,
-        "Pinterest has blocked the account for a while, because its activity looks like spam. "
-        "Pinflow goes on by itself. Publish fewer pins a day.",
+        (
+            "Pinterest has blocked the account for a while, because its activity looks like spam. "
+            "Pinflow goes on by itself. Publish fewer pins a day."
+        ),
         SPAM_STEPS,
     )
     RATE_LIMIT = (
@@ -53,6 +55,11 @@ class Cause(Enum):
         "The account has no access to Pinterest any more. Connect the account again.",
         (60.0,),
     )
+    TOKEN_WAIT = (
+        ErrorCode.PINTEREST_UNAVAILABLE,
+        "The account's access token can't be refreshed at the moment. Pinflow goes on by itself.",
+        (30.0,),
+    )
     DAILY_PINS = (
         ErrorCode.QUOTA_EXCEEDED,
         "The account has published its pins of the day (PINFLOW_DELIVERY_DAILY_PINS).",
@@ -70,14 +77,18 @@ class Cause(Enum):
     )
     NO_TOKENS = (
         ErrorCode.PINTEREST_UNAVAILABLE,
-        "The access service does not answer, so there are no access tokens. Pinflow goes on by "
-        "itself.",
+        (
+            "The access service does not answer, so there are no access tokens. Pinflow goes on by "
+            "itself."
+        ),
         UNAVAILABLE_STEPS,
     )
     APP = (
         ErrorCode.APP_NOT_APPROVED,
-        "Pinterest does not let the app create pins. An app needs Standard access: ask for it at "
-        "developers.pinterest.com.",
+        (
+            "Pinterest does not let the app create pins. An app needs Standard access: ask for "
+            "it at developers.pinterest.com."
+        ),
         (600.0,),
     )
 
@@ -106,12 +117,11 @@ def grow(
     now: datetime,
     *,
     seconds: float | None = None,
-    message: str | None = None,
 ) -> Pause | None:
     """Returns the pause that follows a failure. None: the pause that runs covers it.
 
-    `seconds`: the length if it is known. `message`: instead of the cause's own. The requests that
-    were in flight when a pause began fail too: they don't make it grow.
+    `seconds`: the length if it is known. The requests that were in flight when a pause began fail
+    too: they don't make it grow.
     """
     step = state.step if state.code == cause.code else 0
     if len(cause.steps) > 1:
@@ -123,7 +133,7 @@ def grow(
     until = now + timedelta(seconds=length)
     if state.until is not None and state.until > until:
         return None
-    return Pause(until, cause.code, message or cause.message, step)
+    return Pause(until, cause.code, cause.message, step)
 
 
 def compute_fetch_delay(tries: int) -> float:

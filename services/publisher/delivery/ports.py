@@ -8,9 +8,12 @@ from services.publisher.delivery.model import (
     AccessToken,
     AccountLease,
     AttemptOutcome,
+    Category,
     DeliveryAttempt,
 )
+from services.publisher.model import Failure
 from shared.contract.errors import PinflowError
+from shared.pinterest.failures import Refused
 from shared.postgres.row import Row
 
 
@@ -61,6 +64,26 @@ class TokenSource(Protocol):
 
     async def refresh(self, account_id: UUID, refused_version: int) -> AccessToken:
         """Returns a token of a later version. Raises ApiError (409) if the account is given up."""
+        ...
+
+    async def report_scope_missing(self, account_id: UUID, version: int) -> bool:
+        """Notes that the account's user did not allow everything. Raises as `get`."""
+        ...
+
+
+class CallBudget(Protocol):
+    """The limits of requests to Pinterest, for parts that have no transaction open."""
+
+    async def require(self, account_id: UUID, category: Category) -> None:
+        """Takes one request. Raises Postponed if it has to wait."""
+        ...
+
+
+class BoardExplainer(Protocol):
+    """Finds out why Pinterest refuses a pin without saying so."""
+
+    async def explain(self, token: AccessToken, board_id: str, refusal: Refused) -> Failure:
+        """Looks the board up once. Returns the failure of the refused pin."""
         ...
 
 

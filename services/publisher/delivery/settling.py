@@ -1,7 +1,7 @@
 """Writes what an attempt's outcome means for the pin, the account and the app (transaction 2)."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, assert_never
+from typing import TypeVar, assert_never
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -17,9 +17,12 @@ from services.publisher.delivery.accounts import (
 )
 from services.publisher.delivery.attempts import Settlement, insert_attempt
 from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.budgets import RateLimits
-from services.publisher.delivery.creations import BegunAttempt
-from services.publisher.delivery.model import AttemptOutcome, Category, DeliveryAttempt
+from services.publisher.delivery.model import (
+    AttemptOutcome,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
+)
 from services.publisher.delivery.outcomes import (
     ConfirmPin,
     DeferPin,
@@ -40,12 +43,15 @@ from services.publisher.delivery.settlements import (
 )
 from services.publisher.model import Failure
 from shared.contract.errors import ErrorCode
+from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 REACHABLE = (ErrorCode.PINTEREST_UNAVAILABLE,)
 """Any answer of Pinterest ends these pauses of the app."""
 WORKING = (*REACHABLE, ErrorCode.APP_NOT_APPROVED)
 """A created pin ends these."""
+T = TypeVar("T")
+
 SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
 
 
@@ -62,15 +68,18 @@ class SettlementRepository:
         self._mode = mode
 
     async def publish(
-        self, attempt: DeliveryAttempt, pinterest_pin_id: str, limits: RateLimits | None
+        self, begun: BegunAttempt, pinterest_pin_id: str, limits: RateLimits | None
     ) -> bool:
         """Publishes the pin, with the id that Pinterest answered."""
+        attempt = begun.attempt
 
         async def settle(driver: DriverConnection) -> bool:
             is_first = await publish_pin(driver, attempt, AttemptOutcome.CREATED, pinterest_pin_id)
-            await resume_account(driver, attempt.account_id)
+            if begun.had_pause:
+                await resume_account(driver, attempt.account_id)
             await self._feed(driver, attempt, limits)
-            await resume_app(driver, self._mode, WORKING)
+            if begun.had_pause:
+                await resume_app(driver, self._mode, WORKING)
             return is_first
 
         try:
@@ -122,9 +131,22 @@ class SettlementRepository:
             if isinstance(meaning, PauseApp):
                 await self._pause_app(driver, meaning.cause, is_probe=begun.is_probe)
             else:
-                if outcome is AttemptOutcome.REFUSED:
+                if outcome is AttemptOutcome.REFUSED and begun.is_probe:
                     await resume_app(driver, self._mode, REACHABLE)
                 await self._end_probe(driver, begun)
+            return is_first
+
+        return await self._run(settle)
+
+    async def withdraw(self, begun: BegunAttempt, reason: str) -> bool:
+        """Settles an attempt whose request Pinflow did not send, and queues its pin again."""
+        attempt = begun.attempt
+
+        async def settle(driver: DriverConnection) -> bool:
+            settlement = Settlement(AttemptOutcome.NOT_SENT, error_message=reason)
+            is_first = await queue_pin(driver, attempt, settlement)
+            await self._budgets.give_back(driver, self._mode, attempt.account_id)
+            await self._end_probe(driver, begun)
             return is_first
 
         return await self._run(settle)
@@ -133,12 +155,9 @@ class SettlementRepository:
         self, attempt: DeliveryAttempt, meaning: FailPin | DeferPin, message: str
     ) -> None:
         """Records that the image or video of a queued pin is not at hand."""
-        deferral = (
-            Deferral(meaning.seconds, meaning.code) if isinstance(meaning, DeferPin) else None
-        )
-        code = deferral.code if deferral else meaning.failure.error_code  # type: ignore[union-attr]
+        code = meaning.code if isinstance(meaning, DeferPin) else meaning.failure.error_code
 
-        async def settle(driver: DriverConnection) -> bool:
+        async def settle(driver: DriverConnection) -> None:
             if code is not None:
                 settlement = Settlement(
                     AttemptOutcome.NOT_SENT, error_code=code, error_message=message
@@ -147,16 +166,15 @@ class SettlementRepository:
             if isinstance(meaning, FailPin):
                 await fail_settled_pin(driver, attempt, meaning.failure)
             else:
-                await defer_pin(driver, attempt, deferral)
-            return True
+                await defer_pin(driver, attempt, Deferral(meaning.seconds, meaning.code))
 
         await self._run(settle)
 
-    async def pause_account(self, account_id: UUID, meaning: PauseAccount, message: str) -> None:
+    async def pause_account(self, account_id: UUID, meaning: PauseAccount) -> None:
         """Pauses an account without an attempt."""
 
         async def settle(driver: DriverConnection) -> None:
-            await self._pause_account(driver, account_id, meaning, message)
+            await self._pause_account(driver, account_id, meaning)
 
         await self._run(settle)
 
@@ -184,10 +202,9 @@ class SettlementRepository:
         driver: DriverConnection,
         account_id: UUID,
         meaning: PauseAccount,
-        message: str | None = None,
     ) -> None:
         now, state = await lock_pause(driver, account_id)
-        pause = pauses.grow(state, meaning.cause, now, seconds=meaning.seconds, message=message)
+        pause = pauses.grow(state, meaning.cause, now, seconds=meaning.seconds)
         if pause is not None:
             await pause_account(driver, account_id, pause)
 
@@ -220,7 +237,7 @@ class SettlementRepository:
         if limits is not None:
             await self._budgets.feed(driver, self._mode, attempt.account_id, Category.WRITE, limits)
 
-    async def _run(self, settle: Callable[[DriverConnection], Awaitable[Any]]) -> Any:
+    async def _run(self, settle: Callable[[DriverConnection], Awaitable[T]]) -> T:
         async with self._database.transaction() as connection:
             return await settle(await driver_connection(connection))
 

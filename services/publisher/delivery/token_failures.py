@@ -2,7 +2,7 @@
 
 AccountGivenUp    only the account's user can mend it: pause the account
 TokenUnavailable  this account has to wait; the tokens of others may be fine
-AccessUnavailable the access service can't be reached, or is set up for another mode: nothing works
+AccessAway        the access service can't be reached, or is set up for another mode: nothing works
 """
 
 from shared.contract.errors import ApiError, Unavailable
@@ -19,5 +19,5 @@ class TokenUnavailable(Unavailable):
     """The account's token can't be refreshed or read at the moment."""
 
 
-class AccessUnavailable(Unavailable):
+class AccessAway(Unavailable):
     """The access service does not answer, or not as this process needs it."""

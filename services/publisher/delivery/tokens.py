@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from services.publisher.delivery.model import AccessToken
 from services.publisher.delivery.token_failures import (
-    AccessUnavailable,
+    AccessAway,
     AccountGivenUp,
     TokenUnavailable,
 )
@@ -45,7 +45,7 @@ class InternalAccess(Protocol):
 
 
 class _Key(NamedTuple):
-    """What a request asks for: any token, or another one than a refused version."""
+    """Names what a request asks for: any token, or another one than a refused version."""
 
     account_id: UUID
     refused_version: int | None
@@ -66,7 +66,7 @@ class _Refreshed(NamedTuple):
 class AccessTokens:
     """Provides tokens for one mode (ports.TokenSource).
 
-    Raises AccountGivenUp, TokenUnavailable or AccessUnavailable. Each account has at most one
+    Raises AccountGivenUp, TokenUnavailable or AccessAway. Each account has at most one
     request in flight.
     """
 
@@ -179,7 +179,7 @@ class AccessTokens:
 
     def _read(self, answer: Any) -> AccessToken:
         if answer["mode"] != self._mode:
-            raise AccessUnavailable(
+            raise AccessAway(
                 f"The access service is in the mode {answer['mode']}, and this process in the mode "
                 f"{self._mode}. Give both the same PINFLOW_PINTEREST_MODE."
             )
@@ -190,10 +190,10 @@ class AccessTokens:
         )
 
 
-def _translate(error: ApiError) -> AccountGivenUp | TokenUnavailable | AccessUnavailable:
+def _translate(error: ApiError) -> AccountGivenUp | TokenUnavailable | AccessAway:
     """Tells a lost account from one that has to wait, and from an access service that is away."""
     if error.code in GIVEN_UP_CODES:
         return AccountGivenUp(error.code, error.message, error.status)
     if error.code is ErrorCode.PINTEREST_UNAVAILABLE:
         return TokenUnavailable(error.message)
-    return AccessUnavailable(error.message)
+    return AccessAway(error.message)

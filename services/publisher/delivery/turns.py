@@ -1,11 +1,10 @@
 """Serves one account: each part does at most one piece of its work, in the order of the parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
-from services.publisher.delivery.model import AccountLease
+from services.publisher.delivery.model import AccountLease, FinishedTurn
 from services.publisher.delivery.ports import Postponed, TurnPart
 from shared.contract.errors import Unavailable
 
@@ -20,21 +19,14 @@ MAX_REST_SECONDS = 60.0
 """A longer wait is a pause, which users can see. So an account is looked at again after this."""
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedTurn:
-    """A turn that ended. Its lease is to be released."""
-
-    lease: AccountLease
-    did_work: bool
-    rest_seconds: float
-    """The account is not served again before."""
-
-
 class Turn:
     """Runs the parts of the delivery process for one leased account."""
 
-    def __init__(self, parts: Sequence[TurnPart], spacing_seconds: float) -> None:
-        """Takes the parts in order. The last one creates pins: after it, spacing applies."""
+    def __init__(self, parts: Sequence[tuple[str, TurnPart]], spacing_seconds: float) -> None:
+        """Takes the names of work and the parts that do it, in order.
+
+        The last one creates pins: after it, spacing applies.
+        """
         self._parts = parts
         self._spacing_seconds = spacing_seconds
 
@@ -43,8 +35,10 @@ class Turn:
         did_work, created = False, False
         waits: list[float] = []
         try:
-            for part in self._parts:
+            for name, part in self._parts:
                 created = False
+                if lease.work and name not in lease.work:
+                    continue
                 try:
                     created = await part.run(lease)
                 except Postponed as postponed:

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import httpcore
 
-from services.webhooks.delivery.connections import CheckedBackend, ForbiddenAddress
 from services.webhooks.delivery.model import ClaimedDelivery, ReceiverResponse
 from services.webhooks.delivery.signing import signed_headers
 from shared.contract.pins import make_printable
 from shared.http.app import VERSION
+from shared.http.checked_connections import CheckedBackend, ForbiddenAddress, to_target
 
 USER_AGENT = f"Pinflow-Webhooks/{VERSION}"
 MAX_BODY_BYTES = 4096
@@ -94,7 +94,7 @@ class WebhookSender:
         timeouts = {"timeout": {"connect": self._timeout_seconds}}
         async with self._pool.stream(
             "POST",
-            _target_url(url),
+            to_target(url),
             headers=list(headers.items()),
             content=body,
             extensions=timeouts,
@@ -104,16 +104,6 @@ class WebhookSender:
 
     async def close(self) -> None:
         await self._pool.aclose()
-
-
-def _target_url(url: SplitResult) -> httpcore.URL:
-    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    return httpcore.URL(
-        scheme=url.scheme.encode(),
-        host=(url.hostname or "").encode(),
-        port=url.port,
-        target=target.encode(),
-    )
 
 
 async def _read_body_start(response: httpcore.Response) -> None:

@@ -5,10 +5,10 @@ Every check raises ApiError.
 
 from http import HTTPStatus
 
-from services.webhooks.delivery.address_rules import AddressRules
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import Fault
+from shared.http.address_rules import AddressRules
 from shared.http.requests import validation_error
 from shared.postgres.row import Row
 

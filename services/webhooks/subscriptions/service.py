@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from services.webhooks.delivery.address_rules import AddressRules
 from services.webhooks.delivery.model import DeliveryStatus
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.subscriptions.repository import DeliveryPage, WebhookRepository
@@ -14,6 +13,7 @@ from services.webhooks.subscriptions.rules import (
     require_enabled,
     require_found,
 )
+from shared.http.address_rules import AddressRules
 from shared.postgres.row import Row
 
 

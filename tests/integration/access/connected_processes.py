@@ -15,7 +15,7 @@ from services.access.connections.model import Connection, NewConnection, Pintere
 from services.access.connections.repository import ConnectionRepository
 from services.access.connections.service import ConnectionService
 from services.access.connections.sweep import ConnectionSweep
-from shared.pinterest.client import PinterestClient
+from shared.pinterest.app_client import PinterestAppClient
 from shared.pinterest.reading import read_grant
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
@@ -80,7 +80,7 @@ async def running_process(
         application="tests-access",
     )
     repository = ConnectionRepository(database, settings.pinterest_mode)
-    link = PinterestLink.build(settings, repository, api or PinterestClient(settings))
+    link = PinterestLink.build(settings, repository, api or PinterestAppClient(settings))
     service = ConnectionService(repository, settings, link)
     try:
         yield Process(service, ConnectionSweep(repository, link), repository, link)

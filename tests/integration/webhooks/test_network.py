@@ -14,12 +14,14 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from services.webhooks.delivery.address_rules import AddressRules, describe_forbidden_port
-from services.webhooks.delivery.connections import CheckedBackend, Resolver
 from services.webhooks.delivery.model import ClaimedDelivery, ReceiverResponse
 from services.webhooks.delivery.sender import WebhookSender
+from shared.http.address_rules import AddressRules
+from shared.http.checked_connections import CheckedBackend, Resolver
 from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving
 from tests.support.waiting import wait_until
+
+VARIABLES = "PINFLOW_WEBHOOK"
 
 
 class FakeResolver:
@@ -46,7 +48,7 @@ async def sending(
     ca_file: str | None = None,
 ) -> AsyncIterator[WebhookSender]:
     sender = WebhookSender(
-        CheckedBackend(rules or AddressRules.from_settings(), resolver),
+        CheckedBackend(rules or AddressRules.from_settings(variables=VARIABLES), resolver),
         timeout_seconds=timeout_seconds,
         max_connections=4,
         ca_file=ca_file,
@@ -76,7 +78,7 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-LOCAL = AddressRules.from_settings(allowed="127.0.0.0/8")
+LOCAL = AddressRules.from_settings(variables=VARIABLES, allowed="127.0.0.0/8")
 ACCEPTED = ReceiverResponse(204, None)
 FORBIDDEN = ReceiverResponse(
     None, "not sent: the host can't be resolved, or its address is not public"
@@ -182,10 +184,11 @@ async def test_a_redirect_to_a_private_address_is_not_followed(receiver: Receive
 
 
 async def test_a_forbidden_port_is_not_connected_to(receiver: Receiver) -> None:
-    rules = AddressRules.from_settings(allow_private=True, ports="80,443")
+    rules = AddressRules.from_settings(variables=VARIABLES, allow_private=True, ports="80,443")
     async with sending(FakeResolver({"hooks.example": ["127.0.0.1"]}), rules) as sender:
         answer = await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/"))
-    assert answer == ReceiverResponse(None, f"not sent: {describe_forbidden_port(receiver.port)}")
+    reason = rules.describe_forbidden_port(receiver.port)
+    assert answer == ReceiverResponse(None, f"not sent: {reason}")
     assert receiver.requests == []
 
 

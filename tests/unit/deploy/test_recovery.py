@@ -136,7 +136,7 @@ def test_only_a_loss_that_still_has_the_state_shown_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("partition_filter", "count"),
     [
-        (PartitionFilter(), 6),
+        (PartitionFilter(), 7),
         (PartitionFilter(service=PositionOwner.STATUS), 2),
         (PartitionFilter(topic=PositionTopic.IMPORTS), 2),
         (PartitionFilter(service=PositionOwner.STATUS, topic=PositionTopic.IMPORTS), 1),

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.publisher.delivery.token_failures import (
-    AccessUnavailable,
+    AccessAway,
     AccountGivenUp,
     TokenUnavailable,
 )
@@ -206,15 +206,15 @@ async def test_without_access_no_account_has_a_token(
     tokens: AccessTokens, access: Access, code: str
 ) -> None:
     access.error = ApiError(ErrorCode(code), "away", HTTPStatus.SERVICE_UNAVAILABLE)
-    with pytest.raises(AccessUnavailable):
+    with pytest.raises(AccessAway):
         await tokens.get(ACCOUNT)
-    with pytest.raises(AccessUnavailable):
+    with pytest.raises(AccessAway):
         await tokens.refresh(ACCOUNT, 1)
 
 
 async def test_a_token_of_another_mode_is_not_used(tokens: AccessTokens, access: Access) -> None:
     access.mode = "sandbox"
-    with pytest.raises(AccessUnavailable, match="PINFLOW_PINTEREST_MODE"):
+    with pytest.raises(AccessAway, match="PINFLOW_PINTEREST_MODE"):
         await tokens.get(ACCOUNT)
 
 

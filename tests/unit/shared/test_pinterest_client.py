@@ -16,6 +16,7 @@ import structlog
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
+from shared.pinterest.app_client import PinterestAppClient
 from shared.pinterest.client import MAX_PAGES, PinterestClient
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 from shared.pinterest.settings import PinterestSettings
@@ -87,11 +88,11 @@ class Server:
 @asynccontextmanager
 async def serving(
     *script: bytes | Hang | None, timeout_seconds: float = 5, **changes: Any
-) -> AsyncIterator[tuple[PinterestClient, Server]]:
+) -> AsyncIterator[tuple[PinterestAppClient, Server]]:
     server = Server(script)
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    client = PinterestClient(make_settings(server.url, timeout_seconds, **changes))
+    client = PinterestAppClient(make_settings(server.url, timeout_seconds, **changes))
     try:
         yield client, server
     finally:
@@ -222,7 +223,7 @@ async def test_a_slow_body_is_lost() -> None:
 
     listener = await asyncio.start_server(drip, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    client = PinterestClient(make_settings(url, 0.3))
+    client = PinterestAppClient(make_settings(url, 0.3))
     with pytest.raises(AnswerLost, match="no answer within"):
         await get_board(client)
     await client.close()
@@ -234,7 +235,7 @@ async def test_without_a_connection_nothing_was_sent() -> None:
     port = listener.sockets[0].getsockname()[1]
     listener.close()
     await listener.wait_closed()
-    client = PinterestClient(make_settings(f"http://127.0.0.1:{port}"))
+    client = PinterestAppClient(make_settings(f"http://127.0.0.1:{port}"))
     with pytest.raises(NotSent):
         await create_board(client)
     await client.close()
@@ -242,7 +243,7 @@ async def test_without_a_connection_nothing_was_sent() -> None:
 
 async def test_a_failed_tls_handshake_sends_nothing() -> None:
     async with serving() as (_, server):
-        client = PinterestClient(make_settings(server.url.replace("http:", "https:"), 0.3))
+        client = PinterestAppClient(make_settings(server.url.replace("http:", "https:"), 0.3))
         with pytest.raises(NotSent):
             await create_board(client)
         await client.close()

@@ -16,7 +16,7 @@ from services.access.config import AccessSettings
 from services.access.connections.link import PinterestLink
 from services.access.connections.repository import ConnectionRepository
 from services.access.connections.service import ConnectionService
-from shared.pinterest.client import PinterestClient
+from shared.pinterest.app_client import PinterestAppClient
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 from tests.integration.conftest import Workspace
@@ -165,7 +165,7 @@ async def make_sync(settings: AccessSettings, database: Database) -> AsyncIterat
 
     def make(**changes: Any) -> BoardSync:
         changed = settings.model_copy(update=changes)
-        link = PinterestLink.build(changed, repository, PinterestClient(changed))
+        link = PinterestLink.build(changed, repository, PinterestAppClient(changed))
         made.append(ConnectionService(repository, changed, link))
         return BoardSync(ConnectedBoardRepository(database), made[-1], changed)
 

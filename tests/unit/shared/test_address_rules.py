@@ -1,10 +1,12 @@
-"""Addresses and ports that webhooks may use."""
+"""Addresses and ports that users' URLs may lead to."""
 
 import pytest
 
-from services.webhooks.delivery.address_rules import AddressRules, parse_ports
-from services.webhooks.delivery.address_rules import describe_forbidden_port as forbidden_port
 from services.webhooks.subscriptions.schemas import WebhookCreate
+from shared.http.address_rules import AddressRules, parse_ports
+
+VARIABLES = "PINFLOW_WEBHOOK"
+RULES = AddressRules.from_settings(variables=VARIABLES)
 
 PRIVATE = [
     "0.0.0.0",
@@ -65,17 +67,17 @@ PUBLIC = [
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_a_private_or_special_address_is_forbidden(address: str) -> None:
-    assert not AddressRules.from_settings().permits(address)
-    assert AddressRules.from_settings(allow_private=True).permits(address)
+    assert not AddressRules.from_settings(variables=VARIABLES).permits(address)
+    assert AddressRules.from_settings(variables=VARIABLES, allow_private=True).permits(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_a_public_address_is_permitted(address: str) -> None:
-    assert AddressRules.from_settings().permits(address)
+    assert AddressRules.from_settings(variables=VARIABLES).permits(address)
 
 
 def test_only_the_allowed_private_network_is_permitted() -> None:
-    rules = AddressRules.from_settings(allowed="10.1.0.0/16, fd00:1::/64")
+    rules = AddressRules.from_settings(variables=VARIABLES, allowed="10.1.0.0/16, fd00:1::/64")
     assert [
         rules.permits(address) for address in ("10.1.2.3", "10.2.0.1", "fd00:1::5", "fd00:2::5")
     ] == [
@@ -87,7 +89,7 @@ def test_only_the_allowed_private_network_is_permitted() -> None:
 
 
 def test_allowed_ports_are_numbers_and_ranges() -> None:
-    rules = AddressRules.from_settings(ports="80, 443,8000-8002")
+    rules = AddressRules.from_settings(variables=VARIABLES, ports="80, 443,8000-8002")
     assert [port for port in (22, 80, 443, 7999, 8000, 8002, 8003) if rules.permits_port(port)] == [
         80,
         443,
@@ -118,7 +120,7 @@ def test_invalid_port_lists_are_rejected(text: str) -> None:
 )
 def test_a_private_address_is_recognized_in_every_spelling(host: str) -> None:
     url = WebhookCreate(url=f"http://{host}/", secret="x" * 16).url
-    violation = AddressRules.from_settings().find_violation(url) or ""
+    violation = AddressRules.from_settings(variables=VARIABLES).find_violation(url) or ""
     assert violation.startswith("the address is private or otherwise special")
 
 
@@ -129,13 +131,13 @@ def test_a_private_address_is_recognized_in_every_spelling(host: str) -> None:
         ("http://localhost/", None),  # a host name: checked when it is resolved
         ("https://hooks.example:8443/", None),
         ("https://8.8.8.8/", None),
-        ("http://hooks.example:25/", forbidden_port(25)),
-        ("https://hooks.example:22/", forbidden_port(22)),
+        ("http://hooks.example:25/", RULES.describe_forbidden_port(25)),
+        ("https://hooks.example:22/", RULES.describe_forbidden_port(22)),
     ],
 )
 def test_a_url_is_checked_without_resolving_its_host(url: str, violation: str | None) -> None:
     assert (
-        AddressRules.from_settings(ports="80,443,1024-65535").find_violation(
+        AddressRules.from_settings(variables=VARIABLES, ports="80,443,1024-65535").find_violation(
             WebhookCreate(url=url, secret="x" * 16).url
         )
         == violation

@@ -1,6 +1,7 @@
-"""Decides which addresses and ports webhooks may use (protection against SSRF).
+"""Decides which addresses and ports users' URLs may lead to (protection against SSRF).
 
-Only public addresses are allowed, unless an operator allows others. connections.py resolves hosts.
+Only public addresses are allowed, unless an operator allows others. checked_connections.py
+resolves hosts. Used for receivers of webhooks and for images and videos of pins. No I/O.
 """
 
 import re
@@ -63,20 +64,28 @@ class AddressRules:
     allow_private: bool
     allowed: tuple[Network, ...]
     ports: tuple[range, ...]
+    variables: str
+    """The beginning of the names of the operator's settings, which messages name."""
 
     @classmethod
     def from_settings(
-        cls, *, allow_private: bool = False, allowed: str = "", ports: str = "1-65535"
+        cls,
+        *,
+        variables: str,
+        allow_private: bool = False,
+        allowed: str = "",
+        ports: str = "1-65535",
     ) -> "AddressRules":
         """Parses `allowed` and `ports`, comma-separated as in the settings. Raises ValueError."""
         return cls(
             allow_private,
             tuple(ip_network(network.strip()) for network in filter(None, allowed.split(","))),
             parse_ports(ports),
+            variables,
         )
 
     def permits(self, address: str) -> bool:
-        """Returns whether webhooks may connect to this IP address."""
+        """Returns whether connections to this IP address are allowed."""
         if self.allow_private:
             return True
         parsed = ip_address(address.partition("%")[0])  # a zone names the interface, not the target
@@ -94,20 +103,19 @@ class AddressRules:
         host = (parts.host or "").strip("[]")
         port = parts.port or DEFAULT_PORTS[parts.scheme]
         if not self.permits_port(port):
-            return describe_forbidden_port(port)
+            return self.describe_forbidden_port(port)
         if _is_address(host) and not self.permits(host):
             return (
                 "the address is private or otherwise special. Use a public address, or ask the "
-                "operator to set PINFLOW_WEBHOOK_ALLOWED_NETWORKS"
+                f"operator to set {self.variables}_ALLOWED_NETWORKS"
             )
         return None
 
-
-def describe_forbidden_port(port: int) -> str:
-    return (
-        f"port {port} is not allowed for webhooks. Use another port, or ask the operator to set "
-        "PINFLOW_WEBHOOK_PORTS"
-    )
+    def describe_forbidden_port(self, port: int) -> str:
+        return (
+            f"port {port} is not allowed. Use another port, or ask the operator to set "
+            f"{self.variables}_PORTS"
+        )
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

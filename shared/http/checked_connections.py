@@ -1,16 +1,17 @@
-"""Connects to receivers, only to addresses that were resolved and checked."""
+"""Connects to hosts of users' URLs, only to addresses that were resolved and checked."""
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import SplitResult
 
 import httpcore
 import structlog
 from httpcore import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
-from services.webhooks.delivery.address_rules import AddressRules, describe_forbidden_port
+from shared.http.address_rules import AddressRules
 
 log = structlog.get_logger()
 
@@ -98,7 +99,7 @@ class CheckedBackend(AsyncNetworkBackend):
 
     async def _resolve_permitted(self, host: str, port: int) -> list[str]:
         if not self._rules.permits_port(port):
-            raise ForbiddenAddress(describe_forbidden_port(port))
+            raise ForbiddenAddress(self._rules.describe_forbidden_port(port))
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a label is empty or too long
@@ -106,6 +107,17 @@ class CheckedBackend(AsyncNetworkBackend):
         if not all(map(self._rules.permits, addresses)):
             raise _forbid(host, "resolves to a private or otherwise special address")
         return addresses
+
+
+def to_target(url: SplitResult) -> httpcore.URL:
+    """Converts a URL without user and fragment, which no request has."""
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return httpcore.URL(
+        scheme=url.scheme.encode(),
+        host=(url.hostname or "").encode(),
+        port=url.port,
+        target=target.encode(),
+    )
 
 
 def _forbid(host: str, reason: str) -> ForbiddenAddress:

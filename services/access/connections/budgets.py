@@ -1,0 +1,66 @@
+"""Asks the publisher before a call to Pinterest, which keeps the budgets of all requests.
+
+Deliveries and calls of the access service share Pinterest's limits. If the publisher does not
+answer, the call goes through: an account must be connected and used without it.
+"""
+
+import math
+from http import HTTPStatus
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+import structlog
+
+from shared.contract.errors import ApiError
+from shared.pinterest.failures import Cause, Refused
+
+log = structlog.get_logger()
+
+GRANT_SECONDS = 1.0
+"""Maximum time that a call waits for the publisher's answer."""
+
+Category = Literal["org_read", "org_write"]
+"""Pinterest's categories of requests. Those of one category share a limit."""
+
+
+class BudgetUsedUp(Refused):
+    """The call was not sent, because the budget of the account or of the app is used up."""
+
+    def __init__(self, operation: str, seconds: float) -> None:
+        super().__init__(
+            operation,
+            "The budget of requests to Pinterest is used up.",
+            status=HTTPStatus.TOO_MANY_REQUESTS,
+            code=None,
+            cause=Cause.RATE_LIMIT,
+            retry_after_seconds=max(1, math.ceil(seconds)),
+        )
+
+
+class Publisher(Protocol):
+    """Calls the publisher's internal routes. shared.http.internal.InternalClient implements it."""
+
+    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
+        """Sends a document to /internal/`path` and returns the answer. Raises ApiError."""
+
+
+class RequestBudget:
+    """Asks for grants of one mode."""
+
+    def __init__(self, publisher: Publisher, mode: str) -> None:
+        self._publisher = publisher
+        self._mode = mode
+
+    async def require(self, account_id: UUID, operation: str, category: Category) -> None:
+        """Takes one request. Raises BudgetUsedUp if it has to wait."""
+        request = {"mode": self._mode, "account_id": str(account_id), "category": category}
+        try:
+            answer = await self._publisher.post(
+                "pinterest/grants", request, timeout_seconds=GRANT_SECONDS
+            )
+        except ApiError as error:
+            log.info("request_not_counted", operation=operation, reason=error.message)
+            return
+        if (seconds := answer["wait_seconds"]) > 0:
+            log.info("budget_used_up", operation=operation, category=category, seconds=seconds)
+            raise BudgetUsedUp(operation, seconds)

@@ -1,0 +1,50 @@
+"""Pauses accounts and the app if no attempt can begin: without a token, or without a quota."""
+
+from services.publisher.delivery import pauses
+from services.publisher.delivery.budgets import Exhausted
+from services.publisher.delivery.model import AccountLease
+from services.publisher.delivery.outcomes import PauseAccount
+from services.publisher.delivery.settling import SettlementRepository
+from services.publisher.delivery.token_failures import (
+    AccessAway,
+    AccountGivenUp,
+    TokenUnavailable,
+)
+from shared.contract.errors import ApiError, ErrorCode, Unavailable
+
+GIVEN_UP_CODES = {ErrorCode.TOKEN_EXPIRED, ErrorCode.SCOPE_MISSING}
+"""The codes of the access service that users see as they are. Others become token_revoked."""
+
+
+class AccountFailures:
+    """Decides what pauses if there is no token or no quota, and writes the pauses."""
+
+    def __init__(self, settlements: SettlementRepository) -> None:
+        self._settlements = settlements
+
+    async def pause_without_token(
+        self, lease: AccountLease, failure: ApiError | Unavailable
+    ) -> None:
+        """Pauses the account if the access service has given it up or it has to wait.
+
+        Pauses all accounts if the access service can't be reached.
+        """
+        match failure:
+            case AccountGivenUp():
+                code = failure.code if failure.code in GIVEN_UP_CODES else ErrorCode.ACCOUNT_REVOKED
+                await self._settlements.pause_account_as(lease.account_id, code, failure.message)
+            case TokenUnavailable():
+                meaning = PauseAccount(pauses.Cause.TOKEN_WAIT)
+                await self._settlements.pause_account(lease.account_id, meaning)
+            case AccessAway():
+                await self._settlements.pause_app(pauses.Cause.NO_TOKENS)
+            case _:
+                raise failure
+
+    async def pause_quota(self, lease: AccountLease, exhausted: Exhausted) -> None:
+        """Pauses the account, or the app, until the next day of its quota begins."""
+        if exhausted.is_app:
+            await self._settlements.pause_app(pauses.Cause.DAILY_WRITES, exhausted.seconds)
+        else:
+            meaning = PauseAccount(pauses.Cause.DAILY_PINS, exhausted.seconds)
+            await self._settlements.pause_account(lease.account_id, meaning)

@@ -1,0 +1,171 @@
+"""Builds the delivery process: it creates the queued pins of connected accounts on Pinterest."""
+
+from fastapi import FastAPI
+
+from services.publisher.delivery.account_failures import AccountFailures
+from services.publisher.delivery.backlog_gauges import MEASURE_INTERVAL_SECONDS, BacklogGauges
+from services.publisher.delivery.board_lookup import BoardLookup
+from services.publisher.delivery.budget_repository import BudgetGate, Budgets
+from services.publisher.delivery.call_failures import CallFailures
+from services.publisher.delivery.claims import (
+    ATTEMPTS_IN_DOUBT,
+    PINS,
+    REMOVALS,
+    ClaimRepository,
+    Source,
+)
+from services.publisher.delivery.config import DeliverySettings
+from services.publisher.delivery.confirming import Confirmer
+from services.publisher.delivery.confirming_repository import ConfirmingRepository
+from services.publisher.delivery.counted_log import CountedDeliveryLog
+from services.publisher.delivery.creating import PinCreator
+from services.publisher.delivery.creations import CreationRepository
+from services.publisher.delivery.log.topic import CHECK_INTERVAL_SECONDS, TopicDeliveryLog
+from services.publisher.delivery.media.parts import MediaParts
+from services.publisher.delivery.media.repository import DUE_ACCOUNTS, VideoRepository
+from services.publisher.delivery.ports import DeliveryLog, TokenSource, TurnPart
+from services.publisher.delivery.removing import Remover
+from services.publisher.delivery.removing_repository import RemovingRepository
+from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryRetention
+from services.publisher.delivery.settling import SettlementRepository
+from services.publisher.delivery.tokens import AccessTokens
+from services.publisher.delivery.turns import Turn
+from services.publisher.delivery.worker import DeliveryWorker
+from shared.http.client import create_http_pool
+from shared.http.internal import InternalClient
+from shared.pinterest.client import PinterestClient
+from shared.postgres.database import Database
+from shared.runtime.periodic import PeriodicTask
+from shared.runtime.service import Service
+
+VIDEOS = Source("videos", DUE_ACCOUNTS)
+SUMMARY = "Creates the pins of connected accounts on Pinterest."
+
+
+class DeliveryParts:
+    """The parts of the process that use Pinterest, with their connections."""
+
+    def __init__(
+        self,
+        settings: DeliverySettings,
+        database: Database,
+        delivery_log: DeliveryLog,
+        tokens: TokenSource,
+    ) -> None:
+        mode = settings.pinterest_mode
+        self._client = client = PinterestClient(settings)
+        budgets = Budgets(settings.budget_limits)
+        gate = BudgetGate(database, budgets, mode)
+        settlements = SettlementRepository(database, budgets, mode)
+        self.media = MediaParts(settings, database, client, tokens, gate, CallFailures(settlements))
+        confirming = ConfirmingRepository(database, mode, delivery_log.require_open)
+        removing = RemovingRepository(database, mode, delivery_log.require_open)
+        creations = CreationRepository(
+            database,
+            delivery_log,
+            budgets,
+            mode,
+            lease_seconds=settings.lease_seconds,
+            timeout_seconds=settings.pinterest_timeout_seconds,
+            marks_links=settings.pinterest_link_mark,
+        )
+        confirmer = Confirmer(
+            confirming,
+            client,
+            tokens,
+            gate,
+            delivery_log,
+            confirm_seconds=settings.delivery_confirm_seconds,
+            max_pages=settings.delivery_confirm_pages,
+        )
+        creator = PinCreator(
+            creations,
+            settlements,
+            AccountFailures(settlements),
+            client,
+            tokens,
+            self.media.source,
+            BoardLookup(client),
+            gate,
+            delivery_log,
+            max_fetch_tries=settings.delivery_fetch_tries,
+        )
+        parts: list[tuple[str, TurnPart]] = [
+            (ATTEMPTS_IN_DOUBT.name, confirmer),
+            (REMOVALS.name, Remover(removing, client, tokens, gate)),
+            (VIDEOS.name, self.media.step),
+            (PINS, creator),
+        ]
+        claims = ClaimRepository(
+            database,
+            mode,
+            (ATTEMPTS_IN_DOUBT, REMOVALS, VIDEOS),
+            lease_seconds=settings.lease_seconds,
+        )
+        self.worker = DeliveryWorker(
+            claims,
+            Turn(parts, settings.delivery_spacing_seconds),
+            concurrency=settings.delivery_concurrency,
+            interval_seconds=settings.delivery_interval_seconds,
+            stop_seconds=settings.stop_timeout_seconds,
+        )
+
+    async def close(self) -> None:
+        """Closes the connections. Call it after the worker and the tasks have stopped."""
+        await self.media.close()
+        await self._client.close()
+
+
+def create_app(settings: DeliverySettings) -> FastAPI:
+    """Builds the application. Its lifespan starts the worker, unless the mode is `off`."""
+    service = Service("delivery", settings)
+    gauges = PeriodicTask(
+        "backlog gauges",
+        BacklogGauges(service.database, settings.pinterest_mode).measure,
+        interval_seconds=MEASURE_INTERVAL_SECONDS,
+    )
+    if not settings.is_pinterest_on:
+        return service.create_app(summary=SUMMARY, dependencies=None, routers=[], tasks=[gauges])
+    http = create_http_pool()
+    access = InternalClient("access", http, settings.access_url, settings.internal_token)
+    topic_log = TopicDeliveryLog(settings, service.topics, service.producer)
+    parts = DeliveryParts(
+        settings,
+        service.database,
+        CountedDeliveryLog(topic_log),
+        AccessTokens(access, settings.pinterest_mode),
+    )
+
+    async def find_log_problem() -> str | None:
+        return topic_log.problem()
+
+    service.health.add("deliveries", find_log_problem)
+    retention = DeliveryRetention(
+        service.database, VideoRepository(service.database, settings.pinterest_mode)
+    )
+    return service.create_app(
+        summary=SUMMARY,
+        dependencies=None,
+        routers=[],
+        components=[parts.worker],
+        tasks=[
+            gauges,
+            PeriodicTask(
+                "delivery log",
+                topic_log.run_periodic_work,
+                interval_seconds=CHECK_INTERVAL_SECONDS,
+            ),
+            PeriodicTask(
+                "delivery worker",
+                parts.worker.run_round,
+                interval_seconds=settings.delivery_interval_seconds,
+            ),
+            PeriodicTask(
+                "delivery retention",
+                retention.delete_old,
+                interval_seconds=DELETE_INTERVAL_SECONDS,
+            ),
+            *parts.media.uploads,
+        ],
+        closing=[parts.close, topic_log.close, http.aclose],
+    )

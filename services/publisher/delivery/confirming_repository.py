@@ -1,0 +1,141 @@
+"""The SQL of looks for pins whose answer was lost. Used by confirming.py."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from psycopg.errors import UniqueViolation
+from psycopg.rows import dict_row
+
+from services.publisher.delivery.attempts import ATTEMPT_COLUMNS, Settlement, read_attempt
+from services.publisher.delivery.confirming import AdoptedElsewhere, StartedLook
+from services.publisher.delivery.matching import SLACK
+from services.publisher.delivery.model import AccountLease, AttemptOutcome, DeliveryAttempt
+from services.publisher.delivery.settlements import fail_pin, publish_pin, queue_pin
+from services.publisher.model import Failure
+from shared.postgres.database import Database, DriverConnection, driver_connection
+
+ID_INDEX = "pins_of_pinterest"
+
+# Also an attempt whose sender ended without writing anything (rule 1): it has no next_look_at
+_START_LOOK = f"""
+    with due as (
+        select {ATTEMPT_COLUMNS}, looks from publisher.delivery_attempts
+        where account_id = %(account_id)s and mode = %(mode)s and outcome is null
+            and deadline_at <= clock_timestamp()
+            and coalesce(next_look_at, deadline_at) <= clock_timestamp()
+        order by coalesce(next_look_at, deadline_at), attempt_id limit 1
+    ), changed as (
+        update publisher.pins p set state = 'confirming', updated_at = clock_timestamp()
+        from due where p.pin_id = due.pin_id and p.state in ('publishing', 'queued')
+    )
+    select due.*, clock_timestamp() as looked_at from due
+"""
+_LOCK = """
+    select absent_at from publisher.delivery_attempts
+    where attempt_id = %s and outcome is null
+    for update
+"""
+_SELECT_KNOWN = """
+    select pinterest_pin_id from publisher.pins where pinterest_pin_id = any(%s::text[])
+"""
+# Their windows overlap. Also attempts that were absent: Pinterest may list a pin later than any
+# look, and it must not be taken for another's
+_SELECT_OTHERS = f"""
+    select {ATTEMPT_COLUMNS} from publisher.delivery_attempts
+    where board_id = %(board_id)s and mode = %(mode)s and attempt_id <> %(attempt_id)s
+        and (outcome is null or outcome in ('absent', 'unconfirmed'))
+        and started_at <= %(until)s and deadline_at >= %(since)s
+"""
+_LOOK_AGAIN = """
+    update publisher.delivery_attempts
+    set looks = looks + 1, absent_at = coalesce(absent_at, clock_timestamp()),
+        next_look_at = clock_timestamp() + %s * interval '1 second'
+    where attempt_id = %s
+"""
+_POSTPONE = """
+    update publisher.delivery_attempts
+    set looks = looks + 1, next_look_at = clock_timestamp() + %s * interval '1 second'
+    where attempt_id = %s
+"""
+NOT_FOUND_MESSAGE = "Two looks at the board did not find the pin."
+
+
+class StoredDoubt:
+    """A locked attempt without an outcome."""
+
+    def __init__(
+        self, driver: DriverConnection, attempt: DeliveryAttempt, absent_at: datetime | None
+    ) -> None:
+        self._driver = driver
+        self._attempt = attempt
+        self.absent_at = absent_at
+
+    async def read_known_ids(self, ids: Collection[str]) -> frozenset[str]:
+        cursor = await self._driver.execute(_SELECT_KNOWN, (list(ids),))
+        return frozenset(row[0] for row in await cursor.fetchall())
+
+    async def read_others(self) -> Sequence[DeliveryAttempt]:
+        values = {
+            "board_id": self._attempt.board_id,
+            "mode": self._attempt.mode,
+            "attempt_id": self._attempt.attempt_id,
+            "since": self._attempt.started_at - 2 * SLACK,
+            "until": self._attempt.deadline_at + 2 * SLACK,
+        }
+        cursor = self._driver.cursor(row_factory=dict_row)
+        await cursor.execute(_SELECT_OTHERS, values)
+        return [read_attempt(row) for row in await cursor.fetchall()]
+
+    async def adopt(self, pinterest_pin_id: str) -> None:
+        await publish_pin(self._driver, self._attempt, AttemptOutcome.FOUND, pinterest_pin_id)
+
+    async def look_again(self, seconds: float) -> None:
+        await self._driver.execute(_LOOK_AGAIN, (seconds, self._attempt.attempt_id))
+
+    async def postpone(self, seconds: float) -> None:
+        await self._driver.execute(_POSTPONE, (seconds, self._attempt.attempt_id))
+
+    async def send_again(self) -> None:
+        settlement = Settlement(AttemptOutcome.ABSENT, None, None, NOT_FOUND_MESSAGE)
+        await queue_pin(self._driver, self._attempt, settlement)
+
+    async def give_up(self, failure: Failure) -> None:
+        await fail_pin(self._driver, self._attempt, AttemptOutcome.UNCONFIRMED, failure)
+
+
+class ConfirmingRepository:
+    """Stores looks in Postgres. Raises DatabaseUnavailable if it is down."""
+
+    def __init__(
+        self, database: Database, mode: str, require_open: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """Takes the gate of the topic `deliveries` (ports.DeliveryLog.require_open).
+
+        While an older Postgres may lack ids, they could be adopted twice.
+        """
+        self._database = database
+        self._mode = mode
+        self._require_open = require_open
+
+    async def start_look(self, lease: AccountLease) -> StartedLook | None:
+        async with self._database.transaction() as connection:
+            cursor = (await driver_connection(connection)).cursor(row_factory=dict_row)
+            await cursor.execute(_START_LOOK, {"account_id": lease.account_id, "mode": self._mode})
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        return StartedLook(read_attempt(row), row["looks"], row["looked_at"])
+
+    @asynccontextmanager
+    async def open_doubt(self, attempt: DeliveryAttempt) -> AsyncIterator[StoredDoubt | None]:
+        try:
+            async with self._database.transaction() as connection:
+                driver = await driver_connection(connection)
+                await self._require_open(self._database.connected_at(driver))
+                row = await (await driver.execute(_LOCK, (attempt.attempt_id,))).fetchone()
+                yield None if row is None else StoredDoubt(driver, attempt, row[0])
+        except UniqueViolation as error:
+            if error.diag.constraint_name != ID_INDEX:
+                raise
+            raise AdoptedElsewhere from error

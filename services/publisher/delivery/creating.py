@@ -1,0 +1,331 @@
+"""Creates one pin on Pinterest: the part of a turn that is never repeated blindly.
+
+The order is what keeps a pin from being made twice (rules 1, 2 and 14): the intent is committed,
+Kafka has it, and it is checked once more; then the request is sent once; then its outcome is
+written. After a crash in between, the attempt has no outcome, and the pin is confirmed.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+import structlog
+
+from services.publisher.delivery.account_failures import AccountFailures
+from services.publisher.delivery.creations import (
+    CreationRepository,
+    QuotaUsedUp,
+    build_attempt,
+)
+from services.publisher.delivery.media_failures import MediaFailure
+from services.publisher.delivery.model import (
+    AccessToken,
+    AccountLease,
+    AttemptOutcome,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
+)
+from services.publisher.delivery.outcomes import (
+    ConfirmPin,
+    DeferPin,
+    FailPin,
+    LookUpBoard,
+    Meaning,
+    PauseAccount,
+    PauseApp,
+    PinHistory,
+    RefreshToken,
+    decide_failure,
+    decide_media_failure,
+)
+from services.publisher.delivery.pin_document import build_pin_document
+from services.publisher.delivery.ports import (
+    BoardExplainer,
+    CallBudget,
+    DeliveryLog,
+    MediaSource,
+    Postponed,
+    TokenSource,
+)
+from services.publisher.delivery.settling import SettlementRepository
+from services.publisher.model import Failure
+from shared.contract.errors import (
+    ApiError,
+    DatabaseUnavailable,
+    ErrorCode,
+    Unavailable,
+)
+from shared.pinterest import failures
+from shared.pinterest.client import PinterestClient
+from shared.pinterest.failures import PinterestFailure, Refused
+from shared.pinterest.model import RateLimits
+from shared.postgres.row import Row
+from shared.runtime import metrics
+
+log = structlog.get_logger()
+
+OPERATION = "pins/create"
+SETTLE_TRIES = 6
+"""Tries to write an outcome while Postgres is away. After them, the pin is confirmed."""
+SETTLE_PAUSE_SECONDS = 0.5
+
+
+class PinCreator:
+    """Creates the account's next pin. The last part of a turn (ports.TurnPart)."""
+
+    def __init__(
+        self,
+        creations: CreationRepository,
+        settlements: SettlementRepository,
+        account_failures: AccountFailures,
+        client: PinterestClient,
+        tokens: TokenSource,
+        media: MediaSource,
+        boards: BoardExplainer,
+        budget: CallBudget,
+        delivery_log: DeliveryLog,
+        *,
+        max_fetch_tries: int,
+    ) -> None:
+        self._creations = creations
+        self._settlements = settlements
+        self._account_failures = account_failures
+        self._client = client
+        self._tokens = tokens
+        self._media = media
+        self._boards = boards
+        self._budget = budget
+        self._delivery_log = delivery_log
+        self._max_fetch_tries = max_fetch_tries
+
+    async def run(self, lease: AccountLease) -> bool:
+        """Creates at most one pin. Returns False if no request was sent. Raises Postponed."""
+        pin = await self._creations.find_next(lease.account_id)
+        if pin is None:
+            return False
+        if pin["doubtful_attempt_id"] is not None:
+            await self._creations.doubt(pin["doubtful_attempt_id"])
+            return False
+        if pin["made_pin_id"] is not None:
+            await self._settlements.adopt(_unsent(lease, pin), pin["made_pin_id"])
+            return False
+        try:
+            token = await self._tokens.get(lease.account_id)
+        except (ApiError, Unavailable) as failure:
+            await self._account_failures.pause_without_token(lease, failure)
+            return False
+        try:
+            async with self._media.open(pin) as media_source:
+                return await self._create(lease, pin, token, media_source)
+        except MediaFailure as failure:
+            await self._record_media_failure(lease, pin, failure)
+            return False
+
+    async def _create(
+        self, lease: AccountLease, pin: Row, token: AccessToken, media_source: dict[str, object]
+    ) -> bool:
+        try:
+            begun = await self._creations.begin(lease, pin)
+        except QuotaUsedUp as used_up:
+            await self._account_failures.pause_quota(lease, used_up.exhausted)
+            return False
+        if begun is None:
+            return False
+        attempt = begun.attempt
+        try:
+            await self._delivery_log.announce(attempt)
+            may_send = await self._creations.may_send(attempt)
+        except Unavailable as error:
+            await self._withdraw(begun, str(error))
+            raise
+        if not may_send:
+            await self._withdraw(begun, "The time for the request was over before it was sent.")
+            return False
+        document = build_pin_document(pin, media_source, attempt.texts.link)
+        await self._send(begun, pin, token, document)
+        return True
+
+    async def _send(
+        self, begun: BegunAttempt, pin: Row, token: AccessToken, document: dict[str, Any]
+    ) -> None:
+        """Sends the request once, and settles the attempt."""
+        limits: list[RateLimits] = []
+        try:
+            answer = await self._client.call(
+                OPERATION,
+                "POST",
+                "/pins",
+                token=token.value,
+                document=document,
+                on_limits=limits.append,
+            )
+        except PinterestFailure as failure:
+            await self._settle_failure(begun, pin, token, failure, limits[-1] if limits else None)
+        else:
+            await self._publish(begun, pin, answer["id"], limits[-1] if limits else None)
+
+    async def _publish(
+        self,
+        begun: BegunAttempt,
+        pin: Row,
+        pinterest_pin_id: str,
+        limits: RateLimits | None,
+    ) -> None:
+        is_first = await self._repeat(
+            lambda: self._settlements.publish(begun, pinterest_pin_id, limits)
+        )
+        await self._end(begun.attempt, AttemptOutcome.CREATED, is_first, pinterest_pin_id)
+        if is_first:
+            metrics.DELIVERY_SECONDS.observe(_compute_delay(pin))
+
+    async def _settle_failure(
+        self,
+        begun: BegunAttempt,
+        pin: Row,
+        token: AccessToken,
+        failure: PinterestFailure,
+        limits: RateLimits | None,
+    ) -> None:
+        attempt = begun.attempt
+        meaning = decide_failure(failure, _read_history(pin), self._max_fetch_tries)
+        if isinstance(meaning, ConfirmPin):
+            await self._repeat(lambda: self._settlements.confirm(begun, meaning))
+            metrics.DELIVERY_ATTEMPTS.labels("answer_lost").inc()
+            return
+        settled = await self._look_up(attempt, token, failure, meaning)
+        is_refusal = isinstance(failure, Refused)
+        outcome = AttemptOutcome.REFUSED if is_refusal else AttemptOutcome.NOT_SENT
+        is_first = await self._repeat(
+            lambda: self._settlements.refuse(
+                begun, outcome, settled, message=failure.message, limits=limits
+            )
+        )
+        await self._end(attempt, outcome, is_first)
+        _log_failure(attempt, failure, settled)
+        await self._follow_up(attempt, token, settled)
+
+    async def _look_up(
+        self,
+        attempt: DeliveryAttempt,
+        token: AccessToken,
+        failure: PinterestFailure,
+        meaning: FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken | LookUpBoard,
+    ) -> FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken:
+        """Asks for the board if it may be why the pin was refused."""
+        if not isinstance(meaning, LookUpBoard):
+            return meaning
+        if not isinstance(failure, Refused):
+            raise TypeError("Only a refusal makes a lookup necessary.")
+        try:
+            await self._budget.require(attempt.account_id, Category.READ)
+        except Postponed:
+            return FailPin(Failure(ErrorCode.BOARD_ACCESS_DENIED, meaning.message))
+        return FailPin(await self._boards.explain(token, attempt.board_id, failure))
+
+    async def _follow_up(
+        self,
+        attempt: DeliveryAttempt,
+        token: AccessToken,
+        meaning: FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken,
+    ) -> None:
+        """Tells the access service what Pinterest refused. The pin is queued meanwhile."""
+        match meaning:
+            case RefreshToken():
+                await self._refresh(attempt, token)
+            case PauseAccount(cause, _):
+                if cause is cause.TOKEN:
+                    await self._refresh(attempt, token)
+                elif cause is cause.SCOPE:
+                    try:
+                        await self._tokens.report_scope_missing(attempt.account_id, token.version)
+                    except (ApiError, Unavailable) as error:
+                        log.warning("scope_missing_not_reported", error=str(error))
+            case FailPin() | DeferPin() | PauseApp():
+                pass
+            case _:
+                assert_never(meaning)
+
+    async def _refresh(self, attempt: DeliveryAttempt, token: AccessToken) -> None:
+        lease = AccountLease(
+            attempt.account_id, attempt.workspace_id, attempt.fence, attempt.deadline_at
+        )
+        try:
+            await self._tokens.refresh(attempt.account_id, token.version)
+        except (ApiError, Unavailable) as failure:
+            await self._account_failures.pause_without_token(lease, failure)
+
+    async def _withdraw(self, begun: BegunAttempt, reason: str) -> None:
+        """Settles an attempt whose request was not sent, and queues its pin again."""
+        is_first = await self._repeat(lambda: self._settlements.withdraw(begun, reason))
+        await self._end(begun.attempt, AttemptOutcome.NOT_SENT, is_first)
+
+    async def _record_media_failure(
+        self, lease: AccountLease, pin: Row, failure: MediaFailure
+    ) -> None:
+        meaning = decide_media_failure(failure, _read_history(pin), self._max_fetch_tries)
+        await self._settlements.record_media_failure(_unsent(lease, pin), meaning, failure.message)
+
+    async def _end(
+        self,
+        attempt: DeliveryAttempt,
+        outcome: AttemptOutcome,
+        is_first: bool,
+        pinterest_pin_id: str | None = None,
+    ) -> None:
+        """Tells Kafka and the metrics the outcome, unless another process settled it before."""
+        if not is_first:
+            metrics.DELIVERY_ATTEMPTS.labels("late").inc()
+            log.error(
+                "delivery_answer_late",
+                attempt_id=str(attempt.attempt_id),
+                pin_id=str(attempt.pin_id),
+                workspace_id=str(attempt.workspace_id),
+                outcome=outcome,
+                pinterest_pin_id=pinterest_pin_id,
+            )
+            return
+        await self._delivery_log.settle(attempt, outcome, pinterest_pin_id)
+
+    async def _repeat(self, settle: Any) -> Any:
+        """Writes an outcome. Repeats it while Postgres is away, because the outcome is known."""
+        for number in range(SETTLE_TRIES):
+            try:
+                return await settle()
+            except DatabaseUnavailable:
+                if number == SETTLE_TRIES - 1:
+                    raise
+                await asyncio.sleep(SETTLE_PAUSE_SECONDS * 2**number)
+        raise AssertionError("The loop returns or raises.")
+
+
+def _read_history(pin: Row) -> PinHistory:
+    return PinHistory(pin["fetch_tries"], pin["last_code"] == ErrorCode.TOKEN_EXPIRED)
+
+
+def _unsent(lease: AccountLease, pin: Row) -> DeliveryAttempt:
+    """Builds the record of an attempt for which no request is sent."""
+    now = datetime.now(UTC)
+    return build_attempt(lease, pin, "", started_at=now, deadline_at=now)
+
+
+def _compute_delay(pin: Row) -> float:
+    """Returns the seconds since the pin was due, by this machine's clock."""
+    times = (pin["run_at"], pin["created_at"], pin["touched_at"])
+    due_at: datetime = max(filter(None, times))
+    return max(0.0, time.time() - due_at.timestamp())
+
+
+def _log_failure(attempt: DeliveryAttempt, failure: PinterestFailure, meaning: Meaning) -> None:
+    level = log.error if getattr(failure, "cause", None) == failures.Cause.APP else log.info
+    level(
+        "delivery_refused",
+        attempt_id=str(attempt.attempt_id),
+        pin_id=str(attempt.pin_id),
+        workspace_id=str(attempt.workspace_id),
+        account_id=str(attempt.account_id),
+        cause=getattr(failure, "cause", "not_sent"),
+        meaning=type(meaning).__name__,
+        pinterest_request_id=getattr(failure, "request_id", None),
+    )

@@ -1,0 +1,96 @@
+"""Builds the parts of the delivery process that concern images and videos."""
+
+from services.publisher.delivery.call_failures import CallFailures
+from services.publisher.delivery.config import DeliverySettings
+from services.publisher.delivery.media.fetching import MediaFetcher
+from services.publisher.delivery.media.images import ImageUploads
+from services.publisher.delivery.media.repository import VideoRepository
+from services.publisher.delivery.media.source import PinMedia
+from services.publisher.delivery.media.step import CallBudget, MediaStep
+from services.publisher.delivery.media.uploading import ObjectStore, VideoUploader
+from services.publisher.delivery.ports import TokenSource
+from shared.http.address_rules import AddressRules
+from shared.http.checked_connections import Resolver
+from shared.pinterest.client import PinterestClient
+from shared.postgres.database import Database
+from shared.runtime.periodic import PeriodicTask
+
+RESOLVER_THREADS = 8
+UPLOAD_INTERVAL_SECONDS = 5.0
+"""Seconds between two searches for videos to upload. A registered one wakes the search."""
+
+
+class MediaParts:
+    """The media source, the part of a turn for videos, and the uploads, which run beside turns."""
+
+    def __init__(
+        self,
+        settings: DeliverySettings,
+        database: Database,
+        client: PinterestClient,
+        tokens: TokenSource,
+        budget: CallBudget,
+        failures: CallFailures,
+    ) -> None:
+        self._resolver = Resolver(RESOLVER_THREADS)
+        videos = VideoRepository(database, settings.pinterest_mode)
+        self._fetcher = MediaFetcher(
+            settings.media_address_rules,
+            self._resolver,
+            max_connections=settings.delivery_concurrency + settings.media_videos_at_once,
+        )
+        self._store = ObjectStore(
+            _choose_store_rules(settings),
+            self._resolver,
+            max_connections=settings.media_videos_at_once,
+        )
+        uploader = VideoUploader(
+            videos,
+            self._fetcher,
+            self._store,
+            max_tries=settings.delivery_fetch_tries,
+            timeout_seconds=settings.media_upload_seconds,
+        )
+        images = ImageUploads(
+            self._fetcher,
+            timeout_seconds=settings.media_fetch_seconds,
+            memory_bytes=settings.media_image_memory_bytes,
+        )
+        self.source = PinMedia(settings.pinterest_image_mode, images, videos)
+        """Implements MediaSource."""
+        self.uploads = [
+            PeriodicTask(
+                f"video-upload-{number}",
+                uploader.upload_next,
+                interval_seconds=UPLOAD_INTERVAL_SECONDS,
+            )
+            for number in range(1, settings.media_videos_at_once + 1)
+        ]
+        """Tasks to run beside the turns. They may be canceled at any time."""
+        self.step = MediaStep(
+            videos,
+            client,
+            tokens,
+            budget,
+            failures,
+            timeout_seconds=settings.pinterest_timeout_seconds,
+            wake_uploads=self._wake_uploads,
+        )
+        """Implements TurnPart. Run it before the part that creates pins."""
+
+    async def close(self) -> None:
+        """Closes all connections. Call it after the tasks have ended."""
+        await self._fetcher.close()
+        await self._store.close()
+        self._resolver.close()
+
+    def _wake_uploads(self) -> None:
+        for task in self.uploads:
+            task.wake()
+
+
+def _choose_store_rules(settings: DeliverySettings) -> AddressRules:
+    """Permits every address to the simulator alone: its upload URL is usually a loopback one."""
+    if settings.pinterest_mode == "simulated":
+        return AddressRules.from_settings(variables="PINFLOW_MEDIA", allow_private=True)
+    return AddressRules.from_settings(variables="PINFLOW_MEDIA", ports="443")

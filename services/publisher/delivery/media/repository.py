@@ -1,0 +1,203 @@
+"""The SQL of videos on their way to Pinterest.
+
+Whoever takes a video moves `next_at` ahead, so nobody else takes it until then. A change requires
+that the step and the medium are still those that were taken: a late answer changes nothing. Nothing
+here is dangerous to repeat, so there is no fence.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Json
+
+from services.publisher.delivery.media.rules import MAX_READY_SECONDS
+from services.publisher.delivery.media.video import Video, VideoChange, VideoStep
+from shared.postgres.database import Database, DriverConnection, driver_connection
+from shared.postgres.row import Row
+
+_COLUMNS = """
+    m.pin_id, m.account_id, m.source_url, m.step, m.media_id, m.upload_url, m.upload_parameters,
+    m.registrations, m.tries, m.looks
+"""
+# Also the one of a pin that was changed since. A medium that is old, or with which a pin was
+# refused, may be unknown to Pinterest: it is looked at again before it is used
+_REQUEST = """
+    insert into publisher.delivery_media as m (pin_id, workspace_id, account_id, mode, source_url)
+    values (%(pin_id)s, %(workspace_id)s, %(account_id)s, %(mode)s, %(source_url)s)
+    on conflict (pin_id) do update set
+        account_id = excluded.account_id, mode = excluded.mode, source_url = excluded.source_url,
+        step = 'register', media_id = null, upload_url = null, upload_parameters = null,
+        registrations = 0, tries = 0, looks = 0, ready_at = null, error_code = null,
+        error_message = null, next_at = clock_timestamp(), changed_at = clock_timestamp()
+    where (m.account_id, m.mode, m.source_url)
+        is distinct from (excluded.account_id, excluded.mode, excluded.source_url)
+"""
+_LOOK_AGAIN = """
+    update publisher.delivery_media m
+    set step = 'process', looks = 0, registrations = 0, next_at = clock_timestamp(),
+        changed_at = clock_timestamp()
+    where pin_id = %(pin_id)s and step = 'ready' and (
+        ready_at < clock_timestamp() - %(max_ready_seconds)s * interval '1 second'
+        or exists (
+            select from publisher.delivery_attempts a
+            where a.pin_id = m.pin_id and a.outcome = 'refused' and a.settled_at > m.ready_at
+        )
+    )
+"""
+# A failed video is answered once: the pin fails, and its retry begins anew
+_READ = """
+    select step, media_id, error_code, error_message from publisher.delivery_media
+    where pin_id = %(pin_id)s
+"""
+_WANTED = """
+    exists (
+        select from publisher.pins p
+        where p.pin_id = m.pin_id and p.state = 'queued' and p.deleted_at is null
+            and (p.account_id, p.image_url) = (m.account_id, m.source_url)
+    )
+"""
+_TAKE = f"""
+    update publisher.delivery_media m
+    set next_at = clock_timestamp() + %(seconds)s * interval '1 second'
+    where pin_id = (
+        select pin_id from publisher.delivery_media m
+        where {{which}} and mode = %(mode)s and next_at <= clock_timestamp() and {_WANTED}
+        order by next_at limit 1
+        for update skip locked
+    )
+    returning {_COLUMNS}
+"""
+_TAKE_CALL = _TAKE.format(which="account_id = %(account_id)s and step in ('register', 'process')")
+_TAKE_UPLOAD = _TAKE.format(which="step = 'upload'")
+_KEEP = f"""
+    update publisher.delivery_media m
+    set next_at = clock_timestamp() + %(seconds)s * interval '1 second'
+    where pin_id = %(pin_id)s and step = 'upload' and media_id = %(media_id)s and {_WANTED}
+"""
+_CHANGE = """
+    update publisher.delivery_media
+    set {changes} changed_at = clock_timestamp(),
+        next_at = clock_timestamp() + %(wait_seconds)s * interval '1 second'
+    where pin_id = %(pin_id)s and step = %(old_step)s
+        and media_id is not distinct from %(old_media_id)s and source_url = %(source_url)s
+    returning step
+"""
+_WAKE = """
+    update publisher.pins set deliver_after = null
+    where pin_id = %s and state = 'queued' and deferral_code is null
+"""
+_DELETE_OLD = """
+    delete from publisher.delivery_media where pin_id in (
+        select pin_id from publisher.delivery_media m
+        where changed_at < clock_timestamp() - %(days)s * interval '1 day'
+            and not exists (
+                select from publisher.pins p where p.pin_id = m.pin_id and p.state = 'queued'
+            )
+        limit %(limit)s
+        for update skip locked
+    )
+"""
+DUE_ACCOUNTS = f"""
+    select distinct account_id, workspace_id from publisher.delivery_media m
+    where step in ('register', 'process') and mode = %(mode)s and next_at <= clock_timestamp()
+        and {_WANTED}
+"""
+"""Finds the accounts for which MediaStep has work, for the search of the delivery process."""
+_JSON_COLUMNS = frozenset({"upload_parameters"})
+
+
+class VideoRepository:
+    """Stores videos in the mode `mode`. Raises DatabaseUnavailable if Postgres is down."""
+
+    def __init__(self, database: Database, mode: str) -> None:
+        self._database = database
+        self._mode = mode
+
+    async def request(self, pin: Row) -> Row:
+        """Requests the upload of a pin's video, unless that was done. Returns its state.
+
+        It has step, media_id, error_code and error_message. A failed video is forgotten with this
+        answer, so that a retry of its pin uploads it anew.
+        """
+        values = {
+            "pin_id": pin["pin_id"],
+            "workspace_id": pin["workspace_id"],
+            "account_id": pin["account_id"],
+            "source_url": pin["image_url"],
+            "mode": self._mode,
+            "max_ready_seconds": MAX_READY_SECONDS,
+        }
+        async with self._database.transaction() as connection:
+            driver = await driver_connection(connection)
+            await driver.execute(_REQUEST, values)
+            await driver.execute(_LOOK_AGAIN, values)
+            cursor = driver.cursor(row_factory=dict_row)
+            await cursor.execute(_READ, values)
+            (state,) = await cursor.fetchall()
+            if state["step"] == VideoStep.FAILED:
+                await driver.execute(
+                    "delete from publisher.delivery_media where pin_id = %(pin_id)s", values
+                )
+        return state
+
+    async def take_call(self, account_id: UUID, seconds: float) -> Video | None:
+        """Takes a video of the account that is to be registered or looked at, if one is due."""
+        return await self._take(_TAKE_CALL, account_id=account_id, seconds=seconds)
+
+    async def take_upload(self, seconds: float) -> Video | None:
+        """Takes a video of any account that is to be uploaded, if one is due."""
+        return await self._take(_TAKE_UPLOAD, seconds=seconds)
+
+    async def keep(self, video: Video, seconds: float) -> bool:
+        """Keeps an upload for so many seconds more. False: its pin does not want it any more."""
+        values = {"pin_id": video.pin_id, "media_id": video.media_id, "seconds": seconds}
+        async with self._database.transaction() as connection:
+            driver = await driver_connection(connection)
+            return (await driver.execute(_KEEP, values)).rowcount == 1
+
+    async def change(self, video: Video, change: VideoChange) -> bool:
+        """Changes a video that was taken. Returns False if another worker has changed it.
+
+        If it is ready or has failed, its pin is due at once.
+        """
+        values = {
+            name: Json(value) if name in _JSON_COLUMNS and value is not None else value
+            for name, value in change.values.items()
+        }
+        changes = "".join(f"{name} = %({name})s, " for name in values)
+        if change.values.get("step") == VideoStep.READY:
+            changes += "ready_at = clock_timestamp(), "
+        async with self._database.transaction() as connection:
+            driver = await driver_connection(connection)
+            cursor = await driver.execute(
+                _CHANGE.format(changes=changes),
+                {
+                    **values,
+                    "wait_seconds": change.wait_seconds,
+                    "pin_id": video.pin_id,
+                    "old_step": video.step,
+                    "old_media_id": video.media_id,
+                    "source_url": video.source_url,
+                },
+            )
+            row = await cursor.fetchone()
+            if row is not None and row[0] in {VideoStep.READY, VideoStep.FAILED}:
+                await driver.execute(_WAKE, (video.pin_id,))
+        return row is not None
+
+    async def delete_old(self, days: float, limit: int) -> int:
+        """Deletes videos that did not change for so many days and that no queued pin waits for."""
+        async with self._database.transaction() as connection:
+            driver = await driver_connection(connection)
+            return (await driver.execute(_DELETE_OLD, {"days": days, "limit": limit})).rowcount
+
+    async def _take(self, statement: str, **values: Any) -> Video | None:
+        async with self._database.transaction() as connection:
+            driver: DriverConnection = await driver_connection(connection)
+            cursor = driver.cursor(row_factory=dict_row)
+            await cursor.execute(statement, {"mode": self._mode, **values})
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        return Video(**{**row, "step": VideoStep(row["step"])})

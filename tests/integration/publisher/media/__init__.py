@@ -1,0 +1,1 @@
+"""Tests of images and videos of pins, on real servers."""

@@ -27,12 +27,12 @@ from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
 from services.publisher.pins.bulk_publish import BulkPublishService
+from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dependencies import (
     PublisherDependencies,
     build_batch_reader,
     build_pin_reader,
 )
-from services.publisher.pins.deferral_reader import DeferralReader
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.removals import RemovalReader

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from services.publisher.delivery.config import BudgetSettings
+from services.publisher.delivery.limits import DeliveryLimitSettings
 from shared.pinterest.settings import PinterestApiSettings
 from shared.runtime.settings import ListSettings, ServiceSettings
 
@@ -12,7 +12,7 @@ MAX_BATCH_PINS = 100
 MAX_BULK_IDS = 100
 
 
-class PublisherSettings(ServiceSettings, ListSettings, BudgetSettings, PinterestApiSettings):
+class PublisherSettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSettings, ListSettings):
     pin_body_limit: Annotated[int, Field(ge=1024)] = 64 * 1024
     """Maximum bytes of a request body, except for POST /v1/pins/batch."""
     batch_body_limit: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024

@@ -178,6 +178,18 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
         ],
     },
     "RowCorrection": {"row_number": 3},
+    "DeliveryPauseResponse": {
+        "code": "rate_limited",
+        "message": "Pinterest takes no more pins of the account for a while. Pinflow goes on by "
+        "itself.",
+        "until": SOON,
+    },
+    "DeliveryResponse": {
+        "queued_count": 180,
+        "publishing_count": 1,
+        "oldest_queued_at": NOW,
+        "estimated_end": RUN_AT,
+    },
     "JobStatusResponse": {"job_id": PIN, "status": "published"},
     "OAuthAttemptResponse": {"id": ATTEMPT, "status": "connected", "expires_at": SOON},
     "OAuthCallbackResponse": {"message": CONNECTED},
@@ -371,6 +383,14 @@ _IN_PROGRESS = _build_error(
     "A request with this Idempotency-Key is still being processed. Try again in 2 s.",
 )
 OPERATION_ERRORS: dict[str, dict[int, dict[str, Any]]] = {
+    "delete_pin": {
+        HTTPStatus.CONFLICT: _build_error(
+            "pin_publishing",
+            "This pin is being sent to Pinterest. Try again when it is published or failed, which "
+            "usually takes seconds.",
+            pin_id=PIN,
+        )
+    },
     "import_csv": {HTTPStatus.CONFLICT: _IN_PROGRESS},
     "import_json": {HTTPStatus.CONFLICT: _IN_PROGRESS},
 }

@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 2.0
 """The meter is only a hint: after this time it shows the limits of rows instead."""
 
 
-class InternalCalls(Protocol):
+class PublisherCalls(Protocol):
     """Calls the publisher. shared.http.internal.InternalClient implements it."""
 
     async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
@@ -26,7 +26,7 @@ class RateMeter:
     """
 
     def __init__(
-        self, admission: AdmissionControl, access: AccessRepository, publisher: InternalCalls
+        self, admission: AdmissionControl, access: AccessRepository, publisher: PublisherCalls
     ) -> None:
         self._admission = admission
         self._access = access

@@ -29,7 +29,7 @@ Backlog = Annotated[BacklogService, Depends(_get_backlog)]
 
 
 @router.get("/v1/deliveries", response_description="One item for each account.")
-async def list_deliveries(principal: ReadAccess, backlog: Backlog) -> list[DeliveryResponse]:
+async def list_delivery_backlogs(principal: ReadAccess, backlog: Backlog) -> list[DeliveryResponse]:
     """List how many pins wait for their delivery to Pinterest, by account, and when it will end.
 
     The list has all accounts of the workspace that were ever connected to Pinterest, and that the
@@ -44,9 +44,9 @@ async def read_budgets(
 ) -> BudgetResponse:
     """Answer what is left of the limits of an account and of the app at Pinterest."""
     async with publisher.reader.read(request) as document:
-        asked = parse_model(BudgetRequest, document)
-        buckets = await backlog.read_buckets(asked.workspace_id, asked.account_id)
+        account = parse_model(BudgetRequest, document)
+        buckets = await backlog.read_buckets(account.workspace_id, account.account_id)
     if buckets is None:
         return BudgetResponse()
-    account, app = map(BudgetNode.from_bucket, buckets)
-    return BudgetResponse(account=account, global_=app)
+    of_account, of_app = map(BudgetNode.from_bucket, buckets)
+    return BudgetResponse(account=of_account, global_=of_app)

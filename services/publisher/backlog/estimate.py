@@ -24,7 +24,7 @@ class Bucket(NamedTuple):
     per_second: float
 
 
-class Quota(NamedTuple):
+class DailyQuota(NamedTuple):
     """A limit of a day."""
 
     per_day: float
@@ -35,11 +35,11 @@ class Quota(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How fast an account's pins are delivered."""
+    """Says how fast an account's pins are delivered."""
 
     interval_seconds: float
     bucket: Bucket
-    quota: Quota | None = None
+    quota: DailyQuota | None = None
 
     def seconds_for(self, pins: float, level: float) -> float:
         """Returns the time for `pins` pins without a quota, from a bucket with `level` tokens."""
@@ -62,8 +62,8 @@ def measure_interval(gaps: Sequence[float], spacing_seconds: float) -> float:
     if len(gaps) < MIN_GAPS:
         return spacing_seconds + UNKNOWN_LATENCY_SECONDS
     median = sorted(gaps)[len(gaps) // 2]
-    busy = [gap for gap in gaps if gap <= IDLE_FACTOR * median]
-    return max(sum(busy) / len(busy), spacing_seconds)
+    usual = [gap for gap in gaps if gap <= IDLE_FACTOR * median]
+    return max(sum(usual) / len(usual), spacing_seconds)
 
 
 def share_bucket(account: Bucket, app: Bucket, accounts: int) -> Bucket:
@@ -72,12 +72,14 @@ def share_bucket(account: Bucket, app: Bucket, accounts: int) -> Bucket:
     return account if account.per_second <= per_second else account._replace(per_second=per_second)
 
 
-def combine_quotas(account: Quota, app: Quota | None, accounts: int) -> Quota:
+def combine_quotas(account: DailyQuota, app: DailyQuota | None, accounts: int) -> DailyQuota:
     """Returns the quota that ends first: the account's, or its share of the app's."""
     if app is None:
         return account
-    share = Quota(app.per_day / max(1, accounts), app.left / max(1, accounts), app.seconds_left)
-    return Quota(
+    share = DailyQuota(
+        app.per_day / max(1, accounts), app.left / max(1, accounts), app.seconds_left
+    )
+    return DailyQuota(
         min(account.per_day, share.per_day),
         min(account.left, share.left),
         account.seconds_left if account.left <= share.left else share.seconds_left,

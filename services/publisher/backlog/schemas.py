@@ -69,7 +69,7 @@ class BudgetNode(ApiModel):
 
 
 class BudgetResponse(ApiModel):
-    """What is left of the limits at Pinterest. Both are null if it was never connected."""
+    """Shows what is left of the limits at Pinterest. Both are null if it was never connected."""
 
     account: BudgetNode | None = None
     global_: Annotated[BudgetNode | None, Field(serialization_alias="global")] = None

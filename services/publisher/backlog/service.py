@@ -6,8 +6,8 @@ from uuid import UUID
 
 from services.publisher.backlog.estimate import (
     Bucket,
+    DailyQuota,
     Pace,
-    Quota,
     combine_quotas,
     estimate_seconds,
     measure_interval,
@@ -21,7 +21,6 @@ from services.publisher.delivery.budgets import (
     account_rule,
     app_rule,
 )
-from services.publisher.delivery.limits import DeliveryLimitSettings
 from services.publisher.delivery.model import APP, Category
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode
@@ -41,7 +40,7 @@ _NEEDS_A_PERSON = frozenset(
 
 
 class DeliveryPause(NamedTuple):
-    """Why no pin of an account is sent now. `until` is None if a person has to end it."""
+    """Says why no pin of an account is sent now. `until` is None if a person has to end it."""
 
     code: str
     message: str
@@ -63,19 +62,17 @@ class BacklogService:
     """Reads backlogs and budgets. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(
-        self, backlog: BacklogRepository, settings: DeliveryLimitSettings, *, is_on: bool
+        self,
+        backlog: BacklogRepository,
+        limits: BudgetLimits,
+        *,
+        spacing_seconds: float,
+        is_on: bool,
     ) -> None:
-        """Takes whether the installation delivers pins."""
+        """Takes the limits of the delivery process, and whether the installation delivers pins."""
         self._backlog = backlog
-        self._spacing_seconds = settings.delivery_spacing_seconds
+        self._spacing_seconds = spacing_seconds
         self._is_on = is_on
-        limits = BudgetLimits(
-            account_writes_per_minute=settings.delivery_account_writes_per_minute,
-            account_reads_per_minute=settings.delivery_account_reads_per_minute,
-            daily_pins=settings.delivery_daily_pins,
-            app_requests_per_second=settings.delivery_app_requests_per_second,
-            app_writes_per_day=settings.delivery_app_writes_per_day,
-        )
         self._account_rule = account_rule(limits, Category.WRITE)
         self._app_rule = app_rule(limits)
 
@@ -163,12 +160,12 @@ def compute_bucket(budget: StoredBudget, rule: BudgetRule, at: datetime | None =
     return Bucket(level, rule.capacity, rule.per_second)
 
 
-def compute_quota(budget: StoredBudget, rule: BudgetRule, at: datetime) -> Quota | None:
+def compute_quota(budget: StoredBudget, rule: BudgetRule, at: datetime) -> DailyQuota | None:
     """Returns what is left of a day at a time. None if there is no limit of a day."""
     if rule.per_day is None:
         return None
     state = budget.state
     if state is None or state.day_started_at + DAY <= at:
-        return Quota(rule.per_day, rule.per_day, DAY.total_seconds())
+        return DailyQuota(rule.per_day, rule.per_day, DAY.total_seconds())
     left = max(0, rule.per_day - state.used)
-    return Quota(rule.per_day, left, (state.day_started_at + DAY - at).total_seconds())
+    return DailyQuota(rule.per_day, left, (state.day_started_at + DAY - at).total_seconds())

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 
 from services.publisher.model import PinState
-from services.publisher.pins.deferrals import NO_PAUSES, Deferral, Pauses, find_deferral
+from services.publisher.pins.deferrals import NO_PAUSES, Pauses, PinDeferral, find_deferral
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -52,6 +52,7 @@ class DeferralReader:
     async def _read(self, statement: TextClause) -> Pauses:
         rows = await self._database.fetch_all(statement.bindparams(mode=self._mode))
         pauses = {
-            row["account_id"]: Deferral(row["code"], row["message"], row["until"]) for row in rows
+            row["account_id"]: PinDeferral(row["code"], row["message"], row["until"])
+            for row in rows
         }
         return Pauses(pauses.pop(None, None), pauses)

@@ -18,7 +18,7 @@ _OWN_CAUSES = {
 _OTHER_CAUSE = "This pin could not be sent."
 
 
-class Deferral(NamedTuple):
+class PinDeferral(NamedTuple):
     """The reason why a queued pin is not sent now."""
 
     code: str
@@ -30,14 +30,14 @@ class Deferral(NamedTuple):
 class Pauses(NamedTuple):
     """The pauses of now: that of the app, and those of accounts by their ids."""
 
-    app: Deferral | None
-    accounts: Mapping[UUID, Deferral]
+    app: PinDeferral | None
+    accounts: Mapping[UUID, PinDeferral]
 
 
 NO_PAUSES = Pauses(None, {})
 
 
-def find_deferral(row: Mapping[str, Any], pauses: Pauses, now: datetime) -> Deferral | None:
+def find_deferral(row: Mapping[str, Any], pauses: Pauses, now: datetime) -> PinDeferral | None:
     """Returns why a pin is deferred, or None. The end of the longest pause counts.
 
     If there are several, the account's is named first: its owner can often end it.
@@ -50,15 +50,15 @@ def find_deferral(row: Mapping[str, Any], pauses: Pauses, now: datetime) -> Defe
         return None
     until = max(cause.until for cause in found)
     message = f"{found[0].message} Pinflow does not send it before {_format_time(until)}."
-    return Deferral(found[0].code, message, until)
+    return PinDeferral(found[0].code, message, until)
 
 
-def _find_own_cause(row: Mapping[str, Any], now: datetime) -> Deferral | None:
+def _find_own_cause(row: Mapping[str, Any], now: datetime) -> PinDeferral | None:
     until: datetime | None = row["deliver_after"]
     if until is None or until <= now:
         return None
     code = row["deferral_code"] or ErrorCode.MEDIA_UNREACHABLE
-    return Deferral(code, _OWN_CAUSES.get(code, _OTHER_CAUSE), until)
+    return PinDeferral(code, _OWN_CAUSES.get(code, _OTHER_CAUSE), until)
 
 
 def _format_time(time: datetime) -> str:

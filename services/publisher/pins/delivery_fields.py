@@ -6,13 +6,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from services.publisher.pins.deferrals import Deferral
+from services.publisher.pins.deferrals import PinDeferral
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
 
 
 class PinDelivery(StrEnum):
-    """Where a pin goes. It is decided when the pin is created, and never changes.
+    """Says where a pin goes. It is decided when the pin is created, and never changes.
 
     - `none`: the pin is stored and announced, because its account was never connected.
     - `pinterest`: the pin is created on Pinterest.
@@ -30,14 +30,14 @@ class MediaType(StrEnum):
 
 
 class Reason(NamedTuple):
-    """Why a pin failed, or is deferred. All are None for other pins."""
+    """Says why a pin failed, or is deferred. All are None for other pins."""
 
     code: str | None
     message: str | None
     deferred_until: datetime | None
 
 
-def find_deferral_of(row: Mapping[str, Any]) -> Deferral | None:
+def find_deferral_of(row: Mapping[str, Any]) -> PinDeferral | None:
     """Returns the deferral that DeferralReader added to the row."""
     return row.get("deferral")
 

@@ -41,7 +41,7 @@ Decision: TypeAlias = Update | NoOp
 
 
 class RetryTarget(NamedTuple):
-    """What a retry needs to know. It is read before the row is locked."""
+    """Holds what a retry needs to know. It is read before the row is locked."""
 
     changes: Mapping[str, Any]
     """The new account and board, if the request has them."""

@@ -27,7 +27,7 @@ _ATTEMPTS = {
     "absent": "The answer was lost. The pin is not on Pinterest.",
     "unconfirmed": "The answer was lost. Pinterest's lists can't say whether the pin exists.",
 }
-"""What became of an attempt to create a pin on Pinterest, by its outcome."""
+"""Sentences about an attempt to create a pin on Pinterest, by its outcome."""
 _CREATION_TIME = "The time is that of the import. Lists are sorted by it."
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from services.publisher.backlog.estimate import (
     Bucket,
+    DailyQuota,
     Pace,
-    Quota,
     combine_quotas,
     estimate_seconds,
     measure_interval,
@@ -92,7 +92,7 @@ def test_the_estimate_knows_what_was_used_before(
 
 @pytest.mark.parametrize("pins", [1, 2, 5])
 def test_few_pins_take_their_intervals(pins: int) -> None:
-    pace = Pace(2.0, Bucket(10.0, 10.0, 1.0), Quota(200, 200, DAY_SECONDS))
+    pace = Pace(2.0, Bucket(10.0, 10.0, 1.0), DailyQuota(200, 200, DAY_SECONDS))
     assert estimate_seconds(pins, pace) == pins * 2.0
 
 
@@ -116,11 +116,11 @@ def test_an_account_has_its_share_of_the_app() -> None:
 
 
 def test_the_quota_of_the_app_is_shared() -> None:
-    account = Quota(200, 200, DAY_SECONDS)
+    account = DailyQuota(200, 200, DAY_SECONDS)
     assert combine_quotas(account, None, 5) == account
-    assert combine_quotas(account, Quota(300, 90, 3600.0), 3) == Quota(100, 30, 3600.0)
+    assert combine_quotas(account, DailyQuota(300, 90, 3600.0), 3) == DailyQuota(100, 30, 3600.0)
 
 
 def test_no_backlog_is_endless() -> None:
-    pace = Pace(2.0, Bucket(0.0, 1.0, 1 / 60), Quota(0.5, 0.0, 60.0))
+    pace = Pace(2.0, Bucket(0.0, 1.0, 1 / 60), DailyQuota(0.5, 0.0, 60.0))
     assert 0 < estimate_seconds(1_000, pace) < inf

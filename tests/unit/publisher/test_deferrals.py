@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from services.publisher.model import PinState
-from services.publisher.pins.deferrals import NO_PAUSES, Deferral, Pauses, find_deferral
+from services.publisher.pins.deferrals import NO_PAUSES, Pauses, PinDeferral, find_deferral
 from services.publisher.pins.statuses import translate_pin_state, translate_schedule_state
 
 NOON = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -24,8 +24,8 @@ def pin(**fields: Any) -> dict[str, Any]:
     }
 
 
-def pause(code: str, minutes: int) -> Deferral:
-    return Deferral(code, f"The cause is {code}.", NOON + timedelta(minutes=minutes))
+def pause(code: str, minutes: int) -> PinDeferral:
+    return PinDeferral(code, f"The cause is {code}.", NOON + timedelta(minutes=minutes))
 
 
 def test_a_queued_pin_without_a_pause_is_not_deferred() -> None:
@@ -42,7 +42,7 @@ def test_only_queued_pins_are_deferred(state: PinState) -> None:
 def test_the_accounts_pause_is_named_first_and_the_longest_one_counts() -> None:
     pauses = Pauses(pause("pinterest_unavailable", 30), {ACCOUNT: pause("token_revoked", 1)})
     deferral = find_deferral(pin(), pauses, NOON)
-    assert deferral == Deferral(
+    assert deferral == PinDeferral(
         "token_revoked",
         "The cause is token_revoked. Pinflow does not send it before 2026-11-30T12:30:00Z.",
         NOON + timedelta(minutes=30),

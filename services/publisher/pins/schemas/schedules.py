@@ -28,7 +28,7 @@ class ScheduleResponse(ApiModel):
     payload: dict[str, Any]
     """The pin's content: the submitted fields that are not null, without `run_at`."""
     last_error: str | None
-    """Why it failed or is deferred, and what to do next. Null if there is no reason."""
+    """The reason why it failed or is deferred, and what to do. Null if there is none."""
     pin_id: UUID | None
     """The id of the published pin. Null until it is published."""
     created_at: CreatedAt

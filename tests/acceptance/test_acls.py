@@ -28,13 +28,17 @@ from deploy.local.ports import choose
 from deploy.service_settings import find_settings
 from deploy.services import SERVICES
 from services.ingest.appender import PartitionAppender
+from services.publisher.delivery.config import DeliverySettings
+from services.publisher.delivery.log.topic import TopicDeliveryLog
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
 from shared.kafka.connection import client_options
+from shared.kafka.producer import RecordProducer
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
+from tests.integration.publisher.delivery_log import new_pin
 from tests.support import ports
 from tests.support.infrastructure import FAST_JVM_OPTIONS, with_role
 from tests.support.kafka import read_records
@@ -45,6 +49,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.slow
 
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
+DELIVERY = "delivery"
 WITHOUT_RIGHTS = "newcomer"
 """A user who can log in to Kafka and has no rights."""
 NAMES = TopicNames()
@@ -61,10 +66,11 @@ OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 
 
 class Rights(NamedTuple):
-    """The rights in one row of the table: topics by operation, its group, groups to describe."""
+    """The rights in one row of the table: topics by operation, its group if it has one, groups to
+    describe."""
 
     topics: dict[str, list[TopicName]]
-    group: str
+    group: str | None
     described_groups: list[str]
 
 
@@ -74,7 +80,7 @@ def read_rights(service: str) -> Rights:
         part.split()[0]: [TopicName(name) for name in re.findall(r"`(.+?)`", part)]
         for part in row[0].split("; ")
     }
-    (group,) = re.findall(r"^group `(.+?)`", row[1])
+    group = next(iter(re.findall(r"^group `(.+?)`", row[1])), None)
     described = re.findall(r"describe group `(.+?)`", row[1])
     assert "Services also describe all seven topics" in TABLE
     return Rights(topics | {"describe": list(TopicName)}, group, described)
@@ -91,7 +97,9 @@ class GuardedKafka(KafkaNode):
         properties["listener.security.protocol.map"] += ",GUARDED:SASL_PLAINTEXT"
         for name in ("listeners", "advertised.listeners"):
             properties[name] += f",GUARDED://127.0.0.1:{self.guarded}"
-        users = " ".join(f'user_{name}="{PASSWORD}"' for name in (*WITH_KAFKA, WITHOUT_RIGHTS))
+        users = " ".join(
+            f'user_{name}="{PASSWORD}"' for name in (*WITH_KAFKA, DELIVERY, WITHOUT_RIGHTS)
+        )
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
         return properties | {
             "sasl.enabled.mechanisms": "PLAIN",
@@ -129,7 +137,8 @@ async def grant(settings: KafkaSettings, service: str) -> None:
         for operation, topics in rights.topics.items()
         for topic in topics
     ]
-    grants.append((GROUP, rights.group, OPERATIONS["read"]))
+    if rights.group is not None:
+        grants.append((GROUP, rights.group, OPERATIONS["read"]))
     grants += [(GROUP, group, OPERATIONS["describe"]) for group in rights.described_groups]
     async with admin_client(settings) as admin:
         for kind, name, operation in grants:
@@ -255,6 +264,26 @@ async def test_a_service_may_write_to_no_other_topic(pinflow: Guarded, service: 
                 await producer.send_and_wait(NAMES[topic], b"forged", key=b"k")
 
 
+async def test_the_documented_rights_are_enough_for_the_delivery(
+    pinflow: Guarded, guarded: GuardedKafka
+) -> None:
+    await grant(KafkaSettings(kafka_bootstrap_servers=guarded.bootstrap_servers), DELIVERY)
+    settings = DeliverySettings(
+        **{**pinflow.settings["publisher"], "kafka_sasl_username": DELIVERY},
+        pinterest_mode="simulated",
+    )
+    producer = RecordProducer(settings, client_id="test-delivery")
+    await producer.start()
+    delivery_log = TopicDeliveryLog(settings, NAMES, producer)
+    try:
+        await delivery_log.announce(new_pin().attempt())
+        await delivery_log.run_periodic_work()
+        assert delivery_log.problem() is None
+    finally:
+        await delivery_log.close()
+        await producer.stop()
+
+
 async def test_an_operator_without_the_right_to_read_gets_a_message(pinflow: Guarded) -> None:
     """Connects as ingest, which may describe and write `dead-letters`, but not read it."""
     settings = build_kafka_settings(pinflow, "ingest")
@@ -268,7 +297,7 @@ async def test_an_operator_without_the_right_to_read_gets_a_message(pinflow: Gua
 
 @pytest.mark.parametrize(
     ("command", "topic"),
-    [(("dead-letters", "list"), TopicName.DEAD_LETTERS), (("recover",), TopicName.IMPORTS)],
+    [(("dead-letters", "list"), TopicName.DEAD_LETTERS), (("recover",), TopicName.DELIVERIES)],
 )
 async def test_an_operator_without_the_right_to_describe_a_topic_is_told_so(
     pinflow: Guarded, command: tuple[str, ...], topic: TopicName

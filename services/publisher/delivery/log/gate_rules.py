@@ -1,18 +1,19 @@
 """Decides whether pins may be sent: not while Postgres may be older than Kafka. Does no I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-from aiokafka import TopicPartition
-
-from shared.kafka.positions.checking import NEXT_STEP
 from shared.kafka.positions.rules import PartitionLog, Refusal, StoredPosition, compare_with_log
 
-Logs = Mapping[TopicPartition, PartitionLog]
+Partition = TypeVar("Partition", bound=tuple[str, int])
+"""A topic and a partition's number."""
 
 
 def find_refusals(
-    stored: Mapping[TopicPartition, StoredPosition], logs: Logs, cluster_id: str
-) -> dict[TopicPartition, Refusal]:
+    stored: Mapping[Partition, StoredPosition],
+    logs: Mapping[Partition, PartitionLog],
+    cluster_id: str,
+) -> dict[Partition, Refusal]:
     """Finds the positions that do not fit Kafka's log, also those that were refused earlier."""
     refusals = {}
     for partition, log in logs.items():
@@ -24,8 +25,10 @@ def find_refusals(
 
 
 def find_replays(
-    stored: Mapping[TopicPartition, StoredPosition], logs: Logs, cluster_id: str
-) -> list[TopicPartition]:
+    stored: Mapping[Partition, StoredPosition],
+    logs: Mapping[Partition, PartitionLog],
+    cluster_id: str,
+) -> list[Partition]:
     """Finds the partitions whose rows Postgres lacks although they were processed before.
 
     That is so while the position is before the group's committed offset, or, after the consumer has
@@ -44,15 +47,15 @@ def find_replays(
     return sorted(replays)
 
 
-def describe_refusals(refusals: Mapping[TopicPartition, Refusal]) -> str:
+def describe_refusals(refusals: Mapping[Partition, Refusal]) -> str:
     names = ", ".join(f"{_name(key)} ({refusal})" for key, refusal in sorted(refusals.items()))
     return (
         f"nothing is sent to Pinterest: positions do not fit Kafka's log: {names}. To see what is "
-        f"lost, run: {NEXT_STEP}"
+        "lost, run: pinflow recover"
     )
 
 
-def describe_replays(replays: list[TopicPartition]) -> str:
+def describe_replays(replays: Sequence[tuple[str, int]]) -> str:
     names = ", ".join(_name(key) for key in replays)
     return (
         f"nothing is sent to Pinterest: the publisher reads rows of {names} again, because "
@@ -60,5 +63,6 @@ def describe_replays(replays: list[TopicPartition]) -> str:
     )
 
 
-def _name(partition: TopicPartition) -> str:
-    return f"{partition.topic}/{partition.partition}"
+def _name(partition: tuple[str, int]) -> str:
+    topic, number = partition
+    return f"{topic}/{number}"

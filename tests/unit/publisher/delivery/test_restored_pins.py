@@ -104,7 +104,9 @@ def test_a_published_pin_keeps_its_id() -> None:
     assert decide_pin(other, [CREATED]) == Keep(is_double=True)
 
 
-@pytest.mark.parametrize("fields", [{"is_deleted": True}, {"is_delivered": False}])
-def test_a_deleted_or_undelivered_pin_is_not_changed(fields: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "fields", [{"is_deleted": True}, {"is_delivered": False}], ids=["deleted", "undelivered"]
+)
+def test_a_deleted_or_undelivered_pin_is_not_changed(fields: dict[str, Any]) -> None:
     assert decide_pin(pin(**fields), [CREATED]) == Keep(is_double=True)
     assert decide_pin(pin(**fields), [attempt()]) == Keep()

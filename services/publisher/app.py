@@ -165,7 +165,8 @@ def _build_dependencies(
         deferrals=deferrals,
         backlog=BacklogService(
             BacklogRepository(service.http_database, settings.pinterest_mode),
-            settings,
+            settings.budget_limits,
+            spacing_seconds=settings.delivery_spacing_seconds,
             is_on=settings.is_pinterest_on,
         ),
         reader=build_pin_reader(settings, writes),

@@ -214,3 +214,25 @@ def test_invariant_12_a_failover_to_an_older_postgres_doubles_no_pin(
     installation.restore_postgres(copy)
     drill.wait_until_delivered([*before, *after])
     drill.require_no_doubles([*before, *after])
+
+
+def test_invariant_12_without_a_record_queued_pins_are_looked_for_before_they_are_sent(
+    drill: Drill, installation: Installation
+) -> None:
+    keys = name_keys("lost", 20)
+    drill.process.kill()
+    drill.import_rows(keys)
+    queued = ("queued", None)
+    wait_until(lambda: list(drill.read_pins().values()).count(queued) == len(keys))
+    copy = installation.back_up_postgres()
+    drill.start()
+    wait_until(lambda: len(drill.count_on_pinterest()) >= len(keys) // 2)
+    drill.process.kill()
+    installation.stop_services()
+    installation.restore_postgres(copy)
+    installation.recreate_kafka()
+    installation.accept_losses()
+    installation.start_services()
+    drill.start()
+    drill.wait_until_delivered(keys)
+    drill.require_no_doubles(keys)

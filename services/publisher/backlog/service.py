@@ -21,7 +21,6 @@ from services.publisher.delivery.budgets import (
     account_rule,
     app_rule,
 )
-from services.publisher.delivery.limits import DeliveryLimitSettings
 from services.publisher.delivery.model import APP, Category
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode
@@ -63,19 +62,17 @@ class BacklogService:
     """Reads backlogs and budgets. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(
-        self, backlog: BacklogRepository, settings: DeliveryLimitSettings, *, is_on: bool
+        self,
+        backlog: BacklogRepository,
+        limits: BudgetLimits,
+        *,
+        spacing_seconds: float,
+        is_on: bool,
     ) -> None:
-        """Takes whether the installation delivers pins."""
+        """Takes the limits of the delivery process, and whether the installation delivers pins."""
         self._backlog = backlog
-        self._spacing_seconds = settings.delivery_spacing_seconds
+        self._spacing_seconds = spacing_seconds
         self._is_on = is_on
-        limits = BudgetLimits(
-            account_writes_per_minute=settings.delivery_account_writes_per_minute,
-            account_reads_per_minute=settings.delivery_account_reads_per_minute,
-            daily_pins=settings.delivery_daily_pins,
-            app_requests_per_second=settings.delivery_app_requests_per_second,
-            app_writes_per_day=settings.delivery_app_writes_per_day,
-        )
         self._account_rule = account_rule(limits, Category.WRITE)
         self._app_rule = app_rule(limits)
 

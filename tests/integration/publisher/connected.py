@@ -32,12 +32,12 @@ class ConnectedClient:
         await self.set_published(pin_id, pinterest_pin_id or f"at-{pin_id}")
         return pin_id
 
-    async def set_state(self, pin_id: str | UUID, state: str) -> None:
+    async def set_state(self, pin_id: str | UUID | None, state: str) -> None:
         await self.client.execute(
             "update publisher.pins set state = :state where pin_id = :id", state=state, id=pin_id
         )
 
-    async def set_published(self, pin_id: str | UUID, pinterest_pin_id: str) -> None:
+    async def set_published(self, pin_id: str | UUID | None, pinterest_pin_id: str) -> None:
         await self.client.execute(
             "update publisher.pins set state = 'published', published_at = now(), "
             "pinterest_pin_id = :pinterest where pin_id = :id",
@@ -45,7 +45,7 @@ class ConnectedClient:
             pinterest=pinterest_pin_id,
         )
 
-    async def fail(self, pin_id: str | UUID, code: str = "validation_error") -> None:
+    async def fail(self, pin_id: str | UUID | None, code: str = "validation_error") -> None:
         await self.client.execute(
             "update publisher.pins set state = 'failed', failed_at = now(), error_code = :code, "
             "error_message = 'Pinterest says no.' where pin_id = :id",
@@ -67,7 +67,9 @@ class ConnectedClient:
             code=code,
         )
 
-    async def attempt(self, pin_id: str | UUID, number: int = 1, seconds_ago: float = 0) -> None:
+    async def attempt(
+        self, pin_id: str | UUID | None, number: int = 1, seconds_ago: float = 0
+    ) -> None:
         """Records an attempt that has no outcome yet."""
         await self.client.execute(
             "insert into publisher.delivery_attempts (attempt_id, pin_id, number, workspace_id, "
@@ -82,7 +84,7 @@ class ConnectedClient:
         )
 
     async def settle_removal(
-        self, pin_id: str | UUID, outcome: str = "removed", message: str | None = None
+        self, pin_id: str | UUID | None, outcome: str = "removed", message: str | None = None
     ) -> None:
         """Carries a removal out. Raises AssertionError if there is none that waits."""
         await self.client.execute(

@@ -47,7 +47,7 @@ from services.publisher.delivery.ports import (
     DeliveryLog,
     MediaSource,
     Postponed,
-    TokenSource,
+    ReportingTokenSource,
 )
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.model import Failure
@@ -81,7 +81,7 @@ class PinCreator:
         settlements: SettlementRepository,
         account_failures: AccountFailures,
         client: PinterestClient,
-        tokens: TokenSource,
+        tokens: ReportingTokenSource,
         media: MediaSource,
         boards: BoardExplainer,
         budget: CallBudget,
@@ -106,7 +106,7 @@ class PinCreator:
         if pin is None:
             return False
         if pin["doubtful_attempt_id"] is not None:
-            await self._creations.doubt(pin["doubtful_attempt_id"])
+            await self._creations.begin_confirming(pin["doubtful_attempt_id"])
             return False
         if pin["made_pin_id"] is not None:
             await self._settlements.adopt(_unsent(lease, pin), pin["made_pin_id"])

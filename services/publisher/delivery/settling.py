@@ -50,6 +50,8 @@ REACHABLE = (ErrorCode.PINTEREST_UNAVAILABLE,)
 """Any answer of Pinterest ends these pauses of the app."""
 WORKING = (*REACHABLE, ErrorCode.APP_NOT_APPROVED)
 """A created pin ends these."""
+ANY = (*WORKING, ErrorCode.QUOTA_EXCEEDED)
+"""The pin that was let through after a pause ends every pause."""
 T = TypeVar("T")
 
 SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
@@ -79,7 +81,7 @@ class SettlementRepository:
                 await resume_account(driver, attempt.account_id)
             await self._feed(driver, attempt, limits)
             if begun.had_pause:
-                await resume_app(driver, self._mode, WORKING)
+                await resume_app(driver, self._mode, ANY if begun.is_probe else WORKING)
             return is_first
 
         try:

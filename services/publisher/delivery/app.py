@@ -23,14 +23,14 @@ from services.publisher.delivery.creations import CreationRepository
 from services.publisher.delivery.log.topic import CHECK_INTERVAL_SECONDS, TopicDeliveryLog
 from services.publisher.delivery.media.parts import MediaParts
 from services.publisher.delivery.media.repository import DUE_ACCOUNTS, VideoRepository
-from services.publisher.delivery.ports import DeliveryLog, TokenSource, TurnPart
+from services.publisher.delivery.ports import DeliveryLog, ReportingTokenSource, TurnPart
 from services.publisher.delivery.removing import Remover
 from services.publisher.delivery.removing_repository import RemovingRepository
 from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryCleaner
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.delivery.tokens import AccessTokens
 from services.publisher.delivery.turns import Turn
-from services.publisher.delivery.worker import DeliveryWorker
+from services.publisher.delivery.worker import AccountWorker
 from shared.http.client import create_http_pool
 from shared.http.internal import InternalClient
 from shared.pinterest.client import PinterestClient
@@ -50,7 +50,7 @@ class DeliveryParts:
         settings: DeliverySettings,
         database: Database,
         delivery_log: DeliveryLog,
-        tokens: TokenSource,
+        tokens: ReportingTokenSource,
     ) -> None:
         mode = settings.pinterest_mode
         self._client = client = PinterestClient(settings)
@@ -105,7 +105,7 @@ class DeliveryParts:
             (ATTEMPTS_IN_DOUBT, REMOVALS, VIDEOS),
             lease_seconds=settings.lease_seconds,
         )
-        self.worker = DeliveryWorker(
+        self.worker = AccountWorker(
             claims,
             Turn(parts, settings.delivery_spacing_seconds),
             concurrency=settings.delivery_concurrency,

@@ -60,7 +60,7 @@ REMOVALS = Source(
 
 
 class AppState(Enum):
-    """Whether new pins may be sent at all."""
+    """The state of the app: new pins may be sent or not."""
 
     OPEN = auto()
     PROBING = auto()

@@ -169,7 +169,7 @@ class CreationRepository:
             cursor = await driver.execute(_MAY_SEND, (attempt.attempt_id, self._timeout_seconds))
             return await cursor.fetchone() is not None
 
-    async def doubt(self, attempt_id: UUID) -> None:
+    async def begin_confirming(self, attempt_id: UUID) -> None:
         """Sets a queued pin to confirming that has an attempt without an outcome.
 
         A restore of Postgres makes such pins: they are never sent.

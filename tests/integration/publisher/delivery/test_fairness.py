@@ -91,8 +91,7 @@ async def test_pins_that_were_not_made_do_not_count_for_the_day(
 
 async def test_the_days_changes_of_the_app_pause_all_accounts(delivery: Delivery) -> None:
     accounts = [delivery.add_account() for _ in range(3)]
-    for account in accounts:
-        await delivery.queue_many(account, 2)
+    pin_ids = [pin for account in accounts for pin in await delivery.queue_many(account, 2)]
     async with delivery.running(delivery_app_writes_per_day=4) as process:
         await run_until_paused(process, delivery, "quota_exceeded")
 
@@ -104,7 +103,14 @@ async def test_the_days_changes_of_the_app_pause_all_accounts(delivery: Delivery
             return bool(row["n"] == 0)
 
         await process.run_until(are_turns_over)
-    assert sum(len(delivery.list_made(account)) for account in accounts) == 4
+        assert sum(len(delivery.list_made(account)) for account in accounts) == 4
+        await delivery.execute(
+            "update publisher.pinterest_budgets "
+            "set day_started_at = day_started_at - interval '1 day'"
+        )
+        await delivery.resume_app()
+        await run_until_published(process, delivery, *pin_ids)
+    assert (await delivery.find_app())["pause_code"] is None
 
 
 async def test_a_bucket_that_is_empty_delays_without_a_pause(
@@ -297,3 +303,20 @@ async def test_fifty_accounts_are_served_at_the_same_time(delivery: Delivery) ->
         cpu = time.process_time() - used
     print(f"{1000 * cpu / len(pin_ids):.1f} ms CPU a pin")
     assert max(in_flight) > 25
+
+
+async def test_pins_without_their_medium_delay_the_next_pin_by_no_rest(
+    delivery: Delivery, account: Account
+) -> None:
+    videos = await delivery.queue_many(account, 20, image_url="https://files.example.com/a.mp4")
+    pin_id = await delivery.queue(account)
+    async with delivery.running() as process:
+        started = time.monotonic()
+        await run_until_published(process, delivery, pin_id)
+    assert time.monotonic() - started < 15
+    rows = await delivery.execute(
+        "select count(*) as n from publisher.pins where deliver_after > now() and state = 'queued' "
+        "and pin_id = any(%(ids)s)",
+        ids=videos,
+    )
+    assert rows[0]["n"] == 20

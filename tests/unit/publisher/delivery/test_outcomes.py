@@ -1,4 +1,4 @@
-"""What a failed POST /pins means, for each cause."""
+"""The meaning of a failed POST /pins, for each cause."""
 
 from http import HTTPStatus
 
@@ -53,7 +53,7 @@ def test_a_lost_answer_is_confirmed_and_an_unsent_request_pauses_the_app() -> No
     history = PinHistory()
     assert decide_failure(AnswerLost(OPERATION, "cut"), history, 5) == ConfirmPin("cut")
     assert decide_failure(NotSent(OPERATION, "no route"), history, 5) == PauseApp(
-        pauses.Cause.UNAVAILABLE
+        pauses.PauseCause.UNAVAILABLE
     )
 
 
@@ -78,10 +78,10 @@ def test_what_is_wrong_with_a_pin_fails_it_with_pinterests_message(
 @pytest.mark.parametrize(
     ("cause", "expected"),
     [
-        (Cause.RATE_LIMIT, PauseAccount(pauses.Cause.RATE_LIMIT, 7)),
-        (Cause.SPAM_BLOCK, PauseAccount(pauses.Cause.SPAM_BLOCK)),
-        (Cause.SCOPE, PauseAccount(pauses.Cause.SCOPE)),
-        (Cause.APP, PauseApp(pauses.Cause.APP)),
+        (Cause.RATE_LIMIT, PauseAccount(pauses.PauseCause.RATE_LIMIT, 7)),
+        (Cause.SPAM_BLOCK, PauseAccount(pauses.PauseCause.SPAM_BLOCK)),
+        (Cause.SCOPE, PauseAccount(pauses.PauseCause.SCOPE)),
+        (Cause.APP, PauseApp(pauses.PauseCause.APP)),
         (Cause.TOKEN, RefreshToken()),
     ],
 )
@@ -91,7 +91,7 @@ def test_what_concerns_the_account_or_the_app_fails_no_pin(cause: Cause, expecte
 
 
 def test_a_token_is_refreshed_once() -> None:
-    assert decide(Cause.TOKEN, is_refreshed=True) == PauseAccount(pauses.Cause.TOKEN)
+    assert decide(Cause.TOKEN, is_refreshed=True) == PauseAccount(pauses.PauseCause.TOKEN)
 
 
 def test_a_refusal_that_may_concern_the_board_is_looked_up() -> None:

@@ -125,9 +125,9 @@ async def test_invariant_12_attempts_after_the_backup_come_back_in_every_state(
     events = [event for event in installation.read_events() if event.endswith(":published")]
     on_pinterest = (published, scheduled, failed, found)
     assert sorted(events) == sorted(f"{pin.pin_id}:published" for pin in on_pinterest)
-    (doubt,) = installation.read_attempts(in_doubt)
-    assert doubt["outcome"] is None
-    assert doubt["next_look_at"] >= doubt["deadline_at"]
+    (restored,) = installation.read_attempts(in_doubt)
+    assert restored["outcome"] is None
+    assert restored["next_look_at"] >= restored["deadline_at"]
     assert [row["outcome"] for row in installation.read_attempts(twice)] == ["not_sent", None]
 
 

@@ -21,7 +21,7 @@ from deploy.cli.recovery.positions import (
     PositionOwner,
     PositionTopic,
 )
-from deploy.cli.recovery.summary import Survey, summarize
+from deploy.cli.recovery.summary import LostPin, Survey, summarize
 from deploy.cli.row_id import RowId
 from shared.contract.errors import ErrorCode
 from shared.contract.events import ExistingState, FieldDifference, RowsSettled, RowStatus
@@ -291,3 +291,26 @@ def test_the_longest_results_are_split_into_records_that_fit() -> None:
     assert all(len(record.value) <= MAX_BATCH_BYTES for record in records)
     events = [parse_event(RowsSettled, record.value) for record in records]
     assert [row.row_number for event in events for row in event.results] == list(range(1, 201))
+
+
+@pytest.mark.parametrize(
+    ("topic", "must_be_accepted"), [(TopicName.OUTCOMES, False), (TopicName.DELIVERIES, True)]
+)
+def test_invariant_12_a_loss_of_attempts_must_be_accepted_although_no_group_reads_them(
+    topic: TopicName, must_be_accepted: bool
+) -> None:
+    lost = comparison(stored=120, committed=None, topic=topic)
+    assert (lost.state, lost.must_be_accepted) == (PositionState.AHEAD, must_be_accepted)
+    assert comparison(stored=50, committed=None, topic=topic).state is PositionState.OK
+
+
+def test_pins_that_only_pinterest_has_are_counted() -> None:
+    pin = LostPin("813744226420795884", uuid4(), uuid4(), uuid4(), "549755885175", "Lamp")
+    compared = [comparison()]
+    (sentence,) = [
+        line
+        for line in summarize(Survey(HERE, compared, lost_pins=[pin]), compared)
+        if "Pinterest" in line
+    ]
+    assert sentence.startswith("1 pin(s) are on Pinterest, and Postgres lost them")
+    assert pin.document()["title"] == "Lamp"

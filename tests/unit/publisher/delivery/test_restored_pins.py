@@ -1,4 +1,4 @@
-"""What attempts that only Kafka had mean for their pin in a restored Postgres."""
+"""Decides what attempts that only Kafka had mean for their pin in a restored Postgres."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

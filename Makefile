@@ -16,11 +16,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status clean quick test test-slow coverage hostile check audit bench
-.PHONY: bench-peers clients flood chaos kills fuzz format schemas lock
+.PHONY: bench-peers clients flood chaos pinterest-sandbox kills fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
-		| awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+		| awk -F'|' '{ printf "  make %-17s %s\n", $$1, $$2 }'
 
 STACK_OPTIONS = $(if $(BROKERS),--brokers $(BROKERS)) \
 	$(if $(PINTEREST),--pinterest $(PINTEREST))
@@ -30,7 +30,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 SERVERS = PINFLOW_TEST_INFRA=$(INFRA)
 
-demo: $(READY) ## Import 500 rows through the whole pipeline, show the results, stop
+demo: $(READY) ## Import 500 rows, deliver them to a simulated Pinterest, show the results, stop
 	@$(LOCAL) demo $(STACK_OPTIONS)
 
 up: $(READY) ## Start the local stack, or what is missing (BROKERS=3, PINTEREST=simulated|off)
@@ -91,6 +91,9 @@ chaos: $(READY) ## Inject faults and check every row (MINUTES=, SEED=, BROKERS=3
 	@$(BIN)/python -m tests.tools.chaos --minutes $(or $(MINUTES),2) \
 		--brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED)) \
 		$(if $(RESTORES),--restores) $(if $(ONLY),--only "$(ONLY)")
+
+pinterest-sandbox: $(READY) ## Prove the client with a token of Pinterest's sandbox (ARGS=--help)
+	@$(BIN)/python -m tests.tools.sandbox $(ARGS)
 
 kills: $(READY) ## Kill brokers or producers (COUNT=..., KIND=lone, three, producer, disk)
 	@$(BIN)/python -m tests.tools.chaos.kills --kind $(or $(KIND),lone) \

@@ -1,7 +1,7 @@
 """Describes each service once: the topology of Pinflow.
 
-Generated from this table: the local stack, the database roles, the gateway's routes, the OpenAPI
-document and docs/reference/settings.md. Compared with it by tests: docker-compose.yml and its
+Generated from these tables: the local stack, the database roles, the gateway's routes, the OpenAPI
+document and docs/reference/settings.md. Compared with them by tests: docker-compose.yml and its
 overlays, the readiness of the status service, and the privileges of the database roles.
 """
 
@@ -56,6 +56,39 @@ class ServiceDescription:
         return f"PINFLOW_{self.name.upper()}_URL"
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerDescription:
+    """A process of a service beside the one that has its routes.
+
+    It runs as `python -m services.SERVICE.NAME`, with the role of the service.
+    """
+
+    name: str
+    service: str
+    port: int
+    """The port in the local stack. Only monitoring uses it."""
+    memory_mib: int
+    """The container's memory limit."""
+
+    @property
+    def module(self) -> str:
+        return f"services.{self.service}.{self.name}"
+
+    @property
+    def role(self) -> str:
+        """The database role of the service."""
+        return SERVICES[self.service].role
+
+    @property
+    def password_variable(self) -> str:
+        return SERVICES[self.service].password_variable
+
+    @property
+    def url_variable(self) -> str:
+        """The variable from which status reads the URLs of this worker's replicas."""
+        return f"PINFLOW_{self.name.upper()}_URL"
+
+
 _TABLE = (
     ServiceDescription(
         "ingest",
@@ -104,6 +137,10 @@ _TABLE = (
     ),
 )
 SERVICES: Mapping[str, ServiceDescription] = {service.name: service for service in _TABLE}
+
+# Optional: pins wait in Postgres. It runs only if PINFLOW_PINTEREST_MODE is not off
+DELIVERY = WorkerDescription("delivery", service="publisher", port=8006, memory_mib=384)
+WORKERS: Mapping[str, WorkerDescription] = {DELIVERY.name: DELIVERY}
 
 DEFAULT_SERVICE = SERVICES["status"]
 """The service that answers all other paths. Its /readyz reports the readiness of all services."""

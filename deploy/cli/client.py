@@ -21,6 +21,11 @@ from shared.contract.errors import ErrorCode
 
 MAX_PAUSE_SECONDS = 10.0
 RETRYABLE_STATUSES = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+REFUSALS_OF_ITEMS = {
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 UNDECIDED_CODES = {
     ErrorCode.ACCEPTANCE_UNKNOWN,
     ErrorCode.REQUEST_IN_PROGRESS,
@@ -57,6 +62,14 @@ class CommandAnswer(NamedTuple):
     document: Any
     is_replay: bool
     """True if the request was sent before."""
+
+
+class ChangeAnswer(NamedTuple):
+    """The answer to a change of one item: its document, or the reason of a refusal."""
+
+    document: Any
+    error_code: str | None = None
+    error_message: str | None = None
 
 
 class PinflowClient:
@@ -153,6 +166,18 @@ class PinflowClient:
     def delete(self, path: str) -> None:
         """Deletes or revokes a resource. The request may be repeated."""
         self._require_success(self._send(lambda: self._http.delete(path)))
+
+    def change(self, method: str, path: str, parameters: Parameters) -> ChangeAnswer:
+        """Sends a change of one item, which may be repeated. A refusal does not end the command.
+
+        A wrong key or a server's error does.
+        """
+        response = self._send(
+            lambda: self._http.request(method, path, params=_leave_out_nulls(parameters))
+        )
+        if response.status_code in REFUSALS_OF_ITEMS:
+            return ChangeAnswer(None, read_error_code(response), read_error_message(response))
+        return ChangeAnswer(self._read_document(response))
 
     def _submit(
         self, path: str, parameters: Mapping[str, str], headers: Mapping[str, str], **body: Any

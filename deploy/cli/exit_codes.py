@@ -14,6 +14,10 @@ class ExitCode(IntEnum):
     """Dead letters were replayed, but not all that were selected."""
     SCHEDULES_NOT_CANCELED = 1
     """Schedules were canceled, but not all that were named."""
+    PINS_NOT_CHANGED = 1
+    """Pins were deleted or retried, but not all that were named."""
+    ACCOUNTS_PAUSED = 1
+    """Pins wait for their delivery, and at least one account is paused."""
     PINS_LEFT = 1
     """An import was undone, or its schedules were canceled, but some pins were left."""
     REFUSED = 2

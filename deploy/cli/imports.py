@@ -9,6 +9,7 @@ import typer
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_check import combine_checks
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
+from deploy.cli.deliveries import report_waiting
 from deploy.cli.downloads import (
     STDOUT,
     download_failed_rows,
@@ -146,6 +147,8 @@ imported
             _report_accepted(submission.accepted, job, as_json=as_json)
             return
         code = report(job, as_json=as_json, names_failed_rows=failed is None)
+        if not as_json:
+            report_waiting(client, job, [portion.job_id for portion in submission.accepted])
         if failed is not None:
             _write_failed_rows(client, submission.accepted, failed, options)
     raise typer.Exit(code)

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import typer
 
-from deploy.cli import administration, connections, imports, pins, steering, template
+from deploy.cli import (
+    administration,
+    connections,
+    deliveries,
+    imports,
+    pin_changes,
+    pins,
+    steering,
+    template,
+)
 from deploy.cli.dead_letters import commands as dead_letters
 from deploy.cli.environment import load_environment
 from deploy.cli.recovery import commands as recovery
@@ -22,8 +31,10 @@ app.add_typer(imports.commands)
 imports.imports.add_typer(steering.commands)
 app.add_typer(imports.imports, name="imports")
 app.add_typer(template.commands)
+pins.pins.add_typer(pin_changes.commands)
 app.add_typer(pins.pins, name="pins")
 app.add_typer(pins.schedules, name="schedules")
+app.add_typer(deliveries.commands)
 app.add_typer(administration.commands)
 administration.accounts.add_typer(connections.commands)
 for group in ("topics", "workspaces", "keys", "accounts", "boards"):

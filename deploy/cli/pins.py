@@ -28,6 +28,7 @@ from deploy.cli.tables import print_json, print_table
 from shared.contract.errors import ErrorCode
 from shared.runtime.chunks import chunked
 
+PINS = "/v1/pins"
 MAX_IDS = 100
 """The largest number of ids in one request."""
 CANCELED = "canceled"
@@ -43,6 +44,8 @@ class PinStatusFilter(StrEnum):
     """Statuses that a pin of Pinflow can have. The API also knows those of PinBridge."""
 
     QUEUED = "queued"
+    DEFERRED = "deferred"
+    PUBLISHING = "publishing"
     PUBLISHED = "published"
     FAILED = "failed"
 
@@ -52,6 +55,8 @@ class ScheduleStatusFilter(StrEnum):
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
+    DEFERRED = "deferred"
+    RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     CANCELED = "canceled"
@@ -120,7 +125,8 @@ def list_pins(
 ) -> None:
     """List pins that are published, failed or due, newest first.
 
-    A pin that waits for its time is a schedule: see pinflow schedules list.
+    A pin that waits for its time is a schedule: see pinflow schedules list. A
+    deferred pin waits because its account is paused: see pinflow deliveries.
     Times are in UTC.
     """
     filters = {
@@ -133,10 +139,19 @@ def list_pins(
         "q": search,
         "sort": sort,
     }
-    columns = ("id", "status", "created_at", "board_id", "idempotency_key", "error_code", "title")
+    columns = (
+        "id",
+        "status",
+        "created_at",
+        "board_id",
+        "idempotency_key",
+        "pinterest_pin_id",
+        "error_code",
+        "title",
+    )
     show_list(
         PinflowClient(base_url, api_key, max_retry_seconds),
-        "/v1/pins",
+        PINS,
         filters,
         limit,
         {name: name for name in columns},
@@ -159,7 +174,7 @@ def show_pin(
 ) -> None:
     """Show all fields of a pin that is published, failed or due. Times are in UTC."""
     client = PinflowClient(base_url, api_key, max_retry_seconds)
-    show_resource(client, f"/v1/pins/{pin_id}", as_json=as_json)
+    show_resource(client, f"{PINS}/{pin_id}", as_json=as_json)
 
 
 @schedules.command("list")

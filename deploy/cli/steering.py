@@ -9,6 +9,7 @@ import typer
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_job import AcceptedPortion, Job
 from deploy.cli.corrections import parse_corrections
+from deploy.cli.deliveries import report_waiting
 from deploy.cli.downloads import (
     STDOUT,
     download_failed_rows,
@@ -133,7 +134,10 @@ def watch_import(
     """
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         job = follow(client, job_id)
-    raise typer.Exit(report(job, as_json=as_json))
+        code = report(job, as_json=as_json)
+        if not as_json:
+            report_waiting(client, job, [job_id])
+    raise typer.Exit(code)
 
 
 @commands.command("retry")

@@ -69,6 +69,8 @@ MISTAKES: dict[int, Row] = {
     447: {"idempotency_key": ""},
 }
 """The invalid values by row number. All other rows are valid."""
+REFUSED_IMAGES = {55: "broken", 255: "too-small", 345: "unreachable"}
+"""Rows that are valid, but whose images the simulator of Pinterest refuses, by the file's name."""
 REPEATED = {500: 1}
 """Rows that repeat an earlier row: they are `existing` and not published twice."""
 
@@ -110,7 +112,7 @@ def _row(number: int) -> Row:
         ),
         "alt_text": f"{a_thing.capitalize()} in a {room}",
         "link_url": f"https://shop.example/autumn/{slug}?utm_source=pinterest&utm_campaign=autumn",
-        "image_url": f"https://cdn.shop.example/autumn/{slug}.jpg",
+        "image_url": f"https://cdn.shop.example/autumn/{REFUSED_IMAGES.get(number, slug)}.jpg",
         "related_terms": f"{thing}, {room}, autumn decor",
         "dominant_color": COLORS[number % len(COLORS)],
         "run_at": _run_at(number),

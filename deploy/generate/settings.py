@@ -9,8 +9,14 @@ from typing import Any, NamedTuple
 from pydantic_settings import BaseSettings
 
 from deploy.service_settings import find_settings
-from deploy.services import SERVICES
-from shared.pinterest.settings import PinterestSettings
+from deploy.services import SERVICES, WORKERS
+from services.publisher.delivery.limits import DeliveryLimitSettings
+from services.publisher.delivery.media.config import MediaSettings
+from shared.pinterest.settings import (
+    PinterestApiSettings,
+    PinterestModeSettings,
+    PinterestSettings,
+)
 from shared.runtime.settings import (
     PREFIX,
     DatabaseSettings,
@@ -46,9 +52,29 @@ GROUPS = (
         PublisherUrlSettings,
         "access, ingest, status. Give all the same value.",
     ),
+    Group(
+        "Pinterest's mode",
+        PinterestModeSettings,
+        "access, publisher, delivery, status. Give all the same value.",
+    ),
+    Group(
+        "Pinterest's API",
+        PinterestApiSettings,
+        "access, delivery. Give both the same values.",
+    ),
     Group("Pinterest", PinterestSettings, "access."),
+    Group(
+        "Limits of deliveries",
+        DeliveryLimitSettings,
+        "publisher, delivery. Give both the same values.",
+    ),
+    Group("Media of deliveries", MediaSettings, "delivery."),
     Group("Uploads", UploadSettings, "ingest, status. Give both the same value."),
     *(Group(name.capitalize(), find_settings(name), f"{name}.") for name in SERVICES),
+    *(
+        Group(name.capitalize(), find_settings(name), f"`python -m {worker.module}`.")
+        for name, worker in WORKERS.items()
+    ),
 )
 
 INTRODUCTION = """\
@@ -63,8 +89,8 @@ production](../how-to/run-in-production.md). `make schemas` generates this page 
 passwords itself. To change another setting of the services or of the gateway, add a line NAME=value
 to the file `.pinflow/settings` and run `make down && make up`. A line that begins with `#` is a
 comment. `make up` refuses a file with an unknown name or a wrong value, and starts nothing. With
-`make up PINTEREST=simulated` it also chooses the app at Pinterest. Own settings of an app need
-`make up PINTEREST=off`.
+`make up PINTEREST=simulated` it also chooses the app at Pinterest, and delivers faster than by
+default. Own settings of an app need `make up PINTEREST=off`.
 """
 
 UPSTREAMS = ", ".join(f"`{service.upstream_variable}`" for service in SERVICES.values())

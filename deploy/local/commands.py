@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.local.demo import run_demo
+from deploy.local.demo import require_no_real_account, run_demo
 from deploy.local.layout import Layout, LocalError
 from deploy.local.stack import Stack
 
@@ -103,12 +103,16 @@ def clean() -> None:
 
 @app.command()
 def demo(brokers: Brokers = None, pinterest: Pinterest = None) -> None:
-    """Start Pinflow, import a campaign of 500 rows, and show the result.
+    """Start Pinflow, import a campaign of 500 rows, deliver its pins, and show the result.
 
-    If Pinflow was not running before, it is stopped at the end.
+    Pins are delivered to a simulator of Pinterest, which runs here. If Pinflow was
+    not running before, it is stopped at the end.
     """
     with _stack(brokers, pinterest) as stack:
         was_up = bool(stack.states())
+        if pinterest is None and not was_up:
+            stack.prefer_simulator()
+        require_no_real_account(stack.pinterest_mode)
         try:
             stack.up()
             code = run_demo(stack, stays_up=was_up)

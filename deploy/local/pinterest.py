@@ -8,7 +8,9 @@ from cryptography.fernet import Fernet
 
 from deploy.local.layout import CHECKOUT, Layout, LocalError
 from deploy.local.programs import Program
+from deploy.service_settings import find_settings
 from deploy.simulator.options import Options
+from shared.runtime.settings import name_variable
 
 SIMULATOR = "simulator"
 OFF, SIMULATED = "off", "simulated"
@@ -17,8 +19,24 @@ CHOICES = (OFF, SIMULATED)
 MODE = "PINFLOW_PINTEREST_MODE"
 SIMULATOR_URL = "PINFLOW_PINTEREST_SIMULATOR_URL"
 TOKEN_KEYS, TOKEN_KEYS_FILE = "PINFLOW_PINTEREST_TOKEN_KEYS", "PINFLOW_PINTEREST_TOKEN_KEYS_FILE"
-READERS = frozenset({"access"})
-"""The services that call Pinterest. Only they get the app's secret and the keys of tokens."""
+SECRETS = frozenset(
+    {
+        "PINFLOW_PINTEREST_APP_SECRET",
+        "PINFLOW_PINTEREST_APP_SECRET_FILE",
+        TOKEN_KEYS,
+        TOKEN_KEYS_FILE,
+    }
+)
+"""Settings that a process gets only if it reads them: the access service."""
+WRITES_PER_MINUTE = 6000
+"""The limit of the local simulator and of the local delivery process. With Pinterest's limit of 100
+the demo would take 3 minutes."""
+SPEED = {
+    "PINFLOW_DELIVERY_SPACING_SECONDS": "0",
+    "PINFLOW_DELIVERY_DAILY_PINS": "100000",
+    "PINFLOW_DELIVERY_ACCOUNT_WRITES_PER_MINUTE": str(WRITES_PER_MINUTE),
+}
+"""Settings of the delivery to the simulator, unless the user has chosen others."""
 CHOSEN = frozenset(
     {
         MODE,
@@ -71,28 +89,49 @@ class PinterestChoice:
         return file.read_text(encoding="utf-8").strip() if file.exists() else OFF
 
 
+def find_mode(values: Mapping[str, str], simulator_url: str | None) -> str:
+    """Returns PINFLOW_PINTEREST_MODE of the stack. `values` are the user's settings."""
+    if simulator_url is not None:
+        return SIMULATED
+    return next((value for name, value in values.items() if name.upper() == MODE), OFF)
+
+
 def build_settings(
     layout: Layout, *, values: Mapping[str, str], simulator_url: str | None
 ) -> dict[str, str]:
-    """Returns the settings PINFLOW_PINTEREST_* that the stack adds to those of the user.
+    """Returns the settings of Pinterest that the stack adds to those of the user.
 
     `values` are the user's settings. Creates the file with the keys of tokens if there is none and
     the user has no keys.
     """
-    mode = next((value for name, value in values.items() if name.upper() == MODE), OFF)
+    mode = find_mode(values, simulator_url)
+    own = {*map(str.upper, values)}
     settings = {}
     if simulator_url is not None:
-        mode = SIMULATED
         settings = {
+            **{name: value for name, value in SPEED.items() if name not in own},
             MODE: mode,
             SIMULATOR_URL: simulator_url,
             "PINFLOW_PINTEREST_APP_ID": Options.app_id,
             "PINFLOW_PINTEREST_APP_SECRET": Options.app_secret,
         }
-    if mode != OFF and not {TOKEN_KEYS, TOKEN_KEYS_FILE} & {*map(str.upper, values)}:
+    if mode != OFF and not {TOKEN_KEYS, TOKEN_KEYS_FILE} & own:
         _create_token_keys(layout)
         settings[TOKEN_KEYS_FILE] = str(layout.token_keys_file)
     return settings
+
+
+def select_settings(name: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """Returns those of the settings that a service or a worker reads."""
+    read = set(map(name_variable, find_settings(name).model_fields))
+    return {variable: value for variable, value in settings.items() if variable.upper() in read}
+
+
+def leave_out_secrets(name: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Returns the user's settings without secrets that the service or the worker does not read."""
+    read = set(map(name_variable, find_settings(name).model_fields))
+    hidden = SECRETS - read
+    return {variable: value for variable, value in values.items() if variable.upper() not in hidden}
 
 
 def simulator_program(layout: Layout, port: int) -> Program:
@@ -105,8 +144,10 @@ def simulator_program(layout: Layout, port: int) -> Program:
         str(port),
         "--data",
         str(layout.simulator_file),
+        "--writes-per-minute",
+        str(WRITES_PER_MINUTE),
     )
-    # It stops after the services, which may call it until then
+    # It stops after the delivery process, which may call it until then
     return Program(SIMULATOR, command, {"PYTHONPATH": str(CHECKOUT)}, start_order=1)
 
 

@@ -4,16 +4,17 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 
 from deploy.local.layout import LocalError
-from deploy.services import SERVICES
+from deploy.services import SERVICES, WORKERS
 
 PREFERRED = {
     "gateway": 8080,
     **{name: service.port for name, service in SERVICES.items()},
     "postgres": 5432,
     "simulator": 8090,
+    **{name: worker.port for name, worker in WORKERS.items()},
 }
-"""The preferred ports. The simulator's is used only with PINTEREST=simulated. Kafka's are in
-kafka.py: they depend on the number of brokers."""
+"""The preferred ports. The simulator's is used only with PINTEREST=simulated, those of workers only
+if Pinterest is on. Kafka's are in kafka.py: they depend on the number of brokers."""
 MAX_ATTEMPTS = 200
 
 

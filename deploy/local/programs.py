@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local.layout import CHECKOUT
+from deploy.services import WORKERS
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,11 @@ class Program:
 
 
 def service_program(name: str, environment: Mapping[str, str]) -> Program:
+    """Returns the program that runs a service or a worker."""
+    module = WORKERS[name].module if name in WORKERS else f"services.{name}"
     return Program(
         name,
-        (sys.executable, "-m", f"services.{name}"),
+        (sys.executable, "-m", module),
         {**environment, "PYTHONPATH": str(CHECKOUT)},
         start_order=2,
     )

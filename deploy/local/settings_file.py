@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from deploy.local.layout import LocalError
 from deploy.service_settings import find_settings
-from deploy.services import SERVICES
+from deploy.services import SERVICES, WORKERS
 from shared.contract.field_names import suggest_field
 from shared.runtime.settings import PREFIX, KafkaSettings, list_faults, name_variable
 
@@ -35,6 +35,7 @@ FIXED = frozenset(
         "PINFLOW_INTERNAL_TOKEN",
         "PINFLOW_PORT",
         *(service.url_variable for service in SERVICES.values()),
+        *(worker.url_variable for worker in WORKERS.values()),
     }
 )
 """Settings that `make up` chooses itself."""

@@ -29,7 +29,7 @@ from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from deploy.old_topics import NotDrained
-from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES
+from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES, WORKERS
 from deploy.topics import create_topics, describe_creation
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
@@ -82,7 +82,8 @@ class Stack:
             if not was_running:
                 self._launch_supervisor()
             before = self._supervisor.states()
-            if not {*SERVICES, "gateway"} <= before.keys():
+            workers = WORKERS if pinterest.SIMULATOR in before else {}
+            if not {*SERVICES, *workers, "gateway"} <= before.keys():
                 raise LocalError(OLDER_STACK)
             self._pinterest.require_running(before)
             try:
@@ -95,6 +96,11 @@ class Stack:
                 message = self._handle_failed_start(error, was_running=was_running)
                 raise LocalError(message) from None
             return not was_running or any(state != "RUNNING" for state in before.values())
+
+    def prefer_simulator(self) -> None:
+        """Chooses PINTEREST=simulated for the next `up`, unless the settings name a mode."""
+        if self.pinterest_mode == pinterest.OFF:
+            self._pinterest = pinterest.PinterestChoice(self._layout, pinterest.SIMULATED)
 
     def _handle_failed_start(
         self, error: ForeignServer | ExitedAtStart, *, was_running: bool
@@ -168,6 +174,16 @@ class Stack:
             return None
         return f"http://127.0.0.1:{self._state.ports[pinterest.SIMULATOR]}"
 
+    @property
+    def pinterest_mode(self) -> str:
+        """PINFLOW_PINTEREST_MODE of the services, if they start now."""
+        return pinterest.find_mode(self._settings_file.values, self.simulator_url)
+
+    @property
+    def _workers(self) -> list[str]:
+        """The names of the workers that a start of the stack runs."""
+        return [] if self.pinterest_mode == pinterest.OFF else [*WORKERS]
+
     def _launch_supervisor(self) -> None:
         """Chooses the ports and starts supervisor, which keeps them reserved until it ends."""
         self._check_settings()
@@ -181,7 +197,7 @@ class Stack:
 
     def _check_settings(self) -> None:
         self._settings_file.check(
-            {name: self._service_environment(name) for name in SERVICES},
+            {name: self._service_environment(name) for name in (*SERVICES, *WORKERS)},
             chosen=pinterest.CHOSEN if self._pinterest.is_simulated else (),
             choice="PINTEREST=simulated",
         )
@@ -198,6 +214,8 @@ class Stack:
         preferred = dict(self._state.ports)
         if not self._pinterest.is_simulated:
             preferred.pop(pinterest.SIMULATOR)
+        for name in WORKERS.keys() - self._workers:
+            preferred.pop(name)
         self._state.ports = ports.choose(preferred, is_available)
         for name, port in self._state.ports.items():
             if port != preferred[name]:
@@ -249,14 +267,16 @@ class Stack:
 
     def _start_services(self, startup: Startup) -> None:
         self._report("starting the services")
+        states = self._supervisor.states()
         simulators = [pinterest.SIMULATOR] if self.simulator_url is not None else []
-        for name in (*simulators, *SERVICES, "gateway"):
+        workers = [name for name in WORKERS if name in states]
+        for name in (*simulators, *SERVICES, *workers, "gateway"):
             self._start(name)
         if self.simulator_url is not None:
             startup.wait_for(
                 pinterest.SIMULATOR, partial(pinterest.find_problem, self.simulator_url)
             )
-        for name in SERVICES:
+        for name in (*SERVICES, *workers):
             startup.wait_for(name, partial(self._find_service_problem, name, 1))
         startup.wait_for(
             "gateway", partial(self._find_service_problem, "gateway", GATEWAY_REQUESTS)
@@ -357,7 +377,8 @@ class Stack:
         )
 
     def _services(self) -> list[Program]:
-        return [service_program(name, self._service_environment(name)) for name in SERVICES]
+        names = (*SERVICES, *self._workers)
+        return [service_program(name, self._service_environment(name)) for name in names]
 
     def _kafka_settings(self) -> KafkaSettings:
         """Returns the connection, and the settings of topics that the services have."""
@@ -388,18 +409,27 @@ class Stack:
             SERVICES[other].url_variable: f"http://127.0.0.1:{self._state.ports[other]}"
             for other in CHECKED_SERVICES
         }
-        role = SERVICES[name].role
+        local |= {
+            worker.url_variable: f"http://127.0.0.1:{self._state.ports[worker.name]}"
+            for worker in WORKERS.values()
+            if worker.name in self._state.ports
+        }
+        role = (SERVICES.get(name) or WORKERS[name]).role
         url = self._postgres.build_url(role, self._state.passwords[role])
         settings = {
             **self._environment(),
             **local,
             "PINFLOW_DATABASE_URL": url,
-            "PINFLOW_PORT": str(self._state.ports[name]),
+            "PINFLOW_PORT": str(self._state.ports.get(name, 0)),
             "PINFLOW_INSTALLATION": self._installation,
             "PINFLOW_INTERNAL_TOKEN": self._state.passwords[INTERNAL],
         }
-        if name in pinterest.READERS:
-            settings |= pinterest.build_settings(
-                self._layout, values=self._settings_file.values, simulator_url=self.simulator_url
-            )
-        return {**self._settings_file.values, **settings}
+        values = self._settings_file.values
+        chosen = pinterest.build_settings(
+            self._layout, values=values, simulator_url=self.simulator_url
+        )
+        return {
+            **pinterest.leave_out_secrets(name, values),
+            **settings,
+            **pinterest.select_settings(name, chosen),
+        }

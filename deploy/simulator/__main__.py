@@ -31,6 +31,13 @@ def main() -> None:
         default=defaults["seed"],
         help="decides which requests meet an injected fault",
     )
+    parser.add_argument(
+        "--writes-per-minute",
+        type=int,
+        default=defaults["writes_per_minute"],
+        metavar="N",
+        help="the limit of each user's writes in a minute; Pinterest's is the default",
+    )
     values = vars(parser.parse_args())
     serve(Options(**{**values, "redirect_urls": tuple(values["redirect_urls"])}))
 

@@ -92,7 +92,8 @@ class Control:
 
     async def list_pins(self, request: Request) -> Response:
         with self._store.transaction() as database:
-            return JSONResponse(pins.read_log(database, request.query_params.get("board_id")))
+            query = request.query_params
+            return JSONResponse(pins.read_log(database, query.get("board_id"), query.get("id")))
 
     async def list_requests(self, _: Request) -> Response:
         # Starlette's JSONResponse fails for half of a surrogate pair, which a client may have sent

@@ -55,7 +55,7 @@ class Dispatcher:
         self.store = store
         self.options = options
         self.faults = Faults(options.seed)
-        self.buckets = Buckets()
+        self.buckets = Buckets(options.writes_per_minute)
         self.requests = RequestLog()
 
     def build_endpoint(

@@ -38,6 +38,8 @@ TRIAL_APP = ErrorAnswer(
     "Apps with Trial access may not create Pins in production https://api.pinterest.com - use API "
     "Sandbox https://api-sandbox.pinterest.com instead.",
 )
+FETCH_FAILED = ErrorAnswer(400, 1, "Sorry we could not fetch the image.")
+IMAGE_SMALL = ErrorAnswer(403, 233, "The image is too small.")
 IMAGE_BROKEN = ErrorAnswer(403, 235, "The image is broken.")
 RATE_LIMITED = ErrorAnswer(429, 8, "You have exceeded your rate limit. Try again later.")
 

@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from deploy.simulator.errors import (
     AUTHENTICATION_FAILED,
+    FETCH_FAILED,
     IMAGE_BROKEN,
+    IMAGE_SMALL,
     NOT_PERMITTED,
     RATE_LIMITED,
     TRIAL_APP,
@@ -59,8 +61,8 @@ _EFFECTS: Final[dict[FaultKind, Injection]] = {
     FaultKind.CUT_AFTER: Injection(after=Cut()),
     FaultKind.ERROR_BEFORE: Injection(before=_FAILED),
     FaultKind.ERROR_AFTER: Injection(after=_FAILED),
-    FaultKind.FETCH: Injection(before=ErrorAnswer(400, 1, "Sorry we could not fetch the image.")),
-    FaultKind.IMAGE_SMALL: Injection(before=ErrorAnswer(403, 233, "The image is too small.")),
+    FaultKind.FETCH: Injection(before=FETCH_FAILED),
+    FaultKind.IMAGE_SMALL: Injection(before=IMAGE_SMALL),
     FaultKind.IMAGE_BROKEN: Injection(before=IMAGE_BROKEN),
     FaultKind.TOKEN: Injection(before=AUTHENTICATION_FAILED),
     FaultKind.TRIAL_APP: Injection(before=TRIAL_APP),

@@ -24,6 +24,8 @@ class Options:
     """The registered redirect URLs. Without any, all URLs on a loopback address are registered."""
     seed: int = 0
     """Decides which requests meet an injected fault."""
+    writes_per_minute: int = 100
+    """The limit of a user's writes in a minute, with Standard access. Pinterest's is 100."""
 
 
 @dataclass(frozen=True)

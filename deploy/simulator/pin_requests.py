@@ -11,9 +11,19 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from deploy.simulator.errors import IMAGE_BROKEN, RefusedCall, invalid, refuse, restricted
+from deploy.simulator.errors import (
+    FETCH_FAILED,
+    IMAGE_BROKEN,
+    IMAGE_SMALL,
+    RefusedCall,
+    invalid,
+    refuse,
+    restricted,
+)
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
+REFUSED_IMAGES = {"unreachable": FETCH_FAILED, "too-small": IMAGE_SMALL, "broken": IMAGE_BROKEN}
+"""The answers to an image of a URL, by its file's name without the suffix. No image is fetched."""
 IMAGE_SIGNATURES = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 
 # [0-9]: \d of pydantic's engine matches every script's digits
@@ -134,6 +144,7 @@ def parse_pin(document: object) -> PinCreate:
             _require_cover(source)
         case ImageUrl():
             _require_web_address("url", source.url)
+            _require_good_image(source.url)
         case ImageBase64():
             _require_image(source.content_type, source.data)
         case ImageUrls():
@@ -191,6 +202,12 @@ def _require_web_address(name: str, url: str) -> None:
         is_web_address = False
     if not is_web_address:
         raise RefusedCall(400, 1, f"Invalid URL: {name}.")
+
+
+def _require_good_image(url: str) -> None:
+    name = urlsplit(url).path.rpartition("/")[2].partition(".")[0]
+    if error := REFUSED_IMAGES.get(name):
+        raise refuse(error)
 
 
 def _require_image(content_type: str, data: str) -> None:

@@ -143,10 +143,14 @@ def find_pin(call: Call, pin_id: str) -> sqlite3.Row:
     return row  # type: ignore[no-any-return]
 
 
-def read_log(database: sqlite3.Connection, board_id: str | None) -> list[dict[str, Any]]:
+def read_log(
+    database: sqlite3.Connection, board_id: str | None, pin_id: str | None = None
+) -> list[dict[str, Any]]:
     """Returns every pin that was ever made, in order of creation: also deleted ones."""
     rows = database.execute(
-        "select * from pins where ? is null or board_id = ? order by number", (board_id, board_id)
+        "select * from pins where (:board is null or board_id = :board)"
+        " and (:pin is null or id = :pin) order by number",
+        {"board": board_id, "pin": pin_id},
     )
     return [
         {

@@ -188,7 +188,8 @@ async def import_json(
 ) -> Any:
     """Accept a JSON array of rows. Follow the job at `Location`.
 
-    Pins are stored and announced. They are not delivered to Pinterest yet.
+    Pins of accounts that are connected to Pinterest are queued, then delivered to Pinterest. Other
+    pins are stored and announced.
 
     The import is stored durably before the response is sent. Rows for an account that the API key
     does not permit fail with `account_not_permitted`. Other rows are not affected.
@@ -226,7 +227,8 @@ async def import_csv(
 ) -> Any:
     """Accept a CSV file in the form field `file`. Follow the job at `Location`.
 
-    Pins are stored and announced. They are not delivered to Pinterest yet.
+    Pins of accounts that are connected to Pinterest are queued, then delivered to Pinterest. Other
+    pins are stored and announced.
 
     The import is stored durably before the response is sent. Rows for an account that the API key
     does not permit fail with `account_not_permitted`. Other rows are not affected.

@@ -2,10 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
+from services.ingest.connected_accounts import ConnectedAccounts, Connections
+from services.ingest.parsing.delivery_warnings import (
+    RowsByAccount,
+    build_delivery_warnings,
+    collect_advice,
+)
 from services.ingest.parsing.directory import Ambiguous, Directory, Names
 from services.ingest.parsing.policy import ImportParameters, PastRunAt, ReadingPolicy
 from services.ingest.parsing.reading import RawTable, Reading
@@ -29,8 +36,8 @@ AllowList: TypeAlias = frozenset[UUID] | None
 """The accounts that an API key may publish to; None means all."""
 
 
-class Directories(Protocol):
-    """Reads accounts and boards. shared.access.repository.AccessRepository implements it."""
+class Directories(Connections, Protocol):
+    """Reads accounts, boards and connections. shared.access.repository.AccessRepository does it."""
 
     async def find_by_names(
         self, workspace_id: UUID, accounts: Collection[str], boards: Collection[str], /
@@ -54,15 +61,23 @@ class _OpenReading(NamedTuple):
     names: Names
 
 
+class _AdvisedRows(NamedTuple):
+    """The rows of an import of which Pinterest would not take some as they are."""
+
+    rows: ParsedRows
+    advice: RowsByAccount
+
+
 class ImportReader:
     """Reads the rows of imports. Raises ApiError for a document that is refused.
 
     Raises DatabaseUnavailable if a name must be looked up and Postgres is down. An import whose
-    rows have ids is read without Postgres.
+    rows have ids is read without Postgres: then at most warnings about the delivery are missing.
     """
 
     def __init__(self, directories: Directories) -> None:
         self._directories = directories
+        self._connected = ConnectedAccounts(directories)
         self._threads = asyncio.Semaphore(MAX_PARSER_THREADS)
 
     async def read(
@@ -79,17 +94,33 @@ class ImportReader:
         """
         policy = await self._build_policy(scope)
 
-        def start() -> T | _OpenReading:
+        def start() -> T | _OpenReading | _AdvisedRows:
             reading = Reading(parse(), policy)
             names = reading.collect_names()
-            return build(reading.complete()) if names is None else _OpenReading(reading, names)
+            return finish(reading.complete()) if names is None else _OpenReading(reading, names)
+
+        def finish(rows: ParsedRows) -> T | _AdvisedRows:
+            advice = collect_advice(rows.valid)
+            return _AdvisedRows(rows, advice) if advice else build(rows)
 
         result = await self._run(start, in_thread=in_thread)
-        if not isinstance(result, _OpenReading):
+        if isinstance(result, _OpenReading):
+            reading = result.reading
+            directory = await self._look_up(result, scope)
+            result = await self._run(
+                lambda: finish(reading.complete(directory)), in_thread=in_thread
+            )
+        if not isinstance(result, _AdvisedRows):
             return result
-        reading = result.reading
-        directory = await self._look_up(result, scope)
-        return await self._run(lambda: build(reading.complete(directory)), in_thread=in_thread)
+        rows = await self._warn_of_delivery(result, scope)
+        return await self._run(lambda: build(rows), in_thread=in_thread)
+
+    async def _warn_of_delivery(self, advised: _AdvisedRows, scope: ReadingScope) -> ParsedRows:
+        """Adds the warnings about rows of accounts that are connected to Pinterest."""
+        rows, advice = advised
+        connected = await self._connected.find(scope.workspace_id, list(advice))
+        warnings = [*rows.warnings, *build_delivery_warnings(advice, connected)]
+        return replace(rows, warnings=warnings)
 
     async def _run(self, function: Callable[[], T], *, in_thread: bool) -> T:
         if not in_thread:

@@ -5,6 +5,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES, MEBIBYTE
+from shared.pinterest.settings import PinterestModeSettings
 from shared.runtime.settings import (
     ListSettings,
     PublisherUrlSettings,
@@ -34,7 +35,9 @@ class WatchedService(NamedTuple):
     """If a service that is not required is down, Pinflow is degraded but ready."""
 
 
-class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherUrlSettings):
+class StatusSettings(
+    PinterestModeSettings, ServiceSettings, ListSettings, UploadSettings, PublisherUrlSettings
+):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Maximum records in a batch. One record can have more than 200 results.
 
@@ -55,6 +58,9 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherUrl
     """
     webhooks_url: Urls = "http://127.0.0.1:8004"
     """URL of webhooks, in the same form."""
+    delivery_url: Urls = "http://127.0.0.1:8006"
+    """URL of the delivery process, in the same form. Not used while PINFLOW_PINTEREST_MODE is
+    `off`."""
     retry_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY_BYTES)] = MEBIBYTE
     """Maximum bytes of the corrections with which failed rows are imported again."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
@@ -71,12 +77,15 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings, PublisherUrl
 
         A test compares them with deploy/services.py.
         """
+        # Without the delivery process, pins for Pinterest wait in Postgres
+        delivery = WatchedService("delivery", self.delivery_url, is_required=False)
         return (
             WatchedService("ingest", self.ingest_url),
             WatchedService("publisher", self.publisher_url),
             WatchedService("access", self.access_url, is_required=False),
             # While webhooks is down, its events wait in Kafka
             WatchedService("webhooks", self.webhooks_url, is_required=False),
+            *((delivery,) if self.is_pinterest_on else ()),
         )
 
     @model_validator(mode="after")

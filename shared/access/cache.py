@@ -1,52 +1,20 @@
 """TTL caches of existing workspaces and boards. Misses are never cached."""
 
-import time
-from collections.abc import Collection, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Collection
 from uuid import UUID
 
 from shared.access.model import BoardCheck, Destination, DestinationChecks
 from shared.access.repository import AccessRepository
-from shared.runtime.clock import Clock
+from shared.runtime.ttl_set import TTLSet
 
-CACHE_SECONDS = 30.0
-MAX_CACHED = 50_000
 NOTHING_FOUND = DestinationChecks({}, frozenset())
-
-K = TypeVar("K", bound=Hashable)
-
-
-class TTLSet(Generic[K]):
-    """A bounded set whose members expire.
-
-    When it is full, all members are removed. That is simple, and rare.
-    """
-
-    def __init__(
-        self,
-        seconds: float = CACHE_SECONDS,
-        max_size: int = MAX_CACHED,
-        clock: Clock = time.monotonic,
-    ) -> None:
-        self._seconds = seconds
-        self._max_size = max_size
-        self._clock = clock
-        self._expires_at: dict[K, float] = {}
-
-    def __contains__(self, key: K) -> bool:
-        return self._expires_at.get(key, 0.0) > self._clock()
-
-    def add(self, key: K) -> None:
-        if len(self._expires_at) >= self._max_size:
-            self._expires_at.clear()
-        self._expires_at[key] = self._clock() + self._seconds
 
 
 class BoardCache:
     """Caches existing accounts and boards for the publisher.
 
     The hot path does one set lookup for each distinct destination. So an account that is connected
-    for the first time may count as unconnected for CACHE_SECONDS (ADR 0047).
+    for the first time may count as unconnected for 30 s (ADR 0047).
     """
 
     def __init__(self, repository: AccessRepository) -> None:

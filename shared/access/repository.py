@@ -107,6 +107,13 @@ class AccessRepository:
             values = {"accounts": ids, "names": _without_unstorable(boards)}
             return found, [Board(*row) for row in await connection.execute(_FIND_BOARDS, values)]
 
+    async def find_connected(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
+        """Returns the accounts of the workspace that were ever connected to Pinterest."""
+        query = select(connections.c.account_id).where(
+            connections.c.workspace_id == workspace_id, connections.c.account_id.in_(account_ids)
+        )
+        return {row["account_id"] for row in await self._database.fetch_all(query)}
+
     async def check_boards(
         self, destinations: Collection[Destination]
     ) -> dict[Destination, BoardCheck]:

@@ -13,11 +13,11 @@ from uuid import UUID
 import orjson
 import structlog
 
-from shared.access.cache import TTLSet
 from shared.contract.errors import Unavailable
 from shared.http.client import REQUEST_FAILURES, create_http_pool
 from shared.runtime.clock import Clock
 from shared.runtime.periodic import PeriodicTask
+from shared.runtime.ttl_set import TTLSet
 
 log = structlog.get_logger()
 

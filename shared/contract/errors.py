@@ -163,6 +163,9 @@ class ErrorCode(StrEnum):
     UNKNOWN_FIELDS = "unknown_fields"
     IDEMPOTENCY_KEY_TAKEN = "idempotency_key_taken"
     ASSET_NOT_CHECKED = "asset_not_checked"
+    COVER_IGNORED = "cover_ignored"
+    RELATED_TERMS_IGNORED = "related_terms_ignored"
+    SHORTENED_LINK = "shortened_link"
 
     # A dead letter
     INVALID_RECORD = "invalid_record"

@@ -18,8 +18,8 @@ API_URLS = {
 CONSENT_URL = "https://www.pinterest.com/oauth/"
 
 
-class PinterestApiSettings(BaseSettings):
-    """Names Pinterest's API and its mode. Off by default: no request leaves Pinflow."""
+class PinterestModeSettings(BaseSettings):
+    """Says which Pinterest is used. Off by default: no request leaves Pinflow."""
 
     model_config = SETTINGS_CONFIG
 
@@ -27,16 +27,21 @@ class PinterestApiSettings(BaseSettings):
     """`off`: accounts can't be connected. `simulated`: the simulator of Pinflow stands for
     Pinterest. `sandbox` and `production`: Pinterest. A connection belongs to the mode in which it
     was made. While the mode is `off`, pins of connected accounts wait."""
+
+    @property
+    def is_pinterest_on(self) -> bool:
+        return self.pinterest_mode != "off"
+
+
+class PinterestApiSettings(PinterestModeSettings):
+    """Names Pinterest's API."""
+
     pinterest_simulator_url: str = "http://127.0.0.1:8090"
     """The simulator's URL. Used if the mode is `simulated`."""
     pinterest_api_url: str = ""
     """The URL of Pinterest's API, with the version. Empty: the one of the mode."""
     pinterest_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20
     """The timeout of one request to Pinterest."""
-
-    @property
-    def is_pinterest_on(self) -> bool:
-        return self.pinterest_mode != "off"
 
     @property
     def api_url(self) -> str:

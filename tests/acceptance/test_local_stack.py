@@ -5,12 +5,13 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,8 @@ def test_a_stack_with_the_simulator_connects_its_accounts_once_and_keeps_the_cho
             1,
             True,
         )
+        require_delivery_without_secrets(stack)
+        require_delivery_after_a_kill(stack, first["id"], boards[0]["board_id"])
         owner = stack.operate("accounts", "connect", "--app-owner", "--account", first["id"])
         assert owner.exit_code == 0, owner.stderr
         assert stack.operate("accounts", "disconnect", second["id"], "--yes").exit_code == 0
@@ -333,6 +336,67 @@ def test_a_stack_with_the_simulator_connects_its_accounts_once_and_keeps_the_cho
         assert without.returncode == 0, without.stdout + without.stderr
         assert "PINFLOW_PINTEREST_SIMULATOR_URL" not in stack.env
         assert not stack.layout.pid_file("simulator").exists()
+        assert not stack.layout.pid_file("delivery").exists()
+    finally:
+        assert stack.local("clean").returncode == 0
+
+
+def require_delivery_without_secrets(stack: Shell) -> None:
+    """The delivery process knows the mode and the simulator, and no secret of the app."""
+    variables = psutil.Process(stack.pid("delivery")).environ()
+    assert variables["PINFLOW_PINTEREST_MODE"] == "simulated"
+    url = stack.env["PINFLOW_PINTEREST_SIMULATOR_URL"]
+    assert variables["PINFLOW_PINTEREST_SIMULATOR_URL"] == url
+    assert {"PINFLOW_INTERNAL_TOKEN", "PINFLOW_ACCESS_URL"} <= variables.keys()
+    assert [name for name in variables if "SECRET" in name or "TOKEN_KEYS" in name] == []
+    assert "delivery     RUNNING" in stack.local("status").stdout
+
+
+def require_delivery_after_a_kill(stack: Shell, account: str, board: str) -> None:
+    """Rows of a connected account are made on its board once, although delivery is killed."""
+    rows = [
+        submitted_row(account_id=account, board_id=board, idempotency_key=f"sent-{number}")
+        for number in range(5)
+    ]
+    imported = stack.pinflow("import", write_rows(stack, "sent.json", rows))
+    assert imported.returncode == 0, imported.stderr
+    os.kill(stack.pid("delivery"), signal.SIGKILL)
+
+    def list_published() -> list[dict[str, Any]]:
+        listed = stack.operate("pins", "list", "--status", "published", "--json")
+        return [pin for pin in json.loads(listed.stdout) if pin["pinterest_pin_id"]]
+
+    # The lease of the killed process ends after 30 s, and a lost answer is confirmed after minutes
+    wait_until(lambda: len(list_published()) == 5, seconds=COMMAND_SECONDS)
+    url = stack.env["PINFLOW_PINTEREST_SIMULATOR_URL"]
+    made = httpx.get(f"{url}/_simulator/pins?board_id={board}", trust_env=False).json()
+    assert sorted(pin["id"] for pin in made) == sorted(
+        pin["pinterest_pin_id"] for pin in list_published()
+    )
+    assert stack.operate("deliveries").exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_demo_delivers_its_pins_to_the_simulator_and_shows_their_ids(tmp_path: Path) -> None:
+    stack = Shell(tmp_path)
+    try:
+        demo = stack.local("demo")
+        assert demo.returncode == 0, demo.stdout + demo.stderr
+        assert "489 created, 1 existing, 10 failed" in demo.stdout
+        assert "477 published, 2 failed, 1 deferred" in demo.stdout
+        assert "media_rejected" in demo.stdout
+        assert "media_unreachable" in demo.stdout
+        assert "6000 writes a minute" in demo.stdout
+        assert demo.stdout.count("/_simulator/pins?id=") == 3
+        assert stack.local("status").returncode == 1
+        with closing(sqlite3.connect(stack.layout.simulator_file)) as database:
+            (made,) = database.execute("select count(*) from pins").fetchone()
+        assert made == 477
+        again = stack.local("demo")
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert "nothing was published twice" in " ".join(again.stdout.split())
+        assert "477 published, 2 failed, 1 deferred" in again.stdout
     finally:
         assert stack.local("clean").returncode == 0
 

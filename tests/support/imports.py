@@ -33,6 +33,11 @@ class NoDirectories:
     ) -> tuple[list[Account], list[Board]]:
         return [], []
 
+    async def find_connected(
+        self, _workspace_id: UUID, _account_ids: Collection[UUID], /
+    ) -> set[UUID]:
+        return set()
+
 
 def new_reader() -> ImportReader:
     return ImportReader(NoDirectories())

@@ -76,10 +76,12 @@ class PinflowServer:
     """Answers instead of those to the next accepted imports; None closes the connection."""
     judge: Callable[[int, JsonRow], JsonRow] = create_result
     warnings: Sequence[JsonRow] = ()
-    lists: dict[str, list[JsonRow]] = field(default_factory=dict)
+    lists: dict[str, list[JsonRow]] = field(default_factory=lambda: {"/v1/pins": []})
     """The items of each list, by its path."""
     documents: dict[str, object] = field(default_factory=dict)
     """Documents by path. Bytes are a file."""
+    deletes: dict[str, Callable[[dict[str, str]], Answer]] = field(default_factory=dict)
+    """Answers to a DELETE by path, made of its query."""
     posts: dict[str, Callable[[Any], object]] = field(default_factory=dict)
     """Answers to a POST by path, made of its document. They may be an Answer."""
     requests: list[Request] = field(default_factory=list)
@@ -94,6 +96,11 @@ class PinflowServer:
         if request.method == "POST":
             answer = self.posts[request.path](json.loads(request.body or b"null"))
             return answer if isinstance(answer, Answer) else Answer(200, answer)
+        if request.method == "DELETE":
+            return self.deletes[request.path](request.query)
+        return self._read(request)
+
+    def _read(self, request: Request) -> Answer:
         if request.path in self.lists:
             return self._list(request)
         if request.path in self.documents:
@@ -228,7 +235,7 @@ def running_server(
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _answer  # noqa: N815 - names of the base class
+        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - names of the base class
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
             pass

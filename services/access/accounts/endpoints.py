@@ -26,8 +26,9 @@ async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountRe
     """List the workspace's accounts, including revoked ones.
 
     An account works with a connection to Pinterest (`GET /v1/pinterest/oauth/start`) or without
-    one. Its pins are stored and announced in both cases. They are not delivered to Pinterest yet.
-    `health_status` says whether a connection works.
+    one. With a connection, its pins are delivered to Pinterest. Without one, they are stored and
+    announced. `health_status` says whether a connection works. Pauses of the delivery, for example
+    because of a limit, are not part of it: `GET /v1/deliveries` shows them.
 
     A key with a list of accounts sees only the accounts on its list.
     """

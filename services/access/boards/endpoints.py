@@ -142,9 +142,9 @@ async def check_board_access(
     """Check whether pins can be published to the board.
 
     For a connected account, Pinterest is asked each time (`source` is `pinterest`). Otherwise
-    Pinflow checks its own database (`source` is `store`). Pins are not delivered to Pinterest yet:
-    the check says what Pinterest would allow, as far as it can be known. Whether the app may create
-    pins (`app_not_approved`) shows only when it does.
+    Pinflow checks its own database (`source` is `store`). The check says what Pinterest would
+    allow, as far as it can be known. Whether the app may create pins (`app_not_approved`) shows
+    only when a pin is delivered.
 
     If pins can't be published, `code` says why: `board_not_found`; `board_access_denied`;
     `token_revoked` for a revoked account; `token_expired`, `scope_missing` or

@@ -37,7 +37,7 @@ class BudgetUsedUp(Refused):
         )
 
 
-class Publisher(Protocol):
+class GrantSource(Protocol):
     """Calls the publisher's internal routes. shared.http.internal.InternalClient implements it."""
 
     async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
@@ -47,7 +47,7 @@ class Publisher(Protocol):
 class RequestBudget:
     """Asks for grants of one mode."""
 
-    def __init__(self, publisher: Publisher, mode: str) -> None:
+    def __init__(self, publisher: GrantSource, mode: str) -> None:
         self._publisher = publisher
         self._mode = mode
 

@@ -26,7 +26,7 @@ from services.publisher.delivery.media.repository import DUE_ACCOUNTS, VideoRepo
 from services.publisher.delivery.ports import DeliveryLog, TokenSource, TurnPart
 from services.publisher.delivery.removing import Remover
 from services.publisher.delivery.removing_repository import RemovingRepository
-from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryRetention
+from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryCleaner
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.delivery.tokens import AccessTokens
 from services.publisher.delivery.turns import Turn
@@ -57,7 +57,10 @@ class DeliveryParts:
         budgets = Budgets(settings.budget_limits)
         gate = BudgetGate(database, budgets, mode)
         settlements = SettlementRepository(database, budgets, mode)
-        self.media = MediaParts(settings, database, client, tokens, gate, CallFailures(settlements))
+        account_failures = AccountFailures(settlements)
+        self.media = MediaParts(
+            settings, database, client, tokens, gate, CallFailures(settlements), account_failures
+        )
         confirming = ConfirmingRepository(database, mode, delivery_log.require_open)
         removing = RemovingRepository(database, mode, delivery_log.require_open)
         creations = CreationRepository(
@@ -81,7 +84,7 @@ class DeliveryParts:
         creator = PinCreator(
             creations,
             settlements,
-            AccountFailures(settlements),
+            account_failures,
             client,
             tokens,
             self.media.source,
@@ -140,7 +143,7 @@ def create_app(settings: DeliverySettings) -> FastAPI:
         return topic_log.problem()
 
     service.health.add("deliveries", find_log_problem)
-    retention = DeliveryRetention(
+    retention = DeliveryCleaner(
         service.database, VideoRepository(service.database, settings.pinterest_mode)
     )
     return service.create_app(

@@ -9,7 +9,6 @@ from services.publisher.delivery.outcomes import (
     decide_failure,
 )
 from services.publisher.delivery.settling import SettlementRepository
-from services.publisher.delivery.token_failures import AccountGivenUp
 from shared.pinterest.failures import NotSent, Refused
 
 AFTER_REFRESH = PinHistory(is_refreshed=True)
@@ -22,11 +21,8 @@ class CallFailures:
     def __init__(self, settlements: SettlementRepository) -> None:
         self._settlements = settlements
 
-    async def pause(self, account_id: UUID, failure: Refused | NotSent | AccountGivenUp) -> None:
+    async def pause(self, account_id: UUID, failure: Refused | NotSent) -> None:
         """Pauses the account or the app if the failure concerns it. The account has a lease."""
-        if isinstance(failure, AccountGivenUp):
-            await self._settlements.pause_account_as(account_id, failure.code, failure.message)
-            return
         match decide_failure(failure, AFTER_REFRESH, 1):
             case PauseAccount() as meaning:
                 await self._settlements.pause_account(account_id, meaning)

@@ -30,7 +30,7 @@ _DELETE_ATTEMPTS = """
 """
 
 
-class DeliveryRetention:
+class DeliveryCleaner:
     """Deletes old rows in batches. Every replica can run one. Raises DatabaseUnavailable."""
 
     def __init__(self, database: Database, videos: VideoRepository) -> None:

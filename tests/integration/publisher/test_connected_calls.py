@@ -130,6 +130,32 @@ async def test_a_dry_run_warns_of_an_asset_that_cant_be_delivered(account: Deliv
     assert message.endswith("the pin would fail with media_rejected. Use image_url.")
 
 
+async def test_a_dry_run_warns_of_what_pinterest_would_not_take(account: Delivered) -> None:
+    odd = {
+        "cover_image_url": "https://cdn.example/cover.jpg",
+        "related_terms": ["lamp"],
+        "link_url": "https://bit.ly/lamps",
+    }
+    codes = ["cover_ignored", "related_terms_ignored", "shortened_link"]
+    other = await account.workspace.add_account(BOARD)
+    for account_id, is_warned in ((account.workspace.account_id, True), (other, False)):
+        document = account.document(account_id=str(account_id), **odd)
+        later = {**document, "run_at": "2090-01-01T00:00:00Z"}
+        pin = await account.dry_run.check_pin(account.principal, document, None)
+        schedule = await account.dry_run.check_schedule(account.principal, later, None)
+        for report in (pin, schedule):
+            assert report.valid
+            found = [check for check in report.checks if check.name is CheckName.DELIVERY]
+            assert [check.details for check in found] == [{"codes": codes}] * is_warned
+            assert [check.status for check in found] == [CheckStatus.WARNING] * is_warned
+            assert [check.code for check in found] == ["cover_ignored"] * is_warned
+
+
+async def test_a_dry_run_of_a_usual_pin_has_no_check_of_its_delivery(account: Delivered) -> None:
+    report = await account.dry_run.check_pin(account.principal, account.document(), None)
+    assert CheckName.DELIVERY not in {check.name for check in report.checks}
+
+
 async def test_the_cache_knows_which_boards_belong_to_connected_accounts(
     account: Delivered,
 ) -> None:

@@ -6,6 +6,7 @@ from deploy.administration import OperatorRepository
 from shared.access.model import Account, Board
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
+from tests.support.connections import record_connection
 
 
 @pytest.mark.parametrize("name", ["Lamp shop", "LAMP SHOP", "Äpfel\0", "\ud800", "nobody"])
@@ -39,3 +40,17 @@ async def test_accounts_and_boards_are_found_by_their_ids(database: Database) ->
     assert account.display_name == "Lamp shop"
     assert [board.board_id for board in boards] == ["549755813888000001"]
     assert await access.find_by_names(other, [str(account_id)], ["Autumn"]) == ([], [])
+
+
+async def test_accounts_that_were_ever_connected_are_found_in_their_workspace(
+    database: Database,
+) -> None:
+    operator, access = OperatorRepository(database), AccessRepository(database)
+    workspace_id = await operator.create_workspace("Test")
+    other = await operator.create_workspace("Other")
+    connected = await operator.add_account(workspace_id, name="Lamp shop")
+    unconnected = await operator.add_account(workspace_id, name="Chair shop")
+    await record_connection(database, workspace_id, connected)
+    both = [connected, unconnected]
+    assert await access.find_connected(workspace_id, both) == {connected}
+    assert await access.find_connected(other, both) == set()

@@ -271,3 +271,23 @@ def test_pins_need_scopes(simulator: Simulator) -> None:
     answer = simulator.call("POST", "/pins", token, json=pin_of(UNKNOWN_ID))
     assert (answer.status_code, answer.json()["code"]) == (401, 3)
     assert "pins:write" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [("unreachable.jpg", 400, 1), ("too-small.png", 403, 233), ("broken.jpg", 403, 235)],
+)
+def test_the_name_of_an_image_says_why_it_is_refused(
+    simulator: Simulator, token: str, board: str, name: str, status: int, code: int
+) -> None:
+    source = {"source_type": "image_url", "url": f"https://cdn.shop.example/{name}?size=large"}
+    pin = {**pin_of(board), "media_source": source}
+    answer = simulator.call("POST", "/pins", token, json=pin)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert simulator.control("GET", "pins", board_id=board) == []
+
+
+def test_the_log_finds_a_pin_by_its_id(simulator: Simulator, token: str, board: str) -> None:
+    made = [simulator.call("POST", "/pins", token, json=pin_of(board)).json() for _ in range(2)]
+    (found,) = simulator.control("GET", "pins", id=made[1]["id"])
+    assert found["id"] == made[1]["id"]

@@ -265,6 +265,7 @@ class Process:
 
     def __init__(self, parts: DeliveryParts) -> None:
         self.worker = parts.worker
+        self.media = parts.media
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -43,6 +43,7 @@ def build_pin(**fields: Any) -> dict[str, Any]:
         "created_at": "2026-11-25T09:00:00.123456Z",
         "board_id": "159672443110240000",
         "idempotency_key": "lamp-1",
+        "pinterest_pin_id": "889900000000000001",
         "error_code": None,
         "title": "Lamp",
         **fields,
@@ -68,10 +69,12 @@ def test_pins_are_listed_with_whole_ids_and_readable_times(server: PinflowServer
     assert result.exit_code == ExitCode.DONE
     header, line = result.stdout.splitlines()
     assert header.split() == [
-        *("id", "status", "created_at", "board_id", "idempotency_key", "error_code", "title")
+        *("id", "status", "created_at", "board_id", "idempotency_key", "pinterest_pin_id"),
+        *("error_code", "title"),
     ]
     assert line.split() == [
-        *(pin["id"], "published", "2026-11-25", "09:00:00Z", pin["board_id"], "lamp-1", "Lamp")
+        *(pin["id"], "published", "2026-11-25", "09:00:00Z", pin["board_id"], "lamp-1"),
+        *(pin["pinterest_pin_id"], "Lamp"),
     ]
     assert server.requests[0].headers["x-api-key"] == "pf_key"
 

@@ -21,9 +21,19 @@ from deploy.cli.main import app as cli
 from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.service_settings import find_settings
-from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES, ServiceDescription
+from deploy.services import (
+    CHECKED_SERVICES,
+    DEFAULT_SERVICE,
+    DELIVERY,
+    SERVICES,
+    WORKERS,
+    ServiceDescription,
+)
 from deploy.simulator.options import Options
 from services.access.config import AccessSettings
+from services.publisher.delivery.config import DeliverySettings
+from services.publisher.delivery.limits import DeliveryLimitSettings
+from services.status.config import StatusSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load(
     (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -34,7 +44,7 @@ CADDYFILES = [
     (CHECKOUT / "deploy/gateway" / name).read_text(encoding="utf-8")
     for name in ("Caddyfile", "routes.caddyfile")
 ]
-SETTINGS = {name: find_settings(name) for name in SERVICES}
+SETTINGS = {name: find_settings(name) for name in (*SERVICES, *WORKERS)}
 SIMULATED_ENV = dict(
     line.split("=", 1)
     for line in (CHECKOUT / "deploy/docker/simulated.env").read_text(encoding="utf-8").splitlines()
@@ -77,7 +87,7 @@ def test_a_command_exists(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {f"PINFLOW_{field.upper()}" for field in SETTINGS[name].model_fields}
-    assert set(read_variables(name)) - {"PGPASSWORD"} <= fields
+    assert set(read_variables(name)) - {"PGPASSWORD", "TMPDIR"} <= fields
     for variable, value in resolve_variables(name, {}).items():
         monkeypatch.setenv(variable, value)
     SETTINGS[name]()
@@ -106,11 +116,57 @@ def test_access_gets_every_setting_of_the_app_at_pinterest(
     assert (access.app_secret, access.pinterest_boards_minutes) == ("from a file", 720)
 
 
+def test_delivery_gets_every_setting_of_its_own_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {
+        each
+        for each in read_variables(DELIVERY.name)
+        if each.startswith(("PINFLOW_PINTEREST_", "PINFLOW_DELIVERY_", "PINFLOW_MEDIA_"))
+    }
+    assert settings == {
+        f"PINFLOW_{field.upper()}"
+        for field in DeliverySettings.model_fields
+        if field.startswith(("pinterest_", "delivery_", "media_"))
+    }
+    shell = {**SIMULATED_ENV, "PINFLOW_DELIVERY_SPACING_SECONDS": "30"}
+    for variable, value in resolve_variables(DELIVERY.name, shell).items():
+        monkeypatch.setenv(variable, value)
+    delivery = DeliverySettings()
+    assert (delivery.delivery_spacing_seconds, delivery.api_url) == (
+        30,
+        f"http://simulator:{Options.port}/v5",
+    )
+
+
+def test_the_publisher_has_the_limits_of_delivery() -> None:
+    publisher, delivery = read_variables("publisher"), read_variables(DELIVERY.name)
+    limits = {f"PINFLOW_{field.upper()}" for field in DeliveryLimitSettings.model_fields}
+    assert limits <= set(publisher) & set(delivery)
+    assert publisher["PINFLOW_PINTEREST_MODE"] == delivery["PINFLOW_PINTEREST_MODE"]
+
+
+@pytest.mark.parametrize("mode", ["off", "production"])
+def test_pinflow_is_degraded_without_delivery_only_if_pinterest_is_on(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = {"PINFLOW_PINTEREST_MODE": mode}
+    for variable, value in resolve_variables("status", shell).items():
+        monkeypatch.setenv(variable, value)
+    watched = {service.name: service for service in StatusSettings().watched_services}
+    assert (DELIVERY.name in watched) == (mode != "off")
+    if mode != "off":
+        assert watched[DELIVERY.name].urls == "http://delivery:8000"
+        assert not watched[DELIVERY.name].is_required
+
+
 def test_the_file_of_the_simulator_connects_access_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in resolve_variables("access", SIMULATED_ENV).items():
         monkeypatch.setenv(variable, value)
     settings = AccessSettings()
-    assert SIMULATED_ENV["COMPOSE_PROFILES"].split() == CONTAINERS["simulator"]["profiles"]
+    profiles = SIMULATED_ENV["COMPOSE_PROFILES"].split()
+    assert profiles == CONTAINERS["simulator"]["profiles"]
+    assert set(profiles) <= set(CONTAINERS[DELIVERY.name]["profiles"])
     assert set(SIMULATED_ENV) - {"COMPOSE_PROFILES"} <= set(read_variables("access"))
     assert settings.api_url == f"http://simulator:{Options.port}/v5"
     # The page where a user allows the access is opened by a browser outside of the containers
@@ -139,14 +195,24 @@ def test_a_service_runs_with_the_command_memory_and_role_of_the_table(
     assert read_variables(service.name)["PINFLOW_DATABASE_URL"] == url
 
 
+def test_delivery_runs_with_the_command_memory_and_role_of_the_table() -> None:
+    container = CONTAINERS[DELIVERY.name]
+    assert container["command"] == ["python", "-m", DELIVERY.module]
+    assert mebibytes(container["mem_limit"]) == DELIVERY.memory_mib
+    publisher = read_variables(DELIVERY.service)
+    for variable in ("PINFLOW_DATABASE_URL", "PGPASSWORD"):
+        assert read_variables(DELIVERY.name)[variable] == publisher[variable]
+
+
 def mebibytes(limit: str) -> int:
     return int(limit[:-1]) * {"m": 1, "g": 1024}[limit[-1]]
 
 
 def test_there_is_a_container_for_each_service_and_no_other() -> None:
     running = {name for name in OURS if CONTAINERS[name]["command"][0] == "python"}
-    assert running == {*SERVICES, "simulator"}
-    assert {name for name in CONTAINERS if "profiles" in CONTAINERS[name]} == {"simulator"}
+    optional = {*WORKERS, "simulator"}
+    assert running == {*SERVICES, *optional}
+    assert {name for name in CONTAINERS if "profiles" in CONTAINERS[name]} == optional
 
 
 def test_a_service_logs_in_with_the_password_that_migrate_gives_its_role() -> None:
@@ -170,6 +236,8 @@ def test_the_gateway_and_the_status_service_have_the_services_addresses() -> Non
         assert status.get(service.url_variable) == (
             f"http://{address}" if name in CHECKED_SERVICES else None
         )
+    port = read_variables(DELIVERY.name)["PINFLOW_PORT"]
+    assert status[DELIVERY.url_variable] == f"http://{DELIVERY.name}:{port}"
 
 
 def test_the_gateway_listens_at_the_address_that_clients_get() -> None:
@@ -189,7 +257,7 @@ def test_services_start_after_their_dependencies_and_have_health_checks() -> Non
         }
         assert "/healthz" in CONTAINERS[name]["healthcheck"]["test"][-1]
     assert CONTAINERS["gateway"]["depends_on"] == {
-        name: {"condition": "service_healthy"} for name in SETTINGS
+        name: {"condition": "service_healthy"} for name in SERVICES
     }
 
 
@@ -268,7 +336,8 @@ def test_a_container_without_data_has_a_read_only_file_system(name: str) -> None
     assert service["read_only"] is True
     assert {"/tmp"} <= set(service["tmpfs"])  # noqa: S108 - the container's
     writable = [volume for volume in service.get("volumes", ()) if not volume.endswith(":ro")]
-    assert writable == (["simulator:/var/lib/pinflow"] if name == "simulator" else [])
+    has_volume = name in {"simulator", DELIVERY.name}
+    assert writable == ([f"{name}:/var/lib/pinflow"] if has_volume else [])
 
 
 def test_only_gateway_and_simulator_are_reachable_and_only_from_this_machine() -> None:
@@ -282,6 +351,11 @@ def test_the_simulator_can_write_its_data() -> None:
     simulator = CONTAINERS["simulator"]
     assert simulator["volumes"] == [f"simulator:{folder}"]
     assert simulator["command"][-1].startswith(f"{folder}/")
+
+
+def test_delivery_keeps_videos_on_disk_because_tmp_is_in_memory() -> None:
+    (volume,) = CONTAINERS[DELIVERY.name]["volumes"]
+    assert read_variables(DELIVERY.name)["TMPDIR"] == volume.split(":")[1]
 
 
 def test_the_image_runs_as_an_unprivileged_user() -> None:
@@ -327,7 +401,7 @@ def test_the_package_that_the_image_installs_is_complete(tmp_path: Path) -> None
     ):
         assert (unpacked / data).exists(), data
     code = (
-        f"import deploy.cli.main, {', '.join(f'services.{name}.app' for name in SETTINGS)}; "
+        f"import deploy.cli.main, {', '.join(f'services.{name}.app' for name in SERVICES)}; "
         "print(deploy.__file__)"
     )
     result = subprocess.run(

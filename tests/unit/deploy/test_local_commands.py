@@ -18,6 +18,11 @@ class Stack:
     interrupted = False
     base_url = "http://127.0.0.1:1"
     simulator_url: str | None = None
+    pinterest_mode = "off"
+    prefers_simulator = False
+
+    def prefer_simulator(self) -> None:
+        Stack.prefers_simulator = True
 
     def states(self) -> dict[str, str]:
         return self.running
@@ -51,6 +56,32 @@ def test_a_demo_that_is_interrupted_while_it_starts_leaves_nothing_running(
     assert result.exit_code == 130
     assert "stopping" in result.output
     assert "Nothing is running." in result.output
+
+
+@pytest.mark.parametrize(
+    ("running", "options", "is_preferred"),
+    [((), [], True), (("kafka",), [], False), ((), ["--pinterest", "off"], False)],
+)
+def test_a_demo_starts_the_simulator_unless_something_else_was_chosen(
+    running: tuple[str, ...],
+    options: list[str],
+    is_preferred: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Stack, "running_before", running)
+    monkeypatch.setattr(Stack, "prefers_simulator", False)
+    assert CliRunner().invoke(commands.app, ["demo", *options]).exit_code == 0
+    assert Stack.prefers_simulator == is_preferred
+
+
+def test_a_demo_that_would_publish_on_pinterest_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Stack, "pinterest_mode", "production")
+    result = CliRunner().invoke(commands.app, ["demo"])
+    assert result.exit_code == 1
+    assert "would publish 480 pins on Pinterest" in result.output
+    assert "Nothing was started." in result.output
 
 
 def test_processes_that_ran_before_the_demo_keep_running(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,20 @@ import pytest
 
 from deploy.local import pinterest
 from deploy.local.layout import Layout, LocalError
-from deploy.local.pinterest import PinterestChoice, build_settings
+from deploy.local.pinterest import (
+    SECRETS,
+    SPEED,
+    PinterestChoice,
+    build_settings,
+    find_mode,
+    leave_out_secrets,
+    select_settings,
+)
 from deploy.local.settings_file import SettingsFile
+from deploy.services import DELIVERY, SERVICES, WORKERS
+from deploy.simulator.options import Options
 from services.access.config import AccessSettings
+from services.publisher.delivery.config import DeliverySettings
 
 URL = "http://127.0.0.1:8090"
 
@@ -80,6 +91,41 @@ def test_an_app_in_the_settings_file_gets_keys_unless_the_user_has_some(layout: 
         "PINFLOW_PINTEREST_TOKEN_KEYS_FILE": str(layout.token_keys_file)
     }
     assert layout.token_keys_file.exists()
+
+
+def test_delivery_gets_the_mode_the_simulator_and_its_speed(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = build_settings(layout, values={}, simulator_url=URL)
+    for name, value in select_settings(DELIVERY.name, settings).items():
+        monkeypatch.setenv(name, value)
+    delivery = DeliverySettings()
+    assert (delivery.pinterest_mode, delivery.api_url) == ("simulated", f"{URL}/v5")
+    assert delivery.delivery_spacing_seconds == 0
+    program = pinterest.simulator_program(layout, 8090)
+    limit = int(program.command[program.command.index("--writes-per-minute") + 1])
+    assert limit == delivery.delivery_account_writes_per_minute > Options.writes_per_minute
+
+
+def test_a_speed_that_the_user_has_chosen_stays(layout: Layout) -> None:
+    own = {"pinflow_delivery_spacing_seconds": "30"}
+    settings = build_settings(layout, values=own, simulator_url=URL)
+    assert SPEED.keys() - settings.keys() == {"PINFLOW_DELIVERY_SPACING_SECONDS"}
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *WORKERS])
+def test_only_access_gets_secrets_of_the_app(layout: Layout, name: str) -> None:
+    values = {"PINFLOW_PINTEREST_MODE": "production", **dict.fromkeys(SECRETS, "secret")}
+    simulated = build_settings(layout, values={}, simulator_url=URL)
+    got = {**leave_out_secrets(name, values), **select_settings(name, simulated)}
+    assert SECRETS & got.keys() == (SECRETS if name == "access" else set())
+    assert "PINFLOW_PINTEREST_MODE" in got
+
+
+def test_the_mode_is_that_of_the_simulator_or_of_the_settings_file() -> None:
+    own = {"pinflow_pinterest_mode": "sandbox"}
+    modes = [find_mode({}, None), find_mode(own, None), find_mode({}, URL)]
+    assert modes == ["off", "sandbox", "simulated"]
 
 
 def test_a_setting_that_the_simulator_replaces_is_refused(tmp_path: Path) -> None:

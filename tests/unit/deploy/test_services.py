@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES
+from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, DELIVERY, SERVICES, WORKERS
 from services.status.config import StatusSettings
 from tests.support.applications import shared_applications
 
@@ -69,5 +69,16 @@ def test_the_readiness_of_pinflow_checks_the_services_of_the_table() -> None:
     }
 
 
-def test_no_two_services_share_a_port() -> None:
-    assert len({service.port for service in SERVICES.values()}) == len(SERVICES)
+def test_the_readiness_of_pinflow_checks_delivery_only_if_pinterest_is_on() -> None:
+    watched = StatusSettings(pinterest_mode="simulated").watched_services[-1]
+    assert (watched.name, watched.urls, watched.is_required) == (
+        DELIVERY.name,
+        f"http://127.0.0.1:{DELIVERY.port}",
+        False,
+    )
+
+
+def test_no_two_processes_share_a_port() -> None:
+    ports = [service.port for service in SERVICES.values()]
+    ports += [worker.port for worker in WORKERS.values()]
+    assert len(set(ports)) == len(ports)

@@ -18,6 +18,13 @@ def test_the_limit_of_a_user_is_used_up_and_returns_with_the_next_window() -> No
     assert not buckets.take("standard", "1", "org_write", now=1060.0).is_exceeded
 
 
+def test_an_option_raises_the_limit_of_writes_and_no_other() -> None:
+    buckets = Buckets(writes_per_minute=6000)
+    assert buckets.take("standard", "1", "org_write", now=0).limit == 6000
+    assert buckets.take("standard", "1", "org_read", now=0).limit == 1000
+    assert buckets.take("trial", "1", "org_write", now=0).limit == 300
+
+
 def test_users_and_categories_have_limits_of_their_own() -> None:
     buckets = Buckets()
     for _ in range(101):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.local.layout import CHECKOUT
-from deploy.services import SERVICES
+from deploy.services import SERVICES, WORKERS
 from tests.unit.deploy.test_containers import (
     COMPOSE,
     CONTAINERS,
@@ -91,7 +91,7 @@ def test_brokers_differ_in_id_address_and_volume_and_in_nothing_else() -> None:
 
 def test_every_client_has_all_brokers_and_topics_are_created_when_all_are_healthy() -> None:
     clients = [name for name, service in SERVICES.items() if service.uses_kafka]
-    for name in (*clients, "topics"):
+    for name in (*clients, *WORKERS, "topics"):
         assert read_variables(name)["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"] == ",".join(
             f"{broker}:9092" for broker in BROKERS
         )

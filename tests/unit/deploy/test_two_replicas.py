@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.local.layout import CHECKOUT
-from deploy.services import CHECKED_SERVICES, SERVICES
+from deploy.services import CHECKED_SERVICES, SERVICES, WORKERS
 from tests.unit.deploy.test_containers import COMPOSE, CONTAINERS
 from tests.unit.deploy.test_three_brokers import merged
 
@@ -20,10 +20,11 @@ SERVICES_OF_BOTH: dict[str, Any] = merged(COMPOSE, OVERLAY)["services"]
 
 
 def test_a_second_replica_of_each_service_is_added_and_nothing_else() -> None:
-    assert set(SERVICES_OF_BOTH) - set(CONTAINERS) == {f"{name}-2" for name in SERVICES}
+    added = {f"{name}-2" for name in (*SERVICES, *WORKERS)}
+    assert set(SERVICES_OF_BOTH) - set(CONTAINERS) == added
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [*SERVICES, *WORKERS])
 def test_replicas_differ_in_their_name_and_in_nothing_else(name: str) -> None:
     first, second = SERVICES_OF_BOTH[name], SERVICES_OF_BOTH[f"{name}-2"]
     assert {**second, "environment": None} == {**first, "environment": None}
@@ -41,3 +42,9 @@ def test_the_gateway_and_readiness_have_both_replicas(name: str) -> None:
         assert SERVICES_OF_BOTH["status"]["environment"][SERVICES[name].url_variable] == ",".join(
             f"http://{address}" for address in both
         )
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_readiness_has_both_replicas_of_a_worker(name: str) -> None:
+    urls = SERVICES_OF_BOTH["status"]["environment"][WORKERS[name].url_variable]
+    assert urls == f"http://{name}:8000,http://{name}-2:8000"

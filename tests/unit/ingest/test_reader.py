@@ -26,6 +26,11 @@ class UnavailableDirectories:
     ) -> tuple[list[Account], list[Board]]:
         raise DatabaseUnavailable("away")
 
+    async def find_connected(
+        self, _workspace_id: UUID, _account_ids: Collection[UUID], /
+    ) -> set[UUID]:
+        raise DatabaseUnavailable("away")
+
 
 async def read(
     row: dict[str, Any],
@@ -61,6 +66,12 @@ class HangingDirectories:
     async def find_by_names(
         self, _workspace_id: UUID, _accounts: Collection[str], _boards: Collection[str], /
     ) -> tuple[list[Account], list[Board]]:
+        await asyncio.Event().wait()
+        raise AssertionError("never reached")
+
+    async def find_connected(
+        self, _workspace_id: UUID, _account_ids: Collection[UUID], /
+    ) -> set[UUID]:
         await asyncio.Event().wait()
         raise AssertionError("never reached")
 

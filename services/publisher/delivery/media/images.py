@@ -35,7 +35,7 @@ class ImageUploads:
     """
 
     def __init__(self, fetcher: MediaFetcher, *, timeout_seconds: float, memory_bytes: int) -> None:
-        """`memory_bytes` must be enough for one image of the maximum size."""
+        """Takes a budget of `memory_bytes`, at least enough for one image of the maximum size."""
         self._fetcher = fetcher
         self._timeout_seconds = timeout_seconds
         self._budget = ByteBudget(memory_bytes, timeout_seconds)

@@ -57,6 +57,22 @@ _WANTED = """
             and (p.account_id, p.image_url) = (m.account_id, m.source_url)
     )
 """
+# A registration is a change, which a paused account or app may not make. Looks go on
+_MAY_CALL = """
+    (
+        step = 'process' or (
+            step = 'register'
+            and not exists (
+                select from publisher.delivery_accounts a
+                where a.account_id = m.account_id and a.paused_until > clock_timestamp()
+            )
+            and not exists (
+                select from publisher.delivery_apps a
+                where a.mode = m.mode and a.paused_until > clock_timestamp()
+            )
+        )
+    )
+"""
 _TAKE = f"""
     update publisher.delivery_media m
     set next_at = clock_timestamp() + %(seconds)s * interval '1 second'
@@ -68,7 +84,9 @@ _TAKE = f"""
     )
     returning {_COLUMNS}
 """
-_TAKE_CALL = _TAKE.format(which="account_id = %(account_id)s and step in ('register', 'process')")
+_TAKE_CALL = _TAKE.format(
+    which=f"account_id = %(account_id)s and step in ('register', 'process') and {_MAY_CALL}"
+)
 _TAKE_UPLOAD = _TAKE.format(which="step = 'upload'")
 _KEEP = f"""
     update publisher.delivery_media m
@@ -101,7 +119,7 @@ _DELETE_OLD = """
 DUE_ACCOUNTS = f"""
     select distinct account_id, workspace_id from publisher.delivery_media m
     where step in ('register', 'process') and mode = %(mode)s and next_at <= clock_timestamp()
-        and {_WANTED}
+        and {_MAY_CALL} and {_WANTED}
 """
 """Finds the accounts for which MediaStep has work, for the search of the delivery process."""
 _JSON_COLUMNS = frozenset({"upload_parameters"})

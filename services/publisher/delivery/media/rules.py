@@ -16,7 +16,7 @@ IMAGE_SIGNATURES: Mapping[str, bytes] = {
     "image/jpeg": b"\xff\xd8\xff",
     "image/png": b"\x89PNG\r\n\x1a\n",
 }
-"""How files of each type begin. A server's Content-Type is often wrong, so it is not asked."""
+"""The first bytes of files of each type. A server's Content-Type is often wrong."""
 SIGNATURE_BYTES = 8
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
 VIDEO_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})

@@ -7,7 +7,6 @@ the turns (uploading.py).
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
-from uuid import UUID
 
 import structlog
 
@@ -25,8 +24,8 @@ from services.publisher.delivery.media.video import (
 )
 from services.publisher.delivery.media_failures import MediaRejected
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
-from services.publisher.delivery.ports import Postponed, TokenSource
-from services.publisher.delivery.token_failures import AccountGivenUp
+from services.publisher.delivery.ports import CallBudget, Postponed, TokenSource
+from shared.contract.errors import ApiError, Unavailable
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
 
@@ -43,11 +42,13 @@ PASSING_CAUSES = frozenset(
 """Refusals that concern the account or the app. They pause it, and its videos wait."""
 
 
-class CallBudget(Protocol):
-    """The limits of requests to Pinterest."""
+class TokenFailures(Protocol):
+    """Pauses what can't go on without a token. AccountFailures implements it."""
 
-    async def require(self, account_id: UUID, category: Category) -> None:
-        """Takes one request. Raises Postponed if it has to wait."""
+    async def pause_without_token(
+        self, lease: AccountLease, failure: ApiError | Unavailable
+    ) -> None:
+        """Pauses the account or the app. Raises `failure` if it is of another kind."""
         ...
 
 
@@ -61,16 +62,18 @@ class MediaStep:
         tokens: TokenSource,
         budget: CallBudget,
         failures: CallFailures,
+        token_failures: TokenFailures,
         *,
         timeout_seconds: float,
         wake_uploads: Callable[[], None] = lambda: None,
     ) -> None:
-        """`wake_uploads` is called when a video is to be uploaded."""
+        """Takes `wake_uploads`, which is called when a video is to be uploaded."""
         self._videos = videos
         self._client = client
         self._tokens = tokens
         self._budget = budget
         self._failures = failures
+        self._token_failures = token_failures
         self._taken_seconds = timeout_seconds + MARGIN_SECONDS
         self._wake_uploads = wake_uploads
 
@@ -80,16 +83,13 @@ class MediaStep:
         if video is None:
             return False
         try:
-            change = await self._call(video)
+            change = await self._call(lease, video)
         except Postponed as postponed:
             await self._videos.change(video, VideoChange({}, postponed.seconds))
             raise
         except Refused as refusal:
             change = judge_refusal(video, refusal)
             await self._failures.pause(lease.account_id, refusal)
-        except AccountGivenUp as failure:
-            change = postpone_call()
-            await self._failures.pause(lease.account_id, failure)
         except NotSent as failure:
             change = postpone_call()
             await self._failures.pause(lease.account_id, failure)
@@ -108,16 +108,33 @@ class MediaStep:
             self._wake_uploads()
         return True
 
-    async def _call(self, video: Video) -> VideoChange:
+    async def _call(self, lease: AccountLease, video: Video) -> VideoChange:
         """Calls with the account's token. A refused one is refreshed once."""
-        token = await self._tokens.get(video.account_id)
+        try:
+            token = await self._tokens.get(video.account_id)
+        except (ApiError, Unavailable) as failure:
+            await self._token_failures.pause_without_token(lease, failure)
+            return postpone_call()
         try:
             return await self._send(video, token)
         except Refused as refusal:
+            if refusal.cause is Cause.SCOPE:
+                await self._report_scope(video, token)
             if refusal.cause is not Cause.TOKEN:
                 raise
-        token = await self._tokens.refresh(video.account_id, token.version)
+        try:
+            token = await self._tokens.refresh(video.account_id, token.version)
+        except (ApiError, Unavailable) as failure:
+            await self._token_failures.pause_without_token(lease, failure)
+            return postpone_call()
         return await self._send(video, token)
+
+    async def _report_scope(self, video: Video, token: AccessToken) -> None:
+        """Lets the access service show that the account lacks a right."""
+        try:
+            await self._tokens.report_scope_missing(video.account_id, token.version)
+        except (ApiError, Unavailable) as error:
+            log.warning("scope_missing_not_reported", error=str(error))
 
     async def _send(self, video: Video, token: AccessToken) -> VideoChange:
         is_new = video.step == VideoStep.REGISTER

@@ -28,7 +28,7 @@ POSTPONED_SECONDS = 60.0
 
 
 class VideoStep(StrEnum):
-    """What to do next with a video."""
+    """Names what is to be done next with a video."""
 
     REGISTER = auto()
     UPLOAD = auto()

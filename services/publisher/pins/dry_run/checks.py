@@ -23,6 +23,7 @@ from services.publisher.pins.dry_run.report import (
 )
 from services.publisher.pins.transitions import require_future
 from shared.access.model import BoardCheck, DestinationCheck, Principal
+from shared.contract.delivery_advice import MESSAGES, find_advice
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
 from shared.postgres.row import Row
@@ -55,6 +56,7 @@ def check_pin(principal: Principal, request: PartialRequest, snapshot: Snapshot)
         _check_media(request, snapshot),
         _check_pin_key(principal, request, snapshot.owner),
         *([run_at_check] if run_at_check else []),
+        *_check_delivery(request, snapshot),
     ]
     return Report(checks, request.dump_content(), _find_visible_id(principal, snapshot.owner))
 
@@ -74,6 +76,7 @@ def check_schedule(
         _check_board(principal, request, snapshot.board),
         _check_media(request, snapshot),
         _check_run_at(request, now),
+        *_check_delivery(request, snapshot),
     ]
     if not has_key:
         message = (
@@ -108,6 +111,26 @@ def _check_media(request: PartialRequest, snapshot: Snapshot) -> Check:
         )
         return warned(CheckName.MEDIA, ErrorCode.ASSET_NOT_CHECKED, message)
     return passed(CheckName.MEDIA, "image_url has a valid form. Pinflow does not fetch it.")
+
+
+def _check_delivery(request: PartialRequest, snapshot: Snapshot) -> list[Check]:
+    """Warns of what Pinterest would not take. Empty if there is nothing of that kind.
+
+    One check has all warnings: its code is that of the first, and its details name all codes.
+    """
+    if not snapshot.is_connected:
+        return []
+    covers = (request.read_value("cover_image_url"), request.read_value("cover_image_asset_id"))
+    codes = find_advice(
+        image_url=request.read_value("image_url"),
+        has_cover=any(cover is not None for cover in covers),
+        related_terms=request.read_value("related_terms"),
+        link_url=request.read_value("link_url"),
+    )
+    if not codes:
+        return []
+    message = " ".join(MESSAGES[code] for code in codes)
+    return [warned(CheckName.DELIVERY, codes[0], message, codes=codes)]
 
 
 def _check_run_at(request: PartialRequest, now: datetime) -> Check:

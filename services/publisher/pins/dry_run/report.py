@@ -8,7 +8,10 @@ from shared.contract.errors import ErrorCode
 
 
 class CheckName(StrEnum):
-    """The name of a check. `fields` covers all fields that have no check of their own."""
+    """The name of a check. `fields` covers all fields that have no check of their own.
+
+    `delivery` is there only if the pin would not be delivered to Pinterest as it is.
+    """
 
     FIELDS = "fields"
     ACCOUNT = "account"
@@ -16,6 +19,7 @@ class CheckName(StrEnum):
     MEDIA = "media"
     KEY = "idempotency_key"
     RUN_AT = "run_at"
+    DELIVERY = "delivery"
 
 
 class CheckStatus(StrEnum):
@@ -59,6 +63,9 @@ _REMEDIES = {
     ErrorCode.ACCOUNT_NOT_PERMITTED: "Use an account that the API key permits, or another API key.",
     ErrorCode.BOARD_NOT_FOUND: "Use one of the account's boards: GET /v1/pinterest/boards.",
     ErrorCode.RUN_AT_IN_PAST: "Use a later time, or publish the pin now: POST /v1/pins.",
+    ErrorCode.COVER_IGNORED: "Remove the cover, or send a video's address as image_url.",
+    ErrorCode.RELATED_TERMS_IGNORED: "Nothing, if the pin is fine without them.",
+    ErrorCode.SHORTENED_LINK: "Use the address to which the link leads.",
     ErrorCode.UNKNOWN_FIELDS: "Remove these fields, or correct their names.",
 }
 _OTHER_KEY_REMEDY = "Use a different idempotency_key."

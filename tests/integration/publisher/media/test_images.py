@@ -109,7 +109,7 @@ async def test_a_forbidden_address_is_rejected_without_a_connection(
 async def test_a_name_of_a_private_address_is_not_connected_to(
     server: MediaServer, strict_fetcher: MediaFetcher
 ) -> None:
-    """It fails as an unknown name does, so nobody learns which internal hosts exist."""
+    """Checks that it fails as an unknown name does: nobody learns which internal hosts exist."""
     private = await fail(strict_fetcher, server.url("/a.png", host="localhost"))
     unknown = await fail(strict_fetcher, "http://nobody.invalid/a.png")
     assert server.requests == []

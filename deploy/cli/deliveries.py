@@ -1,0 +1,108 @@
+"""Shows how many pins wait for their delivery to Pinterest, and why they wait."""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+import typer
+
+from deploy.cli.client import PinflowClient
+from deploy.cli.combined_job import Job
+from deploy.cli.exit_codes import ExitCode
+from deploy.cli.options import DEFAULT_URL, ApiKey, AsJson, BaseUrl, MaxRetrySeconds
+from deploy.cli.pins import PINS, ByAccount
+from deploy.cli.tables import format_time, print_json, print_table, read_path
+
+DELIVERIES = "/v1/deliveries"
+COMMAND = "pinflow deliveries"
+WAITING = ("queued", "deferred", "publishing")
+"""The statuses of a pin on its way to Pinterest."""
+MAX_JOBS = 20
+"""The most imports of one file for which waiting pins are counted."""
+COLUMNS = {
+    "account": "account_id",
+    "waiting": "queued_count",
+    "sending": "publishing_count",
+    "oldest": "oldest_queued_at",
+    "estimated_end": "estimated_end",
+    "paused_until": "pause.until",
+    "code": "pause.code",
+    "reason": "pause.message",
+}
+"""The path of each column's value, by its header."""
+TIMES = ("oldest", "estimated_end", "paused_until")
+
+commands = typer.Typer()
+
+
+@commands.command("deliveries")
+def show_deliveries(
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKey = "",
+    account: ByAccount = None,
+    max_retry_seconds: MaxRetrySeconds = 10,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show the pins that wait for their delivery to Pinterest, by account.
+
+    Shows how many wait, since when, when they may all be delivered, and why an
+    account is paused. Without paused_until, somebody has to do what the reason
+    says. Times are in UTC.
+
+    Exit codes:
+    0: no account is paused
+    1: at least one of them is paused
+    2: the request or the command line is wrong
+    3: a server did not answer; try again
+    """
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        listed = client.read(DELIVERIES)
+    accounts = [each for each in listed if account in {None, UUID(each["account_id"])}]
+    if as_json:
+        print_json(accounts)
+    elif not accounts:
+        typer.echo(
+            "No account of the workspace was ever connected to Pinterest, or your options exclude "
+            "it. To connect one: pinflow accounts connect"
+        )
+    else:
+        print_table(list(COLUMNS), [_build_row(each) for each in accounts])
+    if any(each["pause"] for each in accounts):
+        raise typer.Exit(ExitCode.ACCOUNTS_PAUSED)
+
+
+def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> None:
+    """Says how many pins of a job wait for their delivery, and how to follow them.
+
+    `job_ids` are the imports of which the job consists.
+    """
+    if not job["created_rows"]:
+        return
+    ids = list(job_ids)[:MAX_JOBS]
+    try:
+        counts = {
+            status: sum(_count(client, job_id, status) for job_id in ids) for status in WAITING
+        }
+    except typer.Exit:  # the message is on standard error; the import has ended nevertheless
+        return
+    if not (total := sum(counts.values())):
+        return
+    deferred = counts["deferred"]
+    paused = f" {deferred} of them are deferred: the command says why." if deferred else ""
+    typer.echo(
+        f"{total} pin(s) wait for their delivery to Pinterest. Follow it with: {COMMAND}.{paused}"
+    )
+
+
+def _build_row(account: dict[str, Any]) -> list[Any]:
+    values = {name: read_path(account, path) for name, path in COLUMNS.items()}
+    return [
+        format_time(value) if name in TIMES and value is not None else value
+        for name, value in values.items()
+    ]
+
+
+def _count(client: PinflowClient, job_id: str, status: str) -> int:
+    listing = client.list_items(PINS, {"job_id": job_id, "status": status}, 1)
+    return len(listing.items) if listing.total is None else listing.total

@@ -1,0 +1,204 @@
+"""Commands that delete pins, here and at Pinterest, and that retry failed pins."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from deploy.cli.client import PinflowClient
+from deploy.cli.exit_codes import ExitCode
+from deploy.cli.options import (
+    DEFAULT_URL,
+    ApiKey,
+    AsJson,
+    BaseUrl,
+    MaxRetrySeconds,
+    Yes,
+    parse_id,
+)
+from deploy.cli.pins import MAX_IDS, PINS
+from deploy.cli.questions import require_confirmation
+from deploy.cli.tables import print_json, print_table
+from shared.contract.errors import ErrorCode
+from shared.runtime.chunks import chunked
+
+Result = dict[str, Any]
+"""The result for one pin: `id`, `outcome`, `error_code` and `error_message`."""
+DELETED, REMOVED, RETRIED = "deleted", "removed", "retried"
+
+commands = typer.Typer()
+
+PinIds = Annotated[
+    list[UUID],
+    typer.Argument(
+        metavar="ID...", parser=parse_id, help="Ids of pins, as shown by lists and results."
+    ),
+]
+
+
+@commands.command("delete")
+def delete_pins(
+    pin_ids: PinIds,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKey = "",
+    max_retry_seconds: MaxRetrySeconds = 10,
+    *,
+    from_pinterest: Annotated[
+        bool,
+        typer.Option("--from-pinterest", help="Also remove the pins from Pinterest."),
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete pins. Their idempotency keys stay taken.
+
+    Without --from-pinterest, a pin that is on Pinterest stays there. With it, you
+    can repeat the command until all pins are removed.
+
+    Exit codes:
+    0: all pins are deleted; with --from-pinterest also from Pinterest
+    1: some are not, or not yet: see the reasons
+    2: nothing was deleted: the request or the command line is wrong, or you answered no
+    3: a server did not answer; try again
+    """
+    ids = _list_ids(pin_ids)
+    place = "in Pinflow and at Pinterest" if from_pinterest else "in Pinflow"
+    require_confirmation(f"Delete {len(ids)} pin(s) {place}?", DELETED, yes=yes)
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        if from_pinterest:
+            results = _change_each(ids, lambda pin_id: _remove(client, pin_id))
+        else:
+            results = _change_all(client, "/v1/pins/bulk-delete", ids, DELETED)
+    done = REMOVED if from_pinterest else DELETED
+    _report(results, done, f"are {done}", as_json=as_json)
+
+
+@commands.command("retry")
+def retry_pins(
+    pin_ids: PinIds,
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKey = "",
+    max_retry_seconds: MaxRetrySeconds = 10,
+    *,
+    may_double: Annotated[
+        bool,
+        typer.Option(
+            "--may-double",
+            help="Also retry pins that failed with publish_unconfirmed. If Pinterest has such a "
+            "pin already, there are two then: look at the board first.",
+        ),
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Publish failed pins again. Pins of connected accounts wait for their delivery then.
+
+    To list failed pins: pinflow pins list --status failed
+
+    Exit codes:
+    0: all pins are published or wait for their delivery
+    1: some are not retried: see the reasons
+    2: nothing was retried: the request or the command line is wrong, or you answered no
+    3: a server did not answer; try again
+    """
+    ids = _list_ids(pin_ids)
+    if may_double:
+        require_confirmation(
+            f"Send {len(ids)} pin(s) again, although they may be on Pinterest?", RETRIED, yes=yes
+        )
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        if may_double:
+            results = _change_each(ids, lambda pin_id: _retry_doubtful(client, pin_id))
+        else:
+            results = _change_all(client, "/v1/pins/bulk-retry", ids, RETRIED)
+    _report(results, RETRIED, f"are {RETRIED}", as_json=as_json)
+
+
+def _list_ids(pin_ids: Sequence[UUID]) -> list[str]:
+    return [str(pin_id) for pin_id in dict.fromkeys(pin_ids)]
+
+
+def _remove(client: PinflowClient, pin_id: str) -> Result:
+    answer = client.change("DELETE", f"{PINS}/{pin_id}", {"delete_from_pinterest": "true"})
+    if answer.error_code is not None:
+        return _describe_refusal(pin_id, DELETED, answer.error_code, answer.error_message)
+    document = answer.document
+    # A pin that never was at Pinterest needs no removal there
+    is_done = document["removed_from_pinterest"] or document["pinterest_pin_id"] is None
+    return {
+        "id": pin_id,
+        "outcome": REMOVED if is_done else "deleted in Pinflow only",
+        "error_code": None,
+        "error_message": document["reason"],
+    }
+
+
+def _retry_doubtful(client: PinflowClient, pin_id: str) -> Result:
+    answer = client.change("POST", f"{PINS}/{pin_id}/retry", {"may_double": "true"})
+    if answer.error_code is not None:
+        return _describe_refusal(pin_id, RETRIED, answer.error_code, answer.error_message)
+    return {"id": pin_id, "outcome": RETRIED, "error_code": None, "error_message": None}
+
+
+def _change_each(ids: Sequence[str], change: Callable[[str], Result]) -> list[Result]:
+    results: list[Result] = []
+    for pin_id in ids:
+        try:
+            results.append(change(pin_id))
+        except typer.Exit:
+            _describe_interruption(len(results))
+            raise
+    return results
+
+
+def _change_all(client: PinflowClient, path: str, ids: Sequence[str], done: str) -> list[Result]:
+    results: list[Result] = []
+    for chunk in chunked(ids, MAX_IDS):
+        try:
+            changed = client.post(path, {"ids": chunk})["results"]
+        except typer.Exit:
+            _describe_interruption(len(results))
+            raise
+        results += [
+            {"id": result["id"], "outcome": done, "error_code": None, "error_message": None}
+            if result["status"] == "succeeded"
+            else _describe_refusal(
+                result["id"], done, result["error_code"], result["error_message"]
+            )
+            for result in changed
+        ]
+    return results
+
+
+def _describe_refusal(
+    pin_id: str, done: str, error_code: str | None, error_message: str | None
+) -> Result:
+    is_missing = error_code == ErrorCode.NOT_FOUND
+    return {
+        "id": pin_id,
+        "outcome": "not found" if is_missing else f"not {done}",
+        "error_code": error_code,
+        "error_message": error_message,
+    }
+
+
+def _describe_interruption(count: int) -> None:
+    if count:
+        typer.echo(
+            f"The first {count} pins were processed before that. Run the same command again.",
+            err=True,
+        )
+
+
+def _report(results: Sequence[Result], done: str, description: str, *, as_json: bool) -> None:
+    count = sum(result["outcome"] == done for result in results)
+    if as_json:
+        print_json(results)
+    else:
+        columns = ("id", "outcome", "error_code", "error_message")
+        rows = [[result[name] for name in columns] for result in results]
+        print_table(["id", "outcome", "error_code", "reason"], rows)
+        typer.echo(f"{count} of {len(results)} pin(s) {description}.")
+    if count < len(results):
+        raise typer.Exit(ExitCode.PINS_NOT_CHANGED)

@@ -1,0 +1,149 @@
+"""Follows the delivery of the demo's pins to the simulator of Pinterest, and shows what it did."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import typer
+
+from deploy.cli.client import PinflowClient
+from deploy.cli.progress import build_progress
+from deploy.cli.tables import printable
+from deploy.local.layout import LocalError
+from deploy.local.pinterest import SPEED, WRITES_PER_MINUTE
+from deploy.services import DELIVERY
+from deploy.simulator.options import Options
+
+PINS = "/v1/pins"
+EXAMPLES = 3
+MAX_FAILURES = 200
+"""The most failed or deferred pins that are read for the list of causes."""
+POLL_SECONDS = 0.5
+STALL_SECONDS = 60.0
+"""The time without progress after which the demo gives up. A lost answer takes longer, but the
+simulator loses none unless a fault is injected."""
+STATUSES = ("queued", "publishing", "deferred", "published", "failed")
+
+
+class Delivery(NamedTuple):
+    """The numbers of pins of the workspace, by status. Schedules in the future do not count."""
+
+    counts: dict[str, int]
+
+    @property
+    def open_pins(self) -> int:
+        """The pins that are sent as soon as possible."""
+        return self.counts["queued"] + self.counts["publishing"]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+def follow_delivery(client: PinflowClient, describe_process: Callable[[], str]) -> Delivery:
+    """Waits until no pin is sent any more: each is published, failed or deferred.
+
+    `describe_process` returns the state of the delivery process. Raises LocalError if nothing
+    happens for STALL_SECONDS.
+    """
+    seen = read_delivery(client)
+    changed_at = time.monotonic()
+    with build_progress("pins") as progress:
+        task = progress.add_task("delivering", total=seen.total)
+        while seen.open_pins:
+            progress.update(task, total=seen.total, completed=seen.total - seen.open_pins)
+            if time.monotonic() - changed_at > STALL_SECONDS:
+                raise LocalError(_describe_stall(seen, describe_process()))
+            _sleep(seen)
+            before, seen = seen, read_delivery(client)
+            if seen != before:
+                changed_at = time.monotonic()
+        progress.update(task, total=seen.total, completed=seen.total)
+    return seen
+
+
+def read_delivery(client: PinflowClient) -> Delivery:
+    """Counts the workspace's pins."""
+    return Delivery({status: _count(client, status) for status in STATUSES})
+
+
+def describe_result(client: PinflowClient, delivery: Delivery, simulator_url: str) -> str:
+    """Describes what was delivered, what failed or waits and why, and where to look."""
+    counts = delivery.counts
+    published = client.list_items(
+        PINS, {"status": "published", "sort": "published_at_desc"}, MAX_FAILURES
+    )
+    delivered = [pin for pin in published.items if pin["pinterest_pin_id"]]
+    lines = [
+        f"\nDelivered to the simulator of Pinterest at {simulator_url}:",
+        "  {published} published, {failed} failed, {deferred} deferred".format(**counts),
+        _describe_limits(),
+        "",
+        *_describe_examples(delivered[:EXAMPLES], simulator_url),
+    ]
+    for status, title in (("failed", "Failed"), ("deferred", "Deferred: tried again later")):
+        pins = client.list_items(PINS, {"status": status}, MAX_FAILURES).items
+        lines += _describe_causes(title, pins)
+    lines += [
+        "The simulator refuses three images of the campaign on purpose: rows 55, 255 and 345.",
+        "Nothing was sent to Pinterest itself.",
+    ]
+    return "\n".join(lines)
+
+
+def _count(client: PinflowClient, status: str) -> int:
+    listing = client.list_items(PINS, {"status": status}, 1)
+    return len(listing.items) if listing.total is None else listing.total
+
+
+def _sleep(seen: Delivery) -> None:
+    try:
+        time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nStopped. {seen.open_pins} pin(s) wait for their delivery. They are delivered while "
+            "Pinflow runs: make up",
+            err=True,
+        )
+        raise
+
+
+def _describe_stall(seen: Delivery, state: str) -> str:
+    return (
+        f"No pin was delivered for {STALL_SECONDS:.0f} s, and {seen.open_pins} wait. The delivery "
+        f"process is {state}. See .pinflow/log/{DELIVERY.name}.log, and with Pinflow running: "
+        ".venv/bin/pinflow deliveries. Nothing is lost: run make demo again to continue."
+    )
+
+
+def _describe_limits() -> str:
+    spacing = SPEED["PINFLOW_DELIVERY_SPACING_SECONDS"]
+    return (
+        f"  For the demo, the simulator takes {WRITES_PER_MINUTE} writes a minute from an account\n"
+        f"  (Pinterest: {Options.writes_per_minute}), and the spacing of pins is {spacing} s."
+    )
+
+
+def _describe_examples(pins: Sequence[dict[str, Any]], simulator_url: str) -> list[str]:
+    if not pins:
+        return []
+    lines = ["Some of them, as the simulator has them while it runs:"]
+    for pin in pins:
+        pin_id = pin["pinterest_pin_id"]
+        lines += [
+            f"  {pin_id}  {printable(pin['title'])}",
+            f"    {simulator_url}/_simulator/pins?id={pin_id}",
+        ]
+    return [*lines, ""]
+
+
+def _describe_causes(title: str, pins: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a line for each cause, with the number of pins."""
+    if not pins:
+        return []
+    causes = Counter((pin["error_code"], pin["error_message"]) for pin in pins)
+    lines = [f"{title}:"]
+    for (code, message), count in causes.most_common():
+        lines.append(f"  {count}  {code}: {printable(message or '')}")
+    return [*lines, ""]

@@ -1,0 +1,1 @@
+"""Proves the client against Pinterest's sandbox: make pinterest-sandbox."""

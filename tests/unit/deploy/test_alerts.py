@@ -1,0 +1,39 @@
+"""The alerting rules use metrics that exist, and the page on production says what to do."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.generate.metrics import collectors
+from deploy.local.layout import CHECKOUT
+
+ALERTS: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((CHECKOUT / "deploy/monitoring/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+PAGE = (CHECKOUT / "docs/how-to/run-in-production.md").read_text(encoding="utf-8")
+SUFFIXES = ("_count", "_sum", "_bucket")
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None:
+    known = collectors()
+    text = f"{rule['expr']} {rule['annotations']['description']}"
+    names = set(re.findall(r"pinflow_\w+", text))
+    assert names or rule["alert"] in {"PinflowDown", "PinflowRestarts"}
+    for name in names:
+        base = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
+        assert name in known or base in known, name
+    for name, selector in re.findall(r"(pinflow_\w+)\{(.*?)\}", rule["expr"]):
+        base = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
+        used = set(re.findall(r"(\w+)(?:=~|!~|!=|=)", selector))
+        collector = known[name if name in known else base]
+        assert used <= set(collector._labelnames), name
+
+
+def test_the_page_says_what_to_do_about_each_alert() -> None:
+    listed = re.findall(r"^\| (Pinflow\w+) \|", PAGE, re.MULTILINE)
+    assert sorted(listed) == sorted(rule["alert"] for rule in ALERTS)

@@ -195,8 +195,12 @@ class _UndoPlan(NamedTuple):
     @property
     def undone(self) -> list[Row]:
         """The pins to delete, whose keys are released at once."""
-        at_once = {UndoAction.DELETED, UndoAction.CANCELED}
-        return [pin for pin, decision in self.decided if decision in at_once]
+        # Not by value: a LeftReason has equal ones
+        return [
+            pin
+            for pin, decision in self.decided
+            if isinstance(decision, UndoAction) and decision is not UndoAction.REMOVING
+        ]
 
     @property
     def removing(self) -> list[Row]:

@@ -57,7 +57,7 @@ SELECT_OUTCOMES = """
 """
 
 
-class Removal(NamedTuple):
+class PinRemoval(NamedTuple):
     """The removal of a pin from Pinterest, as it is now."""
 
     pin_id: UUID
@@ -110,7 +110,7 @@ class RemovalReader:
         self._database = database
         self._wait_seconds = wait_seconds if is_on else 0.0
 
-    async def wait(self, pin_id: UUID) -> Removal:
+    async def wait(self, pin_id: UUID) -> PinRemoval:
         """Returns the removal when it has an outcome, or after some seconds without one.
 
         Holds no connection meanwhile. Does not wait for an account that is paused or disconnected.
@@ -123,8 +123,8 @@ class RemovalReader:
                 return removal
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _read(self, pin_id: UUID) -> Removal:
+    async def _read(self, pin_id: UUID) -> PinRemoval:
         row = await self._database.fetch_first(_SELECT.bindparams(pin_id=pin_id))
         if row is None:
             raise AssertionError("The pin of a removal was deleted from the database.")
-        return Removal(**row)
+        return PinRemoval(**row)

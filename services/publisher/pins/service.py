@@ -7,7 +7,7 @@ from uuid import UUID
 
 from services.publisher.pins import creation, transitions
 from services.publisher.pins.creation import NewPin, OnMismatch, PinOfKey
-from services.publisher.pins.removals import Removal, RemovalReader
+from services.publisher.pins.removals import PinRemoval, RemovalReader
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import (
     EDITABLE_PIN_FIELDS,
@@ -104,7 +104,7 @@ class PinService:
                 await current.request_removal()
         return pin
 
-    async def wait_for_removal(self, pin: Row) -> Removal | None:
+    async def wait_for_removal(self, pin: Row) -> PinRemoval | None:
         """Waits some seconds until a pin is removed. Returns None if it was never on Pinterest."""
         return (
             await self._removals.wait(pin["pin_id"]) if transitions.is_on_pinterest(pin) else None

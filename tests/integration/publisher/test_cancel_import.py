@@ -210,7 +210,8 @@ async def test_a_rows_timeline_has_its_pin_its_outcome_and_the_cancellation(
     client: Client, database: Database, positions: None
 ) -> None:
     job = Import(client, database, {}, {"run_at": later()}, {"board_id": "gone"})
-    assert await read_row(job, 1) == {"outcome": None, "pin": None, "canceled_at": None}
+    nothing: dict[str, Any] = {"outcome": None, "pin": None, "canceled_at": None, "attempts": []}
+    assert await read_row(job, 1) == nothing
     published, scheduled, _ = await job.settle()
     row = await read_row(job, 1)
     assert (row["pin"]["pin_id"], row["pin"]["state"]) == (str(published.pin_id), "published")

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from services.publisher.model import PinState
-from services.publisher.pins.removals import Removal
+from services.publisher.pins.removals import PinRemoval
 from shared.contract.errors import ErrorCode
 from shared.http.fields import PinterestPinId
 from shared.http.models import ApiModel
@@ -28,7 +28,7 @@ class PinDeleteResponse(ApiModel):
     """The reason why the pin is not removed from Pinterest yet, or not at all. Null if it is."""
 
     @classmethod
-    def from_removal(cls, pin: Row, removal: Removal | None) -> "PinDeleteResponse":
+    def from_removal(cls, pin: Row, removal: PinRemoval | None) -> "PinDeleteResponse":
         if removal is None:
             return cls(id=pin["pin_id"], reason=_explain_absence(pin))
         is_removed = removal.outcome == "removed"
@@ -50,7 +50,7 @@ def _explain_absence(pin: Row) -> str:
     return _NOT_SENT
 
 
-def _explain(removal: Removal) -> str:
+def _explain(removal: PinRemoval) -> str:
     if removal.outcome is not None:
         message = removal.error_message or "Pinterest did not remove the pin."
         return f"{message} Send the same request again to try it once more."

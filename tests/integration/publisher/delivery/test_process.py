@@ -1,5 +1,6 @@
 """The whole process, with Kafka: what it sends, and what it does in the mode `off`."""
 
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from services.publisher.delivery import app as delivery_app
 from services.publisher.delivery.app import create_app
 from services.publisher.delivery.config import DeliverySettings
+from shared.contract.topics import TopicName, TopicNames
 from tests.support.delivery.process import Account, Delivery
 from tests.support.waiting import eventually
 
@@ -19,8 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def read_records(bootstrap: str, topic: str, count: int) -> list[dict[str, Any]]:
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
     try:
+        await consumer.start()
         return [msgspec.json.decode((await consumer.getone()).value) for _ in range(count)]
     finally:
         await consumer.stop()
@@ -50,7 +52,7 @@ async def test_a_pin_is_announced_sent_and_settled_in_this_order(
     assert readiness.status_code == 200, readiness.text
     assert 'pinflow_delivery_attempts_total{outcome="created"}' in text
     records = await read_records(
-        settings.kafka_bootstrap_servers, f"{settings.topic_prefix}.deliveries", 2
+        settings.kafka_bootstrap_servers, TopicNames(settings.topic_prefix)[TopicName.DELIVERIES], 2
     )
     assert [record["kind"] for record in records] == ["attempted", "settled"]
     assert records[1]["pinterest_pin_id"] == delivery.list_made(account)[0]["id"]
@@ -76,7 +78,10 @@ async def test_in_the_mode_off_the_process_is_ready_and_sends_nothing(
                 'pinflow_delivery_pins{state="queued"} 1.0' in (await client.get("/metrics")).text
             )
 
+        async def is_ready() -> bool:
+            return (await client.get("/readyz")).status_code == HTTPStatus.OK
+
         await eventually(is_measured)
-        assert (await client.get("/readyz")).status_code == 200
+        await eventually(is_ready)
     assert (await delivery.find_pin(pin_id))["state"] == "queued"
     assert await delivery.find_attempts(pin_id) == []

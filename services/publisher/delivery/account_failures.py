@@ -1,5 +1,7 @@
 """Pauses accounts and the app if no attempt can begin: without a token, or without a quota."""
 
+from uuid import UUID
+
 from services.publisher.delivery import pauses
 from services.publisher.delivery.budgets import Exhausted
 from services.publisher.delivery.model import AccountLease
@@ -12,7 +14,7 @@ from services.publisher.delivery.token_failures import (
 )
 from shared.contract.errors import ApiError, ErrorCode, Unavailable
 
-GIVEN_UP_CODES = {ErrorCode.TOKEN_EXPIRED, ErrorCode.SCOPE_MISSING}
+RECONNECT_CODES = {ErrorCode.TOKEN_EXPIRED, ErrorCode.SCOPE_MISSING}
 """The codes of the access service that users see as they are. Others become token_revoked."""
 
 
@@ -31,8 +33,7 @@ class AccountFailures:
         """
         match failure:
             case AccountGivenUp():
-                code = failure.code if failure.code in GIVEN_UP_CODES else ErrorCode.ACCOUNT_REVOKED
-                await self._settlements.pause_account_as(lease.account_id, code, failure.message)
+                await pause_given_up(self._settlements, lease.account_id, failure)
             case TokenUnavailable():
                 meaning = PauseAccount(pauses.PauseCause.TOKEN_WAIT)
                 await self._settlements.pause_account(lease.account_id, meaning)
@@ -48,3 +49,11 @@ class AccountFailures:
         else:
             meaning = PauseAccount(pauses.PauseCause.DAILY_PINS, exhausted.seconds)
             await self._settlements.pause_account(lease.account_id, meaning)
+
+
+async def pause_given_up(
+    settlements: SettlementRepository, account_id: UUID, failure: AccountGivenUp
+) -> None:
+    """Pauses an account to which the access service hands out no token any more."""
+    code = failure.code if failure.code in RECONNECT_CODES else ErrorCode.ACCOUNT_REVOKED
+    await settlements.pause_account_as(account_id, code, failure.message)

@@ -58,8 +58,9 @@ class DeliveryParts:
         gate = BudgetGate(database, budgets, mode)
         settlements = SettlementRepository(database, budgets, mode)
         account_failures = AccountFailures(settlements)
+        call_failures = CallFailures(settlements)
         self.media = MediaParts(
-            settings, database, client, tokens, gate, CallFailures(settlements), account_failures
+            settings, database, client, tokens, gate, call_failures, account_failures
         )
         confirming = ConfirmingRepository(database, mode, delivery_log.require_open)
         removing = RemovingRepository(database, mode, delivery_log.require_open)
@@ -95,7 +96,7 @@ class DeliveryParts:
         )
         parts: list[tuple[str, TurnPart]] = [
             (ATTEMPTS_IN_DOUBT.name, confirmer),
-            (REMOVALS.name, Remover(removing, client, tokens, gate)),
+            (REMOVALS.name, Remover(removing, client, tokens, gate, call_failures)),
             (VIDEOS.name, self.media.step),
             (PINS, creator),
         ]

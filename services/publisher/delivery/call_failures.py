@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from services.publisher.delivery.account_failures import pause_given_up
 from services.publisher.delivery.outcomes import (
     PauseAccount,
     PauseApp,
@@ -9,6 +10,7 @@ from services.publisher.delivery.outcomes import (
     decide_failure,
 )
 from services.publisher.delivery.settling import SettlementRepository
+from services.publisher.delivery.token_failures import AccountGivenUp
 from shared.pinterest.failures import NotSent, Refused
 
 AFTER_REFRESH = PinHistory(is_refreshed=True)
@@ -21,8 +23,11 @@ class CallFailures:
     def __init__(self, settlements: SettlementRepository) -> None:
         self._settlements = settlements
 
-    async def pause(self, account_id: UUID, failure: Refused | NotSent) -> None:
+    async def pause(self, account_id: UUID, failure: Refused | NotSent | AccountGivenUp) -> None:
         """Pauses the account or the app if the failure concerns it. The account has a lease."""
+        if isinstance(failure, AccountGivenUp):
+            await pause_given_up(self._settlements, account_id, failure)
+            return
         match decide_failure(failure, AFTER_REFRESH, 1):
             case PauseAccount() as meaning:
                 await self._settlements.pause_account(account_id, meaning)

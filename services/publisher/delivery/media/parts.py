@@ -8,7 +8,7 @@ from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.source import PinMedia
 from services.publisher.delivery.media.step import MediaStep, TokenFailures
 from services.publisher.delivery.media.uploading import ObjectStore, VideoUploader
-from services.publisher.delivery.ports import CallBudget, TokenSource
+from services.publisher.delivery.ports import CallBudget, ReportingTokenSource
 from shared.http.address_rules import AddressRules
 from shared.http.checked_connections import Resolver
 from shared.pinterest.client import PinterestClient
@@ -28,7 +28,7 @@ class MediaParts:
         settings: DeliverySettings,
         database: Database,
         client: PinterestClient,
-        tokens: TokenSource,
+        tokens: ReportingTokenSource,
         budget: CallBudget,
         failures: CallFailures,
         token_failures: TokenFailures,

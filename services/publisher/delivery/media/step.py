@@ -24,7 +24,7 @@ from services.publisher.delivery.media.video import (
 )
 from services.publisher.delivery.media_failures import MediaRejected
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
-from services.publisher.delivery.ports import CallBudget, Postponed, TokenSource
+from services.publisher.delivery.ports import CallBudget, Postponed, ReportingTokenSource
 from shared.contract.errors import ApiError, Unavailable
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
@@ -59,7 +59,7 @@ class MediaStep:
         self,
         videos: VideoRepository,
         client: PinterestClient,
-        tokens: TokenSource,
+        tokens: ReportingTokenSource,
         budget: CallBudget,
         failures: CallFailures,
         token_failures: TokenFailures,

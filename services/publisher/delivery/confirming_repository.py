@@ -36,8 +36,12 @@ _LOCK = """
     where attempt_id = %s and outcome is null
     for update
 """
+# A pin that was sent again has one id, and its attempts may have made several
 _SELECT_KNOWN = """
-    select pinterest_pin_id from publisher.pins where pinterest_pin_id = any(%s::text[])
+    select pinterest_pin_id from publisher.pins where pinterest_pin_id = any(%(ids)s::text[])
+    union
+    select pinterest_pin_id from publisher.delivery_attempts
+    where pinterest_pin_id = any(%(ids)s::text[])
 """
 # Their windows overlap. Also attempts that were absent: Pinterest may list a pin later than any
 # look, and it must not be taken for another's
@@ -72,7 +76,7 @@ class StoredDoubt:
         self.absent_at = absent_at
 
     async def read_known_ids(self, ids: Collection[str]) -> frozenset[str]:
-        cursor = await self._driver.execute(_SELECT_KNOWN, (list(ids),))
+        cursor = await self._driver.execute(_SELECT_KNOWN, {"ids": list(ids)})
         return frozenset(row[0] for row in await cursor.fetchall())
 
     async def read_others(self) -> Sequence[DeliveryAttempt]:

@@ -43,12 +43,13 @@ _SELECT_KNOWN = """
     select pinterest_pin_id from publisher.delivery_attempts
     where pinterest_pin_id = any(%(ids)s::text[])
 """
-# Their windows overlap. Also attempts that were absent: Pinterest may list a pin later than any
-# look, and it must not be taken for another's
+# Their windows overlap. Also attempts that were absent, because Pinterest may list a pin later than
+# any look. And attempts that were found: if a person made an equal pin and Pinterest listed it
+# first, the attempt's own pin appears after it
 _SELECT_OTHERS = f"""
     select {ATTEMPT_COLUMNS} from publisher.delivery_attempts
     where board_id = %(board_id)s and mode = %(mode)s and attempt_id <> %(attempt_id)s
-        and (outcome is null or outcome in ('absent', 'unconfirmed'))
+        and (outcome is null or outcome in ('absent', 'unconfirmed', 'found'))
         and started_at <= %(until)s and deadline_at >= %(since)s
 """
 _LOOK_AGAIN = """

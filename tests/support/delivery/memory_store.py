@@ -25,7 +25,7 @@ from services.publisher.model import Failure, PinState
 
 MODE = "simulated"
 SENDABLE = (PinState.PUBLISHING, PinState.CONFIRMING, PinState.QUEUED)
-UNKNOWN = (None, AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED)
+UNKNOWN = (None, AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED, AttemptOutcome.FOUND)
 
 
 @dataclass(slots=True)

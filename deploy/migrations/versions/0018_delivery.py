@@ -110,7 +110,12 @@ def _add_attempts() -> None:
     # Attempts that may have made a pin whose id is not known. A look compares them, too
     op.execute("""
         create index delivery_attempts_unknown on publisher.delivery_attempts (board_id, started_at)
-        where outcome is null or outcome in ('absent', 'unconfirmed')
+        where outcome is null or outcome in ('absent', 'unconfirmed', 'found')
+    """)
+    # A pin that was sent again has one id, and its attempts may have made several
+    op.execute("""
+        create index delivery_attempts_made on publisher.delivery_attempts (pinterest_pin_id)
+        where pinterest_pin_id is not null
     """)
     grant_on("publisher.delivery_attempts", ROLE, WRITE)
 

@@ -207,21 +207,21 @@ class Confirmer:
 
     async def _decide(self, look: StartedLook, board: ListedBoard) -> LookDecision | None:
         attempt = look.attempt
-        async with self._store.open_doubt(attempt) as doubt:
-            if doubt is None:
+        async with self._store.open_doubt(attempt) as unsettled:
+            if unsettled is None:
                 return None
             # Read after the list: a pin that Pinflow made meanwhile must be known
-            known_ids = await doubt.read_known_ids(
+            known_ids = await unsettled.read_known_ids(
                 {pin.pinterest_pin_id for pin in board.pins if pin.pinterest_pin_id is not None}
             )
-            found = match(attempt, board, known_ids, await doubt.read_others())
+            found = match(attempt, board, known_ids, await unsettled.read_others())
             decision = decide_look(
                 found,
-                absent_at=doubt.absent_at,
+                absent_at=unsettled.absent_at,
                 looked_at=look.looked_at,
                 confirm_seconds=self._confirm_seconds,
             )
-            await _record(doubt, decision)
+            await _record(unsettled, decision)
         log.info(
             "delivery_looked",
             attempt_id=str(attempt.attempt_id),
@@ -246,13 +246,13 @@ class Confirmer:
             workspace_id=str(look.attempt.workspace_id),
             reason=unread.reason,
         )
-        async with self._store.open_doubt(look.attempt) as doubt:
-            if doubt is None:
+        async with self._store.open_doubt(look.attempt) as unsettled:
+            if unsettled is None:
                 return None
             if isinstance(follows, GiveUp):
-                await doubt.give_up(follows.failure)
+                await unsettled.give_up(follows.failure)
                 return follows
-            await doubt.postpone(max(follows, unread.retry_after_seconds))
+            await unsettled.postpone(max(follows, unread.retry_after_seconds))
         return None
 
     async def _announce(self, attempt: DeliveryAttempt, decision: LookDecision | None) -> None:
@@ -270,16 +270,16 @@ class Confirmer:
                 assert_never(decision)
 
 
-async def _record(doubt: Doubt, decision: LookDecision) -> None:
+async def _record(unsettled: Doubt, decision: LookDecision) -> None:
     match decision:
         case Adopt(pinterest_pin_id):
-            await doubt.adopt(pinterest_pin_id)
+            await unsettled.adopt(pinterest_pin_id)
         case LookAgain(after_seconds):
-            await doubt.look_again(after_seconds)
+            await unsettled.look_again(after_seconds)
         case SendAgain():
-            await doubt.send_again()
+            await unsettled.send_again()
         case GiveUp(failure):
-            await doubt.give_up(failure)
+            await unsettled.give_up(failure)
         case _:
             assert_never(decision)
 

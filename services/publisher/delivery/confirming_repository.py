@@ -36,15 +36,20 @@ _LOCK = """
     where attempt_id = %s and outcome is null
     for update
 """
+# A pin that was sent again has one id, and its attempts may have made several
 _SELECT_KNOWN = """
-    select pinterest_pin_id from publisher.pins where pinterest_pin_id = any(%s::text[])
+    select pinterest_pin_id from publisher.pins where pinterest_pin_id = any(%(ids)s::text[])
+    union
+    select pinterest_pin_id from publisher.delivery_attempts
+    where pinterest_pin_id = any(%(ids)s::text[])
 """
-# Their windows overlap. Also attempts that were absent: Pinterest may list a pin later than any
-# look, and it must not be taken for another's
+# Their windows overlap. Also attempts that were absent, because Pinterest may list a pin later than
+# any look. And attempts that were found: if a person made an equal pin and Pinterest listed it
+# first, the attempt's own pin appears after it
 _SELECT_OTHERS = f"""
     select {ATTEMPT_COLUMNS} from publisher.delivery_attempts
     where board_id = %(board_id)s and mode = %(mode)s and attempt_id <> %(attempt_id)s
-        and (outcome is null or outcome in ('absent', 'unconfirmed'))
+        and (outcome is null or outcome in ('absent', 'unconfirmed', 'found'))
         and started_at <= %(until)s and deadline_at >= %(since)s
 """
 _LOOK_AGAIN = """
@@ -72,7 +77,7 @@ class StoredDoubt:
         self.absent_at = absent_at
 
     async def read_known_ids(self, ids: Collection[str]) -> frozenset[str]:
-        cursor = await self._driver.execute(_SELECT_KNOWN, (list(ids),))
+        cursor = await self._driver.execute(_SELECT_KNOWN, {"ids": list(ids)})
         return frozenset(row[0] for row in await cursor.fetchall())
 
     async def read_others(self) -> Sequence[DeliveryAttempt]:

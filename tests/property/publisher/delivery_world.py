@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, TypeVar, assert_never, cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from services.publisher.delivery.confirming import Confirmer
 from services.publisher.delivery.log.rules import (
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class Answer(Enum):
-    """What becomes of a request that creates a pin."""
+    """Names what becomes of a request that creates a pin."""
 
     CREATED = auto()
     LOST_AFTER = auto()
@@ -137,13 +137,13 @@ class NoBudget:
 
 @dataclass
 class Publication:
-    """What the test knows of a pin."""
+    """Holds the content of a pin that must be published."""
 
     account_id: UUID
     board_id: str
     texts: ComparedTexts
     may_double: int = 0
-    """How often a person sent it again, and accepted that it may double."""
+    """The number of times that a person sent it again, and accepted that it may double."""
 
 
 @dataclass
@@ -168,7 +168,7 @@ class World:
         )
 
     async def queue(self, account_id: UUID, board_id: str, texts: ComparedTexts) -> UUID:
-        pin_id = uuid4()
+        pin_id = self.store.new_id()
         self.publications[pin_id] = Publication(account_id, board_id, texts)
         await self.store.add_pin(pin_id, account_id, board_id, texts)
         return pin_id
@@ -351,7 +351,7 @@ class World:
             if not self._unfinished():
                 return
             await self.store.advance(LEASE_SECONDS + 1)
-            for account_id in {pub.account_id for pub in self.publications.values()}:
+            for account_id in sorted({pub.account_id for pub in self.publications.values()}):
                 await self.confirm(account_id)
                 for _ in Step:
                     await self.step(0, account_id, Answer.CREATED, 0)

@@ -5,7 +5,7 @@ of Pinterest, which knows for which pin it made each of its pins, is compared wi
 """
 
 from collections import Counter
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,7 +32,7 @@ from tests.property.publisher.delivery_world import (
 from tests.support.delivery.memory_store import Tables
 from tests.support.delivery.pinterest_model import HAND
 
-ACCOUNTS = (uuid4(), uuid4())
+ACCOUNTS = (UUID(int=2**64), UUID(int=2**64 + 1))
 BOARD = "101"
 """Both accounts have the same board: a Pinterest user may be connected in two workspaces."""
 LINK = "https://shop.example/lamps"

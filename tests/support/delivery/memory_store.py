@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from uuid import UUID, uuid4
 
 from services.publisher.delivery.compared import digest
@@ -24,7 +25,7 @@ from services.publisher.model import Failure, PinState
 
 MODE = "simulated"
 SENDABLE = (PinState.PUBLISHING, PinState.CONFIRMING, PinState.QUEUED)
-UNKNOWN = (None, AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED)
+UNKNOWN = (None, AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED, AttemptOutcome.FOUND)
 
 
 @dataclass(slots=True)
@@ -71,6 +72,11 @@ class MemoryStore:
         self.time = datetime(2026, 9, 1, 12, 0, 0, 300_000, tzinfo=UTC)
         self.tables = Tables()
         self.workspace_id = uuid4()
+        self._ids = count(1)
+
+    def new_id(self) -> UUID:
+        """Returns an id that is the same in every run, as hypothesis needs it."""
+        return UUID(int=next(self._ids))
 
     def now(self) -> datetime:
         return self.time
@@ -166,7 +172,7 @@ class MemoryStore:
     def _build_attempt(self, pin: PinRow, lease: AccountLease, seconds: float) -> DeliveryAttempt:
         earlier = [row for row in self.tables.attempts.values() if row.attempt.pin_id == pin.pin_id]
         return DeliveryAttempt(
-            attempt_id=uuid4(),
+            attempt_id=self.new_id(),
             pin_id=pin.pin_id,
             number=len(earlier) + 1,
             workspace_id=lease.workspace_id,
@@ -199,7 +205,7 @@ class MemoryStore:
         """Records an outcome, and what it means for the pin. False: it has one already."""
         if not self.is_open(attempt):
             return False
-        if pinterest_pin_id is not None and pinterest_pin_id in self.known_ids():
+        if pinterest_pin_id is not None and pinterest_pin_id in self.published_ids():
             raise AdoptedElsewhere
         row = self.tables.attempts[attempt.attempt_id]
         row.outcome, row.pinterest_pin_id = outcome, pinterest_pin_id
@@ -216,9 +222,15 @@ class MemoryStore:
             pin.state = PinState.QUEUED
         return True
 
-    def known_ids(self) -> set[str]:
+    def published_ids(self) -> set[str]:
+        """Returns the ids that are unique (index pins_of_pinterest)."""
         pins = self.tables.pins.values()
         return {pin.pinterest_pin_id for pin in pins if pin.pinterest_pin_id is not None}
+
+    def known_ids(self) -> set[str]:
+        attempts = self.tables.attempts.values()
+        made = {row.pinterest_pin_id for row in attempts if row.pinterest_pin_id is not None}
+        return made | self.published_ids()
 
     def leave_in_doubt(self, attempt: DeliveryAttempt) -> None:
         if self.is_open(attempt):

@@ -43,7 +43,7 @@ class PinterestModel:
     failures: list[Exception] = field(default_factory=list)
     """The failures of the next calls."""
     after_list: list[Callable[[], Any]] = field(default_factory=list)
-    """What happens between the last page of the next list and its evaluation."""
+    """Events between the last page of the next list and its evaluation."""
 
     def create(
         self,

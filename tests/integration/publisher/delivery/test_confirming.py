@@ -206,8 +206,8 @@ async def test_an_answer_that_came_late_is_not_confirmed(deliveries: Deliveries)
     async with deliveries.database.transaction() as connection:
         driver = await driver_connection(connection)
         await publish_pin(driver, attempt, AttemptOutcome.CREATED, "17")
-    async with repository.open_doubt(attempt) as doubt:
-        assert doubt is None
+    async with repository.open_doubt(attempt) as unsettled:
+        assert unsettled is None
 
 
 async def test_looks_of_two_processes_publish_a_pin_once(deliveries: Deliveries) -> None:
@@ -222,9 +222,9 @@ async def test_invariant_12_two_pins_never_adopt_the_same_id(deliveries: Deliver
     made_id = deliveries.made()[0]["id"]
 
     async def adopt(attempt: DeliveryAttempt) -> None:
-        async with repository.open_doubt(attempt) as doubt:
-            assert doubt is not None
-            await doubt.adopt(made_id)
+        async with repository.open_doubt(attempt) as unsettled:
+            assert unsettled is not None
+            await unsettled.adopt(made_id)
 
     await adopt(first)
     with pytest.raises(AdoptedElsewhere):

@@ -208,3 +208,32 @@ async def test_two_looks_at_once_settle_a_pin_once(scenario: Scenario) -> None:
     assert await scenario.look()
     pin, outcomes = await scenario.read(attempt)
     assert (pin.state, outcomes) == (PinState.CONFIRMING, [None]), "both were first looks"
+
+
+async def test_the_id_of_a_pins_earlier_attempt_is_known(scenario: Scenario) -> None:
+    first = await scenario.send()
+    made = scenario.make(origin=first.pin_id)
+    second = await scenario.store.send(first.pin_id, DEADLINE_SECONDS)
+    assert await scenario.store.settle_late(second, AttemptOutcome.CREATED, made)
+    await scenario.store.advance(DEADLINE_SECONDS + 1)
+    assert await scenario.look()
+    pin, outcomes = await scenario.read(first)
+    assert pin.pinterest_pin_id == made
+    assert outcomes == [AttemptOutcome.FOUND, AttemptOutcome.CREATED]
+    third = await scenario.send(is_made=False)
+    await scenario.look_twice()
+    assert (await scenario.read(third))[0].state is PinState.QUEUED
+
+
+async def test_a_pin_that_was_listed_after_a_persons_equal_one_is_not_adopted(
+    scenario: Scenario,
+) -> None:
+    by_hand = scenario.make()
+    first = await scenario.send(is_made=False)
+    await scenario.store.advance(DEADLINE_SECONDS + 1)
+    assert await scenario.look()
+    assert (await scenario.read(first))[0].pinterest_pin_id == by_hand
+    second = await scenario.send(is_made=False)
+    scenario.make(origin=first.pin_id)  # in both windows, and listed late
+    await scenario.look_twice()
+    assert (await scenario.read(second))[0].error_code == "publish_unconfirmed"

@@ -1,4 +1,4 @@
-"""What follows a look at a board."""
+"""Decisions after a look at a board."""
 
 from datetime import UTC, datetime, timedelta
 

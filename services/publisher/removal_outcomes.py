@@ -9,4 +9,4 @@ class RemovalOutcome(NamedTuple):
     outcome: str
     """`removed` or `refused`."""
     error_message: str | None
-    """What Pinterest said, if it refused."""
+    """Pinterest's reason if it refused, otherwise None."""

@@ -34,17 +34,17 @@ class AccountFailures:
                 code = failure.code if failure.code in GIVEN_UP_CODES else ErrorCode.ACCOUNT_REVOKED
                 await self._settlements.pause_account_as(lease.account_id, code, failure.message)
             case TokenUnavailable():
-                meaning = PauseAccount(pauses.Cause.TOKEN_WAIT)
+                meaning = PauseAccount(pauses.PauseCause.TOKEN_WAIT)
                 await self._settlements.pause_account(lease.account_id, meaning)
             case AccessAway():
-                await self._settlements.pause_app(pauses.Cause.NO_TOKENS)
+                await self._settlements.pause_app(pauses.PauseCause.NO_TOKENS)
             case _:
                 raise failure
 
     async def pause_quota(self, lease: AccountLease, exhausted: Exhausted) -> None:
         """Pauses the account, or the app, until the next day of its quota begins."""
         if exhausted.is_app:
-            await self._settlements.pause_app(pauses.Cause.DAILY_WRITES, exhausted.seconds)
+            await self._settlements.pause_app(pauses.PauseCause.DAILY_WRITES, exhausted.seconds)
         else:
-            meaning = PauseAccount(pauses.Cause.DAILY_PINS, exhausted.seconds)
+            meaning = PauseAccount(pauses.PauseCause.DAILY_PINS, exhausted.seconds)
             await self._settlements.pause_account(lease.account_id, meaning)

@@ -9,6 +9,7 @@ from services.publisher.delivery.budget_repository import BudgetGate, Budgets
 from services.publisher.delivery.call_failures import CallFailures
 from services.publisher.delivery.claims import (
     ATTEMPTS_IN_DOUBT,
+    PINS,
     REMOVALS,
     ClaimRepository,
     Source,
@@ -22,14 +23,14 @@ from services.publisher.delivery.creations import CreationRepository
 from services.publisher.delivery.log.topic import CHECK_INTERVAL_SECONDS, TopicDeliveryLog
 from services.publisher.delivery.media.parts import MediaParts
 from services.publisher.delivery.media.repository import DUE_ACCOUNTS, VideoRepository
-from services.publisher.delivery.ports import DeliveryLog, TokenSource, TurnPart
+from services.publisher.delivery.ports import DeliveryLog, ReportingTokenSource, TurnPart
 from services.publisher.delivery.removing import Remover
 from services.publisher.delivery.removing_repository import RemovingRepository
 from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryRetention
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.delivery.tokens import AccessTokens
 from services.publisher.delivery.turns import Turn
-from services.publisher.delivery.worker import DeliveryWorker
+from services.publisher.delivery.worker import AccountWorker
 from shared.http.client import create_http_pool
 from shared.http.internal import InternalClient
 from shared.pinterest.client import PinterestClient
@@ -37,6 +38,7 @@ from shared.postgres.database import Database
 from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
+VIDEOS = Source("videos", DUE_ACCOUNTS)
 SUMMARY = "Creates the pins of connected accounts on Pinterest."
 
 
@@ -48,7 +50,7 @@ class DeliveryParts:
         settings: DeliverySettings,
         database: Database,
         delivery_log: DeliveryLog,
-        tokens: TokenSource,
+        tokens: ReportingTokenSource,
     ) -> None:
         mode = settings.pinterest_mode
         self._client = client = PinterestClient(settings)
@@ -67,38 +69,41 @@ class DeliveryParts:
             timeout_seconds=settings.pinterest_timeout_seconds,
             marks_links=settings.pinterest_link_mark,
         )
-        parts: list[TurnPart] = [
-            Confirmer(
-                confirming,
-                client,
-                tokens,
-                gate,
-                delivery_log,
-                confirm_seconds=settings.delivery_confirm_seconds,
-                max_pages=settings.delivery_confirm_pages,
-            ),
-            Remover(removing, client, tokens, gate, CallFailures(settlements)),
-            self.media.step,
-            PinCreator(
-                creations,
-                settlements,
-                AccountFailures(settlements),
-                client,
-                tokens,
-                self.media.source,
-                BoardLookup(client),
-                gate,
-                delivery_log,
-                max_fetch_tries=settings.delivery_fetch_tries,
-            ),
+        remover = Remover(removing, client, tokens, gate, CallFailures(settlements))
+        confirmer = Confirmer(
+            confirming,
+            client,
+            tokens,
+            gate,
+            delivery_log,
+            confirm_seconds=settings.delivery_confirm_seconds,
+            max_pages=settings.delivery_confirm_pages,
+        )
+        creator = PinCreator(
+            creations,
+            settlements,
+            AccountFailures(settlements),
+            client,
+            tokens,
+            self.media.source,
+            BoardLookup(client),
+            gate,
+            delivery_log,
+            max_fetch_tries=settings.delivery_fetch_tries,
+        )
+        parts: list[tuple[str, TurnPart]] = [
+            (ATTEMPTS_IN_DOUBT.name, confirmer),
+            (REMOVALS.name, remover),
+            (VIDEOS.name, self.media.step),
+            (PINS, creator),
         ]
         claims = ClaimRepository(
             database,
             mode,
-            (ATTEMPTS_IN_DOUBT, REMOVALS, Source("videos", DUE_ACCOUNTS)),
+            (ATTEMPTS_IN_DOUBT, REMOVALS, VIDEOS),
             lease_seconds=settings.lease_seconds,
         )
-        self.worker = DeliveryWorker(
+        self.worker = AccountWorker(
             claims,
             Turn(parts, settings.delivery_spacing_seconds),
             concurrency=settings.delivery_concurrency,

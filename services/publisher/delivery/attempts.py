@@ -44,8 +44,8 @@ _DOUBT = """
 """
 
 
-class Settlement(NamedTuple):
-    """What became of an attempt."""
+class AttemptSettlement(NamedTuple):
+    """The outcome of an attempt."""
 
     outcome: AttemptOutcome
     pinterest_pin_id: str | None = None
@@ -55,7 +55,7 @@ class Settlement(NamedTuple):
 
 
 async def insert_attempt(
-    driver: DriverConnection, attempt: DeliveryAttempt, settlement: Settlement | None = None
+    driver: DriverConnection, attempt: DeliveryAttempt, settlement: AttemptSettlement | None = None
 ) -> None:
     """Inserts an attempt: before its request, or settled if nothing could be sent."""
     await driver.execute(
@@ -81,7 +81,7 @@ async def insert_attempt(
 
 
 async def settle_attempt(
-    driver: DriverConnection, attempt_id: UUID, settlement: Settlement
+    driver: DriverConnection, attempt_id: UUID, settlement: AttemptSettlement
 ) -> bool:
     """Records an outcome. Returns False if the attempt has one already, or no row."""
     cursor = await driver.execute(

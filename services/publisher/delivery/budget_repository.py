@@ -100,6 +100,8 @@ class Budgets:
         """Lowers an account's budget to Pinterest's count."""
         account = (mode, account_id, str(category))
         rule = account_rule(self._limits, category)
+        if limits.remaining >= rule.capacity:  # as is usual
+            return
         if limits.remaining > 0:
             values = (*account, rule.capacity, rule.per_second, limits.remaining)
             if await (await driver.execute(_IS_ABOVE, values)).fetchone() is None:

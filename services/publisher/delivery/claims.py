@@ -21,6 +21,10 @@ SKIPPED_PINS = 1000
 later pins wait for them."""
 
 
+PINS = "pins"
+"""The name of queued pins among the work of a lease."""
+
+
 class Source(NamedTuple):
     """Work that is found by its own SQL, beside queued pins.
 
@@ -28,6 +32,7 @@ class Source(NamedTuple):
     """
 
     name: str
+    """The name of the work in AccountLease.work."""
     sql: str
     """Selects account_id and workspace_id of accounts with work that is due. May use %(mode)s."""
 
@@ -55,7 +60,7 @@ REMOVALS = Source(
 
 
 class AppState(Enum):
-    """Whether new pins may be sent at all."""
+    """The state of the app: new pins may be sent or not."""
 
     OPEN = auto()
     PROBING = auto()
@@ -79,20 +84,21 @@ _SEARCH = """
             where state = 'queued' and deleted_at is null and account_id > queued.account_id
             order by account_id limit 1
         ) following
-    ), found (account_id, workspace_id, is_creation) as (
-        select account_id, workspace_id, true from queued where %(creates)s
+    ), found (account_id, workspace_id, source) as (
+        select account_id, workspace_id, '{pins}' from queued where %(creates)s
         {sources}
     ), due as materialized (
-        select distinct on (f.account_id) f.account_id, f.workspace_id, a.served_at
+        select f.account_id, (array_agg(f.workspace_id))[1] as workspace_id,
+            array_agg(f.source) as sources, a.served_at
         from found f left join publisher.delivery_accounts a using (account_id)
         where (a.lease_until is null or a.lease_until <= clock_timestamp())
             and (a.next_at is null or a.next_at <= clock_timestamp())
             and (
                 a.paused_until is null or a.paused_until <= clock_timestamp()
-                or (not f.is_creation and a.pause_code = any(%(soft_codes)s::text[]))
+                or (f.source <> '{pins}' and a.pause_code = any(%(soft_codes)s::text[]))
             )
             and (
-                not f.is_creation
+                f.source <> '{pins}'
                 or exists (
                     select from (
                         select deliver_after from publisher.pins p
@@ -104,9 +110,9 @@ _SEARCH = """
                     where head.deliver_after is null or head.deliver_after <= clock_timestamp()
                 )
             )
-        order by f.account_id, f.is_creation
+        group by f.account_id, a.served_at
     )
-    select account_id, workspace_id
+    select account_id, workspace_id, sources
     from due
     left join (
         select workspace_id, count(*) as leases from publisher.delivery_accounts
@@ -151,10 +157,12 @@ class ClaimRepository:
         self._mode = mode
         self._lease_seconds = lease_seconds
         self._search = _SEARCH.format(
+            pins=PINS,
             sources="".join(
-                f"union all select account_id, workspace_id, false from ({source.sql}) s{number}\n"
+                f"union all select account_id, workspace_id, '{source.name}' "
+                f"from ({source.sql}) s{number}\n"
                 for number, source in enumerate(sources)
-            )
+            ),
         )
 
     async def exchange(
@@ -197,12 +205,17 @@ class ClaimRepository:
                 "limit": 1 if state is AppState.PROBING else free_slots,
             },
         )
-        found: list[tuple[UUID, UUID]] = await cursor.fetchall()
+        found: list[tuple[UUID, UUID, list[str]]] = await cursor.fetchall()
         if not found:
             return []
-        columns = [Column("uuid", values) for values in zip(*found, strict=True)]
+        account_ids, workspace_ids, sources = zip(*found, strict=True)
+        columns = [Column("uuid", account_ids), Column("uuid", workspace_ids)]
         cursor = await driver.execute(_LEASE, [self._lease_seconds, *columns])
-        return [AccountLease(*row) for row in await cursor.fetchall()]
+        work = dict(zip(account_ids, sources, strict=True))
+        return [
+            AccountLease(account_id, workspace_id, fence, until, frozenset(work[account_id]))
+            for account_id, workspace_id, fence, until in await cursor.fetchall()
+        ]
 
 
 def judge_app(now: datetime | None, pause: PauseState) -> AppState:

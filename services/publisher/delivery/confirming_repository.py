@@ -7,7 +7,7 @@ from datetime import datetime
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import ATTEMPT_COLUMNS, Settlement, read_attempt
+from services.publisher.delivery.attempts import ATTEMPT_COLUMNS, AttemptSettlement, read_attempt
 from services.publisher.delivery.confirming import AdoptedElsewhere, StartedLook
 from services.publisher.delivery.matching import SLACK
 from services.publisher.delivery.model import AccountLease, AttemptOutcome, DeliveryAttempt
@@ -102,7 +102,7 @@ class StoredDoubt:
         await self._driver.execute(_POSTPONE, (seconds, self._attempt.attempt_id))
 
     async def send_again(self) -> None:
-        settlement = Settlement(AttemptOutcome.ABSENT, None, None, NOT_FOUND_MESSAGE)
+        settlement = AttemptSettlement(AttemptOutcome.ABSENT, None, None, NOT_FOUND_MESSAGE)
         await queue_pin(self._driver, self._attempt, settlement)
 
     async def give_up(self, failure: Failure) -> None:

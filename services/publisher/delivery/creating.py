@@ -47,7 +47,7 @@ from services.publisher.delivery.ports import (
     DeliveryLog,
     MediaSource,
     Postponed,
-    TokenSource,
+    ReportingTokenSource,
 )
 from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.model import Failure
@@ -81,7 +81,7 @@ class PinCreator:
         settlements: SettlementRepository,
         account_failures: AccountFailures,
         client: PinterestClient,
-        tokens: TokenSource,
+        tokens: ReportingTokenSource,
         media: MediaSource,
         boards: BoardExplainer,
         budget: CallBudget,
@@ -101,16 +101,19 @@ class PinCreator:
         self._max_fetch_tries = max_fetch_tries
 
     async def run(self, lease: AccountLease) -> bool:
-        """Creates at most one pin. Returns False if no request was sent. Raises Postponed."""
+        """Creates at most one pin. Returns False if no request was sent.
+
+        Raises Postponed if it has to wait: by 0 s if only this pin can't be sent.
+        """
         pin = await self._creations.find_next(lease.account_id)
         if pin is None:
             return False
         if pin["doubtful_attempt_id"] is not None:
-            await self._creations.doubt(pin["doubtful_attempt_id"])
-            return False
+            await self._creations.begin_confirming(pin["doubtful_attempt_id"])
+            raise Postponed(0)
         if pin["made_pin_id"] is not None:
             await self._settlements.adopt(_unsent(lease, pin), pin["made_pin_id"])
-            return False
+            raise Postponed(0)
         try:
             token = await self._tokens.get(lease.account_id)
         except (ApiError, Unavailable) as failure:
@@ -121,7 +124,7 @@ class PinCreator:
                 return await self._create(lease, pin, token, media_source)
         except MediaFailure as failure:
             await self._record_media_failure(lease, pin, failure)
-            return False
+            raise Postponed(0) from None
 
     async def _create(
         self, lease: AccountLease, pin: Row, token: AccessToken, media_source: dict[str, object]
@@ -164,19 +167,19 @@ class PinCreator:
         except PinterestFailure as failure:
             await self._settle_failure(begun, pin, token, failure, limits[-1] if limits else None)
         else:
-            await self._publish(begun.attempt, pin, answer["id"], limits[-1] if limits else None)
+            await self._publish(begun, pin, answer["id"], limits[-1] if limits else None)
 
     async def _publish(
         self,
-        attempt: DeliveryAttempt,
+        begun: BegunAttempt,
         pin: Row,
         pinterest_pin_id: str,
         limits: RateLimits | None,
     ) -> None:
         is_first = await self._repeat(
-            lambda: self._settlements.publish(attempt, pinterest_pin_id, limits)
+            lambda: self._settlements.publish(begun, pinterest_pin_id, limits)
         )
-        await self._end(attempt, AttemptOutcome.CREATED, is_first, pinterest_pin_id)
+        await self._end(begun.attempt, AttemptOutcome.CREATED, is_first, pinterest_pin_id)
         if is_first:
             metrics.DELIVERY_SECONDS.observe(_compute_delay(pin))
 

@@ -158,8 +158,9 @@ class CreationRepository:
             attempt = self._build_attempt(lease, pin, held.now, held.lease_until)
             await insert_attempt(driver, attempt)
             is_probe = await self._require_app(driver)
+            had_pause = is_probe or held.pause.code is not None
             await self._take_budgets(driver, lease.account_id)
-        return BegunAttempt(attempt, is_probe)
+        return BegunAttempt(attempt, is_probe, had_pause)
 
     async def may_send(self, attempt: DeliveryAttempt) -> bool:
         """Returns whether the request may leave: right before it does."""
@@ -168,7 +169,7 @@ class CreationRepository:
             cursor = await driver.execute(_MAY_SEND, (attempt.attempt_id, self._timeout_seconds))
             return await cursor.fetchone() is not None
 
-    async def doubt(self, attempt_id: UUID) -> None:
+    async def begin_confirming(self, attempt_id: UUID) -> None:
         """Sets a queued pin to confirming that has an attempt without an outcome.
 
         A restore of Postgres makes such pins: they are never sent.

@@ -45,6 +45,8 @@ class AccountLease:
     workspace_id: UUID
     fence: int
     until: datetime
+    work: frozenset[str] = frozenset()
+    """The names of the work that the search found due (claims.Source). Empty: any."""
 
 
 class ComparedTexts(NamedTuple):
@@ -101,6 +103,8 @@ class BegunAttempt:
     attempt: DeliveryAttempt
     is_probe: bool
     """The app was paused, and this attempt shows whether the pause can end."""
+    had_pause: bool = True
+    """The account or the app has a pause that is over, which a success clears."""
 
 
 @dataclass(frozen=True, slots=True)

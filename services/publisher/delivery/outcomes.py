@@ -44,7 +44,7 @@ class DeferPin:
 class PauseAccount:
     """The pin is queued again, and the account pauses."""
 
-    cause: pauses.Cause
+    cause: pauses.PauseCause
     seconds: float | None = None
     """The length of the pause if Pinterest told it."""
 
@@ -53,7 +53,7 @@ class PauseAccount:
 class PauseApp:
     """The pin is queued again, and all accounts pause."""
 
-    cause: pauses.Cause
+    cause: pauses.PauseCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ Meaning: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class PinHistory:
-    """What earlier attempts of the pin decide."""
+    """Tells what earlier attempts of the pin were refused for."""
 
     fetch_tries: int = 0
     """Tries that failed because the image could not be fetched, since the user's last change."""
@@ -96,7 +96,7 @@ def decide_failure(failure: PinterestFailure, history: PinHistory, max_fetch_tri
         case AnswerLost():
             return ConfirmPin(failure.message)
         case NotSent():
-            return PauseApp(pauses.Cause.UNAVAILABLE)
+            return PauseApp(pauses.PauseCause.UNAVAILABLE)
         case Refused():
             return _decide_refusal(failure, history, max_fetch_tries)
         case _:
@@ -133,17 +133,17 @@ def _decide_refusal(  # noqa: C901, PLR0911 - one case for each cause
         case Cause.FETCH:
             return _decide_fetch(_quote(refused), history, max_fetch_tries)
         case Cause.RATE_LIMIT:
-            return PauseAccount(pauses.Cause.RATE_LIMIT, refused.retry_after_seconds)
+            return PauseAccount(pauses.PauseCause.RATE_LIMIT, refused.retry_after_seconds)
         case Cause.SPAM_BLOCK:
-            return PauseAccount(pauses.Cause.SPAM_BLOCK)
+            return PauseAccount(pauses.PauseCause.SPAM_BLOCK)
         case Cause.TOKEN:
             if history.is_refreshed:
-                return PauseAccount(pauses.Cause.TOKEN)
+                return PauseAccount(pauses.PauseCause.TOKEN)
             return RefreshToken()
         case Cause.SCOPE:
-            return PauseAccount(pauses.Cause.SCOPE)
+            return PauseAccount(pauses.PauseCause.SCOPE)
         case Cause.APP:
-            return PauseApp(pauses.Cause.APP)
+            return PauseApp(pauses.PauseCause.APP)
         case _:
             assert_never(refused.cause)
 

@@ -20,7 +20,7 @@ FETCH_STEPS = (120.0, 600.0, HOUR)
 """The same image is often reachable some minutes later."""
 
 
-class Cause(Enum):
+class PauseCause(Enum):
     """The causes of pauses: the code and message that users see, and the steps in seconds."""
 
     code: ErrorCode
@@ -113,7 +113,7 @@ WHILE_PAUSED = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_
 
 def grow(
     state: PauseState,
-    cause: Cause,
+    cause: PauseCause,
     now: datetime,
     *,
     seconds: float | None = None,

@@ -66,6 +66,10 @@ class TokenSource(Protocol):
         """Returns a token of a later version. Raises ApiError (409) if the account is given up."""
         ...
 
+
+class ReportingTokenSource(TokenSource, Protocol):
+    """Provides access tokens, and tells the access service which of them lacks a right."""
+
     async def report_scope_missing(self, account_id: UUID, version: int) -> bool:
         """Notes that the account's user did not allow everything. Raises as `get`."""
         ...

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import Settlement, leave_in_doubt, settle_attempt
+from services.publisher.delivery.attempts import AttemptSettlement, leave_in_doubt, settle_attempt
 from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
 from services.publisher.model import Failure
 from services.publisher.outbox_events import (
@@ -66,7 +66,7 @@ async def publish_pin(
 
     Raises UniqueViolation if another pin of Pinflow has the id.
     """
-    settlement = Settlement(outcome, pinterest_pin_id)
+    settlement = AttemptSettlement(outcome, pinterest_pin_id)
     if not await settle_attempt(driver, attempt.attempt_id, settlement):
         return False
     await adopt_pinterest_pin(driver, attempt, pinterest_pin_id)
@@ -84,7 +84,7 @@ async def adopt_pinterest_pin(
 async def queue_pin(
     driver: DriverConnection,
     attempt: DeliveryAttempt,
-    settlement: Settlement,
+    settlement: AttemptSettlement,
     deferral: Deferral | None = None,
 ) -> bool:
     """Queues the attempt's pin again, because it was surely not made."""
@@ -111,7 +111,7 @@ async def fail_pin(
     failure: Failure,
 ) -> bool:
     """Fails the attempt's pin. `outcome`: REFUSED, NOT_SENT or UNCONFIRMED."""
-    settlement = Settlement(outcome, None, *failure)
+    settlement = AttemptSettlement(outcome, None, *failure)
     if not await settle_attempt(driver, attempt.attempt_id, settlement):
         return False
     await fail_settled_pin(driver, attempt, failure)

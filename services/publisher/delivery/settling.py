@@ -15,7 +15,7 @@ from services.publisher.delivery.accounts import (
     resume_account,
     resume_app,
 )
-from services.publisher.delivery.attempts import Settlement, insert_attempt
+from services.publisher.delivery.attempts import AttemptSettlement, insert_attempt
 from services.publisher.delivery.budget_repository import Budgets
 from services.publisher.delivery.model import (
     AttemptOutcome,
@@ -50,6 +50,8 @@ REACHABLE = (ErrorCode.PINTEREST_UNAVAILABLE,)
 """Any answer of Pinterest ends these pauses of the app."""
 WORKING = (*REACHABLE, ErrorCode.APP_NOT_APPROVED)
 """A created pin ends these."""
+ANY = (*WORKING, ErrorCode.QUOTA_EXCEEDED)
+"""The pin that was let through after a pause ends every pause."""
 T = TypeVar("T")
 
 SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
@@ -68,15 +70,18 @@ class SettlementRepository:
         self._mode = mode
 
     async def publish(
-        self, attempt: DeliveryAttempt, pinterest_pin_id: str, limits: RateLimits | None
+        self, begun: BegunAttempt, pinterest_pin_id: str, limits: RateLimits | None
     ) -> bool:
         """Publishes the pin, with the id that Pinterest answered."""
+        attempt = begun.attempt
 
         async def settle(driver: DriverConnection) -> bool:
             is_first = await publish_pin(driver, attempt, AttemptOutcome.CREATED, pinterest_pin_id)
-            await resume_account(driver, attempt.account_id)
+            if begun.had_pause:
+                await resume_account(driver, attempt.account_id)
             await self._feed(driver, attempt, limits)
-            await resume_app(driver, self._mode, WORKING)
+            if begun.had_pause:
+                await resume_app(driver, self._mode, ANY if begun.is_probe else WORKING)
             return is_first
 
         try:
@@ -96,11 +101,11 @@ class SettlementRepository:
         """Publishes a queued pin that an earlier attempt created: a restore makes such pins."""
         await self._run(lambda driver: adopt_pinterest_pin(driver, attempt, pinterest_pin_id))
 
-    async def confirm(self, begun: BegunAttempt, doubt: ConfirmPin) -> bool:
+    async def confirm(self, begun: BegunAttempt, meaning: ConfirmPin) -> bool:
         """Leaves the attempt without an outcome, and its pin confirming."""
 
         async def settle(driver: DriverConnection) -> bool:
-            is_first = await confirm_pin(driver, begun.attempt, doubt.reason)
+            is_first = await confirm_pin(driver, begun.attempt, meaning.reason)
             await self._end_probe(driver, begun)
             return is_first
 
@@ -128,7 +133,7 @@ class SettlementRepository:
             if isinstance(meaning, PauseApp):
                 await self._pause_app(driver, meaning.cause, is_probe=begun.is_probe)
             else:
-                if outcome is AttemptOutcome.REFUSED:
+                if outcome is AttemptOutcome.REFUSED and begun.is_probe:
                     await resume_app(driver, self._mode, REACHABLE)
                 await self._end_probe(driver, begun)
             return is_first
@@ -140,7 +145,7 @@ class SettlementRepository:
         attempt = begun.attempt
 
         async def settle(driver: DriverConnection) -> bool:
-            settlement = Settlement(AttemptOutcome.NOT_SENT, error_message=reason)
+            settlement = AttemptSettlement(AttemptOutcome.NOT_SENT, error_message=reason)
             is_first = await queue_pin(driver, attempt, settlement)
             await self._budgets.give_back(driver, self._mode, attempt.account_id)
             await self._end_probe(driver, begun)
@@ -156,7 +161,7 @@ class SettlementRepository:
 
         async def settle(driver: DriverConnection) -> None:
             if code is not None:
-                settlement = Settlement(
+                settlement = AttemptSettlement(
                     AttemptOutcome.NOT_SENT, error_code=code, error_message=message
                 )
                 await insert_attempt(driver, attempt, settlement)
@@ -180,13 +185,13 @@ class SettlementRepository:
 
         async def settle(driver: DriverConnection) -> None:
             now, state = await lock_pause(driver, account_id)
-            pause = pauses.grow(state._replace(until=None), pauses.Cause.GIVEN_UP, now)
+            pause = pauses.grow(state._replace(until=None), pauses.PauseCause.GIVEN_UP, now)
             if pause is not None:
                 await pause_account(driver, account_id, pause._replace(code=code, message=message))
 
         await self._run(settle)
 
-    async def pause_app(self, cause: pauses.Cause, seconds: float | None = None) -> None:
+    async def pause_app(self, cause: pauses.PauseCause, seconds: float | None = None) -> None:
         """Pauses all accounts without an attempt."""
 
         async def settle(driver: DriverConnection) -> None:
@@ -208,7 +213,7 @@ class SettlementRepository:
     async def _pause_app(
         self,
         driver: DriverConnection,
-        cause: pauses.Cause,
+        cause: pauses.PauseCause,
         *,
         is_probe: bool,
         seconds: float | None = None,
@@ -250,13 +255,13 @@ async def _settle(
         case FailPin(failure):
             return await fail_pin(driver, attempt, outcome, failure)
         case DeferPin(seconds, code, _):
-            settlement = Settlement(outcome, error_code=code, error_message=message)
+            settlement = AttemptSettlement(outcome, error_code=code, error_message=message)
             return await queue_pin(driver, attempt, settlement, Deferral(seconds, code))
         case PauseAccount(cause, _) | PauseApp(cause):
-            settlement = Settlement(outcome, error_code=cause.code, error_message=message)
+            settlement = AttemptSettlement(outcome, error_code=cause.code, error_message=message)
             return await queue_pin(driver, attempt, settlement)
         case RefreshToken():
-            settlement = Settlement(
+            settlement = AttemptSettlement(
                 outcome, error_code=ErrorCode.TOKEN_EXPIRED, error_message=message
             )
             return await queue_pin(driver, attempt, settlement)

@@ -22,8 +22,11 @@ MAX_REST_SECONDS = 60.0
 class Turn:
     """Runs the parts of the delivery process for one leased account."""
 
-    def __init__(self, parts: Sequence[TurnPart], spacing_seconds: float) -> None:
-        """Takes the parts in order. The last one creates pins: after it, spacing applies."""
+    def __init__(self, parts: Sequence[tuple[str, TurnPart]], spacing_seconds: float) -> None:
+        """Takes the names of work and the parts that do it, in order.
+
+        The last one creates pins: after it, spacing applies.
+        """
         self._parts = parts
         self._spacing_seconds = spacing_seconds
 
@@ -32,8 +35,10 @@ class Turn:
         did_work, created = False, False
         waits: list[float] = []
         try:
-            for part in self._parts:
+            for name, part in self._parts:
                 created = False
+                if lease.work and name not in lease.work:
+                    continue
                 try:
                     created = await part.run(lease)
                 except Postponed as postponed:

@@ -42,7 +42,7 @@ class AccountServer(Protocol):
         ...
 
 
-class DeliveryWorker:
+class AccountWorker:
     """Serves at most `concurrency` accounts at once. Replicas share the accounts by leases.
 
     A periodic task calls `run_round`. As a component it only stops: then it lets turns end.

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from psycopg.rows import dict_row
 
 from services.publisher.delivery.attempts import (
-    Settlement,
+    AttemptSettlement,
     insert_attempt,
 )
 from services.publisher.delivery.confirming import Doubt, StartedLook
@@ -138,7 +138,7 @@ class PostgresStore:
             driver = await driver_connection(connection)
             if pinterest_pin_id is not None:
                 return await publish_pin(driver, attempt, outcome, pinterest_pin_id)
-            return await queue_pin(driver, attempt, Settlement(outcome))
+            return await queue_pin(driver, attempt, AttemptSettlement(outcome))
 
     async def start_look(self, lease: AccountLease) -> StartedLook | None:
         return await self._looks.start_look(lease)

@@ -6,9 +6,9 @@ from services.publisher.delivery.media.fetching import MediaFetcher
 from services.publisher.delivery.media.images import ImageUploads
 from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.source import PinMedia
-from services.publisher.delivery.media.step import CallBudget, MediaStep
+from services.publisher.delivery.media.step import MediaStep
 from services.publisher.delivery.media.uploading import ObjectStore, VideoUploader
-from services.publisher.delivery.ports import TokenSource
+from services.publisher.delivery.ports import CallBudget, TokenSource
 from shared.http.address_rules import AddressRules
 from shared.http.checked_connections import Resolver
 from shared.pinterest.client import PinterestClient

@@ -6,8 +6,7 @@ the turns (uploading.py).
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 import structlog
 
@@ -25,7 +24,7 @@ from services.publisher.delivery.media.video import (
 )
 from services.publisher.delivery.media_failures import MediaRejected
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
-from services.publisher.delivery.ports import Postponed, TokenSource
+from services.publisher.delivery.ports import CallBudget, Postponed, TokenSource
 from services.publisher.delivery.token_failures import AccountGivenUp
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused
@@ -41,14 +40,6 @@ PASSING_CAUSES = frozenset(
     {Cause.TOKEN, Cause.SCOPE, Cause.APP, Cause.RATE_LIMIT, Cause.SPAM_BLOCK}
 )
 """Refusals that concern the account or the app. They pause it, and its videos wait."""
-
-
-class CallBudget(Protocol):
-    """The limits of requests to Pinterest."""
-
-    async def require(self, account_id: UUID, category: Category) -> None:
-        """Takes one request. Raises Postponed if it has to wait."""
-        ...
 
 
 class MediaStep:

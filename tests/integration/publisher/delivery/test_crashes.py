@@ -163,9 +163,9 @@ async def test_two_processes_create_each_pin_of_one_account_once(
         )
         return bool(row["n"] == 30)
 
-    async with delivery.running() as one, delivery.running() as other:
+    async with delivery.running() as process, delivery.running() as other:
         other.start()
-        await one.run_until(is_done)
+        await process.run_until(is_done)
     assert len(delivery.list_made(account)) == 30
     assert max(in_flight) == 1
     (row,) = await delivery.execute("select count(*) as n from publisher.delivery_attempts")

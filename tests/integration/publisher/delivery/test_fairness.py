@@ -11,7 +11,7 @@ import pytest
 from services.publisher.delivery.budget_repository import BudgetGate, Budgets
 from services.publisher.delivery.budgets import BudgetLimits
 from services.publisher.delivery.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
-from services.publisher.delivery.model import Category
+from services.publisher.delivery.model import Category, DeliveryAttempt
 from services.publisher.delivery.ports import Postponed
 from shared.pinterest.model import RateLimits
 from shared.postgres.database import driver_connection
@@ -91,19 +91,26 @@ async def test_pins_that_were_not_made_do_not_count_for_the_day(
 
 async def test_the_days_changes_of_the_app_pause_all_accounts(delivery: Delivery) -> None:
     accounts = [delivery.add_account() for _ in range(3)]
-    for account in accounts:
-        await delivery.queue_many(account, 2)
+    pin_ids = [pin for account in accounts for pin in await delivery.queue_many(account, 2)]
     async with delivery.running(delivery_app_writes_per_day=4) as process:
         await run_until_paused(process, delivery, "quota_exceeded")
 
         async def are_turns_over() -> bool:
             (row,) = await delivery.execute(
-                "select count(*) as n from publisher.delivery_accounts where lease_until is not null"
+                "select count(*) as n from publisher.delivery_accounts "
+                "where lease_until is not null"
             )
             return bool(row["n"] == 0)
 
         await process.run_until(are_turns_over)
-    assert sum(len(delivery.list_made(account)) for account in accounts) == 4
+        assert sum(len(delivery.list_made(account)) for account in accounts) == 4
+        await delivery.execute(
+            "update publisher.pinterest_budgets "
+            "set day_started_at = day_started_at - interval '1 day'"
+        )
+        await delivery.resume_app()
+        await run_until_published(process, delivery, *pin_ids)
+    assert (await delivery.find_app())["pause_code"] is None
 
 
 async def test_a_bucket_that_is_empty_delays_without_a_pause(
@@ -279,10 +286,37 @@ async def test_fifty_accounts_are_served_at_the_same_time(delivery: Delivery) ->
     accounts = [delivery.add_account() for _ in range(50)]
     for account in accounts:
         await delivery.tokens.get(account.id)
-    pin_ids = [pin for account in accounts for pin in await delivery.queue_many(account, 4)]
+    pin_ids = [pin for account in accounts for pin in await delivery.queue_many(account, 2)]
+    delivery.simulator.set_faults("slow", seconds=2, operation="pins/create")
+    in_flight = []
+
+    async def count(_attempt: DeliveryAttempt) -> None:
+        in_flight.append(len(delivery.log.announced) - len(delivery.log.settled))
+
+    async def are_published() -> bool:
+        return len(delivery.log.settled) == len(pin_ids)
+
+    delivery.log.on_announce = count
+    async with delivery.running(pinterest_timeout_seconds=20) as process:
+        used = time.process_time()
+        await process.run_until(are_published)
+        cpu = time.process_time() - used
+    print(f"{1000 * cpu / len(pin_ids):.1f} ms CPU a pin")
+    assert max(in_flight) > 25
+
+
+async def test_pins_without_their_medium_delay_the_next_pin_by_no_rest(
+    delivery: Delivery, account: Account
+) -> None:
+    videos = await delivery.queue_many(account, 20, image_url="https://files.example.com/a.mp4")
+    pin_id = await delivery.queue(account)
     async with delivery.running() as process:
-        started, used = time.monotonic(), time.process_time()
-        await run_until_published(process, delivery, *pin_ids)
-        seconds, cpu = time.monotonic() - started, time.process_time() - used
-    print(f"{len(pin_ids) / seconds:.0f} pins/s, {1000 * cpu / len(pin_ids):.1f} ms CPU a pin")
-    assert len(pin_ids) / seconds > 10
+        started = time.monotonic()
+        await run_until_published(process, delivery, pin_id)
+    assert time.monotonic() - started < 15
+    rows = await delivery.execute(
+        "select count(*) as n from publisher.pins where deliver_after > now() and state = 'queued' "
+        "and pin_id = any(%(ids)s)",
+        ids=videos,
+    )
+    assert rows[0]["n"] == 20

@@ -1,4 +1,4 @@
-"""What becomes of a pin, its account and the app after each answer of Pinterest.
+"""Each answer of Pinterest, and its effect on the pin, its account and the app.
 
 The simulator's own log, never Pinflow's tables, counts the pins that were made.
 """

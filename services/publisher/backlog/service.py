@@ -14,7 +14,7 @@ from services.publisher.backlog.estimate import (
     share_bucket,
 )
 from services.publisher.backlog.repository import BacklogRepository, StoredBudget
-from services.publisher.delivery.budgets import (
+from services.publisher.delivery.budgets.rules import (
     DAY,
     BudgetLimits,
     BudgetRule,

@@ -2,33 +2,33 @@
 
 from fastapi import FastAPI
 
-from services.publisher.delivery.account_failures import AccountFailures
-from services.publisher.delivery.backlog_gauges import MEASURE_INTERVAL_SECONDS, BacklogGauges
-from services.publisher.delivery.board_lookup import BoardLookup
-from services.publisher.delivery.budget_repository import BudgetGate, Budgets
-from services.publisher.delivery.call_failures import CallFailures
-from services.publisher.delivery.claims import (
+from services.publisher.delivery.accounts.claims import (
     ATTEMPTS_IN_DOUBT,
     PINS,
     REMOVALS,
     ClaimRepository,
     Source,
 )
+from services.publisher.delivery.attempts.account_failures import AccountFailures
+from services.publisher.delivery.attempts.call_failures import CallFailures
+from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.backlog_gauges import MEASURE_INTERVAL_SECONDS, BacklogGauges
+from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
 from services.publisher.delivery.config import DeliverySettings
-from services.publisher.delivery.confirming import Confirmer
-from services.publisher.delivery.confirming_repository import ConfirmingRepository
-from services.publisher.delivery.counted_log import CountedDeliveryLog
-from services.publisher.delivery.creating import PinCreator
-from services.publisher.delivery.creations import CreationRepository
+from services.publisher.delivery.confirming.confirmer import Confirmer
+from services.publisher.delivery.confirming.repository import ConfirmingRepository
+from services.publisher.delivery.creating.board_lookup import BoardLookup
+from services.publisher.delivery.creating.creator import PinCreator
+from services.publisher.delivery.creating.repository import CreationRepository
+from services.publisher.delivery.log.counted import CountedDeliveryLog
 from services.publisher.delivery.log.topic import CHECK_INTERVAL_SECONDS, TopicDeliveryLog
 from services.publisher.delivery.media.parts import MediaParts
 from services.publisher.delivery.media.repository import DUE_ACCOUNTS, VideoRepository
 from services.publisher.delivery.ports import DeliveryLog, ReportingTokenSource, TurnPart
-from services.publisher.delivery.removing import Remover
-from services.publisher.delivery.removing_repository import RemovingRepository
+from services.publisher.delivery.removing.remover import Remover
+from services.publisher.delivery.removing.repository import RemovingRepository
 from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryCleaner
-from services.publisher.delivery.settling import SettlementRepository
-from services.publisher.delivery.tokens import AccessTokens
+from services.publisher.delivery.tokens.client import AccessTokens
 from services.publisher.delivery.turns import Turn
 from services.publisher.delivery.worker import AccountWorker
 from shared.http.client import create_http_pool

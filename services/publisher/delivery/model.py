@@ -46,7 +46,7 @@ class AccountLease:
     fence: int
     until: datetime
     work: frozenset[str] = frozenset()
-    """The names of the work that the search found due (claims.Source). Empty: any."""
+    """The names of the work that the search found due (accounts/claims.py). Empty: any."""
 
 
 class ComparedTexts(NamedTuple):

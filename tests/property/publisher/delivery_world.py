@@ -11,7 +11,8 @@ from enum import Enum, auto
 from typing import Any, TypeVar, assert_never, cast
 from uuid import UUID
 
-from services.publisher.delivery.confirming import Confirmer
+from services.publisher.delivery.attempts.outcomes import ConfirmPin, PinHistory, decide_failure
+from services.publisher.delivery.confirming.confirmer import Confirmer
 from services.publisher.delivery.log.rules import (
     Confirm,
     Keep,
@@ -31,7 +32,6 @@ from services.publisher.delivery.model import (
     ComparedTexts,
     DeliveryAttempt,
 )
-from services.publisher.delivery.outcomes import ConfirmPin, PinHistory, decide_failure
 from services.publisher.model import PinState
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
@@ -173,7 +173,7 @@ class World:
         await self.store.add_pin(pin_id, account_id, board_id, texts)
         return pin_id
 
-    # The steps of a turn (services/publisher/delivery/creating.py)
+    # The steps of a turn (services/publisher/delivery/creating/creator.py)
 
     async def lease(self, worker: Worker, account_id: UUID) -> None:
         worker.lease = await self.store.lease(account_id, LEASE_SECONDS)

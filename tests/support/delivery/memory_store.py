@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID, uuid4
 
-from services.publisher.delivery.compared import digest
-from services.publisher.delivery.confirming import AdoptedElsewhere, StartedLook
-from services.publisher.delivery.matching import SLACK
+from services.publisher.delivery.attempts.compared import digest
+from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere, StartedLook
+from services.publisher.delivery.confirming.matching import SLACK
 from services.publisher.delivery.model import (
     AccountLease,
     AttemptOutcome,
@@ -238,7 +238,7 @@ class MemoryStore:
             if pin is not None and pin.state in SENDABLE:
                 pin.state = PinState.CONFIRMING
 
-    # As confirming.py asks for
+    # As Confirmer asks for
 
     async def start_look(self, lease: AccountLease) -> StartedLook | None:
         due = [

@@ -10,19 +10,19 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import (
+from services.publisher.delivery.attempts.settlements import publish_pin, queue_pin
+from services.publisher.delivery.attempts.statements import (
     AttemptSettlement,
     insert_attempt,
 )
-from services.publisher.delivery.confirming import Doubt, StartedLook
-from services.publisher.delivery.confirming_repository import ConfirmingRepository
+from services.publisher.delivery.confirming.confirmer import Doubt, StartedLook
+from services.publisher.delivery.confirming.repository import ConfirmingRepository
 from services.publisher.delivery.model import (
     AccountLease,
     AttemptOutcome,
     ComparedTexts,
     DeliveryAttempt,
 )
-from services.publisher.delivery.settlements import publish_pin, queue_pin
 from services.publisher.model import PinState
 from shared.postgres.database import Database, driver_connection
 from tests.support.delivery.memory_store import MODE, PinRow

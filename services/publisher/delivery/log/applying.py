@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.publisher.delivery.compared import build_texts, digest
+from services.publisher.delivery.attempts.compared import build_texts, digest
 from services.publisher.delivery.log import statements
 from services.publisher.delivery.log.rules import (
     Confirm,

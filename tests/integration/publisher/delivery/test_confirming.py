@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from services.publisher.delivery.confirming import AdoptedElsewhere
-from services.publisher.delivery.confirming_repository import ConfirmingRepository
+from services.publisher.delivery.attempts.settlements import publish_pin
+from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere
+from services.publisher.delivery.confirming.repository import ConfirmingRepository
 from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
-from services.publisher.delivery.settlements import publish_pin
 from services.publisher.model import PinState
 from shared.contract.errors import Unavailable
 from shared.postgres.database import driver_connection

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from services.publisher.delivery.accounts import extend_lease
-from services.publisher.delivery.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
+from services.publisher.delivery.accounts.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
+from services.publisher.delivery.accounts.statements import extend_lease
 from services.publisher.delivery.model import AccountLease, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
 from shared.postgres.database import driver_connection

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.publisher.delivery.budget_repository import BudgetGate, Budgets
-from services.publisher.delivery.budgets import BudgetLimits
-from services.publisher.delivery.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
+from services.publisher.delivery.accounts.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
+from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
+from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.model import Category, DeliveryAttempt
 from services.publisher.delivery.ports import Postponed
 from shared.pinterest.model import RateLimits

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.publisher.delivery.looks import (
+from services.publisher.delivery.confirming.looks import (
     MAX_BACKOFF_SECONDS,
     MAX_DOUBT,
     MAX_REFUSED_LOOKS,
@@ -17,7 +17,13 @@ from services.publisher.delivery.looks import (
     decide_look,
     decide_unread,
 )
-from services.publisher.delivery.matching import Found, Match, NotFound, Similar, Undecidable
+from services.publisher.delivery.confirming.matching import (
+    Found,
+    Match,
+    NotFound,
+    Similar,
+    Undecidable,
+)
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 

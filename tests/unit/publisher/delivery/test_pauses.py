@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.publisher.delivery.claims import AppState, judge_app
-from services.publisher.delivery.pauses import (
+from services.publisher.delivery.accounts.claims import AppState, judge_app
+from services.publisher.delivery.accounts.pauses import (
     NOT_PAUSED,
     PauseCause,
     PauseState,

@@ -10,9 +10,9 @@ from enum import Enum, auto
 from typing import NamedTuple
 from uuid import UUID
 
-from services.publisher.delivery.accounts import read_app, release_leases
+from services.publisher.delivery.accounts.pauses import WHILE_PAUSED, PauseState
+from services.publisher.delivery.accounts.statements import read_app, release_leases
 from services.publisher.delivery.model import AccountLease, FinishedTurn
-from services.publisher.delivery.pauses import WHILE_PAUSED, PauseState
 from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection, driver_connection
 

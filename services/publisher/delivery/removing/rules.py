@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from services.publisher.delivery.looks import MAX_BACKOFF_SECONDS, compute_backoff
+from services.publisher.delivery.confirming.looks import MAX_BACKOFF_SECONDS, compute_backoff
 from services.publisher.model import Failure
 from shared.contract.errors import ApiError, ErrorCode, PinflowError
 from shared.pinterest.failures import Cause, Refused

@@ -3,7 +3,7 @@
 from hashlib import md5
 from uuid import UUID
 
-from services.publisher.delivery.link_mark import mark_link, remove_fragment
+from services.publisher.delivery.attempts.link_mark import mark_link, remove_fragment
 from services.publisher.delivery.model import ComparedTexts
 from shared.contract.pin_fields import MAX_URL_LENGTH
 from shared.postgres.row import Row

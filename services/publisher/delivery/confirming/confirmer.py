@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, assert_never
 
 import structlog
 
-from services.publisher.delivery.looks import (
+from services.publisher.delivery.confirming.looks import (
     Adopt,
     GiveUp,
     LookAgain,
@@ -17,7 +17,7 @@ from services.publisher.delivery.looks import (
     decide_look,
     decide_unread,
 )
-from services.publisher.delivery.matching import (
+from services.publisher.delivery.confirming.matching import (
     ListedBoard,
     ListedPin,
     match,

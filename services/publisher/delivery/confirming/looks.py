@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias, assert_never
 
-from services.publisher.delivery.matching import Found, Match, NotFound, Similar, Undecidable
+from services.publisher.delivery.confirming.matching import (
+    Found,
+    Match,
+    NotFound,
+    Similar,
+    Undecidable,
+)
 from services.publisher.model import Failure
 from shared.contract.errors import ErrorCode
 

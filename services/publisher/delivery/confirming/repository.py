@@ -1,4 +1,4 @@
-"""The SQL of looks for pins whose answer was lost. Used by confirming.py."""
+"""The SQL of looks for pins whose answer was lost. Used by confirmer.py."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -7,11 +7,15 @@ from datetime import datetime
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import ATTEMPT_COLUMNS, AttemptSettlement, read_attempt
-from services.publisher.delivery.confirming import AdoptedElsewhere, StartedLook
-from services.publisher.delivery.matching import SLACK
+from services.publisher.delivery.attempts.settlements import fail_pin, publish_pin, queue_pin
+from services.publisher.delivery.attempts.statements import (
+    ATTEMPT_COLUMNS,
+    AttemptSettlement,
+    read_attempt,
+)
+from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere, StartedLook
+from services.publisher.delivery.confirming.matching import SLACK
 from services.publisher.delivery.model import AccountLease, AttemptOutcome, DeliveryAttempt
-from services.publisher.delivery.settlements import fail_pin, publish_pin, queue_pin
 from services.publisher.model import Failure
 from shared.postgres.database import Database, DriverConnection, driver_connection
 

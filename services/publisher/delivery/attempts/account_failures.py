@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from services.publisher.delivery import pauses
-from services.publisher.delivery.budgets import Exhausted
+from services.publisher.delivery.accounts import pauses
+from services.publisher.delivery.attempts.outcomes import PauseAccount
+from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.budgets.rules import Exhausted
 from services.publisher.delivery.model import AccountLease
-from services.publisher.delivery.outcomes import PauseAccount
-from services.publisher.delivery.settling import SettlementRepository
-from services.publisher.delivery.token_failures import (
+from services.publisher.delivery.tokens.failures import (
     AccessAway,
     AccountGivenUp,
     TokenUnavailable,

@@ -1,4 +1,4 @@
-"""The SQL of removals. Used by removing.py."""
+"""The SQL of removals. Used by remover.py."""
 
 from collections.abc import Awaitable, Callable
 from typing import assert_never
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.removals import (
+from services.publisher.delivery.removing.rules import (
     Removal,
     RemovalDecision,
     RemovalRefused,

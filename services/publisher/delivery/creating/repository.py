@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.accounts import claim_probe, extend_lease, read_app
-from services.publisher.delivery.attempts import insert_attempt
-from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.budgets import Exhausted
-from services.publisher.delivery.compared import build_texts, digest
+from services.publisher.delivery.accounts.statements import claim_probe, extend_lease, read_app
+from services.publisher.delivery.attempts.compared import build_texts, digest
+from services.publisher.delivery.attempts.statements import insert_attempt
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.rules import Exhausted
 from services.publisher.delivery.model import (
     AccountLease,
     BegunAttempt,

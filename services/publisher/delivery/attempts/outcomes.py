@@ -7,14 +7,14 @@ made is queued again.
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
-from services.publisher.delivery import pauses
+from services.publisher.delivery.accounts import pauses
+from services.publisher.delivery.accounts.pauses import compute_fetch_delay
 from services.publisher.delivery.media_failures import (
     MediaFailure,
     MediaPending,
     MediaRejected,
     MediaUnreachable,
 )
-from services.publisher.delivery.pauses import compute_fetch_delay
 from services.publisher.model import Failure
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused

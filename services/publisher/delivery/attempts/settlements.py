@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import AttemptSettlement, leave_in_doubt, settle_attempt
+from services.publisher.delivery.attempts.statements import (
+    AttemptSettlement,
+    leave_in_doubt,
+    settle_attempt,
+)
 from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
 from services.publisher.model import Failure
 from services.publisher.outbox_events import (

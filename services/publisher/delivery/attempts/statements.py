@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.types.json import Json
 
-from services.publisher.delivery.compared import digest
+from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.model import AttemptOutcome, ComparedTexts, DeliveryAttempt
 from shared.postgres.database import DriverConnection
 from shared.postgres.row import Row

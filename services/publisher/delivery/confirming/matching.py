@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
-from services.publisher.delivery.link_mark import has_mark, remove_fragment
+from services.publisher.delivery.attempts.link_mark import has_mark, remove_fragment
 from services.publisher.delivery.model import ComparedTexts, DeliveryAttempt
 from shared.contract.urls import normalize_url
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from services.publisher.delivery import pauses
-from services.publisher.delivery.accounts import (
+from services.publisher.delivery.accounts import pauses
+from services.publisher.delivery.accounts.statements import (
     lock_app,
     lock_pause,
     pause_account,
@@ -15,15 +15,7 @@ from services.publisher.delivery.accounts import (
     resume_account,
     resume_app,
 )
-from services.publisher.delivery.attempts import AttemptSettlement, insert_attempt
-from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.model import (
-    AttemptOutcome,
-    BegunAttempt,
-    Category,
-    DeliveryAttempt,
-)
-from services.publisher.delivery.outcomes import (
+from services.publisher.delivery.attempts.outcomes import (
     ConfirmPin,
     DeferPin,
     FailPin,
@@ -31,7 +23,7 @@ from services.publisher.delivery.outcomes import (
     PauseApp,
     RefreshToken,
 )
-from services.publisher.delivery.settlements import (
+from services.publisher.delivery.attempts.settlements import (
     Deferral,
     adopt_pinterest_pin,
     confirm_pin,
@@ -40,6 +32,14 @@ from services.publisher.delivery.settlements import (
     fail_settled_pin,
     publish_pin,
     queue_pin,
+)
+from services.publisher.delivery.attempts.statements import AttemptSettlement, insert_attempt
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.model import (
+    AttemptOutcome,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
 )
 from services.publisher.model import Failure
 from shared.contract.errors import ErrorCode

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from services.publisher.delivery.model import AccessToken
-from services.publisher.delivery.token_failures import (
+from services.publisher.delivery.tokens.failures import (
     AccessAway,
     AccountGivenUp,
     TokenUnavailable,

@@ -239,7 +239,7 @@ class World:
             is_refused = isinstance(result, Refused)
             outcome = AttemptOutcome.REFUSED if is_refused else AttemptOutcome.NOT_SENT
             if is_lost:
-                self.store.leave_in_doubt(attempt)
+                self.store.leave_unsettled(attempt)
             is_first = not is_lost and self.store.settle(attempt, outcome)
         if is_first:
             await self.log.settle(attempt, outcome, pin_id)
@@ -318,7 +318,7 @@ class World:
 
     def _apply(self, pin: PinRow, attempts: list[ReadAttempt]) -> None:
         newest = max(attempt.started_at for attempt in attempts)
-        has_later_doubt = any(
+        has_later_unsettled = any(
             row.attempt.pin_id == pin.pin_id
             and row.outcome is None
             and row.attempt.started_at > newest
@@ -327,7 +327,9 @@ class World:
         restored = RestoredPin(
             pin.state, is_delivered=True, is_deleted=False, pinterest_pin_id=pin.pinterest_pin_id
         )
-        self._carry_out(pin, decide_pin(restored, attempts, has_later_doubt=has_later_doubt))
+        self._carry_out(
+            pin, decide_pin(restored, attempts, has_later_unsettled=has_later_unsettled)
+        )
 
     def _carry_out(self, pin: PinRow, decision: PinDecision) -> None:
         match decision:

@@ -15,7 +15,7 @@ from services.publisher.delivery.attempts.statements import (
     AttemptSettlement,
     insert_attempt,
 )
-from services.publisher.delivery.confirming.confirmer import Doubt, StartedLook
+from services.publisher.delivery.confirming.confirmer import StartedLook, UnsettledAttempt
 from services.publisher.delivery.confirming.repository import ConfirmingRepository
 from services.publisher.delivery.model import (
     AccountLease,
@@ -143,8 +143,10 @@ class PostgresStore:
     async def start_look(self, lease: AccountLease) -> StartedLook | None:
         return await self._looks.start_look(lease)
 
-    def open_doubt(self, attempt: DeliveryAttempt) -> AbstractAsyncContextManager[Doubt | None]:
-        return self._looks.open_doubt(attempt)
+    def lock_attempt(
+        self, attempt: DeliveryAttempt
+    ) -> AbstractAsyncContextManager[UnsettledAttempt | None]:
+        return self._looks.lock_attempt(attempt)
 
     async def _execute(self, statement: str, *values: Any) -> list[Any]:
         async with self.database.transaction() as connection:

@@ -90,6 +90,20 @@ class PinHistory:
     """The last attempt was refused because of the token, which was refreshed since."""
 
 
+def describe_unconfirmed(cause: str) -> Failure:
+    """Builds the failure of a pin that may be on Pinterest. A person has to look there."""
+    return Failure(
+        ErrorCode.PUBLISH_UNCONFIRMED,
+        f"{cause}. Look for the pin on its board. If it is not there, retry it with "
+        "?may_double=true.",
+    )
+
+
+def describe_lost_answer(reason: str) -> Failure:
+    """Builds the failure of a pin whose answer was lost. `reason`: why no look can decide."""
+    return describe_unconfirmed(f"Pinterest's answer was lost, and {reason}")
+
+
 def decide_failure(failure: PinterestFailure, history: PinHistory, max_fetch_tries: int) -> Meaning:
     """Decides what a failed POST /pins means."""
     match failure:

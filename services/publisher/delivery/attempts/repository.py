@@ -22,6 +22,7 @@ from services.publisher.delivery.attempts.outcomes import (
     PauseAccount,
     PauseApp,
     RefreshToken,
+    describe_unconfirmed,
 )
 from services.publisher.delivery.attempts.settlements import (
     Deferral,
@@ -41,7 +42,6 @@ from services.publisher.delivery.model import (
     Category,
     DeliveryAttempt,
 )
-from services.publisher.model import Failure
 from shared.contract.errors import ErrorCode
 from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -61,7 +61,7 @@ class SettlementRepository:
     """Settles attempts. Each method is one transaction.
 
     Returns False if the attempt had an outcome already: the answer came late. Raises
-    DatabaseUnavailable if Postgres is down: then the attempt stays in doubt.
+    DatabaseUnavailable if Postgres is down: then the attempt stays unsettled.
     """
 
     def __init__(self, database: Database, budgets: Budgets, mode: str) -> None:
@@ -88,10 +88,8 @@ class SettlementRepository:
             return await self._run(settle)
         except UniqueViolation:
             # Another pin was taken for this one before: now both are uncertain
-            failure = Failure(
-                ErrorCode.PUBLISH_UNCONFIRMED,
-                f"Pinterest answered the id {pinterest_pin_id}, which belongs to another pin. Look "
-                "at the board. If the pin is not there, retry it with ?may_double=true.",
+            failure = describe_unconfirmed(
+                f"Pinterest answered the id {pinterest_pin_id}, which belongs to another pin"
             )
             return await self._run(
                 lambda driver: fail_pin(driver, attempt, AttemptOutcome.UNCONFIRMED, failure)

@@ -108,8 +108,8 @@ class PinCreator:
         pin = await self._creations.find_next(lease.account_id)
         if pin is None:
             return False
-        if pin["doubtful_attempt_id"] is not None:
-            await self._creations.begin_confirming(pin["doubtful_attempt_id"])
+        if pin["unsettled_attempt_id"] is not None:
+            await self._creations.begin_confirming(pin["unsettled_attempt_id"])
             raise Postponed(0)
         if pin["made_pin_id"] is not None:
             await self._settlements.adopt(_unsent(lease, pin), pin["made_pin_id"])

@@ -6,8 +6,8 @@ import pytest
 
 from services.publisher.delivery.confirming.looks import (
     MAX_BACKOFF_SECONDS,
-    MAX_DOUBT,
     MAX_REFUSED_LOOKS,
+    MAX_UNSETTLED,
     Adopt,
     GiveUp,
     LookAgain,
@@ -71,8 +71,8 @@ def unread(tries: int = 0, *, later: timedelta = timedelta(), is_refused: bool =
 
 def test_a_board_that_can_not_be_read_is_asked_again_for_days() -> None:
     assert unread() == 5
-    assert unread(9, later=MAX_DOUBT) == MAX_BACKOFF_SECONDS
-    assert isinstance(unread(9, later=MAX_DOUBT * 1.01), GiveUp)
+    assert unread(9, later=MAX_UNSETTLED) == MAX_BACKOFF_SECONDS
+    assert isinstance(unread(9, later=MAX_UNSETTLED * 1.01), GiveUp)
 
 
 def test_a_board_that_pinterest_refuses_to_list_is_given_up_after_some_looks() -> None:

@@ -109,7 +109,7 @@ def retry_pins(
         )
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         if may_double:
-            results = _change_each(ids, lambda pin_id: _retry_doubtful(client, pin_id))
+            results = _change_each(ids, lambda pin_id: _retry_unconfirmed(client, pin_id))
         else:
             results = _change_all(client, "/v1/pins/bulk-retry", ids, RETRIED)
     _report(results, RETRIED, f"are {RETRIED}", as_json=as_json)
@@ -134,7 +134,7 @@ def _remove(client: PinflowClient, pin_id: str) -> Result:
     }
 
 
-def _retry_doubtful(client: PinflowClient, pin_id: str) -> Result:
+def _retry_unconfirmed(client: PinflowClient, pin_id: str) -> Result:
     answer = client.change("POST", f"{PINS}/{pin_id}/retry", {"may_double": "true"})
     if answer.error_code is not None:
         return _describe_refusal(pin_id, RETRIED, answer.error_code, answer.error_message)

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 
 from deploy.service_settings import find_settings
 from deploy.services import SERVICES, WORKERS
-from services.publisher.delivery.limits import DeliveryLimitSettings
+from services.publisher.delivery.budgets.settings import DeliveryLimitSettings
 from services.publisher.delivery.media.config import MediaSettings
 from shared.pinterest.settings import (
     PinterestApiSettings,

@@ -6,7 +6,7 @@ from services.publisher.backlog import endpoints as deliveries
 from services.publisher.backlog.repository import BacklogRepository
 from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
-from services.publisher.delivery.budget_repository import Budgets
+from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.grants import dependencies as grant_dependencies
 from services.publisher.grants import endpoints as grants
 from services.publisher.grants.dependencies import GrantDependencies

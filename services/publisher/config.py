@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from services.publisher.delivery.limits import DeliveryLimitSettings
+from services.publisher.delivery.budgets.settings import DeliveryLimitSettings
 from shared.pinterest.settings import PinterestApiSettings
 from shared.runtime.settings import ListSettings, ServiceSettings
 

@@ -20,6 +20,7 @@ from shared.access.model import (
 from shared.access.statements import matches_account
 from shared.access.tables import accounts, api_keys, connections, workspaces
 from shared.contract.pins import make_printable
+from shared.contract.pinterest_ids import is_pinterest_id
 from shared.postgres.database import Database
 
 _CHECK = text("""
@@ -159,11 +160,7 @@ def _check_board(destination: Destination, row: Row[Any]) -> BoardCheck:
         return BoardCheck.NO_BOARD
     if not row.has_account:
         return BoardCheck.NO_ACCOUNT
-    if row.is_connected and not _is_pinterest_id(destination.board_id):
+    # A board may be older than the connection: Pinterest does not have it then
+    if row.is_connected and not is_pinterest_id(destination.board_id):
         return BoardCheck.NO_BOARD
     return BoardCheck.KNOWN if row.has_board else BoardCheck.NO_BOARD
-
-
-def _is_pinterest_id(board_id: str) -> bool:
-    """Returns whether Pinterest can have the board. A board may be older than the connection."""
-    return board_id.isascii() and board_id.isdigit()

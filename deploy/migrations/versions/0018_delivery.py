@@ -68,8 +68,8 @@ def _extend_outcomes() -> None:
 
 
 def _add_attempts() -> None:
-    # Committed before the request leaves. An attempt without an outcome is in doubt: it is
-    # confirmed, and never sent again. compared: a digest of the board and the texts that are
+    # Committed before the request leaves. An attempt without an outcome is unsettled: it
+    # is confirmed, and never sent again. compared: a digest of the board and the texts that are
     # compared with Pinterest's lists. absent_at: when a look first found nothing
     op.execute("""
         create table publisher.delivery_attempts (
@@ -104,7 +104,7 @@ def _add_attempts() -> None:
         )
     """)
     op.execute("""
-        create index delivery_attempts_in_doubt on publisher.delivery_attempts (account_id)
+        create index delivery_attempts_unsettled on publisher.delivery_attempts (account_id)
         where outcome is null
     """)
     # Attempts that may have made a pin whose id is not known. A look compares them, too

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from shared.contract.pins import make_printable
+from shared.contract.pinterest_ids import is_pinterest_id
 
 PRIVACIES = ("PUBLIC", "PROTECTED", "SECRET")
 PUBLISHING_SCOPES = ("boards:read", "boards:write", "pins:read", "pins:write")
@@ -44,13 +45,8 @@ class BoardSelection(NamedTuple):
 
 
 def is_pinterest_board_id(value: object) -> bool:
-    """Returns whether Pinterest may have a board with this id: it consists of digits only."""
-    return (
-        isinstance(value, str)
-        and value.isascii()
-        and value.isdigit()
-        and len(value) <= MAX_ID_DIGITS
-    )
+    """Returns whether a value of an answer is usable as the id of a board."""
+    return isinstance(value, str) and len(value) <= MAX_ID_DIGITS and is_pinterest_id(value)
 
 
 def parse_board(item: Any) -> PinterestBoard | None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from services.publisher.delivery.budgets import BudgetState
+from services.publisher.delivery.budgets.rules import BudgetState
 from services.publisher.delivery.model import APP, Category
 from shared.postgres.database import Database
 from shared.postgres.row import Row

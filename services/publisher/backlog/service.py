@@ -14,7 +14,7 @@ from services.publisher.backlog.estimate import (
     share_bucket,
 )
 from services.publisher.backlog.repository import BacklogRepository, StoredBudget
-from services.publisher.delivery.budgets import (
+from services.publisher.delivery.budgets.rules import (
     DAY,
     BudgetLimits,
     BudgetRule,
@@ -22,20 +22,17 @@ from services.publisher.delivery.budgets import (
     app_rule,
 )
 from services.publisher.delivery.model import APP, Category
+from shared.access.connection_health import RECONNECT_CODES
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode
 from shared.postgres.row import Row
 
-_NEEDS_A_PERSON = frozenset(
-    {
-        ErrorCode.ACCOUNT_REVOKED,
-        ErrorCode.TOKEN_EXPIRED,
-        ErrorCode.SCOPE_MISSING,
-        ErrorCode.ACCOUNT_NOT_CONNECTED,
-        ErrorCode.APP_NOT_APPROVED,
-        ErrorCode.PINTEREST_OFF,
-    }
-)
+_NEEDS_A_PERSON = {
+    *map(ErrorCode, RECONNECT_CODES),
+    ErrorCode.ACCOUNT_NOT_CONNECTED,
+    ErrorCode.APP_NOT_APPROVED,
+    ErrorCode.PINTEREST_OFF,
+}
 """The codes of pauses that somebody has to end, so nobody knows when."""
 
 

@@ -2,33 +2,30 @@
 
 from fastapi import FastAPI
 
-from services.publisher.delivery.account_failures import AccountFailures
+from services.publisher.delivery.accounts.claims import PINS, ClaimRepository
+from services.publisher.delivery.attempts.account_failures import AccountFailures
+from services.publisher.delivery.attempts.call_failures import CallFailures
+from services.publisher.delivery.attempts.repository import SettlementRepository
 from services.publisher.delivery.backlog_gauges import MEASURE_INTERVAL_SECONDS, BacklogGauges
-from services.publisher.delivery.board_lookup import BoardLookup
-from services.publisher.delivery.budget_repository import BudgetGate, Budgets
-from services.publisher.delivery.call_failures import CallFailures
-from services.publisher.delivery.claims import (
-    ATTEMPTS_IN_DOUBT,
-    PINS,
-    REMOVALS,
-    ClaimRepository,
-    Source,
-)
+from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
 from services.publisher.delivery.config import DeliverySettings
-from services.publisher.delivery.confirming import Confirmer
-from services.publisher.delivery.confirming_repository import ConfirmingRepository
-from services.publisher.delivery.counted_log import CountedDeliveryLog
-from services.publisher.delivery.creating import PinCreator
-from services.publisher.delivery.creations import CreationRepository
+from services.publisher.delivery.confirming.confirmer import Confirmer
+from services.publisher.delivery.confirming.repository import (
+    UNSETTLED_ATTEMPTS,
+    ConfirmingRepository,
+)
+from services.publisher.delivery.creating.board_lookup import BoardLookup
+from services.publisher.delivery.creating.creator import PinCreator
+from services.publisher.delivery.creating.repository import CreationRepository
+from services.publisher.delivery.log.counted import CountedDeliveryLog
 from services.publisher.delivery.log.topic import CHECK_INTERVAL_SECONDS, TopicDeliveryLog
 from services.publisher.delivery.media.parts import MediaParts
-from services.publisher.delivery.media.repository import DUE_ACCOUNTS, VideoRepository
+from services.publisher.delivery.media.repository import VIDEOS, VideoRepository
 from services.publisher.delivery.ports import DeliveryLog, ReportingTokenSource, TurnPart
-from services.publisher.delivery.removing import Remover
-from services.publisher.delivery.removing_repository import RemovingRepository
+from services.publisher.delivery.removing.remover import Remover
+from services.publisher.delivery.removing.repository import REMOVALS, RemovingRepository
 from services.publisher.delivery.retention import DELETE_INTERVAL_SECONDS, DeliveryCleaner
-from services.publisher.delivery.settling import SettlementRepository
-from services.publisher.delivery.tokens import AccessTokens
+from services.publisher.delivery.tokens.client import AccessTokens
 from services.publisher.delivery.turns import Turn
 from services.publisher.delivery.worker import AccountWorker
 from shared.http.client import create_http_pool
@@ -38,7 +35,6 @@ from shared.postgres.database import Database
 from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
-VIDEOS = Source("videos", DUE_ACCOUNTS)
 SUMMARY = "Creates the pins of connected accounts on Pinterest."
 
 
@@ -95,7 +91,7 @@ class DeliveryParts:
             max_fetch_tries=settings.delivery_fetch_tries,
         )
         parts: list[tuple[str, TurnPart]] = [
-            (ATTEMPTS_IN_DOUBT.name, confirmer),
+            (UNSETTLED_ATTEMPTS.name, confirmer),
             (REMOVALS.name, Remover(removing, client, tokens, gate, call_failures)),
             (VIDEOS.name, self.media.step),
             (PINS, creator),
@@ -103,7 +99,7 @@ class DeliveryParts:
         claims = ClaimRepository(
             database,
             mode,
-            (ATTEMPTS_IN_DOUBT, REMOVALS, VIDEOS),
+            (UNSETTLED_ATTEMPTS, REMOVALS, VIDEOS),
             lease_seconds=settings.lease_seconds,
         )
         self.worker = AccountWorker(

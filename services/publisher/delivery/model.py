@@ -18,7 +18,7 @@ class Category(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """Names what became of an attempt to create a pin. None in the database: it is in doubt."""
+    """Names what became of an attempt to create a pin. Null in the database: it is unsettled."""
 
     CREATED = auto()
     """Pinterest answered with the pin's id."""
@@ -46,7 +46,7 @@ class AccountLease:
     fence: int
     until: datetime
     work: frozenset[str] = frozenset()
-    """The names of the work that the search found due (claims.Source). Empty: any."""
+    """The names of the work that the search found due (accounts/claims.py). Empty: any."""
 
 
 class ComparedTexts(NamedTuple):

@@ -1,7 +1,7 @@
 """Grants requests to Pinterest that other services send, from the budgets of deliveries."""
 
-from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.budgets import Exhausted
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.rules import Exhausted
 from services.publisher.grants.schemas import GrantRequest
 from shared.postgres.database import Database, driver_connection
 

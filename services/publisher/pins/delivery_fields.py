@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from services.publisher.pins.deferrals import PinDeferral
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
+from shared.contract.delivery_advice import is_video
 
 
 class PinDelivery(StrEnum):
@@ -57,11 +55,4 @@ def find_media_type(row: Mapping[str, Any]) -> MediaType:
     url = row["image_url"]
     if row["delivery"] is None or url is None:
         return MediaType.IMAGE
-    return MediaType.VIDEO if _ends_as_video(url) else MediaType.IMAGE
-
-
-def _ends_as_video(url: str) -> bool:
-    try:
-        return urlsplit(url).path.lower().endswith(VIDEO_SUFFIXES)
-    except ValueError:
-        return False
+    return MediaType.VIDEO if is_video(url) else MediaType.IMAGE

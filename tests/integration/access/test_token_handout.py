@@ -8,12 +8,12 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from services.publisher.delivery.token_failures import (
+from services.publisher.delivery.tokens.client import AccessTokens
+from services.publisher.delivery.tokens.failures import (
     AccessAway,
     AccountGivenUp,
     TokenUnavailable,
 )
-from services.publisher.delivery.tokens import AccessTokens
 from shared.access.connection_health import HealthCode
 from shared.http.client import create_http_pool
 from shared.http.internal import InternalClient

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from services.publisher.delivery.compared import digest
+from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.config import DeliverySettings
 from services.publisher.delivery.log.topic import TopicDeliveryLog
 from services.publisher.delivery.model import ComparedTexts, DeliveryAttempt

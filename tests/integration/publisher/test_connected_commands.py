@@ -257,19 +257,19 @@ async def test_a_failed_pin_is_queued_again(client: Client, connected: Connected
 async def test_invariant_12_a_pin_that_may_be_on_pinterest_is_retried_only_on_demand(
     client: Client, connected: ConnectedClient
 ) -> None:
-    pin_id = await connected.queue(title="Doubtful lamp")
+    pin_id = await connected.queue(title="Unconfirmed lamp")
     await connected.fail(pin_id, "publish_unconfirmed")
     refused = await client.post(f"/v1/pins/{pin_id}/retry")
     assert read_error(refused) == (409, "publish_unconfirmed")
     message = refused.json()["detail"]["message"]
-    assert all(text in message for text in ("Doubtful lamp", BOARD, "may_double=true"))
+    assert all(text in message for text in ("Unconfirmed lamp", BOARD, "may_double=true"))
     bulk = await client.post("/v1/pins/bulk-retry", {"ids": [pin_id]})
     assert read_bulk_results(bulk) == [("failed", "publish_unconfirmed")]
     retried = await client.post(f"/v1/pins/{pin_id}/retry?may_double=true")
     assert (retried.status_code, retried.json()["status"]) == (200, "queued")
 
 
-async def test_a_doubtful_schedule_is_retried_only_on_demand(
+async def test_an_unconfirmed_schedule_is_retried_only_on_demand(
     client: Client, connected: ConnectedClient
 ) -> None:
     schedule = await create_queued_schedule(client, connected)

@@ -91,7 +91,7 @@ async def test_an_attempt_whose_row_exists_is_not_taken_for_a_lost_one(
 async def test_invariant_12_attempts_after_the_backup_come_back_in_every_state(
     installation: Installation,
 ) -> None:
-    published, found, in_doubt, refused, twice, unconfirmed = (
+    published, found, unsettled, refused, twice, unconfirmed = (
         installation.add_pin() for _ in range(6)
     )
     scheduled = installation.add_pin("scheduled")
@@ -112,12 +112,12 @@ async def test_invariant_12_attempts_after_the_backup_come_back_in_every_state(
             has_id = outcome in {AttemptOutcome.CREATED, AttemptOutcome.FOUND}
             await delivery_log.settle(attempt, outcome, f"id-{pin.pin_id}" if has_id else None)
         await send(installation, delivery_log, twice, 2, minutes_ago=0)
-        await send(installation, delivery_log, in_doubt)
+        await send(installation, delivery_log, unsettled)
         backup.restore()
         await delivery_log.require_open(time.monotonic())
     for pin in (published, scheduled, failed, found):
         assert installation.read_pin(pin) == ("published", f"id-{pin.pin_id}")
-    for pin in (in_doubt, twice):
+    for pin in (unsettled, twice):
         assert installation.read_pin(pin) == ("confirming", None)
     for pin in (refused, untouched):
         assert installation.read_pin(pin) == ("queued", None)
@@ -125,13 +125,13 @@ async def test_invariant_12_attempts_after_the_backup_come_back_in_every_state(
     events = [event for event in installation.read_events() if event.endswith(":published")]
     on_pinterest = (published, scheduled, failed, found)
     assert sorted(events) == sorted(f"{pin.pin_id}:published" for pin in on_pinterest)
-    (restored,) = installation.read_attempts(in_doubt)
+    (restored,) = installation.read_attempts(unsettled)
     assert restored["outcome"] is None
     assert restored["next_look_at"] >= restored["deadline_at"]
     assert [row["outcome"] for row in installation.read_attempts(twice)] == ["not_sent", None]
 
 
-async def test_an_id_settles_an_attempt_that_the_backup_has_in_doubt(
+async def test_an_id_settles_an_attempt_that_the_backup_has_unsettled(
     installation: Installation,
 ) -> None:
     pin = installation.add_pin()
@@ -145,7 +145,7 @@ async def test_an_id_settles_an_attempt_that_the_backup_has_in_doubt(
     assert installation.read_events() == [f"{pin.pin_id}:published"]
 
 
-async def test_another_outcome_of_an_attempt_in_doubt_is_left_to_its_worker(
+async def test_another_outcome_of_an_unsettled_attempt_is_left_to_its_worker(
     installation: Installation,
 ) -> None:
     pin = installation.add_pin()

@@ -11,7 +11,8 @@ from enum import Enum, auto
 from typing import Any, TypeVar, assert_never, cast
 from uuid import UUID
 
-from services.publisher.delivery.confirming import Confirmer
+from services.publisher.delivery.attempts.outcomes import ConfirmPin, PinHistory, decide_failure
+from services.publisher.delivery.confirming.confirmer import Confirmer
 from services.publisher.delivery.log.rules import (
     Confirm,
     Keep,
@@ -31,7 +32,6 @@ from services.publisher.delivery.model import (
     ComparedTexts,
     DeliveryAttempt,
 )
-from services.publisher.delivery.outcomes import ConfirmPin, PinHistory, decide_failure
 from services.publisher.model import PinState
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
@@ -173,7 +173,7 @@ class World:
         await self.store.add_pin(pin_id, account_id, board_id, texts)
         return pin_id
 
-    # The steps of a turn (services/publisher/delivery/creating.py)
+    # The steps of a turn (services/publisher/delivery/creating/creator.py)
 
     async def lease(self, worker: Worker, account_id: UUID) -> None:
         worker.lease = await self.store.lease(account_id, LEASE_SECONDS)
@@ -239,7 +239,7 @@ class World:
             is_refused = isinstance(result, Refused)
             outcome = AttemptOutcome.REFUSED if is_refused else AttemptOutcome.NOT_SENT
             if is_lost:
-                self.store.leave_in_doubt(attempt)
+                self.store.leave_unsettled(attempt)
             is_first = not is_lost and self.store.settle(attempt, outcome)
         if is_first:
             await self.log.settle(attempt, outcome, pin_id)
@@ -318,7 +318,7 @@ class World:
 
     def _apply(self, pin: PinRow, attempts: list[ReadAttempt]) -> None:
         newest = max(attempt.started_at for attempt in attempts)
-        has_later_doubt = any(
+        has_later_unsettled = any(
             row.attempt.pin_id == pin.pin_id
             and row.outcome is None
             and row.attempt.started_at > newest
@@ -327,7 +327,9 @@ class World:
         restored = RestoredPin(
             pin.state, is_delivered=True, is_deleted=False, pinterest_pin_id=pin.pinterest_pin_id
         )
-        self._carry_out(pin, decide_pin(restored, attempts, has_later_doubt=has_later_doubt))
+        self._carry_out(
+            pin, decide_pin(restored, attempts, has_later_unsettled=has_later_unsettled)
+        )
 
     def _carry_out(self, pin: PinRow, decision: PinDecision) -> None:
         match decision:

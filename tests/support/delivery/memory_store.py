@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID, uuid4
 
-from services.publisher.delivery.compared import digest
-from services.publisher.delivery.confirming import AdoptedElsewhere, StartedLook
-from services.publisher.delivery.matching import SLACK
+from services.publisher.delivery.attempts.compared import digest
+from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere, StartedLook
+from services.publisher.delivery.confirming.matching import SLACK
 from services.publisher.delivery.model import (
     AccountLease,
     AttemptOutcome,
@@ -139,15 +139,15 @@ class MemoryStore:
             self.tables.leases[lease.account_id] = replace(lease, until=self.time)
 
     async def begin(self, lease: AccountLease, seconds: float) -> DeliveryAttempt | None:
-        """Commits the intent to send the account's next pin that no doubt blocks (rule 16)."""
-        in_doubt = {
+        """Commits the intent to send the next pin that no unsettled attempt blocks (rule 16)."""
+        unsettled = {
             digest(row.attempt.board_id, row.attempt.texts)
             for row in self.tables.attempts.values()
             if row.outcome is None and row.attempt.account_id == lease.account_id
         }
         for pin in self.tables.pins.values():
             is_due = pin.account_id == lease.account_id and pin.state is PinState.QUEUED
-            if is_due and digest(pin.board_id, pin.texts) not in in_doubt:
+            if is_due and digest(pin.board_id, pin.texts) not in unsettled:
                 pin.state = PinState.PUBLISHING
                 attempt = self._build_attempt(pin, lease, seconds)
                 await self.insert(attempt)
@@ -232,13 +232,13 @@ class MemoryStore:
         made = {row.pinterest_pin_id for row in attempts if row.pinterest_pin_id is not None}
         return made | self.published_ids()
 
-    def leave_in_doubt(self, attempt: DeliveryAttempt) -> None:
+    def leave_unsettled(self, attempt: DeliveryAttempt) -> None:
         if self.is_open(attempt):
             pin = self.tables.pins.get(attempt.pin_id)
             if pin is not None and pin.state in SENDABLE:
                 pin.state = PinState.CONFIRMING
 
-    # As confirming.py asks for
+    # As Confirmer asks for
 
     async def start_look(self, lease: AccountLease) -> StartedLook | None:
         due = [
@@ -251,15 +251,17 @@ class MemoryStore:
         if not due:
             return None
         row = min(due, key=lambda row: row.next_look_at or row.attempt.deadline_at)
-        self.leave_in_doubt(row.attempt)
+        self.leave_unsettled(row.attempt)
         return StartedLook(row.attempt, row.looks, self.time)
 
     @asynccontextmanager
-    async def open_doubt(self, attempt: DeliveryAttempt) -> AsyncIterator["MemoryDoubt | None"]:
-        yield MemoryDoubt(self, attempt) if self.is_open(attempt) else None
+    async def lock_attempt(
+        self, attempt: DeliveryAttempt
+    ) -> AsyncIterator["MemoryLockedAttempt | None"]:
+        yield MemoryLockedAttempt(self, attempt) if self.is_open(attempt) else None
 
 
-class MemoryDoubt:
+class MemoryLockedAttempt:
     """An attempt without an outcome."""
 
     def __init__(self, store: MemoryStore, attempt: DeliveryAttempt) -> None:

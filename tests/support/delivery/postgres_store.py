@@ -10,19 +10,19 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import (
+from services.publisher.delivery.attempts.settlements import publish_pin, queue_pin
+from services.publisher.delivery.attempts.statements import (
     AttemptSettlement,
     insert_attempt,
 )
-from services.publisher.delivery.confirming import Doubt, StartedLook
-from services.publisher.delivery.confirming_repository import ConfirmingRepository
+from services.publisher.delivery.confirming.confirmer import StartedLook, UnsettledAttempt
+from services.publisher.delivery.confirming.repository import ConfirmingRepository
 from services.publisher.delivery.model import (
     AccountLease,
     AttemptOutcome,
     ComparedTexts,
     DeliveryAttempt,
 )
-from services.publisher.delivery.settlements import publish_pin, queue_pin
 from services.publisher.model import PinState
 from shared.postgres.database import Database, driver_connection
 from tests.support.delivery.memory_store import MODE, PinRow
@@ -143,8 +143,10 @@ class PostgresStore:
     async def start_look(self, lease: AccountLease) -> StartedLook | None:
         return await self._looks.start_look(lease)
 
-    def open_doubt(self, attempt: DeliveryAttempt) -> AbstractAsyncContextManager[Doubt | None]:
-        return self._looks.open_doubt(attempt)
+    def lock_attempt(
+        self, attempt: DeliveryAttempt
+    ) -> AbstractAsyncContextManager[UnsettledAttempt | None]:
+        return self._looks.lock_attempt(attempt)
 
     async def _execute(self, statement: str, *values: Any) -> list[Any]:
         async with self.database.transaction() as connection:

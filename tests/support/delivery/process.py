@@ -16,7 +16,7 @@ from services.publisher.delivery.app import DeliveryParts
 from services.publisher.delivery.config import DeliverySettings
 from services.publisher.delivery.model import AccessToken, AttemptOutcome, DeliveryAttempt
 from services.publisher.delivery.ports import DeliveryLog
-from services.publisher.delivery.token_failures import AccountGivenUp
+from services.publisher.delivery.tokens.failures import AccountGivenUp
 from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database, driver_connection
 from shared.runtime.settings import DatabaseSettings

@@ -10,11 +10,16 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.publisher.delivery.compared import build_texts
-from services.publisher.delivery.link_mark import has_mark
-from services.publisher.delivery.matching import Found, ListedBoard, match, read_listed_pin
+from services.publisher.delivery.attempts.compared import build_texts
+from services.publisher.delivery.attempts.link_mark import has_mark
+from services.publisher.delivery.confirming.matching import (
+    Found,
+    ListedBoard,
+    match,
+    read_listed_pin,
+)
+from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.model import DeliveryAttempt
-from services.publisher.delivery.pin_document import build_pin_document
 from shared.pinterest.failures import AnswerLost, PinterestFailure, Refused
 from tests.tools.sandbox.recording import Report, Session
 

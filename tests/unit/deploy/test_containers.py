@@ -31,8 +31,8 @@ from deploy.services import (
 )
 from deploy.simulator.options import Options
 from services.access.config import AccessSettings
+from services.publisher.delivery.budgets.settings import DeliveryLimitSettings
 from services.publisher.delivery.config import DeliverySettings
-from services.publisher.delivery.limits import DeliveryLimitSettings
 from services.status.config import StatusSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load(

@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.publisher.delivery.token_failures import (
+from services.publisher.delivery.tokens.client import MAX_CACHED_SECONDS, NEW_SECONDS, AccessTokens
+from services.publisher.delivery.tokens.failures import (
     AccessAway,
     AccountGivenUp,
     TokenUnavailable,
 )
-from services.publisher.delivery.tokens import MAX_CACHED_SECONDS, NEW_SECONDS, AccessTokens
 from shared.contract.errors import ApiError, ErrorCode
 from tests.support.waiting import eventually
 

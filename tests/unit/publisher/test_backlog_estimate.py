@@ -16,7 +16,7 @@ from services.publisher.backlog.estimate import (
 )
 from services.publisher.backlog.repository import StoredBudget
 from services.publisher.backlog.service import compute_bucket, compute_quota
-from services.publisher.delivery.budgets import (
+from services.publisher.delivery.budgets.rules import (
     BudgetRule,
     BudgetState,
     Exhausted,

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.publisher.delivery.compared import build_texts, digest
+from services.publisher.delivery.attempts.compared import build_texts, digest
+from services.publisher.delivery.attempts.outcomes import describe_lost_answer
 from services.publisher.delivery.log import statements
 from services.publisher.delivery.log.rules import (
     Confirm,
@@ -26,7 +27,6 @@ from services.publisher.delivery.model import AttemptOutcome
 from services.publisher.model import PinState
 from services.publisher.outbox_events import OutboxEvent, build_pin_failed, build_pin_published
 from services.publisher.outbox_repository import add_events
-from shared.contract.errors import ErrorCode
 from shared.contract.wire import encode
 from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database, driver_connection
@@ -38,10 +38,7 @@ PINS_PER_TRANSACTION = 200
 LOST_FENCE = 0
 """The fence of an attempt that no lease's holder made: its pin may have been sent, and Kafka has
 lost whether."""
-UNCONFIRMED_MESSAGE = (
-    "Pinterest's answer was lost, and its lists could not tell whether it has the pin. Look for "
-    "the pin on its board. If it is not there, retry it with ?may_double=true."
-)
+UNCONFIRMED = describe_lost_answer("its lists could not tell whether it has the pin")
 
 
 class AttemptApplier:
@@ -117,10 +114,10 @@ class AttemptApplier:
 
 @dataclass(slots=True)
 class _PinAttempts:
-    """The attempts of a pin that were read from Kafka, and the start of others in doubt."""
+    """The attempts of a pin that were read from Kafka, and the start of other unsettled ones."""
 
     read: list[ReadAttempt] = field(default_factory=list)
-    in_doubt_since: list[datetime] = field(default_factory=list)
+    unsettled_since: list[datetime] = field(default_factory=list)
 
 
 async def _lock_attempts(connection: AsyncConnection) -> dict[UUID, _PinAttempts]:
@@ -128,7 +125,7 @@ async def _lock_attempts(connection: AsyncConnection) -> dict[UUID, _PinAttempts
     attempts: defaultdict[UUID, _PinAttempts] = defaultdict(_PinAttempts)
     for row in await connection.execute(statements.LOCK_ATTEMPTS, values):
         if row.is_applied:
-            attempts[row.pin_id].in_doubt_since.append(row.started_at)
+            attempts[row.pin_id].unsettled_since.append(row.started_at)
             continue
         attempts[row.pin_id].read.append(
             ReadAttempt(
@@ -149,8 +146,8 @@ async def _apply(
     if not attempts.read:  # another process has applied them meanwhile
         return []
     newest = max(attempt.started_at for attempt in attempts.read)
-    has_later_doubt = any(started > newest for started in attempts.in_doubt_since)
-    decision = decide_pin(_build_pin(pin), attempts.read, has_later_doubt=has_later_doubt)
+    has_later_unsettled = any(started > newest for started in attempts.unsettled_since)
+    decision = decide_pin(_build_pin(pin), attempts.read, has_later_unsettled=has_later_unsettled)
     return await _carry_out(connection, pin, newest, decision)
 
 
@@ -174,7 +171,7 @@ async def _carry_out(
         case Publish(pinterest_pin_id, published_at):
             values |= {"pinterest_pin_id": pinterest_pin_id, "published_at": published_at}
             published = (await connection.execute(statements.PUBLISH, values)).mappings().first()
-            await connection.execute(statements.GIVE_UP_DOUBT, {"pin_id": pin_id})
+            await connection.execute(statements.GIVE_UP_UNSETTLED, {"pin_id": pin_id})
             if published is not None:
                 return [build_pin_published(dict(published))]
             log.error("pin_of_another", pin_id=str(pin_id), pinterest_pin_id=pinterest_pin_id)
@@ -189,7 +186,7 @@ async def _carry_out(
             await connection.execute(statements.QUEUE, values)
             return []
         case Keep(is_double):
-            await connection.execute(statements.GIVE_UP_DOUBT, values)
+            await connection.execute(statements.GIVE_UP_UNSETTLED, values)
             if is_double:
                 log.error("pin_only_on_pinterest", pin_id=str(pin_id))
             return []
@@ -201,8 +198,8 @@ async def _fail(connection: AsyncConnection, pin_id: UUID, failed_at: datetime) 
     values = {
         "pin_id": pin_id,
         "failed_at": failed_at,
-        "code": ErrorCode.PUBLISH_UNCONFIRMED,
-        "message": UNCONFIRMED_MESSAGE,
+        "code": UNCONFIRMED.error_code,
+        "message": UNCONFIRMED.error_message,
     }
     failed = (await connection.execute(statements.FAIL, values)).mappings().one()
     return build_pin_failed(dict(failed))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-from services.publisher.delivery.compared import digest
+from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.log.records import LogEntries
 from services.publisher.delivery.log.statements import (
     ATTEMPT_COLUMNS,

@@ -58,12 +58,12 @@ class LeaveUnconfirmed:
 
 @dataclass(frozen=True, slots=True)
 class QueueAgain:
-    """Postgres has the pin in doubt, but its last request surely made none."""
+    """Postgres has the pin as publishing or confirming, but its last request made no pin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The pin stays as it is. Attempts in doubt are given up: no pin can take their result."""
+    """The pin stays as it is. Unsettled attempts are given up: no pin can take their result."""
 
     is_double: bool = False
     """True if Pinterest has a pin that Pinflow can't show: the pin is deleted, or has another."""
@@ -71,18 +71,18 @@ class Keep:
 
 PinDecision: TypeAlias = Publish | Confirm | LeaveUnconfirmed | QueueAgain | Keep
 
-IN_DOUBT = frozenset({PinState.PUBLISHING, PinState.CONFIRMING})
+UNSETTLED_STATES = frozenset({PinState.PUBLISHING, PinState.CONFIRMING})
 
 
 def decide_pin(
-    pin: RestoredPin, attempts: Sequence[ReadAttempt], *, has_later_doubt: bool = False
+    pin: RestoredPin, attempts: Sequence[ReadAttempt], *, has_later_unsettled: bool = False
 ) -> PinDecision:
     """Decides what becomes of a pin whose attempts were read from Kafka.
 
     A pin that was on Pinterest is published with its id. One that may be there is confirmed, and
     never sent before. If the last request surely made no pin, a queued pin stays queued.
 
-    `has_later_doubt`: Postgres has a later attempt without an outcome, which decides then.
+    `has_later_unsettled`: Postgres has a later attempt without an outcome, which decides then.
     """
     attempts = sorted(attempts, key=lambda attempt: attempt.started_at)
     found = [
@@ -102,5 +102,5 @@ def decide_pin(
         case AttemptOutcome.UNCONFIRMED:
             return LeaveUnconfirmed(last.settled_at or last.deadline_at)
         case _:
-            is_doubt_over = pin.state in IN_DOUBT and not has_later_doubt
-            return QueueAgain() if is_doubt_over else Keep()
+            is_settled = pin.state in UNSETTLED_STATES and not has_later_unsettled
+            return QueueAgain() if is_settled else Keep()

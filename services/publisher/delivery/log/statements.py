@@ -45,7 +45,7 @@ INSERT_ATTEMPTS = f"""
     )
     returning attempt_id
 """
-# An attempt that Postgres knows in doubt takes only an id from Kafka. Its other outcomes are
+# An attempt that is unsettled in Postgres takes only an id from Kafka. Its other outcomes are
 # decided with the pin, by the process that has them or by a look at the board
 SETTLE_ATTEMPTS = f"""
     update publisher.delivery_attempts a
@@ -87,7 +87,7 @@ SETTLE_SUPERSEDED = text("""
     update publisher.delivery_attempts set outcome = 'absent', settled_at = now()
     where pin_id = :pin_id and outcome is null and started_at < :started_at
 """)
-GIVE_UP_DOUBT = text("""
+GIVE_UP_UNSETTLED = text("""
     update publisher.delivery_attempts set outcome = 'unconfirmed', settled_at = now()
     where pin_id = :pin_id and outcome is null and not is_applied
 """)

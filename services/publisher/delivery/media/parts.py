@@ -1,6 +1,6 @@
 """Builds the parts of the delivery process that concern images and videos."""
 
-from services.publisher.delivery.call_failures import CallFailures
+from services.publisher.delivery.attempts.call_failures import CallFailures
 from services.publisher.delivery.config import DeliverySettings
 from services.publisher.delivery.media.fetching import MediaFetcher
 from services.publisher.delivery.media.images import ImageUploads

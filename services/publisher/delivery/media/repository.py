@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
+from services.publisher.delivery.accounts.claims import Source
 from services.publisher.delivery.media.rules import MAX_READY_SECONDS
 from services.publisher.delivery.media.video import Video, VideoChange, VideoStep
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -116,12 +117,15 @@ _DELETE_OLD = """
         for update skip locked
     )
 """
-DUE_ACCOUNTS = f"""
+VIDEOS = Source(
+    "videos",
+    f"""
     select distinct account_id, workspace_id from publisher.delivery_media m
     where step in ('register', 'process') and mode = %(mode)s and next_at <= clock_timestamp()
         and {_MAY_CALL} and {_WANTED}
-"""
-"""Finds the accounts for which MediaStep has work, for the search of the delivery process."""
+    """,
+)
+"""Finds the accounts for which MediaStep has work."""
 _JSON_COLUMNS = frozenset({"upload_parameters"})
 
 

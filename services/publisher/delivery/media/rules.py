@@ -5,7 +5,6 @@ The limits are those of Pinterest's specification of pins. No I/O.
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from services.publisher.delivery.media_failures import MediaRejected
 from shared.postgres.row import Row
@@ -18,7 +17,6 @@ IMAGE_SIGNATURES: Mapping[str, bytes] = {
 }
 """The first bytes of files of each type. A server's Content-Type is often wrong."""
 SIGNATURE_BYTES = 8
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
 VIDEO_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 """The names of parts with which MP4 and QuickTime files begin, in bytes 4 to 7."""
 
@@ -31,14 +29,6 @@ WAIT_FACTOR = 1.5
 MAX_WAIT_SECONDS = 600.0
 MAX_READY_SECONDS = 3600.0
 """Age of a ready video after which Pinterest is asked again whether it still has it."""
-
-
-def is_video(url: str) -> bool:
-    """Returns whether the path of a URL ends as those of videos do."""
-    try:
-        return urlsplit(url).path.lower().endswith(VIDEO_SUFFIXES)
-    except ValueError:
-        return False
 
 
 def find_image_type(beginning: bytes) -> str | None:

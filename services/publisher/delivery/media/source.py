@@ -9,11 +9,11 @@ from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.rules import (
     build_image_source,
     build_video_source,
-    is_video,
     reject_assets,
 )
 from services.publisher.delivery.media.video import VideoStep
 from services.publisher.delivery.media_failures import MediaPending, MediaRejected
+from shared.contract.delivery_advice import is_video
 from shared.contract.errors import ErrorCode
 from shared.postgres.row import Row
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from services.publisher.delivery.call_failures import CallFailures
+from services.publisher.delivery.attempts.call_failures import CallFailures
 from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.video import (
     Video,

@@ -11,13 +11,13 @@ from enum import StrEnum, auto
 from typing import Any
 from uuid import UUID
 
+from services.publisher.delivery.accounts.pauses import compute_fetch_delay
 from services.publisher.delivery.media.rules import (
     MAX_LOOKS,
     MAX_REGISTRATIONS,
     compute_wait_seconds,
 )
 from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
-from services.publisher.delivery.pauses import compute_fetch_delay
 from shared.contract.errors import ErrorCode
 from shared.contract.urls import normalize_url
 

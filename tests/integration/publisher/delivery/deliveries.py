@@ -9,22 +9,22 @@ import orjson
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from services.publisher.delivery.attempts import insert_attempt
-from services.publisher.delivery.budget_repository import BudgetGate, Budgets
-from services.publisher.delivery.budgets import BudgetLimits
-from services.publisher.delivery.call_failures import CallFailures
-from services.publisher.delivery.compared import build_texts
-from services.publisher.delivery.confirming import Confirmer
-from services.publisher.delivery.confirming_repository import ConfirmingRepository
+from services.publisher.delivery.attempts.call_failures import CallFailures
+from services.publisher.delivery.attempts.compared import build_texts
+from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.attempts.statements import insert_attempt
+from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
+from services.publisher.delivery.budgets.rules import BudgetLimits
+from services.publisher.delivery.confirming.confirmer import Confirmer
+from services.publisher.delivery.confirming.repository import ConfirmingRepository
 from services.publisher.delivery.model import (
     AccessToken,
     AccountLease,
     AttemptOutcome,
     DeliveryAttempt,
 )
-from services.publisher.delivery.removing import Remover
-from services.publisher.delivery.removing_repository import RemovingRepository
-from services.publisher.delivery.settling import SettlementRepository
+from services.publisher.delivery.removing.remover import Remover
+from services.publisher.delivery.removing.repository import RemovingRepository
 from services.publisher.ids import compute_pin_id
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import AnswerLost, PinterestFailure

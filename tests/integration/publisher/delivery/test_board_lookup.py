@@ -1,6 +1,6 @@
 """A refusal without a reason is explained by looking the board up."""
 
-from services.publisher.delivery.board_lookup import BoardLookup
+from services.publisher.delivery.creating.board_lookup import BoardLookup
 from services.publisher.model import Failure
 from shared.pinterest.failures import Refused
 from tests.integration.publisher.delivery.deliveries import Deliveries

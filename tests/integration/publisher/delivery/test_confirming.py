@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from services.publisher.delivery.confirming import AdoptedElsewhere
-from services.publisher.delivery.confirming_repository import ConfirmingRepository
+from services.publisher.delivery.attempts.settlements import publish_pin
+from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere
+from services.publisher.delivery.confirming.repository import ConfirmingRepository
 from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
-from services.publisher.delivery.settlements import publish_pin
 from services.publisher.model import PinState
 from shared.contract.errors import Unavailable
 from shared.postgres.database import driver_connection
@@ -138,7 +138,7 @@ async def test_pins_of_pinflow_are_never_mistaken_for_the_pin(deliveries: Delive
     assert (await deliveries.read_pin(attempt.pin_id))["state"] == PinState.QUEUED
 
 
-async def test_two_pins_in_doubt_with_one_link_are_both_settled(deliveries: Deliveries) -> None:
+async def test_two_unsettled_pins_with_one_link_are_both_settled(deliveries: Deliveries) -> None:
     made = await deliveries.lose("cut_after", title="Vase")
     missing = await deliveries.lose("cut_before", title="Chair")
     for _ in range(2):
@@ -206,7 +206,7 @@ async def test_an_answer_that_came_late_is_not_confirmed(deliveries: Deliveries)
     async with deliveries.database.transaction() as connection:
         driver = await driver_connection(connection)
         await publish_pin(driver, attempt, AttemptOutcome.CREATED, "17")
-    async with repository.open_doubt(attempt) as unsettled:
+    async with repository.lock_attempt(attempt) as unsettled:
         assert unsettled is None
 
 
@@ -222,7 +222,7 @@ async def test_invariant_12_two_pins_never_adopt_the_same_id(deliveries: Deliver
     made_id = deliveries.made()[0]["id"]
 
     async def adopt(attempt: DeliveryAttempt) -> None:
-        async with repository.open_doubt(attempt) as unsettled:
+        async with repository.lock_attempt(attempt) as unsettled:
             assert unsettled is not None
             await unsettled.adopt(made_id)
 

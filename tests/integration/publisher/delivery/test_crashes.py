@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from services.publisher.delivery.accounts import extend_lease
-from services.publisher.delivery.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
+from services.publisher.delivery.accounts.claims import ClaimRepository
+from services.publisher.delivery.accounts.statements import extend_lease
+from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
 from services.publisher.delivery.model import AccountLease, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
 from shared.postgres.database import driver_connection
@@ -175,7 +176,7 @@ async def test_two_processes_create_each_pin_of_one_account_once(
 async def test_two_searches_lease_an_account_once(delivery: Delivery, account: Account) -> None:
     await delivery.queue(account)
     stores = [
-        ClaimRepository(delivery.database, "simulated", (ATTEMPTS_IN_DOUBT,), lease_seconds=30)
+        ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
         for _ in range(4)
     ]
     found = await asyncio.gather(*(store.exchange([], 10) for store in stores))
@@ -255,7 +256,7 @@ async def test_a_request_that_would_outlast_its_deadline_is_not_sent(
     assert outcomes == ["not_sent", "created"]
 
 
-async def test_a_queued_pin_with_an_attempt_in_doubt_is_confirmed_and_not_sent(
+async def test_a_queued_pin_with_an_unsettled_attempt_is_confirmed_and_not_sent(
     delivery: Delivery, account: Account
 ) -> None:
     pin_id = await delivery.queue(account)
@@ -311,20 +312,20 @@ async def test_an_id_of_another_pin_is_never_taken_twice(
     assert pin["error_code"] == "publish_unconfirmed"
 
 
-async def test_equal_pins_wait_for_the_one_in_doubt_and_others_go_on(
+async def test_equal_pins_wait_for_the_unsettled_one_and_others_go_on(
     delivery: Delivery, account: Account
 ) -> None:
-    """Rule 16: a pin in doubt blocks only creates to the same board with equal texts."""
+    """Rule 16: an unsettled pin blocks only creates to the same board with equal texts."""
     delivery.simulator.set_faults("cut_before", account_id=account.user_id, count=1)
-    doubtful = await delivery.queue(account, title="Same lamp")
+    unsettled = await delivery.queue(account, title="Same lamp")
     equal = await delivery.queue(account, title="  same LAMP ")
     different = await delivery.queue(account, title="Another lamp")
     async with delivery.running() as process:
-        await run_until_state(process, delivery, doubtful, "confirming")
+        await run_until_state(process, delivery, unsettled, "confirming")
         await run_until_state(process, delivery, different, "published")
         assert (await delivery.find_pin(equal))["state"] == "queued"
         await delivery.pass_deadlines()
-        await run_until_state(process, delivery, doubtful, "published")
+        await run_until_state(process, delivery, unsettled, "published")
         await run_until_state(process, delivery, equal, "published")
     assert len(delivery.list_made(account)) == 3
 

@@ -8,9 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.publisher.delivery.budget_repository import BudgetGate, Budgets
-from services.publisher.delivery.budgets import BudgetLimits
-from services.publisher.delivery.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
+from services.publisher.delivery.accounts.claims import ClaimRepository
+from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
+from services.publisher.delivery.budgets.rules import BudgetLimits
+from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
 from services.publisher.delivery.model import Category, DeliveryAttempt
 from services.publisher.delivery.ports import Postponed
 from shared.pinterest.model import RateLimits
@@ -220,7 +221,7 @@ async def test_the_search_reads_one_index_entry_for_each_account(
     for other in accounts:
         await delivery.queue(other)
     await delivery.execute("analyze publisher.pins")
-    store = ClaimRepository(delivery.database, "simulated", (ATTEMPTS_IN_DOUBT,), lease_seconds=30)
+    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
     values = {"mode": "simulated", "creates": True, "soft_codes": [], "skipped": 1000, "limit": 50}
     plan = await delivery.execute(f"explain (analyze, format json) {store._search}", **values)
 
@@ -241,7 +242,7 @@ async def test_workspaces_alternate_however_many_accounts_each_has(delivery: Del
     for workspace_id, count in ((large, 8), (small, 2)):
         for _ in range(count):
             await delivery.queue(Account(uuid4(), workspace_id, "user", "1"))
-    store = ClaimRepository(delivery.database, "simulated", (ATTEMPTS_IN_DOUBT,), lease_seconds=30)
+    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
     first = await store.exchange([], 4)
     assert [lease.workspace_id for lease in first].count(small) == 2
     # The leases of the large workspace count: its next accounts come after another one's
@@ -262,7 +263,7 @@ async def test_accounts_that_were_served_least_recently_come_first(delivery: Del
             workspace_id=workspace_id,
             minutes=minutes,
         )
-    store = ClaimRepository(delivery.database, "simulated", (ATTEMPTS_IN_DOUBT,), lease_seconds=30)
+    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
     (lease,) = await store.exchange([], 1)
     assert lease.account_id == accounts[-1].id
 
@@ -270,7 +271,7 @@ async def test_accounts_that_were_served_least_recently_come_first(delivery: Del
 async def test_pins_that_wait_by_themselves_hide_no_other_pin_and_are_not_searched_for(
     delivery: Delivery, account: Account
 ) -> None:
-    store = ClaimRepository(delivery.database, "simulated", (ATTEMPTS_IN_DOUBT,), lease_seconds=30)
+    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
     await delivery.queue_many(account, 50)
     await delivery.execute(
         "update publisher.pins set deferral_code = 'media_unreachable', "

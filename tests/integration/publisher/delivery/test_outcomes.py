@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from services.publisher.delivery.model import AttemptOutcome
-from services.publisher.delivery.token_failures import AccessAway, AccountGivenUp
+from services.publisher.delivery.tokens.failures import AccessAway, AccountGivenUp
 from shared.contract.errors import ErrorCode
 from tests.support.delivery.process import Account, Delivery, Process
 

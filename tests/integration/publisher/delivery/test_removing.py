@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
+from services.publisher.delivery.attempts.settlements import publish_pin
 from services.publisher.delivery.model import AttemptOutcome
-from services.publisher.delivery.settlements import publish_pin
 from services.publisher.generations import read_keys
 from services.publisher.key_state import KeyState
 from shared.postgres.database import driver_connection

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.publisher.delivery.confirming import Confirmer
+from services.publisher.delivery.confirming.confirmer import Confirmer
 from services.publisher.delivery.model import (
     AccountLease,
     AttemptOutcome,

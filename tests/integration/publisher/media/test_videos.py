@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.media.video import record_failure
 from services.publisher.delivery.media_failures import MediaPending, MediaRejected
 from services.publisher.delivery.model import Category
-from services.publisher.delivery.pin_document import build_pin_document
 from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace

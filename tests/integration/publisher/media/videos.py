@@ -9,17 +9,17 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from services.publisher.delivery.account_failures import AccountFailures
-from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.budgets import BudgetLimits
-from services.publisher.delivery.call_failures import CallFailures
+from services.publisher.delivery.attempts.account_failures import AccountFailures
+from services.publisher.delivery.attempts.call_failures import CallFailures
+from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.config import DeliverySettings
 from services.publisher.delivery.media.parts import MediaParts
 from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
 from services.publisher.delivery.ports import Postponed
-from services.publisher.delivery.settling import SettlementRepository
-from services.publisher.delivery.token_failures import AccountGivenUp
+from services.publisher.delivery.tokens.failures import AccountGivenUp
 from shared.contract.errors import ErrorCode
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.settings import PinterestSettings

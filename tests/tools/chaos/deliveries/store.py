@@ -13,7 +13,7 @@ PINS = """
     from publisher.pins where workspace_id = any(%s) and delivery is not null
 """
 ATTEMPTS = """
-    select coalesce(outcome, 'in doubt') as outcome, count(*) as count
+    select coalesce(outcome, 'unsettled') as outcome, count(*) as count
     from publisher.delivery_attempts group by 1
 """
 COUNTS = """

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.publisher.delivery.budgets import (
+from services.publisher.delivery.budgets.rules import (
     BudgetLimits,
     BudgetRule,
     BudgetState,

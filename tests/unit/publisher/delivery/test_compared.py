@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from services.publisher.delivery.compared import build_texts, digest
+from services.publisher.delivery.attempts.compared import build_texts, digest
 from services.publisher.delivery.model import ComparedTexts
 
 ATTEMPT = UUID(int=7)

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.publisher.delivery.looks import (
+from services.publisher.delivery.confirming.looks import (
     MAX_BACKOFF_SECONDS,
-    MAX_DOUBT,
     MAX_REFUSED_LOOKS,
+    MAX_UNSETTLED,
     Adopt,
     GiveUp,
     LookAgain,
@@ -17,7 +17,13 @@ from services.publisher.delivery.looks import (
     decide_look,
     decide_unread,
 )
-from services.publisher.delivery.matching import Found, Match, NotFound, Similar, Undecidable
+from services.publisher.delivery.confirming.matching import (
+    Found,
+    Match,
+    NotFound,
+    Similar,
+    Undecidable,
+)
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 
@@ -65,8 +71,8 @@ def unread(tries: int = 0, *, later: timedelta = timedelta(), is_refused: bool =
 
 def test_a_board_that_can_not_be_read_is_asked_again_for_days() -> None:
     assert unread() == 5
-    assert unread(9, later=MAX_DOUBT) == MAX_BACKOFF_SECONDS
-    assert isinstance(unread(9, later=MAX_DOUBT * 1.01), GiveUp)
+    assert unread(9, later=MAX_UNSETTLED) == MAX_BACKOFF_SECONDS
+    assert isinstance(unread(9, later=MAX_UNSETTLED * 1.01), GiveUp)
 
 
 def test_a_board_that_pinterest_refuses_to_list_is_given_up_after_some_looks() -> None:

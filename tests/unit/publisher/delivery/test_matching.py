@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.publisher.delivery.link_mark import has_mark, mark_link
-from services.publisher.delivery.matching import (
+from services.publisher.delivery.attempts.link_mark import has_mark, mark_link
+from services.publisher.delivery.confirming.matching import (
     Found,
     ListedBoard,
     NotFound,

@@ -12,7 +12,6 @@ from services.publisher.delivery.media.rules import (
     MAX_WAIT_SECONDS,
     compute_wait_seconds,
     find_image_type,
-    is_video,
     reject_assets,
     require_video,
 )
@@ -26,6 +25,7 @@ from services.publisher.delivery.media.video import (
     register_anew,
 )
 from services.publisher.delivery.media_failures import MediaRejected, MediaUnreachable
+from shared.contract.delivery_advice import is_video
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import Cause, Refused
 

@@ -4,13 +4,8 @@ from http import HTTPStatus
 
 import pytest
 
-from services.publisher.delivery import pauses
-from services.publisher.delivery.media_failures import (
-    MediaPending,
-    MediaRejected,
-    MediaUnreachable,
-)
-from services.publisher.delivery.outcomes import (
+from services.publisher.delivery.accounts import pauses
+from services.publisher.delivery.attempts.outcomes import (
     ConfirmPin,
     DeferPin,
     FailPin,
@@ -22,6 +17,11 @@ from services.publisher.delivery.outcomes import (
     RefreshToken,
     decide_failure,
     decide_media_failure,
+)
+from services.publisher.delivery.media_failures import (
+    MediaPending,
+    MediaRejected,
+    MediaUnreachable,
 )
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused

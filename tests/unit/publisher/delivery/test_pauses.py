@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.publisher.delivery.claims import AppState, judge_app
-from services.publisher.delivery.pauses import (
+from services.publisher.delivery.accounts.claims import AppState, judge_app
+from services.publisher.delivery.accounts.pauses import (
     NOT_PAUSED,
     PauseCause,
     PauseState,
@@ -79,7 +79,7 @@ def test_an_image_that_cant_be_fetched_is_tried_again_after_minutes_then_an_hour
         (PauseState(EARLIER, "app_not_approved", 0), AppState.PROBING),
     ],
 )
-def test_an_app_pause_for_new_pins_lets_pins_in_doubt_be_confirmed(
+def test_an_app_pause_for_new_pins_lets_attempts_be_confirmed(
     state: PauseState, expected: AppState
 ) -> None:
     assert judge_app(NOW, state) is expected

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.media.rules import (
     build_bytes_source,
     build_image_source,
     build_video_source,
 )
-from services.publisher.delivery.pin_document import build_pin_document
 from services.publisher.model import PIN_TEXTS
 from tests.support.pinterest_description import PinterestDescription, find_description
 

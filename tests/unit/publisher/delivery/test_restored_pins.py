@@ -60,8 +60,10 @@ def test_invariant_12_a_pin_that_is_on_pinterest_is_published_with_its_id(state:
 
 @pytest.mark.parametrize("state", UNPUBLISHED)
 def test_invariant_12_a_pin_that_may_be_on_pinterest_is_confirmed(state: PinState) -> None:
-    in_doubt = attempt()
-    assert decide_pin(pin(state), [in_doubt]) == Confirm(in_doubt.attempt_id, in_doubt.deadline_at)
+    unsettled = attempt()
+    assert decide_pin(pin(state), [unsettled]) == Confirm(
+        unsettled.attempt_id, unsettled.deadline_at
+    )
 
 
 SURELY_NOT_MADE = [AttemptOutcome.REFUSED, AttemptOutcome.NOT_SENT, AttemptOutcome.ABSENT]
@@ -74,21 +76,21 @@ def test_a_pin_that_is_surely_not_on_pinterest_stays_queued(outcome: AttemptOutc
 
 @pytest.mark.parametrize("outcome", SURELY_NOT_MADE)
 @pytest.mark.parametrize("state", [PinState.PUBLISHING, PinState.CONFIRMING])
-def test_a_pin_in_doubt_is_queued_again_if_its_last_request_made_none(
+def test_an_unsettled_pin_is_queued_again_if_its_last_request_made_none(
     outcome: AttemptOutcome, state: PinState
 ) -> None:
     assert decide_pin(pin(state), [attempt(outcome)]) == QueueAgain()
-    assert decide_pin(pin(state), [attempt(outcome)], has_later_doubt=True) == Keep()
+    assert decide_pin(pin(state), [attempt(outcome)], has_later_unsettled=True) == Keep()
 
 
 def test_the_last_attempt_decides() -> None:
-    absent, in_doubt = attempt(AttemptOutcome.ABSENT), attempt(minute=1)
-    assert decide_pin(pin(), [in_doubt, absent]) == Confirm(
-        in_doubt.attempt_id, in_doubt.deadline_at
+    absent, unsettled = attempt(AttemptOutcome.ABSENT), attempt(minute=1)
+    assert decide_pin(pin(), [unsettled, absent]) == Confirm(
+        unsettled.attempt_id, unsettled.deadline_at
     )
 
 
-def test_an_id_counts_even_if_a_later_attempt_is_in_doubt() -> None:
+def test_an_id_counts_even_if_a_later_attempt_is_unsettled() -> None:
     assert isinstance(decide_pin(pin(), [attempt(minute=1), CREATED]), Publish)
 
 

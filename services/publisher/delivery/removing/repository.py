@@ -1,4 +1,4 @@
-"""The SQL of removals. Used by removing.py."""
+"""The SQL of removals. Used by remover.py."""
 
 from collections.abc import Awaitable, Callable
 from typing import assert_never
@@ -6,7 +6,8 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.removals import (
+from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.removing.rules import (
     Removal,
     RemovalDecision,
     RemovalRefused,
@@ -19,16 +20,22 @@ from services.publisher.model import Failure
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 # A pin that was made in another mode is not of this Pinterest
-_FIND_DUE = """
+_IS_DUE = """
+    outcome is null and next_at <= clock_timestamp()
+    and not exists (
+        select from publisher.delivery_attempts a
+        where a.pin_id = r.pin_id and a.pinterest_pin_id = r.pinterest_pin_id
+            and a.mode <> %(mode)s
+    )
+"""
+REMOVALS = Source(
+    "removals", f"select account_id, workspace_id from publisher.removals r where {_IS_DUE}"
+)
+_FIND_DUE = f"""
     select pin_id, workspace_id, account_id, pinterest_pin_id, requested_at, tries,
         clock_timestamp() as started_at
     from publisher.removals r
-    where account_id = %(account_id)s and outcome is null and next_at <= clock_timestamp()
-        and not exists (
-            select from publisher.delivery_attempts a
-            where a.pin_id = r.pin_id and a.pinterest_pin_id = r.pinterest_pin_id
-                and a.mode <> %(mode)s
-        )
+    where account_id = %(account_id)s and {_IS_DUE}
     order by next_at, pin_id limit 1
 """
 _SELECT_KEY = "select workspace_id, idempotency_key from publisher.pins where pin_id = %s"

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from services.publisher.delivery.accounts.pauses import NOT_PAUSED, PauseState
 from services.publisher.delivery.model import AccountLease, FinishedTurn, Pause
-from services.publisher.delivery.pauses import NOT_PAUSED, PauseState
 from shared.postgres.arrays import column_names, to_columns, unnest
 from shared.postgres.database import DriverConnection
 

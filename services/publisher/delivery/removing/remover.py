@@ -7,13 +7,13 @@ import structlog
 
 from services.publisher.delivery.model import AccessToken, AccountLease, Category
 from services.publisher.delivery.ports import CallBudget, TokenSource
-from services.publisher.delivery.removals import (
+from services.publisher.delivery.removing.rules import (
     Removal,
     RemovalDecision,
     RemoveAgain,
     decide_removal,
 )
-from services.publisher.delivery.token_failures import AccountGivenUp
+from services.publisher.delivery.tokens.failures import AccountGivenUp
 from shared.contract.errors import ApiError, PinflowError, Unavailable
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import Cause, NotSent, PinterestFailure, Refused
@@ -36,7 +36,7 @@ class RemovingStore(Protocol):
 
 
 class FailurePauses(Protocol):
-    """Pauses an account or the app after a failure that concerns it (call_failures.py)."""
+    """Pauses an account or the app after a failure that concerns it (attempts/call_failures.py)."""
 
     async def pause(self, account_id: UUID, failure: Refused | NotSent | AccountGivenUp) -> None:
         """Pauses nothing if the failure concerns the pin alone."""

@@ -3,7 +3,7 @@
 from hashlib import md5
 from uuid import UUID
 
-from services.publisher.delivery.link_mark import mark_link, remove_fragment
+from services.publisher.delivery.attempts.link_mark import mark_link, remove_fragment
 from services.publisher.delivery.model import ComparedTexts
 from shared.contract.pin_fields import MAX_URL_LENGTH
 from shared.postgres.row import Row
@@ -24,9 +24,9 @@ def build_texts(pin: Row, marked_by: UUID | None = None) -> ComparedTexts:
 def digest(board_id: str, texts: ComparedTexts) -> UUID:
     """Digests a board and texts, so that pins which could be mistaken for each other are equal.
 
-    While an attempt is in doubt, no pin with the same digest is sent. A digest that unites more
-    than it must only delays a pin for some minutes: case, white space and the link's fragment
-    (which may have an attempt's mark) do not count.
+    While an attempt is unsettled, no pin with the same digest is sent. Case, white space and the
+    link's fragment, which may have an attempt's mark, do not count: a digest that two different
+    pins share only delays one of them for some minutes.
     """
     link = remove_fragment(texts.link or "").rstrip("/")
     parts = (board_id, texts.title, texts.description, texts.alt_text, link)

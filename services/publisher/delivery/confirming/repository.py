@@ -1,4 +1,4 @@
-"""The SQL of looks for pins whose answer was lost. Used by confirming.py."""
+"""The SQL of looks for pins whose answer was lost. Used by confirmer.py."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -7,23 +7,34 @@ from datetime import datetime
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import ATTEMPT_COLUMNS, AttemptSettlement, read_attempt
-from services.publisher.delivery.confirming import AdoptedElsewhere, StartedLook
-from services.publisher.delivery.matching import SLACK
+from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.attempts.settlements import fail_pin, publish_pin, queue_pin
+from services.publisher.delivery.attempts.statements import (
+    ATTEMPT_COLUMNS,
+    AttemptSettlement,
+    read_attempt,
+)
+from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere, StartedLook
+from services.publisher.delivery.confirming.matching import SLACK
 from services.publisher.delivery.model import AccountLease, AttemptOutcome, DeliveryAttempt
-from services.publisher.delivery.settlements import fail_pin, publish_pin, queue_pin
 from services.publisher.model import Failure
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 ID_INDEX = "pins_of_pinterest"
 
 # Also an attempt whose sender ended without writing anything (rule 1): it has no next_look_at
+_IS_DUE = """
+    outcome is null and mode = %(mode)s and deadline_at <= clock_timestamp()
+    and coalesce(next_look_at, deadline_at) <= clock_timestamp()
+"""
+UNSETTLED_ATTEMPTS = Source(
+    "unsettled attempts",
+    f"select account_id, workspace_id from publisher.delivery_attempts where {_IS_DUE}",
+)
 _START_LOOK = f"""
     with due as (
         select {ATTEMPT_COLUMNS}, looks from publisher.delivery_attempts
-        where account_id = %(account_id)s and mode = %(mode)s and outcome is null
-            and deadline_at <= clock_timestamp()
-            and coalesce(next_look_at, deadline_at) <= clock_timestamp()
+        where account_id = %(account_id)s and {_IS_DUE}
         order by coalesce(next_look_at, deadline_at), attempt_id limit 1
     ), changed as (
         update publisher.pins p set state = 'confirming', updated_at = clock_timestamp()
@@ -66,7 +77,7 @@ _POSTPONE = """
 NOT_FOUND_MESSAGE = "Two looks at the board did not find the pin."
 
 
-class StoredDoubt:
+class LockedAttempt:
     """A locked attempt without an outcome."""
 
     def __init__(
@@ -133,13 +144,13 @@ class ConfirmingRepository:
         return StartedLook(read_attempt(row), row["looks"], row["looked_at"])
 
     @asynccontextmanager
-    async def open_doubt(self, attempt: DeliveryAttempt) -> AsyncIterator[StoredDoubt | None]:
+    async def lock_attempt(self, attempt: DeliveryAttempt) -> AsyncIterator[LockedAttempt | None]:
         try:
             async with self._database.transaction() as connection:
                 driver = await driver_connection(connection)
                 await self._require_open(self._database.connected_at(driver))
                 row = await (await driver.execute(_LOCK, (attempt.attempt_id,))).fetchone()
-                yield None if row is None else StoredDoubt(driver, attempt, row[0])
+                yield None if row is None else LockedAttempt(driver, attempt, row[0])
         except UniqueViolation as error:
             if error.diag.constraint_name != ID_INDEX:
                 raise

@@ -2,15 +2,15 @@
 
 from uuid import UUID
 
-from services.publisher.delivery.account_failures import pause_given_up
-from services.publisher.delivery.outcomes import (
+from services.publisher.delivery.attempts.account_failures import pause_given_up
+from services.publisher.delivery.attempts.outcomes import (
     PauseAccount,
     PauseApp,
     PinHistory,
     decide_failure,
 )
-from services.publisher.delivery.settling import SettlementRepository
-from services.publisher.delivery.token_failures import AccountGivenUp
+from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.tokens.failures import AccountGivenUp
 from shared.pinterest.failures import NotSent, Refused
 
 AFTER_REFRESH = PinHistory(is_refreshed=True)

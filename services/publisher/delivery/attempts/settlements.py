@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.attempts import AttemptSettlement, leave_in_doubt, settle_attempt
+from services.publisher.delivery.attempts.statements import (
+    AttemptSettlement,
+    leave_unsettled,
+    settle_attempt,
+)
 from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
 from services.publisher.model import Failure
 from services.publisher.outbox_events import (
@@ -129,8 +133,8 @@ async def fail_settled_pin(
 
 
 async def confirm_pin(driver: DriverConnection, attempt: DeliveryAttempt, reason: str) -> bool:
-    """Leaves an attempt in doubt: its pin is confirmed after the deadline, and never sent again."""
-    if not await leave_in_doubt(driver, attempt.attempt_id, reason):
+    """Leaves an attempt unsettled: its pin is confirmed after the deadline, never sent again."""
+    if not await leave_unsettled(driver, attempt.attempt_id, reason):
         return False
     await _change(driver, _CONFIRM, attempt)
     return True

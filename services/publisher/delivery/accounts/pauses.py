@@ -108,7 +108,7 @@ class PauseState(NamedTuple):
 
 NOT_PAUSED = PauseState(None, None, 0)
 WHILE_PAUSED = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_NOT_APPROVED)
-"""The codes of pauses that concern new pins only: pins in doubt are still confirmed."""
+"""The codes of pauses that concern new pins only: attempts are still confirmed."""
 
 
 def grow(

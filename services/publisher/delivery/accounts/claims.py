@@ -10,17 +10,15 @@ from enum import Enum, auto
 from typing import NamedTuple
 from uuid import UUID
 
-from services.publisher.delivery.accounts import read_app, release_leases
+from services.publisher.delivery.accounts.pauses import WHILE_PAUSED, PauseState
+from services.publisher.delivery.accounts.statements import read_app, release_leases
 from services.publisher.delivery.model import AccountLease, FinishedTurn
-from services.publisher.delivery.pauses import WHILE_PAUSED, PauseState
 from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 SKIPPED_PINS = 1000
 """Maximum pins at the head of an account's queue that wait by themselves. With more, the account's
 later pins wait for them."""
-
-
 PINS = "pins"
 """The name of queued pins among the work of a lease."""
 
@@ -35,28 +33,6 @@ class Source(NamedTuple):
     """The name of the work in AccountLease.work."""
     sql: str
     """Selects account_id and workspace_id of accounts with work that is due. May use %(mode)s."""
-
-
-ATTEMPTS_IN_DOUBT = Source(
-    "attempts in doubt",
-    """
-    select account_id, workspace_id from publisher.delivery_attempts
-    where outcome is null and mode = %(mode)s and deadline_at <= clock_timestamp()
-        and coalesce(next_look_at, deadline_at) <= clock_timestamp()
-    """,
-)
-REMOVALS = Source(
-    "removals",
-    """
-    select account_id, workspace_id from publisher.removals r
-    where outcome is null and next_at <= clock_timestamp()
-        and not exists (
-            select from publisher.delivery_attempts a
-            where a.pin_id = r.pin_id and a.pinterest_pin_id = r.pinterest_pin_id
-                and a.mode <> %(mode)s
-        )
-    """,
-)
 
 
 class AppState(Enum):

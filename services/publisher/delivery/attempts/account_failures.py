@@ -2,20 +2,17 @@
 
 from uuid import UUID
 
-from services.publisher.delivery import pauses
-from services.publisher.delivery.budgets import Exhausted
+from services.publisher.delivery.accounts import pauses
+from services.publisher.delivery.attempts.outcomes import PauseAccount
+from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.budgets.rules import Exhausted
 from services.publisher.delivery.model import AccountLease
-from services.publisher.delivery.outcomes import PauseAccount
-from services.publisher.delivery.settling import SettlementRepository
-from services.publisher.delivery.token_failures import (
+from services.publisher.delivery.tokens.failures import (
     AccessAway,
     AccountGivenUp,
     TokenUnavailable,
 )
 from shared.contract.errors import ApiError, ErrorCode, Unavailable
-
-RECONNECT_CODES = {ErrorCode.TOKEN_EXPIRED, ErrorCode.SCOPE_MISSING}
-"""The codes of the access service that users see as they are. Others become token_revoked."""
 
 
 class AccountFailures:
@@ -55,5 +52,6 @@ async def pause_given_up(
     settlements: SettlementRepository, account_id: UUID, failure: AccountGivenUp
 ) -> None:
     """Pauses an account to which the access service hands out no token any more."""
-    code = failure.code if failure.code in RECONNECT_CODES else ErrorCode.ACCOUNT_REVOKED
+    is_expired = failure.code is ErrorCode.TOKEN_EXPIRED
+    code = ErrorCode.TOKEN_EXPIRED if is_expired else ErrorCode.ACCOUNT_REVOKED
     await settlements.pause_account_as(account_id, code, failure.message)

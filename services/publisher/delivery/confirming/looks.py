@@ -4,11 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias, assert_never
 
-from services.publisher.delivery.matching import Found, Match, NotFound, Similar, Undecidable
+from services.publisher.delivery.attempts.outcomes import describe_lost_answer
+from services.publisher.delivery.confirming.matching import (
+    Found,
+    Match,
+    NotFound,
+    Similar,
+    Undecidable,
+)
 from services.publisher.model import Failure
-from shared.contract.errors import ErrorCode
 
-MAX_DOUBT = timedelta(days=7)
+MAX_UNSETTLED = timedelta(days=7)
 """The time after which an attempt is given up whose board can't be read."""
 MAX_REFUSED_LOOKS = 6
 """The looks after which an attempt is given up if Pinterest refuses to list the board."""
@@ -55,7 +61,7 @@ def decide_look(
         case Found(pinterest_pin_id):
             return Adopt(pinterest_pin_id)
         case Undecidable(reason):
-            return GiveUp(describe_doubt(reason))
+            return GiveUp(describe_lost_answer(reason))
         case NotFound() | Similar():
             if absent_at is None:
                 return LookAgain(confirm_seconds)
@@ -63,7 +69,7 @@ def decide_look(
             if missing > 0:  # a look of an earlier holder of the lease ended meanwhile
                 return LookAgain(missing)
             if isinstance(match, Similar):
-                return GiveUp(describe_doubt("a similar pin on the board may be it"))
+                return GiveUp(describe_lost_answer("a similar pin on the board may be it"))
             return SendAgain()
         case _:
             assert_never(match)
@@ -77,21 +83,12 @@ def decide_unread(
     Returns the seconds to wait. `tries` are all looks before this one. `is_refused`: Pinterest
     does not list the board for this account.
     """
-    is_old = tries > 0 and looked_at - deadline_at > MAX_DOUBT
+    is_old = tries > 0 and looked_at - deadline_at > MAX_UNSETTLED
     if is_old or (is_refused and tries + 1 >= MAX_REFUSED_LOOKS):
-        return GiveUp(describe_doubt("the board can't be read"))
+        return GiveUp(describe_lost_answer("the board can't be read"))
     return compute_backoff(tries)
 
 
 def compute_backoff(tries: int) -> float:
     """Returns the seconds before the next try. They double with each."""
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(tries, 16), MAX_BACKOFF_SECONDS))
-
-
-def describe_doubt(reason: str) -> Failure:
-    """Builds the failure of a pin that may be on Pinterest or not."""
-    return Failure(
-        ErrorCode.PUBLISH_UNCONFIRMED,
-        f"Pinterest's answer was lost, and {reason}. Look for the pin on its board. If it is not "
-        "there, retry it with ?may_double=true.",
-    )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from services.publisher.delivery.budgets import (
+from services.publisher.delivery.budgets.rules import (
     BudgetLimits,
     BudgetRule,
     BudgetState,

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, assert_never
 
 import structlog
 
-from services.publisher.delivery.looks import (
+from services.publisher.delivery.confirming.looks import (
     Adopt,
     GiveUp,
     LookAgain,
@@ -17,7 +17,7 @@ from services.publisher.delivery.looks import (
     decide_look,
     decide_unread,
 )
-from services.publisher.delivery.matching import (
+from services.publisher.delivery.confirming.matching import (
     ListedBoard,
     ListedPin,
     match,
@@ -59,7 +59,7 @@ class AdoptedElsewhere(Exception):
     """Another attempt adopted the same id meanwhile. Nothing was written: decide again."""
 
 
-class Doubt(Protocol):
+class UnsettledAttempt(Protocol):
     """An attempt without an outcome, locked in a transaction that ends with the block."""
 
     absent_at: datetime | None
@@ -104,7 +104,9 @@ class ConfirmingStore(Protocol):
         """
         ...
 
-    def open_doubt(self, attempt: DeliveryAttempt) -> AbstractAsyncContextManager[Doubt | None]:
+    def lock_attempt(
+        self, attempt: DeliveryAttempt
+    ) -> AbstractAsyncContextManager[UnsettledAttempt | None]:
         """Locks the attempt. None: it has an outcome by now."""
         ...
 
@@ -207,7 +209,7 @@ class Confirmer:
 
     async def _decide(self, look: StartedLook, board: ListedBoard) -> LookDecision | None:
         attempt = look.attempt
-        async with self._store.open_doubt(attempt) as unsettled:
+        async with self._store.lock_attempt(attempt) as unsettled:
             if unsettled is None:
                 return None
             # Read after the list: a pin that Pinflow made meanwhile must be known
@@ -246,7 +248,7 @@ class Confirmer:
             workspace_id=str(look.attempt.workspace_id),
             reason=unread.reason,
         )
-        async with self._store.open_doubt(look.attempt) as unsettled:
+        async with self._store.lock_attempt(look.attempt) as unsettled:
             if unsettled is None:
                 return None
             if isinstance(follows, GiveUp):
@@ -270,7 +272,7 @@ class Confirmer:
                 assert_never(decision)
 
 
-async def _record(unsettled: Doubt, decision: LookDecision) -> None:
+async def _record(unsettled: UnsettledAttempt, decision: LookDecision) -> None:
     match decision:
         case Adopt(pinterest_pin_id):
             await unsettled.adopt(pinterest_pin_id)

@@ -7,14 +7,14 @@ made is queued again.
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
-from services.publisher.delivery import pauses
+from services.publisher.delivery.accounts import pauses
+from services.publisher.delivery.accounts.pauses import compute_fetch_delay
 from services.publisher.delivery.media_failures import (
     MediaFailure,
     MediaPending,
     MediaRejected,
     MediaUnreachable,
 )
-from services.publisher.delivery.pauses import compute_fetch_delay
 from services.publisher.model import Failure
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
@@ -88,6 +88,20 @@ class PinHistory:
     """Tries that failed because the image could not be fetched, since the user's last change."""
     is_refreshed: bool = False
     """The last attempt was refused because of the token, which was refreshed since."""
+
+
+def describe_unconfirmed(cause: str) -> Failure:
+    """Builds the failure of a pin that may be on Pinterest. A person has to look there."""
+    return Failure(
+        ErrorCode.PUBLISH_UNCONFIRMED,
+        f"{cause}. Look for the pin on its board. If it is not there, retry it with "
+        "?may_double=true.",
+    )
+
+
+def describe_lost_answer(reason: str) -> Failure:
+    """Builds the failure of a pin whose answer was lost. `reason`: why no look can decide."""
+    return describe_unconfirmed(f"Pinterest's answer was lost, and {reason}")
 
 
 def decide_failure(failure: PinterestFailure, history: PinHistory, max_fetch_tries: int) -> Meaning:

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from services.publisher.delivery.budgets import BudgetLimits
+from services.publisher.delivery.budgets.rules import BudgetLimits
 from shared.runtime.settings import SETTINGS_CONFIG
 
 

@@ -9,7 +9,8 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from services.publisher.delivery.looks import MAX_BACKOFF_SECONDS, compute_backoff
+from services.publisher.delivery.accounts.pauses import PauseCause
+from services.publisher.delivery.confirming.looks import MAX_BACKOFF_SECONDS, compute_backoff
 from services.publisher.model import Failure
 from shared.contract.errors import ApiError, ErrorCode, PinflowError
 from shared.pinterest.failures import Cause, Refused
@@ -31,10 +32,10 @@ PASSING_CODES: Final = {
 }
 """The codes of refusals that pass, if they last too long."""
 LIMIT_SECONDS: Final = {
-    Cause.RATE_LIMIT: 60.0,
-    Cause.SPAM_BLOCK: 3600.0,
+    Cause.RATE_LIMIT: PauseCause.RATE_LIMIT.steps[0],
+    Cause.SPAM_BLOCK: PauseCause.SPAM_BLOCK.steps[0],
     Cause.SCOPE: MAX_BACKOFF_SECONDS,
-    Cause.APP: MAX_BACKOFF_SECONDS,
+    Cause.APP: PauseCause.APP.steps[0],
 }
 """The waits if Pinterest names none. Otherwise they grow with each try."""
 

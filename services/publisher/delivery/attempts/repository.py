@@ -6,8 +6,8 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from services.publisher.delivery import pauses
-from services.publisher.delivery.accounts import (
+from services.publisher.delivery.accounts import pauses
+from services.publisher.delivery.accounts.statements import (
     lock_app,
     lock_pause,
     pause_account,
@@ -15,23 +15,16 @@ from services.publisher.delivery.accounts import (
     resume_account,
     resume_app,
 )
-from services.publisher.delivery.attempts import AttemptSettlement, insert_attempt
-from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.model import (
-    AttemptOutcome,
-    BegunAttempt,
-    Category,
-    DeliveryAttempt,
-)
-from services.publisher.delivery.outcomes import (
+from services.publisher.delivery.attempts.outcomes import (
     ConfirmPin,
     DeferPin,
     FailPin,
     PauseAccount,
     PauseApp,
     RefreshToken,
+    describe_unconfirmed,
 )
-from services.publisher.delivery.settlements import (
+from services.publisher.delivery.attempts.settlements import (
     Deferral,
     adopt_pinterest_pin,
     confirm_pin,
@@ -41,7 +34,14 @@ from services.publisher.delivery.settlements import (
     publish_pin,
     queue_pin,
 )
-from services.publisher.model import Failure
+from services.publisher.delivery.attempts.statements import AttemptSettlement, insert_attempt
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.model import (
+    AttemptOutcome,
+    BegunAttempt,
+    Category,
+    DeliveryAttempt,
+)
 from shared.contract.errors import ErrorCode
 from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -61,7 +61,7 @@ class SettlementRepository:
     """Settles attempts. Each method is one transaction.
 
     Returns False if the attempt had an outcome already: the answer came late. Raises
-    DatabaseUnavailable if Postgres is down: then the attempt stays in doubt.
+    DatabaseUnavailable if Postgres is down: then the attempt stays unsettled.
     """
 
     def __init__(self, database: Database, budgets: Budgets, mode: str) -> None:
@@ -88,10 +88,8 @@ class SettlementRepository:
             return await self._run(settle)
         except UniqueViolation:
             # Another pin was taken for this one before: now both are uncertain
-            failure = Failure(
-                ErrorCode.PUBLISH_UNCONFIRMED,
-                f"Pinterest answered the id {pinterest_pin_id}, which belongs to another pin. Look "
-                "at the board. If the pin is not there, retry it with ?may_double=true.",
+            failure = describe_unconfirmed(
+                f"Pinterest answered the id {pinterest_pin_id}, which belongs to another pin"
             )
             return await self._run(
                 lambda driver: fail_pin(driver, attempt, AttemptOutcome.UNCONFIRMED, failure)

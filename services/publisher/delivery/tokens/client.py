@@ -11,11 +11,12 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from services.publisher.delivery.model import AccessToken
-from services.publisher.delivery.token_failures import (
+from services.publisher.delivery.tokens.failures import (
     AccessAway,
     AccountGivenUp,
     TokenUnavailable,
 )
+from shared.access.connection_health import GIVEN_UP
 from shared.contract.errors import ApiError, ErrorCode
 from shared.runtime.clock import Clock
 
@@ -30,9 +31,7 @@ no longer than that, as an API key that was revoked."""
 NEW_SECONDS = 120.0
 """A token that Pinterest refuses within this time of its refresh is reported as new: then another
 refresh at once would not help."""
-GIVEN_UP_CODES = frozenset(
-    {ErrorCode.ACCOUNT_REVOKED, ErrorCode.TOKEN_EXPIRED, ErrorCode.ACCOUNT_NOT_CONNECTED}
-)
+GIVEN_UP_CODES = {*map(ErrorCode, GIVEN_UP), ErrorCode.ACCOUNT_NOT_CONNECTED}
 
 T = TypeVar("T")
 

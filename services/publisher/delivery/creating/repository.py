@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.accounts import claim_probe, extend_lease, read_app
-from services.publisher.delivery.attempts import insert_attempt
-from services.publisher.delivery.budget_repository import Budgets
-from services.publisher.delivery.budgets import Exhausted
-from services.publisher.delivery.compared import build_texts, digest
+from services.publisher.delivery.accounts.statements import claim_probe, extend_lease, read_app
+from services.publisher.delivery.attempts.compared import build_texts, digest
+from services.publisher.delivery.attempts.statements import insert_attempt
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.rules import Exhausted
 from services.publisher.delivery.model import (
     AccountLease,
     BegunAttempt,
@@ -23,19 +23,19 @@ from shared.postgres.database import Database, DriverConnection, driver_connecti
 from shared.postgres.row import Row
 
 BLOCKED_PINS = 200
-"""Maximum pins that are compared with those in doubt. If all of them are equal to one, the account
-waits until it is confirmed."""
+"""Maximum queued pins that are compared with unsettled attempts. If each equals one of them, the
+account waits until that attempt is confirmed."""
 BLOCKED_SECONDS = 2.0
 PROBE_WAIT_SECONDS = 1.0
 """The rest of an account while another one's pin shows whether the app's pause can end."""
 
-# Usually no attempt is in doubt, and one pin is enough
+# Usually no attempt is unsettled, and one pin is enough
 _SELECT_NEXT = """
     select p.*, a.*,
         array(
             select compared from publisher.delivery_attempts
             where account_id = %(account_id)s and outcome is null
-        ) as in_doubt
+        ) as unsettled_digests
     from (
         select * from publisher.pins
         where account_id = %(account_id)s and state = 'queued' and deleted_at is null
@@ -48,7 +48,7 @@ _SELECT_NEXT = """
     ) p
     cross join lateral (
         select coalesce(max(number), 0) as attempts,
-            (array_agg(attempt_id) filter (where outcome is null))[1] as doubtful_attempt_id,
+            (array_agg(attempt_id) filter (where outcome is null))[1] as unsettled_attempt_id,
             (array_agg(d.pinterest_pin_id order by number desc)
                 filter (where d.pinterest_pin_id is not null))[1] as made_pin_id,
             count(*) filter (
@@ -77,15 +77,15 @@ _MAY_SEND = """
     where d.attempt_id = %s and d.outcome is null and a.lease_fence = d.fence
         and clock_timestamp() + %s * interval '1 second' <= d.deadline_at
 """
-_DOUBT_PIN = """
-    with doubtful as (
+_BEGIN_CONFIRMING = """
+    with unsettled as (
         update publisher.delivery_attempts
         set next_look_at = coalesce(next_look_at, deadline_at)
         where attempt_id = %(attempt_id)s and outcome is null
         returning pin_id
     )
     update publisher.pins p set state = 'confirming', updated_at = clock_timestamp()
-    from doubtful d where p.pin_id = d.pin_id and p.state = 'queued'
+    from unsettled u where p.pin_id = u.pin_id and p.state = 'queued'
 """
 
 
@@ -123,7 +123,7 @@ class CreationRepository:
         """Returns the account's pin that is to be sent next, or None.
 
         Schedules come first, then pins in the order of their rows. Skips pins that could be
-        mistaken for one in doubt (rule 16). Raises Postponed if there are only such pins.
+        mistaken for that of an unsettled attempt (rule 16). Raises Postponed if all are such.
         """
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
@@ -132,8 +132,8 @@ class CreationRepository:
             await cursor.execute(_SELECT_NEXT, {"account_id": account_id, "limit": BLOCKED_PINS})
             rows = await cursor.fetchall()
         for row in rows:
-            in_doubt = row["in_doubt"]
-            if row["doubtful_attempt_id"] or not in_doubt or _digest(row) not in in_doubt:
+            digests = row["unsettled_digests"]
+            if row["unsettled_attempt_id"] or not digests or _digest(row) not in digests:
                 return row
         if rows:
             raise Postponed(BLOCKED_SECONDS)
@@ -176,7 +176,7 @@ class CreationRepository:
         """
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
-            await driver.execute(_DOUBT_PIN, {"attempt_id": attempt_id})
+            await driver.execute(_BEGIN_CONFIRMING, {"attempt_id": attempt_id})
 
     async def _require_open(self, driver: DriverConnection) -> None:
         await self._log.require_open(self._database.connected_at(driver))

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.types.json import Json
 
-from services.publisher.delivery.compared import digest
+from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.model import AttemptOutcome, ComparedTexts, DeliveryAttempt
 from shared.postgres.database import DriverConnection
 from shared.postgres.row import Row
@@ -37,7 +37,7 @@ _SETTLE = """
         error_code = %s, error_message = %s
     where attempt_id = %s and outcome is null
 """
-_DOUBT = """
+_LEAVE_UNSETTLED = """
     update publisher.delivery_attempts
     set next_look_at = coalesce(next_look_at, deadline_at), error_message = %s
     where attempt_id = %s and outcome is null
@@ -97,9 +97,9 @@ async def settle_attempt(
     return cursor.rowcount == 1
 
 
-async def leave_in_doubt(driver: DriverConnection, attempt_id: UUID, reason: str) -> bool:
+async def leave_unsettled(driver: DriverConnection, attempt_id: UUID, reason: str) -> bool:
     """Lets the attempt be confirmed after its deadline. Returns False if it has an outcome."""
-    return (await driver.execute(_DOUBT, (reason, attempt_id))).rowcount == 1
+    return (await driver.execute(_LEAVE_UNSETTLED, (reason, attempt_id))).rowcount == 1
 
 
 def read_attempt(row: Row) -> DeliveryAttempt:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
-from services.publisher.delivery.link_mark import has_mark, remove_fragment
+from services.publisher.delivery.attempts.link_mark import has_mark, remove_fragment
 from services.publisher.delivery.model import ComparedTexts, DeliveryAttempt
 from shared.contract.urls import normalize_url
 
@@ -122,7 +122,7 @@ def match(
     if not board.is_complete and not (is_marked and ids):
         return Undecidable("the board's list is too long to find it")
     if any(_may_belong_to(other, equal) for other in others if other.pin_id != attempt.pin_id):
-        return Undecidable("another pin with the same texts is in doubt")
+        return Undecidable("another pin with the same texts is not confirmed either")
     if ids:
         return Found(ids.pop())
     if any(_is_similar(attempt, pin, others) for pin in pins):

@@ -12,8 +12,23 @@ from typing import Any, assert_never
 
 import structlog
 
-from services.publisher.delivery.account_failures import AccountFailures
-from services.publisher.delivery.creations import (
+from services.publisher.delivery.attempts.account_failures import AccountFailures
+from services.publisher.delivery.attempts.outcomes import (
+    ConfirmPin,
+    DeferPin,
+    FailPin,
+    LookUpBoard,
+    Meaning,
+    PauseAccount,
+    PauseApp,
+    PinHistory,
+    RefreshToken,
+    decide_failure,
+    decide_media_failure,
+)
+from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.creating.pin_document import build_pin_document
+from services.publisher.delivery.creating.repository import (
     CreationRepository,
     QuotaUsedUp,
     build_attempt,
@@ -27,20 +42,6 @@ from services.publisher.delivery.model import (
     Category,
     DeliveryAttempt,
 )
-from services.publisher.delivery.outcomes import (
-    ConfirmPin,
-    DeferPin,
-    FailPin,
-    LookUpBoard,
-    Meaning,
-    PauseAccount,
-    PauseApp,
-    PinHistory,
-    RefreshToken,
-    decide_failure,
-    decide_media_failure,
-)
-from services.publisher.delivery.pin_document import build_pin_document
 from services.publisher.delivery.ports import (
     BoardExplainer,
     CallBudget,
@@ -49,7 +50,6 @@ from services.publisher.delivery.ports import (
     Postponed,
     ReportingTokenSource,
 )
-from services.publisher.delivery.settling import SettlementRepository
 from services.publisher.model import Failure
 from shared.contract.errors import (
     ApiError,
@@ -108,8 +108,8 @@ class PinCreator:
         pin = await self._creations.find_next(lease.account_id)
         if pin is None:
             return False
-        if pin["doubtful_attempt_id"] is not None:
-            await self._creations.begin_confirming(pin["doubtful_attempt_id"])
+        if pin["unsettled_attempt_id"] is not None:
+            await self._creations.begin_confirming(pin["unsettled_attempt_id"])
             raise Postponed(0)
         if pin["made_pin_id"] is not None:
             await self._settlements.adopt(_unsent(lease, pin), pin["made_pin_id"])

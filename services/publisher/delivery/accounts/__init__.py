@@ -1,0 +1,1 @@
+"""Leases and pauses of accounts, and the pause of the app."""

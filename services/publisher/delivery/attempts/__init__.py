@@ -1,0 +1,1 @@
+"""Attempts to create a pin: what they mean, and how they are settled."""

@@ -1,0 +1,1 @@
+"""Budgets of requests to Pinterest: token buckets and daily quotas."""

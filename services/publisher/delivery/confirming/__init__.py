@@ -1,0 +1,1 @@
+"""Confirms attempts whose answer was lost: looks for their pins at Pinterest."""

@@ -1,0 +1,1 @@
+"""Creates the next pin of an account at Pinterest."""

@@ -1,0 +1,1 @@
+"""Deletes pins at Pinterest."""

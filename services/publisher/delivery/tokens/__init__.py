@@ -1,0 +1,1 @@
+"""Gets access tokens from the access service."""

@@ -58,7 +58,10 @@ UNDOCUMENTED = (
         )
     }
     | {("POST", "/internal/key-usage"), ("POST", "/internal/imports")}
-    | {("POST", f"/internal/pinterest/{name}") for name in ("accounts", "tokens/refresh")}
+    | {
+        ("POST", f"/internal/pinterest/{name}")
+        for name in ("accounts", "tokens", "tokens/refresh", "health", "grants", "rate-meter")
+    }
     | {("POST", f"/internal/imports/{name}") for name in ("check", "cancel", "undo", "row")}
 )
 """Routes that the OpenAPI document may lack."""

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
+import psycopg
 
 from deploy.administration import NewWorkspace
 from shared.access.keys import Scope
@@ -20,12 +21,24 @@ SECRET = "known-to-the-owner-only"  # pragma: allowlist secret
 UNREACHABLE_URL = "https://hooks.invalid/pinflow"
 """A name that never resolves, so no delivery leaves this machine."""
 
+CONNECT = """
+    insert into access.connections (
+        account_id, workspace_id, mode, pinterest_user_id, grant_type, scopes, token_version,
+        token_expires_at, boards_due_at
+    )
+    values (
+        %(account_id)s, %(workspace_id)s, 'simulated', '1', 'authorization_code', '{}', 1,
+        now() + interval '30 days', now() + interval '1 day'
+    )
+"""
+
 
 @dataclass(frozen=True)
 class Tenants:
     """An owner with one resource of each kind, the owner's client, and clients that can't reach it.
 
-    The owner has a published pin, a schedule, an import, a key, and a webhook with a delivery.
+    The owner has a published pin, a schedule, an import, a key, a webhook with a delivery, and an
+    account that is connected to Pinterest.
     """
 
     owner: NewWorkspace
@@ -114,6 +127,7 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
                 pinflow.database_url, lambda access: access.add_account(owner.id, name="Empty")
             )
         )
+        _add_connected_account(pinflow.database_url, owner)
         limited_key = {"name": "limited", "scopes": list(Scope), "pinterest_account_ids": [empty]}
         limited = clients.enter_context(
             open_client(
@@ -126,6 +140,15 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
         yield Tenants(
             owner, other, mine, theirs, strangers, limited, empty, job, webhook["id"], delivery
         )
+
+
+def _add_connected_account(database_url: str, owner: NewWorkspace) -> None:
+    """Adds an account with a connection. Nothing is ever sent for it."""
+    account_id = administer(
+        database_url, lambda access: access.add_account(owner.id, name="Connected")
+    )
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(CONNECT, {"account_id": account_id, "workspace_id": owner.id})
 
 
 def require_created(answer: httpx.Response) -> dict[str, Any]:

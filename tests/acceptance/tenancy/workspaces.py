@@ -299,6 +299,7 @@ SCENARIOS: dict[Operation, Check] = {
     ("POST", "/v1/pins/bulk-delete"): bulk_as_unknown("/v1/pins/bulk-delete", pin),
     ("POST", "/v1/pins/bulk-retry"): bulk_as_unknown("/v1/pins/bulk-retry", pin),
     ("GET", "/v1/jobs/{job_id}"): reads_as_unknown("/v1/jobs/{}", pin),
+    ("GET", "/v1/deliveries"): lists_nothing("/v1/deliveries"),
     ("GET", "/v1/schedules"): lists_nothing(
         "/v1/schedules",
         account_query,

@@ -43,7 +43,13 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "publisher.outbox": QUEUE,
         "publisher.canceled_jobs": {*APPEND, "DELETE"},
         "publisher.undos": QUEUE,
+        "publisher.delivery_accounts": QUEUE,
+        "publisher.delivery_apps": QUEUE,
+        "publisher.delivery_attempts": QUEUE,
+        "publisher.delivery_losses": {"SELECT", "UPDATE"},
         "publisher.delivery_media": QUEUE,
+        "publisher.pinterest_budgets": QUEUE,
+        "publisher.removals": QUEUE,
     },
     "pinflow_access": {
         "access.api_keys": APPEND,

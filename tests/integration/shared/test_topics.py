@@ -73,7 +73,7 @@ async def test_internal_topics_keep_the_producers_compression(
             compression_types[name] = next(
                 value for key, value, *_ in answer.resources[0][4] if key == "compression.type"
             )
-    internal = {TopicName.IMPORTS, TopicName.OUTCOMES}
+    internal = {TopicName.IMPORTS, TopicName.OUTCOMES, TopicName.DELIVERIES}
     assert compression_types == {
         name: "producer" if name in internal else "uncompressed" for name in TopicName
     }

@@ -113,7 +113,7 @@ class PauseState(NamedTuple):
 
 
 NOT_PAUSED = PauseState(None, None, 0)
-WHILE_PAUSED = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_NOT_APPROVED)
+NEW_PIN_CODES = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_NOT_APPROVED)
 """The codes of pauses that concern new pins only: attempts are still confirmed."""
 
 

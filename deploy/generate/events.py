@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from deploy.generate.text import join_descriptions, to_json
-from shared.contract.events import PUBLISHED_SCHEMAS
+from shared.contract.published_schemas import PUBLISHED_SCHEMAS
 
 DIRECTORY = Path("docs/reference/events")
 

@@ -180,7 +180,7 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
     "RowCorrection": {"row_number": 3},
     "DeliveryPauseResponse": {
         "code": "rate_limited",
-        "message": "Pinterest takes no more pins of the account for a while. Pinflow goes on by "
+        "message": "Pinterest limits the account's requests for a while. Pinflow continues by "
         "itself.",
         "until": SOON,
     },

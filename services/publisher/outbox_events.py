@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple, assert_never
 
 from shared.contract.cloudevents import EventType, build_headers
-from shared.contract.events import (
+from shared.contract.pin_events import (
     PinDeferred,
     PinEvent,
     PinFailed,

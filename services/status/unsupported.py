@@ -108,8 +108,8 @@ AREAS = (
     Area(
         "storage for images or videos",
         "/v1/assets, /v1/assets/*",
-        "Put the file on a web server and send its URL as image_url. An asset_id is passed "
-        "on unchanged.",
+        "Put the file on a web server and send its URL as image_url. An asset_id is stored "
+        "unchanged, but can't be delivered to Pinterest.",
         (
             "GET /v1/assets",
             "DELETE /v1/assets",

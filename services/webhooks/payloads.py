@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from services.webhooks.ids import compute_event_id
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ErrorCode, Poison
-from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished
+from shared.contract.events import ImportCompleted, JobStatus
+from shared.contract.pin_events import PinFailed, PinPublished
 from shared.contract.validation import describe_validation_error
 from shared.contract.wire import WireStruct, decoder
 

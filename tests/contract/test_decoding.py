@@ -10,9 +10,8 @@ from uuid import uuid4
 import pytest
 from pydantic import TypeAdapter
 
+from shared.contract.delivery_events import DeliveryAttempted, DeliverySettled
 from shared.contract.events import (
-    DeliveryAttempted,
-    DeliverySettled,
     ExistingState,
     Fault,
     FieldDifference,
@@ -23,11 +22,6 @@ from shared.contract.events import (
     ImportRequested,
     JobStatus,
     Notice,
-    PinDeferred,
-    PinFailed,
-    PinPublished,
-    PinQueued,
-    PinScheduled,
     RowAccepted,
     RowResult,
     RowsSettled,
@@ -36,6 +30,7 @@ from shared.contract.events import (
     UploadFormat,
     decode_import,
 )
+from shared.contract.pin_events import PinDeferred, PinFailed, PinPublished, PinQueued, PinScheduled
 from shared.contract.wire import WireStruct, encode
 from tests.contract import pydantic_events
 from tests.contract.wire import OMIT_NULLS, PAIRS, Pair, outcome, pair, require_same

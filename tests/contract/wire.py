@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from shared.contract import events
+from shared.contract.published_schemas import PUBLISHED_SCHEMAS
 from shared.contract.validation import describe_validation_error
 from shared.contract.wire import Decoder, WireStruct, decoder
 from tests.contract import pydantic_events
@@ -28,7 +29,7 @@ def pair(event: type[WireStruct]) -> Pair:
     return Pair(event, getattr(pydantic_events, event.__name__), decoder(event))
 
 
-PAIRS = tuple(map(pair, events.PUBLISHED_SCHEMAS))
+PAIRS = tuple(map(pair, PUBLISHED_SCHEMAS))
 
 
 def to_builtins(value: Any) -> Any:

@@ -7,14 +7,14 @@ from shared.postgres.database import Database, driver_connection
 
 
 class GrantService:
-    """The one use case of grants. Raises DatabaseUnavailable."""
+    """Takes requests of other services from the budgets. Raises DatabaseUnavailable."""
 
     def __init__(self, database: Database, budgets: Budgets) -> None:
         self._database = database
         self._budgets = budgets
 
     async def take(self, request: GrantRequest) -> float:
-        """Takes one request from the budgets. Returns 0, or the seconds to wait before asking."""
+        """Takes one request. Returns 0, or the seconds to wait before the next attempt."""
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
             wait = await self._budgets.take(

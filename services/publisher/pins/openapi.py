@@ -1,6 +1,6 @@
 """Describes in OpenAPI the bodies that `request_bodies.py` parses, because FastAPI does not.
 
-And a parameter that pins and schedules share.
+Also describes a parameter that pins and schedules share.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Asks the delivery process to remove pins from Pinterest, and reads what became of it.
+"""Requests the removal of pins from Pinterest, and reads the results.
 
 services/publisher/delivery carries the removals out (ADR 0049).
 """

@@ -19,15 +19,8 @@ from services.publisher.rows.outcomes import (
 from services.publisher.rows.positions_header import POSITIONS_HEADER, EndOffsets, encode_positions
 from shared.contract.cloudevents import EventType, build_common_headers
 from shared.contract.errors import ErrorCode
-from shared.contract.events import (
-    MAX_KEY_LENGTH,
-    Fault,
-    PinQueued,
-    PinScheduled,
-    RowResult,
-    RowStatus,
-    UndeliveredPinPublished,
-)
+from shared.contract.events import MAX_KEY_LENGTH, Fault, RowResult, RowStatus
+from shared.contract.pin_events import PinQueued, PinScheduled, UndeliveredPinPublished
 from shared.contract.pins import make_printable
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.wire import encode

@@ -12,7 +12,8 @@ import pytest_asyncio
 from services.webhooks.app import create_app
 from services.webhooks.config import WebhooksSettings
 from shared.contract.cloudevents import EventType, build_headers
-from shared.contract.events import ImportCompleted, JobStatus, PinPublished
+from shared.contract.events import ImportCompleted, JobStatus
+from shared.contract.pin_events import PinPublished
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer

@@ -31,15 +31,9 @@ from services.publisher.rows.snapshot import (
 )
 from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
-from shared.contract.events import (
-    MAX_KEY_LENGTH,
-    MAX_ROWS,
-    PinPublished,
-    PinScheduled,
-    RowsSettled,
-    RowStatus,
-)
+from shared.contract.events import MAX_KEY_LENGTH, MAX_ROWS, RowsSettled, RowStatus
 from shared.contract.import_limits import MEBIBYTE
+from shared.contract.pin_events import PinPublished, PinScheduled
 from shared.contract.pins import TEXTS
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.records import Record

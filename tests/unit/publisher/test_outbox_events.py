@@ -18,7 +18,7 @@ from services.publisher.outbox_events import (
     build_pin_queued,
     build_pin_requeued,
 )
-from shared.contract.events import PinDeferred, PinFailed, PinPublished, PinQueued
+from shared.contract.pin_events import PinDeferred, PinFailed, PinPublished, PinQueued
 from shared.contract.schedule_ids import derive_schedule_id
 from tests.support.events import parse_event
 from tests.support.factories import NOON

@@ -19,8 +19,9 @@ from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.request_bodies import PinForNow, PinRetry, ScheduleSubmission
 from services.status.lists import ImportFilters
 from services.webhooks.subscriptions.schemas import WebhookCreate, WebhookUpdate
-from shared.contract.events import ImportRequested, PinPublished, RowsSettled
+from shared.contract.events import ImportRequested, RowsSettled
 from shared.contract.fault_messages import describe_fault
+from shared.contract.pin_events import PinPublished
 from shared.contract.pins import PinSubmission, StrictPinSubmission, read_faults
 from shared.contract.validation import describe_validation_error
 from tests.support.applications import shared_applications

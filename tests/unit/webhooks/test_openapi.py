@@ -13,7 +13,8 @@ from services.webhooks.delivery.signing import signed_headers
 from services.webhooks.openapi import PAYLOADS
 from services.webhooks.payloads import EventName, read_event
 from shared.contract.cloudevents import EventType
-from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished
+from shared.contract.events import ImportCompleted, JobStatus
+from shared.contract.pin_events import PinFailed, PinPublished
 from shared.contract.wire import WireStruct, encode
 from tests.support.applications import shared_document
 from tests.support.factories import ACCOUNT, NOON

@@ -9,9 +9,8 @@ import pytest
 from services.webhooks.payloads import WebhookEvent, read_event
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import Poison
-from shared.contract.events import (
-    ImportCompleted,
-    JobStatus,
+from shared.contract.events import ImportCompleted, JobStatus
+from shared.contract.pin_events import (
     PinDeferred,
     PinFailed,
     PinPublished,

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 from uuid import UUID
 
-from services.publisher.delivery.accounts.pauses import WHILE_PAUSED, PauseState
+from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES, PauseState
 from services.publisher.delivery.accounts.statements import read_app, release_leases
 from services.publisher.delivery.model import AccountLease, FinishedTurn
 from shared.postgres.arrays import Column
@@ -71,7 +71,7 @@ _SEARCH = """
             and (a.next_at is null or a.next_at <= clock_timestamp())
             and (
                 a.paused_until is null or a.paused_until <= clock_timestamp()
-                or (f.source <> '{pins}' and a.pause_code = any(%(soft_codes)s::text[]))
+                or (f.source <> '{pins}' and a.pause_code = any(%(new_pin_codes)s::text[]))
             )
             and (
                 f.source <> '{pins}'
@@ -176,7 +176,7 @@ class ClaimRepository:
             {
                 "mode": self._mode,
                 "creates": state is not AppState.PAUSED_FOR_PINS,
-                "soft_codes": [str(code) for code in WHILE_PAUSED],
+                "new_pin_codes": [str(code) for code in NEW_PIN_CODES],
                 "skipped": SKIPPED_PINS,
                 "limit": 1 if state is AppState.PROBING else free_slots,
             },
@@ -200,4 +200,4 @@ def judge_app(now: datetime | None, pause: PauseState) -> AppState:
         return AppState.OPEN
     if pause.until <= now:
         return AppState.PROBING
-    return AppState.PAUSED_FOR_PINS if pause.code in WHILE_PAUSED else AppState.PAUSED
+    return AppState.PAUSED_FOR_PINS if pause.code in NEW_PIN_CODES else AppState.PAUSED

@@ -31,13 +31,13 @@ class PauseCause(Enum):
         ErrorCode.RATE_LIMITED,
         (
             "Pinterest has blocked the account for a while, because its activity looks like spam. "
-            "Pinflow goes on by itself. Publish fewer pins a day."
+            "Pinflow continues by itself. Publish fewer pins a day."
         ),
         SPAM_STEPS,
     )
     RATE_LIMIT = (
         ErrorCode.RATE_LIMITED,
-        "Pinterest takes no more pins of the account for a while. Pinflow goes on by itself.",
+        "Pinterest limits the account's requests for a while. Pinflow continues by itself.",
         (60.0,),
     )
     TOKEN = (
@@ -57,29 +57,35 @@ class PauseCause(Enum):
     )
     TOKEN_WAIT = (
         ErrorCode.PINTEREST_UNAVAILABLE,
-        "The account's access token can't be refreshed at the moment. Pinflow goes on by itself.",
+        "The account's access token can't be refreshed at the moment. Pinflow continues by itself.",
         (30.0,),
     )
     DAILY_PINS = (
         ErrorCode.QUOTA_EXCEEDED,
-        "The account has published its pins of the day (PINFLOW_DELIVERY_DAILY_PINS).",
+        (
+            "The account has reached its limit of pins a day (PINFLOW_DELIVERY_DAILY_PINS). "
+            "Pinflow continues by itself when its day ends."
+        ),
         (24 * HOUR,),
     )
     DAILY_WRITES = (
         ErrorCode.QUOTA_EXCEEDED,
-        "The app has made its changes of the day (PINFLOW_DELIVERY_APP_WRITES_PER_DAY).",
+        (
+            "The app has reached its limit of changes a day (PINFLOW_DELIVERY_APP_WRITES_PER_DAY). "
+            "Pinflow continues by itself when its day ends."
+        ),
         (24 * HOUR,),
     )
     UNAVAILABLE = (
         ErrorCode.PINTEREST_UNAVAILABLE,
-        "Pinterest can't be reached. Pinflow goes on by itself.",
+        "Pinterest can't be reached. Pinflow continues by itself.",
         UNAVAILABLE_STEPS,
     )
     NO_TOKENS = (
         ErrorCode.PINTEREST_UNAVAILABLE,
         (
-            "The access service does not answer, so there are no access tokens. Pinflow goes on by "
-            "itself."
+            "The access service does not answer, so there are no access tokens. Pinflow continues "
+            "by itself."
         ),
         UNAVAILABLE_STEPS,
     )
@@ -107,7 +113,7 @@ class PauseState(NamedTuple):
 
 
 NOT_PAUSED = PauseState(None, None, 0)
-WHILE_PAUSED = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_NOT_APPROVED)
+NEW_PIN_CODES = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_NOT_APPROVED)
 """The codes of pauses that concern new pins only: attempts are still confirmed."""
 
 

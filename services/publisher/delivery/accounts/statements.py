@@ -13,7 +13,7 @@ from services.publisher.delivery.model import AccountLease, FinishedTurn, Pause
 from shared.postgres.arrays import column_names, to_columns, unnest
 from shared.postgres.database import DriverConnection
 
-# While the fence is the holder's, nobody else serves the account, even if the lease has expired
+# An expired lease with the same fence is still the holder's: nobody else serves the account
 _EXTEND = """
     update publisher.delivery_accounts
     set lease_until = clock_timestamp() + %s * interval '1 second'

@@ -54,4 +54,4 @@ async def pause_given_up(
     """Pauses an account to which the access service hands out no token any more."""
     is_expired = failure.code is ErrorCode.TOKEN_EXPIRED
     code = ErrorCode.TOKEN_EXPIRED if is_expired else ErrorCode.ACCOUNT_REVOKED
-    await settlements.pause_account_as(account_id, code, failure.message)
+    await settlements.pause_given_up_account(account_id, code, failure.message)

@@ -46,7 +46,7 @@ class PauseAccount:
 
     cause: pauses.PauseCause
     seconds: float | None = None
-    """The length of the pause if Pinterest told it."""
+    """The length of the pause if Pinterest names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ Meaning: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class PinHistory:
-    """Tells what earlier attempts of the pin were refused for."""
+    """Counts earlier refusals of the pin."""
 
     fetch_tries: int = 0
     """Tries that failed because the image could not be fetched, since the user's last change."""

@@ -1,4 +1,4 @@
-"""Writes what an attempt's outcome means for the pin, the account and the app (transaction 2)."""
+"""Writes what an attempt's outcome means for the pin, the account and the app."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
@@ -46,12 +46,12 @@ from shared.contract.errors import ErrorCode
 from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
-REACHABLE = (ErrorCode.PINTEREST_UNAVAILABLE,)
-"""Any answer of Pinterest ends these pauses of the app."""
-WORKING = (*REACHABLE, ErrorCode.APP_NOT_APPROVED)
-"""A created pin ends these."""
-ANY = (*WORKING, ErrorCode.QUOTA_EXCEEDED)
-"""The pin that was let through after a pause ends every pause."""
+ENDED_BY_ANSWER = (ErrorCode.PINTEREST_UNAVAILABLE,)
+"""The codes of the app's pauses that any answer of Pinterest ends."""
+ENDED_BY_PIN = (*ENDED_BY_ANSWER, ErrorCode.APP_NOT_APPROVED)
+"""The codes that any created pin ends."""
+ENDED_BY_PROBE = (*ENDED_BY_PIN, ErrorCode.QUOTA_EXCEEDED)
+"""The codes that the pin which was let through after a pause ends: all."""
 T = TypeVar("T")
 
 SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
@@ -81,13 +81,15 @@ class SettlementRepository:
                 await resume_account(driver, attempt.account_id)
             await self._feed(driver, attempt, limits)
             if begun.had_pause:
-                await resume_app(driver, self._mode, ANY if begun.is_probe else WORKING)
+                await resume_app(
+                    driver, self._mode, ENDED_BY_PROBE if begun.is_probe else ENDED_BY_PIN
+                )
             return is_first
 
         try:
             return await self._run(settle)
         except UniqueViolation:
-            # Another pin was taken for this one before: now both are uncertain
+            # An earlier look took this pin for another one: both are unconfirmed now
             failure = describe_unconfirmed(
                 f"Pinterest answered the id {pinterest_pin_id}, which belongs to another pin"
             )
@@ -132,7 +134,7 @@ class SettlementRepository:
                 await self._pause_app(driver, meaning.cause, is_probe=begun.is_probe)
             else:
                 if outcome is AttemptOutcome.REFUSED and begun.is_probe:
-                    await resume_app(driver, self._mode, REACHABLE)
+                    await resume_app(driver, self._mode, ENDED_BY_ANSWER)
                 await self._end_probe(driver, begun)
             return is_first
 
@@ -178,7 +180,7 @@ class SettlementRepository:
 
         await self._run(settle)
 
-    async def pause_account_as(self, account_id: UUID, code: str, message: str) -> None:
+    async def pause_given_up_account(self, account_id: UUID, code: str, message: str) -> None:
         """Pauses an account that the access service has given up, with its code."""
 
         async def settle(driver: DriverConnection) -> None:

@@ -90,7 +90,7 @@ def take(
 
 
 def lower(state: BudgetState, rule: BudgetRule, limits: RateLimits, now: datetime) -> BudgetState:
-    """Returns the state after Pinterest told its own count. It never raises the level."""
+    """Returns the state after an answer with Pinterest's own count. Never raises the level."""
     state = _refill(state, rule, now)
     level = min(state.level, float(limits.remaining))
     if limits.remaining > 0 or limits.reset_seconds is None:

@@ -60,7 +60,7 @@ class AdoptedElsewhere(Exception):
 
 
 class UnsettledAttempt(Protocol):
-    """An attempt without an outcome, locked in a transaction that ends with the block."""
+    """Settles an attempt that has no outcome, and that is locked until the transaction ends."""
 
     absent_at: datetime | None
     """When the first look that found nothing ended."""

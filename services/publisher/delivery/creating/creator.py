@@ -1,8 +1,8 @@
 """Creates one pin on Pinterest: the part of a turn that is never repeated blindly.
 
-The order is what keeps a pin from being made twice (rules 1, 2 and 14): the intent is committed,
-Kafka has it, and it is checked once more; then the request is sent once; then its outcome is
-written. After a crash in between, the attempt has no outcome, and the pin is confirmed.
+This order keeps a pin from being made twice (rules 1, 2 and 14). The intent is committed, Kafka
+acknowledges it, and it is checked once more. Then the request is sent once, and its outcome is
+written. After a crash in between, the attempt is unsettled, and the pin is confirmed.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The SQL with which a pin is chosen, and with which the attempt to create it begins."""
+"""The SQL that chooses the next pin, and that begins the attempt to create it."""
 
 from datetime import datetime
 from typing import Any
@@ -170,9 +170,9 @@ class CreationRepository:
             return await cursor.fetchone() is not None
 
     async def begin_confirming(self, attempt_id: UUID) -> None:
-        """Sets a queued pin to confirming that has an attempt without an outcome.
+        """Confirms a queued pin that has an unsettled attempt, instead of sending it.
 
-        A restore of Postgres makes such pins: they are never sent.
+        A restore of Postgres makes such pins.
         """
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)

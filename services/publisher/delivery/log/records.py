@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from services.publisher.delivery.model import AttemptOutcome, ComparedTexts, DeliveryAttempt
-from shared.contract.events import DeliveryAttempted, DeliverySettled
+from shared.contract.delivery_events import DeliveryAttempted, DeliverySettled
 from shared.contract.wire import encode
 from shared.kafka.records import Record
 

@@ -76,7 +76,8 @@ def build_bytes_source(content_type: str, data: str) -> dict[str, object]:
 
 
 def build_video_source(media_id: str, cover_image_url: str | None) -> dict[str, object]:
-    """Names the cover: its URL, or else the video's first frame. Pinterest refuses none."""
+    """Builds the source of a video. Its cover is a URL, or else the first frame, because Pinterest
+    requires one."""
     cover: dict[str, Any] = (
         {"cover_image_url": cover_image_url}
         if cover_image_url

@@ -13,7 +13,7 @@ from shared.postgres.database import Database
 from shared.postgres.row import Row
 
 # The queue is counted along pins_queue, and the attempts are found by their indexes. The gaps are
-# those between the last attempts of ten minutes
+# those between the last 30 attempts of ten minutes: the speed may have changed before
 _SELECT_ACCOUNTS = text("""
     select c.account_id, c.disconnected_at is not null as is_disconnected, now() as now,
         a.paused_until, a.pause_code, a.pause_message, a.next_at,
@@ -37,7 +37,7 @@ _SELECT_ACCOUNTS = text("""
             select started_at - lag(started_at) over (order by started_at) as gap from (
                 select started_at from publisher.delivery_attempts t
                 where t.account_id = c.account_id and started_at > now() - interval '10 minutes'
-                order by started_at desc limit 100
+                order by started_at desc limit 30
             ) latest
         ) gaps where gap is not null
     ) g

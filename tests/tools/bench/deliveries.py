@@ -30,7 +30,7 @@ DUE_PER_SECOND = 50
 FAIR_ROUNDS = 5
 IMPORT_ROWS = 500
 ESTIMATE_SPACING = 0.2
-WARM_SECONDS = 20.0
+WARM_SECONDS = 30.0
 """The time after which the estimate is read: it learns from the speed of the last minutes."""
 LIMIT_SECONDS = 900.0
 

@@ -152,10 +152,17 @@ class Database:
         self._timeout_seconds = timeout_seconds
         self._connected: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
         self._warm_lock = asyncio.Lock()  # concurrent calls would wait for each other's connections
+        self._stale_at = float("-inf")
         event.listen(engine.sync_engine, "connect", self._record_time)
+        event.listen(engine.sync_engine, "checkout", self._require_fresh)
 
     def _record_time(self, dbapi_connection: Any, _record: object) -> None:
         self._connected[dbapi_connection.driver_connection] = time.monotonic()
+
+    def _require_fresh(self, dbapi_connection: Any, _record: object, _proxy: object) -> None:
+        """Has the pool replace a connection whose prepared statements may be stale."""
+        if self._connected[dbapi_connection.driver_connection] <= self._stale_at:
+            raise exc.DisconnectionError
 
     def connected_at(self, driver: DriverConnection) -> float:
         """Returns when a pooled connection was opened, by the monotonic clock."""
@@ -192,6 +199,9 @@ class Database:
         except TimeoutError as error:
             raise DatabaseUnavailable(f"no answer within {seconds:g} s") from error
         except Exception as error:
+            if has_stale_plan(error):
+                self._stale_at = time.monotonic()
+                raise DatabaseUnavailable("a migration has changed a table") from error
             if is_transient(error):
                 raise DatabaseUnavailable(str(error).splitlines()[0]) from error
             raise
@@ -235,6 +245,19 @@ async def driver_connection(connection: AsyncConnection) -> DriverConnection:
     """Returns the psycopg connection behind SQLAlchemy's, in the same transaction."""
     raw = await connection.get_raw_connection()
     return cast("DriverConnection", raw.driver_connection)
+
+
+def has_stale_plan(error: BaseException) -> bool:
+    """Returns whether a migration has changed the columns of a prepared statement's result.
+
+    Such a statement (one with `*`) fails on its connection for ever, and is valid on a new one.
+    """
+    if isinstance(error, exc.DBAPIError):
+        return error.orig is not None and has_stale_plan(error.orig)
+    return (
+        isinstance(error, psycopg.errors.FeatureNotSupported)
+        and error.diag.source_function == "RevalidateCachedQuery"
+    )
 
 
 def is_transient(error: BaseException) -> bool:

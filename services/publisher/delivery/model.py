@@ -1,5 +1,6 @@
 """Defines what the parts of the delivery process pass to each other. No I/O."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, auto
@@ -105,6 +106,8 @@ class BegunAttempt:
     """The app was paused, and this attempt shows whether the pause can end."""
     had_pause: bool = True
     """The account or the app has a pause that is over, which a success clears."""
+    send_until: float = math.inf
+    """The monotonic time after which the request would outlast the attempt's deadline."""
 
 
 @dataclass(frozen=True, slots=True)

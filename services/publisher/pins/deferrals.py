@@ -55,9 +55,9 @@ def find_deferral(row: Mapping[str, Any], pauses: Pauses, now: datetime) -> PinD
 
 def _find_own_cause(row: Mapping[str, Any], now: datetime) -> PinDeferral | None:
     until: datetime | None = row["deliver_after"]
-    if until is None or until <= now:
+    code: ErrorCode | None = row["deferral_code"]
+    if until is None or until <= now or code is None:  # without one, it waits for its video
         return None
-    code = row["deferral_code"] or ErrorCode.MEDIA_UNREACHABLE
     return PinDeferral(code, _OWN_CAUSES.get(code, _OTHER_CAUSE), until)
 
 

@@ -47,7 +47,8 @@ async def create_one_of_each(connected: ConnectedClient) -> dict[str, str]:
     for state in ("confirming", "publishing"):
         await connected.set_state(pins[state], state)
     await connected.client.execute(
-        "update publisher.pins set deliver_after = now() + interval '1 hour' where pin_id = :id",
+        "update publisher.pins set deliver_after = now() + interval '1 hour', "
+        "deferral_code = 'media_unreachable' where pin_id = :id",
         id=pins["late"],
     )
     return pins

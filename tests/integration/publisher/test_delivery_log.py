@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,7 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import read_cluster_id
 from tests.integration.publisher.delivery_log import Installation, PinOfAccount, new_pin
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics
+from tests.support.waiting import eventually
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -74,6 +75,34 @@ async def test_the_first_start_reads_the_topic_and_opens(installation: Installat
         await delivery_log.require_open(time.monotonic())
         assert delivery_log.problem() is None
     assert installation.read_positions() == [0] * 6
+
+
+async def test_a_later_reading_on_the_same_connection_does_not_vouch_for_a_newer_one(
+    installation: Installation,
+) -> None:
+    """After a failover the older connection may still lead to the former primary."""
+    find_sessions = (
+        "select pid from pg_stat_activity where datname = current_database() "
+        "and application_name = 'pinflow-delivery-log'"
+    )
+    async with installation.delivery_log() as delivery_log:
+
+        async def opens() -> bool:
+            with suppress(BrokerUnavailable):  # a new broker loads the group's offsets
+                await delivery_log.run_periodic_work()
+            return delivery_log.problem() is None
+
+        await eventually(opens)
+        await delivery_log.require_open(time.monotonic())
+        former = installation.execute(find_sessions)
+        connected_at = time.monotonic()
+        await delivery_log.run_periodic_work()
+        assert installation.execute(find_sessions) == former
+        await delivery_log.require_open(connected_at)
+        assert installation.execute(find_sessions) != former
+        renewed = installation.execute(find_sessions)
+        await delivery_log.require_open(connected_at)
+        assert installation.execute(find_sessions) == renewed
 
 
 async def test_an_attempt_whose_row_exists_is_not_taken_for_a_lost_one(

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.contract.errors import DatabaseUnavailable, ValueRejected
 from shared.postgres import database as database_module
-from shared.postgres.database import Database, connection_options
+from shared.postgres.database import Database, connection_options, driver_connection
 from shared.runtime.settings import DatabaseSettings
 
 LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
@@ -148,3 +148,31 @@ async def test_a_connection_to_a_lost_machine_is_closed_soon(database_url: str) 
 async def test_an_operators_keepalive_settings_apply(database_url: str) -> None:
     settings = DatabaseSettings(database_url=SecretStr(f"{database_url}?keepalives_idle=77"))
     assert "keepalives_idle" not in connection_options(settings)
+
+
+@pytest.mark.parametrize("is_raw", [False, True], ids=["sqlalchemy", "driver"])
+async def test_invariant_9_a_statement_prepared_before_a_migration_is_prepared_anew(
+    database_url: str, is_raw: bool
+) -> None:
+    """`select *` fails on a connection for ever when its table has another column."""
+    table = f"t_{uuid4().hex}"
+
+    async def read(database: Database) -> int:
+        async with database.transaction() as connection:
+            if not is_raw:
+                return len((await connection.execute(text(f"select * from {table}"))).keys())
+            driver = await driver_connection(connection)
+            return len((await driver.execute(f"select * from {table}")).description or [])
+
+    async with connected(database_url) as database, connected(database_url) as migration:
+        await pipelined(migration, f"create table {table} (a int)")
+        async with database.transaction(), database.transaction():
+            pass  # two connections
+        for _ in range(6):
+            assert await read(database) == 1
+        await pipelined(migration, f"alter table {table} add column b int")
+        with pytest.raises(DatabaseUnavailable, match="migration"):
+            await read(database)
+        for _ in range(6):
+            assert await read(database) == 2
+        await pipelined(migration, f"drop table {table}")

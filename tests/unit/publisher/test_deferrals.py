@@ -76,3 +76,8 @@ def test_states_are_shown_with_the_words_of_pinbridge(
     assert translate_pin_state(state, is_deferred=is_deferred) == pin_status
     shown = translate_schedule_state(state, is_due=True, is_deferred=is_deferred)
     assert shown == schedule_status
+
+
+def test_a_pin_that_waits_for_its_video_to_be_uploaded_is_not_deferred() -> None:
+    waiting = pin(deliver_after=NOON + timedelta(minutes=10))
+    assert find_deferral(waiting, NO_PAUSES, NOON) is None

@@ -1,6 +1,7 @@
 """Writes what an attempt's outcome means for the pin, the account and the app."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar, assert_never
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from services.publisher.delivery.attempts.settlements import (
     defer_pin,
     fail_pin,
     fail_settled_pin,
+    lock_queued_pin,
     publish_pin,
     queue_pin,
 )
@@ -154,12 +156,22 @@ class SettlementRepository:
         return await self._run(settle)
 
     async def record_media_failure(
-        self, attempt: DeliveryAttempt, meaning: FailPin | DeferPin, message: str
+        self,
+        attempt: DeliveryAttempt,
+        meaning: FailPin | DeferPin,
+        message: str,
+        *,
+        updated_at: datetime,
     ) -> None:
-        """Records that the image or video of a queued pin is not at hand."""
+        """Records that the image or video of a queued pin is not at hand.
+
+        Does nothing if the pin was changed since `updated_at`: it may have another image by now.
+        """
         code = meaning.code if isinstance(meaning, DeferPin) else meaning.failure.error_code
 
         async def settle(driver: DriverConnection) -> None:
+            if not await lock_queued_pin(driver, attempt.pin_id, updated_at):
+                return
             if code is not None:
                 settlement = AttemptSettlement(
                     AttemptOutcome.NOT_SENT, error_code=code, error_message=message

@@ -4,7 +4,9 @@ Each function returns False, and changes nothing, if the attempt already has an 
 parts that create and confirm pins, and by the recovery after a restore.
 """
 
+from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from psycopg.rows import dict_row
 
@@ -50,6 +52,13 @@ _QUEUE = _CHANGE.format(
     """
 )
 _CONFIRM = _CHANGE.format(changes="state = 'confirming'")
+
+
+_LOCK_QUEUED = """
+    select from publisher.pins
+    where pin_id = %s and state = 'queued' and deleted_at is null and updated_at = %s
+    for update
+"""
 
 
 class Deferral(NamedTuple):
@@ -130,6 +139,11 @@ async def fail_settled_pin(
         driver, _FAIL, attempt, code=failure.error_code, message=failure.error_message
     )
     await _announce(driver, pin, build_pin_failed)
+
+
+async def lock_queued_pin(driver: DriverConnection, pin_id: UUID, updated_at: datetime) -> bool:
+    """Locks a pin if it is queued and nobody has changed it since `updated_at`."""
+    return (await driver.execute(_LOCK_QUEUED, (pin_id, updated_at))).rowcount == 1
 
 
 async def confirm_pin(driver: DriverConnection, attempt: DeliveryAttempt, reason: str) -> bool:

@@ -1,5 +1,6 @@
 """Confirms pins whose answer was lost: looks whether Pinterest lists them on their board."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from services.publisher.delivery.model import (
     Category,
     DeliveryAttempt,
 )
-from services.publisher.delivery.ports import CallBudget, DeliveryLog, TokenSource
+from services.publisher.delivery.ports import CallBudget, DeliveryLog, Postponed, TokenSource
 from services.publisher.model import Failure
 from shared.contract.errors import ApiError, Unavailable
 from shared.pinterest.client import PAGE_SIZE, PinterestClient
@@ -40,6 +41,8 @@ from shared.pinterest.failures import AnswerLost, Cause, PinterestFailure, Refus
 log = structlog.get_logger()
 
 OPERATION = "boards/list_pins"
+MAX_PAGE_WAIT_SECONDS = 60.0
+"""The longest wait for a read in the middle of a list: the smallest budget has one in a minute."""
 MAX_ADOPTIONS = 3
 """Maximum decisions on one look, each after another attempt adopted the same id."""
 
@@ -178,8 +181,8 @@ class Confirmer:
         pins: list[ListedPin] = []
         page = {"page_size": str(PAGE_SIZE)}
         bookmarks: set[str] = set()
-        for _ in range(self._max_pages):
-            await self._budget.require(attempt.account_id, Category.READ)
+        for number in range(self._max_pages):
+            await self._take_read(attempt, is_first=number == 0)
             answer = await self._client.call(
                 OPERATION,
                 "GET",
@@ -197,6 +200,19 @@ class Confirmer:
             bookmarks.add(bookmark)
             page["bookmark"] = bookmark
         return ListedBoard(pins, is_complete=False)
+
+    async def _take_read(self, attempt: DeliveryAttempt, *, is_first: bool) -> None:
+        """Takes one read. Waits for it in the middle of a list.
+
+        If the list began anew, one that is longer than the bucket allows would never end.
+        """
+        while True:
+            try:
+                return await self._budget.require(attempt.account_id, Category.READ)
+            except Postponed as postponed:
+                if is_first or postponed.seconds > MAX_PAGE_WAIT_SECONDS:
+                    raise
+                await asyncio.sleep(postponed.seconds)
 
     async def _settle(self, look: StartedLook, board: ListedBoard) -> LookDecision | None:
         """Decides and records. Returns None if the attempt got an outcome meanwhile."""

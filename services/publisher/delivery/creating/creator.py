@@ -143,7 +143,8 @@ class PinCreator:
         except Unavailable as error:
             await self._withdraw(begun, str(error))
             raise
-        if not may_send:
+        # A process that was frozen since the check must not send what another one confirms by now
+        if not may_send or time.monotonic() > begun.send_until:
             await self._withdraw(begun, "The time for the request was over before it was sent.")
             return False
         document = build_pin_document(pin, media_source, attempt.texts.link)
@@ -268,7 +269,9 @@ class PinCreator:
         self, lease: AccountLease, pin: Row, failure: MediaFailure
     ) -> None:
         meaning = decide_media_failure(failure, _read_history(pin), self._max_fetch_tries)
-        await self._settlements.record_media_failure(_unsent(lease, pin), meaning, failure.message)
+        await self._settlements.record_media_failure(
+            _unsent(lease, pin), meaning, failure.message, updated_at=pin["updated_at"]
+        )
 
     async def _end(
         self,

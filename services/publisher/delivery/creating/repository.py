@@ -1,5 +1,6 @@
 """The SQL that chooses the next pin, and that begins the attempt to create it."""
 
+import time
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -50,7 +51,9 @@ _SELECT_NEXT = """
         select coalesce(max(number), 0) as attempts,
             (array_agg(attempt_id) filter (where outcome is null))[1] as unsettled_attempt_id,
             (array_agg(d.pinterest_pin_id order by number desc)
-                filter (where d.pinterest_pin_id is not null))[1] as made_pin_id,
+                filter (where d.pinterest_pin_id is not null and not exists (
+                    select from publisher.pins q where q.pinterest_pin_id = d.pinterest_pin_id
+                )))[1] as made_pin_id,
             count(*) filter (
                 where d.error_code = 'media_unreachable'
                     and d.started_at > coalesce(p.touched_at, '-infinity')
@@ -147,6 +150,7 @@ class CreationRepository:
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
             await self._require_open(driver)
+            send_until = time.monotonic() + self._lease_seconds - self._timeout_seconds
             held = await extend_lease(driver, lease, self._lease_seconds)
             if held is None:
                 return None
@@ -157,10 +161,11 @@ class CreationRepository:
                 return None
             attempt = self._build_attempt(lease, pin, held.now, held.lease_until)
             await insert_attempt(driver, attempt)
+            await self._take_budgets(driver, lease.account_id)
+            # The app's row is locked last, as when a refusal pauses the app
             is_probe = await self._require_app(driver)
             had_pause = is_probe or held.pause.code is not None
-            await self._take_budgets(driver, lease.account_id)
-        return BegunAttempt(attempt, is_probe, had_pause)
+        return BegunAttempt(attempt, is_probe, had_pause, send_until)
 
     async def may_send(self, attempt: DeliveryAttempt) -> bool:
         """Returns whether the request may leave: right before it does."""

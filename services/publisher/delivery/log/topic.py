@@ -57,8 +57,8 @@ class TopicDeliveryLog:
         self._lock = asyncio.Lock()
         self._obstacle: str | None = UNREAD
         self._checked_at = float("-inf")
-        """The last monotonic time at which Postgres certainly had all of the topic, or an obstacle
-        was found."""
+        """The monotonic time before the fold's connection was opened: what was connected earlier
+        leads to the same Postgres, which has all of the topic, or there is an obstacle."""
         self._retry_at = float("-inf")
 
     # The interface DeliveryLog
@@ -122,7 +122,9 @@ class TopicDeliveryLog:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             self._set(f"nothing is sent to Pinterest: the topic deliveries can't be read: {error}")
             raise
-        self._checked_at, self._retry_at = started_at, float("-inf")
+        if renew:  # otherwise the fold's connection may lead to an older Postgres than a later one
+            self._checked_at = started_at
+        self._retry_at = float("-inf")
 
     def _set(self, obstacle: str | None) -> None:
         if obstacle != self._obstacle:

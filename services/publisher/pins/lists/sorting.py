@@ -40,7 +40,7 @@ class ScheduleSort(StrEnum):
 IS_DUE = "(state = 'scheduled' and run_at <= now())"
 IS_DEFERRED = """(
     state = 'queued' and (
-        coalesce(deliver_after > now(), false) or %(app_is_paused)s
+        coalesce(deferral_code is not null and deliver_after > now(), false) or %(app_is_paused)s
         or account_id = any(%(paused_accounts)s)
     )
 )"""

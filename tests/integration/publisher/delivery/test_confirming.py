@@ -1,15 +1,18 @@
 """Pins whose answer was lost are looked for on the simulator of Pinterest."""
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
 from services.publisher.delivery.attempts.settlements import publish_pin
 from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere
 from services.publisher.delivery.confirming.repository import ConfirmingRepository
-from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
+from services.publisher.delivery.model import AttemptOutcome, Category, DeliveryAttempt
+from services.publisher.delivery.ports import Postponed
 from services.publisher.model import PinState
 from shared.contract.errors import Unavailable
+from shared.pinterest.client import PAGE_SIZE
 from shared.postgres.database import driver_connection
 from tests.integration.publisher.delivery.deliveries import MODE, Deliveries
 
@@ -241,3 +244,28 @@ async def test_nothing_is_decided_while_an_older_postgres_may_lack_attempts(
     with pytest.raises(Unavailable):
         await deliveries.look()
     assert (await deliveries.read_attempts(attempt.pin_id))[0]["outcome"] is None
+
+
+class ScarceBudget:
+    """A budget that has one read, and the next one only after a wait."""
+
+    def __init__(self) -> None:
+        self._level = 1
+
+    async def require(self, _account_id: UUID, _category: Category) -> None:
+        if not self._level:
+            self._level = 1
+            raise Postponed(0.01)
+        self._level = 0
+
+
+async def test_a_list_with_more_pages_than_the_budget_has_reads_is_read_to_its_end(
+    deliveries: Deliveries,
+) -> None:
+    attempt = await deliveries.lose()
+    (made,) = deliveries.made()
+    for number in range(PAGE_SIZE):
+        deliveries.make_by_hand(title=f"Other lamp {number}")
+    deliveries.budget = ScarceBudget()  # type: ignore[assignment]
+    assert await deliveries.look()
+    await require_found(deliveries, attempt, made["id"])

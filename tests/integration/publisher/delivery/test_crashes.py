@@ -1,8 +1,10 @@
 """No pin is made twice: after crashes, with two processes, and after a restore of Postgres."""
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +13,11 @@ import pytest
 from services.publisher.delivery.accounts.claims import ClaimRepository
 from services.publisher.delivery.accounts.statements import extend_lease
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
+from services.publisher.delivery.creating import creator
 from services.publisher.delivery.model import AccountLease, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
 from shared.postgres.database import driver_connection
-from tests.support.delivery.process import Account, Delivery, Process
+from tests.support.delivery.process import IMAGE_URL, Account, Delivery, Process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -347,3 +350,59 @@ async def test_an_edit_or_a_cancel_before_the_attempt_wins(
     async with delivery.running() as process:
         await run_until_state(process, delivery, pin_id, "published")
     assert [made["title"] for made in delivery.list_made(account)] == ["Edited"]
+
+
+async def test_a_process_that_was_frozen_before_its_request_does_not_send_it(
+    delivery: Delivery, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant: another process may have confirmed and sent the pin by then (rule 4)."""
+    frozen_seconds = [60.0]
+
+    def pass_time() -> float:
+        return time.monotonic() + (frozen_seconds.pop() if frozen_seconds else 0)
+
+    monkeypatch.setattr(creator, "time", SimpleNamespace(time=time.time, monotonic=pass_time))
+    pin_id = await delivery.queue(account)
+    async with delivery.running() as process:
+        await run_until_state(process, delivery, pin_id, "published")
+    attempts = await delivery.find_attempts(pin_id)
+    assert [attempt["outcome"] for attempt in attempts] == ["not_sent", "created"]
+    assert len(delivery.list_made(account)) == 1
+
+
+async def test_a_pin_whose_id_another_pin_has_does_not_hold_up_its_account(
+    delivery: Delivery, account: Account
+) -> None:
+    """A restore makes such pins. They are queued again if a person allows it."""
+    first, second = await delivery.queue(account), await delivery.queue(account)
+    async with delivery.running() as process:
+        published = await run_until_state(process, delivery, first, "published")
+        await run_until_state(process, delivery, second, "published")
+        pin_id = await delivery.queue(account)
+        await insert_attempt(
+            delivery, pin_id, outcome="created", pinterest_pin_id=published["pinterest_pin_id"]
+        )
+        last = await delivery.queue(account)
+        await run_until_state(process, delivery, last, "published")
+        pin = await run_until_state(process, delivery, pin_id, "published")
+    assert pin["pinterest_pin_id"] != published["pinterest_pin_id"]
+
+
+async def test_an_edit_of_the_image_wins_over_the_failure_of_the_earlier_one(
+    delivery: Delivery, account: Account
+) -> None:
+    pin_id = await delivery.queue(account, image_url=None)
+    token = delivery.tokens.get
+
+    async def edit_meanwhile(account_id: UUID) -> Any:
+        delivery.tokens.get = token  # type: ignore[method-assign]
+        await delivery.execute(
+            "update publisher.pins set image_url = %(url)s, updated_at = clock_timestamp()",
+            url=IMAGE_URL,
+        )
+        return await token(account_id)
+
+    delivery.tokens.get = edit_meanwhile  # type: ignore[method-assign]
+    async with delivery.running() as process:
+        await run_until_state(process, delivery, pin_id, "published")
+    assert len(await delivery.find_attempts(pin_id)) == 1

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 
 from services.publisher.delivery.attempts import ATTEMPT_COLUMNS, AttemptSettlement, read_attempt
 from services.publisher.delivery.confirming import AdoptedElsewhere, StartedLook
+from services.publisher.delivery.looks import MAX_DOUBT
 from services.publisher.delivery.matching import SLACK
 from services.publisher.delivery.model import AccountLease, AttemptOutcome, DeliveryAttempt
 from services.publisher.delivery.settlements import fail_pin, publish_pin, queue_pin
@@ -17,11 +18,13 @@ from shared.postgres.database import Database, DriverConnection, driver_connecti
 
 ID_INDEX = "pins_of_pinterest"
 
-# Also an attempt whose sender ended without writing anything (rule 1): it has no next_look_at
+# Also an attempt whose sender ended without writing anything (rule 1): it has no next_look_at.
+# One of another mode waits as long as a board that can't be read: the mode may change back
 _START_LOOK = f"""
     with due as (
         select {ATTEMPT_COLUMNS}, looks from publisher.delivery_attempts
-        where account_id = %(account_id)s and mode = %(mode)s and outcome is null
+        where account_id = %(account_id)s and outcome is null
+            and (mode = %(mode)s or deadline_at < clock_timestamp() - %(max_doubt)s)
             and deadline_at <= clock_timestamp()
             and coalesce(next_look_at, deadline_at) <= clock_timestamp()
         order by coalesce(next_look_at, deadline_at), attempt_id limit 1
@@ -126,11 +129,18 @@ class ConfirmingRepository:
     async def start_look(self, lease: AccountLease) -> StartedLook | None:
         async with self._database.transaction() as connection:
             cursor = (await driver_connection(connection)).cursor(row_factory=dict_row)
-            await cursor.execute(_START_LOOK, {"account_id": lease.account_id, "mode": self._mode})
+            values = {
+                "account_id": lease.account_id,
+                "mode": self._mode,
+                "max_doubt": MAX_DOUBT,
+            }
+            await cursor.execute(_START_LOOK, values)
             row = await cursor.fetchone()
         if row is None:
             return None
-        return StartedLook(read_attempt(row), row["looks"], row["looked_at"])
+        return StartedLook(
+            read_attempt(row), row["looks"], row["looked_at"], row["mode"] != self._mode
+        )
 
     @asynccontextmanager
     async def open_doubt(self, attempt: DeliveryAttempt) -> AsyncIterator[StoredDoubt | None]:

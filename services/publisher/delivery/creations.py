@@ -35,7 +35,7 @@ _SELECT_NEXT = """
     select p.*, a.*,
         array(
             select compared from publisher.delivery_attempts
-            where account_id = %(account_id)s and outcome is null
+            where account_id = %(account_id)s and mode = %(mode)s and outcome is null
         ) as in_doubt
     from (
         select * from publisher.pins
@@ -44,7 +44,7 @@ _SELECT_NEXT = """
         order by run_at, created_at, pin_id
         limit case when exists (
             select from publisher.delivery_attempts
-            where account_id = %(account_id)s and outcome is null
+            where account_id = %(account_id)s and mode = %(mode)s and outcome is null
         ) then %(limit)s else 1 end
     ) p
     cross join lateral (
@@ -132,7 +132,8 @@ class CreationRepository:
             driver = await driver_connection(connection)
             await self._require_open(driver)
             cursor = driver.cursor(row_factory=dict_row)
-            await cursor.execute(_SELECT_NEXT, {"account_id": account_id, "limit": BLOCKED_PINS})
+            values = {"account_id": account_id, "mode": self._mode, "limit": BLOCKED_PINS}
+            await cursor.execute(_SELECT_NEXT, values)
             rows = await cursor.fetchall()
         for row in rows:
             in_doubt = row["in_doubt"]

@@ -13,7 +13,8 @@ import pytest
 from services.publisher.delivery import creating
 from services.publisher.delivery.accounts import extend_lease
 from services.publisher.delivery.claims import ATTEMPTS_IN_DOUBT, ClaimRepository
-from services.publisher.delivery.model import AccountLease, DeliveryAttempt
+from services.publisher.delivery.compared import digest
+from services.publisher.delivery.model import AccountLease, ComparedTexts, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
 from shared.postgres.database import driver_connection
 from tests.support.delivery.process import IMAGE_URL, Account, Delivery, Process
@@ -405,3 +406,20 @@ async def test_an_edit_of_the_image_wins_over_the_failure_of_the_earlier_one(
     async with delivery.running() as process:
         await run_until_state(process, delivery, pin_id, "published")
     assert len(await delivery.find_attempts(pin_id)) == 1
+
+
+async def test_a_doubt_of_another_mode_does_not_hold_up_an_equal_pin(
+    delivery: Delivery, account: Account
+) -> None:
+    """Rule 16 is about one board: another mode has other boards."""
+    doubtful = await delivery.queue(account, title="Lamp")
+    await insert_attempt(delivery, doubtful)
+    async with delivery.running() as process:
+        await run_until_state(process, delivery, doubtful, "confirming")
+        await delivery.execute(
+            "update publisher.delivery_attempts a set mode = 'sandbox', compared = %(compared)s",
+            compared=digest(account.board_id, ComparedTexts("Lamp", None, None, None)),
+        )
+        equal = await delivery.queue(account, title="Lamp")
+        await run_until_state(process, delivery, equal, "published")
+    assert (await delivery.find_pin(doubtful))["state"] == "confirming"

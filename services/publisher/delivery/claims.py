@@ -43,7 +43,8 @@ ATTEMPTS_IN_DOUBT = Source(
     select account_id, workspace_id from publisher.delivery_attempts
     where outcome is null
         and (mode = %(mode)s or deadline_at < clock_timestamp() - interval '7 days')
-        and deadline_at <= clock_timestamp() and coalesce(next_look_at, deadline_at) <= clock_timestamp()
+        and deadline_at <= clock_timestamp()
+        and coalesce(next_look_at, deadline_at) <= clock_timestamp()
     """,
 )
 REMOVALS = Source(

@@ -30,7 +30,8 @@ BLOCKED_SECONDS = 2.0
 PROBE_WAIT_SECONDS = 1.0
 """The rest of an account while another one's pin shows whether the app's pause can end."""
 
-# Usually no attempt is in doubt, and one pin is enough
+# Usually no attempt is in doubt, and one pin is enough. After a restore, what Kafka knows of a pin
+# is applied first: a direct call may have created it again meanwhile
 _SELECT_NEXT = """
     select p.*, a.*,
         array(
@@ -41,6 +42,10 @@ _SELECT_NEXT = """
         select * from publisher.pins
         where account_id = %(account_id)s and state = 'queued' and deleted_at is null
             and (deliver_after is null or deliver_after <= clock_timestamp())
+            and not exists (
+                select from publisher.delivery_attempts t
+                where t.pin_id = pins.pin_id and not t.is_applied
+            )
         order by run_at, created_at, pin_id
         limit case when exists (
             select from publisher.delivery_attempts

@@ -423,3 +423,16 @@ async def test_a_doubt_of_another_mode_does_not_hold_up_an_equal_pin(
         equal = await delivery.queue(account, title="Lamp")
         await run_until_state(process, delivery, equal, "published")
     assert (await delivery.find_pin(doubtful))["state"] == "confirming"
+
+
+async def test_a_pin_waits_until_what_kafka_knows_of_it_is_applied(
+    delivery: Delivery, account: Account
+) -> None:
+    """Invariant: a pin that a restore lost, and a direct call created again, may be there."""
+    pin_id = await delivery.queue(account)
+    await insert_attempt(delivery, pin_id, outcome="unconfirmed")
+    await delivery.execute("update publisher.delivery_attempts set is_applied = false")
+    other = await delivery.queue(account)
+    async with delivery.running() as process:
+        await run_until_state(process, delivery, other, "published")
+    assert (await delivery.find_pin(pin_id))["state"] == "queued"

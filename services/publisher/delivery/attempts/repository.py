@@ -197,6 +197,8 @@ class SettlementRepository:
 
         async def settle(driver: DriverConnection) -> None:
             now, state = await lock_pause(driver, account_id)
+            if state.until is not None and state.until > now and state.code in pauses.NEW_PIN_CODES:
+                return  # a removal was tried. Pinterest's block lasts, whatever the tokens are
             pause = pauses.grow(state._replace(until=None), pauses.PauseCause.GIVEN_UP, now)
             if pause is not None:
                 await pause_account(driver, account_id, pause._replace(code=code, message=message))

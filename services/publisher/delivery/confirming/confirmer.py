@@ -56,6 +56,8 @@ class StartedLook:
     """The looks before this one, also those that could not read the board."""
     looked_at: datetime
     """When this look began, by the database's clock."""
+    is_of_other_mode: bool = False
+    """True if this process can't see the board, because the pin was sent in another mode."""
 
 
 class AdoptedElsewhere(Exception):
@@ -150,7 +152,11 @@ class Confirmer:
         look = await self._store.start_look(lease)
         if look is None:
             return False
-        board = await self._read_board(look.attempt)
+        board: ListedBoard | Unread = (
+            Unread(f"the pin was sent in the mode {look.attempt.mode}")
+            if look.is_of_other_mode
+            else await self._read_board(look.attempt)
+        )
         if isinstance(board, Unread):
             decision = await self._record_unread(look, board)
         else:

@@ -15,6 +15,7 @@ from services.publisher.delivery.attempts.statements import (
     read_attempt,
 )
 from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere, StartedLook
+from services.publisher.delivery.confirming.looks import MAX_UNSETTLED
 from services.publisher.delivery.confirming.matching import SLACK
 from services.publisher.delivery.model import AccountLease, AttemptOutcome, DeliveryAttempt
 from services.publisher.model import Failure
@@ -22,9 +23,14 @@ from shared.postgres.database import Database, DriverConnection, driver_connecti
 
 ID_INDEX = "pins_of_pinterest"
 
-# Also an attempt whose sender ended without writing anything (rule 1): it has no next_look_at
-_IS_DUE = """
-    outcome is null and mode = %(mode)s and deadline_at <= clock_timestamp()
+# Also an attempt whose sender ended without writing anything (rule 1): it has no next_look_at.
+# One of another mode waits as long as a board that can't be read: the mode may change back
+_IS_DUE = f"""
+    outcome is null and deadline_at <= clock_timestamp()
+    and (
+        mode = %(mode)s
+        or deadline_at < clock_timestamp() - interval '{MAX_UNSETTLED.days} days'
+    )
     and coalesce(next_look_at, deadline_at) <= clock_timestamp()
 """
 UNSETTLED_ATTEMPTS = Source(
@@ -137,11 +143,17 @@ class ConfirmingRepository:
     async def start_look(self, lease: AccountLease) -> StartedLook | None:
         async with self._database.transaction() as connection:
             cursor = (await driver_connection(connection)).cursor(row_factory=dict_row)
-            await cursor.execute(_START_LOOK, {"account_id": lease.account_id, "mode": self._mode})
+            values = {
+                "account_id": lease.account_id,
+                "mode": self._mode,
+            }
+            await cursor.execute(_START_LOOK, values)
             row = await cursor.fetchone()
         if row is None:
             return None
-        return StartedLook(read_attempt(row), row["looks"], row["looked_at"])
+        return StartedLook(
+            read_attempt(row), row["looks"], row["looked_at"], row["mode"] != self._mode
+        )
 
     @asynccontextmanager
     async def lock_attempt(self, attempt: DeliveryAttempt) -> AsyncIterator[LockedAttempt | None]:

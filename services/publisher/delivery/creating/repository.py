@@ -30,21 +30,26 @@ BLOCKED_SECONDS = 2.0
 PROBE_WAIT_SECONDS = 1.0
 """The rest of an account while another one's pin shows whether the app's pause can end."""
 
-# Usually no attempt is unsettled, and one pin is enough
+# Usually no attempt is unsettled, and one pin is enough. After a restore, what Kafka knows of a pin
+# is applied first: a direct call may have created it again meanwhile
 _SELECT_NEXT = """
     select p.*, a.*,
         array(
             select compared from publisher.delivery_attempts
-            where account_id = %(account_id)s and outcome is null
+            where account_id = %(account_id)s and mode = %(mode)s and outcome is null
         ) as unsettled_digests
     from (
         select * from publisher.pins
         where account_id = %(account_id)s and state = 'queued' and deleted_at is null
             and (deliver_after is null or deliver_after <= clock_timestamp())
+            and not exists (
+                select from publisher.delivery_attempts t
+                where t.pin_id = pins.pin_id and not t.is_applied
+            )
         order by run_at, created_at, pin_id
         limit case when exists (
             select from publisher.delivery_attempts
-            where account_id = %(account_id)s and outcome is null
+            where account_id = %(account_id)s and mode = %(mode)s and outcome is null
         ) then %(limit)s else 1 end
     ) p
     cross join lateral (
@@ -132,7 +137,8 @@ class CreationRepository:
             driver = await driver_connection(connection)
             await self._require_open(driver)
             cursor = driver.cursor(row_factory=dict_row)
-            await cursor.execute(_SELECT_NEXT, {"account_id": account_id, "limit": BLOCKED_PINS})
+            values = {"account_id": account_id, "mode": self._mode, "limit": BLOCKED_PINS}
+            await cursor.execute(_SELECT_NEXT, values)
             rows = await cursor.fetchall()
         for row in rows:
             digests = row["unsettled_digests"]

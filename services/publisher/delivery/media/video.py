@@ -23,6 +23,8 @@ from shared.contract.urls import normalize_url
 
 NO_UPLOAD: Mapping[str, None] = {"upload_url": None, "upload_parameters": None}
 MAX_URL_LENGTH = 8192
+MAX_INTERRUPTED_UPLOADS = 20
+"""Interrupted uploads to one URL: about two hours. Pinterest's URLs expire after some hours."""
 POSTPONED_SECONDS = 60.0
 """The wait after a call that failed for a passing reason."""
 
@@ -134,7 +136,13 @@ def record_unreachable(video: Video, failure: MediaFailure, max_tries: int) -> V
 
 
 def retry_upload(video: Video) -> VideoChange:
-    """Uploads to the same URL again. When the URL has expired, it is refused (register_anew)."""
+    """Uploads to the same URL again. When the URL has expired, it is refused (register_anew).
+
+    A store may cut the connection instead of an answer, so the URL is replaced after some tries.
+    """
+    if video.looks + 1 >= MAX_INTERRUPTED_UPLOADS:
+        # Does not count as a registration: nothing says that the video is at fault
+        return register_anew(replace(video, registrations=video.registrations - 1), "interrupted")
     return VideoChange({"looks": video.looks + 1}, compute_wait_seconds(video.looks))
 
 

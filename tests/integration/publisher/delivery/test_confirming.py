@@ -269,3 +269,24 @@ async def test_a_list_with_more_pages_than_the_budget_has_reads_is_read_to_its_e
     deliveries.budget = ScarceBudget()  # type: ignore[assignment]
     assert await deliveries.look()
     await require_found(deliveries, attempt, made["id"])
+
+
+async def test_a_pin_that_was_sent_in_another_mode_is_unconfirmed_after_a_week(
+    deliveries: Deliveries,
+) -> None:
+    """The mode may change back until then. Without an end, nobody could delete or retry it."""
+    attempt = await deliveries.lose()
+    await deliveries.execute(
+        "update publisher.delivery_attempts set mode = 'sandbox' where attempt_id = %s",
+        (attempt.attempt_id,),
+    )
+    assert not await deliveries.look()
+    await deliveries.execute(
+        "update publisher.delivery_attempts set deadline_at = deadline_at - interval '8 days' "
+        "where attempt_id = %s",
+        (attempt.attempt_id,),
+    )
+    assert await deliveries.look()
+    await deliveries.pass_time()
+    assert await deliveries.look()
+    await require_unconfirmed(deliveries, attempt)

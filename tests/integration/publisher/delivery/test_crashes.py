@@ -12,9 +12,10 @@ import pytest
 
 from services.publisher.delivery.accounts.claims import ClaimRepository
 from services.publisher.delivery.accounts.statements import extend_lease
+from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
 from services.publisher.delivery.creating import creator
-from services.publisher.delivery.model import AccountLease, DeliveryAttempt
+from services.publisher.delivery.model import AccountLease, ComparedTexts, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
 from shared.postgres.database import driver_connection
 from tests.support.delivery.process import IMAGE_URL, Account, Delivery, Process
@@ -406,3 +407,33 @@ async def test_an_edit_of_the_image_wins_over_the_failure_of_the_earlier_one(
     async with delivery.running() as process:
         await run_until_state(process, delivery, pin_id, "published")
     assert len(await delivery.find_attempts(pin_id)) == 1
+
+
+async def test_a_doubt_of_another_mode_does_not_hold_up_an_equal_pin(
+    delivery: Delivery, account: Account
+) -> None:
+    """Rule 16 is about one board: another mode has other boards."""
+    doubtful = await delivery.queue(account, title="Lamp")
+    await insert_attempt(delivery, doubtful)
+    async with delivery.running() as process:
+        await run_until_state(process, delivery, doubtful, "confirming")
+        await delivery.execute(
+            "update publisher.delivery_attempts a set mode = 'sandbox', compared = %(compared)s",
+            compared=digest(account.board_id, ComparedTexts("Lamp", None, None, None)),
+        )
+        equal = await delivery.queue(account, title="Lamp")
+        await run_until_state(process, delivery, equal, "published")
+    assert (await delivery.find_pin(doubtful))["state"] == "confirming"
+
+
+async def test_a_pin_waits_until_what_kafka_knows_of_it_is_applied(
+    delivery: Delivery, account: Account
+) -> None:
+    """Invariant: a pin that a restore lost, and a direct call created again, may be there."""
+    pin_id = await delivery.queue(account)
+    await insert_attempt(delivery, pin_id, outcome="unconfirmed")
+    await delivery.execute("update publisher.delivery_attempts set is_applied = false")
+    other = await delivery.queue(account)
+    async with delivery.running() as process:
+        await run_until_state(process, delivery, other, "published")
+    assert (await delivery.find_pin(pin_id))["state"] == "queued"

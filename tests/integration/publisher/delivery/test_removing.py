@@ -1,15 +1,18 @@
 """Pins are deleted on the simulator of Pinterest."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from services.publisher.delivery.attempts.settlements import publish_pin
-from services.publisher.delivery.model import AttemptOutcome
+from services.publisher.delivery.model import AccessToken, AttemptOutcome
+from services.publisher.delivery.tokens.failures import AccountGivenUp
 from services.publisher.generations import read_keys
 from services.publisher.key_state import KeyState
+from shared.contract.errors import ErrorCode
 from shared.postgres.database import driver_connection
 from tests.integration.publisher.delivery.deliveries import Deliveries
 
@@ -202,3 +205,27 @@ async def test_a_pin_of_another_mode_is_left_alone(deliveries: Deliveries) -> No
     )
     await request(deliveries, pin_id)
     assert not await run(deliveries)
+
+
+async def test_a_block_outlasts_the_loss_of_the_tokens(deliveries: Deliveries) -> None:
+    """Removals go on during a block. Connecting the account again must not end it."""
+    await deliveries.add_lease()
+    await deliveries.execute(
+        "update publisher.delivery_accounts set paused_until = now() + interval '4 hours', "
+        "pause_code = 'rate_limited', pause_message = 'Blocked.', pause_step = 2 "
+        "where account_id = %s",
+        (deliveries.account_id,),
+    )
+    await request(deliveries, await publish(deliveries))
+
+    async def give_up(_account_id: UUID) -> AccessToken:
+        raise AccountGivenUp(ErrorCode.ACCOUNT_REVOKED, "Connect it.", HTTPStatus.CONFLICT)
+
+    deliveries.tokens.get = give_up  # type: ignore[method-assign]
+    assert await run(deliveries)
+    (row,) = await deliveries.fetch(
+        "select pause_code, pause_step from publisher.delivery_accounts where account_id = %s "
+        "and paused_until > now() + interval '3 hours'",
+        deliveries.account_id,
+    )
+    assert row == {"pause_code": "rate_limited", "pause_step": 2}

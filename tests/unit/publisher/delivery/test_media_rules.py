@@ -1,5 +1,6 @@
 """Tests what a URL and a file are, and how a video goes from step to step."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -17,12 +18,14 @@ from services.publisher.delivery.media.rules import (
 )
 from services.publisher.delivery.media.step import judge_refusal
 from services.publisher.delivery.media.video import (
+    MAX_INTERRUPTED_UPLOADS,
     Video,
     VideoStep,
     record_registration,
     record_status,
     record_unreachable,
     register_anew,
+    retry_upload,
 )
 from services.publisher.delivery.media_failures import MediaRejected, MediaUnreachable
 from shared.contract.delivery_advice import is_video
@@ -136,6 +139,17 @@ def test_a_video_fails_after_its_last_registration() -> None:
     change = register_anew(video(registrations=MAX_REGISTRATIONS), "it failed")
     assert change.values["step"] is VideoStep.FAILED
     assert change.values["error_code"] is ErrorCode.MEDIA_REJECTED
+
+
+def test_uploads_that_are_always_interrupted_get_another_url_and_never_fail_their_pin() -> None:
+    taken = video(
+        step=VideoStep.UPLOAD, media_id="5", registrations=MAX_REGISTRATIONS, upload_url="x"
+    )
+    again = retry_upload(taken)
+    assert dict(again.values) == {"looks": 1}
+    last = retry_upload(replace(taken, looks=MAX_INTERRUPTED_UPLOADS - 1))
+    assert last.values["step"] == VideoStep.REGISTER
+    assert (last.values["registrations"], last.values["looks"]) == (MAX_REGISTRATIONS - 1, 0)
 
 
 def test_an_unreachable_source_fails_with_the_last_try() -> None:

@@ -53,6 +53,8 @@ class Tenants:
     """A client of the owner's workspace with all scopes, limited to `empty_account`."""
     empty_account: str
     """An account of the owner without pins or schedules."""
+    connected_account: str
+    """An account of the owner that is connected to Pinterest."""
     job: dict[str, Any]
     webhook: str
     delivery: str
@@ -127,7 +129,7 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
                 pinflow.database_url, lambda access: access.add_account(owner.id, name="Empty")
             )
         )
-        _add_connected_account(pinflow.database_url, owner)
+        connected = _add_connected_account(pinflow.database_url, owner)
         limited_key = {"name": "limited", "scopes": list(Scope), "pinterest_account_ids": [empty]}
         limited = clients.enter_context(
             open_client(
@@ -138,17 +140,28 @@ def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
         wait_until(lambda: mine.get(deliveries).json())
         delivery = mine.get(deliveries).json()[0]["id"]
         yield Tenants(
-            owner, other, mine, theirs, strangers, limited, empty, job, webhook["id"], delivery
+            owner,
+            other,
+            mine,
+            theirs,
+            strangers,
+            limited,
+            empty,
+            connected,
+            job,
+            webhook["id"],
+            delivery,
         )
 
 
-def _add_connected_account(database_url: str, owner: NewWorkspace) -> None:
-    """Adds an account with a connection. Nothing is ever sent for it."""
+def _add_connected_account(database_url: str, owner: NewWorkspace) -> str:
+    """Adds an account with a connection, and returns its id. Nothing is ever sent for it."""
     account_id = administer(
         database_url, lambda access: access.add_account(owner.id, name="Connected")
     )
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(CONNECT, {"account_id": account_id, "workspace_id": owner.id})
+    return str(account_id)
 
 
 def require_created(answer: httpx.Response) -> dict[str, Any]:

@@ -88,7 +88,11 @@ def each_workspace_lists_its_own_accounts(tenants: Tenants) -> None:
         {account["id"] for account in client.get("/v1/pinterest/accounts").json()}
         for client in (tenants.mine, tenants.theirs)
     )
-    assert mine == {str(account.id) for account in tenants.owner.accounts} | {tenants.empty_account}
+    assert mine == {
+        *(str(account.id) for account in tenants.owner.accounts),
+        tenants.empty_account,
+        tenants.connected_account,
+    }
     assert theirs == {str(account.id) for account in tenants.other.accounts}
 
 

@@ -40,6 +40,9 @@ _INSERT_PINS = """
     returning pin_id
 """
 
+LOAD_SECONDS = 60
+"""More time than usual: a statement may insert a hundred thousand pins."""
+
 
 class OpenLog:
     """A log of deliveries in memory. Its gate is open."""
@@ -151,7 +154,7 @@ class Delivery:
 
     async def execute(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         """Runs a statement. Returns its rows, if it has any."""
-        async with self.database.transaction() as connection:
+        async with self.database.transaction(extra_timeout_seconds=LOAD_SECONDS) as connection:
             cursor = (await driver_connection(connection)).cursor(row_factory=dict_row)
             await cursor.execute(statement, values)
             return await cursor.fetchall() if cursor.description else []

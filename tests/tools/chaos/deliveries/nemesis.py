@@ -14,7 +14,7 @@ from tests.tools.chaos.deliveries.arena import LATE_LIST_SECONDS, TIMEOUT_SECOND
 from tests.tools.chaos.nemesis import FAULTS, freeze, kill
 from tests.tools.chaos.network import Proxy
 
-GAP_SECONDS = (0.5, 4.0)
+GAP_SECONDS = (2.0, 12.0)
 CUT_SECONDS = (1.0, 8.0)
 SLOW_SECONDS = (0.05, 0.3)
 RESTORE_EVERY = 6

@@ -44,7 +44,7 @@ from services.publisher.delivery.model import (
 )
 from shared.contract.errors import ErrorCode
 from shared.pinterest.model import RateLimits
-from shared.postgres.database import Database, DriverConnection, driver_connection
+from shared.postgres.database import Database, DriverConnection
 
 REACHABLE = (ErrorCode.PINTEREST_UNAVAILABLE,)
 """Any answer of Pinterest ends these pauses of the app."""
@@ -238,8 +238,10 @@ class SettlementRepository:
             await self._budgets.feed(driver, self._mode, attempt.account_id, Category.WRITE, limits)
 
     async def _run(self, settle: Callable[[DriverConnection], Awaitable[T]]) -> T:
-        async with self._database.transaction() as connection:
-            return await settle(await driver_connection(connection))
+        async with self._database.pipeline() as driver:
+            result = await settle(driver)
+            await driver.commit()  # sent with the last statements
+            return result
 
 
 async def _settle(

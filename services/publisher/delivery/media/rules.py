@@ -58,9 +58,14 @@ def require_video(beginning: bytes) -> None:
         )
 
 
+def is_asset(pin: Row) -> bool:
+    """Returns whether the pin's image is an asset, so it has no address."""
+    return pin["asset_id"] is not None or not pin["image_url"]
+
+
 def reject_assets(pin: Row) -> None:
     """Raises MediaRejected for a pin whose image is an asset."""
-    if pin["asset_id"] is not None or not pin["image_url"]:
+    if is_asset(pin):
         raise MediaRejected(
             "Pinflow stores no assets, so asset_id can't be delivered to Pinterest. Create the pin "
             "with image_url, the public address of the image or video."

@@ -10,6 +10,8 @@ import pytest
 
 from services.publisher.delivery.accounts.claims import ClaimRepository
 from services.publisher.delivery.accounts.statements import extend_lease
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
 from services.publisher.delivery.model import AccountLease, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
@@ -176,7 +178,13 @@ async def test_two_processes_create_each_pin_of_one_account_once(
 async def test_two_searches_lease_an_account_once(delivery: Delivery, account: Account) -> None:
     await delivery.queue(account)
     stores = [
-        ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
+        ClaimRepository(
+            delivery.database,
+            Budgets(BudgetLimits(60, 600, 200, 1000, 0)),
+            "simulated",
+            (UNSETTLED_ATTEMPTS,),
+            lease_seconds=30,
+        )
         for _ in range(4)
     ]
     found = await asyncio.gather(*(store.exchange([], 10) for store in stores))

@@ -116,7 +116,7 @@ class ChosenPin(NamedTuple):
 
 
 class _Locked(NamedTuple):
-    """What a beginning attempt locks, in this order: the account, the pin, the budgets."""
+    """Holds the results of the locks of an attempt: the account, the pins, the budgets."""
 
     account: AsyncCursor[Any]
     pins: AsyncCursor[Any]

@@ -9,7 +9,7 @@ from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.rules import (
     build_image_source,
     build_video_source,
-    is_asset,
+    is_fetched_by_pinterest,
     reject_assets,
 )
 from services.publisher.delivery.media.video import VideoStep
@@ -36,8 +36,8 @@ class PinMedia:
         self._videos = videos
 
     def is_ready(self, pin: Row) -> bool:
-        """Returns whether Pinterest fetches the image itself."""
-        return self._image_mode == "url" and not is_asset(pin) and not is_video(pin["image_url"])
+        """Returns whether `open` needs no time: Pinterest fetches the image itself."""
+        return is_fetched_by_pinterest(pin, self._image_mode)
 
     @asynccontextmanager
     async def open(self, pin: Row) -> AsyncIterator[dict[str, object]]:

@@ -92,8 +92,12 @@ async def test_a_late_answer_settles_its_attempt_although_another_process_has_th
         await delivery.execute("update publisher.delivery_accounts set served_at = null")
 
     delivery.log.on_announce = take_lease_away
+
+    async def is_sent() -> bool:
+        return len(delivery.list_made(account)) == 1
+
     async with delivery.running() as process:
-        await run_until_state(process, delivery, pin_id, "publishing")
+        await process.run_until(is_sent)
         await delivery.execute(
             "update publisher.delivery_accounts set lease_fence = lease_fence + 1, "
             "lease_until = clock_timestamp() + interval '1 hour'"

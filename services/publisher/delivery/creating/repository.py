@@ -189,7 +189,6 @@ class CreationRepository:
         async with self._database.pipeline() as driver:
             values = (attempt.attempt_id, self._timeout_seconds)
             cursor = await driver.execute(_MAY_SEND, values, binary=True)
-            await driver.commit()  # sent with the statement
             return await cursor.fetchone() is not None
 
     async def begin_confirming(self, attempt_id: UUID) -> None:

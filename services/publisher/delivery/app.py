@@ -98,6 +98,7 @@ class DeliveryParts:
         ]
         claims = ClaimRepository(
             database,
+            budgets,
             mode,
             (UNSETTLED_ATTEMPTS, REMOVALS, VIDEOS),
             lease_seconds=settings.lease_seconds,

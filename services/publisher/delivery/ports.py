@@ -94,11 +94,16 @@ class BoardExplainer(Protocol):
 class MediaSource(Protocol):
     """Provides the `media_source` of a pin's request (ADR 0048)."""
 
+    def is_ready(self, pin: Row) -> bool:
+        """Returns whether `open` needs no time and can't fail for this pin."""
+        ...
+
     def open(self, pin: Row) -> AbstractAsyncContextManager[dict[str, object]]:
         """Enters with the `media_source`. Leave the block when the request has ended.
 
         An uploaded image is in memory until then, and few may be there at the same time. Entering
         raises MediaUnreachable, MediaRejected, or MediaPending if a video is not ready
-        (media_failures.py). It may take as long as one request: enter before the attempt begins.
+        (media_failures.py). It may take as long as one request: enter before the attempt begins,
+        unless the medium `is_ready`.
         """
         ...

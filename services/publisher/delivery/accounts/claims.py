@@ -12,6 +12,7 @@ from uuid import UUID
 
 from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES, PauseState
 from services.publisher.delivery.accounts.statements import read_app, release_leases
+from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.delivery.model import AccountLease, FinishedTurn
 from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -124,12 +125,14 @@ class ClaimRepository:
     def __init__(
         self,
         database: Database,
+        budgets: Budgets,
         mode: str,
         sources: Sequence[Source],
         *,
         lease_seconds: float,
     ) -> None:
         self._database = database
+        self._budgets = budgets
         self._mode = mode
         self._lease_seconds = lease_seconds
         self._search = _SEARCH.format(
@@ -147,17 +150,20 @@ class ClaimRepository:
         """Releases the leases of finished turns, and leases at most `free_slots` other accounts.
 
         Accounts of different workspaces alternate. Of one workspace, the one comes first that was
-        served least recently.
+        served least recently. Takes a request of the app for each account with pins.
         """
-        async with self._database.transaction() as connection:
-            driver = await driver_connection(connection)
+        async with self._database.pipeline() as driver:
             await release_leases(driver, finished)
             if free_slots <= 0:
                 return []
             state = await self._read_app_state(driver)
             if state is AppState.PAUSED:
                 return []
-            return await self._lease(driver, state, free_slots)
+            requests = await self._budgets.count_app_requests(driver, self._mode)
+            leases = await self._lease(driver, state, min(free_slots, requests))
+            if pins := sum(PINS in lease.work for lease in leases):
+                await self._budgets.charge_app(driver, self._mode, pins)
+            return leases
 
     async def release(self, finished: Sequence[FinishedTurn]) -> None:
         """Releases the leases of finished turns."""
@@ -169,8 +175,10 @@ class ClaimRepository:
         return judge_app(now, pause)
 
     async def _lease(
-        self, driver: DriverConnection, state: AppState, free_slots: int
+        self, driver: DriverConnection, state: AppState, limit: int
     ) -> list[AccountLease]:
+        if limit == 0:
+            return []
         cursor = await driver.execute(
             self._search,
             {
@@ -178,7 +186,7 @@ class ClaimRepository:
                 "creates": state is not AppState.PAUSED_FOR_PINS,
                 "new_pin_codes": [str(code) for code in NEW_PIN_CODES],
                 "skipped": SKIPPED_PINS,
-                "limit": 1 if state is AppState.PROBING else free_slots,
+                "limit": 1 if state is AppState.PROBING else limit,
             },
         )
         found: list[tuple[UUID, UUID, list[str]]] = await cursor.fetchall()

@@ -3,10 +3,12 @@
 Lock an account's row before all others, and the app's row last.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from psycopg import AsyncCursor
 
 from services.publisher.delivery.accounts.pauses import NOT_PAUSED, PauseState
 from services.publisher.delivery.model import AccountLease, FinishedTurn, Pause
@@ -55,6 +57,7 @@ _PROBE_APP = """
     update publisher.delivery_apps
     set paused_until = clock_timestamp() + %s * interval '1 second'
     where mode = %s and pause_code is not null and paused_until <= clock_timestamp()
+    returning mode
 """
 _FINISHED_COLUMNS = (("account_id", "uuid"), ("fence", "int8"), ("rest_milliseconds", "int8"))
 _RELEASE = f"""
@@ -78,13 +81,23 @@ class HeldAccount(NamedTuple):
         return self.pause.until is not None and self.pause.until > self.now
 
 
+async def send_lease_extension(
+    driver: DriverConnection, lease: AccountLease, seconds: float
+) -> AsyncCursor[Any]:
+    """Locks the account and extends its lease, for `read_held_account`."""
+    return await driver.execute(_EXTEND, (seconds, lease.account_id, lease.fence), binary=True)
+
+
+def read_held_account(row: Sequence[Any] | None) -> HeldAccount | None:
+    """Returns the account whose lease was extended, or None if another process has it."""
+    return None if row is None else HeldAccount(row[0], row[1], PauseState(*row[2:]))
+
+
 async def extend_lease(
     driver: DriverConnection, lease: AccountLease, seconds: float
 ) -> HeldAccount | None:
     """Locks the account and extends its lease. Returns None if another process has it."""
-    cursor = await driver.execute(_EXTEND, (seconds, lease.account_id, lease.fence))
-    row = await cursor.fetchone()
-    return None if row is None else HeldAccount(row[0], row[1], PauseState(*row[2:]))
+    return read_held_account(await (await send_lease_extension(driver, lease, seconds)).fetchone())
 
 
 async def lock_pause(driver: DriverConnection, account_id: UUID) -> tuple[datetime, PauseState]:
@@ -104,10 +117,19 @@ async def resume_account(driver: DriverConnection, account_id: UUID) -> None:
     await driver.execute(_RESUME, (account_id,))
 
 
-async def read_app(driver: DriverConnection, mode: str) -> tuple[datetime | None, PauseState]:
+async def send_app_read(driver: DriverConnection, mode: str) -> AsyncCursor[Any]:
+    """Reads the app's pause, for `read_app_pause`."""
+    return await driver.execute(_READ_APP, (mode,), binary=True)
+
+
+def read_app_pause(row: Sequence[Any] | None) -> tuple[datetime | None, PauseState]:
     """Returns the database's time and the app's pause. The time is None if it never paused."""
-    row = await (await driver.execute(_READ_APP, (mode,))).fetchone()
     return (None, NOT_PAUSED) if row is None else (row[0], PauseState(*row[1:]))
+
+
+async def read_app(driver: DriverConnection, mode: str) -> tuple[datetime | None, PauseState]:
+    """Reads the app's pause. Returns as `read_app_pause`."""
+    return read_app_pause(await (await send_app_read(driver, mode)).fetchone())
 
 
 async def lock_app(driver: DriverConnection, mode: str) -> tuple[datetime, PauseState]:
@@ -133,7 +155,7 @@ async def claim_probe(driver: DriverConnection, mode: str, seconds: float) -> bo
 
     Returns whether the caller has the probe.
     """
-    return (await driver.execute(_PROBE_APP, (seconds, mode))).rowcount == 1
+    return await (await driver.execute(_PROBE_APP, (seconds, mode))).fetchone() is not None
 
 
 async def release_leases(driver: DriverConnection, turns: Iterable[FinishedTurn]) -> None:

@@ -46,7 +46,7 @@ from services.publisher.delivery.model import (
 )
 from shared.contract.errors import ErrorCode
 from shared.pinterest.model import RateLimits
-from shared.postgres.database import Database, DriverConnection, driver_connection
+from shared.postgres.database import Database, DriverConnection
 
 ENDED_BY_ANSWER = (ErrorCode.PINTEREST_UNAVAILABLE,)
 """The codes of the app's pauses that any answer of Pinterest ends."""
@@ -254,8 +254,10 @@ class SettlementRepository:
             await self._budgets.feed(driver, self._mode, attempt.account_id, Category.WRITE, limits)
 
     async def _run(self, settle: Callable[[DriverConnection], Awaitable[T]]) -> T:
-        async with self._database.transaction() as connection:
-            return await settle(await driver_connection(connection))
+        async with self._database.pipeline() as driver:
+            result = await settle(driver)
+            await driver.commit()  # sent with the last statements
+            return result
 
 
 async def _settle(

@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from services.publisher.delivery.attempts.statements import (
+    SETTLE,
     AttemptSettlement,
     leave_unsettled,
     settle_attempt,
@@ -33,12 +34,22 @@ _CHANGE = """
     where pin_id = %(pin_id)s and state in ('publishing', 'confirming', 'queued')
     returning *
 """
-_PUBLISH = _CHANGE.format(
-    changes="""
-        state = 'published', published_at = clock_timestamp(), pinterest_pin_id = %(id)s,
-        deliver_after = null, deferral_code = null
-    """
-)
+_PUBLISHED = """
+    state = 'published', published_at = clock_timestamp(), pinterest_pin_id = %(pinterest_pin_id)s,
+    deliver_after = null, deferral_code = null
+"""
+_PUBLISH = _CHANGE.format(changes=_PUBLISHED)
+# The usual outcome, in one round trip. No row: the attempt was settled before. A row of nulls: the
+# pin is in another state
+_SETTLE_AND_PUBLISH = f"""
+    with settled as ({SETTLE}), changed as (
+        update publisher.pins p set {_PUBLISHED}, updated_at = clock_timestamp()
+        from settled
+        where p.pin_id = settled.pin_id and p.state in ('publishing', 'confirming', 'queued')
+        returning p.*
+    )
+    select changed.* from settled left join changed using (pin_id)
+"""
 _FAIL = _CHANGE.format(
     changes="""
         state = 'failed', failed_at = clock_timestamp(), error_code = %(code)s,
@@ -80,9 +91,13 @@ async def publish_pin(
     Raises UniqueViolation if another pin of Pinflow has the id.
     """
     settlement = AttemptSettlement(outcome, pinterest_pin_id)
-    if not await settle_attempt(driver, attempt.attempt_id, settlement):
+    cursor = driver.cursor(binary=True, row_factory=dict_row)
+    values = {"attempt_id": attempt.attempt_id, **settlement._asdict()}
+    await cursor.execute(_SETTLE_AND_PUBLISH, values)
+    row = await cursor.fetchone()
+    if row is None:
         return False
-    await adopt_pinterest_pin(driver, attempt, pinterest_pin_id)
+    await _announce(driver, row if row["pin_id"] else None, build_pin_published)
     return True
 
 
@@ -90,7 +105,7 @@ async def adopt_pinterest_pin(
     driver: DriverConnection, attempt: DeliveryAttempt, pinterest_pin_id: str
 ) -> bool:
     """Publishes the pin of an attempt that is settled with an id."""
-    pin = await _change(driver, _PUBLISH, attempt, id=pinterest_pin_id)
+    pin = await _change(driver, _PUBLISH, attempt, pinterest_pin_id=pinterest_pin_id)
     return await _announce(driver, pin, build_pin_published)
 
 

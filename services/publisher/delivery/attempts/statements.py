@@ -8,6 +8,7 @@ Lock an attempt before its pin.
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from psycopg.types.json import Json
 
 from services.publisher.delivery.attempts.compared import digest
@@ -31,16 +32,20 @@ _INSERT = """
         %(error_code)s, %(error_message)s
     )
 """
-_SETTLE = """
+SETTLE = """
     update publisher.delivery_attempts
-    set outcome = %s, settled_at = clock_timestamp(), next_look_at = null, pinterest_pin_id = %s,
-        error_code = %s, error_message = %s
-    where attempt_id = %s and outcome is null
+    set outcome = %(outcome)s, settled_at = clock_timestamp(), next_look_at = null,
+        pinterest_pin_id = %(pinterest_pin_id)s, error_code = %(error_code)s,
+        error_message = %(error_message)s
+    where attempt_id = %(attempt_id)s and outcome is null
+    returning pin_id
 """
+"""Settles an attempt. Its parameters are an AttemptSettlement's fields, and attempt_id."""
 _LEAVE_UNSETTLED = """
     update publisher.delivery_attempts
     set next_look_at = coalesce(next_look_at, deadline_at), error_message = %s
     where attempt_id = %s and outcome is null
+    returning pin_id
 """
 
 
@@ -70,13 +75,14 @@ async def insert_attempt(
             "fence": attempt.fence,
             "board_id": attempt.board_id,
             "compared": digest(attempt.board_id, attempt.texts),
-            "texts": Json(attempt.texts._asdict()),
+            "texts": Json(attempt.texts._asdict(), orjson.dumps),
             "started_at": attempt.started_at,
             "deadline_at": attempt.deadline_at,
             "outcome": settlement and settlement.outcome,
             "error_code": settlement and settlement.error_code,
             "error_message": settlement and settlement.error_message,
         },
+        binary=True,
     )
 
 
@@ -84,22 +90,14 @@ async def settle_attempt(
     driver: DriverConnection, attempt_id: UUID, settlement: AttemptSettlement
 ) -> bool:
     """Records an outcome. Returns False if the attempt has one already, or no row."""
-    cursor = await driver.execute(
-        _SETTLE,
-        (
-            settlement.outcome,
-            settlement.pinterest_pin_id,
-            settlement.error_code,
-            settlement.error_message,
-            attempt_id,
-        ),
-    )
-    return cursor.rowcount == 1
+    values = {"attempt_id": attempt_id, **settlement._asdict()}
+    return await (await driver.execute(SETTLE, values)).fetchone() is not None
 
 
 async def leave_unsettled(driver: DriverConnection, attempt_id: UUID, reason: str) -> bool:
     """Lets the attempt be confirmed after its deadline. Returns False if it has an outcome."""
-    return (await driver.execute(_LEAVE_UNSETTLED, (reason, attempt_id))).rowcount == 1
+    cursor = await driver.execute(_LEAVE_UNSETTLED, (reason, attempt_id))
+    return await cursor.fetchone() is not None
 
 
 def read_attempt(row: Row) -> DeliveryAttempt:

@@ -73,20 +73,43 @@ def app_rule(limits: BudgetLimits) -> BudgetRule:
 
 
 def take(
-    state: BudgetState, rule: BudgetRule, now: datetime, *, units: int, is_app: bool = False
+    state: BudgetState,
+    rule: BudgetRule,
+    now: datetime,
+    *,
+    units: int,
+    requests: int = 1,
+    is_app: bool = False,
 ) -> BudgetState | Exhausted | float:
     """Takes one request, and `units` of the day's quota.
 
-    Returns the state after it. If it does not fit: the seconds to wait, or Exhausted.
+    `requests` is 0 if the request was taken before, with others (`charge`). Returns the state after
+    it. If it does not fit: the seconds to wait, or Exhausted.
     """
     state = _refill(state, rule, now)
     if rule.per_day is not None and units and state.used + units > rule.per_day:
         return Exhausted((state.day_started_at + DAY - now).total_seconds(), is_app)
     if state.blocked_until is not None and state.blocked_until > now:
         return (state.blocked_until - now).total_seconds()
-    if state.level < 1:
-        return (1 - state.level) / rule.per_second
-    return state._replace(level=state.level - 1, used=state.used + units)
+    if requests and state.level < requests:
+        return (requests - state.level) / rule.per_second
+    return state._replace(level=state.level - requests, used=state.used + units)
+
+
+def count_available(state: BudgetState, rule: BudgetRule, now: datetime) -> int:
+    """Returns how many requests may be sent at once now."""
+    if state.blocked_until is not None and state.blocked_until > now:
+        return 0
+    return max(0, int(_refill(state, rule, now).level))
+
+
+def charge(state: BudgetState, rule: BudgetRule, now: datetime, requests: int) -> BudgetState:
+    """Takes requests that `count_available` has allowed.
+
+    The level falls below 0 if another process took some meanwhile: later requests wait for that.
+    """
+    state = _refill(state, rule, now)
+    return state._replace(level=state.level - requests)
 
 
 def lower(state: BudgetState, rule: BudgetRule, limits: RateLimits, now: datetime) -> BudgetState:

@@ -7,6 +7,7 @@ written. After a crash in between, the attempt is unsettled, and the pin is conf
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -29,6 +30,7 @@ from services.publisher.delivery.attempts.outcomes import (
 from services.publisher.delivery.attempts.repository import SettlementRepository
 from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.creating.repository import (
+    ChosenPin,
     CreationRepository,
     QuotaUsedUp,
     build_attempt,
@@ -105,37 +107,63 @@ class PinCreator:
 
         Raises Postponed if it has to wait: by 0 s if only this pin can't be sent.
         """
-        pin = await self._creations.find_next(lease.account_id)
-        if pin is None:
+        try:
+            token = await self._tokens.get(lease.account_id)
+        except (ApiError, Unavailable) as failure:
+            if await self._choose(lease, lambda _pin: False) is not None:
+                await self._account_failures.pause_without_token(lease, failure)
             return False
+        chosen = await self._choose(lease, self._media.is_ready)
+        if chosen is None:
+            return False
+        pin = chosen.pin
+        try:
+            async with self._media.open(pin) as media_source:
+                begun = chosen.begun or await self._begin(lease, pin)
+                return begun is not None and await self._create(begun, pin, token, media_source)
+        except MediaFailure as failure:
+            await self._record_media_failure(lease, pin, failure)
+            raise Postponed(0) from None
+
+    async def _choose(
+        self, lease: AccountLease, is_ready: Callable[[Row], bool]
+    ) -> ChosenPin | None:
+        """Chooses the next pin. Begins its attempt if `is_ready`.
+
+        Settles a pin that a restore made queued, and then raises Postponed: it is never sent.
+        """
+        try:
+            chosen = await self._creations.begin_next(lease, is_ready)
+        except QuotaUsedUp as used_up:
+            await self._account_failures.pause_quota(lease, used_up.exhausted)
+            return None
+        if chosen is None or chosen.begun is not None:
+            return chosen
+        pin = chosen.pin
         if pin["unsettled_attempt_id"] is not None:
             await self._creations.begin_confirming(pin["unsettled_attempt_id"])
             raise Postponed(0)
         if pin["made_pin_id"] is not None:
             await self._settlements.adopt(_unsent(lease, pin), pin["made_pin_id"])
             raise Postponed(0)
-        try:
-            token = await self._tokens.get(lease.account_id)
-        except (ApiError, Unavailable) as failure:
-            await self._account_failures.pause_without_token(lease, failure)
-            return False
-        try:
-            async with self._media.open(pin) as media_source:
-                return await self._create(lease, pin, token, media_source)
-        except MediaFailure as failure:
-            await self._record_media_failure(lease, pin, failure)
-            raise Postponed(0) from None
+        return chosen
 
-    async def _create(
-        self, lease: AccountLease, pin: Row, token: AccessToken, media_source: dict[str, object]
-    ) -> bool:
+    async def _begin(self, lease: AccountLease, pin: Row) -> BegunAttempt | None:
+        """Begins the attempt of a pin whose medium is ready by now."""
         try:
-            begun = await self._creations.begin(lease, pin)
+            return await self._creations.begin(lease, pin)
         except QuotaUsedUp as used_up:
             await self._account_failures.pause_quota(lease, used_up.exhausted)
-            return False
-        if begun is None:
-            return False
+            return None
+
+    async def _create(
+        self,
+        begun: BegunAttempt,
+        pin: Row,
+        token: AccessToken,
+        media_source: dict[str, object],
+    ) -> bool:
+        """Sends a pin whose attempt has begun. Returns False if no request was sent."""
         attempt = begun.attempt
         try:
             await self._delivery_log.announce(attempt)

@@ -1,21 +1,29 @@
 """The SQL that chooses the next pin, and that begins the attempt to create it."""
 
 import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+from psycopg import AsyncCursor
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.accounts.statements import claim_probe, extend_lease, read_app
+from services.publisher.delivery.accounts.statements import (
+    HeldAccount,
+    claim_probe,
+    read_app_pause,
+    read_held_account,
+    send_app_read,
+    send_lease_extension,
+)
 from services.publisher.delivery.attempts.compared import build_texts, digest
 from services.publisher.delivery.attempts.statements import insert_attempt
-from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.repository import Budgets, LockedBudget
 from services.publisher.delivery.budgets.rules import Exhausted
 from services.publisher.delivery.model import (
     AccountLease,
     BegunAttempt,
-    Category,
     DeliveryAttempt,
 )
 from services.publisher.delivery.ports import DeliveryLog, Postponed
@@ -51,6 +59,7 @@ _SELECT_NEXT = """
             select from publisher.delivery_attempts
             where account_id = %(account_id)s and mode = %(mode)s and outcome is null
         ) then %(limit)s else 1 end
+        for update skip locked
     ) p
     cross join lateral (
         select coalesce(max(number), 0) as attempts,
@@ -69,13 +78,14 @@ _SELECT_NEXT = """
     order by p.run_at, p.created_at, p.pin_id
 """
 # The pin is sent as it was read. An edit or a cancel since then wins
+_LOCK_PIN = """
+    select from publisher.pins
+    where pin_id = %s and state = 'queued' and deleted_at is null and updated_at = %s
+    for update skip locked
+"""
 _BEGIN = """
     update publisher.pins set state = 'publishing', updated_at = clock_timestamp()
-    where pin_id = (
-        select pin_id from publisher.pins
-        where pin_id = %s and state = 'queued' and deleted_at is null and updated_at = %s
-        for update skip locked
-    )
+    where pin_id = %s
 """
 # A restored Postgres lacks the attempt. After `seconds` nothing may be sent any more: the request
 # would outlast the deadline
@@ -105,6 +115,26 @@ class QuotaUsedUp(PinflowError):
         self.exhausted = exhausted
 
 
+class ChosenPin(NamedTuple):
+    """The account's pin that is to be sent next."""
+
+    pin: Row
+    begun: BegunAttempt | None
+    """None: the pin needs something before its attempt."""
+
+
+class _Locked(NamedTuple):
+    """Holds the results of the locks of an attempt: the account, the pins, the budgets."""
+
+    account: AsyncCursor[Any]
+    pins: AsyncCursor[Any]
+    budgets: list[LockedBudget]
+    app: AsyncCursor[Any]
+    """The app's pause, which is not locked."""
+    send_until: float
+    """The monotonic time after which the request could outlast the lease."""
+
+
 class CreationRepository:
     """Chooses pins, and begins attempts. Raises DatabaseUnavailable if Postgres is down."""
 
@@ -127,57 +157,52 @@ class CreationRepository:
         self._timeout_seconds = timeout_seconds
         self._marks_links = marks_links
 
-    async def find_next(self, account_id: UUID) -> Row | None:
-        """Returns the account's pin that is to be sent next, or None.
+    async def begin_next(
+        self, lease: AccountLease, is_ready: Callable[[Row], bool]
+    ) -> ChosenPin | None:
+        """Commits the intent to create the account's next pin, in two round trips.
 
         Schedules come first, then pins in the order of their rows. Skips pins that could be
-        mistaken for that of an unsettled attempt (rule 16). Raises Postponed if all are such.
+        mistaken for that of an unsettled attempt (rule 16). Changes no pin that was attempted
+        before with an unknown result or with an id, and none for which `is_ready` is false: it
+        returns them without an attempt. Returns None if no pin is due. Raises Postponed or
+        QuotaUsedUp if the pin must wait, and then changes nothing.
         """
-        async with self._database.transaction() as connection:
-            driver = await driver_connection(connection)
-            await self._require_open(driver)
-            cursor = driver.cursor(row_factory=dict_row)
-            values = {"account_id": account_id, "mode": self._mode, "limit": BLOCKED_PINS}
-            await cursor.execute(_SELECT_NEXT, values)
-            rows = await cursor.fetchall()
-        for row in rows:
-            digests = row["unsettled_digests"]
-            if row["unsettled_attempt_id"] or not digests or _digest(row) not in digests:
-                return row
-        if rows:
-            raise Postponed(BLOCKED_SECONDS)
-        return None
+        async with self._database.pipeline() as driver:
+            values = {
+                "account_id": lease.account_id,
+                "mode": self._mode,
+                "limit": BLOCKED_PINS,
+            }
+            locked = await self._lock(driver, lease, _SELECT_NEXT, values)
+            held = read_held_account(await locked.account.fetchone())
+            rows = await locked.pins.fetchall()
+            if held is None or not rows:
+                return None
+            pin = _choose(rows)
+            is_new = pin["unsettled_attempt_id"] is None and pin["made_pin_id"] is None
+            if not (is_new and is_ready(pin)):
+                return ChosenPin(pin, None)
+            return ChosenPin(pin, await self._begin(driver, lease, pin, held, locked))
 
     async def begin(self, lease: AccountLease, pin: Row) -> BegunAttempt | None:
-        """Commits the intent to create a pin. Returns None if the pin has changed since `pin`.
+        """Commits the intent to create a pin of `begin_next`. Returns None if it has changed since.
 
         Raises Postponed or QuotaUsedUp if it must wait, and then changes nothing.
         """
-        async with self._database.transaction() as connection:
-            driver = await driver_connection(connection)
-            await self._require_open(driver)
-            send_until = time.monotonic() + self._lease_seconds - self._timeout_seconds
-            held = await extend_lease(driver, lease, self._lease_seconds)
-            if held is None:
+        async with self._database.pipeline() as driver:
+            values = (pin["pin_id"], pin["updated_at"])
+            locked = await self._lock(driver, lease, _LOCK_PIN, values)
+            held = read_held_account(await locked.account.fetchone())
+            if held is None or await locked.pins.fetchone() is None:
                 return None
-            if held.is_paused and held.pause.until is not None:
-                raise Postponed((held.pause.until - held.now).total_seconds())
-            cursor = await driver.execute(_BEGIN, (pin["pin_id"], pin["updated_at"]))
-            if cursor.rowcount == 0:
-                return None
-            attempt = self._build_attempt(lease, pin, held.now, held.lease_until)
-            await insert_attempt(driver, attempt)
-            await self._take_budgets(driver, lease.account_id)
-            # The app's row is locked last, as when a refusal pauses the app
-            is_probe = await self._require_app(driver)
-            had_pause = is_probe or held.pause.code is not None
-        return BegunAttempt(attempt, is_probe, had_pause, send_until)
+            return await self._begin(driver, lease, pin, held, locked)
 
     async def may_send(self, attempt: DeliveryAttempt) -> bool:
         """Returns whether the request may leave: right before it does."""
-        async with self._database.transaction() as connection:
-            driver = await driver_connection(connection)
-            cursor = await driver.execute(_MAY_SEND, (attempt.attempt_id, self._timeout_seconds))
+        async with self._database.pipeline() as driver:
+            values = (attempt.attempt_id, self._timeout_seconds)
+            cursor = await driver.execute(_MAY_SEND, values, binary=True)
             return await cursor.fetchone() is not None
 
     async def begin_confirming(self, attempt_id: UUID) -> None:
@@ -189,11 +214,47 @@ class CreationRepository:
             driver = await driver_connection(connection)
             await driver.execute(_BEGIN_CONFIRMING, {"attempt_id": attempt_id})
 
-    async def _require_open(self, driver: DriverConnection) -> None:
+    async def _lock(
+        self, driver: DriverConnection, lease: AccountLease, select_pins: str, values: Any
+    ) -> _Locked:
+        """Sends all statements that an attempt needs before it is decided."""
         await self._log.require_open(self._database.connected_at(driver))
+        send_until = time.monotonic() + self._lease_seconds - self._timeout_seconds
+        account = await send_lease_extension(driver, lease, self._lease_seconds)
+        pins = driver.cursor(binary=True, row_factory=dict_row)
+        await pins.execute(select_pins, values)
+        budgets = await self._budgets.lock_for_pin(driver, self._mode, lease.account_id)
+        app = await send_app_read(driver, self._mode)
+        return _Locked(account, pins, budgets, app, send_until)
 
-    async def _require_app(self, driver: DriverConnection) -> bool:
-        now, pause = await read_app(driver, self._mode)
+    async def _begin(
+        self,
+        driver: DriverConnection,
+        lease: AccountLease,
+        pin: Row,
+        held: HeldAccount,
+        locked: _Locked,
+    ) -> BegunAttempt:
+        """Writes the intent and commits it. Raises Postponed or QuotaUsedUp."""
+        if held.is_paused and held.pause.until is not None:
+            raise Postponed((held.pause.until - held.now).total_seconds())
+        wait = await self._budgets.take_locked(driver, locked.budgets)
+        if isinstance(wait, Exhausted):
+            raise QuotaUsedUp(wait)
+        if wait > 0:
+            raise Postponed(wait)
+        # The app's row is locked last, as when a refusal pauses the app
+        is_probe = await self._require_app(driver, locked.app)
+        attempt = self._build_attempt(lease, pin, held.now, held.lease_until)
+        await driver.execute(_BEGIN, (attempt.pin_id,), binary=True)
+        await insert_attempt(driver, attempt)
+        await driver.commit()  # sent with the statements
+        had_pause = is_probe or held.pause.code is not None
+        return BegunAttempt(attempt, is_probe, had_pause, locked.send_until)
+
+    async def _require_app(self, driver: DriverConnection, app: AsyncCursor[Any]) -> bool:
+        """Returns whether the pin shows if the app's pause can end. Raises Postponed."""
+        now, pause = read_app_pause(await app.fetchone())
         if now is None or pause.code is None or pause.until is None:
             return False
         if pause.until > now:
@@ -201,13 +262,6 @@ class CreationRepository:
         if not await claim_probe(driver, self._mode, self._lease_seconds):
             raise Postponed(PROBE_WAIT_SECONDS)
         return True
-
-    async def _take_budgets(self, driver: DriverConnection, account_id: UUID) -> None:
-        wait = await self._budgets.take(driver, self._mode, account_id, Category.WRITE, pins=1)
-        if isinstance(wait, Exhausted):
-            raise QuotaUsedUp(wait)
-        if wait > 0:
-            raise Postponed(wait)
 
     def _build_attempt(
         self, lease: AccountLease, pin: Row, started_at: datetime, deadline_at: datetime
@@ -234,7 +288,7 @@ def build_attempt(
     attempt_id: UUID | None = None,
     marked_by: UUID | None = None,
 ) -> DeliveryAttempt:
-    """Builds the next attempt of a pin that `find_next` returned."""
+    """Builds the next attempt of a pin that `begin_next` returned."""
     return DeliveryAttempt(
         attempt_id=attempt_id or uuid4(),
         pin_id=pin["pin_id"],
@@ -248,6 +302,15 @@ def build_attempt(
         started_at=started_at,
         deadline_at=deadline_at,
     )
+
+
+def _choose(pins: Sequence[Row]) -> Row:
+    """Returns the first pin that equals no unsettled attempt. Raises Postponed if all do."""
+    for pin in pins:
+        digests = pin["unsettled_digests"]
+        if pin["unsettled_attempt_id"] or not digests or _digest(pin) not in digests:
+            return pin
+    raise Postponed(BLOCKED_SECONDS)
 
 
 def _digest(pin: Row) -> Any:

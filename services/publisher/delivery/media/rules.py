@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.publisher.delivery.media_failures import MediaRejected
+from shared.contract.delivery_advice import is_video
 from shared.postgres.row import Row
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
@@ -58,9 +59,19 @@ def require_video(beginning: bytes) -> None:
         )
 
 
+def is_asset(pin: Row) -> bool:
+    """Returns whether the pin's image is an asset, so it has no address."""
+    return pin["asset_id"] is not None or not pin["image_url"]
+
+
+def is_fetched_by_pinterest(pin: Row, image_mode: str) -> bool:
+    """Returns whether the pin can be sent at once, with the address of its image."""
+    return image_mode == "url" and not is_asset(pin) and not is_video(pin["image_url"])
+
+
 def reject_assets(pin: Row) -> None:
     """Raises MediaRejected for a pin whose image is an asset."""
-    if pin["asset_id"] is not None or not pin["image_url"]:
+    if is_asset(pin):
         raise MediaRejected(
             "Pinflow stores no assets, so asset_id can't be delivered to Pinterest. Create the pin "
             "with image_url, the public address of the image or video."

@@ -9,6 +9,7 @@ from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.rules import (
     build_image_source,
     build_video_source,
+    is_fetched_by_pinterest,
     reject_assets,
 )
 from services.publisher.delivery.media.video import VideoStep
@@ -33,6 +34,10 @@ class PinMedia:
         self._image_mode = image_mode
         self._images = images
         self._videos = videos
+
+    def is_ready(self, pin: Row) -> bool:
+        """Returns whether `open` needs no time: Pinterest fetches the image itself."""
+        return is_fetched_by_pinterest(pin, self._image_mode)
 
     @asynccontextmanager
     async def open(self, pin: Row) -> AsyncIterator[dict[str, object]]:

@@ -13,6 +13,8 @@ import pytest
 from services.publisher.delivery.accounts.claims import ClaimRepository
 from services.publisher.delivery.accounts.statements import extend_lease
 from services.publisher.delivery.attempts.compared import digest
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
 from services.publisher.delivery.creating import creator
 from services.publisher.delivery.model import AccountLease, ComparedTexts, DeliveryAttempt
@@ -94,8 +96,12 @@ async def test_a_late_answer_settles_its_attempt_although_another_process_has_th
         await delivery.execute("update publisher.delivery_accounts set served_at = null")
 
     delivery.log.on_announce = take_lease_away
+
+    async def is_sent() -> bool:
+        return len(delivery.list_made(account)) == 1
+
     async with delivery.running() as process:
-        await run_until_state(process, delivery, pin_id, "publishing")
+        await process.run_until(is_sent)
         await delivery.execute(
             "update publisher.delivery_accounts set lease_fence = lease_fence + 1, "
             "lease_until = clock_timestamp() + interval '1 hour'"
@@ -180,7 +186,13 @@ async def test_two_processes_create_each_pin_of_one_account_once(
 async def test_two_searches_lease_an_account_once(delivery: Delivery, account: Account) -> None:
     await delivery.queue(account)
     stores = [
-        ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
+        ClaimRepository(
+            delivery.database,
+            Budgets(BudgetLimits(60, 600, 200, 1000, 0)),
+            "simulated",
+            (UNSETTLED_ATTEMPTS,),
+            lease_seconds=30,
+        )
         for _ in range(4)
     ]
     found = await asyncio.gather(*(store.exchange([], 10) for store in stores))

@@ -32,6 +32,12 @@ MAX_TURNS = 10
 """Pins of a bulk that may be sent until another account's pin is published."""
 
 
+def make_claims(delivery: Delivery, limits: BudgetLimits = LIMITS) -> ClaimRepository:
+    return ClaimRepository(
+        delivery.database, Budgets(limits), "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30
+    )
+
+
 async def run_until_published(process: Process, delivery: Delivery, *pin_ids: UUID) -> None:
     async def check() -> bool:
         (row,) = await delivery.execute(
@@ -165,11 +171,31 @@ async def test_concurrent_takes_of_one_account_never_exceed_its_budget(
     async def take() -> bool:
         async with delivery.database.transaction() as connection:
             driver = await driver_connection(connection)
-            wait = await budgets.take(driver, "simulated", account.id, Category.WRITE, pins=1)
-            return wait == 0
+            locked = await budgets.lock_for_pin(driver, "simulated", account.id)
+            return await budgets.take_locked(driver, locked) == 0
 
     taken = await asyncio.gather(*(take() for _ in range(20)))
     assert sum(taken) == 3
+
+
+async def test_the_search_takes_a_request_of_the_app_for_each_account(delivery: Delivery) -> None:
+    for _ in range(5):
+        await delivery.queue(delivery.add_account())
+    claims = make_claims(delivery, LIMITS._replace(app_requests_per_second=3))
+
+    async def refill(interval: str) -> None:
+        """Moves the time until which the app's bucket is refilled."""
+        await delivery.execute(
+            "update publisher.pinterest_budgets set refilled_at = clock_timestamp() "
+            "+ %(interval)s::interval",
+            interval=interval,
+        )
+
+    assert len(await claims.exchange([], 10)) == 3
+    await refill("1 hour")
+    assert await claims.exchange([], 10) == []
+    await refill("-1 second")
+    assert len(await claims.exchange([], 10)) == 2
 
 
 async def test_spacing_separates_the_pins_of_one_account_only(delivery: Delivery) -> None:
@@ -225,7 +251,7 @@ async def test_the_search_reads_one_index_entry_for_each_account(
     for other in accounts:
         await delivery.queue(other)
     await delivery.execute("analyze publisher.pins")
-    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
+    store = make_claims(delivery)
     values = {
         "mode": "simulated",
         "creates": True,
@@ -252,7 +278,7 @@ async def test_workspaces_alternate_however_many_accounts_each_has(delivery: Del
     for workspace_id, count in ((large, 8), (small, 2)):
         for _ in range(count):
             await delivery.queue(Account(uuid4(), workspace_id, "user", "1"))
-    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
+    store = make_claims(delivery)
     first = await store.exchange([], 4)
     assert [lease.workspace_id for lease in first].count(small) == 2
     # The leases of the large workspace count: its next accounts come after another one's
@@ -273,7 +299,7 @@ async def test_accounts_that_were_served_least_recently_come_first(delivery: Del
             workspace_id=workspace_id,
             minutes=minutes,
         )
-    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
+    store = make_claims(delivery)
     (lease,) = await store.exchange([], 1)
     assert lease.account_id == accounts[-1].id
 
@@ -281,7 +307,7 @@ async def test_accounts_that_were_served_least_recently_come_first(delivery: Del
 async def test_pins_that_wait_by_themselves_hide_no_other_pin_and_are_not_searched_for(
     delivery: Delivery, account: Account
 ) -> None:
-    store = ClaimRepository(delivery.database, "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30)
+    store = make_claims(delivery)
     await delivery.queue_many(account, 50)
     await delivery.execute(
         "update publisher.pins set deferral_code = 'media_unreachable', "

@@ -11,6 +11,8 @@ from services.publisher.delivery.budgets.rules import (
     Exhausted,
     account_rule,
     app_rule,
+    charge,
+    count_available,
     lower,
     take,
 )
@@ -48,6 +50,24 @@ def test_a_clock_that_goes_back_takes_no_tokens_away() -> None:
     taken = take(make_state(level=5), RULE, NOW - timedelta(seconds=60), units=0)
     assert isinstance(taken, BudgetState)
     assert (taken.level, taken.refilled_at) == (4, NOW)
+
+
+def test_a_request_that_was_taken_before_needs_no_token() -> None:
+    taken = take(make_state(level=-2), RULE, NOW, units=1, requests=0)
+    assert isinstance(taken, BudgetState)
+    assert (taken.level, taken.used) == (-2, 1)
+
+
+def test_whole_tokens_are_available_and_none_during_a_block() -> None:
+    assert count_available(make_state(level=2.9), RULE, NOW) == 2
+    assert count_available(make_state(level=-2), RULE, NOW) == 0
+    assert count_available(make_state(blocked_seconds=1), RULE, NOW) == 0
+
+
+def test_what_several_processes_take_at_once_delays_later_requests() -> None:
+    charged = charge(make_state(level=2), RULE, NOW, 5)
+    assert charged.level == -3
+    assert take(charged, RULE, NOW, units=0) == 4
 
 
 def test_the_days_quota_ends_24_hours_after_its_first_use() -> None:

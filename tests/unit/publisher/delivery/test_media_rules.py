@@ -13,6 +13,7 @@ from services.publisher.delivery.media.rules import (
     MAX_WAIT_SECONDS,
     compute_wait_seconds,
     find_image_type,
+    is_fetched_by_pinterest,
     reject_assets,
     require_video,
 )
@@ -95,6 +96,23 @@ def test_the_bytes_of_a_file_tell_its_type() -> None:
 def test_a_pin_without_the_url_of_an_image_is_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(MediaRejected, match="Pinflow stores no assets"):
         reject_assets({"asset_id": None, "image_url": "https://a.example/b.png", **fields})
+
+
+@pytest.mark.parametrize(
+    ("asset_id", "url", "mode", "is_ready"),
+    [
+        (None, "https://cdn.example/1.jpg", "url", True),
+        (None, "https://cdn.example/1.jpg", "upload", False),
+        (None, "https://cdn.example/1.mp4", "url", False),
+        ("asset", None, "url", False),
+        (None, "", "url", False),
+    ],
+)
+def test_an_attempt_begins_at_once_only_if_pinterest_fetches_the_image(
+    asset_id: str | None, url: str | None, mode: str, is_ready: bool
+) -> None:
+    pin = {"asset_id": asset_id, "image_url": url}
+    assert is_fetched_by_pinterest(pin, mode) is is_ready
 
 
 def test_waits_grow_from_five_seconds_to_ten_minutes() -> None:

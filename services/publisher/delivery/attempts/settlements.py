@@ -158,7 +158,8 @@ async def fail_settled_pin(
 
 async def lock_queued_pin(driver: DriverConnection, pin_id: UUID, updated_at: datetime) -> bool:
     """Locks a pin if it is queued and nobody has changed it since `updated_at`."""
-    return (await driver.execute(_LOCK_QUEUED, (pin_id, updated_at))).rowcount == 1
+    cursor = await driver.execute(_LOCK_QUEUED, (pin_id, updated_at))
+    return await cursor.fetchone() is not None
 
 
 async def confirm_pin(driver: DriverConnection, attempt: DeliveryAttempt, reason: str) -> bool:

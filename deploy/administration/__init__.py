@@ -1,5 +1,6 @@
-"""Administers workspaces, keys, accounts and boards in SQL, as the owner of the database."""
+"""Administers workspaces, keys, accounts, boards and pauses in SQL, as the database's owner."""
 
+from deploy.administration.deliveries import DeliveryRepository, ResumedAccount
 from deploy.administration.repository import AlreadyExists, NoSuchParent, OperatorRepository
 from deploy.administration.workspaces import (
     NewAccount,
@@ -11,10 +12,12 @@ from deploy.administration.workspaces import (
 
 __all__ = [
     "AlreadyExists",
+    "DeliveryRepository",
     "NewAccount",
     "NewWorkspace",
     "NoSuchParent",
     "OperatorRepository",
+    "ResumedAccount",
     "UnknownAccounts",
     "create_key",
     "create_workspace",

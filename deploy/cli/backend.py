@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from deploy.administration import (
     AlreadyExists,
+    DeliveryRepository,
     NewWorkspace,
     NoSuchParent,
     OperatorRepository,
@@ -89,6 +90,11 @@ def create_key(
 def with_operator(work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
     """Calls `work` with the repository of the schema `access`, as the database's owner."""
     return with_database(lambda database: work(OperatorRepository(database)))
+
+
+def with_deliveries(work: Callable[[DeliveryRepository], Awaitable[T]]) -> T:
+    """Calls `work` with the repository of pauses, as the database's owner."""
+    return with_database(lambda database: work(DeliveryRepository(database)))
 
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:

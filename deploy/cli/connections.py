@@ -116,6 +116,8 @@ def connect_account(
         return
     again = " again" if account_id in connected_before else ""
     typer.echo(f"Account {account_id} is connected to Pinterest{again}.")
+    if again:
+        typer.echo("Its deferred pins are sent within a minute. Follow them: pinflow deliveries")
     typer.echo(f"Pinterest user: {printable(str(document['username']))}. Boards: {len(boards)}.")
     if not boards:
         typer.echo(f"Read its boards again with: pinflow accounts refresh {account_id}")

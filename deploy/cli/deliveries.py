@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from deploy.cli import resuming
 from deploy.cli.client import PinflowClient
 from deploy.cli.combined_job import Job
 from deploy.cli.exit_codes import ExitCode
@@ -33,10 +34,12 @@ COLUMNS = {
 TIMES = ("oldest", "estimated_end", "paused_until")
 
 commands = typer.Typer()
+commands.add_typer(resuming.commands)
 
 
-@commands.command("deliveries")
+@commands.callback(invoke_without_command=True)
 def show_deliveries(
+    context: typer.Context,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
     account: ByAccount = None,
@@ -44,7 +47,7 @@ def show_deliveries(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show the pins that wait for their delivery to Pinterest, by account.
+    """Show the pins that wait for their delivery to Pinterest, by account. Or end a pause.
 
     Shows how many wait, since when, when they may all be delivered, and why an
     account is paused. Without paused_until, somebody has to do what the reason
@@ -56,6 +59,8 @@ def show_deliveries(
     2: the request or the command line is wrong
     3: a server did not answer; try again
     """
+    if context.invoked_subcommand is not None:
+        return
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         listed = client.read(DELIVERIES)
     accounts = [each for each in listed if account in {None, UUID(each["account_id"])}]

@@ -34,7 +34,7 @@ app.add_typer(template.commands)
 pins.pins.add_typer(pin_changes.commands)
 app.add_typer(pins.pins, name="pins")
 app.add_typer(pins.schedules, name="schedules")
-app.add_typer(deliveries.commands)
+app.add_typer(deliveries.commands, name="deliveries")
 app.add_typer(administration.commands)
 administration.accounts.add_typer(connections.commands)
 for group in ("topics", "workspaces", "keys", "accounts", "boards"):

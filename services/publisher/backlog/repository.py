@@ -17,14 +17,18 @@ from shared.postgres.row import Row
 _SELECT_ACCOUNTS = text("""
     select c.account_id, c.disconnected_at is not null as is_disconnected, now() as now,
         a.paused_until, a.pause_code, a.pause_message, a.next_at,
-        q.queued, q.oldest_queued_at, d.publishing, g.gaps,
+        q.queued, q.oldest_queued_at, q.waiting, q.next_deliver_after, q.last_deliver_after,
+        d.publishing, g.gaps,
         b.level, b.refilled_at, b.blocked_until, b.day_started_at, b.used
     from access.connections c
     left join publisher.delivery_accounts a on a.account_id = c.account_id
     left join publisher.pinterest_budgets b
         on b.mode = :mode and b.account_id = c.account_id and b.category = :category
     cross join lateral (
-        select count(*) as queued, min(coalesce(run_at, created_at)) as oldest_queued_at
+        select count(*) as queued, min(coalesce(run_at, created_at)) as oldest_queued_at,
+            count(*) filter (where deliver_after > now()) as waiting,
+            min(deliver_after) filter (where deliver_after > now()) as next_deliver_after,
+            max(deliver_after) filter (where deliver_after > now()) as last_deliver_after
         from publisher.pins p
         where p.account_id = c.account_id and p.state = 'queued' and p.deleted_at is null
     ) q

@@ -126,7 +126,9 @@ class BacklogService:
         if not row["queued"] or (pause is not None and pause.until is None):
             return None
         now: datetime = row["now"]
-        waits = (now, row["next_at"], pause and pause.until)
+        # Pins that wait by themselves: for their image or video
+        own_wait = row["next_deliver_after"] if row["waiting"] == row["queued"] else None
+        waits = (now, row["next_at"], pause and pause.until, own_wait)
         start = max(time for time in waits if time is not None)
         account, of_app = StoredBudget.from_row(row), StoredBudget.from_row(app)
         served = app["served_accounts"]
@@ -142,7 +144,9 @@ class BacklogService:
             ),
             combine_quotas(quota, compute_quota(of_app, self._app_rule, start), served),
         )
-        return start + timedelta(seconds=estimate_seconds(row["queued"], pace))
+        end = start + timedelta(seconds=estimate_seconds(row["queued"], pace))
+        last = row["last_deliver_after"]
+        return end if last is None else max(end, last + timedelta(seconds=pace.interval_seconds))
 
 
 def compute_bucket(budget: StoredBudget, rule: BudgetRule, at: datetime | None = None) -> Bucket:

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from services.publisher.delivery.accounts.claims import PINS, ClaimRepository
+from services.publisher.delivery.accounts.outdated import PAUSE_INTERVAL_SECONDS, OutdatedPauses
 from services.publisher.delivery.attempts.account_failures import AccountFailures
 from services.publisher.delivery.attempts.call_failures import CallFailures
 from services.publisher.delivery.attempts.repository import SettlementRepository
@@ -103,6 +104,12 @@ class DeliveryParts:
             (UNSETTLED_ATTEMPTS, REMOVALS, VIDEOS),
             lease_seconds=settings.lease_seconds,
         )
+        self.outdated_pauses = OutdatedPauses(
+            database,
+            mode,
+            daily_pins=settings.delivery_daily_pins,
+            app_writes_per_day=settings.delivery_app_writes_per_day,
+        )
         self.worker = AccountWorker(
             claims,
             Turn(parts, settings.delivery_spacing_seconds),
@@ -160,6 +167,11 @@ def create_app(settings: DeliverySettings) -> FastAPI:
                 "delivery worker",
                 parts.worker.run_round,
                 interval_seconds=settings.delivery_interval_seconds,
+            ),
+            PeriodicTask(
+                "outdated pauses",
+                parts.outdated_pauses.end,
+                interval_seconds=PAUSE_INTERVAL_SECONDS,
             ),
             PeriodicTask(
                 "delivery retention",

@@ -5,8 +5,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from services.publisher.model import PinState
 from services.publisher.pins.deferrals import PinDeferral
 from shared.contract.delivery_advice import is_video
+
+_CONFIRMING = (
+    "Pinflow is asking Pinterest whether it has this pin, because an answer was lost. It is not "
+    "sent again before that is known."
+)
 
 
 class PinDelivery(StrEnum):
@@ -28,7 +34,7 @@ class MediaType(StrEnum):
 
 
 class Reason(NamedTuple):
-    """Says why a pin failed, or is deferred. All are None for other pins."""
+    """Says why a pin failed, is deferred, or is publishing for long. All None for other pins."""
 
     code: str | None
     message: str | None
@@ -43,6 +49,8 @@ def find_deferral_of(row: Mapping[str, Any]) -> PinDeferral | None:
 def find_reason(row: Mapping[str, Any]) -> Reason:
     if (deferral := find_deferral_of(row)) is not None:
         return Reason(deferral.code, deferral.message, deferral.until)
+    if row["state"] == PinState.CONFIRMING:
+        return Reason(None, _CONFIRMING, None)
     return Reason(row["error_code"], row["error_message"], None)
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from sqlalchemy import text
 
+from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
 from services.publisher.removal_outcomes import RemovalOutcome
 from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection
@@ -43,12 +44,13 @@ _SELECT = text("""
         coalesce(r.outcome, case when p.removed_at is not null then 'removed' end) as outcome,
         r.error_message,
         c.disconnected_at is not null as is_disconnected,
-        a.paused_until, a.pause_message
+        a.paused_until, a.pause_code, a.pause_message
     from publisher.pins p
     left join publisher.removals r on r.pin_id = p.pin_id
     left join access.connections c on c.account_id = p.account_id
     left join publisher.delivery_accounts a
         on a.account_id = p.account_id and a.paused_until > now()
+        and a.pause_code <> all(cast(:new_pin_codes as text[]))
     where p.pin_id = :pin_id
 """)
 SELECT_OUTCOMES = """
@@ -68,6 +70,8 @@ class PinRemoval(NamedTuple):
     error_message: str | None
     is_disconnected: bool
     paused_until: datetime | None
+    """The end of a pause that holds removals, too."""
+    pause_code: str | None
     pause_message: str | None
 
     @property
@@ -124,7 +128,9 @@ class RemovalReader:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _read(self, pin_id: UUID) -> PinRemoval:
-        row = await self._database.fetch_first(_SELECT.bindparams(pin_id=pin_id))
+        row = await self._database.fetch_first(
+            _SELECT.bindparams(pin_id=pin_id, new_pin_codes=[str(code) for code in NEW_PIN_CODES])
+        )
         if row is None:
             raise AssertionError("The pin of a removal was deleted from the database.")
         return PinRemoval(**row)

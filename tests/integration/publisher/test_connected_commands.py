@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -99,11 +99,25 @@ async def test_a_pin_is_deferred_while_its_account_is_paused(
     pin, job = await read_pin(client, pin_id), await read_job(client, pin_id)
     assert (pin["status"], pin["error_code"]) == ("deferred", "token_revoked")
     assert (job["status"], job["error_code"]) == ("deferred", "token_revoked")
-    until = datetime.fromisoformat(pin["deferred_until"]).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert pin["error_message"] == f"Wait. Pinflow does not send it before {until}."
+    assert pin["error_message"] == "Wait. After that, it is sent within a minute."
+    assert datetime.fromisoformat(pin["deferred_until"]) > datetime.now(UTC)
     await connected.pause(seconds=-1)
     after = await read_pin(client, pin_id)
     assert (after["status"], after["error_code"], after["deferred_until"]) == ("queued", None, None)
+
+
+async def test_a_pin_whose_answer_was_lost_says_that_pinterest_is_asked(
+    client: Client, connected: ConnectedClient
+) -> None:
+    pin_id = await connected.queue()
+    await connected.set_state(pin_id, "publishing")
+    assert (await read_pin(client, pin_id))["error_message"] is None
+    await connected.set_state(pin_id, "confirming")
+    for document in (await read_pin(client, pin_id), await read_job(client, pin_id)):
+        assert (document["status"], document["error_code"]) == ("publishing", None)
+        assert document["error_message"].startswith(
+            "Pinflow is asking Pinterest whether it has this pin, because an answer was lost."
+        )
 
 
 async def test_a_pin_is_deferred_by_its_own_image_and_by_the_app(
@@ -302,10 +316,14 @@ async def test_a_retry_changes_to_an_account_of_the_same_kind_only(
 # Deletions
 
 
+@pytest.mark.parametrize("is_paused_for_new_pins", [False, True])
 async def test_a_published_pin_is_removed_from_pinterest(
-    client: Client, connected: ConnectedClient
+    client: Client, connected: ConnectedClient, *, is_paused_for_new_pins: bool
 ) -> None:
-    pin_id = await connected.publish("813744226420795885")
+    made_id = f"8137442264207958{int(is_paused_for_new_pins)}"
+    pin_id = await connected.publish(made_id)
+    if is_paused_for_new_pins:
+        await connected.pause("quota_exceeded")
     deletion = asyncio.ensure_future(client.delete(f"/v1/pins/{pin_id}?delete_from_pinterest=true"))
 
     async def is_requested() -> bool:
@@ -317,7 +335,7 @@ async def test_a_published_pin_is_removed_from_pinterest(
         "id": pin_id,
         "deleted": True,
         "removed_from_pinterest": True,
-        "pinterest_pin_id": "813744226420795885",
+        "pinterest_pin_id": made_id,
         "reason": None,
     }
     again = await client.delete(f"/v1/pins/{pin_id}?delete_from_pinterest=true")

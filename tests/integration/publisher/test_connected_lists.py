@@ -1,7 +1,7 @@
 """Lists and the backlog show pins that are on their way to Pinterest."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -206,6 +206,25 @@ async def test_the_backlog_names_a_pause_that_a_person_has_to_end(
     await connected.pause("token_revoked", seconds=60)
     backlog = await read_backlog(client)
     assert (backlog["pause"]["until"], backlog["estimated_end"]) == (None, None)
+
+
+async def test_the_backlog_ends_after_the_last_pin_that_waits_by_itself(
+    client: Client, connected: ConnectedClient
+) -> None:
+    waiting = [await connected.queue() for _ in range(2)]
+    times = [datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2)]
+    for pin_id, time in zip(waiting, times, strict=True):
+        await client.execute(
+            "update publisher.pins set deliver_after = :time, "
+            "deferral_code = 'media_unreachable' where pin_id = :id",
+            id=pin_id,
+            time=time,
+        )
+    end = datetime.fromisoformat((await read_backlog(client))["estimated_end"])
+    assert times[1] < end < times[1] + timedelta(minutes=1)
+    await connected.queue()
+    end = datetime.fromisoformat((await read_backlog(client))["estimated_end"])
+    assert times[1] < end < times[1] + timedelta(minutes=1)
 
 
 async def test_the_backlog_says_that_delivery_is_off(

@@ -269,6 +269,7 @@ class Process:
     def __init__(self, parts: DeliveryParts) -> None:
         self.worker = parts.worker
         self.media = parts.media
+        self.outdated_pauses = parts.outdated_pauses
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -108,6 +108,7 @@ def test_connect_says_that_the_account_was_connected_before(pinflow: Pinflow) ->
     pinflow.attempts = iter([{"status": "connected", "account_id": ACCOUNT}])
     connected = run("connect")
     assert f"Account {ACCOUNT} is connected to Pinterest again." in connected.stdout
+    assert "Its deferred pins are sent within a minute." in connected.stdout
 
 
 def test_connect_prints_only_the_account_as_json(pinflow: Pinflow) -> None:

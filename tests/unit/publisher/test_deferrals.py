@@ -44,9 +44,31 @@ def test_the_accounts_pause_is_named_first_and_the_longest_one_counts() -> None:
     deferral = find_deferral(pin(), pauses, NOON)
     assert deferral == PinDeferral(
         "token_revoked",
-        "The cause is token_revoked. Pinflow does not send it before 2026-11-30T12:30:00Z.",
+        "The cause is token_revoked. After that, Pinflow sends it, but not before "
+        "2026-11-30T12:30:00Z.",
         NOON + timedelta(minutes=30),
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        ("token_revoked", "After that, it is sent within a minute."),
+        ("token_expired", "After that, it is sent within a minute."),
+        ("scope_missing", "After that, it is sent within a minute."),
+        ("rate_limited", "Pinflow does not send it before 2026-11-30T12:05:00Z."),
+    ],
+)
+def test_a_pause_that_a_person_has_to_end_has_no_time(code: str, end: str) -> None:
+    deferral = find_deferral(pin(), Pauses(None, {ACCOUNT: pause(code, 5)}), NOON)
+    assert deferral is not None
+    assert deferral.message == f"The cause is {code}. {end}"
+
+
+def test_an_app_that_is_not_approved_is_tried_within_ten_minutes() -> None:
+    deferral = find_deferral(pin(), Pauses(pause("app_not_approved", 5), {}), NOON)
+    assert deferral is not None
+    assert deferral.message.endswith("After that, it is sent within ten minutes.")
 
 
 def test_a_pin_may_wait_for_its_own_image() -> None:

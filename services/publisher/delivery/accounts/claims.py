@@ -14,6 +14,7 @@ from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES, PauseStat
 from services.publisher.delivery.accounts.statements import read_app, release_leases
 from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.delivery.model import AccountLease, FinishedTurn
+from shared.contract.errors import ErrorCode
 from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
@@ -27,13 +28,15 @@ PINS = "pins"
 class Source(NamedTuple):
     """Work that is found by its own SQL, beside queued pins.
 
-    It is also served while an account or the app is paused for new pins only.
+    It is also served while the app is paused for new pins only.
     """
 
     name: str
     """The name of the work in AccountLease.work."""
     sql: str
     """Selects account_id and workspace_id of accounts with work that is due. May use %(mode)s."""
+    codes: tuple[ErrorCode, ...]
+    """The codes of an account's pauses during which this work goes on."""
 
 
 class AppState(Enum):
@@ -61,8 +64,8 @@ _SEARCH = """
             where state = 'queued' and deleted_at is null and account_id > queued.account_id
             order by account_id limit 1
         ) following
-    ), found (account_id, workspace_id, source) as (
-        select account_id, workspace_id, '{pins}' from queued where %(creates)s
+    ), found (account_id, workspace_id, source, codes) as (
+        select account_id, workspace_id, '{pins}', array[]::text[] from queued where %(creates)s
         {sources}
     ), due as materialized (
         select f.account_id, (array_agg(f.workspace_id))[1] as workspace_id,
@@ -72,7 +75,7 @@ _SEARCH = """
             and (a.next_at is null or a.next_at <= clock_timestamp())
             and (
                 a.paused_until is null or a.paused_until <= clock_timestamp()
-                or (f.source <> '{pins}' and a.pause_code = any(%(new_pin_codes)s::text[]))
+                or a.pause_code = any(f.codes)
             )
             and (
                 f.source <> '{pins}'
@@ -138,7 +141,8 @@ class ClaimRepository:
         self._search = _SEARCH.format(
             pins=PINS,
             sources="".join(
-                f"union all select account_id, workspace_id, '{source.name}' "
+                f"union all select account_id, workspace_id, '{source.name}', "
+                f"'{{{','.join(source.codes)}}}'::text[] "
                 f"from ({source.sql}) s{number}\n"
                 for number, source in enumerate(sources)
             ),
@@ -184,7 +188,6 @@ class ClaimRepository:
             {
                 "mode": self._mode,
                 "creates": state is not AppState.PAUSED_FOR_PINS,
-                "new_pin_codes": [str(code) for code in NEW_PIN_CODES],
                 "skipped": SKIPPED_PINS,
                 "limit": 1 if state is AppState.PROBING else limit,
             },

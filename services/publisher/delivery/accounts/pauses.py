@@ -113,8 +113,11 @@ class PauseState(NamedTuple):
 
 
 NOT_PAUSED = PauseState(None, None, 0)
-NEW_PIN_CODES = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.RATE_LIMITED, ErrorCode.APP_NOT_APPROVED)
-"""The codes of pauses that concern new pins only: attempts are still confirmed."""
+NEW_PIN_CODES = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.APP_NOT_APPROVED)
+"""The codes of pauses that concern new pins only: removals and videos go on."""
+CHANGE_CODES = (*NEW_PIN_CODES, ErrorCode.RATE_LIMITED)
+"""The codes of pauses that concern changes at Pinterest only: attempts are still confirmed, because
+that only reads. Removals are changes, and wait while Pinterest blocks the account."""
 
 
 def grow(
@@ -127,7 +130,8 @@ def grow(
     """Returns the pause that follows a failure. None: the pause that runs covers it.
 
     `seconds`: the length if it is known. The requests that were in flight when a pause began fail
-    too: they don't make it grow.
+    too: they don't make it grow. A limit of Pinterest's replaces a longer pause for new pins only,
+    because it holds more. That pause begins again if its cause lasts.
     """
     step = state.step if state.code == cause.code else 0
     if len(cause.steps) > 1:
@@ -137,7 +141,8 @@ def grow(
         step += 1
     length = cause.steps[min(max(step, 1), len(cause.steps)) - 1] if seconds is None else seconds
     until = now + timedelta(seconds=length)
-    if state.until is not None and state.until > until:
+    holds_more = cause.code is ErrorCode.RATE_LIMITED and state.code in NEW_PIN_CODES
+    if state.until is not None and state.until > until and not holds_more:
         return None
     return Pause(until, cause.code, cause.message, step)
 

@@ -197,7 +197,7 @@ class SettlementRepository:
 
         async def settle(driver: DriverConnection) -> None:
             now, state = await lock_pause(driver, account_id)
-            if state.until is not None and state.until > now and state.code in pauses.NEW_PIN_CODES:
+            if state.until is not None and state.until > now and state.code in pauses.CHANGE_CODES:
                 return  # a removal was tried. Pinterest's block lasts, whatever the tokens are
             pause = pauses.grow(state._replace(until=None), pauses.PauseCause.GIVEN_UP, now)
             if pause is not None:

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
 from services.publisher.delivery.media.rules import MAX_READY_SECONDS
 from services.publisher.delivery.media.video import Video, VideoChange, VideoStep
 from shared.postgres.database import Database, DriverConnection, driver_connection
@@ -124,6 +125,7 @@ VIDEOS = Source(
     where step in ('register', 'process') and mode = %(mode)s and next_at <= clock_timestamp()
         and {_MAY_CALL} and {_WANTED}
     """,
+    NEW_PIN_CODES,
 )
 """Finds the accounts for which MediaStep has work."""
 _JSON_COLUMNS = frozenset({"upload_parameters"})

@@ -7,6 +7,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
 from services.publisher.delivery.removing.rules import (
     Removal,
     RemovalDecision,
@@ -29,7 +30,9 @@ _IS_DUE = """
     )
 """
 REMOVALS = Source(
-    "removals", f"select account_id, workspace_id from publisher.removals r where {_IS_DUE}"
+    "removals",
+    f"select account_id, workspace_id from publisher.removals r where {_IS_DUE}",
+    NEW_PIN_CODES,
 )
 _FIND_DUE = f"""
     select pin_id, workspace_id, account_id, pinterest_pin_id, requested_at, tries,

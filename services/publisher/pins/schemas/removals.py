@@ -1,10 +1,11 @@
 """The HTTP model of a pin's deletion."""
 
-from typing import Any
 from uuid import UUID
 
 from services.publisher.model import PinState
+from services.publisher.pins.deferrals import format_time
 from services.publisher.pins.removals import PinRemoval
+from shared.access.connection_health import RECONNECT_CODES
 from shared.contract.errors import ErrorCode
 from shared.http.fields import PinterestPinId
 from shared.http.models import ApiModel
@@ -60,9 +61,8 @@ def _explain(removal: PinRemoval) -> str:
             f"account, or delete the pin at Pinterest. {_AGAIN}"
         )
     if removal.paused_until is not None:
-        until: Any = removal.paused_until.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return (
-            f"The pin will be removed when the pause of its account ends, not before {until}. "
-            f"{removal.pause_message} {_AGAIN}"
-        )
+        end = "when the pause of its account ends"
+        if removal.pause_code not in RECONNECT_CODES:
+            end = f"{end}, not before {format_time(removal.paused_until)}"
+        return f"The pin will be removed {end}. {removal.pause_message} {_AGAIN}"
     return f"The pin will be removed when the delivery to Pinterest reaches it. {_AGAIN}"

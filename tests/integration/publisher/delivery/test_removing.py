@@ -208,7 +208,7 @@ async def test_a_pin_of_another_mode_is_left_alone(deliveries: Deliveries) -> No
 
 
 async def test_a_block_outlasts_the_loss_of_the_tokens(deliveries: Deliveries) -> None:
-    """Removals go on during a block. Connecting the account again must not end it."""
+    """Connecting the account again must not end it."""
     await deliveries.add_lease()
     await deliveries.execute(
         "update publisher.delivery_accounts set paused_until = now() + interval '4 hours', "

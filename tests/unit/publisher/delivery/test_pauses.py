@@ -65,6 +65,12 @@ def test_a_longer_pause_is_never_shortened() -> None:
     assert grow(PauseState(LATER, "quota_exceeded", 0), PauseCause.UNAVAILABLE, NOW) is None
 
 
+def test_a_block_by_pinterest_replaces_a_longer_pause_for_new_pins_only() -> None:
+    assert pause_seconds(PauseState(LATER, "quota_exceeded", 0), PauseCause.SPAM_BLOCK) == 3600
+    assert pause_seconds(PauseState(LATER, "rate_limited", 2), PauseCause.RATE_LIMIT) is None
+    assert pause_seconds(PauseState(LATER, "token_revoked", 1), PauseCause.SPAM_BLOCK) is None
+
+
 def test_an_image_that_cant_be_fetched_is_tried_again_after_minutes_then_an_hour() -> None:
     assert [compute_fetch_delay(tries) / 60 for tries in (1, 2, 3, 4)] == [2, 10, 60, 60]
 

@@ -1,0 +1,88 @@
+"""Ends pauses of deliveries in SQL, as the owner of the database."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+
+from shared.postgres.database import Database
+from shared.postgres.row import Row
+
+# In the order of locks: the account, its pins, its budgets. Codes and steps stay: if Pinterest
+# refuses again, the next pause is longer
+_END_PAUSE = text("""
+    with before as (
+        select account_id, paused_until, pause_code, pause_message
+        from publisher.delivery_accounts where account_id = :account_id
+        for update
+    )
+    update publisher.delivery_accounts a
+    set paused_until = case when a.paused_until is null then null else clock_timestamp() end,
+        next_at = null
+    from before b
+    where a.account_id = b.account_id
+    returning b.paused_until, b.pause_code, b.pause_message,
+        coalesce(b.paused_until > clock_timestamp(), false) as was_paused
+""")
+# A pin without a code waits for its video, whose upload has its own time
+_RELEASE_PINS = text("""
+    update publisher.pins set deliver_after = null, deferral_code = null
+    where account_id = :account_id and state = 'queued' and deleted_at is null
+        and deliver_after > clock_timestamp() and deferral_code is not null
+""")
+_UNBLOCK = text("""
+    update publisher.pinterest_budgets set blocked_until = null
+    where account_id = :account_id and blocked_until is not null
+""")
+_RELEASE_REMOVALS = text("""
+    update publisher.removals set next_at = clock_timestamp()
+    where account_id = :account_id and outcome is null and next_at > clock_timestamp()
+""")
+_END_APP_PAUSES = text("""
+    with before as (
+        select mode, paused_until, pause_code, pause_message from publisher.delivery_apps
+        where paused_until > clock_timestamp()
+        order by mode for update
+    )
+    update publisher.delivery_apps a set paused_until = clock_timestamp()
+    from before b where a.mode = b.mode
+    returning b.mode, b.paused_until, b.pause_code, b.pause_message
+""")
+_EXISTS = text("select from access.accounts where id = :account_id")
+
+
+class ResumedAccount(NamedTuple):
+    """Says what was ended for an account."""
+
+    pause: Row | None
+    """`pause_code`, `pause_message` and `paused_until` of the pause. None if it was not paused."""
+    pins: int
+    """Pins that waited by themselves."""
+    removals: int
+    """Removals that waited for their next try."""
+
+
+class DeliveryRepository:
+    """Ends pauses. All methods raise DatabaseUnavailable if Postgres is down."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def resume_account(self, account_id: UUID) -> ResumedAccount | None:
+        """Ends the account's pause, and the waits of its pins. Returns None if it is unknown."""
+        values = {"account_id": account_id}
+        if await self._database.fetch_first(_EXISTS.bindparams(**values)) is None:
+            return None
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(_END_PAUSE, values)).mappings().first()
+            pins = await connection.execute(_RELEASE_PINS, values)
+            removals = await connection.execute(_RELEASE_REMOVALS, values)
+            await connection.execute(_UNBLOCK, values)
+        pause = dict(row) if row is not None and row["was_paused"] else None
+        return ResumedAccount(pause, pins.rowcount, removals.rowcount)
+
+    async def resume_app(self) -> Sequence[Row]:
+        """Ends the app's pause in all modes. Returns the pauses, which also have the `mode`."""
+        async with self._database.transaction() as connection:
+            return [dict(row) for row in (await connection.execute(_END_APP_PAUSES)).mappings()]

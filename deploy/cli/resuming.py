@@ -1,0 +1,100 @@
+"""The command `pinflow deliveries resume`: ends a pause before its time."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from deploy.cli.exit_codes import fail
+from deploy.cli.options import parse_id
+from deploy.cli.tables import format_time, printable
+
+if TYPE_CHECKING:
+    from deploy.administration import ResumedAccount
+
+commands = typer.Typer()
+
+_AGAIN = "Pinterest may refuse again: then the pause begins anew, and may be longer."
+_HINTS = {
+    "quota_exceeded": (
+        "The limit of the day still applies. Raise PINFLOW_DELIVERY_DAILY_PINS, or "
+        "PINFLOW_DELIVERY_APP_WRITES_PER_DAY, and restart the delivery."
+    ),
+}
+_RECONNECT = "The account still has to be connected again: pinflow accounts connect --account {}"
+_RECONNECT_CODES = ("token_revoked", "token_expired", "scope_missing")
+
+
+@commands.command("resume")
+def resume_deliveries(
+    account_id: Annotated[
+        UUID | None,
+        typer.Argument(parser=parse_id, help="The account's id, from pinflow deliveries."),
+    ] = None,
+    *,
+    app: Annotated[
+        bool, typer.Option("--app", help="End the pause of all accounts: the one of the app.")
+    ] = False,
+) -> None:
+    """End the pause of an account or of the app before its time. For operators.
+
+    Also ends the waits of the account's own pins and removals. Use it if you
+    know that the cause is gone: Pinterest may refuse again. Needs
+    PINFLOW_DATABASE_URL.
+    """
+    if (account_id is None) != app:
+        fail("Give either an account's id or --app. See what is paused: pinflow deliveries")
+    if account_id is None:
+        _resume_app()
+    else:
+        _resume_account(account_id)
+
+
+def _resume_app() -> None:
+    from deploy.cli import backend  # noqa: PLC0415 - a second, and other commands don't need it
+
+    pauses = backend.with_deliveries(lambda deliveries: deliveries.resume_app())
+    if not pauses:
+        typer.echo("The app is not paused. See what is: pinflow deliveries")
+        return
+    for pause in pauses:
+        typer.echo(f"Ended the pause of the app in the mode {pause['mode']}: {_describe(pause)}")
+    typer.echo("One pin is sent first. If Pinterest takes it, the others follow.")
+    _print_hints({pause["pause_code"] for pause in pauses}, None)
+
+
+def _resume_account(account_id: UUID) -> None:
+    from deploy.cli import backend  # noqa: PLC0415 - a second, and other commands don't need it
+
+    resumed: ResumedAccount | None = backend.with_deliveries(
+        lambda deliveries: deliveries.resume_account(account_id)
+    )
+    if resumed is None:
+        fail(f"There is no account {account_id}. See what is paused: pinflow deliveries")
+    if resumed.pause is None:
+        typer.echo(f"Account {account_id} is not paused.")
+    else:
+        typer.echo(f"Ended the pause of account {account_id}: {_describe(resumed.pause)}")
+    if resumed.pins:
+        typer.echo(f"{resumed.pins} pin(s) that waited by themselves are sent in their turn.")
+    if resumed.removals:
+        typer.echo(f"{resumed.removals} removal(s) that waited are tried in their turn.")
+    if resumed.pause is not None:
+        _print_hints({resumed.pause["pause_code"]}, account_id)
+    elif resumed.pins or resumed.removals:
+        typer.echo(_AGAIN)
+
+
+def _describe(pause: Mapping[str, Any]) -> str:
+    until = format_time(pause["paused_until"].isoformat())
+    return f"{pause['pause_code']}, until {until}. {printable(pause['pause_message'])}"
+
+
+def _print_hints(codes: set[str], account_id: UUID | None) -> None:
+    typer.echo(_AGAIN)
+    for code in sorted(codes):
+        if code in _HINTS:
+            typer.echo(_HINTS[code])
+        if code in _RECONNECT_CODES:
+            typer.echo(_RECONNECT.format(account_id))

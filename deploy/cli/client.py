@@ -167,13 +167,21 @@ class PinflowClient:
         """Deletes or revokes a resource. The request may be repeated."""
         self._require_success(self._send(lambda: self._http.delete(path)))
 
-    def change(self, method: str, path: str, parameters: Parameters) -> ChangeAnswer:
+    def patch(self, path: str, document: object) -> Any:
+        """Changes a resource. The request may be repeated. Returns the answer's document."""
+        return self._read_document(self._send(lambda: self._http.patch(path, json=document)))
+
+    def change(
+        self, method: str, path: str, parameters: Parameters, document: object = None
+    ) -> ChangeAnswer:
         """Sends a change of one item, which may be repeated. A refusal does not end the command.
 
         A wrong key or a server's error does.
         """
         response = self._send(
-            lambda: self._http.request(method, path, params=_leave_out_nulls(parameters))
+            lambda: self._http.request(
+                method, path, params=_leave_out_nulls(parameters), json=document
+            )
         )
         if response.status_code in REFUSALS_OF_ITEMS:
             return ChangeAnswer(None, read_error_code(response), read_error_message(response))

@@ -9,6 +9,7 @@ import typer
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_check import combine_checks
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
+from deploy.cli.delivered_pins import name_pins
 from deploy.cli.deliveries import report_waiting
 from deploy.cli.downloads import (
     STDOUT,
@@ -284,7 +285,11 @@ def show_import(
             print_json(timeline) if as_json else print_timeline(timeline)
             return
         job = client.job(job_id)
-    print_json(job) if as_json else print_job(job, every_row=every_row)
+        if as_json:
+            print_json(job)
+            return
+        print_job(job, every_row=every_row)
+        name_pins(client, job)
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Commands that delete pins, here and at Pinterest, and that retry failed pins."""
+"""Commands that edit and delete pins, here and at Pinterest, and that retry failed pins."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from deploy.cli.client import PinflowClient
-from deploy.cli.exit_codes import ExitCode
+from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.options import (
     DEFAULT_URL,
     ApiKey,
@@ -17,9 +17,9 @@ from deploy.cli.options import (
     Yes,
     parse_id,
 )
-from deploy.cli.pins import MAX_IDS, PINS
+from deploy.cli.pins import MAX_IDS, PINS, name_option
 from deploy.cli.questions import require_confirmation
-from deploy.cli.tables import print_json, print_table
+from deploy.cli.tables import print_fields, print_json, print_table
 from shared.contract.errors import ErrorCode
 from shared.runtime.chunks import chunked
 
@@ -74,11 +74,80 @@ def delete_pins(
     _report(results, done, f"are {done}", as_json=as_json)
 
 
+NewBoard = Annotated[str | None, typer.Option("--board", help="The id of the new board.")]
+
+
+@commands.command("edit")
+def edit_pin(
+    pin_id: Annotated[
+        UUID, typer.Argument(parser=parse_id, help="The pin's id, as shown by lists and results.")
+    ],
+    base_url: BaseUrl = DEFAULT_URL,
+    api_key: ApiKey = "",
+    title: Annotated[str | None, typer.Option(help="The new title.")] = None,
+    description: Annotated[
+        str | None, typer.Option(help="The new description. An empty text removes it.")
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option(help="The new link. An empty text removes it.")
+    ] = None,
+    alt_text: Annotated[
+        str | None, typer.Option("--alt-text", help="The new alt text. An empty one removes it.")
+    ] = None,
+    board: NewBoard = None,
+    max_retry_seconds: MaxRetrySeconds = 10,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Change a pin that failed, or that is queued or deferred. Then show it.
+
+    A failed pin is sent only when you retry it: pinflow pins retry ID. To give it
+    another image, correct the row in your file, and import it with
+    --on-existing update.
+
+    Exit codes:
+    0: the pin is changed
+    2: nothing was changed: the pin is published or being sent, a value or the command line is \
+wrong
+    3: a server did not answer; try again
+    """
+    sent = {"title": title, "board_id": board}
+    changes: dict[str, str | None] = {
+        name: value for name, value in sent.items() if value is not None
+    }
+    # null removes a field
+    cleared = {"description": description, "link_url": link, "alt_text": alt_text}
+    changes |= {name: value or None for name, value in cleared.items() if value is not None}
+    if not changes:
+        fail(
+            "Nothing was changed. Name a change with --title, --description, --link, --alt-text "
+            "or --board."
+        )
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        pin = client.patch(f"{PINS}/{pin_id}", changes)
+    if as_json:
+        print_json(pin)
+        return
+    print_fields(pin)
+    if pin["status"] == "failed":
+        typer.echo(f"The pin is changed. To send it again: pinflow pins retry {pin_id}")
+
+
 @commands.command("retry")
 def retry_pins(
     pin_ids: PinIds,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
+    account: Annotated[
+        UUID | None,
+        typer.Option(
+            "--account",
+            metavar="ID",
+            parser=parse_id,
+            help="The id of the new account. For a pin of Pinterest it must be connected.",
+        ),
+    ] = None,
+    board: NewBoard = None,
     max_retry_seconds: MaxRetrySeconds = 10,
     *,
     may_double: Annotated[
@@ -94,7 +163,8 @@ def retry_pins(
 ) -> None:
     """Publish failed pins again. Pins of connected accounts wait for their delivery then.
 
-    To list failed pins: pinflow pins list --status failed
+    To list failed pins: pinflow pins list --status failed. With --board or
+    --account, the pins go to another board or account.
 
     Exit codes:
     0: all pins are published or wait for their delivery
@@ -103,13 +173,17 @@ def retry_pins(
     3: a server did not answer; try again
     """
     ids = _list_ids(pin_ids)
+    named = {"account_id": str(account) if account else None, "board_id": board}
+    target = {name: value for name, value in named.items() if value is not None}
     if may_double:
         require_confirmation(
             f"Send {len(ids)} pin(s) again, although they may be on Pinterest?", RETRIED, yes=yes
         )
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        if may_double:
-            results = _change_each(ids, lambda pin_id: _retry_unconfirmed(client, pin_id))
+        if may_double or target:
+            results = _change_each(
+                ids, lambda pin_id: _retry(client, pin_id, target, may_double=may_double)
+            )
         else:
             results = _change_all(client, "/v1/pins/bulk-retry", ids, RETRIED)
     _report(results, RETRIED, f"are {RETRIED}", as_json=as_json)
@@ -134,8 +208,12 @@ def _remove(client: PinflowClient, pin_id: str) -> Result:
     }
 
 
-def _retry_unconfirmed(client: PinflowClient, pin_id: str) -> Result:
-    answer = client.change("POST", f"{PINS}/{pin_id}/retry", {"may_double": "true"})
+def _retry(
+    client: PinflowClient, pin_id: str, target: dict[str, str], *, may_double: bool
+) -> Result:
+    """Retries a pin alone, to another account or board if `target` has one."""
+    parameters = {"may_double": "true" if may_double else None}
+    answer = client.change("POST", f"{PINS}/{pin_id}/retry", parameters, target or None)
     if answer.error_code is not None:
         return _describe_refusal(pin_id, RETRIED, answer.error_code, answer.error_message)
     return {"id": pin_id, "outcome": RETRIED, "error_code": None, "error_message": None}
@@ -179,7 +257,7 @@ def _describe_refusal(
         "id": pin_id,
         "outcome": "not found" if is_missing else f"not {done}",
         "error_code": error_code,
-        "error_message": error_message,
+        "error_message": None if error_message is None else name_option(error_message),
     }
 
 

@@ -24,7 +24,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.questions import require_confirmation
 from deploy.cli.resources import show_list, show_resource
-from deploy.cli.tables import print_json, print_table
+from deploy.cli.tables import print_fields, print_json, print_table
 from shared.contract.errors import ErrorCode
 from shared.runtime.chunks import chunked
 
@@ -93,6 +93,15 @@ ByAccount = Annotated[
         help="Only those of the account with this id, from pinflow template.",
     ),
 ]
+ByImport = Annotated[
+    UUID | None,
+    typer.Option(
+        "--import",
+        metavar="JOB_ID",
+        parser=parse_id,
+        help="Only those that the import with this id created.",
+    ),
+]
 ByBoard = Annotated[str | None, typer.Option("--board", help="Only those of this board id.")]
 Search = Annotated[
     str | None,
@@ -100,6 +109,13 @@ Search = Annotated[
         "--search", metavar="TEXT", help="Only those with this text in title, description or link."
     ),
 ]
+
+
+def name_option(message: str) -> str:
+    """Replaces the API's parameter in a message by the option of this command line."""
+    return message.replace("?may_double=true", "--may-double").replace(
+        "may_double=true", "--may-double"
+    )
 
 
 @pins.command("list")
@@ -112,6 +128,7 @@ def list_pins(
     ] = None,
     account: ByAccount = None,
     board: ByBoard = None,
+    job_id: ByImport = None,
     error_code: Annotated[
         str | None, typer.Option("--error-code", help="Only pins that failed with this code.")
     ] = None,
@@ -125,7 +142,7 @@ def list_pins(
 ) -> None:
     """List pins that are published, failed or due, newest first.
 
-    A pin that waits for its time is a schedule: see pinflow schedules list. A
+    A pin that waits for its run_at is a schedule: see pinflow schedules list. A
     deferred pin waits because its account is paused: see pinflow deliveries.
     Times are in UTC.
     """
@@ -133,6 +150,7 @@ def list_pins(
         "status": status,
         "account_id": str(account) if account else None,
         "board_id": board,
+        "job_id": str(job_id) if job_id else None,
         "error_code": error_code,
         "since": since,
         "until": until,
@@ -155,8 +173,8 @@ def list_pins(
         filters,
         limit,
         {name: name for name in columns},
-        empty_message="No pin is published, failed or due, or your filters exclude it. Waiting "
-        "pins are in: pinflow schedules list. To import pins: pinflow import FILE",
+        empty_message="No pin is published, failed or due, or your filters exclude it. Pins that "
+        "wait for their run_at are in: pinflow schedules list. To import pins: pinflow import FILE",
         as_json=as_json,
     )
 
@@ -173,8 +191,14 @@ def show_pin(
     as_json: AsJson = False,
 ) -> None:
     """Show all fields of a pin that is published, failed or due. Times are in UTC."""
-    client = PinflowClient(base_url, api_key, max_retry_seconds)
-    show_resource(client, f"{PINS}/{pin_id}", as_json=as_json)
+    with PinflowClient(base_url, api_key, max_retry_seconds) as client:
+        pin = client.read(f"{PINS}/{pin_id}")
+    if as_json:
+        print_json(pin)
+        return
+    if message := pin.get("error_message"):
+        pin = {**pin, "error_message": name_option(message)}
+    print_fields(pin)
 
 
 @schedules.command("list")
@@ -187,6 +211,7 @@ def list_schedules(
     ] = None,
     account: ByAccount = None,
     board: ByBoard = None,
+    job_id: ByImport = None,
     since: Annotated[
         str | None, time_option("--since", "Only schedules whose run_at is at this time or later")
     ] = None,
@@ -204,6 +229,7 @@ def list_schedules(
         "status": status,
         "account_id": str(account) if account else None,
         "board_id": board,
+        "job_id": str(job_id) if job_id else None,
         "since": since,
         "until": until,
         "q": search,

@@ -40,7 +40,7 @@ commands = typer.Typer()
 LEFT_REASONS = {
     "changed": "changed since by somebody, or by an import with --on-existing update",
     "canceled": "canceled by somebody: its idempotency key stays taken",
-    "deleted": "deleted by somebody: its idempotency key stays taken",
+    "deleted": "deleted before: its idempotency key stays taken",
     "published": "published already",
     "failed": "could not be published",
     "publishing": "being sent to Pinterest: run the command again in a few minutes",
@@ -202,25 +202,36 @@ def cancel_import(
     *,
     scheduled: Annotated[
         bool,
-        typer.Option("--scheduled", help="Also cancel the schedules that the import has created."),
+        typer.Option(
+            "--scheduled",
+            help="Also cancel the schedules that the import has created, and withdraw its pins "
+            "that wait for Pinterest.",
+        ),
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Cancel the rows of an import that have no result yet. They fail with the code canceled.
 
-    With --scheduled, it also cancels the import's schedules, unless somebody has
-    changed them. Their idempotency keys stay taken. On a terminal the command
-    asks before it does so. You can repeat it.
+    With --scheduled, it also cancels the import's schedules, and deletes its pins
+    that wait for their delivery to Pinterest, unless somebody has changed them.
+    These are never sent. Their idempotency keys stay taken. What is on Pinterest
+    stays there. On a terminal the command asks before it does so; elsewhere it
+    needs --yes. You can repeat it.
 
     Exit codes:
-    0: no row waits any more; with --scheduled, no schedule of the import waits any more
-    1: some schedules were left; the table says why
+    0: no row waits any more; with --scheduled, nothing of the import waits any more
+    1: some schedules or pins were left; the table says why
     2: nothing was canceled: the request or the command line is wrong, or you answered no
     3: a server did not answer; try again
     """
     if scheduled:
-        require_confirmation(f"Cancel the schedules of import {job_id}?", "canceled", yes=yes)
+        require_confirmation(
+            f"Cancel the schedules of import {job_id}, and delete its pins that wait for "
+            "Pinterest?",
+            "canceled",
+            yes=yes,
+        )
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         canceled = client.command(
             f"{IMPORTS}/{job_id}/cancel",
@@ -299,8 +310,8 @@ def _print_cancellation(canceled: dict[str, Any], *, with_schedules: bool) -> No
     )
     if not (canceled["canceled_rows"] or canceled["unsettled_rows"] or with_schedules):
         typer.echo(
-            "No row was waiting for its result, so none was canceled. To cancel the schedules of "
-            f"the import: pinflow imports cancel {canceled['id']} --scheduled"
+            "No row was waiting for its result, so none was canceled. To stop the schedules and "
+            f"waiting pins of the import: pinflow imports cancel {canceled['id']} --scheduled"
         )
     if canceled["unsettled_rows"]:
         typer.echo(
@@ -309,7 +320,9 @@ def _print_cancellation(canceled: dict[str, Any], *, with_schedules: bool) -> No
         )
     if with_schedules:
         count, left = len(canceled["canceled_schedules"]), canceled["left"]
-        typer.echo(f"{count} schedule(s) were canceled, {len(left)} left.")
+        pins = len(canceled.get("withdrawn_pins", ()))  # an older Pinflow has none
+        withdrawn = f", {pins} waiting pin(s) withdrawn" if pins else ""
+        typer.echo(f"{count} schedule(s) were canceled{withdrawn}, {len(left)} left.")
         _print_left(left)
 
 
@@ -321,6 +334,11 @@ def _print_undo(undone: dict[str, Any], *, is_done: bool) -> None:
         typer.echo(f"{_describe_plan(undone)} Nothing was changed.")
     else:
         typer.echo(f"Import {job_id} is undone. {_count_undone(undone)}.")
+    if not undone["dry_run"] and any(row["action"] == "removing" for row in undone["undone"]):
+        typer.echo(
+            "Pins are removed from Pinterest one after the other. To see how far it is, run the "
+            f"command again: pinflow imports undo {job_id}"
+        )
     _print_left(undone["left"])
 
 

@@ -152,6 +152,7 @@ MODEL_VALUES: dict[str, dict[str, Any]] = {
         "failed_rows": 2,
         "canceled_rows": 2,
         "canceled_schedules": [{}],
+        "withdrawn_pins": [],
         "left": [],
     },
     "CanceledScheduleResponse": {"schedule_id": SCHEDULE},

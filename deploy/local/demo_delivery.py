@@ -78,6 +78,7 @@ def describe_result(client: PinflowClient, delivery: Delivery, simulator_url: st
     lines = [
         f"\nDelivered to the simulator of Pinterest at {simulator_url}:",
         "  {published} published, {failed} failed, {deferred} deferred".format(**counts),
+        *_describe_schedules(client),
         _describe_limits(),
         "",
         *_describe_examples(delivered[:EXAMPLES], simulator_url),
@@ -115,6 +116,13 @@ def _describe_stall(seen: Delivery, state: str) -> str:
         f"process is {state}. See .pinflow/log/{DELIVERY.name}.log, and with Pinflow running: "
         ".venv/bin/pinflow deliveries. Nothing is lost: run make demo again to continue."
     )
+
+
+def _describe_schedules(client: PinflowClient) -> list[str]:
+    """Counts the pins that are delivered later, so that the numbers add up to the created rows."""
+    listing = client.list_items("/v1/schedules", {"status": "scheduled"}, 1)
+    count = len(listing.items) if listing.total is None else listing.total
+    return [f"  {count} more wait for their run_at: pinflow schedules list"] if count else []
 
 
 def _describe_limits() -> str:

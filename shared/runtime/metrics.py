@@ -29,6 +29,10 @@ PINS_UNDONE = Counter(
 SCHEDULES_CANCELED = Counter(
     "pinflow_schedules_canceled", "Schedules that were canceled together with their import."
 )
+PINS_WITHDRAWN = Counter(
+    "pinflow_pins_withdrawn",
+    "Pins that waited for their delivery and were deleted together with their import.",
+)
 PINS_LEFT = Counter(
     "pinflow_pins_left",
     "Pins and schedules that an undo or a cancellation of their import left, by the reason.",

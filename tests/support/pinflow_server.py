@@ -82,6 +82,8 @@ class PinflowServer:
     """Documents by path. Bytes are a file."""
     deletes: dict[str, Callable[[dict[str, str]], Answer]] = field(default_factory=dict)
     """Answers to a DELETE by path, made of its query."""
+    patches: dict[str, Callable[[Any], object]] = field(default_factory=dict)
+    """Answers to a PATCH by path, made of its document. They may be an Answer."""
     posts: dict[str, Callable[[Any], object]] = field(default_factory=dict)
     """Answers to a POST by path, made of its document. They may be an Answer."""
     requests: list[Request] = field(default_factory=list)
@@ -93,8 +95,9 @@ class PinflowServer:
         self.requests.append(request)
         if request.method == "POST" and request.path in (f"{IMPORTS}/json", f"{IMPORTS}/csv"):
             return self._submit(request)
-        if request.method == "POST":
-            answer = self.posts[request.path](json.loads(request.body or b"null"))
+        if request.method in ("POST", "PATCH"):
+            answers = self.posts if request.method == "POST" else self.patches
+            answer = answers[request.path](json.loads(request.body or b"null"))
             return answer if isinstance(answer, Answer) else Answer(200, answer)
         if request.method == "DELETE":
             return self.deletes[request.path](request.query)
@@ -235,7 +238,7 @@ def running_server(
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - names of the base class
+        do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - names of the base class
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
             pass

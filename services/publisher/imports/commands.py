@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from http import HTTPStatus
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
 import structlog
@@ -36,6 +35,7 @@ log = structlog.get_logger()
 
 _OPEN_REASONS = frozenset({LeftReason.ACCOUNT_NOT_PERMITTED, LeftReason.PUBLISHING})
 """The reasons that may not hold for a later undo."""
+_DecidedCancel: TypeAlias = tuple[Row, CancelAction | LeftReason]
 
 
 class ImportCommands:
@@ -50,13 +50,14 @@ class ImportCommands:
         self._topic = topic
 
     async def cancel(self, command: CancelRequest) -> dict[str, Any]:
-        """Fails the rows that have not settled. Cancels waiting schedules if asked.
+        """Fails the rows that have not settled. If asked, also stops what waits.
 
-        A repeated cancellation cancels no schedule that somebody retried since, and gives the same
-        answer otherwise.
+        Schedules are canceled. Pins without one that wait for Pinterest are withdrawn. A repeated
+        cancellation cancels no schedule that somebody retried since, and gives the same answer
+        otherwise.
         """
         target = _identify(command)
-        schedules: list[tuple[Row, CancelAction | LeftReason]] = []
+        decided: list[_DecidedCancel] = []
         async with self._imports.transaction(
             target, complete=command.cancel_schedules
         ) as transaction:
@@ -65,15 +66,16 @@ class ImportCommands:
             raise _not_started()
         if command.cancel_schedules:
             # A transaction of its own: no batch can settle while the positions are locked, and this
-            # one may wait for the scheduler. From now on no row of the import adds a schedule
+            # one may wait for the scheduler. From now on no row of the import adds a pin
             async with self._imports.transaction(target, complete=True) as transaction:
-                schedules = await _cancel_schedules(transaction, command)
-        count_cancellation(decision for _, decision in schedules)
+                decided = await _stop_waiting(transaction, command)
+        count_cancellation(decision for _, decision in decided)
         log.info("import_canceled", **_describe(command))
         return {
             "canceled_at": canceled_at,
-            "canceled_schedules": _dump_schedules(schedules, CancelAction, "action"),
-            "left": _dump_schedules(schedules, LeftReason, "reason"),
+            "canceled_schedules": _dump_stopped(decided, "schedule_id"),
+            "withdrawn_pins": _dump_stopped(decided, "pin_id"),
+            "left": _dump_left(decided),
         }
 
     async def undo(self, command: UndoRequest) -> dict[str, Any]:
@@ -163,19 +165,24 @@ def _describe_pin(pin: Row, now: datetime) -> dict[str, Any]:
     return {**pin, "state": state, **schedule}
 
 
-async def _cancel_schedules(
+async def _stop_waiting(
     transaction: CommandTransaction, command: CancelRequest
-) -> list[tuple[Row, CancelAction | LeftReason]]:
-    schedules = [pin for pin in await transaction.lock_pins() if pin["run_at"] is not None]
+) -> list[_DecidedCancel]:
+    """Cancels the import's schedules and withdraws its pins that wait for Pinterest."""
     decided = [
-        (schedule, rules.decide_cancel(schedule, command.account_ids)) for schedule in schedules
+        (pin, decision)
+        for pin in await transaction.lock_pins()
+        if (decision := rules.decide_cancel(pin, command.account_ids)) is not None
     ]
-    waiting: list[UUID] = [
-        schedule["pin_id"] for schedule, decision in decided if decision is CancelAction.CANCEL
-    ]
-    if waiting:
+    if waiting := _find_ids(decided, CancelAction.CANCEL):
         await transaction.cancel_schedules(waiting)
+    if queued := _find_ids(decided, CancelAction.WITHDRAW):
+        await transaction.withdraw_pins(queued)
     return decided
+
+
+def _find_ids(decided: Iterable[_DecidedCancel], action: CancelAction) -> list[UUID]:
+    return [pin["pin_id"] for pin, decision in decided if decision is action]
 
 
 async def _follow(transaction: CommandTransaction, result: dict[str, Any]) -> dict[str, Any]:
@@ -266,15 +273,24 @@ def _describe_record(
     }
 
 
-def _dump_schedules(
-    decided: Iterable[tuple[Row, StrEnum]], kind: type[StrEnum], name: str
-) -> list[dict[str, Any]]:
-    """Builds the items of schedules with one kind of decision. They have no pin_id."""
-    items = rules.dump_pins([item for item in decided if isinstance(item[1], kind)], name)
+def _dump_stopped(decided: Iterable[_DecidedCancel], id_name: str) -> list[dict[str, Any]]:
+    """Builds the items of schedules that are canceled, or of pins that are withdrawn.
+
+    `id_name` is the id by which they are known: a schedule's pin is not published yet.
+    """
+    stopped = [item for item in decided if isinstance(item[1], CancelAction)]
     return [
-        {field: value for field, value in item.items() if field not in {"pin_id", "action"}}
-        for item in items
+        {"row_number": item["row_number"], id_name: item[id_name]}
+        for item in rules.dump_pins(stopped, "action")
+        # A pin without a schedule has no schedule_id
+        if (item["schedule_id"] is None) == (id_name == "pin_id")
     ]
+
+
+def _dump_left(decided: Iterable[_DecidedCancel]) -> list[dict[str, Any]]:
+    """Builds the items of what was left. Schedules have no pin_id."""
+    left = rules.dump_pins([item for item in decided if isinstance(item[1], LeftReason)], "reason")
+    return [{**item, "pin_id": None} if item["schedule_id"] else item for item in left]
 
 
 def _identify(command: ImportReference) -> ImportId:

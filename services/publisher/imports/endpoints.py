@@ -35,7 +35,7 @@ async def check_rows(request: Request, _token: RequiresInternalToken, imports: I
 async def cancel_import(
     request: Request, _token: RequiresInternalToken, imports: Imports
 ) -> CancelResponse:
-    """Fails the import's rows that have not settled, and cancels its schedules on request."""
+    """Fails the import's rows that have not settled. On request, also stops what waits."""
     async with imports.reader.read(request) as document:
         command = parse_model(CancelRequest, document)
         return CancelResponse(**await imports.commands.cancel(command))

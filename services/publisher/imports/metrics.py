@@ -21,3 +21,5 @@ def count_cancellation(decisions: Iterable[CancelAction | LeftReason]) -> None:
             metrics.PINS_LEFT.labels("cancel", decision).inc(count)
         elif decision is CancelAction.CANCEL:
             metrics.SCHEDULES_CANCELED.inc(count)
+        elif decision is CancelAction.WITHDRAW:
+            metrics.PINS_WITHDRAWN.inc(count)

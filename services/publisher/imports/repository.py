@@ -94,6 +94,12 @@ CANCEL_SCHEDULES = f"""
     update publisher.pins set state = '{PinState.CANCELED}', updated_at = now()
     where pin_id = any(%(pin_ids)s::uuid[])
 """
+# As the deletion of a queued pin by a person, but without touching it. Without a run_at it can't be
+# in the state cancelled; the delivery sends no pin that is deleted
+WITHDRAW_PINS = """
+    update publisher.pins set deleted_at = now(), updated_at = now()
+    where pin_id = any(%(pin_ids)s::uuid[])
+"""
 SELECT_OUTCOME = """
     select status, pin_id, schedule_id, payload_matches, error_code, error_message, existing_state,
         updated, recorded_at
@@ -221,6 +227,10 @@ class CommandTransaction:
     async def cancel_schedules(self, pin_ids: Sequence[UUID]) -> None:
         """Cancels locked schedules. Their keys stay taken, as when a person cancels them."""
         await self._driver.execute(CANCEL_SCHEDULES, {"pin_ids": pin_ids})
+
+    async def withdraw_pins(self, pin_ids: Sequence[UUID]) -> None:
+        """Deletes locked pins that are queued. Their keys stay taken, as after a delete."""
+        await self._driver.execute(WITHDRAW_PINS, {"pin_ids": pin_ids})
 
     async def read_row(self, row_number: int, created_at: datetime) -> tuple[Row | None, ...]:
         """Reads a row's recorded outcome and the pin that it created."""

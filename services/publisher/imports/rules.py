@@ -43,7 +43,7 @@ class LeftReason(StrEnum):
     - `canceled`: somebody has canceled it.
     - `deleted`: it was deleted before.
     - `published`, `failed`: it is no waiting schedule any more. Only a cancellation has them.
-    - `publishing`: it is being sent to Pinterest. A repeated undo reaches it after that.
+    - `publishing`: it is being sent to Pinterest. A repeated command reaches it after that.
     - `unconfirmed`: it may be on Pinterest: an answer was lost. Only an undo has it.
     - `refused`: Pinterest refused to remove it. Only an undo has it.
     - `account_not_permitted`: it belongs to an account that the API key may not use.
@@ -61,13 +61,15 @@ class LeftReason(StrEnum):
 
 
 class CancelAction(StrEnum):
-    """The change that a cancellation makes to a schedule.
+    """The change that a cancellation makes to what waits.
 
-    - `cancel`: cancels it.
-    - `nothing`: an earlier cancellation of the import has canceled it.
+    - `cancel`: cancels a schedule.
+    - `withdraw`: deletes a pin without a schedule, so that it is never sent to Pinterest.
+    - `nothing`: an earlier cancellation of the import has done it.
     """
 
     CANCEL = "cancel"
+    WITHDRAW = "withdraw"
     NOTHING = "nothing"
 
 
@@ -100,8 +102,33 @@ def _decide_undo_of_ended(pin: Row) -> UndoAction | LeftReason:
     return UndoAction.DELETED
 
 
-def decide_cancel(schedule: Row, accounts: Accounts) -> CancelAction | LeftReason:
-    """Decides what a cancellation of its import does with a schedule."""
+def decide_cancel(pin: Row, accounts: Accounts) -> CancelAction | LeftReason | None:
+    """Decides what a cancellation of its import does with a pin or a schedule.
+
+    Returns None for a pin without a schedule that does not wait any more.
+    """
+    if pin["run_at"] is None:
+        return _decide_cancel_of_pin(pin, accounts)
+    return _decide_cancel_of_schedule(pin, accounts)
+
+
+def _decide_cancel_of_pin(pin: Row, accounts: Accounts) -> CancelAction | LeftReason | None:
+    match PinState(pin["state"]):
+        case PinState.QUEUED:
+            # Only a command on the import deletes a pin without touching it
+            is_withdrawn = pin["deleted_at"] is not None and pin["touched_at"] is None
+            if is_withdrawn and _is_permitted(pin, accounts):
+                return CancelAction.NOTHING
+            return _find_reason_to_leave(pin, accounts) or CancelAction.WITHDRAW
+        case PinState.PUBLISHING | PinState.CONFIRMING:
+            return _find_reason_to_leave(pin, accounts) or LeftReason.PUBLISHING
+        case PinState.PUBLISHED | PinState.FAILED | PinState.SCHEDULED | PinState.CANCELED:
+            return None
+        case state:
+            assert_never(state)
+
+
+def _decide_cancel_of_schedule(schedule: Row, accounts: Accounts) -> CancelAction | LeftReason:
     if (reason := _find_reason_to_leave(schedule, accounts)) is not None:
         return reason
     match PinState(schedule["state"]):
@@ -121,7 +148,7 @@ def decide_cancel(schedule: Row, accounts: Accounts) -> CancelAction | LeftReaso
 
 def _find_reason_to_leave(pin: Row, accounts: Accounts) -> LeftReason | None:
     """Returns why neither command may change the pin, or None."""
-    if accounts is not None and pin["account_id"] not in accounts:
+    if not _is_permitted(pin, accounts):
         return LeftReason.ACCOUNT_NOT_PERMITTED
     if pin["deleted_at"] is not None:
         return LeftReason.DELETED
@@ -129,6 +156,10 @@ def _find_reason_to_leave(pin: Row, accounts: Accounts) -> LeftReason | None:
         is_canceled = pin["state"] == PinState.CANCELED
         return LeftReason.CANCELED if is_canceled else LeftReason.CHANGED
     return None
+
+
+def _is_permitted(pin: Row, accounts: Accounts) -> bool:
+    return accounts is None or pin["account_id"] in accounts
 
 
 def follow_removals(

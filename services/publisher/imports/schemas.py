@@ -24,7 +24,7 @@ class ImportReference(ApiModel):
 
 class CancelRequest(ImportReference):
     cancel_schedules: bool = False
-    """True: cancels the import's waiting schedules too."""
+    """True: cancels the import's waiting schedules too, and withdraws its queued pins."""
     account_ids: frozenset[UUID] | None = None
     """The accounts that the API key may use. Null: all."""
 
@@ -61,10 +61,9 @@ class CanceledSchedule(ApiModel):
     schedule_id: UUID
 
 
-class LeftSchedule(ApiModel):
+class WithdrawnPin(ApiModel):
     row_number: int
-    schedule_id: UUID
-    reason: LeftReason
+    pin_id: UUID
 
 
 class CancelResponse(ApiModel):
@@ -73,7 +72,9 @@ class CancelResponse(ApiModel):
     canceled_at: datetime
     """When the import was canceled first."""
     canceled_schedules: list[CanceledSchedule]
-    left: list[LeftSchedule]
+    withdrawn_pins: list[WithdrawnPin]
+    """The pins without a schedule that are never sent to Pinterest."""
+    left: list[LeftPin]
 
 
 class UndoResponse(ApiModel):

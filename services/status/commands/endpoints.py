@@ -91,15 +91,21 @@ async def cancel_import(
     principal: WriteAccess,
     status: Status,
     scheduled: Annotated[
-        bool, Query(description="Also cancel the schedules that the import has created.")
+        bool,
+        Query(
+            description="Also cancel the schedules that the import has created, and withdraw its "
+            "pins that wait for their delivery."
+        ),
     ] = False,
 ) -> Response:
     """Cancel the rows that have no result yet. They end as failed with the code `canceled`.
 
     Rows that were settled before keep their results. With `scheduled=true`, the schedules of the
-    import that still wait, for their time or for their delivery, are canceled too. The answer has
-    the counters, what was canceled, and what was left and why. If the import has ended, there is
-    nothing to cancel but its schedules.
+    import that still wait, for their time or for their delivery, are canceled too. Its pins without
+    a schedule that wait for their delivery to Pinterest are withdrawn: they are deleted, and never
+    sent. What somebody has changed is left, and so is a pin that is being sent (`publishing`). What
+    is on Pinterest stays there. The answer has the counters, what was canceled and withdrawn, and
+    what was left and why. If the import has ended, there is nothing else to cancel.
 
     An API key that is limited to some accounts may cancel rows only if every row of the import
     names one of them by its id. Otherwise the answer is 403 `account_not_permitted`. The request is

@@ -67,11 +67,25 @@ class CanceledScheduleResponse(_PublisherModel):
     """The schedule."""
 
 
-class LeftScheduleResponse(CanceledScheduleResponse):
-    """A schedule that the command left as it is."""
+class WithdrawnPinResponse(_PublisherModel):
+    """A pin that waited for its delivery. The command deleted it, and it is never sent."""
 
+    row_number: _RowNumber
+    pin_id: UUID
+    """The pin."""
+
+
+class LeftScheduleResponse(_PublisherModel):
+    """A schedule, or a pin of Pinterest without one, that the command left as it is."""
+
+    row_number: _RowNumber
+    pin_id: UUID | None = None
+    """The pin. Null for a schedule."""
+    schedule_id: UUID | None = None
+    """The schedule. Null for a pin without one."""
     reason: str
-    """The reason, for example `published` or `account_not_permitted`."""
+    """The reason, for example `published`, `changed` or `account_not_permitted`. `publishing` while
+    it is being sent to Pinterest."""
 
 
 class ImportCancellationResponse(ApiModel):
@@ -100,8 +114,13 @@ class ImportCancellationResponse(ApiModel):
     canceled_schedules: list[CanceledScheduleResponse]
     """The schedules that were canceled with the import, by this request or an earlier one. Empty
     without `scheduled=true`."""
+    withdrawn_pins: list[WithdrawnPinResponse]
+    """The pins without a schedule that waited for their delivery to Pinterest, and are never sent.
+    They were deleted by this request or an earlier one, and their keys stay taken. Empty without
+    `scheduled=true`."""
     left: list[LeftScheduleResponse]
-    """The schedules that were left, and why. Empty without `scheduled=true`."""
+    """The schedules and the pins of Pinterest that were left, and why. Empty without
+    `scheduled=true`."""
 
 
 class UndoneRow(_PublisherModel):

@@ -97,7 +97,7 @@ class ImportCommandService:
     async def cancel(
         self, principal: Principal, job_id: UUID, *, cancel_schedules: bool
     ) -> dict[str, Any]:
-        """Cancels the rows without a result, and the schedules if asked for.
+        """Cancels the rows without a result, and what waits if asked for.
 
         Returns an ImportCancellationResponse.
         """
@@ -211,5 +211,6 @@ def _build_cancellation(job: Row, answer: Mapping[str, Any]) -> dict[str, Any]:
         "unsettled_rows": unsettled,
         "completed_at": job["completed_at"],
         "canceled_schedules": answer.get("canceled_schedules", []),
+        "withdrawn_pins": answer.get("withdrawn_pins", []),
         "left": answer.get("left", []),
     }

@@ -131,8 +131,11 @@ async def test_pins_of_one_import_are_listed_in_every_live_state(
     job = Import(client, database, {}, {}, {"run_at": in_future()})
     first, second, third = await job.settle()
     await connected.set_state(str(second.pin_id), "publishing")
+    await connected.queue()  # of no import
     path = f"job_id={job.job_id}"
     assert len(await list_ids(client, f"/v1/pins?{path}")) == 2
+    counted = await client.get(f"/v1/pins?{path}&status=queued&limit=1")
+    assert counted.headers["x-total-count"] == "1"
     assert await list_ids(client, f"/v1/pins?{path}&status=queued") == [str(first.pin_id)]
     assert await list_ids(client, f"/v1/pins?{path}&status=publishing") == [str(second.pin_id)]
     assert await list_ids(client, f"/v1/schedules?{path}") == [str(third.schedule_id)]

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest_asyncio
 from sqlalchemy import text
 
+from shared.contract.events import OnExisting
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client
 from tests.integration.publisher.connected import ConnectedClient
@@ -133,6 +134,47 @@ async def test_a_cancellation_cancels_queued_schedules_and_leaves_those_being_se
     assert canceled == {str(result.schedule_id) for result in results[:2]}
     assert name_left(answer) == [(3, "publishing")]
     assert (await read_pin(database, by_row[2]))["state"] == "cancelled"
+
+
+async def test_a_cancellation_withdraws_queued_pins_and_leaves_what_is_being_sent_or_on_pinterest(
+    client: Client, connected: ConnectedClient, database: Database
+) -> None:
+    job = Import(client, database, *({} for _ in range(6)))
+    waiting, edited, deleted, publishing, published, failed = [
+        result.pin_id for result in await job.settle()
+    ]
+    await client.patch(f"/v1/pins/{edited}", {"title": "Mine"})
+    await client.delete(f"/v1/pins/{deleted}")
+    await connected.set_state(publishing, "publishing")
+    await connected.set_published(published, f"at-{published}")
+    await connected.fail(failed)
+    await client.execute(
+        "insert into publisher.positions (topic, partition, next_offset, cluster_id) "
+        "values ('pinflow.imports.v2', 0, 0, 'cluster') on conflict do nothing"
+    )
+    assert (await job.command("cancel"))["withdrawn_pins"] == [], "only if asked"
+    answer = await job.command("cancel", cancel_schedules=True)
+    assert answer["withdrawn_pins"] == [{"row_number": 1, "pin_id": str(waiting)}]
+    assert answer["canceled_schedules"] == []
+    assert name_left(answer) == [(2, "changed"), (3, "deleted"), (4, "publishing")]
+    assert [item["pin_id"] for item in answer["left"]] == [
+        str(pin_id) for pin_id in (edited, deleted, publishing)
+    ]
+    statuses = [
+        (await client.get(f"/v1/pins/{pin_id}")).status_code for pin_id in (waiting, edited, failed)
+    ]
+    assert statuses == [404, 200, 200]
+    row = await read_pin(database, waiting)
+    assert row["deleted_at"] is not None
+    assert (row["touched_at"], row["released_at"]) == (None, None), "the key stays taken"
+    assert (await read_pin(database, published))["deleted_at"] is None
+    assert await job.command("cancel", cancel_schedules=True) == answer
+    other_key = await job.command("cancel", cancel_schedules=True, account_ids=[])
+    assert (1, "account_not_permitted") in name_left(other_key)
+    key = job.rows[0].row.idempotency_key
+    revival = Import(client, database, {"idempotency_key": key, "on_existing": OnExisting.REVIVE})
+    (revived,) = await revival.settle()
+    assert revived.status == "created", "what was withdrawn can be published after all"
 
 
 async def test_a_row_shows_the_attempts_to_create_its_pin(

@@ -259,6 +259,7 @@ async def test_a_cancellation_waits_for_the_rows_and_counts_them(
     def cancel(_: dict[str, Any]) -> dict[str, Any]:
         return {
             "canceled_schedules": [{"row_number": 1, "schedule_id": schedule}],
+            "withdrawn_pins": [{"row_number": 2, "pin_id": schedule}],
             "left": [{"row_number": 1, "schedule_id": schedule, "reason": "published"}],
         }
 
@@ -271,6 +272,7 @@ async def test_a_cancellation_waits_for_the_rows_and_counts_them(
         "processing",
     )
     assert document["canceled_schedules"] == [{"row_number": 1, "schedule_id": schedule}]
+    assert document["withdrawn_pins"] == [{"row_number": 2, "pin_id": schedule}]
     assert document["left"][0]["reason"] == "published"
     (sent,) = steering.publisher.documents("imports/cancel")
     assert sent == {

@@ -89,8 +89,11 @@ def test_schedules_are_listed_in_utc_with_the_fields_of_their_pins(server: Pinfl
 
 
 def test_every_filter_is_sent(server: PinflowServer) -> None:
-    account = str(uuid4())
-    shared = ("--account", account, "--board", "7", "--search", "oak", "--limit", "3")
+    account, job = str(uuid4()), str(uuid4())
+    shared = (
+        *("--account", account, "--board", "7", "--import", job, "--search", "oak"),
+        *("--limit", "3"),
+    )
     times = ("--since", "2026-03-06T10:00Z", "--until", "2026-03-07")
     run(server, "pins", "list", "--status", "failed", "--error-code", "x", *shared, *times)
     run(server, "schedules", "list", "--status", "done", "--sort", "title_asc", *shared, *times)
@@ -98,6 +101,7 @@ def test_every_filter_is_sent(server: PinflowServer) -> None:
     common = {
         "account_id": account,
         "board_id": "7",
+        "job_id": job,
         "q": "oak",
         "limit": "3",
         "since": "2026-03-06T10:00:00+00:00",

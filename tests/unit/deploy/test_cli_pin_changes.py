@@ -1,4 +1,4 @@
-"""`pinflow pins delete` and `pinflow pins retry`, with the real HTTP client and a small server."""
+"""`pinflow pins edit`, `delete` and `retry`, with the real HTTP client and a small server."""
 
 import json
 from collections.abc import Iterator
@@ -104,11 +104,13 @@ def test_a_pin_that_does_not_exist_does_not_end_the_command(server: PinflowServe
 
 
 def test_failed_pins_are_retried_together(server: PinflowServer) -> None:
-    refusal = {SECOND.replace("-", ""): ("publish_unconfirmed", "Look at the board first.")}
+    message = "Look at the board first. If it is not there, retry with may_double=true."
+    refusal = {SECOND.replace("-", ""): ("publish_unconfirmed", message)}
     server.posts["/v1/pins/bulk-retry"] = answer_bulk(**refusal)
     result = run(server, "retry", FIRST, SECOND)
     assert result.exit_code == ExitCode.PINS_NOT_CHANGED
     assert "publish_unconfirmed" in result.stdout
+    assert "retry with --may-double." in " ".join(result.stdout.split())
     assert "1 of 2 pin(s) are retried." in result.stdout
 
 
@@ -121,3 +123,41 @@ def test_a_pin_that_may_be_on_pinterest_is_sent_again_only_if_the_user_says_so(
     result = run(server, "retry", FIRST, "--may-double", "--yes")
     assert result.exit_code == ExitCode.DONE, result.output
     assert server.requests[0].query == {"may_double": "true"}
+
+
+def test_a_failed_pin_is_retried_to_another_board_and_account(server: PinflowServer) -> None:
+    server.posts[f"/v1/pins/{FIRST}/retry"] = lambda _: {"id": FIRST, "status": "queued"}
+    result = run(server, "retry", FIRST, "--board", "123456", "--account", SECOND)
+    assert result.exit_code == ExitCode.DONE, result.output
+    (request,) = server.requests
+    assert json.loads(request.body) == {"account_id": SECOND, "board_id": "123456"}
+    assert request.query == {}
+
+
+def test_an_edit_sends_only_the_named_fields_and_an_empty_text_clears_one(
+    server: PinflowServer,
+) -> None:
+    failed = {"id": FIRST, "status": "failed", "title": "Lamp"}
+    server.patches[f"/v1/pins/{FIRST}"] = lambda _: failed
+    result = run(server, "edit", FIRST, "--title", "Lamp", "--link", "", "--alt-text", "A lamp")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert json.loads(server.requests[0].body) == {
+        "title": "Lamp",
+        "link_url": None,
+        "alt_text": "A lamp",
+    }
+    assert f"pinflow pins retry {FIRST}" in result.stdout
+    as_json = run(server, "edit", FIRST, "--board", "123456", "--description", "Warm", "--json")
+    assert json.loads(as_json.stdout) == failed
+
+
+def test_an_edit_of_a_published_pin_or_without_a_change_is_refused(server: PinflowServer) -> None:
+    without = run(server, "edit", FIRST)
+    assert (without.exit_code, server.requests) == (ExitCode.REFUSED, [])
+    assert "--title" in without.stderr
+    server.patches[f"/v1/pins/{FIRST}"] = lambda _: refuse(
+        409, "pin_already_published", "This pin is published."
+    )
+    result = run(server, "edit", FIRST, "--title", "Lamp")
+    assert result.exit_code == ExitCode.REFUSED
+    assert "This pin is published. (pin_already_published)" in result.stderr

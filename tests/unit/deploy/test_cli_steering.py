@@ -272,6 +272,7 @@ def build_cancellation(**fields: Any) -> dict[str, Any]:
         "canceled_rows": 3,
         "unsettled_rows": 0,
         "canceled_schedules": [],
+        "withdrawn_pins": [],
         "left": [],
         **fields,
     }
@@ -315,6 +316,16 @@ def test_schedules_are_canceled_after_a_question_and_left_ones_are_named(
     assert f"{CHILD}  changed since by somebody" in result.stdout
     as_json = run(server, "cancel", JOB, "--scheduled", "--yes", "--json")
     assert json.loads(as_json.stdout) == canceled
+
+
+def test_withdrawn_pins_are_counted(server: PinflowServer) -> None:
+    pins = [{"row_number": number, "pin_id": CHILD} for number in (1, 2)]
+    left = [{"row_number": 3, "pin_id": CHILD, "schedule_id": None, "reason": "publishing"}]
+    server.posts[f"{PATH}/cancel"] = lambda _: build_cancellation(withdrawn_pins=pins, left=left)
+    result = run(server, "cancel", JOB, "--scheduled", "--yes")
+    assert result.exit_code == ExitCode.PINS_LEFT
+    assert "0 schedule(s) were canceled, 2 waiting pin(s) withdrawn, 1 left." in result.stdout
+    assert "being sent to Pinterest: run the command again" in result.stdout
 
 
 # Undo
@@ -394,6 +405,34 @@ def test_an_import_that_was_undone_before_needs_no_question(server: PinflowServe
     result = run(server, "undo", JOB)
     assert result.exit_code == ExitCode.DONE
     assert f"Import {JOB} was undone before. {COUNTS}" in result.stdout
+
+
+def test_an_undo_says_how_to_see_the_progress_of_removals(server: PinflowServer) -> None:
+    row = {"row_number": 1, "pin_id": CHILD, "schedule_id": None, "action": "removing"}
+    server.posts[f"{PATH}/undo"] = lambda _: {
+        "job_id": JOB,
+        "dry_run": False,
+        "undone_rows": 1,
+        "left_rows": 0,
+        "undone": [row],
+        "left": [],
+    }
+    result = run(server, "undo", JOB, "--yes")
+    assert result.exit_code == ExitCode.DONE
+    assert f"run the command again: pinflow imports undo {JOB}" in result.stdout
+
+
+@pytest.mark.parametrize("delivery", ["pinterest", "none"])
+def test_an_import_names_the_list_of_its_pins_if_they_go_to_pinterest(
+    server: PinflowServer, delivery: str
+) -> None:
+    server.lists["/v1/pins"] = [{"id": CHILD, "delivery": delivery}]
+    server.documents[PATH] = build_job(build_result(1))
+    result = run(server, "show", JOB)
+    assert result.exit_code == ExitCode.DONE, result.output
+    is_delivered = delivery == "pinterest"
+    assert (f"pinflow pins list --import {JOB}" in result.stdout) == is_delivered
+    assert server.requests[-1].query["job_id"] == JOB
 
 
 def test_every_reason_is_explained() -> None:

@@ -57,6 +57,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PinServer]:
     with running_server(PinServer) as server:
         assert isinstance(server, PinServer)
         server.pins = []
+        server.lists["/v1/schedules"] = [build_pin("scheduled") for _ in range(9)]
         yield server
 
 
@@ -83,6 +84,7 @@ def test_a_delivery_is_followed_until_no_pin_is_sent_any_more(
     }
     text = describe_result(client, delivery, SIMULATOR)
     assert "5 published, 1 failed, 1 deferred" in text
+    assert "9 more wait for their run_at" in text
     assert text.count(f"{SIMULATOR}/_simulator/pins?id=8899") == 3
     assert "1  media_rejected: The image is broken." in text
     assert "1  media_unreachable: Not before noon." in text

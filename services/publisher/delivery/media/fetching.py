@@ -149,7 +149,8 @@ def unreachable(noun: str, reason: str) -> MediaUnreachable:
 
 def _rejected(noun: str, reason: str) -> MediaRejected:
     return MediaRejected(
-        f"The {noun} at image_url can't be fetched: {reason}. Correct the URL, then retry the pin.",
+        f"The {noun} at image_url can't be fetched: {reason}. Correct the URL in your file, and "
+        "import it with on_existing=update.",
         ErrorCode.MEDIA_UNREACHABLE,
     )
 

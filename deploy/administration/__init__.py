@@ -1,6 +1,6 @@
 """Administers workspaces, keys, accounts, boards and pauses in SQL, as the database's owner."""
 
-from deploy.administration.deliveries import DeliveryRepository, ResumedAccount
+from deploy.administration.deliveries import PauseRepository, ResumedAccount
 from deploy.administration.repository import AlreadyExists, NoSuchParent, OperatorRepository
 from deploy.administration.workspaces import (
     NewAccount,
@@ -12,11 +12,11 @@ from deploy.administration.workspaces import (
 
 __all__ = [
     "AlreadyExists",
-    "DeliveryRepository",
     "NewAccount",
     "NewWorkspace",
     "NoSuchParent",
     "OperatorRepository",
+    "PauseRepository",
     "ResumedAccount",
     "UnknownAccounts",
     "create_key",

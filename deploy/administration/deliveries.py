@@ -63,7 +63,7 @@ class ResumedAccount(NamedTuple):
     """Removals that waited for their next try."""
 
 
-class DeliveryRepository:
+class PauseRepository:
     """Ends pauses. All methods raise DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:

@@ -14,10 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from deploy.administration import (
     AlreadyExists,
-    DeliveryRepository,
     NewWorkspace,
     NoSuchParent,
     OperatorRepository,
+    PauseRepository,
     UnknownAccounts,
 )
 from deploy.administration import create_key as insert_key
@@ -92,9 +92,9 @@ def with_operator(work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
     return with_database(lambda database: work(OperatorRepository(database)))
 
 
-def with_deliveries(work: Callable[[DeliveryRepository], Awaitable[T]]) -> T:
+def with_deliveries(work: Callable[[PauseRepository], Awaitable[T]]) -> T:
     """Calls `work` with the repository of pauses, as the database's owner."""
-    return with_database(lambda database: work(DeliveryRepository(database)))
+    return with_database(lambda database: work(PauseRepository(database)))
 
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:

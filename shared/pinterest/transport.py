@@ -88,7 +88,8 @@ class Transport:
                 return await self._exchange(request)
         except TimeoutError:
             reason = f"no answer within {self._timeout_seconds:g} s"
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        # AttributeError: anyio 4.16 asks a socket for its name that a reset has just closed
+        except (httpx.HTTPError, httpx.StreamError, OSError, AttributeError) as error:
             # Only the type: the text may have the value of a header, which is a token
             reason = type(error).__name__
         if is_sent:

@@ -5,6 +5,8 @@ from uuid import UUID
 import pytest
 
 from services.publisher.delivery.accounts.claims import PINS, ClaimRepository
+from services.publisher.delivery.budgets.repository import Budgets
+from services.publisher.delivery.budgets.settings import DeliveryLimitSettings
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
 from services.publisher.delivery.media.repository import VIDEOS
 from services.publisher.delivery.removing.repository import REMOVALS
@@ -80,7 +82,11 @@ async def test_nothing_is_changed_at_pinterest_while_it_limits_the_account(
     if code is not None:
         await pause(delivery, account, code)
     store = ClaimRepository(
-        delivery.database, "simulated", (UNSETTLED_ATTEMPTS, REMOVALS, VIDEOS), lease_seconds=30
+        delivery.database,
+        Budgets(DeliveryLimitSettings().budget_limits),
+        "simulated",
+        (UNSETTLED_ATTEMPTS, REMOVALS, VIDEOS),
+        lease_seconds=30,
     )
     leases = await store.exchange([], 10)
     assert [set(lease.work) for lease in leases] == ([work] if work else [])

@@ -1,11 +1,14 @@
-"""PinBridge's clients connect an account to the simulator, use its boards, and disconnect it."""
+"""PinBridge's clients connect an account to the simulator, publish through it, and revoke it."""
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from pinbridge_sdk.errors import APIError
+from pinbridge_sdk.models.common import PinStatus
+from pinbridge_sdk.models.pins import PinCreate, PinUpdate
 from pinbridge_sdk.models.pinterest import BoardCreateRequest, OAuthCallbackResponse
 
 from deploy.administration import NewWorkspace
@@ -14,6 +17,7 @@ from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
 from tests.support.infrastructure import Servers
 from tests.support.simulator import Simulator
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,78 @@ async def test_a_revoked_account_is_disconnected_and_connects_again(
         account for account in await sdk.pinterest.list_accounts() if str(account.id) == account_id
     ]
     assert (restored.revoked_at, restored.health_status) == (None, "healthy")
+
+
+async def publish(sdk: Any, simulator: Simulator, user: str, **fields: Any) -> Any:
+    """Publishes as the client's README does: a dry run, then the pin."""
+    account_id = await connect_account(sdk, simulator, user)
+    (board, *_) = await sdk.pinterest.list_boards(account_id)
+    draft = PinCreate(
+        account_id=account_id,
+        board_id=board.id,
+        title="Autumn recipes",
+        image_url="https://example.com/soup.jpg",
+        idempotency_key=f"soup-{uuid4()}",
+        **fields,
+    )
+    check = await sdk.pins.validate(draft)
+    assert check.valid, check.checks
+    return await sdk.pins.create(draft)
+
+
+async def wait_for_status(sdk: Any, pin_id: Any, status: PinStatus) -> Any:
+    async def find() -> Any:
+        pin = await sdk.pins.get(pin_id)
+        return pin if pin.status is status else None
+
+    return await eventually(find, seconds=60, every=0.1)
+
+
+def list_titles(simulator: Simulator, pinterest_pin_id: str) -> list[str]:
+    made = simulator.control("GET", "pins")
+    return [pin["title"] for pin in made if pin["id"] == pinterest_pin_id]
+
+
+async def test_a_pin_is_published_with_its_id_and_deleted_from_pinterest(
+    sdk: Any, simulator: Simulator
+) -> None:
+    pin = await publish(sdk, simulator, "rosa")
+    published = await wait_for_status(sdk, pin.id, PinStatus.PUBLISHED)
+    assert published.published_at is not None
+    assert list_titles(simulator, published.pinterest_pin_id) == ["Autumn recipes"]
+    job = await sdk.jobs.get(pin.id)
+    assert (job.status, job.pinterest_pin_id) == (PinStatus.PUBLISHED, published.pinterest_pin_id)
+    with pytest.raises(APIError) as edited:
+        await sdk.pins.update(pin.id, PinUpdate(title="Autumn soup recipes"))
+    assert edited.value.code == "pin_already_published"
+    deleted = await sdk.pins.delete(pin.id, delete_from_pinterest=True)
+    assert (deleted.removed_from_pinterest, deleted.pinterest_pin_id) == (
+        True,
+        published.pinterest_pin_id,
+    )
+
+
+async def test_a_deferred_pin_is_edited_before_it_is_published(
+    sdk: Any, simulator: Simulator
+) -> None:
+    simulator.set_faults("rate_limit", count=1, seconds=5)
+    pin = await publish(sdk, simulator, "tom")
+    deferred = await wait_for_status(sdk, pin.id, PinStatus.DEFERRED)
+    assert deferred.error_code == "rate_limited"
+    await sdk.pins.update(pin.id, PinUpdate(title="Autumn soup recipes"))
+    published = await wait_for_status(sdk, pin.id, PinStatus.PUBLISHED)
+    assert list_titles(simulator, published.pinterest_pin_id) == ["Autumn soup recipes"]
+
+
+async def test_a_failed_pin_is_published_by_a_retry(sdk: Any, simulator: Simulator) -> None:
+    simulator.set_faults("image_small", count=1)
+    pin = await publish(sdk, simulator, "rosa")
+    failed = await wait_for_status(sdk, pin.id, PinStatus.FAILED)
+    assert (failed.error_code, failed.pinterest_pin_id) == ("media_rejected", None)
+    await sdk.pins.retry(pin.id)
+    published = await wait_for_status(sdk, pin.id, PinStatus.PUBLISHED)
+    assert published.error_code is None
+    assert list_titles(simulator, published.pinterest_pin_id) == ["Autumn recipes"]
 
 
 async def test_a_user_who_denies_the_access_connects_nothing(

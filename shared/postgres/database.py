@@ -161,7 +161,8 @@ class Database:
 
     def _require_fresh(self, dbapi_connection: Any, _record: object, _proxy: object) -> None:
         """Has the pool replace a connection whose prepared statements may be stale."""
-        if self._connected[dbapi_connection.driver_connection] <= self._stale_at:
+        opened_at = self._connected.get(dbapi_connection.driver_connection, float("-inf"))
+        if opened_at < self._stale_at:
             raise exc.DisconnectionError
 
     def connected_at(self, driver: DriverConnection) -> float:

@@ -1,6 +1,5 @@
 """Restores an older Postgres while pins are delivered. The simulator's own log finds no doubles."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,10 @@ import psycopg
 import pytest
 
 from deploy.administration import NewWorkspace
-from deploy.local.ports import choose
-from deploy.local.programs import Program
 from tests.acceptance.conftest import new_workspace
-from tests.support import ports
 from tests.support.connections import name_settings
 from tests.support.deployment import is_ready
 from tests.support.factories import submitted_row
-from tests.support.infrastructure import with_role
 from tests.support.processes import RunningProgram
 from tests.support.restores_installation import Installation, installed, submit
 from tests.support.simulator import Simulator
@@ -66,7 +61,7 @@ class Drill:
         submit(self.client, [self.build_row(key) for key in keys])
 
     def publish_directly(self, key: str) -> None:
-        self.client.post("/v1/pins", json=self.build_row(key))
+        self.client.post("/v1/pins", json=self.build_row(key)).raise_for_status()
         wait_until(lambda: key in self.read_pins())
 
     def read_pins(self) -> dict[str, tuple[str, str | None]]:
@@ -138,39 +133,27 @@ def installation(
 
 
 @pytest.fixture
-def drill(
-    tmp_path_factory: pytest.TempPathFactory, installation: Installation, simulator: Simulator
-) -> Iterator[Drill]:
+def drill(installation: Installation, simulator: Simulator) -> Iterator[Drill]:
     workspace: NewWorkspace = new_workspace(installation.database_url)
     simulator.change_settings(buckets=False)
     simulator.control("POST", "faults", {"kind": "none"})
     user = simulator.create_account(boards=1)
-    port = choose({"delivery": ports.SIMULATOR + 5})["delivery"]
-    environment = {
-        **installation.deployment.programs["publisher"].program.environment,
-        "PINFLOW_DATABASE_URL": with_role(installation.database_url, "pinflow_publisher"),
-        "PINFLOW_PORT": str(port),
-    }
-    command = (sys.executable, "-m", "services.publisher.delivery")
-    program = Program("delivery", command, environment)
-    process = RunningProgram(program, tmp_path_factory.mktemp("delivery"))
+    process = installation.deployment.programs["delivery"]
+    if not process.is_alive:
+        process.start()
     with installation.client(workspace) as client:
         account_id = connect(client, simulator, user["id"])
         drill = Drill(
             installation,
             simulator,
             process,
-            f"http://127.0.0.1:{port}",
+            installation.deployment.service_url("delivery"),
             client,
             account_id,
             user["boards"][0],
         )
-        drill.start()
-        try:
-            drill.wait_until_ready()
-            yield drill
-        finally:
-            process.close()
+        drill.wait_until_ready()
+        yield drill
 
 
 def test_invariant_12_pins_that_were_sent_after_the_backup_are_not_sent_again(
@@ -191,7 +174,6 @@ def test_invariant_12_pins_that_were_sent_after_the_backup_are_not_sent_again(
     installation.stop_services()
     installation.restore_postgres(copy)
     installation.start_services()
-    drill.start()
     drill.wait_until_delivered([*before, *after, *killed])
     drill.require_no_doubles([*before, *after, *killed, "direct"])
     assert "direct" not in drill.read_pins()
@@ -233,6 +215,5 @@ def test_invariant_12_without_a_record_queued_pins_are_looked_for_before_they_ar
     installation.recreate_kafka()
     installation.accept_losses()
     installation.start_services()
-    drill.start()
     drill.wait_until_delivered(keys)
     drill.require_no_doubles(keys)

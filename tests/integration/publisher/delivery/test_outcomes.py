@@ -103,11 +103,11 @@ async def test_a_refusal_of_one_pin_fails_it_alone(
 async def test_a_wrong_field_fails_the_pin_with_pinterests_message(
     delivery: Delivery, account: Account
 ) -> None:
-    pin_id = await delivery.queue(account, board_id="lamps")
+    pin_id = await delivery.queue(account, link_url="shop.example")
     async with delivery.running() as process:
         pin = await run_until_state(process, delivery, pin_id, "failed")
     assert pin["error_code"] == "validation_error"
-    assert "'lamps' does not match" in pin["error_message"]
+    assert "Invalid URL: link." in pin["error_message"]
 
 
 async def test_an_image_that_cant_be_fetched_is_tried_again_later(

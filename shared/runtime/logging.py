@@ -31,7 +31,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         structlog.processors.format_exc_info if settings.log_format == "json" else _keep,
     ]
     renderer = redact_secrets(
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(default=str)
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(
             exception_formatter=structlog.dev.plain_traceback

@@ -1,6 +1,11 @@
 """Filters for the logs of libraries, and for secrets in all logs."""
 
+import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 import structlog
@@ -28,6 +33,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(pinflow_logging, "time", clock)
     return clock
+
+
+@contextmanager
+def configured(log_format: str) -> Iterator[None]:
+    """Configures logging, and afterwards as it was before."""
+    before = structlog.get_config(), logging.getLogger().handlers[:], logging.getLogger().level
+    configure_logging(ServiceSettings(log_format=log_format), service="testing")
+    try:
+        yield
+    finally:
+        structlog.contextvars.clear_contextvars()
+        structlog.configure(**before[0])
+        logging.basicConfig(handlers=before[1], level=before[2], force=True)
 
 
 def record(message: str, *arguments: object, name: str = "aiokafka") -> logging.LogRecord:
@@ -60,11 +78,9 @@ def fail(message: str) -> None:
 def test_no_log_line_contains_an_api_key_or_a_password(
     log_format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = structlog.get_config(), logging.getLogger().handlers[:], logging.getLogger().level
     key = new_api_key().plain
     payload = "a local variable's"
-    try:
-        configure_logging(ServiceSettings(log_format=log_format), service="testing")
+    with configured(log_format):
         try:
             fail(
                 f"could not reach postgresql://pinflow:hunter2@db:5432/pinflow with {key}"
@@ -72,13 +88,17 @@ def test_no_log_line_contains_an_api_key_or_a_password(
         except ValueError:
             structlog.get_logger().exception("failed", header=key)
             logging.getLogger("library").exception("failed with %s", key)
-    finally:
-        structlog.contextvars.clear_contextvars()
-        structlog.configure(**before[0])
-        logging.basicConfig(handlers=before[1], level=before[2], force=True)
     output = capsys.readouterr().out
     assert key not in output
     assert key[:SHOWN_CHARACTERS] in output  # enough to identify the key
     assert "hunter2" not in output
     assert output.count(payload) == 0
     assert "postgresql://pinflow:…@db:5432/pinflow" in output
+
+
+def test_values_are_logged_as_people_write_them(capsys: pytest.CaptureFixture[str]) -> None:
+    account, at = "4b1d8f3a-3029-40bb-934e-5afe29fdc54b", datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
+    with configured("json"):
+        structlog.get_logger().info("paused", account_id=UUID(account), until=at)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["account_id"], line["until"]) == (account, "2026-12-01 09:30:00+00:00")

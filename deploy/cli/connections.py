@@ -138,8 +138,15 @@ def refresh_account(
     in 30 seconds for an account: a second command shows the account as it is.
     """
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        document: dict[str, Any] = client.post(f"{ACCOUNTS}/{account_id}/refresh", None)
+        answer = client.command(f"{ACCOUNTS}/{account_id}/refresh")
+    document: dict[str, Any] = answer.document
     print_json(document) if as_json else print_fields(document)
+    if answer.is_replay:
+        typer.echo(
+            "Nothing was refreshed now: the last refresh began less than 30 s ago. This is the "
+            "account as it is. To refresh it again, repeat the command in 30 s.",
+            err=True,
+        )
 
 
 @commands.command("disconnect")

@@ -9,6 +9,7 @@ import typer
 from deploy.cli import resuming
 from deploy.cli.client import PinflowClient
 from deploy.cli.combined_job import Job
+from deploy.cli.connecting import ACCOUNTS
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import DEFAULT_URL, ApiKey, AsJson, BaseUrl, MaxRetrySeconds
 from deploy.cli.pins import PINS, ByAccount
@@ -22,6 +23,7 @@ MAX_JOBS = 20
 """The most imports of one file for which waiting pins are counted."""
 COLUMNS = {
     "account": "account_id",
+    "name": "name",
     "waiting": "queued_count",
     "sending": "publishing_count",
     "oldest": "oldest_queued_at",
@@ -63,6 +65,7 @@ def show_deliveries(
         return
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         listed = client.read(DELIVERIES)
+        names = {} if as_json or not listed else _read_names(client)
     accounts = [each for each in listed if account in {None, UUID(each["account_id"])}]
     if as_json:
         print_json(accounts)
@@ -72,7 +75,8 @@ def show_deliveries(
             "it. To connect one: pinflow accounts connect"
         )
     else:
-        print_table(list(COLUMNS), [_build_row(each) for each in accounts])
+        named = [{**each, "name": names.get(each["account_id"])} for each in accounts]
+        print_table(list(COLUMNS), [_build_row(each) for each in named])
     if any(each["pause"] for each in accounts):
         raise typer.Exit(ExitCode.ACCOUNTS_PAUSED)
 
@@ -98,6 +102,14 @@ def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> N
     typer.echo(
         f"{total} pin(s) wait for their delivery to Pinterest. Follow it with: {COMMAND}.{paused}"
     )
+
+
+def _read_names(client: PinflowClient) -> dict[str, str | None]:
+    """Reads the names of the accounts by their ids. The user name counts if there is no other."""
+    return {
+        account["id"]: account["display_name"] or account["username"]
+        for account in client.read(ACCOUNTS)
+    }
 
 
 def _build_row(account: dict[str, Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any, cast
 from fastapi.openapi.utils import get_openapi
 
 from deploy.generate.applications import create_applications
-from deploy.generate.examples import add_examples
+from deploy.generate.examples.builder import add_examples
 from deploy.generate.text import join_descriptions
 from shared.http.app import VERSION
 

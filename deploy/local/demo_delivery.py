@@ -1,7 +1,7 @@
 """Follows the delivery of the demo's pins to the simulator of Pinterest, and shows what it did."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +23,11 @@ POLL_SECONDS = 0.5
 STALL_SECONDS = 60.0
 """The time without progress after which the demo gives up. A lost answer takes longer, but the
 simulator loses none unless a fault is injected."""
+ADVICE = {
+    "failed": "Correct the cause, then send a pin again: .venv/bin/pinflow pins retry ID",
+    "deferred": "Pinflow tries again by itself. See a pin: .venv/bin/pinflow pins show ID",
+}
+"""The next step for pins, by their status."""
 STATUSES = ("queued", "publishing", "deferred", "published", "failed")
 
 
@@ -85,7 +90,7 @@ def describe_result(client: PinflowClient, delivery: Delivery, simulator_url: st
     ]
     for status, title in (("failed", "Failed"), ("deferred", "Deferred: tried again later")):
         pins = client.list_items(PINS, {"status": status}, MAX_FAILURES).items
-        lines += _describe_causes(title, pins)
+        lines += _describe_causes(title, pins, ADVICE[status])
     lines += [
         "The simulator refuses three images of the campaign on purpose: rows 55, 255 and 345.",
         "Nothing was sent to Pinterest itself.",
@@ -146,12 +151,15 @@ def _describe_examples(pins: Sequence[dict[str, Any]], simulator_url: str) -> li
     return [*lines, ""]
 
 
-def _describe_causes(title: str, pins: Sequence[dict[str, Any]]) -> list[str]:
-    """Returns a line for each cause, with the number of pins."""
+def _describe_causes(title: str, pins: Sequence[dict[str, Any]], advice: str) -> list[str]:
+    """Describes each cause with its number of pins and some of them, then what to do."""
     if not pins:
         return []
-    causes = Counter((pin["error_code"], pin["error_message"]) for pin in pins)
+    by_cause = defaultdict(list)
+    for pin in pins:
+        by_cause[pin["error_code"], pin["error_message"]].append(pin)
     lines = [f"{title}:"]
-    for (code, message), count in causes.most_common():
-        lines.append(f"  {count}  {code}: {printable(message or '')}")
-    return [*lines, ""]
+    for (code, message), its_pins in sorted(by_cause.items(), key=lambda item: -len(item[1])):
+        lines.append(f"  {len(its_pins)}  {code}: {printable(message or '')}")
+        lines += [f"     {pin['id']}  {printable(pin['title'])}" for pin in its_pins[:EXAMPLES]]
+    return [*lines, f"  {advice}", ""]

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -16,24 +16,22 @@ from deploy.cli.environment import read_env, write_env
 from deploy.local import gateway, pinterest, ports
 from deploy.local.command_lock import CommandLock
 from deploy.local.connections import connect_accounts
-from deploy.local.kafka import KafkaCluster, new_cluster_id, select_ports
+from deploy.local.kafka import new_cluster_id
 from deploy.local.layout import Layout, LocalError
 from deploy.local.ownership import ForeignServer, find_service_problem
-from deploy.local.postgres import Postgres
-from deploy.local.programs import Program, service_program
+from deploy.local.plan import StackPlan
+from deploy.local.programs import Program
 from deploy.local.reservations import PortReservations
-from deploy.local.settings_file import SettingsFile, service_environment
 from deploy.local.startup import ExitedAtStart, Startup
-from deploy.local.state import INTERNAL, OWNER, StackState
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from deploy.old_topics import NotDrained
-from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES, WORKERS
+from deploy.services import SERVICES, WORKERS
 from deploy.topics import create_topics, describe_creation
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
-from shared.runtime.settings import DatabaseSettings, KafkaSettings
+from shared.runtime.settings import DatabaseSettings
 
 OLDER_STACK = (
     "An older version of Pinflow is running here, without some of the services. Nothing was "
@@ -66,11 +64,10 @@ class Stack:
         pinterest_choice: str | None = None,
     ) -> None:
         self._layout = layout
-        self._brokers = brokers
         self._report = report
         self._supervisor = Supervisor(layout)
         self._lock = CommandLock(layout, report)
-        self._pinterest = pinterest.PinterestChoice(layout, pinterest_choice)
+        self._plan = StackPlan(layout, brokers, pinterest.PinterestChoice(layout, pinterest_choice))
 
     def up(self) -> bool:
         """Starts all processes that are not running, and waits until Pinflow is ready.
@@ -85,7 +82,7 @@ class Stack:
             workers = WORKERS if pinterest.SIMULATOR in before else {}
             if not {*SERVICES, *workers, "gateway"} <= before.keys():
                 raise LocalError(OLDER_STACK)
-            self._pinterest.require_running(before)
+            self._plan.pinterest.require_running(before)
             try:
                 startup = Startup(self._layout, self._supervisor, self._report)
                 self._start_servers(startup)
@@ -100,7 +97,7 @@ class Stack:
     def prefer_simulator(self) -> None:
         """Chooses PINTEREST=simulated for the next `up`, unless the settings name a mode."""
         if self.pinterest_mode == pinterest.OFF:
-            self._pinterest = pinterest.PinterestChoice(self._layout, pinterest.SIMULATED)
+            self._plan.pinterest = pinterest.PinterestChoice(self._layout, pinterest.SIMULATED)
 
     def _handle_failed_start(
         self, error: ForeignServer | ExitedAtStart, *, was_running: bool
@@ -125,7 +122,7 @@ class Stack:
             return
         with self._lock.hold():
             self._stop()
-            self._postgres.remove()
+            self._plan.postgres.remove()
             kept = (self._layout.settings_file, self._lock.file)
             for path in self._layout.directory.iterdir():
                 if path.is_dir() and not path.is_symlink():
@@ -153,7 +150,7 @@ class Stack:
 
     def addresses(self) -> dict[str, str]:
         """Returns host:port of each process. Supervisor states have the same names."""
-        return {name: f"127.0.0.1:{port}" for name, port in self._state.ports.items()}
+        return {name: f"127.0.0.1:{port}" for name, port in self._plan.state.ports.items()}
 
     def env(self) -> dict[str, str]:
         """Reads the variables of `.pinflow/env`."""
@@ -165,29 +162,22 @@ class Stack:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._state.ports['gateway']}"
+        return self._plan.base_url
 
     @property
     def simulator_url(self) -> str | None:
         """The URL of the simulator of Pinterest. None without PINTEREST=simulated."""
-        if not self._pinterest.is_simulated:
-            return None
-        return f"http://127.0.0.1:{self._state.ports[pinterest.SIMULATOR]}"
+        return self._plan.simulator_url
 
     @property
     def pinterest_mode(self) -> str:
         """PINFLOW_PINTEREST_MODE of the services, if they start now."""
-        return pinterest.find_mode(self._settings_file.values, self.simulator_url)
-
-    @property
-    def _workers(self) -> list[str]:
-        """The names of the workers that a start of the stack runs."""
-        return [] if self.pinterest_mode == pinterest.OFF else [*WORKERS]
+        return self._plan.pinterest_mode
 
     def _launch_supervisor(self) -> None:
         """Chooses the ports and starts supervisor, which keeps them reserved until it ends."""
         self._check_settings()
-        self._pinterest.save()
+        self._plan.pinterest.save()
         for name in self._supervisor.stop_orphans():
             self._report(f"stopped a {name} process that had lost its supervisor")
         with PortReservations.open() as reservations:
@@ -196,9 +186,9 @@ class Stack:
             self._supervisor.launch(programs, inherited=reservations.descriptors)
 
     def _check_settings(self) -> None:
-        self._settings_file.check(
-            {name: self._service_environment(name) for name in (*SERVICES, *WORKERS)},
-            chosen=pinterest.CHOSEN if self._pinterest.is_simulated else (),
+        self._plan.settings_file.check(
+            {name: self._plan.build_environment(name) for name in (*SERVICES, *WORKERS)},
+            chosen=pinterest.CHOSEN if self._plan.pinterest.is_simulated else (),
             choice="PINTEREST=simulated",
         )
 
@@ -211,58 +201,66 @@ class Stack:
                 reservations.release(port)
             return is_free
 
-        preferred = dict(self._state.ports)
-        if not self._pinterest.is_simulated:
+        preferred = dict(self._plan.state.ports)
+        if not self._plan.pinterest.is_simulated:
             preferred.pop(pinterest.SIMULATOR)
-        for name in WORKERS.keys() - self._workers:
+        for name in WORKERS.keys() - self._plan.workers:
             preferred.pop(name)
-        self._state.ports = ports.choose(preferred, is_available)
-        for name, port in self._state.ports.items():
+        self._plan.state.ports = ports.choose(preferred, is_available)
+        for name, port in self._plan.state.ports.items():
             if port != preferred[name]:
                 program = name.replace("_", " ")
                 self._report(f"port {preferred[name]} is taken: {program} uses {port}")
-        self._state.save(self._layout.state_file)
+        self._plan.state.save(self._layout.state_file)
 
     def _prepare_programs(self) -> list[Program]:
-        if not self._stored_id:
+        if not self._plan.stored_id:
             self._layout.installation_file.write_text(f"{new_cluster_id()}\n", encoding="utf-8")
         self._report("preparing Kafka and Postgres")
         with ThreadPoolExecutor() as pool:
             brokers, postgres = (
-                pool.submit(self._kafka.prepare),
-                pool.submit(self._postgres.prepare),
+                pool.submit(self._plan.kafka.prepare),
+                pool.submit(self._plan.postgres.prepare),
             )
-        programs = [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
-        if self._pinterest.is_simulated:
-            port = self._state.ports[pinterest.SIMULATOR]
+        programs = [
+            *brokers.result(),
+            postgres.result(),
+            *self._plan.service_programs(),
+            self._plan.gateway_program(),
+        ]
+        if self._plan.pinterest.is_simulated:
+            port = self._plan.state.ports[pinterest.SIMULATOR]
             programs.append(pinterest.simulator_program(self._layout, port))
         return programs
 
     def _start_servers(self, startup: Startup) -> None:
-        brokers = [node.name for node in self._kafka.nodes]
+        brokers = [node.name for node in self._plan.kafka.nodes]
         self._report("starting Kafka and Postgres")
         for name in (*brokers, "postgres"):
             self._start(name)
-        startup.wait_for("postgres", lambda: None if self._postgres.is_ready() else "no answer")
         startup.wait_for(
-            brokers[-1], lambda: None if asyncio.run(self._kafka.is_ready()) else "no answer"
+            "postgres", lambda: None if self._plan.postgres.is_ready() else "no answer"
+        )
+        startup.wait_for(
+            brokers[-1], lambda: None if asyncio.run(self._plan.kafka.is_ready()) else "no answer"
         )
 
     def _prepare_servers(self) -> None:
         # Topics first: if the old ones are not drained, the previous version must run again, and
         # it needs its own schema
         try:
-            created = asyncio.run(create_topics(self._kafka_settings()))
+            created = asyncio.run(create_topics(self._plan.kafka_settings()))
         except NotDrained as error:
             raise LocalError(
                 f"{error}\nRun make down before you start the previous version."
             ) from None
         for remark in describe_creation(created):
             self._report(remark)
-        migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
+        migrate(self._plan.postgres.url, {role: self._plan.state.passwords[role] for role in ROLES})
         workspace = asyncio.run(self._ensure_workspace())
         write_env(
-            self._layout.env_file, self._environment() | self._operator_variables() | workspace
+            self._layout.env_file,
+            self._plan.addresses() | self._plan.operator_variables() | workspace,
         )
 
     def _start_services(self, startup: Startup) -> None:
@@ -304,19 +302,19 @@ class Stack:
 
     def _find_ports(self, name: str) -> list[int]:
         names = (name, f"{name}_controller")  # a broker has two ports
-        return [self._state.ports[each] for each in names if each in self._state.ports]
+        return [self._plan.state.ports[each] for each in names if each in self._plan.state.ports]
 
     def _find_service_problem(self, name: str, requests: int) -> str | None:
-        if not self._stored_id:
+        if not self._plan.stored_id:
             return None  # an older version started the stack, without an id
-        port, installation = self._state.ports[name], self._installation
+        port, installation = self._plan.state.ports[name], self._plan.installation
         problems = (find_service_problem(name, port, installation) for _ in range(requests))
         return next(filter(None, problems), None)
 
     async def _ensure_workspace(self) -> dict[str, str]:
         """Returns id and key of the workspace in `.pinflow/env`. Creates it the first time."""
         stored = self.env()
-        settings = DatabaseSettings(database_url=SecretStr(self._postgres.url))
+        settings = DatabaseSettings(database_url=SecretStr(self._plan.postgres.url))
         database = Database.from_settings(settings, application="pinflow-local")
         try:
             if "PINFLOW_API_KEY" in stored and await AccessRepository(database).workspace_exists(
@@ -329,107 +327,3 @@ class Stack:
         finally:
             await database.dispose()
         return {"PINFLOW_API_KEY": workspace.api_key, "PINFLOW_WORKSPACE_ID": str(workspace.id)}
-
-    @cached_property
-    def _settings_file(self) -> SettingsFile:
-        return SettingsFile(self._layout.settings_file)
-
-    @cached_property
-    def _state(self) -> StackState:
-        return StackState.load(self._layout.state_file, self._brokers)
-
-    @property
-    def _installation(self) -> str:
-        """The id that the services' answers carry.
-
-        It contains the directory's hash, because a copied checkout has the same stored id.
-        """
-        return f"{self._stored_id}-{self._layout.digest}"
-
-    @property
-    def _stored_id(self) -> str:
-        """The random id of the stack and of its Kafka cluster. Empty until the first start."""
-        file = self._layout.installation_file
-        return file.read_text(encoding="utf-8").strip() if file.exists() else ""
-
-    @property
-    def _kafka(self) -> KafkaCluster:
-        return KafkaCluster.from_ports(
-            self._layout.directory,
-            select_ports(self._state.brokers, self._state.ports),
-            cluster_id=self._stored_id or None,
-        )
-
-    @property
-    def _postgres(self) -> Postgres:
-        return Postgres(
-            self._layout.directory / "postgres",
-            self._state.ports["postgres"],
-            self._state.passwords[OWNER],
-        )
-
-    def _gateway(self) -> Program:
-        return gateway.gateway_program(
-            self._state.ports["gateway"],
-            self._state.ports,
-            self._layout.directory / "gateway",
-            self._settings_file.gateway_variables,
-        )
-
-    def _services(self) -> list[Program]:
-        names = (*SERVICES, *self._workers)
-        return [service_program(name, self._service_environment(name)) for name in names]
-
-    def _kafka_settings(self) -> KafkaSettings:
-        """Returns the connection, and the settings of topics that the services have."""
-        environment = self._service_environment(DEFAULT_SERVICE.name)
-        with service_environment(environment):
-            return KafkaSettings()
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            "PINFLOW_BASE_URL": self.base_url,
-            "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
-            "PINFLOW_DATABASE_URL": self._postgres.url,
-        }
-
-    def _operator_variables(self) -> dict[str, str]:
-        """Returns what commands need besides the address of the gateway."""
-        simulator = (
-            {} if self.simulator_url is None else {pinterest.SIMULATOR_URL: self.simulator_url}
-        )
-        return {
-            "PINFLOW_ACCESS_URL": f"http://127.0.0.1:{self._state.ports['access']}",
-            "PINFLOW_INTERNAL_TOKEN": self._state.passwords[INTERNAL],
-            **simulator,
-        }
-
-    def _service_environment(self, name: str) -> dict[str, str]:
-        local = {
-            SERVICES[other].url_variable: f"http://127.0.0.1:{self._state.ports[other]}"
-            for other in CHECKED_SERVICES
-        }
-        local |= {
-            worker.url_variable: f"http://127.0.0.1:{self._state.ports[worker.name]}"
-            for worker in WORKERS.values()
-            if worker.name in self._state.ports
-        }
-        role = (SERVICES.get(name) or WORKERS[name]).role
-        url = self._postgres.build_url(role, self._state.passwords[role])
-        settings = {
-            **self._environment(),
-            **local,
-            "PINFLOW_DATABASE_URL": url,
-            "PINFLOW_PORT": str(self._state.ports.get(name, 0)),
-            "PINFLOW_INSTALLATION": self._installation,
-            "PINFLOW_INTERNAL_TOKEN": self._state.passwords[INTERNAL],
-        }
-        values = self._settings_file.values
-        chosen = pinterest.build_settings(
-            self._layout, values=values, simulator_url=self.simulator_url
-        )
-        return {
-            **pinterest.leave_out_secrets(name, values),
-            **settings,
-            **pinterest.select_settings(name, chosen),
-        }

@@ -22,6 +22,7 @@ from shared.contract.pins import PinSubmission
 from shared.contract.wire import encode
 from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
+from shared.http.rate_meter import RateMeterNode
 from shared.http.row_results import RowResultResponse, hide_values
 
 
@@ -192,26 +193,6 @@ class RetryAcceptedResponse(ImportAcceptedResponse):
     """True if an earlier request with the key has made the import."""
 
 
-class RateMeterNode(ApiModel):
-    """A limit on rows that are accepted and not settled yet, or on pins sent to Pinterest."""
-
-    tokens_available: float
-    """Rows that may still be accepted now, or pins that may be sent now."""
-    capacity: float
-    """The limit. It equals `tokens_available` while no row waits, or no pin was sent lately."""
-    refill_rate: float
-    """Rows that were settled per second, as last measured, 0 while unknown. For Pinterest: pins
-    that may be sent per second."""
-
-    @classmethod
-    def from_quota(cls, quota: RowQuota) -> "RateMeterNode":
-        return cls(
-            tokens_available=quota.available,
-            capacity=quota.capacity,
-            refill_rate=quota.settlement_rate,
-        )
-
-
 class RateMeterAccount(RateMeterNode):
     """The limit of the workspace, the same for all of its accounts. The limit of the account, if it
     was ever connected to Pinterest."""
@@ -234,6 +215,14 @@ class RateMeterResponse(ApiModel):
         cls, account_id: UUID, workspace: RowQuota, system: RowQuota
     ) -> "RateMeterResponse":
         account = RateMeterAccount(
-            account_id=str(account_id), **RateMeterNode.from_quota(workspace).model_dump()
+            account_id=str(account_id), **_describe_quota(workspace).model_dump()
         )
-        return cls(account=account, global_=RateMeterNode.from_quota(system))
+        return cls(account=account, global_=_describe_quota(system))
+
+
+def _describe_quota(quota: RowQuota) -> RateMeterNode:
+    return RateMeterNode(
+        tokens_available=quota.available,
+        capacity=quota.capacity,
+        refill_rate=quota.settlement_rate,
+    )

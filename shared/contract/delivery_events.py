@@ -3,7 +3,7 @@
 from typing import Literal
 from uuid import UUID
 
-from shared.contract.events import AwareTime
+from shared.contract.event_times import AwareTime
 from shared.contract.wire import WireStruct
 
 

@@ -8,7 +8,6 @@ are CloudEvents 1.0 in binary mode: the models below are their data.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -16,6 +15,7 @@ from uuid import UUID
 from msgspec import Meta, field
 from pydantic import Field, TypeAdapter
 
+from shared.contract.event_times import AwareTime, StorableTime, require_storable_time
 from shared.contract.wire import Decoder, WireStruct, decoder
 
 MAX_ROWS = 500
@@ -59,25 +59,6 @@ class ImportsRecord(WireStruct, frozen=True, kw_only=True):
 
     kind: str
     version: Literal[1] = 1
-
-
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Bounds of an import's time. Postgres also accepts years that psycopg can't read, such as 10000.
-
-One job or pin with such a time would block every list and every batch of events that contains it.
-"""
-AwareTime = Annotated[datetime, Meta(tz=True)]
-StorableTime = Annotated[AwareTime, Field(ge=EARLIEST, lt=LATEST)]
-"""A time that Postgres and psycopg can store and read back.
-
-msgspec has no bounds for times: a struct with such a field must call `require_storable_time`.
-"""
-
-
-def require_storable_time(name: str, time: datetime) -> None:
-    """Raises ValueError for a time before EARLIEST, or at or after LATEST."""
-    if not EARLIEST <= time < LATEST:
-        raise ValueError(f"{name} must be from 1970 to 9998")
 
 
 class SourceType(StrEnum):

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from shared.contract.events import AwareTime, Event
+from shared.contract.event_times import AwareTime
+from shared.contract.events import Event
 
 
 class PinEvent(Event, frozen=True, kw_only=True):

@@ -387,6 +387,7 @@ def test_the_demo_delivers_its_pins_to_the_simulator_and_shows_their_ids(tmp_pat
         assert "477 published, 2 failed, 1 deferred" in demo.stdout
         assert "media_rejected" in demo.stdout
         assert "media_unreachable" in demo.stdout
+        assert "Stoneware vase for the hallway, no. 345" in demo.stdout
         assert "6000 writes a minute" in demo.stdout
         assert demo.stdout.count("/_simulator/pins?id=") == 3
         assert stack.local("status").returncode == 1

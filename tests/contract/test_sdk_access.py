@@ -17,6 +17,7 @@ from services.access.boards import schemas as boards
 from services.access.keys import schemas as api_keys
 from services.access.oauth import schemas as oauth
 from services.ingest import schemas as ingest
+from shared.http import rate_meter
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (api_keys.ApiKeyResponse, APIKeyResponse),
@@ -28,7 +29,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (oauth.OAuthCallbackResponse, OAuthCallbackResponse),
     (ingest.RateMeterResponse, RateMeterResponse),
     (ingest.RateMeterAccount, RateMeterAccount),
-    (ingest.RateMeterNode, RateMeterNode),
+    (rate_meter.RateMeterNode, RateMeterNode),
 ]
 
 

@@ -158,9 +158,12 @@ class Simulator:
 
 
 @contextmanager
-def running_simulator(*options: str, data: Path | None = None) -> Iterator[Simulator]:
+def running_simulator(
+    *options: str, data: Path | None = None, logs: Path | None = None
+) -> Iterator[Simulator]:
     """Runs a simulator on a free port. `options` are of its command line.
 
+    Its log is in the folder `logs`, or else deleted at the end.
     At the end, what Pinflow sent is checked against Pinterest's description.
     """
     port = choose({"simulator": ports.SIMULATOR})["simulator"]
@@ -168,7 +171,7 @@ def running_simulator(*options: str, data: Path | None = None) -> Iterator[Simul
     command = (sys.executable, "-m", "deploy.simulator", "--port", str(port), *arguments)
     program = Program("simulator", command, {"PYTHONPATH": str(CHECKOUT)})
     with tempfile.TemporaryDirectory() as directory:
-        process = RunningProgram(program, Path(directory))
+        process = RunningProgram(program, logs or Path(directory))
         simulator = Simulator(f"http://127.0.0.1:{port}", process)
         process.start()
         try:

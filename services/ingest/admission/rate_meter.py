@@ -7,6 +7,7 @@ from services.ingest.admission.control import AdmissionControl, RowQuota
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError, not_found
+from shared.http.rate_meter import RateMeterNode
 
 TIMEOUT_SECONDS = 2.0
 """The meter is only a hint: after this time it shows the limits of rows instead."""
@@ -64,6 +65,7 @@ class RateMeter:
         return _build_quota(answer["account"]), _build_quota(answer["global"])
 
 
-def _build_quota(node: dict[str, float]) -> RowQuota:
+def _build_quota(document: Any) -> RowQuota:
     """Builds a quota of pins. It has the same figures as one of rows."""
-    return RowQuota(node["capacity"], node["tokens_available"], node["refill_rate"])
+    node = RateMeterNode.model_validate(document)
+    return RowQuota(node.capacity, node.tokens_available, node.refill_rate)

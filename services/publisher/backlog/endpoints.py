@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 
 from services.publisher.backlog.schemas import (
-    BudgetNode,
     BudgetRequest,
     BudgetResponse,
     DeliveryResponse,
@@ -48,5 +47,4 @@ async def read_budgets(
         buckets = await backlog.read_buckets(account.workspace_id, account.account_id)
     if buckets is None:
         return BudgetResponse()
-    of_account, of_app = map(BudgetNode.from_bucket, buckets)
-    return BudgetResponse(account=of_account, global_=of_app)
+    return BudgetResponse.from_buckets(*buckets)

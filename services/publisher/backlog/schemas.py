@@ -10,6 +10,7 @@ from services.publisher.backlog.estimate import Bucket
 from services.publisher.backlog.service import AccountBacklog
 from shared.http.fields import AccountId
 from shared.http.models import ApiModel
+from shared.http.rate_meter import RateMeterNode
 
 
 class DeliveryPauseResponse(ApiModel):
@@ -54,22 +55,18 @@ class BudgetRequest(ApiModel):
     account_id: UUID
 
 
-class BudgetNode(ApiModel):
-    tokens_available: float
-    capacity: float
-    refill_rate: float
-
-    @classmethod
-    def from_bucket(cls, bucket: Bucket) -> "BudgetNode":
-        return cls(
-            tokens_available=bucket.level,
-            capacity=bucket.capacity,
-            refill_rate=bucket.per_second,
-        )
-
-
 class BudgetResponse(ApiModel):
     """Shows what is left of the limits at Pinterest. Both are null if it was never connected."""
 
-    account: BudgetNode | None = None
-    global_: Annotated[BudgetNode | None, Field(serialization_alias="global")] = None
+    account: RateMeterNode | None = None
+    global_: Annotated[RateMeterNode | None, Field(serialization_alias="global")] = None
+
+    @classmethod
+    def from_buckets(cls, account: Bucket, app: Bucket) -> "BudgetResponse":
+        return cls(account=_describe_bucket(account), global_=_describe_bucket(app))
+
+
+def _describe_bucket(bucket: Bucket) -> RateMeterNode:
+    return RateMeterNode(
+        tokens_available=bucket.level, capacity=bucket.capacity, refill_rate=bucket.per_second
+    )

@@ -42,7 +42,8 @@ from services.publisher.rows.snapshot import (
 )
 from shared.access.model import BoardCheck, Destination, DestinationChecks
 from shared.contract.errors import ValueRejected
-from shared.contract.events import EARLIEST, LATEST, PinContent, RowAccepted
+from shared.contract.event_times import EARLIEST, LATEST
+from shared.contract.events import PinContent, RowAccepted
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 

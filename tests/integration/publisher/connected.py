@@ -7,6 +7,13 @@ from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client
 from tests.support.connections import record_connection
 
+INSERT_ATTEMPT = (
+    "insert into publisher.delivery_attempts (attempt_id, pin_id, number, workspace_id, "
+    "account_id, mode, fence, board_id, compared, texts, started_at, deadline_at) "
+    "values (gen_random_uuid(), :id, :number, :workspace, :account, 'simulated', 1, '1', "
+    "gen_random_uuid(), '{}', now() - :ago * interval '1 second', now())"
+)
+
 
 class ConnectedClient:
     """The API client of a workspace whose account is connected. Stands for the delivery process."""
@@ -72,16 +79,20 @@ class ConnectedClient:
     ) -> None:
         """Records an attempt that has no outcome yet."""
         await self.client.execute(
-            "insert into publisher.delivery_attempts (attempt_id, pin_id, number, workspace_id, "
-            "account_id, mode, fence, board_id, compared, texts, started_at, deadline_at) "
-            "values (gen_random_uuid(), :id, :number, :workspace, :account, 'simulated', 1, '1', "
-            "gen_random_uuid(), '{}', now() - :ago * interval '1 second', now())",
-            id=pin_id,
-            number=number,
-            workspace=self.client.workspace.id,
-            account=self.account_id,
-            ago=seconds_ago,
+            INSERT_ATTEMPT, **self.build_attempt(pin_id, number=number, seconds_ago=seconds_ago)
         )
+
+    def build_attempt(
+        self, pin_id: str | UUID | None, *, number: int, seconds_ago: float
+    ) -> dict[str, Any]:
+        """Builds the values of INSERT_ATTEMPT."""
+        return {
+            "id": pin_id,
+            "number": number,
+            "workspace": self.client.workspace.id,
+            "account": self.account_id,
+            "ago": seconds_ago,
+        }
 
     async def settle_removal(
         self, pin_id: str | UUID | None, outcome: str = "removed", message: str | None = None

@@ -1,5 +1,6 @@
 """Lists and the backlog show pins that are on their way to Pinterest."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,12 +8,18 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from shared.postgres.database import Database
 from tests.integration.conftest import make_workspace
 from tests.integration.publisher.conftest import Client, find_pin_id, in_future, serving
-from tests.integration.publisher.connected import ConnectedClient
+from tests.integration.publisher.connected import INSERT_ATTEMPT, ConnectedClient
 from tests.integration.publisher.imports import Import
+from tests.support.waiting import eventually
+
+_BLOCKED = text(
+    "select from pg_locks where relation = 'publisher.delivery_attempts'::regclass and not granted"
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -185,6 +192,29 @@ async def test_the_backlog_counts_pins_and_estimates_its_end(
     start = datetime.fromisoformat(oldest)
     end = datetime.fromisoformat(backlog["estimated_end"])
     assert timedelta(seconds=4) < end - start < timedelta(seconds=60)
+
+
+async def test_a_pin_that_moves_while_the_backlog_is_read_counts_once(
+    client: Client, connected: ConnectedClient, database: Database
+) -> None:
+    pin_id = await connected.queue()
+
+    async def is_blocked() -> bool:
+        return bool(await database.fetch_all(_BLOCKED))
+
+    async with database.transaction() as moving:
+        await moving.execute(text("lock table publisher.delivery_attempts"))
+        reading = asyncio.create_task(read_backlog(client))
+        await eventually(is_blocked)
+        await moving.execute(
+            text("update publisher.pins set state = 'publishing' where pin_id = :id"),
+            {"id": pin_id},
+        )
+        await moving.execute(
+            text(INSERT_ATTEMPT), connected.build_attempt(pin_id, number=1, seconds_ago=0)
+        )
+    backlog = await reading
+    assert backlog["queued_count"] + backlog["publishing_count"] == 1
 
 
 async def test_the_backlog_learns_the_speed_of_the_last_attempts(

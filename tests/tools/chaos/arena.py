@@ -69,11 +69,16 @@ class Arena:
         """Restarts programs that ended without a fault. Runs until it is canceled."""
         while True:
             for program in (*self.deployment.programs.values(), *self.brokers, self.postgres):
-                name = program.program.name
-                if not program.is_alive and name not in self.held_down:
-                    self.died.append(name)
-                    program.start()
+                self.restart_dead(program)
             await asyncio.sleep(WATCH_SECONDS)
+
+    def restart_dead(self, program: RunningProgram) -> None:
+        """Restarts a program if it ended without a fault, and shows the end of its log."""
+        name = program.program.name
+        if not program.is_alive and name not in self.held_down:
+            print(describe_death(program), flush=True)
+            self.died.append(name)
+            program.start()
 
     def second_replica(self, name: str) -> RunningProgram:
         """Returns a further replica of a service, not started. The gateway does not know it."""
@@ -93,6 +98,14 @@ class Arena:
         )
         environment = {**running.program.environment, OFFSET_VARIABLE: str(seconds)}
         running.program = replace(running.program, command=command, environment=environment)
+
+
+def describe_death(program: RunningProgram) -> str:
+    """Describes a program that has ended: its exit code and the last 30 lines of its log."""
+    return (
+        f"{program.program.name} ended without a fault, with exit code "
+        f"{program.process.returncode}. Its log ends:\n{program.tail()}"
+    )
 
 
 @contextmanager

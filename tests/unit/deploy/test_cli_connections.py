@@ -47,6 +47,7 @@ class Pinflow:
                 "health_status": "healthy",
             },
         }
+        self.is_replay = False
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -54,7 +55,8 @@ class Pinflow:
             return httpx.Response(204)
         if request.url.path.startswith("/v1/pinterest/oauth/attempts/"):
             return httpx.Response(200, json=next(self.attempts))
-        return httpx.Response(200, json=self.documents[request.url.path])
+        headers = {"Idempotent-Replayed": "true"} if self.is_replay else {}
+        return httpx.Response(200, json=self.documents[request.url.path], headers=headers)
 
     @property
     def calls(self) -> list[str]:
@@ -206,6 +208,16 @@ def test_refresh_and_disconnect_call_the_account(pinflow: Pinflow) -> None:
         f"POST /v1/pinterest/accounts/{ACCOUNT}/refresh",
         f"DELETE /v1/pinterest/accounts/{ACCOUNT}",
     ]
+
+
+def test_a_second_refresh_says_that_nothing_was_refreshed(pinflow: Pinflow) -> None:
+    assert "Nothing was refreshed" not in run("refresh", ACCOUNT).output
+    pinflow.is_replay = True
+    repeated = run("refresh", ACCOUNT, "--json")
+    assert repeated.exit_code == ExitCode.DONE
+    assert json.loads(repeated.stdout)["id"] == ACCOUNT
+    assert "Nothing was refreshed now" in repeated.stderr
+    assert "repeat the command in 30 s" in repeated.stderr
 
 
 def test_a_new_token_key_is_a_key_and_differs_each_time() -> None:

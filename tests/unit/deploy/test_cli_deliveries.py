@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from typer.testing import CliRunner, Result
 
+from deploy.cli.connecting import ACCOUNTS
 from deploy.cli.deliveries import DELIVERIES
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
@@ -40,16 +41,33 @@ def build_account(**fields: Any) -> dict[str, Any]:
     }
 
 
+def build_name(account: dict[str, Any], name: str | None, username: str) -> dict[str, Any]:
+    return {"id": account["account_id"], "display_name": name, "username": username}
+
+
 def test_the_backlog_of_each_account_is_shown_with_its_end(server: PinflowServer) -> None:
     account = build_account()
     DeliveryResponse.model_validate(account)
     server.documents[DELIVERIES] = [account]
+    server.documents[ACCOUNTS] = [build_name(account, "Lamps", "lamp_shop")]
     result = run(server, "deliveries")
     assert result.exit_code == ExitCode.DONE, result.output
     line = result.stdout.splitlines()[1]
-    assert line.split()[:3] == [account["account_id"], "480", "1"]
+    assert line.split()[:4] == [account["account_id"], "Lamps", "480", "1"]
     assert "2026-11-25 09:00:00Z" in line
     assert "2026-11-27 09:00:00Z" in line
+
+
+def test_an_account_without_a_name_of_its_own_has_its_user_name(server: PinflowServer) -> None:
+    known, unknown = build_account(), build_account()
+    server.documents[DELIVERIES] = [known, unknown]
+    server.documents[ACCOUNTS] = [build_name(known, None, "lamp_shop")]
+    result = run(server, "deliveries")
+    assert result.exit_code == ExitCode.DONE, result.output
+    first, second = (line.split() for line in result.stdout.splitlines()[1:])
+    assert first[:3] == [known["account_id"], "lamp_shop", "480"]
+    assert second[0] == unknown["account_id"]
+    assert "480" in second
 
 
 def test_a_paused_account_is_exit_code_1_with_the_reason(server: PinflowServer) -> None:
@@ -57,6 +75,7 @@ def test_a_paused_account_is_exit_code_1_with_the_reason(server: PinflowServer) 
     paused = build_account(pause=pause, estimated_end=None)
     DeliveryResponse.model_validate(paused)
     server.documents[DELIVERIES] = [build_account(), paused]
+    server.documents[ACCOUNTS] = []
     result = run(server, "deliveries")
     assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert "token_revoked" in result.stdout

@@ -91,6 +91,25 @@ def test_a_delivery_is_followed_until_no_pin_is_sent_any_more(
     assert "6000 writes a minute" in text
 
 
+def test_failed_and_deferred_pins_are_named_with_what_to_do(
+    server: PinServer, client: PinflowClient
+) -> None:
+    cause = {"error_code": "media_rejected", "error_message": "The image is broken."}
+    server.pins = [build_pin("failed", title=f"Shelf {number}", **cause) for number in range(4)]
+    wait = {"error_code": "media_unreachable", "error_message": "Check the image's address."}
+    deferred = build_pin("deferred", title="Vase\x1b[2J", **wait)
+    server.pins.append(deferred)
+    text = describe_result(client, read_delivery(client), SIMULATOR)
+    failures, _, waits = text.partition("Deferred: tried again later:")
+    assert "4  media_rejected" in failures
+    assert [f"Shelf {number}" in failures for number in range(4)] == [True, True, True, False]
+    assert ".venv/bin/pinflow pins retry ID" in failures
+    assert "1  media_unreachable: Check the image's address." in waits
+    assert f"{deferred['id']}  Vase" in waits
+    assert "\x1b" not in waits
+    assert "Pinflow tries again by itself. See a pin: .venv/bin/pinflow pins show ID" in waits
+
+
 def test_a_delivery_that_stands_still_names_the_process_and_its_log(
     server: PinServer, client: PinflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from deploy.generate.examples import MODEL_VALUES, OPERATION_VALUES, VALUES
+from deploy.generate.examples.values import MODEL_VALUES, OPERATION_VALUES, VALUES
 from deploy.generate.openapi import TAGS
 from tests.support.applications import shared_document
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import cramjam
 import pytest
 
-from services.ingest.appender import encode_batch
+from services.ingest.batch_encoding import encode_batch
 from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.rows import require_rows
 from services.ingest.records import ImportBatch, build_batch, build_rejection_batch

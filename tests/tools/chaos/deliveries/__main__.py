@@ -25,15 +25,17 @@ from tests.tools.chaos.deliveries.arena import DeliveryArena, delivery_arena
 from tests.tools.chaos.deliveries.judge import Verdict, judge
 from tests.tools.chaos.deliveries.nemesis import Nemesis
 from tests.tools.chaos.deliveries.plan import plan_pins
+from tests.tools.chaos.deliveries.progress import show_progress
 from tests.tools.chaos.deliveries.store import StoreReader
 from tests.tools.chaos.deliveries.workload import Workload
+from tests.tools.chaos.diagnosis import build_diagnosis
 
 RESULTS = CHECKOUT / ".pinflow" / "chaos"
 SHARE_UNDER_FAULTS = 0.9
 """The faults go on until this share of the planned pins has ended."""
 MAX_FAULT_MINUTES = 40.0
 MAX_END_MINUTES = 25.0
-SHOW_SECONDS = 15.0
+SHORTEN_SECONDS = 15.0
 
 
 async def run(
@@ -45,23 +47,29 @@ async def run(
     workload = Workload(running.arena.deployment.base_url, running.workspaces, planned)
     store = StoreReader(running.arena.database_url, running.workspaces)
     nemesis = Nemesis(running, seed, with_restores=restores)
-    supervisor = asyncio.create_task(running.supervise())
+    beside = [
+        asyncio.create_task(running.supervise()),
+        asyncio.create_task(show_progress(store, nemesis, pins)),
+    ]
     faults = asyncio.create_task(nemesis.run())
     sending = asyncio.create_task(workload.submit_all())
     limit = started + MAX_FAULT_MINUTES * 60
-    await _wait_for_ends(store, int(pins * SHARE_UNDER_FAULTS), started, limit)
+    await _wait_for_ends(store, int(pins * SHARE_UNDER_FAULTS), limit)
     nemesis.stop.set()
     await faults
     await sending
     faults_ended = time.monotonic()
     if restores:
         await workload.submit_direct_again()
-    await _wait_for_ends(store, pins, started, time.monotonic() + MAX_END_MINUTES * 60)
+    await _wait_for_ends(store, pins, time.monotonic() + MAX_END_MINUTES * 60)
     log = await asyncio.to_thread(running.simulator.control, "GET", "pins")
     verdict = judge(planned, log, await store.read_pins(), await store.read_attempts())
-    supervisor.cancel()
-    with suppress(asyncio.CancelledError):
-        await supervisor
+    if not verdict.is_clean:
+        print(await build_diagnosis(running.arena))
+    for task in beside:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
     facts = {
         "minutes_under_faults": round((faults_ended - started) / 60, 1),
         "minutes": round((time.monotonic() - started) / 60, 1),
@@ -73,15 +81,13 @@ async def run(
     return verdict, facts
 
 
-async def _wait_for_ends(store: StoreReader, count: int, started: float, deadline: float) -> None:
-    """Waits until `count` pins have ended, at most until the deadline. Shows the progress."""
-    shown_at = 0.0
+async def _wait_for_ends(store: StoreReader, count: int, deadline: float) -> None:
+    """Waits until `count` pins have ended, at most until the deadline. Shortens long waits."""
+    shortened_at = 0.0
     while time.monotonic() < deadline:
         counts = await store.count()
-        if counts is not None and time.monotonic() - shown_at > SHOW_SECONDS:
-            shown_at = time.monotonic()
-            ended, stored = counts
-            print(f"  {shown_at - started:6.0f} s  {stored} stored, {ended} ended", flush=True)
+        if counts is not None and time.monotonic() - shortened_at > SHORTEN_SECONDS:
+            shortened_at = time.monotonic()
             with suppress(psycopg.Error):
                 await store.shorten_waits()
         if counts is not None and counts[0] >= count:
@@ -90,24 +96,32 @@ async def _wait_for_ends(store: StoreReader, count: int, started: float, deadlin
 
 
 def main(pins: int, accounts: int, seed: int, brokers: int, *, restores: bool) -> int:
-    """Returns the exit code: 0 only if no pin was doubled or lost."""
+    """Returns the exit code: 0 only if no pin was doubled or lost.
+
+    Keeps the programs' logs and prints their folder, if not or if a program ended without a fault.
+    """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs every failed connection
     logging.getLogger("httpx").setLevel(logging.WARNING)
     directory = Path(tempfile.mkdtemp(prefix="pinflow-deliveries-"))
     print(f"seed {seed}, {brokers} broker(s), {pins} pins, {accounts} accounts", flush=True)
-    with delivery_arena(directory, brokers, accounts) as running:
-        verdict, facts = uvloop.run(run(running, pins, seed, restores=restores))
+    try:
+        with delivery_arena(directory, brokers, accounts) as running:
+            verdict, facts = uvloop.run(run(running, pins, seed, restores=restores))
+    except BaseException:
+        print(f"logs: {directory}", flush=True)
+        raise
     report = {"seed": seed, "brokers": brokers, "restores": restores, **verdict.describe(), **facts}
     RESULTS.mkdir(parents=True, exist_ok=True)
     name = f"deliveries-{seed}-brokers-{brokers}{'-restores' if restores else ''}.json"
     text = json.dumps(report, indent=2)
     (RESULTS / name).write_text(f"{text}\n", encoding="utf-8")
     print(text)
-    if verdict.is_clean and not workload_failed(facts):
+    is_clean = verdict.is_clean and not workload_failed(facts)
+    if is_clean and not facts["died"]:
         shutil.rmtree(directory, ignore_errors=True)
-        return 0
-    print(f"logs: {directory}")
-    return 1
+    else:
+        print(f"logs: {directory}")
+    return 0 if is_clean else 1
 
 
 def workload_failed(facts: dict[str, Any]) -> bool:

@@ -63,11 +63,7 @@ class DeliveryArena:
         supervisor = asyncio.create_task(self.arena.supervise())
         try:
             while True:
-                program = self.simulator.process
-                name = program.program.name
-                if not program.is_alive and name not in self.arena.held_down:
-                    self.arena.died.append(name)
-                    program.start()
+                self.arena.restart_dead(self.simulator.process)
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             supervisor.cancel()
@@ -87,7 +83,7 @@ def delivery_arena(
 
     `variables` replace SETTINGS.
     """
-    with running_simulator(data=directory / "simulator.sqlite") as simulator:
+    with running_simulator(data=directory / "simulator.sqlite", logs=directory) as simulator:
         simulator.change_settings(buckets=False)
         (port,) = choose({"pinterest": ports.PROXIES + 15}).values()
         settings = {**name_settings(simulator), **SETTINGS, **variables}

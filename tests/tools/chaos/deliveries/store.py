@@ -1,5 +1,6 @@
 """Reads what Pinflow has stored of the planned pins."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ COUNTS = """
     from publisher.pins where workspace_id = any(%s)
 """
 
+COUNT_SECONDS = 5.0
+"""Maximum seconds of one count. A frozen server does not refuse the connection."""
 SHORTEN = (
     """
         update publisher.delivery_accounts set paused_until = now() + interval '5 seconds'
@@ -42,8 +45,9 @@ class StoreReader:
     async def count(self) -> tuple[int, int] | None:
         """Returns how many pins have ended and how many are stored. None while Postgres is away."""
         try:
-            (row,) = await self._fetch(COUNTS, (self._ids,))
-        except psycopg.OperationalError:
+            async with asyncio.timeout(COUNT_SECONDS):
+                (row,) = await self._fetch(COUNTS, (self._ids,))
+        except (psycopg.OperationalError, TimeoutError):
             return None
         return row["ended"], row["stored"]
 

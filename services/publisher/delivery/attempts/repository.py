@@ -14,6 +14,7 @@ from services.publisher.delivery.accounts.statements import (
     pause_account,
     pause_app,
     resume_account,
+    resume_account_from,
     resume_app,
 )
 from services.publisher.delivery.attempts.outcomes import (
@@ -49,7 +50,7 @@ from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection
 
 ENDED_BY_ANSWER = (ErrorCode.PINTEREST_UNAVAILABLE,)
-"""The codes of the app's pauses that any answer of Pinterest ends."""
+"""The codes of pauses that any definite answer of Pinterest ends."""
 ENDED_BY_PIN = (*ENDED_BY_ANSWER, ErrorCode.APP_NOT_APPROVED)
 """The codes that any created pin ends."""
 ENDED_BY_PROBE = (*ENDED_BY_PIN, ErrorCode.QUOTA_EXCEEDED)
@@ -104,9 +105,15 @@ class SettlementRepository:
         await self._run(lambda driver: adopt_pinterest_pin(driver, attempt, pinterest_pin_id))
 
     async def confirm(self, begun: BegunAttempt, meaning: ConfirmPin) -> bool:
-        """Leaves the attempt without an outcome, and its pin confirming."""
+        """Leaves the attempt without an outcome, and its pin confirming.
+
+        Counts the account's lost answers in a row, and pauses it from the third on.
+        """
+        account_id = begun.attempt.account_id
 
         async def settle(driver: DriverConnection) -> bool:
+            lost = PauseAccount(pauses.PauseCause.ANSWERS_LOST)
+            await self._pause_account(driver, account_id, lost)
             is_first = await confirm_pin(driver, begun.attempt, meaning.reason)
             await self._end_probe(driver, begun)
             return is_first
@@ -129,6 +136,8 @@ class SettlementRepository:
             # In the order of locks: the account, the attempt, the pin, the budgets, the app
             if isinstance(meaning, PauseAccount):
                 await self._pause_account(driver, attempt.account_id, meaning)
+            elif outcome is AttemptOutcome.REFUSED and begun.had_pause:
+                await resume_account_from(driver, attempt.account_id, ENDED_BY_ANSWER)
             is_first = await _settle(driver, attempt, outcome, meaning, message)
             await self._budgets.give_back(driver, self._mode, attempt.account_id)
             await self._feed(driver, attempt, limits)

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import NamedTuple, TypeVar, assert_never
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -28,6 +28,7 @@ from services.publisher.delivery.attempts.outcomes import (
 )
 from services.publisher.delivery.attempts.settlements import (
     Deferral,
+    adopt_late_pin,
     adopt_pinterest_pin,
     confirm_pin,
     defer_pin,
@@ -37,7 +38,11 @@ from services.publisher.delivery.attempts.settlements import (
     publish_pin,
     queue_pin,
 )
-from services.publisher.delivery.attempts.statements import AttemptSettlement, insert_attempt
+from services.publisher.delivery.attempts.statements import (
+    AttemptSettlement,
+    find_newer_attempt,
+    insert_attempt,
+)
 from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.delivery.model import (
     AttemptOutcome,
@@ -48,6 +53,7 @@ from services.publisher.delivery.model import (
 from shared.contract.errors import ErrorCode
 from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection
+from shared.postgres.row import Row
 
 ENDED_BY_ANSWER = (ErrorCode.PINTEREST_UNAVAILABLE,)
 """The codes of pauses that any definite answer of Pinterest ends."""
@@ -58,6 +64,15 @@ ENDED_BY_PROBE = (*ENDED_BY_PIN, ErrorCode.QUOTA_EXCEEDED)
 T = TypeVar("T")
 
 SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
+
+
+class LateAnswer(NamedTuple):
+    """The effect of an id that came after its attempt was settled."""
+
+    is_adopted: bool
+    """The attempt's pin has the id, so nothing is lost."""
+    newer: Row | None = None
+    """The id and the outcome of the pin's last attempt after this one."""
 
 
 class SettlementRepository:
@@ -103,6 +118,18 @@ class SettlementRepository:
     async def adopt(self, attempt: DeliveryAttempt, pinterest_pin_id: str) -> None:
         """Publishes a queued pin that an earlier attempt created: a restore makes such pins."""
         await self._run(lambda driver: adopt_pinterest_pin(driver, attempt, pinterest_pin_id))
+
+    async def adopt_late(self, attempt: DeliveryAttempt, pinterest_pin_id: str) -> LateAnswer:
+        """Publishes the pin of an attempt that was settled without an id, if it waits again."""
+
+        async def settle(driver: DriverConnection) -> LateAnswer:
+            is_adopted = await adopt_late_pin(driver, attempt, pinterest_pin_id)
+            return LateAnswer(is_adopted, await find_newer_attempt(driver, attempt))
+
+        try:
+            return await self._run(settle)
+        except UniqueViolation:  # another pin of Pinflow has the id
+            return LateAnswer(is_adopted=False)
 
     async def confirm(self, begun: BegunAttempt, meaning: ConfirmPin) -> bool:
         """Leaves the attempt without an outcome, and its pin confirming.

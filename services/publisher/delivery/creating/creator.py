@@ -8,7 +8,7 @@ written. After a crash in between, the attempt is unsettled, and the pin is conf
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, assert_never
 
 import structlog
@@ -339,9 +339,11 @@ def _read_history(pin: Row) -> PinHistory:
 
 
 def _unsent(lease: AccountLease, pin: Row) -> DeliveryAttempt:
-    """Builds the record of an attempt for which no request is sent."""
-    now = datetime.now(UTC)
-    return build_attempt(lease, pin, "", started_at=now, deadline_at=now)
+    """Builds the record of an attempt for which no request is sent.
+
+    Its time is the database's, as the time of a user's change: later tries count, earlier don't.
+    """
+    return build_attempt(lease, pin, "", started_at=pin["read_at"], deadline_at=pin["read_at"])
 
 
 def _compute_delay(pin: Row) -> float:

@@ -38,7 +38,7 @@ AWAY_CODES = {
     ErrorCode.PINTEREST_OFF,
     ErrorCode.INTERNAL_ACCESS_DENIED,
 }
-"""What an access service answers that hands out no tokens at all."""
+"""The codes of an access service that hands out no tokens at all."""
 GIVEN_UP_CODES = {*map(ErrorCode, GIVEN_UP), ErrorCode.ACCOUNT_NOT_CONNECTED}
 
 T = TypeVar("T")

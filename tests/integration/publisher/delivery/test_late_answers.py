@@ -1,5 +1,6 @@
 """Answers that come after their attempts were settled, because a process was frozen for long."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -31,8 +32,8 @@ async def send_slowly(process: Process, delivery: Delivery, account: Account) ->
 
 
 async def run_until_logged(
-    process: Process, logs: list[dict[str, Any]], event: str
-) -> dict[str, Any]:
+    process: Process, logs: Sequence[Mapping[str, Any]], event: str
+) -> Mapping[str, Any]:
     async def check() -> bool:
         return any(entry["event"] == event for entry in logs)
 

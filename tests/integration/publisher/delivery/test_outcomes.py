@@ -379,7 +379,7 @@ async def test_an_account_without_an_answer_about_its_token_pauses_alone(
 
     async def is_paused() -> bool:
         rows = await delivery.execute(
-            "select from publisher.delivery_accounts where account_id = %(id)s "
+            "select account_id from publisher.delivery_accounts where account_id = %(id)s "
             "and pause_code = 'pinterest_unavailable'",
             id=account.id,
         )

@@ -41,6 +41,25 @@ RequiresInternalToken = Annotated[None, Depends(_require_token)]
 """An endpoint under /internal has it as a parameter, or its router as a dependency."""
 
 
+class ServiceAway(ApiError):
+    """No replica of the other service could be reached."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(
+            ErrorCode.SERVICE_UNAVAILABLE,
+            f"The {service} service does not answer. Try again.",
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            headers=RETRY_AFTER,
+        )
+
+
+class NoAnswer(ServiceAway):
+    """A replica was reached, and did not answer this request, or not as Pinflow does.
+
+    Other requests may succeed: this one may only take long.
+    """
+
+
 class InternalClient:
     """Calls one other service. Any of its replicas can answer."""
 
@@ -57,7 +76,7 @@ class InternalClient:
         """Sends a document to /internal/`path`. Returns the answer's document.
 
         Only a replica that certainly did not receive the request is skipped. Raises the ApiError
-        that the other service answers, with its code, or ApiError (503) if it does not answer.
+        that the other service answers, with its code, NoAnswer, or ServiceAway.
         """
         if not self._token:
             raise _token_missing()
@@ -75,9 +94,9 @@ class InternalClient:
             except _NOT_SENT:
                 continue
             except (TimeoutError, *REQUEST_FAILURES):
-                break
+                raise NoAnswer(self._service) from None
             return self._read(answer)
-        raise self._unavailable()
+        raise ServiceAway(self._service)
 
     def _read(self, answer: httpcore.Response) -> Any:
         try:
@@ -87,7 +106,7 @@ class InternalClient:
             status, detail = HTTPStatus(answer.status), document["detail"]
             code, message = ErrorCode(detail.pop("code")), detail.pop("message")
         except (ValueError, KeyError, TypeError, AttributeError):  # not an answer of Pinflow
-            raise self._unavailable() from None
+            raise NoAnswer(self._service) from None
         detail.pop("help", None)
         headers = {
             name.decode(): value.decode()
@@ -95,14 +114,6 @@ class InternalClient:
             if name.lower() == b"retry-after"
         }
         raise ApiError(code, message, status, headers=headers, **detail)
-
-    def _unavailable(self) -> ApiError:
-        return ApiError(
-            ErrorCode.SERVICE_UNAVAILABLE,
-            f"The {self._service} service does not answer. Try again.",
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            headers=RETRY_AFTER,
-        )
 
 
 def _token_missing() -> ApiError:

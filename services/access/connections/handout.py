@@ -10,8 +10,8 @@ from services.access.connections.model import GivenUp
 from services.access.connections.rules import REVOKED_MESSAGE
 from services.access.connections.stored import OpenedConnection
 from services.access.connections.usable import UsableConnections, refuse_for_now
-from shared.access.connection_health import GIVEN_UP, HealthCode
-from shared.pinterest.failures import Refused
+from shared.access.connection_health import GIVEN_UP
+from shared.pinterest.failures import NotSent, Refused
 
 OPERATION = "tokens"
 
@@ -98,9 +98,11 @@ class TokenHandout:
             connection.mode,
         )
 
-    async def _build_given_up(self, account_id: UUID) -> GivenUp:
+    async def _build_given_up(self, account_id: UUID) -> GivenUp | NotSent:
+        """Builds the failure of an account whose tokens were refused."""
         connection = await self._connections.find(account_id)
         code = connection.health_code
         if code not in GIVEN_UP or code is None:
-            return GivenUp(HealthCode.TOKEN_REVOKED, REVOKED_MESSAGE)
+            # Its user connected it again meanwhile, or another process has refreshed its tokens
+            return NotSent(OPERATION, "The account's tokens have changed meanwhile.")
         return GivenUp(code, connection.health_message or REVOKED_MESSAGE)

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from services.access.connections.handout import TokenHandout
 from services.access.connections.model import (
     AccountMismatch,
     NewConnection,
@@ -26,6 +27,7 @@ from services.access.connections.model import (
 )
 from services.access.connections.service import ConnectionService
 from services.access.connections.stored import RefreshClaim
+from services.access.connections.usable import UsableConnections
 from services.access.connections.vault import TokenKeyMissing
 from shared.access.connection_health import HealthCode
 from shared.contract.errors import DatabaseUnavailable
@@ -422,14 +424,51 @@ async def test_a_wrong_app_secret_loses_no_account(
 ) -> None:
     wrong = make_settings(simulator, pinterest_app_secret=SecretStr("wrong"))
     async with running_process(database_url, wrong) as misconfigured:
+        handout = TokenHandout(
+            UsableConnections(misconfigured.repository, wrong, misconfigured.link)
+        )
         await make_expired(database, account)
-        with pytest.raises(Refused):
+        with pytest.raises(NotSent):
             await misconfigured.call(account)
-    assert (await process.find(account)).health_code is HealthCode.TOKEN_REVOKED
-    await make_due(database, account)  # a day later
+        with pytest.raises(NotSent):
+            await handout.get(account)
+        with pytest.raises(NotSent):
+            await handout.replace(account, 1)
+    connection = await process.find(account)
+    assert connection.health_code is HealthCode.REFRESH_FAILED
+    assert "the app's secret" in str(connection.health_message)
+    await make_due(database, account)
     await process.sweep.run_once()
     assert (await process.find(account)).health_code is None
     assert len(await process.call(account)) == 3
+
+
+@pytest.mark.parametrize("kind", ["error_before", "cut_after", "rate_limit"])
+async def test_a_passing_fault_of_a_refresh_does_not_say_that_the_account_was_revoked(
+    process: Process, simulator: Simulator, account: UUID, database: Database, kind: str
+) -> None:
+    handout = TokenHandout(
+        UsableConnections(process.repository, make_settings(simulator), process.link)
+    )
+    await make_expired(database, account)
+    simulator.set_faults(kind, operation=TOKEN_REQUESTS)
+    with pytest.raises(NotSent):
+        await handout.get(account)
+    assert (await process.find(account)).health_code is HealthCode.REFRESH_FAILED
+
+
+async def test_a_refusal_of_tokens_that_were_replaced_does_not_say_that_the_account_was_revoked(
+    process: Process, simulator: Simulator, account: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable = UsableConnections(process.repository, make_settings(simulator), process.link)
+
+    async def refuse(*_: object) -> None:
+        """Stands for a check right before the user connected the account again."""
+        raise Refused("tokens", "no", status=401, code=None, cause=Cause.TOKEN)
+
+    monkeypatch.setattr(usable, "open", refuse)
+    with pytest.raises(NotSent):
+        await TokenHandout(usable).get(account)
 
 
 async def test_a_rate_limit_of_the_token_endpoint_is_waited_out(

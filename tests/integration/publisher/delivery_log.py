@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.config import DeliverySettings
+from services.publisher.delivery.log.reading import DeliveryLogReader
 from services.publisher.delivery.log.topic import TopicDeliveryLog
 from services.publisher.delivery.model import ComparedTexts, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
@@ -182,17 +183,24 @@ class Installation:
     # Kafka
 
     async def wait_for_coordinator(self) -> None:
-        """Waits until the publisher's group has a coordinator. A new broker has none yet."""
+        """Waits until the publisher's committed offsets can be read, as the log reads them.
 
-        async def find() -> bool:
+        A new broker names the group's coordinator before that has loaded its partition, and answers
+        NotCoordinatorForGroupError until then. A delivery process tries again by itself.
+        """
+        reader = DeliveryLogReader(self.settings, TopicNames(self.prefix))
+
+        async def read() -> bool:
             try:
-                async with admin_client(self.settings) as admin:
-                    await admin.find_coordinator(TopicNames(self.prefix).group("publisher"))
+                await reader.read_committed()
             except BrokerUnavailable:
                 return False
             return True
 
-        await eventually(find)
+        try:
+            await eventually(read, seconds=60)
+        finally:
+            await reader.close()
 
     async def recreate_topic(self) -> None:
         """Deletes the topic, and creates it again without records."""

@@ -15,6 +15,7 @@ from services.publisher.delivery.tokens.failures import (
     TokenUnavailable,
 )
 from shared.contract.errors import ApiError, ErrorCode
+from shared.http.internal import NoAnswer
 from tests.support.waiting import eventually
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -30,6 +31,7 @@ class Access:
         self.mode = "simulated"
         self.expires_at = NOW + timedelta(days=30)
         self.error: ApiError | None = None
+        self.answer: Any = None
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -39,6 +41,8 @@ class Access:
         await self.may_answer.wait()
         if self.error is not None:
             raise self.error
+        if self.answer is not None:
+            return self.answer
         if path == "pinterest/health":
             return {"is_noted": True}
         if document.get("token_version") == self.version:
@@ -210,6 +214,33 @@ async def test_without_access_no_account_has_a_token(
         await tokens.get(ACCOUNT)
     with pytest.raises(AccessAway):
         await tokens.refresh(ACCOUNT, 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoAnswer("access"),
+        ApiError(ErrorCode.RATE_LIMITED, "odd", HTTPStatus.TOO_MANY_REQUESTS),
+        ApiError(ErrorCode.INVALID_PAYLOAD, "odd", HTTPStatus.BAD_REQUEST),
+    ],
+    ids=["no answer", "another limit", "another version"],
+)
+async def test_one_accounts_slow_or_odd_answer_says_nothing_about_others(
+    tokens: AccessTokens, access: Access, error: ApiError
+) -> None:
+    access.error = error
+    with pytest.raises(TokenUnavailable):
+        await tokens.get(ACCOUNT)
+    with pytest.raises(TokenUnavailable):
+        await tokens.refresh(ACCOUNT, 1)
+
+
+async def test_an_answer_without_a_token_says_nothing_about_other_accounts(
+    tokens: AccessTokens, access: Access
+) -> None:
+    access.answer = {"mode": "simulated"}
+    with pytest.raises(TokenUnavailable):
+        await tokens.get(ACCOUNT)
 
 
 async def test_a_token_of_another_mode_is_not_used(tokens: AccessTokens, access: Access) -> None:

@@ -17,7 +17,7 @@ from shared.contract.errors import ApiError
 from shared.http.app import create_api
 from shared.http.client import create_http_pool
 from shared.http.health import Health
-from shared.http.internal import InternalClient, RequiresInternalToken
+from shared.http.internal import InternalClient, NoAnswer, RequiresInternalToken, ServiceAway
 from tests.support.receivers import ReceivedRequest, Reply, receiving
 
 TOKEN = "the-token"  # pragma: allowlist secret
@@ -136,6 +136,8 @@ async def test_without_a_replica_the_service_is_unavailable(
     assert (error.code, error.status) == ("service_unavailable", 503)
     assert error.headers == {"Retry-After": "1"}
     assert error.message == "The publisher service does not answer. Try again."
+    assert isinstance(error, ServiceAway)
+    assert not isinstance(error, NoAnswer)
 
 
 async def test_a_request_whose_answer_was_lost_is_not_sent_to_another_replica(
@@ -143,6 +145,7 @@ async def test_a_request_whose_answer_was_lost_is_not_sent_to_another_replica(
 ) -> None:
     with dropping_connections() as port, receiving(reply(200, {})) as other:
         error = await catch(call(pool, port, other.port))
+        assert isinstance(error, NoAnswer)
         assert error.code == "service_unavailable"
         assert other.requests == []
 
@@ -153,6 +156,7 @@ async def test_a_replica_that_does_not_answer_in_time_is_not_replaced(
     with socket.create_server(("127.0.0.1", 0)) as silent, receiving(reply(200, {})) as other:
         async with asyncio.timeout(5):
             error = await catch(call(pool, silent.getsockname()[1], other.port, seconds=0.1))
+        assert isinstance(error, NoAnswer)
         assert error.code == "service_unavailable"
         assert other.requests == []
 

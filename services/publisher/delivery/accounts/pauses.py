@@ -14,6 +14,9 @@ HOUR = 3600.0
 SPAM_STEPS = (HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)
 """Pinterest's blocks last minutes, and nearly always end within 24 hours."""
 UNAVAILABLE_STEPS = (5.0, 10.0, 20.0, 40.0, 60.0)
+LOST_STEPS = (0.0, 0.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+"""The first two lost answers of an account in a row are ordinary, and only count: their pauses are
+over when they begin, so that nobody sees them. More of them leave ever more pins in doubt."""
 RECONNECT_STEPS = (60.0, 300.0, 900.0)
 """After a token or a right was refused, although the access service still hands out a token."""
 FETCH_STEPS = (120.0, 600.0, HOUR)
@@ -81,6 +84,14 @@ class PauseCause(Enum):
         "Pinterest can't be reached. Pinflow continues by itself.",
         UNAVAILABLE_STEPS,
     )
+    ANSWERS_LOST = (
+        ErrorCode.PINTEREST_UNAVAILABLE,
+        (
+            "Pinterest's answers to several pins of the account were lost, one after the other. "
+            "Pinflow looks whether these pins were made, and continues by itself."
+        ),
+        LOST_STEPS,
+    )
     NO_TOKENS = (
         ErrorCode.PINTEREST_UNAVAILABLE,
         (
@@ -118,6 +129,10 @@ NEW_PIN_CODES = (ErrorCode.QUOTA_EXCEEDED, ErrorCode.APP_NOT_APPROVED)
 CHANGE_CODES = (*NEW_PIN_CODES, ErrorCode.RATE_LIMITED)
 """The codes of pauses that concern changes at Pinterest only: attempts are still confirmed, because
 that only reads. Removals are changes, and wait while Pinterest blocks the account."""
+CONFIRMING_CODES = (*CHANGE_CODES, ErrorCode.PINTEREST_UNAVAILABLE)
+"""The codes of an account's pauses during which attempts are still confirmed. After a row of lost
+answers that is what ends the doubt, often long before the pause ends: Pinterest may refuse to make
+pins, and still list them. If it is away completely, looks back off by themselves (looks.py)."""
 
 
 def grow(

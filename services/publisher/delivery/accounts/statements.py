@@ -36,6 +36,7 @@ _RESUME = """
     set paused_until = null, pause_code = null, pause_message = null, pause_step = 0
     where account_id = %s and pause_code is not null
 """
+_RESUME_FROM = f"{_RESUME} and pause_code = any(%s)"
 _LOCK_APP = """
     select clock_timestamp(), paused_until, pause_code, pause_step
     from publisher.delivery_apps where mode = %s for update
@@ -115,6 +116,13 @@ async def pause_account(driver: DriverConnection, account_id: UUID, pause: Pause
 async def resume_account(driver: DriverConnection, account_id: UUID) -> None:
     """Ends the account's pause, and the growth of its pauses."""
     await driver.execute(_RESUME, (account_id,))
+
+
+async def resume_account_from(
+    driver: DriverConnection, account_id: UUID, codes: Iterable[str]
+) -> None:
+    """Ends the account's pause and its growth, if it has one of these codes."""
+    await driver.execute(_RESUME_FROM, (account_id, list(codes)))
 
 
 async def send_app_read(driver: DriverConnection, mode: str) -> AsyncCursor[Any]:

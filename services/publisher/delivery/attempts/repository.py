@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import NamedTuple, TypeVar, assert_never
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -14,6 +14,7 @@ from services.publisher.delivery.accounts.statements import (
     pause_account,
     pause_app,
     resume_account,
+    resume_account_from,
     resume_app,
 )
 from services.publisher.delivery.attempts.outcomes import (
@@ -27,6 +28,7 @@ from services.publisher.delivery.attempts.outcomes import (
 )
 from services.publisher.delivery.attempts.settlements import (
     Deferral,
+    adopt_late_pin,
     adopt_pinterest_pin,
     confirm_pin,
     defer_pin,
@@ -36,7 +38,11 @@ from services.publisher.delivery.attempts.settlements import (
     publish_pin,
     queue_pin,
 )
-from services.publisher.delivery.attempts.statements import AttemptSettlement, insert_attempt
+from services.publisher.delivery.attempts.statements import (
+    AttemptSettlement,
+    find_newer_attempt,
+    insert_attempt,
+)
 from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.delivery.model import (
     AttemptOutcome,
@@ -47,9 +53,10 @@ from services.publisher.delivery.model import (
 from shared.contract.errors import ErrorCode
 from shared.pinterest.model import RateLimits
 from shared.postgres.database import Database, DriverConnection
+from shared.postgres.row import Row
 
 ENDED_BY_ANSWER = (ErrorCode.PINTEREST_UNAVAILABLE,)
-"""The codes of the app's pauses that any answer of Pinterest ends."""
+"""The codes of pauses that any definite answer of Pinterest ends."""
 ENDED_BY_PIN = (*ENDED_BY_ANSWER, ErrorCode.APP_NOT_APPROVED)
 """The codes that any created pin ends."""
 ENDED_BY_PROBE = (*ENDED_BY_PIN, ErrorCode.QUOTA_EXCEEDED)
@@ -57,6 +64,15 @@ ENDED_BY_PROBE = (*ENDED_BY_PIN, ErrorCode.QUOTA_EXCEEDED)
 T = TypeVar("T")
 
 SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
+
+
+class LateAnswer(NamedTuple):
+    """The effect of an id that came after its attempt was settled."""
+
+    is_adopted: bool
+    """The attempt's pin has the id, so nothing is lost."""
+    newer: Row | None = None
+    """The id and the outcome of the pin's last attempt after this one."""
 
 
 class SettlementRepository:
@@ -103,10 +119,28 @@ class SettlementRepository:
         """Publishes a queued pin that an earlier attempt created: a restore makes such pins."""
         await self._run(lambda driver: adopt_pinterest_pin(driver, attempt, pinterest_pin_id))
 
+    async def adopt_late(self, attempt: DeliveryAttempt, pinterest_pin_id: str) -> LateAnswer:
+        """Publishes the pin of an attempt that was settled without an id, if it waits again."""
+
+        async def settle(driver: DriverConnection) -> LateAnswer:
+            is_adopted = await adopt_late_pin(driver, attempt, pinterest_pin_id)
+            return LateAnswer(is_adopted, await find_newer_attempt(driver, attempt))
+
+        try:
+            return await self._run(settle)
+        except UniqueViolation:  # another pin of Pinflow has the id
+            return LateAnswer(is_adopted=False)
+
     async def confirm(self, begun: BegunAttempt, meaning: ConfirmPin) -> bool:
-        """Leaves the attempt without an outcome, and its pin confirming."""
+        """Leaves the attempt without an outcome, and its pin confirming.
+
+        Counts the account's lost answers in a row, and pauses it from the third on.
+        """
+        account_id = begun.attempt.account_id
 
         async def settle(driver: DriverConnection) -> bool:
+            lost = PauseAccount(pauses.PauseCause.ANSWERS_LOST)
+            await self._pause_account(driver, account_id, lost)
             is_first = await confirm_pin(driver, begun.attempt, meaning.reason)
             await self._end_probe(driver, begun)
             return is_first
@@ -129,6 +163,8 @@ class SettlementRepository:
             # In the order of locks: the account, the attempt, the pin, the budgets, the app
             if isinstance(meaning, PauseAccount):
                 await self._pause_account(driver, attempt.account_id, meaning)
+            elif outcome is AttemptOutcome.REFUSED and begun.had_pause:
+                await resume_account_from(driver, attempt.account_id, ENDED_BY_ANSWER)
             is_first = await _settle(driver, attempt, outcome, meaning, message)
             await self._budgets.give_back(driver, self._mode, attempt.account_id)
             await self._feed(driver, attempt, limits)

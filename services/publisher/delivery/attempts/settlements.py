@@ -50,6 +50,22 @@ _SETTLE_AND_PUBLISH = f"""
     )
     select changed.* from settled left join changed using (pin_id)
 """
+# A pin that waits in the queue would be made twice if it did not take the id of a late answer
+_PUBLISH_QUEUED = f"""
+    update publisher.pins set {_PUBLISHED}, updated_at = clock_timestamp()
+    where pin_id = %(pin_id)s and state = 'queued' and deleted_at is null
+    returning *
+"""
+_LOCK_SETTLED = """
+    select outcome, pinterest_pin_id from publisher.delivery_attempts where attempt_id = %s
+    for update
+"""
+_CORRECT = """
+    update publisher.delivery_attempts
+    set outcome = 'created', pinterest_pin_id = %s, settled_at = clock_timestamp(),
+        error_code = null, error_message = null
+    where attempt_id = %s
+"""
 _FAIL = _CHANGE.format(
     changes="""
         state = 'failed', failed_at = clock_timestamp(), error_code = %(code)s,
@@ -70,6 +86,10 @@ _LOCK_QUEUED = """
     where pin_id = %s and state = 'queued' and deleted_at is null and updated_at = %s
     for update
 """
+
+
+UNKNOWN_IDS = (AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED)
+"""The outcomes of attempts that may have made a pin whose id nobody knows."""
 
 
 class Deferral(NamedTuple):
@@ -106,6 +126,26 @@ async def adopt_pinterest_pin(
 ) -> bool:
     """Publishes the pin of an attempt that is settled with an id."""
     pin = await _change(driver, _PUBLISH, attempt, pinterest_pin_id=pinterest_pin_id)
+    return await _announce(driver, pin, build_pin_published)
+
+
+async def adopt_late_pin(
+    driver: DriverConnection, attempt: DeliveryAttempt, pinterest_pin_id: str
+) -> bool:
+    """Publishes the pin of a settled attempt whose id came late, if the pin waits in the queue.
+
+    Returns True if the attempt has this id. The answer is better than the lists that settled the
+    attempt, so its outcome is corrected. Raises UniqueViolation if another pin has the id.
+    """
+    settled = await (await driver.execute(_LOCK_SETTLED, (attempt.attempt_id,))).fetchone()
+    if settled is None:
+        return False
+    outcome, known_id = settled
+    if known_id is not None or outcome not in UNKNOWN_IDS:
+        return bool(known_id == pinterest_pin_id)
+    pin = await _change(driver, _PUBLISH_QUEUED, attempt, pinterest_pin_id=pinterest_pin_id)
+    if pin is not None:
+        await driver.execute(_CORRECT, (pinterest_pin_id, attempt.attempt_id))
     return await _announce(driver, pin, build_pin_published)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
+from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from services.publisher.delivery.attempts.compared import digest
@@ -46,6 +47,12 @@ _LEAVE_UNSETTLED = """
     set next_look_at = coalesce(next_look_at, deadline_at), error_message = %s
     where attempt_id = %s and outcome is null
     returning pin_id
+"""
+
+_SELECT_NEWER = """
+    select attempt_id, outcome, pinterest_pin_id from publisher.delivery_attempts
+    where pin_id = %s and attempt_id <> %s and number >= %s
+    order by number desc limit 1
 """
 
 
@@ -98,6 +105,13 @@ async def leave_unsettled(driver: DriverConnection, attempt_id: UUID, reason: st
     """Lets the attempt be confirmed after its deadline. Returns False if it has an outcome."""
     cursor = await driver.execute(_LEAVE_UNSETTLED, (reason, attempt_id))
     return await cursor.fetchone() is not None
+
+
+async def find_newer_attempt(driver: DriverConnection, attempt: DeliveryAttempt) -> Row | None:
+    """Returns the id and the outcome of the pin's last attempt after this one, if there is any."""
+    cursor = driver.cursor(row_factory=dict_row)
+    await cursor.execute(_SELECT_NEWER, (attempt.pin_id, attempt.attempt_id, attempt.number))
+    return await cursor.fetchone()
 
 
 def read_attempt(row: Row) -> DeliveryAttempt:

@@ -8,7 +8,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 
 from services.publisher.delivery.accounts.claims import Source
-from services.publisher.delivery.accounts.pauses import CHANGE_CODES
+from services.publisher.delivery.accounts.pauses import CONFIRMING_CODES
 from services.publisher.delivery.attempts.settlements import fail_pin, publish_pin, queue_pin
 from services.publisher.delivery.attempts.statements import (
     ATTEMPT_COLUMNS,
@@ -37,7 +37,7 @@ _IS_DUE = f"""
 UNSETTLED_ATTEMPTS = Source(
     "unsettled attempts",
     f"select account_id, workspace_id from publisher.delivery_attempts where {_IS_DUE}",
-    CHANGE_CODES,
+    CONFIRMING_CODES,
 )
 _START_LOOK = f"""
     with due as (

@@ -8,7 +8,7 @@ written. After a crash in between, the attempt is unsettled, and the pin is conf
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, assert_never
 
 import structlog
@@ -27,7 +27,7 @@ from services.publisher.delivery.attempts.outcomes import (
     decide_failure,
     decide_media_failure,
 )
-from services.publisher.delivery.attempts.repository import SettlementRepository
+from services.publisher.delivery.attempts.repository import LateAnswer, SettlementRepository
 from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.creating.repository import (
     ChosenPin,
@@ -205,12 +205,20 @@ class PinCreator:
         pinterest_pin_id: str,
         limits: RateLimits | None,
     ) -> None:
+        attempt = begun.attempt
         is_first = await self._repeat(
             lambda: self._settlements.publish(begun, pinterest_pin_id, limits)
         )
-        await self._end(begun.attempt, AttemptOutcome.CREATED, is_first, pinterest_pin_id)
         if is_first:
             metrics.DELIVERY_SECONDS.observe(_compute_delay(pin))
+        else:
+            late = await self._repeat(
+                lambda: self._settlements.adopt_late(attempt, pinterest_pin_id)
+            )
+            _log_late_id(attempt, pinterest_pin_id, late)
+            if not late.is_adopted:
+                return
+        await self._delivery_log.settle(attempt, AttemptOutcome.CREATED, pinterest_pin_id)
 
     async def _settle_failure(
         self,
@@ -306,21 +314,13 @@ class PinCreator:
         attempt: DeliveryAttempt,
         outcome: AttemptOutcome,
         is_first: bool,
-        pinterest_pin_id: str | None = None,
     ) -> None:
-        """Tells Kafka and the metrics the outcome, unless another process settled it before."""
-        if not is_first:
+        """Tells Kafka that no pin was made, unless another process settled the attempt before."""
+        if is_first:
+            await self._delivery_log.settle(attempt, outcome, None)
+        else:
             metrics.DELIVERY_ATTEMPTS.labels("late").inc()
-            log.error(
-                "delivery_answer_late",
-                attempt_id=str(attempt.attempt_id),
-                pin_id=str(attempt.pin_id),
-                workspace_id=str(attempt.workspace_id),
-                outcome=outcome,
-                pinterest_pin_id=pinterest_pin_id,
-            )
-            return
-        await self._delivery_log.settle(attempt, outcome, pinterest_pin_id)
+            log.info("delivery_answer_late", **_name(attempt), outcome=outcome)
 
     async def _repeat(self, settle: Any) -> Any:
         """Writes an outcome. Repeats it while Postgres is away, because the outcome is known."""
@@ -339,9 +339,11 @@ def _read_history(pin: Row) -> PinHistory:
 
 
 def _unsent(lease: AccountLease, pin: Row) -> DeliveryAttempt:
-    """Builds the record of an attempt for which no request is sent."""
-    now = datetime.now(UTC)
-    return build_attempt(lease, pin, "", started_at=now, deadline_at=now)
+    """Builds the record of an attempt for which no request is sent.
+
+    Its time is the database's, as the time of a user's change: later tries count, earlier don't.
+    """
+    return build_attempt(lease, pin, "", started_at=pin["read_at"], deadline_at=pin["read_at"])
 
 
 def _compute_delay(pin: Row) -> float:
@@ -351,14 +353,40 @@ def _compute_delay(pin: Row) -> float:
     return max(0.0, time.time() - due_at.timestamp())
 
 
+def _log_late_id(attempt: DeliveryAttempt, pinterest_pin_id: str, late: LateAnswer) -> None:
+    """Logs an id that came after its attempt was settled. A person has to look at a double."""
+    metrics.DELIVERY_ATTEMPTS.labels("late").inc()
+    if late.is_adopted:
+        log.warning("delivery_late_id_adopted", **_name(attempt), pinterest_pin_id=pinterest_pin_id)
+        return
+    newer = late.newer or {}
+    log.error(
+        "delivery_answer_late",
+        **_name(attempt),
+        outcome=AttemptOutcome.CREATED,
+        pinterest_pin_id=pinterest_pin_id,
+        newer_attempt_id=str(newer["attempt_id"]) if newer else None,
+        newer_outcome=newer.get("outcome"),
+        newer_pinterest_pin_id=newer.get("pinterest_pin_id"),
+        board_id=attempt.board_id,
+        next="look at the board: the pin may be there twice, or Pinflow may not know it",
+    )
+
+
+def _name(attempt: DeliveryAttempt) -> dict[str, str]:
+    return {
+        "attempt_id": str(attempt.attempt_id),
+        "pin_id": str(attempt.pin_id),
+        "workspace_id": str(attempt.workspace_id),
+        "account_id": str(attempt.account_id),
+    }
+
+
 def _log_failure(attempt: DeliveryAttempt, failure: PinterestFailure, meaning: Meaning) -> None:
     level = log.error if getattr(failure, "cause", None) == failures.Cause.APP else log.info
     level(
         "delivery_refused",
-        attempt_id=str(attempt.attempt_id),
-        pin_id=str(attempt.pin_id),
-        workspace_id=str(attempt.workspace_id),
-        account_id=str(attempt.account_id),
+        **_name(attempt),
         cause=getattr(failure, "cause", "not_sent"),
         meaning=type(meaning).__name__,
         pinterest_request_id=getattr(failure, "request_id", None),

@@ -41,7 +41,7 @@ PROBE_WAIT_SECONDS = 1.0
 # Usually no attempt is unsettled, and one pin is enough. After a restore, what Kafka knows of a pin
 # is applied first: a direct call may have created it again meanwhile
 _SELECT_NEXT = """
-    select p.*, a.*,
+    select p.*, a.*, clock_timestamp() as read_at,
         array(
             select compared from publisher.delivery_attempts
             where account_id = %(account_id)s and mode = %(mode)s and outcome is null

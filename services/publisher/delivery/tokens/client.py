@@ -18,6 +18,7 @@ from services.publisher.delivery.tokens.failures import (
 )
 from shared.access.connection_health import GIVEN_UP
 from shared.contract.errors import ApiError, ErrorCode
+from shared.http.internal import NoAnswer
 from shared.runtime.clock import Clock
 
 REQUEST_SECONDS = 65.0
@@ -31,6 +32,13 @@ no longer than that, as an API key that was revoked."""
 NEW_SECONDS = 120.0
 """A token that Pinterest refuses within this time of its refresh is reported as new: then another
 refresh at once would not help."""
+AWAY_CODES = {
+    ErrorCode.SERVICE_UNAVAILABLE,
+    ErrorCode.TOO_BUSY,
+    ErrorCode.PINTEREST_OFF,
+    ErrorCode.INTERNAL_ACCESS_DENIED,
+}
+"""The codes of an access service that hands out no tokens at all."""
 GIVEN_UP_CODES = {*map(ErrorCode, GIVEN_UP), ErrorCode.ACCOUNT_NOT_CONNECTED}
 
 T = TypeVar("T")
@@ -177,22 +185,31 @@ class AccessTokens:
             raise _translate(error) from error
 
     def _read(self, answer: Any) -> AccessToken:
-        if answer["mode"] != self._mode:
+        try:
+            mode, token = answer["mode"], _read_token(answer)
+        except (KeyError, TypeError, ValueError):
+            raise TokenUnavailable("The access service answered no token.") from None
+        if mode != self._mode:
             raise AccessAway(
-                f"The access service is in the mode {answer['mode']}, and this process in the mode "
+                f"The access service is in the mode {mode}, and this process in the mode "
                 f"{self._mode}. Give both the same PINFLOW_PINTEREST_MODE."
             )
-        return AccessToken(
-            SecretStr(answer["access_token"]),
-            answer["token_version"],
-            datetime.fromisoformat(answer["token_expires_at"]),
-        )
+        return token
+
+
+def _read_token(answer: Any) -> AccessToken:
+    return AccessToken(
+        SecretStr(answer["access_token"]),
+        answer["token_version"],
+        datetime.fromisoformat(answer["token_expires_at"]),
+    )
 
 
 def _translate(error: ApiError) -> AccountGivenUp | TokenUnavailable | AccessAway:
     """Tells a lost account from one that has to wait, and from an access service that is away."""
     if error.code in GIVEN_UP_CODES:
         return AccountGivenUp(error.code, error.message, error.status)
-    if error.code is ErrorCode.PINTEREST_UNAVAILABLE:
-        return TokenUnavailable(error.message)
-    return AccessAway(error.message)
+    # One account's request may be slow or fail alone: that must not pause the others
+    if error.code in AWAY_CODES and not isinstance(error, NoAnswer):
+        return AccessAway(error.message)
+    return TokenUnavailable(error.message)

@@ -2,7 +2,8 @@
 
 AccountGivenUp    only the account's user can mend it: pause the account
 TokenUnavailable  this account has to wait; the tokens of others may be fine
-AccessAway        the access service can't be reached, or is set up for another mode: nothing works
+AccessAway        the access service can't be reached, is not ready, or is set up for another mode:
+                  nothing works
 """
 
 from shared.contract.errors import ApiError, Unavailable
@@ -16,8 +17,8 @@ class AccountGivenUp(ApiError):
 
 
 class TokenUnavailable(Unavailable):
-    """The account's token can't be refreshed or read at the moment."""
+    """The account's token can't be refreshed or read at the moment, or was not answered in time."""
 
 
 class AccessAway(Unavailable):
-    """The access service does not answer, or not as this process needs it."""
+    """No access service can be reached, or it hands out no tokens at all."""

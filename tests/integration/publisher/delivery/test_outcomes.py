@@ -9,8 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from services.publisher.delivery.model import AttemptOutcome
-from services.publisher.delivery.tokens.failures import AccessAway, AccountGivenUp
+from services.publisher.delivery.model import AccessToken, AttemptOutcome
+from services.publisher.delivery.tokens.failures import (
+    AccessAway,
+    AccountGivenUp,
+    TokenUnavailable,
+)
 from shared.contract.errors import ErrorCode
 from tests.support.delivery.process import Account, Delivery, Process
 
@@ -357,6 +361,34 @@ async def test_an_access_service_that_is_away_pauses_all_accounts(
     async with delivery.running() as process:
         await process.run_until(is_paused)
     assert await delivery.find_attempts(pin_id) == []
+
+
+async def test_an_account_without_an_answer_about_its_token_pauses_alone(
+    delivery: Delivery, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_token = delivery.tokens.get
+
+    async def answer_others(account_id: UUID) -> AccessToken:
+        if account_id == account.id:
+            raise TokenUnavailable("no answer in time")
+        return await get_token(account_id)
+
+    monkeypatch.setattr(delivery.tokens, "get", answer_others)
+    await delivery.queue(account)
+    other_id = await delivery.queue(delivery.add_account())
+
+    async def is_paused() -> bool:
+        rows = await delivery.execute(
+            "select account_id from publisher.delivery_accounts where account_id = %(id)s "
+            "and pause_code = 'pinterest_unavailable'",
+            id=account.id,
+        )
+        return bool(rows)
+
+    async with delivery.running() as process:
+        await process.run_until(is_paused)
+        await run_until_state(process, delivery, other_id, "published")
+    assert (await delivery.find_app())["pause_code"] is None
 
 
 async def test_a_missing_right_pauses_the_account_and_is_reported(

@@ -72,7 +72,7 @@ async def pause(delivery: Delivery, account: Account, code: str) -> None:
         ("rate_limited", {UNSETTLED_ATTEMPTS.name}),
         ("token_revoked", set()),
         ("scope_missing", set()),
-        ("pinterest_unavailable", set()),
+        ("pinterest_unavailable", {UNSETTLED_ATTEMPTS.name}),
     ],
 )
 async def test_nothing_is_changed_at_pinterest_while_it_limits_the_account(

@@ -6,6 +6,7 @@ import pytest
 
 from services.publisher.delivery.accounts.claims import AppState, judge_app
 from services.publisher.delivery.accounts.pauses import (
+    CONFIRMING_CODES,
     NOT_PAUSED,
     PauseCause,
     PauseState,
@@ -89,3 +90,33 @@ def test_an_app_pause_for_new_pins_lets_attempts_be_confirmed(
     state: PauseState, expected: AppState
 ) -> None:
     assert judge_app(NOW, state) is expected
+
+
+def test_the_third_lost_answer_in_a_row_pauses_the_account_and_the_pauses_grow() -> None:
+    state, lengths = NOT_PAUSED, []
+    for _ in range(8):
+        pause = grow(state, PauseCause.ANSWERS_LOST, NOW)
+        assert pause is not None
+        lengths.append((pause.until - NOW).total_seconds())
+        state = PauseState(EARLIER, pause.code, pause.step)
+    assert lengths == [0, 0, 30, 60, 120, 300, 900, 900]
+
+
+def test_a_lost_answer_that_only_counts_is_over_at_once() -> None:
+    pause = grow(NOT_PAUSED, PauseCause.ANSWERS_LOST, NOW)
+    assert pause is not None
+    counted = PauseState(pause.until, pause.code, pause.step)
+    following = grow(counted, PauseCause.ANSWERS_LOST, NOW)
+    assert following is not None, "not even at the same instant is it a pause that runs"
+    assert (following.until, following.step) == (NOW, 2)
+
+
+def test_a_wait_for_a_token_does_not_end_a_row_of_lost_answers() -> None:
+    waiting = grow(PauseState(EARLIER, "pinterest_unavailable", 2), PauseCause.TOKEN_WAIT, NOW)
+    assert waiting is not None
+    assert waiting.step == 2
+
+
+def test_attempts_are_confirmed_during_the_pauses_that_do_not_need_a_person() -> None:
+    codes = {str(cause.code) for cause in PauseCause}
+    assert codes - set(CONFIRMING_CODES) == {"token_revoked", "scope_missing"}

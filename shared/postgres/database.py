@@ -16,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from shared.contract.errors import DatabaseUnavailable, PositionBehind, ValueRejected
 from shared.postgres.arrays import Column, ColumnDumper
+from shared.postgres.liveness import LivenessCheck
 from shared.postgres.row import Row
 from shared.runtime.settings import DatabaseSettings
 
@@ -95,8 +96,6 @@ def create_engine(
         pool_size=connections or settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_timeout_seconds,
-        # Replaces connections that did not survive a restart of Postgres
-        pool_pre_ping=True,
         hide_parameters=True,  # parameters are payload, which must not be logged
         connect_args={
             **connection_options(settings),
@@ -105,6 +104,7 @@ def create_engine(
         },
     )
     event.listen(engine.sync_engine, "connect", _register_dumpers)
+    LivenessCheck(engine.sync_engine)
     return engine
 
 
@@ -149,6 +149,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, timeout_seconds: float) -> None:
         self.engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._timeout_seconds = timeout_seconds
         self._connected: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
         self._warm_lock = asyncio.Lock()  # concurrent calls would wait for each other's connections
@@ -194,9 +195,24 @@ class Database:
         `extra_timeout_seconds` extends the timeout for work outside the database in the block.
         """
         seconds = self._timeout_seconds + extra_timeout_seconds
+        async with self._bounded(seconds), self.engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[DriverConnection]:
+        """Opens a connection on which each statement is a transaction of its own.
+
+        For a single statement on the hot path: `begin` and `commit` would cost a round trip each.
+        """
+        async with self._bounded(self._timeout_seconds), self._autocommit.connect() as connection:
+            yield await driver_connection(connection)
+
+    @asynccontextmanager
+    async def _bounded(self, seconds: float) -> AsyncIterator[None]:
+        """Limits the block's time. Raises DatabaseUnavailable for every transient error."""
         try:
-            async with asyncio.timeout(seconds), self.engine.begin() as connection:
-                yield connection
+            async with asyncio.timeout(seconds):
+                yield
         except TimeoutError as error:
             raise DatabaseUnavailable(f"no answer within {seconds:g} s") from error
         except Exception as error:

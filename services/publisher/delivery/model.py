@@ -1,7 +1,8 @@
 """Defines what the parts of the delivery process pass to each other. No I/O."""
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, auto
 from typing import Any, NamedTuple
@@ -118,3 +119,9 @@ class FinishedTurn:
     did_work: bool
     rest_seconds: float
     """The account is not served again before."""
+    ended_at: float = field(default_factory=time.monotonic)
+    """The monotonic time from which the rest counts."""
+
+    def remaining_seconds(self) -> float:
+        """Returns what is left of the rest now."""
+        return max(0.0, self.rest_seconds - (time.monotonic() - self.ended_at))

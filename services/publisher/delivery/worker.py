@@ -13,15 +13,19 @@ from shared.contract.errors import Unavailable
 
 log = structlog.get_logger()
 
-COLLECT_SECONDS = 0.02
+COLLECT_SECONDS = 0.1
 """The time in which turns that end are collected: one search follows for all of them."""
 SEARCH_SHARE = 4
-"""Searches follow each other after at least this many times their duration. So they take at most a
-fifth of the time of one core of Postgres, however many accounts there are."""
+"""Searches follow each other after at least this many times their duration in Postgres. So they
+take at most a fifth of the time of one core, however many accounts there are. The time that this
+process waits for them does not count: it is long while many turns run, and pins would be late."""
 
 
 class LeaseStore(Protocol):
     """Stores leases. Implemented by ClaimRepository."""
+
+    search_seconds: float
+    """The time that the last exchange's search took in Postgres."""
 
     async def exchange(
         self, finished: Sequence[FinishedTurn], free_slots: int
@@ -85,7 +89,7 @@ class AccountWorker:
         free = self._concurrency - len(self._turns)
         started = time.monotonic()
         leases = await self._store.exchange(finished, free)
-        pause = max(COLLECT_SECONDS, SEARCH_SHARE * (time.monotonic() - started))
+        pause = max(COLLECT_SECONDS, SEARCH_SHARE * self._store.search_seconds)
         del self._finished[: len(finished)]
         for lease in leases:
             task = asyncio.create_task(self._serve(lease))
@@ -120,7 +124,8 @@ class AccountWorker:
 
         An account whose rest ends earlier is searched for then.
         """
-        rests = [turn.rest_seconds for turn in finished if turn.rest_seconds > 0]
+        rests = [turn.remaining_seconds() for turn in finished]
+        waits = [rest + COLLECT_SECONDS for rest in rests if rest > 0]
         with suppress(TimeoutError):
-            async with asyncio.timeout(min([self._interval_seconds, *rests])):
+            async with asyncio.timeout(min([self._interval_seconds, *waits])):
                 await self._changed.wait()

@@ -105,6 +105,20 @@ async def test_a_later_reading_on_the_same_connection_does_not_vouch_for_a_newer
         assert installation.execute(find_sessions) == renewed
 
 
+async def test_a_caller_whose_time_is_over_does_not_end_the_reading_for_the_others(
+    installation: Installation,
+) -> None:
+    """Otherwise one slow turn would close the gate for all accounts."""
+    async with installation.delivery_log() as delivery_log:
+        await delivery_log.require_open(time.monotonic())
+        connected_at = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await delivery_log.require_open(connected_at)
+        await delivery_log.require_open(connected_at)
+        assert delivery_log.problem() is None
+
+
 async def test_an_attempt_whose_row_exists_is_not_taken_for_a_lost_one(
     installation: Installation,
 ) -> None:

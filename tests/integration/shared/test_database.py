@@ -1,9 +1,10 @@
 """Transactions on a real Postgres: the meaning of its errors, sessions in UTC, and lost peers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.contract.errors import DatabaseUnavailable, ValueRejected
 from shared.postgres import database as database_module
+from shared.postgres import liveness
 from shared.postgres.database import Database, connection_options, driver_connection
 from shared.runtime.settings import DatabaseSettings
 
@@ -37,6 +39,28 @@ async def connected(url: str, *options: str, seconds: float = 10) -> AsyncIterat
         yield database
     finally:
         await database.dispose()
+
+
+def count_pings(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Returns a list that gets an item with each ping of the pool."""
+    dialect, pings = database.engine.sync_engine.dialect, list[object]()
+    ping = dialect.do_ping
+
+    def count(connection: Any) -> bool:
+        pings.append(connection)
+        return ping(connection)
+
+    monkeypatch.setattr(dialect, "do_ping", count)
+    return pings
+
+
+async def end_sessions(database: Database, process_ids: Sequence[int]) -> None:
+    """Closes sessions as a restart of Postgres does, and waits until they are gone."""
+    wait = text("select pg_terminate_backend(pid, 10000) from unnest(cast(:pids as int[])) pid")
+    assert all(
+        row["pg_terminate_backend"]
+        for row in await database.fetch_all(wait.bindparams(pids=list(process_ids)))
+    )
 
 
 async def pipelined(database: Database, statement: str, *values: object) -> None:
@@ -143,6 +167,61 @@ async def test_a_connection_to_a_lost_machine_is_closed_soon(database_url: str) 
         parameters = driver.info.get_parameters()
     assert int(parameters["tcp_user_timeout"]) <= 20_000
     assert int(parameters["keepalives_idle"]) <= 10
+
+
+@pytest.mark.parametrize("ping_after", [0, 3600], ids=["pinged", "recently-used"])
+async def test_invariant_9_connections_that_a_restart_of_postgres_closed_fail_no_work(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, ping_after: float
+) -> None:
+    monkeypatch.setattr(liveness, "PING_AFTER_SECONDS", ping_after)
+    session = text("select pg_backend_pid() as pid")
+    async with connected(database_url) as database, connected(database_url) as operator:
+        async with database.transaction() as first, database.transaction() as second:
+            closed = [(await used.execute(session)).scalar_one() for used in (first, second)]
+        await end_sessions(operator, closed)
+        async with database.pipeline() as driver, database.autocommit() as other:
+            opened = {driver.info.backend_pid, other.info.backend_pid}
+        assert opened.isdisjoint(closed)
+
+
+async def test_a_connection_is_pinged_only_if_it_was_idle_for_a_while(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(database_url) as database:
+        pings = count_pings(database, monkeypatch)
+        monkeypatch.setattr(liveness, "PING_AFTER_SECONDS", 3600)
+        for _ in range(3):
+            await pipelined(database, "select 1")
+        assert not pings
+        monkeypatch.setattr(liveness, "PING_AFTER_SECONDS", 0)
+        await pipelined(database, "select 1")
+        assert len(pings) == 1
+
+
+async def test_each_statement_of_an_autocommit_connection_is_a_transaction(
+    database_url: str,
+) -> None:
+    """The next user of the connection has transactions again."""
+    statement = "select pg_current_xact_id()::text"
+    async with connected(database_url) as database:
+        async with database.autocommit() as driver:
+            process = driver.info.backend_pid
+            ids = [await (await driver.execute(statement)).fetchone() for _ in range(2)]
+        async with database.transaction() as connection:
+            driver = await driver_connection(connection)
+            assert driver.info.backend_pid == process
+            same = [await (await driver.execute(statement)).fetchone() for _ in range(2)]
+    assert ids[0] != ids[1]
+    assert same[0] == same[1]
+
+
+async def test_an_error_on_an_autocommit_connection_is_transient_as_in_a_transaction(
+    database_url: str,
+) -> None:
+    async with connected(database_url, "statement_timeout=50ms") as database:
+        with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+            async with database.autocommit() as driver:
+                await driver.execute("select pg_sleep(5)")
 
 
 async def test_an_operators_keepalive_settings_apply(database_url: str) -> None:

@@ -49,7 +49,7 @@ class AppState(Enum):
     PAUSED = auto()
 
 
-# Cheap conditions come first: the probe reads pins
+# Cheap conditions come first: the probe reads pins. There is always a row, for the duration
 _SEARCH = """
     with recursive queued as (
         (
@@ -92,19 +92,22 @@ _SEARCH = """
             )
         group by f.account_id, a.served_at
     )
-    select account_id, workspace_id, sources
-    from due
-    left join (
-        select workspace_id, count(*) as leases from publisher.delivery_accounts
-        where lease_until > clock_timestamp() group by workspace_id
-    ) served using (workspace_id)
-    order by
-        coalesce(leases, 0) + row_number() over (
-            partition by workspace_id order by served_at nulls first, account_id
-        ),
-        served_at nulls first,
-        account_id
-    limit %(limit)s
+    select chosen.*, extract(epoch from clock_timestamp() - statement_timestamp())::float8
+    from (select) always left join (
+        select account_id, workspace_id, sources
+        from due
+        left join (
+            select workspace_id, count(*) as leases from publisher.delivery_accounts
+            where lease_until > clock_timestamp() group by workspace_id
+        ) served using (workspace_id)
+        order by
+            coalesce(leases, 0) + row_number() over (
+                partition by workspace_id order by served_at nulls first, account_id
+            ),
+            served_at nulls first,
+            account_id
+        limit %(limit)s
+    ) chosen on true
 """
 # Two searches may find the same account: the second waits for the first one's row, and then
 # updates nothing
@@ -138,6 +141,8 @@ class ClaimRepository:
         self._budgets = budgets
         self._mode = mode
         self._lease_seconds = lease_seconds
+        self.search_seconds = 0.0
+        """The time that the last search took in Postgres."""
         self._search = _SEARCH.format(
             pins=PINS,
             sources="".join(
@@ -156,6 +161,7 @@ class ClaimRepository:
         Accounts of different workspaces alternate. Of one workspace, the one comes first that was
         served least recently. Takes a request of the app for each account with pins.
         """
+        self.search_seconds = 0.0
         async with self._database.pipeline() as driver:
             await release_leases(driver, finished)
             if free_slots <= 0:
@@ -192,10 +198,11 @@ class ClaimRepository:
                 "limit": 1 if state is AppState.PROBING else limit,
             },
         )
-        found: list[tuple[UUID, UUID, list[str]]] = await cursor.fetchall()
-        if not found:
+        found: list[tuple[UUID | None, UUID, list[str], float]] = await cursor.fetchall()
+        account_ids, workspace_ids, sources, seconds = zip(*found, strict=True)
+        self.search_seconds = seconds[-1]
+        if account_ids[0] is None:
             return []
-        account_ids, workspace_ids, sources = zip(*found, strict=True)
         columns = [Column("uuid", account_ids), Column("uuid", workspace_ids)]
         cursor = await driver.execute(_LEASE, [self._lease_seconds, *columns])
         work = dict(zip(account_ids, sources, strict=True))

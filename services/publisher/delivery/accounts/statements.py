@@ -5,6 +5,7 @@ Lock an account's row before all others, and the app's row last.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -169,7 +170,7 @@ async def claim_probe(driver: DriverConnection, mode: str, seconds: float) -> bo
 async def release_leases(driver: DriverConnection, turns: Iterable[FinishedTurn]) -> None:
     """Releases the leases of turns, except those that another process has taken over."""
     rows = [
-        (turn.lease.account_id, turn.lease.fence, round(turn.rest_seconds * 1000))
+        (turn.lease.account_id, turn.lease.fence, ceil(turn.remaining_seconds() * 1000))
         for turn in sorted(turns, key=lambda turn: turn.lease.account_id)
     ]
     if rows:

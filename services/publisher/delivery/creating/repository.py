@@ -200,7 +200,7 @@ class CreationRepository:
 
     async def may_send(self, attempt: DeliveryAttempt) -> bool:
         """Returns whether the request may leave: right before it does."""
-        async with self._database.pipeline() as driver:
+        async with self._database.autocommit() as driver:
             values = (attempt.attempt_id, self._timeout_seconds)
             cursor = await driver.execute(_MAY_SEND, values, binary=True)
             return await cursor.fetchone() is not None

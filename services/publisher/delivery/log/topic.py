@@ -55,6 +55,7 @@ class TopicDeliveryLog:
         applier = AttemptApplier(database, mode=settings.pinterest_mode)
         self._fold = DeliveryFold(self._repository, applier, self._reader, self._topic)
         self._lock = asyncio.Lock()
+        self._renewals: set[asyncio.Task[None]] = set()
         self._obstacle: str | None = UNREAD
         self._checked_at = float("-inf")
         """The monotonic time before the fold's connection was opened: what was connected earlier
@@ -66,9 +67,12 @@ class TopicDeliveryLog:
     async def require_open(self, connected_at: float) -> None:
         """Raises Unavailable while the database may lack attempts that Kafka has."""
         if connected_at > self._checked_at:
-            async with self._lock:
-                if connected_at > self._checked_at:
-                    await self._check(renew=True)
+            # A caller whose time is over must not end the reading, which others wait for, too:
+            # that would close the gate for all accounts
+            renewal = asyncio.create_task(self._renew(connected_at))
+            self._renewals.add(renewal)
+            renewal.add_done_callback(self._forget)
+            await asyncio.shield(renewal)
         if self._obstacle is not None:
             raise DeliveryClosed(self._obstacle)
 
@@ -106,8 +110,22 @@ class TopicDeliveryLog:
 
     async def close(self) -> None:
         """Closes the connections to Kafka and Postgres."""
+        for renewal in self._renewals:
+            renewal.cancel()
+        await asyncio.gather(*self._renewals, return_exceptions=True)
         await self._reader.close()
         await self._repository.dispose()
+
+    async def _renew(self, connected_at: float) -> None:
+        """Reads the topic, unless that was done since `connected_at`. Raises Unavailable."""
+        async with self._lock:
+            if connected_at > self._checked_at:
+                await self._check(renew=True)
+
+    def _forget(self, renewal: asyncio.Task[None]) -> None:
+        self._renewals.discard(renewal)
+        if not renewal.cancelled():
+            renewal.exception()  # asyncio complains about one that nobody waits for any more
 
     async def _check(self, *, renew: bool) -> None:
         """Reads the topic to its end, and opens or closes the gate. The caller holds the lock."""

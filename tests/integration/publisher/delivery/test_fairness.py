@@ -12,7 +12,7 @@ from services.publisher.delivery.accounts.claims import ClaimRepository
 from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
 from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
-from services.publisher.delivery.model import Category, DeliveryAttempt
+from services.publisher.delivery.model import Category, DeliveryAttempt, FinishedTurn
 from services.publisher.delivery.ports import Postponed
 from shared.pinterest.model import RateLimits
 from shared.postgres.database import driver_connection
@@ -285,6 +285,20 @@ async def test_workspaces_alternate_however_many_accounts_each_has(delivery: Del
     await delivery.queue(Account(uuid4(), other := uuid4(), "user", "1"))
     (lease,) = await store.exchange([], 1)
     assert lease.workspace_id == other
+
+
+async def test_a_rest_begins_with_the_end_of_the_turn_not_with_its_release(
+    delivery: Delivery, account: Account
+) -> None:
+    await delivery.queue(account)
+    store = make_claims(delivery)
+    (lease,) = await store.exchange([], 1)
+    half = FinishedTurn(lease, did_work=True, rest_seconds=60, ended_at=time.monotonic() - 30)
+    assert await store.exchange([half], 1) == []
+    await delivery.execute("update publisher.delivery_accounts set next_at = null")
+    (lease,) = await store.exchange([], 1)
+    over = FinishedTurn(lease, did_work=True, rest_seconds=60, ended_at=time.monotonic() - 60)
+    assert len(await store.exchange([over], 1)) == 1
 
 
 async def test_accounts_that_were_served_least_recently_come_first(delivery: Delivery) -> None:

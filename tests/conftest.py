@@ -102,8 +102,22 @@ def database_url(stack: Servers) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    """A simulator of Pinterest for the module."""
+@pytest.fixture(scope="session")
+def session_simulator() -> Iterator[Simulator]:
+    """The process that all modules of a worker share. Tests use `simulator`."""
     with running_simulator() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def simulator(session_simulator: Simulator) -> Iterator[Simulator]:
+    """A simulator of Pinterest for the module. It is as after its first start.
+
+    At the module's end, what Pinflow sent is checked against Pinterest's description. A module that
+    needs options of the command line starts one of its own.
+    """
+    yield session_simulator
+    try:
+        session_simulator.check_requests()
+    finally:
+        session_simulator.forget_everything()

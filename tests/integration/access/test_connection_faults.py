@@ -1,7 +1,6 @@
 """Faults of connections outside Pinterest: migrations under a running service, and Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
@@ -17,18 +16,10 @@ from shared.pinterest.failures import NotSent
 from shared.postgres.database import Database
 from tests.integration.access.connected_processes import (
     Process,
-    make_settings,
-    running_process,
 )
 from tests.integration.conftest import Workspace
 from tests.support.simulator import Simulator
 from tests.support.waiting import eventually
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def process(database_url: str, simulator: Simulator) -> AsyncIterator[Process]:
-    async with running_process(database_url, make_settings(simulator)) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.authorities import sharing_authorities
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics, running_servers
 from tests.support.scheduling import FileGroupScheduling
 from tests.support.simulator import Simulator, running_simulator
@@ -71,6 +72,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def rank(file: str, longest: Sequence[str] = LONGEST_FIRST) -> int:
     return longest.index(file) if file in longest else len(longest)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_authorities() -> Iterator[None]:
+    with sharing_authorities():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Faults of connections outside Pinterest: migrations under a running service, and Postgres."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
@@ -16,10 +17,19 @@ from shared.pinterest.failures import NotSent
 from shared.postgres.database import Database
 from tests.integration.access.connected_processes import (
     Process,
+    make_settings,
+    running_process,
 )
 from tests.integration.conftest import Workspace
 from tests.support.simulator import Simulator
 from tests.support.waiting import eventually
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def process(database_url: str, simulator: Simulator) -> AsyncIterator[Process]:
+    """A process for each test, because a test closes it."""
+    async with running_process(database_url, make_settings(simulator)) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -99,4 +109,5 @@ async def test_calls_of_one_account_that_pinterest_does_not_answer_are_limited(
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(result, list) for result in results) == MAX_CALLS_PER_ACCOUNT
     assert all(isinstance(result, NotSent) for result in results[MAX_CALLS_PER_ACCOUNT:])
+    simulator.control("POST", "faults", {"kind": "none"})
     assert len(await process.call(account)) == 3

@@ -181,7 +181,7 @@ async def often_syncing(
 ) -> AsyncIterator[None]:
     """Runs another replica, which looks for accounts that are due every 0.2 s and not every 10."""
     monkeypatch.setattr(sync_module, "CHECK_INTERVAL_SECONDS", 0.2)
-    async with running_app(create_app(settings)):
+    async with running_app(create_app(settings.model_copy(update={"replica": "1"}))):
         yield
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.authorities import sharing_authorities
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics, running_servers
 from tests.support.scheduling import FileGroupScheduling
 from tests.support.simulator import Simulator, running_simulator
@@ -73,6 +74,12 @@ def rank(file: str, longest: Sequence[str] = LONGEST_FIRST) -> int:
     return longest.index(file) if file in longest else len(longest)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _shared_authorities() -> Iterator[None]:
+    with sharing_authorities():
+        yield
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with running_servers(tmp_path_factory.mktemp("stack")) as running:
@@ -102,8 +109,22 @@ def database_url(stack: Servers) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    """A simulator of Pinterest for the module."""
+@pytest.fixture(scope="session")
+def session_simulator() -> Iterator[Simulator]:
+    """The process that all modules of a worker share. Tests use `simulator`."""
     with running_simulator() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def simulator(session_simulator: Simulator) -> Iterator[Simulator]:
+    """A simulator of Pinterest for the module. It is as after its first start.
+
+    At the module's end, what Pinflow sent is checked against Pinterest's description. A module that
+    needs options of the command line starts one of its own.
+    """
+    yield session_simulator
+    try:
+        session_simulator.check_requests()
+    finally:
+        session_simulator.forget_everything()

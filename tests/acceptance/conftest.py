@@ -14,11 +14,15 @@ from pydantic import SecretStr
 from deploy.administration import NewWorkspace, OperatorRepository, create_workspace
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
+from tests.support.connections import name_settings
 from tests.support.deployment import Deployment, deployed
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics
 from tests.support.sdk import AsyncAdapter
+from tests.support.simulator import Simulator
 
 T = TypeVar("T")
+INTERNAL_TOKEN = "token-of-the-tests"
+"""The internal token of `connected`."""
 
 
 def administer(database_url: str, work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
@@ -48,6 +52,27 @@ def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterato
     moment starts its own.
     """
     with deployed_afresh(tmp_path_factory.mktemp("pinflow"), stack) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="package")
+def connected(
+    tmp_path_factory: pytest.TempPathFactory, stack: Servers, session_simulator: Simulator
+) -> Iterator[Deployment]:
+    """The deployment with a simulator of Pinterest that modules share, as they share `pinflow`.
+
+    It calls receivers of webhooks on this machine and tries them again fast. It refuses wrong keys
+    only after very many.
+    """
+    variables = {
+        **name_settings(session_simulator),
+        "internal_token": INTERNAL_TOKEN,
+        "access_failed_tries": "10000",
+        "webhook_allow_private_addresses": "true",
+        "webhook_first_retry_seconds": "0.2",
+        "webhook_timeout_seconds": "2",
+    }
+    with deployed_afresh(tmp_path_factory.mktemp("connected"), stack, **variables) as deployment:
         yield deployment
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,25 +15,11 @@ from deploy.administration import NewWorkspace
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from tests.acceptance.command_line import PINFLOW, SECONDS, Command, build_command, build_variables
-from tests.acceptance.conftest import deployed_afresh, new_workspace
-from tests.support.connections import name_settings
+from tests.acceptance.conftest import INTERNAL_TOKEN, new_workspace
 from tests.support.deployment import Deployment
-from tests.support.infrastructure import Servers
 from tests.support.simulator import Simulator
 
 ADDRESS = re.compile(r"^http://\S+/oauth/\S+$", re.MULTILINE)
-INTERNAL_TOKEN = "token-of-the-tests"
-
-
-@pytest.fixture(scope="module")
-def connected(
-    tmp_path_factory: pytest.TempPathFactory, stack: Servers, simulator: Simulator
-) -> Iterator[Deployment]:
-    """Pinflow with the simulator as its Pinterest."""
-    directory = tmp_path_factory.mktemp("connected")
-    variables = {**name_settings(simulator), "internal_token": INTERNAL_TOKEN}
-    with deployed_afresh(directory, stack, **variables) as deployment:
-        yield deployment
 
 
 @pytest.fixture

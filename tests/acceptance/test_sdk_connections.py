@@ -1,6 +1,5 @@
 """PinBridge's clients connect an account to the simulator, publish through it, and revoke it."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,22 +11,15 @@ from pinbridge_sdk.models.pins import PinCreate, PinUpdate
 from pinbridge_sdk.models.pinterest import BoardCreateRequest, OAuthCallbackResponse
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.conftest import deployed_afresh
-from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
-from tests.support.infrastructure import Servers
 from tests.support.simulator import Simulator
 from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def pinflow(
-    tmp_path_factory: pytest.TempPathFactory, stack: Servers, simulator: Simulator
-) -> Iterator[Deployment]:
-    """Deploys Pinflow in the mode `simulated`."""
-    directory = tmp_path_factory.mktemp("connections")
-    with deployed_afresh(directory, stack, **name_settings(simulator)) as deployment:
-        yield deployment
+def pinflow(connected: Deployment) -> Deployment:
+    """The deployment in the mode `simulated`."""
+    return connected
 
 
 async def connect_account(sdk: Any, simulator: Simulator, user: str) -> str:

@@ -17,15 +17,12 @@ from deploy.administration import OperatorRepository
 from services.status.reference_page import SCRIPT_NAME
 from services.status.unsupported import AREAS
 from shared.access.keys import Scope, new_api_key
-from tests.acceptance.conftest import administer, deployed_afresh
+from tests.acceptance.conftest import administer
 from tests.acceptance.tenancy.allow_lists import NOT_LIMITED_BY_ACCOUNT, PERMITTED
 from tests.acceptance.tenancy.tenants import Tenants, open_client, tenancy
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
 from tests.support.applications import shared_applications, shared_document
-from tests.support.connections import name_settings
 from tests.support.deployment import Deployment
-from tests.support.infrastructure import Servers
-from tests.support.simulator import running_simulator
 
 DOCUMENT = shared_document()
 OPERATIONS: dict[Operation, dict[str, Any]] = {
@@ -69,21 +66,12 @@ GUARDED = sorted(set(OPERATIONS) - PUBLIC)
 
 
 @pytest.fixture(scope="module")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """Deploys Pinflow with a high limit of wrong keys, because these tests send many.
+def pinflow(connected: Deployment) -> Deployment:
+    """The deployment with a high limit of wrong keys, because these tests send many.
 
     The mode is `simulated`: with `off` no attempt to connect an account could start.
     """
-    with (
-        running_simulator() as simulator,
-        deployed_afresh(
-            tmp_path_factory.mktemp("tenancy"),
-            stack,
-            access_failed_tries="10000",
-            **name_settings(simulator),
-        ) as deployment,
-    ):
-        yield deployment
+    return connected
 
 
 @pytest.fixture(scope="module")

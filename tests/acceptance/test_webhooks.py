@@ -17,10 +17,8 @@ from pinbridge_sdk.errors import NotFoundError, ValidationError
 from pinbridge_sdk.models.webhooks import WebhookCreate, WebhookUpdate
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.conftest import deployed_afresh
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment
-from tests.support.infrastructure import Servers
 from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving
 from tests.support.waiting import wait_until
 
@@ -29,15 +27,9 @@ EVENTS = ["pin.published", "import.completed"]
 
 
 @pytest.fixture(scope="module")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    """Deploys Pinflow with receivers allowed on this machine and with fast retries."""
-    variables = {
-        "webhook_allow_private_addresses": "true",
-        "webhook_first_retry_seconds": "0.2",
-        "webhook_timeout_seconds": "2",
-    }
-    with deployed_afresh(tmp_path_factory.mktemp("webhooks"), stack, **variables) as deployment:
-        yield deployment
+def pinflow(connected: Deployment) -> Deployment:
+    """The deployment that calls receivers on this machine. Tests break its webhooks service."""
+    return connected
 
 
 @pytest.fixture

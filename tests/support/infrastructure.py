@@ -185,7 +185,8 @@ def copied_database(owner_url: str, template: str = "template1") -> Iterator[str
     name = f"pinflow_test_{uuid4().hex[:12]}"
     _administer(
         owner_url,
-        sql.SQL("create database {} template {}").format(
+        # Without fsync, copied files take a fifth of the time of copied blocks, the default
+        sql.SQL("create database {} template {} strategy file_copy").format(
             sql.Identifier(name), sql.Identifier(template)
         ),
     )

@@ -1,10 +1,10 @@
 """A real HTTP server of images and videos, which answers as a test wants."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.http_server import HttpServer, SilentHandler, send
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"image" * 200
 JPEG = b"\xff\xd8\xff\xe0" + b"image" * 200
@@ -13,7 +13,7 @@ VIDEO = b"\x00\x00\x00\x18ftypmp42" + b"video" * 200
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
-class MediaServer:
+class MediaServer(HttpServer):
     """Serves files by their paths. `answers` replace files. Unknown paths get 404."""
 
     def __init__(self) -> None:
@@ -21,15 +21,7 @@ class MediaServer:
         self.answers: dict[str, Answer] = {}
         self.requests: list[str] = []
         """The paths of the requests, in order."""
-        self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
-        )
-        self._thread.start()
-
-    @property
-    def port(self) -> int:
-        return self._server.server_port
+        super().__init__(self._handler())
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}{path}"
@@ -44,18 +36,11 @@ class MediaServer:
         self.answers[path] = answer
         return self.url(path)
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
+        class Handler(SilentHandler):
+            def do_GET(self) -> None:  # noqa: N802 - the base's name
                 path = self.path.partition("?")[0]
                 server.requests.append(path)
                 if answer := server.answers.get(path):
@@ -66,31 +51,7 @@ class MediaServer:
                 else:
                     send(self, 404)
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-                pass
-
         return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignores a client that closed its connection."""
-
-
-def send(
-    handler: BaseHTTPRequestHandler,
-    status: int,
-    content: bytes = b"",
-    headers: Mapping[str, str] = {},
-) -> None:
-    """Answers a request with a body of a known length."""
-    handler.send_response(status)
-    for name, value in {**headers, "Content-Length": str(len(content))}.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-    handler.wfile.write(content)
 
 
 def answer_status(status: int, **headers: str) -> Answer:

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 
 import orjson
+
+from tests.support.http_server import HttpServer, SilentHandler, send
 
 
 class ReceivedRequest(NamedTuple):
@@ -30,20 +32,12 @@ Responder = Callable[[ReceivedRequest], Reply]
 OK = Reply()
 
 
-class Receiver:
+class Receiver(HttpServer):
     def __init__(self, answer: Responder) -> None:
         self.answer = answer
         """Runs in the thread of its request, so it may block."""
         self.requests: list[ReceivedRequest] = []
-        self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
-        )
-        self._thread.start()
-
-    @property
-    def port(self) -> int:
-        return self._server.server_port
+        super().__init__(self._handler())
 
     @property
     def url(self) -> str:
@@ -56,45 +50,20 @@ class Receiver:
             if event is None or request.headers["x-pinbridge-event"] == event
         ]
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
+        class Handler(SilentHandler):
+            def do_POST(self) -> None:  # noqa: N802 - the base's name
                 body = self.rfile.read(int(self.headers["content-length"]))
                 received = ReceivedRequest(
                     self.path, {name.lower(): value for name, value in self.headers.items()}, body
                 )
                 receiver.requests.append(received)
                 reply = receiver.answer(received)
-                self.send_response(reply.status)
-                for name, value in {
-                    **reply.headers,
-                    "Content-Length": str(len(reply.body)),
-                }.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(reply.body)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-                pass
+                send(self, reply.status, reply.body, reply.headers)
 
         return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignores a sender that was killed or timed out."""
 
 
 @contextmanager

@@ -147,6 +147,14 @@ class Simulator:
         """`action`: expire_access, revoke or expire_refresh."""
         self.control("POST", "tokens", {"user": user, "action": action})
 
+    def check_requests(self) -> None:
+        """Raises AssertionError if Pinflow sent what Pinterest's description does not allow."""
+        check_requests_of_pinflow(self.control("GET", "requests"))
+
+    def forget_everything(self) -> None:
+        """Makes the simulator as at its first start: without its users' changes and tokens too."""
+        self.control("POST", "reset", {"everything": True})
+
     def restart(self) -> None:
         """Kills the process and starts it again. It keeps its state only with `data`."""
         self.process.kill()
@@ -178,7 +186,7 @@ def running_simulator(
             simulator.wait_until_ready()
             yield simulator
             if process.is_alive:
-                check_requests_of_pinflow(simulator.control("GET", "requests"))
+                simulator.check_requests()
         finally:
             simulator.http.close()
             process.close()

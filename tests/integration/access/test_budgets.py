@@ -27,7 +27,6 @@ from tests.integration.access.connected_processes import (
     Process,
     execute,
     make_settings,
-    running_process,
 )
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.conftest import TOKEN, serving
@@ -81,12 +80,6 @@ class Access:
     def count_requests(self, operation: str) -> int:
         requests = self.simulator.control("GET", "requests")
         return sum(request["operation"] == operation for request in requests)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def process(database_url: str, simulator: Simulator) -> AsyncIterator[Process]:
-    async with running_process(database_url, make_settings(simulator)) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

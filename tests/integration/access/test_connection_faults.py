@@ -27,6 +27,7 @@ from tests.support.waiting import eventually
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def process(database_url: str, simulator: Simulator) -> AsyncIterator[Process]:
+    """A process for each test, because a test closes it."""
     async with running_process(database_url, make_settings(simulator)) as running:
         yield running
 
@@ -108,4 +109,5 @@ async def test_calls_of_one_account_that_pinterest_does_not_answer_are_limited(
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(result, list) for result in results) == MAX_CALLS_PER_ACCOUNT
     assert all(isinstance(result, NotSent) for result in results[MAX_CALLS_PER_ACCOUNT:])
+    simulator.control("POST", "faults", {"kind": "none"})
     assert len(await process.call(account)) == 3

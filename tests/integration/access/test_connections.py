@@ -59,12 +59,6 @@ def user(simulator: Simulator) -> Iterator[str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def process(database_url: str, simulator: Simulator) -> AsyncIterator[Process]:
-    async with running_process(database_url, make_settings(simulator)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def other_process(database_url: str, simulator: Simulator) -> AsyncIterator[Process]:
     async with running_process(database_url, make_settings(simulator)) as running:
         yield running

@@ -3,7 +3,7 @@
 A due schedule stays due until a test calls `publish_due`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from shared.contract.schedule_ids import derive_pin_id
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.support.factories import submitted_row
+from tests.support.media_server import MediaServer, serving_media
 
 TOKEN = "the-installations-token"
 COMPARISON = {"payload_matches", "differing_fields"}
@@ -177,6 +178,13 @@ def read_bulk_results(answer: httpx.Response) -> list[tuple[str, str | None]]:
         statuses.count(status) for status in ("succeeded", "skipped", "failed")
     ]
     return [(result["status"], result["error_code"]) for result in body["results"]]
+
+
+@pytest.fixture
+def server() -> Iterator[MediaServer]:
+    """A server of images and videos."""
+    with serving_media() as server:
+        yield server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

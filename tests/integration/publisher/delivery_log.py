@@ -240,7 +240,7 @@ def new_pin(**fields: Any) -> PinOfAccount:
 
 
 def _copy(source: str, target: str) -> sql.Composed:
-    return sql.SQL("create database {} template {}").format(
+    return sql.SQL("create database {} template {} strategy file_copy").format(
         sql.Identifier(target), sql.Identifier(source)
     )
 

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from base64 import b64encode
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from tests.support.simulator import APP_ID, APP_SECRET, REDIRECT_URI, Simulator,
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(autouse=True)
+def _first_settings(simulator: Simulator) -> Iterator[None]:
+    """Ends what a test changes in the simulator's settings."""
+    yield
+    simulator.control("POST", "reset")
 
 
 def test_a_code_is_exchanged_for_tokens(simulator: Simulator) -> None:
@@ -42,27 +50,24 @@ def test_a_code_works_only_with_its_redirect_url(simulator: Simulator) -> None:
     assert simulator.exchange_code(code).is_success
 
 
-async def test_a_code_expires() -> None:
-    with running_simulator() as simulator:
-        simulator.change_settings(code_seconds=0)
-        assert refusal(simulator.exchange_code(simulator.get_code())) == (401, 283)
+async def test_a_code_expires(simulator: Simulator) -> None:
+    simulator.change_settings(code_seconds=0)
+    assert refusal(simulator.exchange_code(simulator.get_code())) == (401, 283)
 
 
-async def test_an_access_token_expires() -> None:
-    with running_simulator() as simulator:
-        simulator.change_settings(access_token_seconds=1)
-        token = simulator.get_token()
-        answer = await eventually(lambda: read_refusal(simulator, token))
-        assert answer == (401, 2)
-        assert read_username(simulator, refresh(simulator, token).json()) == "rosa"
+async def test_an_access_token_expires(simulator: Simulator) -> None:
+    simulator.change_settings(access_token_seconds=1)
+    token = simulator.get_token()
+    answer = await eventually(lambda: read_refusal(simulator, token))
+    assert answer == (401, 2)
+    assert read_username(simulator, refresh(simulator, token).json()) == "rosa"
 
 
-async def test_a_refresh_token_expires() -> None:
-    with running_simulator() as simulator:
-        simulator.change_settings(refresh_token_seconds=0)
-        token = simulator.get_token()
-        assert refusal(refresh(simulator, token)) == (401, 28)
-        assert read_username(simulator, token) == "rosa"
+async def test_a_refresh_token_expires(simulator: Simulator) -> None:
+    simulator.change_settings(refresh_token_seconds=0)
+    token = simulator.get_token()
+    assert refusal(refresh(simulator, token)) == (401, 28)
+    assert read_username(simulator, token) == "rosa"
 
 
 def test_a_lost_refresh_can_be_repeated(simulator: Simulator) -> None:
@@ -96,12 +101,11 @@ def test_the_old_access_token_works_after_a_refresh(simulator: Simulator) -> Non
     assert read_username(simulator, first) == "rosa"
 
 
-def test_a_refresh_token_is_single_use_if_set_so() -> None:
-    with running_simulator() as simulator:
-        simulator.change_settings(single_use=True)
-        first = simulator.get_token()
-        assert refresh(simulator, first).is_success
-        assert refusal(refresh(simulator, first)) == (401, 283)
+def test_a_refresh_token_is_single_use_if_set_so(simulator: Simulator) -> None:
+    simulator.change_settings(single_use=True)
+    first = simulator.get_token()
+    assert refresh(simulator, first).is_success
+    assert refusal(refresh(simulator, first)) == (401, 283)
 
 
 def test_a_refresh_can_ask_for_fewer_scopes_but_not_for_more(simulator: Simulator) -> None:

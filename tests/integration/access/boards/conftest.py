@@ -10,6 +10,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from services.access.app import create_app
+from services.access.boards import sync as sync_module
 from services.access.boards.connected_repository import ConnectedBoardRepository
 from services.access.boards.sync import BoardSync
 from services.access.config import AccessSettings
@@ -172,6 +173,16 @@ async def make_sync(settings: AccessSettings, database: Database) -> AsyncIterat
     yield make
     for connections in made:
         await connections.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def often_syncing(
+    settings: AccessSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Runs another replica, which looks for accounts that are due every 0.2 s and not every 10."""
+    monkeypatch.setattr(sync_module, "CHECK_INTERVAL_SECONDS", 0.2)
+    async with running_app(create_app(settings.model_copy(update={"replica": "1"}))):
+        yield
 
 
 @pytest.fixture

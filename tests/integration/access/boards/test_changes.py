@@ -196,6 +196,7 @@ async def test_a_board_that_could_not_be_stored_is_not_created_again(
     assert len(account.board_ids()) == account.first_boards + 2
 
 
+@pytest.mark.usefixtures("often_syncing")
 async def test_a_lost_board_without_a_key_is_in_the_list_soon(
     http: httpx.AsyncClient, account: ConnectedAccount
 ) -> None:

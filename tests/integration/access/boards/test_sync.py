@@ -263,6 +263,7 @@ async def test_accounts_that_can_not_be_read_are_not_due(
     assert await sync.sync_due() == 0
 
 
+@pytest.mark.usefixtures("often_syncing")
 async def test_the_service_syncs_accounts_that_are_due(
     account: ConnectedAccount,
 ) -> None:

@@ -1,7 +1,7 @@
 """A whole process delivers pins with images and videos to the simulator."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -9,17 +9,11 @@ from uuid import UUID
 import pytest
 
 from tests.support.delivery.process import Account, Delivery, Process
-from tests.support.media_server import PNG, VIDEO, MediaServer, answer_status, serving_media
+from tests.support.media_server import PNG, VIDEO, MediaServer, answer_status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LOCAL = {"media_allowed_networks": "127.0.0.0/8"}
-
-
-@pytest.fixture
-def server() -> Iterator[MediaServer]:
-    with serving_media() as server:
-        yield server
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A server of images and videos, and the fetcher that reads from it."""
+"""The fetchers that read from the server of images and videos."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,17 +11,11 @@ from shared.http.checked_connections import Resolver
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.media.videos import VideoDelivery, delivering_videos
-from tests.support.media_server import VIDEO, MediaServer, serving_media
+from tests.support.media_server import VIDEO, MediaServer
 from tests.support.simulator import Simulator
 
 LOCAL = AddressRules.from_settings(variables="PINFLOW_MEDIA", allowed="127.0.0.0/8")
 PUBLIC = AddressRules.from_settings(variables="PINFLOW_MEDIA", ports="80,443,1024-65535")
-
-
-@pytest.fixture
-def server() -> Iterator[MediaServer]:
-    with serving_media() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,27 +1,22 @@
 """Two processes of the access service refresh the tokens of one account, and one is killed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from shared.postgres.database import Database
 from tests.integration.access.connected_processes import (
     Process,
     execute,
-    make_settings,
-    running_process,
 )
-from tests.integration.access.token_routes import (
+from tests.integration.access.tokens.routes import (
     count_refreshes,
     describe,
     get_token,
     refresh,
     report_missing_scope,
-    running_services,
 )
 from tests.integration.conftest import Workspace
 from tests.support.processes import RunningProgram
@@ -29,28 +24,6 @@ from tests.support.simulator import APP_SECRET, Simulator
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def process(database_url: str, simulator: Simulator) -> AsyncIterator[Process]:
-    async with running_process(database_url, make_settings(simulator)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def account(process: Process, simulator: Simulator, workspace: Workspace) -> UUID:
-    simulator.control("POST", "reset")
-    simulator.change_settings(single_use=True)
-    return await process.connect(simulator, workspace.id)
-
-
-@pytest.fixture(scope="module")
-def services(
-    database_url: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, RunningProgram]]:
-    """Two processes of the access service, by their URLs."""
-    with running_services(database_url, simulator, tmp_path_factory.mktemp("access")) as running:
-        yield running
 
 
 async def test_two_processes_refresh_once(

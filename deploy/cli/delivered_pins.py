@@ -11,7 +11,7 @@ from deploy.cli.pins import PINS
 def name_pins(client: PinflowClient, job: dict[str, Any]) -> None:
     """Names the command that lists the import's pins, if one of them is delivered to Pinterest.
 
-    Looks at one page of them.
+    Looks at one page of pins.
     """
     if not job["created_rows"]:
         return

@@ -105,7 +105,7 @@ def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> N
 
 
 def _read_names(client: PinflowClient) -> dict[str, str | None]:
-    """Reads the names of the accounts by their ids. The user name counts if there is no other."""
+    """Reads the names of the accounts by id. An account without one has its user name."""
     return {
         account["id"]: account["display_name"] or account["username"]
         for account in client.read(ACCOUNTS)

@@ -35,6 +35,7 @@ PinIds = Annotated[
         metavar="ID...", parser=parse_id, help="Ids of pins, as shown by lists and results."
     ),
 ]
+NewBoard = Annotated[str | None, typer.Option("--board", help="The id of the new board.")]
 
 
 @commands.command("delete")
@@ -74,9 +75,6 @@ def delete_pins(
     _report(results, done, f"are {done}", as_json=as_json)
 
 
-NewBoard = Annotated[str | None, typer.Option("--board", help="The id of the new board.")]
-
-
 @commands.command("edit")
 def edit_pin(
     pin_id: Annotated[
@@ -111,13 +109,10 @@ def edit_pin(
 wrong
     3: a server did not answer; try again
     """
-    sent = {"title": title, "board_id": board}
-    changes: dict[str, str | None] = {
-        name: value for name, value in sent.items() if value is not None
-    }
-    # null removes a field
-    cleared = {"description": description, "link_url": link, "alt_text": alt_text}
-    changes |= {name: value or None for name, value in cleared.items() if value is not None}
+    changes = _build_changes(
+        {"title": title, "board_id": board},
+        removable={"description": description, "link_url": link, "alt_text": alt_text},
+    )
     if not changes:
         fail(
             "Nothing was changed. Name a change with --title, --description, --link, --alt-text "
@@ -206,6 +201,17 @@ def _remove(client: PinflowClient, pin_id: str) -> Result:
         "error_code": None,
         "error_message": document["reason"],
     }
+
+
+def _build_changes(
+    fields: dict[str, str | None], *, removable: dict[str, str | None]
+) -> dict[str, str | None]:
+    """Builds the body of an edit from the options that are given.
+
+    Null, which removes a field, stands for the empty text of a removable one.
+    """
+    changes = {name: value for name, value in fields.items() if value is not None}
+    return changes | {name: value or None for name, value in removable.items() if value is not None}
 
 
 def _retry(

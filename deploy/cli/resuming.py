@@ -9,6 +9,7 @@ import typer
 from deploy.cli.exit_codes import fail
 from deploy.cli.options import parse_id
 from deploy.cli.tables import format_time, printable
+from shared.access.connection_health import RECONNECT_CODES
 
 if TYPE_CHECKING:
     from deploy.administration import ResumedAccount
@@ -23,7 +24,6 @@ _HINTS = {
     ),
 }
 _RECONNECT = "The account still has to be connected again: pinflow accounts connect --account {}"
-_RECONNECT_CODES = ("token_revoked", "token_expired", "scope_missing")
 
 
 @commands.command("resume")
@@ -96,5 +96,5 @@ def _print_hints(codes: set[str], account_id: UUID | None) -> None:
     for code in sorted(codes):
         if code in _HINTS:
             typer.echo(_HINTS[code])
-        if code in _RECONNECT_CODES:
+        if code in RECONNECT_CODES:
             typer.echo(_RECONNECT.format(account_id))

@@ -159,7 +159,7 @@ def _describe_causes(title: str, pins: Sequence[dict[str, Any]], advice: str) ->
     for pin in pins:
         by_cause[pin["error_code"], pin["error_message"]].append(pin)
     lines = [f"{title}:"]
-    for (code, message), its_pins in sorted(by_cause.items(), key=lambda item: -len(item[1])):
-        lines.append(f"  {len(its_pins)}  {code}: {printable(message or '')}")
-        lines += [f"     {pin['id']}  {printable(pin['title'])}" for pin in its_pins[:EXAMPLES]]
+    for (code, message), group in sorted(by_cause.items(), key=lambda item: -len(item[1])):
+        lines.append(f"  {len(group)}  {code}: {printable(message or '')}")
+        lines += [f"     {pin['id']}  {printable(pin['title'])}" for pin in group[:EXAMPLES]]
     return [*lines, f"  {advice}", ""]

@@ -42,7 +42,7 @@ RequiresInternalToken = Annotated[None, Depends(_require_token)]
 
 
 class ServiceAway(ApiError):
-    """No replica of the other service could be reached."""
+    """The other service did not serve the request. Except for NoAnswer, none was reached."""
 
     def __init__(self, service: str) -> None:
         super().__init__(
@@ -54,9 +54,9 @@ class ServiceAway(ApiError):
 
 
 class NoAnswer(ServiceAway):
-    """A replica was reached, and did not answer this request, or not as Pinflow does.
+    """A replica was reached, but gave no answer in time, or none that is Pinflow's.
 
-    Other requests may succeed: this one may only take long.
+    Other requests may succeed, if only this one takes long.
     """
 
 
@@ -76,7 +76,8 @@ class InternalClient:
         """Sends a document to /internal/`path`. Returns the answer's document.
 
         Only a replica that certainly did not receive the request is skipped. Raises the ApiError
-        that the other service answers, with its code, NoAnswer, or ServiceAway.
+        that the other service answers, with its code. Raises NoAnswer if a replica was reached and
+        did not answer, otherwise ServiceAway.
         """
         if not self._token:
             raise _token_missing()

@@ -31,6 +31,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         structlog.processors.format_exc_info if settings.log_format == "json" else _keep,
     ]
     renderer = redact_secrets(
+        # Otherwise ids and times would be logged as their repr
         structlog.processors.JSONRenderer(default=str)
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(

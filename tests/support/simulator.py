@@ -152,7 +152,7 @@ class Simulator:
         check_requests_of_pinflow(self.control("GET", "requests"))
 
     def forget_everything(self) -> None:
-        """Makes the simulator as at its first start: without its users' changes and tokens too."""
+        """Resets the simulator to its first start. Changes and tokens of users are gone, too."""
         self.control("POST", "reset", {"everything": True})
 
     def restart(self) -> None:

@@ -107,7 +107,7 @@ def _build_value(schema: dict[str, Any], location: str) -> Any:
 
 
 def has_parts(value: Any) -> bool:
-    """Returns whether a value has the values of a list's objects, to be merged with built ones."""
+    """Returns whether a value is a list of objects, which replace some fields of built ones."""
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 

@@ -42,7 +42,7 @@ class TokenHandout:
         try:
             return await self._get(account_id)
         except Refused as refusal:
-            raise await self._build_given_up(account_id) from refusal
+            raise await self._build_failure(account_id) from refusal
 
     async def replace(
         self, account_id: UUID, refused_version: int, *, is_new: bool = False
@@ -56,7 +56,7 @@ class TokenHandout:
         try:
             return await self._replace(account_id, refused_version, is_new=is_new)
         except Refused as refusal:
-            raise await self._build_given_up(account_id) from refusal
+            raise await self._build_failure(account_id) from refusal
 
     async def note_missing_scope(self, account_id: UUID, version: int) -> bool:
         """Notes that Pinterest refused a call, because the account's user did not allow it.
@@ -98,8 +98,8 @@ class TokenHandout:
             connection.mode,
         )
 
-    async def _build_given_up(self, account_id: UUID) -> GivenUp | NotSent:
-        """Builds the failure of an account whose tokens were refused."""
+    async def _build_failure(self, account_id: UUID) -> GivenUp | NotSent:
+        """Builds the failure of an account whose tokens were refused. NotSent: try again."""
         connection = await self._connections.find(account_id)
         code = connection.health_code
         if code not in GIVEN_UP or code is None:

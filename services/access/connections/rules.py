@@ -41,8 +41,8 @@ UNAVAILABLE_MESSAGE = (
 )
 APP_REFUSED_MESSAGE = (
     "The account's tokens could not be refreshed, because Pinterest does not accept this "
-    "installation's app. The operator compares PINFLOW_PINTEREST_APP_ID and the app's secret with "
-    "the app's page. Pinflow tries again."
+    "installation's app. Ask the operator to compare PINFLOW_PINTEREST_APP_ID and the app's secret "
+    "with the app's page. Pinflow tries again."
 )
 REFUSED_MESSAGE = (
     "Pinterest refused to refresh the account's tokens, which have not expired yet. Pinflow tries "

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from services.publisher.delivery.accounts.claims import PINS, ClaimRepository
-from services.publisher.delivery.accounts.outdated import PAUSE_INTERVAL_SECONDS, OutdatedPauses
+from services.publisher.delivery.accounts.outdated import PAUSE_CHECK_SECONDS, OutdatedPauses
 from services.publisher.delivery.attempts.account_failures import AccountFailures
 from services.publisher.delivery.attempts.call_failures import CallFailures
 from services.publisher.delivery.attempts.repository import SettlementRepository
@@ -171,7 +171,7 @@ def create_app(settings: DeliverySettings) -> FastAPI:
             PeriodicTask(
                 "outdated pauses",
                 parts.outdated_pauses.end,
-                interval_seconds=PAUSE_INTERVAL_SECONDS,
+                interval_seconds=PAUSE_CHECK_SECONDS,
             ),
             PeriodicTask(
                 "delivery retention",

@@ -16,9 +16,9 @@ log = structlog.get_logger()
 COLLECT_SECONDS = 0.1
 """The time in which turns that end are collected: one search follows for all of them."""
 SEARCH_SHARE = 4
-"""Searches follow each other after at least this many times their duration in Postgres. So they
-take at most a fifth of the time of one core, however many accounts there are. The time that this
-process waits for them does not count: it is long while many turns run, and pins would be late."""
+"""A search begins at least this many times the last one's duration in Postgres after it began. So
+searches take at most a quarter of one core, however many accounts there are. The time for which
+this process waits does not count: it is long while many turns run, and pins would be late."""
 
 
 class LeaseStore(Protocol):

@@ -94,8 +94,8 @@ CANCEL_SCHEDULES = f"""
     update publisher.pins set state = '{PinState.CANCELED}', updated_at = now()
     where pin_id = any(%(pin_ids)s::uuid[])
 """
-# As the deletion of a queued pin by a person, but without touching it. Without a run_at it can't be
-# in the state cancelled; the delivery sends no pin that is deleted
+# Like a person's deletion, but touched_at stays null, by which a repeated command knows the pin.
+# Without a run_at it can't be canceled; the delivery sends no deleted pin
 WITHDRAW_PINS = """
     update publisher.pins set deleted_at = now(), updated_at = now()
     where pin_id = any(%(pin_ids)s::uuid[])

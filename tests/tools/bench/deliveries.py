@@ -31,7 +31,7 @@ FAIR_ROUNDS = 5
 IMPORT_ROWS = 500
 ESTIMATE_SPACING = 0.2
 WARM_SECONDS = 30.0
-"""The time after which the estimate is read: it learns from the speed of the last minutes."""
+"""The time after which the estimate is read: it follows the speed of the last attempts."""
 LIMIT_SECONDS = 900.0
 
 QUEUE_PINS = """
@@ -110,7 +110,7 @@ class Bench:
         """Compares the estimated end of a queue with its real end."""
         began = time.time()
         await self._queue(1, count, "estimate-")
-        (workspace, account) = self._list_accounts()[1]
+        workspace, account = self._list_accounts()[1]
         await asyncio.sleep(WARM_SECONDS)
         asked_at = time.time()
         estimated = await self._read_estimate(self._workspaces[workspace], account.id)
@@ -142,7 +142,8 @@ class Bench:
         }
         async with await self._connect() as connection:
             await connection.execute(QUEUE_PINS.encode(), values)
-            await connection.execute(b"analyze publisher.pins") if count > IMPORT_ROWS else None
+            if count > IMPORT_ROWS:
+                await connection.execute(b"analyze publisher.pins")
 
     async def _forget(self, name: str) -> None:
         statement = """
@@ -168,10 +169,8 @@ class Bench:
         async with self._client(workspace) as client:
             answer = await client.get("/v1/deliveries")
             answer.raise_for_status()
-        document = answer.json()
-        items = document["accounts"] if isinstance(document, dict) else document
-        (item,) = [item for item in items if item["account_id"] == str(account_id)]
-        return datetime.fromisoformat(item["estimated_end"]).timestamp()
+        (delivery,) = [each for each in answer.json() if each["account_id"] == str(account_id)]
+        return datetime.fromisoformat(delivery["estimated_end"]).timestamp()
 
     async def _wait_for(self, name: str, count: int, every: float = 0.2) -> None:
         """Waits until `count` pins whose keys begin with `name` are published."""
@@ -181,7 +180,7 @@ class Bench:
         """
         deadline = time.monotonic() + LIMIT_SECONDS
         while True:
-            ((row),) = await self._fetch(query, (f"{name}%",))
+            (row,) = await self._fetch(query, (f"{name}%",))
             if row["count"] >= count:
                 return
             if time.monotonic() > deadline:

@@ -60,20 +60,20 @@ class Arena:
         self.held_down: set[str] = set()
         """Programs that a fault has stopped. The fault also starts them again."""
         self.died: list[str] = []
-        """Programs that ended without a fault and were restarted."""
+        """Programs that ended by themselves and were restarted."""
 
     def program(self, name: str) -> RunningProgram:
         return self.deployment.programs[name]
 
     async def supervise(self) -> None:
-        """Restarts programs that ended without a fault. Runs until it is canceled."""
+        """Restarts programs that ended by themselves. Runs until it is canceled."""
         while True:
             for program in (*self.deployment.programs.values(), *self.brokers, self.postgres):
                 self.restart_dead(program)
             await asyncio.sleep(WATCH_SECONDS)
 
     def restart_dead(self, program: RunningProgram) -> None:
-        """Restarts a program if it ended without a fault, and shows the end of its log."""
+        """Restarts a program if no fault has ended it, and shows the end of its log."""
         name = program.program.name
         if not program.is_alive and name not in self.held_down:
             print(describe_death(program), flush=True)
@@ -103,7 +103,7 @@ class Arena:
 def describe_death(program: RunningProgram) -> str:
     """Describes a program that has ended: its exit code and the last 30 lines of its log."""
     return (
-        f"{program.program.name} ended without a fault, with exit code "
+        f"{program.program.name} ended by itself, with exit code "
         f"{program.process.returncode}. Its log ends:\n{program.tail()}"
     )
 

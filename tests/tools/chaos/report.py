@@ -114,7 +114,7 @@ def format_report(report: dict[str, Any]) -> str:
         ended = ", ".join(
             f"{name} {count} times" for name, count in report["ended_on_their_own"].items()
         )
-        lines.append(f"  ended without a fault and were restarted: {ended}")
+        lines.append(f"  ended by themselves and were restarted: {ended}")
     if report["restores"]:
         forgotten = (
             f"{report['forgotten_pins']} direct pins and {report['forgotten_requests']} request ids"

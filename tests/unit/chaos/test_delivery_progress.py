@@ -1,4 +1,4 @@
-"""A run of deliveries under faults says how far it is, and what a program said that ended."""
+"""A run of deliveries under faults says how far it is, and why a program ended by itself."""
 
 import sys
 from pathlib import Path
@@ -19,11 +19,11 @@ def test_the_progress_goes_on_while_postgres_does_not_answer() -> None:
     assert line == "      90 s  Postgres does not answer, 13 faults so far"
 
 
-def test_a_program_that_ended_is_described_by_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_program_that_ended_by_itself_is_shown_with_the_end_of_its_log(tmp_path: Path) -> None:
     script = "[print(f'line {number}') for number in range(40)]; raise SystemExit(3)"
     program = RunningProgram(Program("delivery", (sys.executable, "-c", script), {}), tmp_path)
     program.start()
     program.process.wait(30)
     description = describe_death(program)
-    assert "delivery ended without a fault, with exit code 3. Its log ends:" in description
+    assert "delivery ended by itself, with exit code 3. Its log ends:" in description
     assert description.splitlines()[1:] == [f"line {number}" for number in range(10, 40)]

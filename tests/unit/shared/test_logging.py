@@ -37,15 +37,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @contextmanager
 def configured(log_format: str) -> Iterator[None]:
-    """Configures logging, and afterwards as it was before."""
-    before = structlog.get_config(), logging.getLogger().handlers[:], logging.getLogger().level
+    """Configures logging. Restores the former configuration at the end."""
+    root = logging.getLogger()
+    configuration, handlers, level = structlog.get_config(), root.handlers[:], root.level
     configure_logging(ServiceSettings(log_format=log_format), service="testing")
     try:
         yield
     finally:
         structlog.contextvars.clear_contextvars()
-        structlog.configure(**before[0])
-        logging.basicConfig(handlers=before[1], level=before[2], force=True)
+        structlog.configure(**configuration)
+        logging.basicConfig(handlers=handlers, level=level, force=True)
 
 
 def record(message: str, *arguments: object, name: str = "aiokafka") -> logging.LogRecord:

@@ -49,7 +49,8 @@ class AppState(Enum):
     PAUSED = auto()
 
 
-# Cheap conditions come first: the probe reads pins. There is always a row, for the duration
+# Cheap conditions come first: the probe reads pins. Without accounts, one row of nulls has the
+# duration
 _SEARCH = """
     with recursive queued as (
         (

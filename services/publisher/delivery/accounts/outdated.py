@@ -9,7 +9,7 @@ from shared.access.connection_health import RECONNECT_CODES
 from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database, driver_connection
 
-PAUSE_INTERVAL_SECONDS = 20.0
+PAUSE_CHECK_SECONDS = 20.0
 """Seconds between two checks. Users read that a connected account continues within a minute."""
 
 # The limits of a day are judged as by budgets/rules.py (take). A row that is locked changes just
@@ -70,7 +70,7 @@ class OutdatedPauses:
         }
 
     async def end(self) -> int:
-        """Ends them once. Returns 0: the next check waits for the interval.
+        """Ends the pauses that are outdated now. Returns 0: the next check waits for the interval.
 
         Raises DatabaseUnavailable if Postgres is down.
         """

@@ -15,8 +15,8 @@ SPAM_STEPS = (HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)
 """Pinterest's blocks last minutes, and nearly always end within 24 hours."""
 UNAVAILABLE_STEPS = (5.0, 10.0, 20.0, 40.0, 60.0)
 LOST_STEPS = (0.0, 0.0, 30.0, 60.0, 120.0, 300.0, 900.0)
-"""The first two lost answers of an account in a row are ordinary, and only count: their pauses are
-over when they begin, so that nobody sees them. More of them leave ever more pins in doubt."""
+"""The first two consecutive lost answers of an account are ordinary, and only count: a pause of 0 s
+is over when it begins. From the third on the account pauses, because each leaves a pin in doubt."""
 RECONNECT_STEPS = (60.0, 300.0, 900.0)
 """After a token or a right was refused, although the access service still hands out a token."""
 FETCH_STEPS = (120.0, 600.0, HOUR)

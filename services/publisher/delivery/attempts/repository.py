@@ -134,7 +134,7 @@ class SettlementRepository:
     async def confirm(self, begun: BegunAttempt, meaning: ConfirmPin) -> bool:
         """Leaves the attempt without an outcome, and its pin confirming.
 
-        Counts the account's lost answers in a row, and pauses it from the third on.
+        Counts the account's consecutive lost answers, which pause it (LOST_STEPS).
         """
         account_id = begun.attempt.account_id
 

@@ -108,7 +108,7 @@ async def leave_unsettled(driver: DriverConnection, attempt_id: UUID, reason: st
 
 
 async def find_newer_attempt(driver: DriverConnection, attempt: DeliveryAttempt) -> Row | None:
-    """Returns the id and the outcome of the pin's last attempt after this one, if there is any."""
+    """Returns attempt_id, outcome and pinterest_pin_id of the pin's last attempt after this one."""
     cursor = driver.cursor(row_factory=dict_row)
     await cursor.execute(_SELECT_NEWER, (attempt.pin_id, attempt.attempt_id, attempt.number))
     return await cursor.fetchone()

@@ -82,9 +82,9 @@ class Budgets:
     async def lock_for_pin(
         self, driver: DriverConnection, mode: str, account_id: UUID
     ) -> list["LockedBudget"]:
-        """Locks the budgets of one pin for `take_locked`. In a pipeline, it waits for nothing.
+        """Locks the budgets of one pin for `take_locked`. In a pipeline, it waits for no answer.
 
-        The search has taken the app's request before.
+        The search has already taken the app's request.
         """
         locked = [await self._lock_account(driver, mode, account_id, Category.WRITE, units=1)]
         if self._limits.app_writes_per_day:
@@ -133,7 +133,7 @@ class Budgets:
         await driver.execute(_UPDATE, (*charged, *budget.key), binary=True)
 
     async def give_back(self, driver: DriverConnection, mode: str, account_id: UUID) -> None:
-        """Gives a pin back to the day's quotas, because it was surely not made."""
+        """Gives a pin that was surely not made back to the day's quotas."""
         accounts = [account_id, APP] if self._limits.app_writes_per_day else [account_id]
         await driver.execute(_GIVE_BACK, (mode, accounts, str(Category.WRITE)))
 

@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 OPERATION = "boards/list_pins"
 MAX_PAGE_WAIT_SECONDS = 60.0
-"""The longest wait for a read in the middle of a list: the smallest budget has one in a minute."""
+"""The longest wait for a read in the middle of a list: the smallest budget allows one a minute."""
 MAX_ADOPTIONS = 3
 """Maximum decisions on one look, each after another attempt adopted the same id."""
 

@@ -205,6 +205,7 @@ class PinCreator:
         pinterest_pin_id: str,
         limits: RateLimits | None,
     ) -> None:
+        """Publishes the pin. If its attempt was settled before, tries to adopt the late id."""
         attempt = begun.attempt
         is_first = await self._repeat(
             lambda: self._settlements.publish(begun, pinterest_pin_id, limits)
@@ -320,7 +321,8 @@ class PinCreator:
             await self._delivery_log.settle(attempt, outcome, None)
         else:
             metrics.DELIVERY_ATTEMPTS.labels("late").inc()
-            log.info("delivery_answer_late", **_name(attempt), outcome=outcome)
+            # Not `delivery_answer_late`: no pin was made, so nobody has to look at the board
+            log.info("delivery_outcome_late", **_name(attempt), outcome=outcome)
 
     async def _repeat(self, settle: Any) -> Any:
         """Writes an outcome. Repeats it while Postgres is away, because the outcome is known."""
@@ -341,7 +343,7 @@ def _read_history(pin: Row) -> PinHistory:
 def _unsent(lease: AccountLease, pin: Row) -> DeliveryAttempt:
     """Builds the record of an attempt for which no request is sent.
 
-    Its time is the database's, as the time of a user's change: later tries count, earlier don't.
+    Its time is the database's, like that of a user's change: only tries after a change count.
     """
     return build_attempt(lease, pin, "", started_at=pin["read_at"], deadline_at=pin["read_at"])
 

@@ -163,10 +163,10 @@ class CreationRepository:
         """Commits the intent to create the account's next pin, in two round trips.
 
         Schedules come first, then pins in the order of their rows. Skips pins that could be
-        mistaken for that of an unsettled attempt (rule 16). Changes no pin that was attempted
-        before with an unknown result or with an id, and none for which `is_ready` is false: it
-        returns them without an attempt. Returns None if no pin is due. Raises Postponed or
-        QuotaUsedUp if the pin must wait, and then changes nothing.
+        mistaken for that of an unsettled attempt (rule 16). Returns None if no pin is due. Returns
+        the pin without an attempt, and does not change it, if `is_ready` is false, or if an earlier
+        attempt has an unknown result or an id. Raises Postponed or QuotaUsedUp if the pin must
+        wait, and then changes nothing.
         """
         async with self._database.pipeline() as driver:
             values = {

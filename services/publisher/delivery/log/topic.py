@@ -58,8 +58,8 @@ class TopicDeliveryLog:
         self._renewals: set[asyncio.Task[None]] = set()
         self._obstacle: str | None = UNREAD
         self._checked_at = float("-inf")
-        """The monotonic time before the fold's connection was opened: what was connected earlier
-        leads to the same Postgres, which has all of the topic, or there is an obstacle."""
+        """The monotonic time right before the fold's connection was opened. Older connections lead
+        to the same Postgres. It has all of the topic, unless there is an obstacle."""
         self._retry_at = float("-inf")
 
     # The interface DeliveryLog
@@ -67,8 +67,8 @@ class TopicDeliveryLog:
     async def require_open(self, connected_at: float) -> None:
         """Raises Unavailable while the database may lack attempts that Kafka has."""
         if connected_at > self._checked_at:
-            # A caller whose time is over must not end the reading, which others wait for, too:
-            # that would close the gate for all accounts
+            # If a caller whose time is over ended the reading, the gate would close for all
+            # accounts: others wait for it, too
             renewal = asyncio.create_task(self._renew(connected_at))
             self._renewals.add(renewal)
             renewal.add_done_callback(self._forget)

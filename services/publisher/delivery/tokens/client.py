@@ -188,7 +188,9 @@ class AccessTokens:
         try:
             mode, token = answer["mode"], _read_token(answer)
         except (KeyError, TypeError, ValueError):
-            raise TokenUnavailable("The access service answered no token.") from None
+            raise TokenUnavailable(
+                "The access service's answer has no token. Run both processes in the same version."
+            ) from None
         if mode != self._mode:
             raise AccessAway(
                 f"The access service is in the mode {mode}, and this process in the mode "
@@ -198,6 +200,7 @@ class AccessTokens:
 
 
 def _read_token(answer: Any) -> AccessToken:
+    """Reads the token of an answer. Raises KeyError, TypeError or ValueError if it has none."""
     return AccessToken(
         SecretStr(answer["access_token"]),
         answer["token_version"],

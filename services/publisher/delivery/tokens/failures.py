@@ -17,7 +17,7 @@ class AccountGivenUp(ApiError):
 
 
 class TokenUnavailable(Unavailable):
-    """The account's token can't be refreshed or read at the moment, or was not answered in time."""
+    """The account's token can't be refreshed or read now, or access did not answer in time."""
 
 
 class AccessAway(Unavailable):

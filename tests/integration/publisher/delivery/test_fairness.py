@@ -293,12 +293,12 @@ async def test_a_rest_begins_with_the_end_of_the_turn_not_with_its_release(
     await delivery.queue(account)
     store = make_claims(delivery)
     (lease,) = await store.exchange([], 1)
-    half = FinishedTurn(lease, did_work=True, rest_seconds=60, ended_at=time.monotonic() - 30)
-    assert await store.exchange([half], 1) == []
+    resting = FinishedTurn(lease, did_work=True, rest_seconds=60, ended_at=time.monotonic() - 30)
+    assert await store.exchange([resting], 1) == []
     await delivery.execute("update publisher.delivery_accounts set next_at = null")
     (lease,) = await store.exchange([], 1)
-    over = FinishedTurn(lease, did_work=True, rest_seconds=60, ended_at=time.monotonic() - 60)
-    assert len(await store.exchange([over], 1)) == 1
+    rested = FinishedTurn(lease, did_work=True, rest_seconds=60, ended_at=time.monotonic() - 60)
+    assert len(await store.exchange([rested], 1)) == 1
 
 
 async def test_accounts_that_were_served_least_recently_come_first(delivery: Delivery) -> None:

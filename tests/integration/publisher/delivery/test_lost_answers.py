@@ -1,4 +1,4 @@
-"""An account whose answers are lost in a row pauses, so that few of its pins are in doubt."""
+"""An account pauses after consecutive lost answers, so that few of its pins are in doubt."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ async def find_lost(delivery: Delivery, account: Account) -> list[dict[str, Any]
 async def test_a_long_outage_leaves_few_pins_in_doubt_and_makes_each_pin_once(
     delivery: Delivery, account: Account, kind: str
 ) -> None:
-    """Invariant: at most once (rule 2), also after a row of lost answers."""
+    """Invariant: at most once (rule 2), also after consecutive lost answers."""
     other = delivery.add_account()
     delivery.simulator.set_faults(kind, account_id=account.user_id)
     await delivery.queue_many(account, PINS)
@@ -93,7 +93,7 @@ async def test_lost_answers_are_confirmed_while_they_pause_the_account(
 
 
 @pytest.mark.parametrize(("kind", "state"), [(None, "published"), ("image_small", "failed")])
-async def test_a_created_pin_or_a_definite_answer_ends_the_row(
+async def test_lost_answers_count_anew_after_a_created_pin_or_a_refusal(
     delivery: Delivery, account: Account, kind: str | None, state: str
 ) -> None:
     async with delivery.running() as process:

@@ -47,7 +47,7 @@ async def run(
     workload = Workload(running.arena.deployment.base_url, running.workspaces, planned)
     store = StoreReader(running.arena.database_url, running.workspaces)
     nemesis = Nemesis(running, seed, with_restores=restores)
-    beside = [
+    watchers = [
         asyncio.create_task(running.supervise()),
         asyncio.create_task(show_progress(store, nemesis, pins)),
     ]
@@ -66,7 +66,7 @@ async def run(
     verdict = judge(planned, log, await store.read_pins(), await store.read_attempts())
     if not verdict.is_clean:
         print(await build_diagnosis(running.arena))
-    for task in beside:
+    for task in watchers:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -82,7 +82,10 @@ async def run(
 
 
 async def _wait_for_ends(store: StoreReader, count: int, deadline: float) -> None:
-    """Waits until `count` pins have ended, at most until the deadline. Shortens long waits."""
+    """Waits until `count` pins have ended, at most until the deadline (monotonic seconds).
+
+    Meanwhile shortens long waits every SHORTEN_SECONDS.
+    """
     shortened_at = 0.0
     while time.monotonic() < deadline:
         counts = await store.count()
@@ -98,7 +101,8 @@ async def _wait_for_ends(store: StoreReader, count: int, deadline: float) -> Non
 def main(pins: int, accounts: int, seed: int, brokers: int, *, restores: bool) -> int:
     """Returns the exit code: 0 only if no pin was doubled or lost.
 
-    Keeps the programs' logs and prints their folder, if not or if a program ended without a fault.
+    If it is 1, or if a program ended by itself, prints the folder of the programs' logs and keeps
+    it.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs every failed connection
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -59,7 +59,7 @@ class DeliveryArena:
         self.answers.update(described["fired"])
 
     async def supervise(self) -> None:
-        """Restarts programs that ended without a fault. Runs until it is canceled."""
+        """Restarts programs that ended by themselves. Runs until it is canceled."""
         supervisor = asyncio.create_task(self.arena.supervise())
         try:
             while True:

@@ -1,4 +1,4 @@
-"""Shows how far a run is, also while Postgres does not answer."""
+"""Shows how far a run is, even while Postgres does not answer."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ SHOW_SECONDS = 15.0
 
 
 async def show_progress(store: StoreReader, nemesis: Nemesis, planned: int) -> None:
-    """Prints a line every 15 to 20 s. Runs until it is canceled."""
+    """Prints a line every SHOW_SECONDS. Runs until it is canceled."""
     started = time.monotonic()
     while True:
         await asyncio.sleep(SHOW_SECONDS)

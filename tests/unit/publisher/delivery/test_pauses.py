@@ -92,7 +92,7 @@ def test_an_app_pause_for_new_pins_lets_attempts_be_confirmed(
     assert judge_app(NOW, state) is expected
 
 
-def test_the_third_lost_answer_in_a_row_pauses_the_account_and_the_pauses_grow() -> None:
+def test_the_third_consecutive_lost_answer_pauses_the_account_and_the_pauses_grow() -> None:
     state, lengths = NOT_PAUSED, []
     for _ in range(8):
         pause = grow(state, PauseCause.ANSWERS_LOST, NOW)

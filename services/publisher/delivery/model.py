@@ -36,6 +36,10 @@ class AttemptOutcome(StrEnum):
     """The answer was lost, and Pinterest's lists can't settle it."""
 
 
+UNKNOWN_IDS = (AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED)
+"""The outcomes of attempts that may have made a pin whose id nobody knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountLease:
     """The right to serve one account until `until`, by the database's clock.

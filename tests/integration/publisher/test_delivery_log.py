@@ -188,6 +188,29 @@ async def test_an_id_settles_an_attempt_that_the_backup_has_unsettled(
     assert installation.read_events() == [f"{pin.pin_id}:published"]
 
 
+@pytest.mark.parametrize("reads_between", [False, True], ids=["at_once", "in_two_readings"])
+async def test_invariant_12_an_id_that_came_late_is_not_lost_by_a_restore(
+    installation: Installation, reads_between: bool
+) -> None:
+    """The lists did not show the pin, and its answer came after that: it is not sent again."""
+    pin = installation.add_pin()
+    backup = installation.back_up()
+    async with installation.delivery_log() as delivery_log:
+        attempt = await send(installation, delivery_log, pin)
+        await delivery_log.settle(attempt, AttemptOutcome.ABSENT, None)
+        if reads_between:  # Postgres has the attempt as absent, and its pin is queued
+            backup.restore()
+            await delivery_log.require_open(time.monotonic())
+            assert installation.read_pin(pin) == ("queued", None)
+        await delivery_log.settle(attempt, AttemptOutcome.CREATED, "813744226420795884")
+        if not reads_between:
+            backup.restore()
+        await delivery_log.require_open(time.monotonic())
+    assert installation.read_pin(pin) == ("published", "813744226420795884")
+    assert [row["outcome"] for row in installation.read_attempts(pin)] == ["created"]
+    assert installation.read_events() == [f"{pin.pin_id}:published"]
+
+
 async def test_another_outcome_of_an_unsettled_attempt_is_left_to_its_worker(
     installation: Installation,
 ) -> None:

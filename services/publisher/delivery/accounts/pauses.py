@@ -133,6 +133,11 @@ CONFIRMING_CODES = (*CHANGE_CODES, ErrorCode.PINTEREST_UNAVAILABLE)
 """The codes of an account's pauses during which attempts are still confirmed. After a row of lost
 answers that is what ends the doubt, often long before the pause ends: Pinterest may refuse to make
 pins, and still list them. If it is away completely, looks back off by themselves (looks.py)."""
+LOST_IN_BLOCK_SECONDS = 60.0
+LOST_IN_BLOCK_MESSAGE = (
+    "Pinterest blocked the account before, and has not made a pin of it since: its answer to the "
+    "last one was lost. Pinflow looks whether that pin was made, and continues by itself."
+)
 
 
 def grow(
@@ -146,8 +151,11 @@ def grow(
 
     `seconds`: the length if it is known. The requests that were in flight when a pause began fail
     too: they don't make it grow. A limit of Pinterest's replaces a longer pause for new pins only,
-    because it holds more. That pause begins again if its cause lasts.
+    because it holds more. That pause begins again if its cause lasts. A lost answer does not tell
+    that a block of the account is over: it neither grows nor forgets the steps of blocks.
     """
+    if cause is PauseCause.ANSWERS_LOST and state.code == ErrorCode.RATE_LIMITED and state.step > 0:
+        return _wait_in_block(state, now)
     step = state.step if state.code == cause.code else 0
     if len(cause.steps) > 1:
         is_running = state.until is not None and state.until > now
@@ -160,6 +168,14 @@ def grow(
     if state.until is not None and state.until > until and not holds_more:
         return None
     return Pause(until, cause.code, cause.message, step)
+
+
+def _wait_in_block(state: PauseState, now: datetime) -> Pause | None:
+    """Returns the pause that follows a lost answer since a block. No pin ended the block yet."""
+    until = now + timedelta(seconds=LOST_IN_BLOCK_SECONDS)
+    if state.until is not None and state.until > until:
+        return None
+    return Pause(until, ErrorCode.RATE_LIMITED, LOST_IN_BLOCK_MESSAGE, state.step)
 
 
 def compute_fetch_delay(tries: int) -> float:

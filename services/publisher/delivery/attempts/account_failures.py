@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+import structlog
+
 from services.publisher.delivery.accounts import pauses
 from services.publisher.delivery.attempts.outcomes import PauseAccount
 from services.publisher.delivery.attempts.repository import SettlementRepository
@@ -13,6 +15,8 @@ from services.publisher.delivery.tokens.failures import (
     TokenUnavailable,
 )
 from shared.contract.errors import ApiError, ErrorCode, Unavailable
+
+log = structlog.get_logger()
 
 
 class AccountFailures:
@@ -32,9 +36,13 @@ class AccountFailures:
             case AccountGivenUp():
                 await pause_given_up(self._settlements, lease.account_id, failure)
             case TokenUnavailable():
+                log.warning(
+                    "token_unavailable", account_id=str(lease.account_id), error=str(failure)
+                )
                 meaning = PauseAccount(pauses.PauseCause.TOKEN_WAIT)
                 await self._settlements.pause_account(lease.account_id, meaning)
             case AccessAway():
+                log.warning("access_away", account_id=str(lease.account_id), error=str(failure))
                 await self._settlements.pause_app(pauses.PauseCause.NO_TOKENS)
             case _:
                 raise failure

@@ -73,6 +73,8 @@ class LateAnswer(NamedTuple):
     """The attempt's pin has the id, so nothing is lost."""
     newer: Row | None = None
     """The id and the outcome of the pin's last attempt after this one."""
+    is_stored: bool = True
+    """False if Postgres lacks the attempt, because it was replaced by an older copy."""
 
 
 class SettlementRepository:
@@ -124,7 +126,8 @@ class SettlementRepository:
 
         async def settle(driver: DriverConnection) -> LateAnswer:
             is_adopted = await adopt_late_pin(driver, attempt, pinterest_pin_id)
-            return LateAnswer(is_adopted, await find_newer_attempt(driver, attempt))
+            newer = await find_newer_attempt(driver, attempt)
+            return LateAnswer(bool(is_adopted), newer, is_stored=is_adopted is not None)
 
         try:
             return await self._run(settle)

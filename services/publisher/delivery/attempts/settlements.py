@@ -16,7 +16,7 @@ from services.publisher.delivery.attempts.statements import (
     leave_unsettled,
     settle_attempt,
 )
-from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
+from services.publisher.delivery.model import UNKNOWN_IDS, AttemptOutcome, DeliveryAttempt
 from services.publisher.model import Failure
 from services.publisher.outbox_events import (
     OutboxEvent,
@@ -88,10 +88,6 @@ _LOCK_QUEUED = """
 """
 
 
-UNKNOWN_IDS = (AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED)
-"""The outcomes of attempts that may have made a pin whose id nobody knows."""
-
-
 class Deferral(NamedTuple):
     """The reason why a pin waits by itself."""
 
@@ -131,15 +127,16 @@ async def adopt_pinterest_pin(
 
 async def adopt_late_pin(
     driver: DriverConnection, attempt: DeliveryAttempt, pinterest_pin_id: str
-) -> bool:
+) -> bool | None:
     """Publishes the pin of a settled attempt whose id came late, if the pin waits in the queue.
 
-    Returns True if the attempt has this id. The answer is better than the lists that settled the
-    attempt, so its outcome is corrected. Raises UniqueViolation if another pin has the id.
+    Returns True if the attempt has this id, and None if Postgres lacks the attempt: it is older
+    than the request. The answer is better than the lists that settled the attempt, so its outcome
+    is corrected. Raises UniqueViolation if another pin has the id.
     """
     settled = await (await driver.execute(_LOCK_SETTLED, (attempt.attempt_id,))).fetchone()
     if settled is None:
-        return False
+        return None
     outcome, known_id = settled
     if known_id is not None or outcome not in UNKNOWN_IDS:
         return bool(known_id == pinterest_pin_id)

@@ -217,8 +217,9 @@ class PinCreator:
                 lambda: self._settlements.adopt_late(attempt, pinterest_pin_id)
             )
             _log_late_id(attempt, pinterest_pin_id, late)
-            if not late.is_adopted:
+            if not late.is_adopted and late.is_stored:
                 return
+            # Postgres takes the id of an attempt that it lacks from the topic
         await self._delivery_log.settle(attempt, AttemptOutcome.CREATED, pinterest_pin_id)
 
     async def _settle_failure(
@@ -360,6 +361,9 @@ def _log_late_id(attempt: DeliveryAttempt, pinterest_pin_id: str, late: LateAnsw
     metrics.DELIVERY_ATTEMPTS.labels("late").inc()
     if late.is_adopted:
         log.warning("delivery_late_id_adopted", **_name(attempt), pinterest_pin_id=pinterest_pin_id)
+        return
+    if not late.is_stored:
+        log.warning("delivery_attempt_missing", **_name(attempt), pinterest_pin_id=pinterest_pin_id)
         return
     newer = late.newer or {}
     log.error(

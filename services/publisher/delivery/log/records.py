@@ -9,7 +9,12 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from services.publisher.delivery.model import AttemptOutcome, ComparedTexts, DeliveryAttempt
+from services.publisher.delivery.model import (
+    UNKNOWN_IDS,
+    AttemptOutcome,
+    ComparedTexts,
+    DeliveryAttempt,
+)
 from shared.contract.delivery_events import DeliveryAttempted, DeliverySettled
 from shared.contract.wire import encode
 from shared.kafka.records import Record
@@ -39,7 +44,7 @@ LogEntry: TypeAlias = DeliveryAttempt | SettledAttempt
 @dataclass(frozen=True, slots=True)
 class LogEntries:
     """The entries of some records. The first record of an attempt counts, as does the first outcome
-    of an attempt."""
+    of an attempt, or the first one with an id: a late answer corrects what the lists told."""
 
     attempts: dict[UUID, DeliveryAttempt]
     settled: dict[UUID, SettledAttempt]
@@ -96,8 +101,10 @@ def parse_entries(values: Iterable[bytes | None]) -> LogEntries:
             continue
         if isinstance(entry, DeliveryAttempt):
             entries.attempts.setdefault(entry.attempt_id, entry)
-        else:
-            entries.settled.setdefault(entry.attempt_id, entry)
+            continue
+        known = entries.settled.setdefault(entry.attempt_id, entry)
+        if known.outcome in UNKNOWN_IDS and entry.pinterest_pin_id is not None:
+            entries.settled[entry.attempt_id] = entry
     return entries
 
 

@@ -46,14 +46,21 @@ INSERT_ATTEMPTS = f"""
     returning attempt_id
 """
 # An attempt that is unsettled in Postgres takes only an id from Kafka. Its other outcomes are
-# decided with the pin, by the process that has them or by a look at the board
+# decided with the pin, by the process that has them or by a look at the board. An id that came late
+# corrects a look that did not find the pin, which would otherwise be sent again
 SETTLE_ATTEMPTS = f"""
     update publisher.delivery_attempts a
     set outcome = r.outcome, pinterest_pin_id = r.pinterest_pin_id, settled_at = r.settled_at,
         is_applied = false
     from {unnest(SETTLED_COLUMNS)} as r ({column_names(SETTLED_COLUMNS)})
-    where a.attempt_id = r.attempt_id and a.outcome is null
-        and (not a.is_applied or r.pinterest_pin_id is not null)
+    where a.attempt_id = r.attempt_id
+        and (
+            a.outcome is null and (not a.is_applied or r.pinterest_pin_id is not null)
+            or a.outcome in ('absent', 'unconfirmed') and r.pinterest_pin_id is not null
+                and not exists (
+                    select from publisher.pins q where q.pinterest_pin_id = r.pinterest_pin_id
+                )
+        )
     returning a.attempt_id
 """
 # updated_at bounds what a loss of the topic's records can concern

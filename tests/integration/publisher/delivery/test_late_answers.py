@@ -93,6 +93,21 @@ async def test_a_late_id_of_a_pin_that_was_sent_again_is_logged_with_the_newer_a
     assert (await delivery.find_pin(pin_id))["pinterest_pin_id"] == second["id"]
 
 
+async def test_an_id_whose_attempt_an_older_postgres_lacks_is_told_to_the_topic(
+    delivery: Delivery, account: Account
+) -> None:
+    """Invariant: at most once (rule 14). The attempt comes back from the topic, with its id."""
+    async with delivery.running(pinterest_timeout_seconds=10) as process:
+        with capture_logs() as logs:
+            pin_id = await send_slowly(process, delivery, account)
+            await delivery.execute("delete from publisher.delivery_attempts")
+            await delivery.execute("update publisher.pins set state = 'confirming'")
+            await run_until_logged(process, logs, "delivery_attempt_missing")
+    (made,) = delivery.list_made(account)
+    assert delivery.log.settled == [(AttemptOutcome.CREATED, made["id"])]
+    assert (await delivery.find_pin(pin_id))["state"] == "confirming"
+
+
 async def test_a_late_id_that_a_look_has_found_is_no_fault(
     delivery: Delivery, account: Account
 ) -> None:

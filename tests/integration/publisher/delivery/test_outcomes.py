@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.publisher.delivery.model import AccessToken, AttemptOutcome
 from services.publisher.delivery.tokens.failures import (
@@ -386,9 +387,12 @@ async def test_an_account_without_an_answer_about_its_token_pauses_alone(
         return bool(rows)
 
     async with delivery.running() as process:
-        await process.run_until(is_paused)
+        with capture_logs() as logs:
+            await process.run_until(is_paused)
         await run_until_state(process, delivery, other_id, "published")
     assert (await delivery.find_app())["pause_code"] is None
+    causes = [entry["error"] for entry in logs if entry["event"] == "token_unavailable"]
+    assert causes == ["no answer in time"]
 
 
 async def test_a_missing_right_pauses_the_account_and_is_reported(

@@ -47,6 +47,21 @@ def test_the_first_outcome_of_an_attempt_counts() -> None:
     ]
 
 
+@pytest.mark.parametrize("first_outcome", [AttemptOutcome.ABSENT, AttemptOutcome.UNCONFIRMED])
+def test_an_id_that_came_late_corrects_what_the_lists_told(first_outcome: AttemptOutcome) -> None:
+    values = [
+        build_settled_record(ATTEMPT, outcome, pin, NOW).value
+        for outcome, pin in [
+            (first_outcome, None),
+            (AttemptOutcome.CREATED, "1"),
+            (first_outcome, None),
+        ]
+    ]
+    assert list(parse_entries(values).settled.values()) == [
+        SettledAttempt(ATTEMPT.attempt_id, AttemptOutcome.CREATED, "1", NOW)
+    ]
+
+
 CONTRADICTION = build_settled_record(ATTEMPT, AttemptOutcome.REFUSED, "1", NOW).value
 
 

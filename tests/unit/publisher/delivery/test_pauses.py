@@ -111,6 +111,26 @@ def test_a_lost_answer_that_only_counts_is_over_at_once() -> None:
     assert (following.until, following.step) == (NOW, 2)
 
 
+def test_a_lost_answer_since_a_block_keeps_the_steps_of_blocks_and_pauses_the_account() -> None:
+    state = PauseState(EARLIER, "rate_limited", 2)
+    for _ in range(3):
+        pause = grow(state, PauseCause.ANSWERS_LOST, NOW)
+        assert pause is not None
+        assert ((pause.until - NOW).total_seconds(), pause.code, pause.step) == (
+            60,
+            "rate_limited",
+            2,
+        )
+        state = PauseState(EARLIER, pause.code, pause.step)
+    assert pause_seconds(state, PauseCause.SPAM_BLOCK) == 12 * 3600
+    running = PauseState(LATER, "rate_limited", 2)
+    assert grow(running, PauseCause.ANSWERS_LOST, NOW) is None
+
+
+def test_a_lost_answer_after_a_limit_without_steps_only_counts() -> None:
+    assert pause_seconds(PauseState(EARLIER, "rate_limited", 0), PauseCause.ANSWERS_LOST) == 0
+
+
 def test_a_wait_for_a_token_does_not_end_a_row_of_lost_answers() -> None:
     waiting = grow(PauseState(EARLIER, "pinterest_unavailable", 2), PauseCause.TOKEN_WAIT, NOW)
     assert waiting is not None

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -214,6 +215,10 @@ class LoadUnderKills:
     ending: threading.Event = field(default_factory=threading.Event)
     errors: list[Exception] = field(default_factory=list)
 
+    def has_accepted(self, imports: int) -> bool:
+        """Returns whether so many imports were accepted, or the load has failed."""
+        return bool(self.errors) or len(self.accepted) >= imports
+
     @contextmanager
     def running(self) -> Iterator[None]:
         threads = [threading.Thread(target=self._submit_all) for _ in range(CLIENTS)]
@@ -266,9 +271,7 @@ def test_every_accepted_row_is_exact_although_processes_are_killed(
     with load.running():
         for victim in PEERS[name][1] * KILLS_OF_EACH:
             reached = len(load.accepted) + IMPORTS_BETWEEN_KILLS
-            wait_until(
-                lambda reached=reached: load.errors or len(load.accepted) >= reached, seconds=60
-            )
+            wait_until(partial(load.has_accepted, reached), seconds=60)
             peer.programs[victim].kill_with_children()
             peer.programs[victim].start()
             peer.wait_until_ready()

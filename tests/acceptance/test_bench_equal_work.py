@@ -3,27 +3,35 @@
 The Celery peer needs `make bench-peers`.
 """
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
+from psycopg import sql
 
+from deploy.local.kafka import KafkaNode
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
+from tests.support.infrastructure import FAST_JVM_OPTIONS, kafka_server
+from tests.support.processes import RunningProgram
 from tests.support.waiting import wait_until
 from tests.tools.bench.bodies import (
     build_existing_rows,
     build_json_import,
     build_mixed_rows,
+    build_realistic_rows,
 )
 from tests.tools.bench.peers.equal_work.judge import EqualWorkStore, find_lost_imports
 from tests.tools.bench.peers.equal_work.peers import (
+    REDIS,
     RELAY,
     WORKER,
     EqualCeleryPeer,
@@ -45,7 +53,7 @@ PEERS: dict[str, tuple[Peer, tuple[str, ...]]] = {
 }
 """The peers, and the processes that a test kills."""
 CLIENTS = 2
-KILLS_OF_EACH = 3
+KILLS_OF_EACH = 2
 IMPORTS_BETWEEN_KILLS = 4
 RESUBMISSION_SECONDS = 60
 
@@ -56,15 +64,29 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> PeerServers:
-    workspace = new_workspace(database_url, "Peers")
-    return PeerServers(kafka, tmp_path_factory.mktemp("kafka"), database_url, workspace, {})
+def own_kafka(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[KafkaNode, RunningProgram]]:
+    """A broker of this module's own, because a test pauses it."""
+    directory = tmp_path_factory.mktemp("kafka")
+    with kafka_server(directory, FAST_JVM_OPTIONS) as (kafka, program):
+        yield kafka.nodes[0], program
 
 
 @pytest.fixture(scope="module")
-def measured(
-    name: str, servers: PeerServers, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def broker(own_kafka: tuple[KafkaNode, RunningProgram]) -> RunningProgram:
+    return own_kafka[1]
+
+
+@pytest.fixture(scope="module")
+def servers(own_kafka: tuple[KafkaNode, RunningProgram], database_url: str) -> PeerServers:
+    workspace = new_workspace(database_url, "Peers")
+    node = own_kafka[0]
+    return PeerServers(node.bootstrap_servers, node.directory, database_url, workspace, {})
+
+
+@pytest.fixture(scope="module")
+def measured(name: str, servers: PeerServers) -> dict[str, Any]:
     """The figures of a short measurement. It uses the same schema and topics as `peer`."""
     return measure(PEERS[name][0], servers, seconds=0.5, warm_up_seconds=0.1)
 
@@ -120,7 +142,7 @@ def read_settled(client: httpx.Client, job_id: str) -> dict[str, Any]:
 
 
 def wait_until_announced(store: EqualWorkStore) -> None:
-    wait_until(lambda: store.read_number("select count(*) from outbox") == 0)
+    wait_until(lambda: store.count_waiting_imports() == 0)
 
 
 def test_an_equal_work_peer_is_measured_and_exact(measured: dict[str, Any]) -> None:
@@ -159,8 +181,8 @@ def test_rows_are_created_existing_or_failed_as_in_pinflow(
     assert results[6]["schedule_id"]
     assert results[6]["pin_id"] is None
     assert results[7]["schedule_id"] == results[6]["schedule_id"]
-    one = client.get(f"{IMPORTS}/{job['job_id']}/rows/2").raise_for_status().json()
-    assert one == results[2]
+    result = client.get(f"{IMPORTS}/{job['job_id']}/rows/2").raise_for_status().json()
+    assert result == results[2]
     wait_until_announced(store)
     assert store.find_inconsistencies() == []
 
@@ -205,41 +227,50 @@ def test_damage_is_found(
 
 
 @dataclass
-class LoadUnderKills:
-    """Submits mixed imports from threads. Repeats a lost request with its Idempotency-Key."""
+class Submissions:
+    """Submits imports from threads. Repeats a lost request with its Idempotency-Key."""
 
-    open_client: Callable[[], Any]
+    peer: RunningProcesses
     servers: PeerServers
     accepted: dict[UUID, int] = field(default_factory=dict)
+    """Numbers of rows by job."""
     lost_answers: int = 0
+    errors: list[BaseException] = field(default_factory=list)
     ending: threading.Event = field(default_factory=threading.Event)
-    errors: list[Exception] = field(default_factory=list)
 
     def has_accepted(self, imports: int) -> bool:
         """Returns whether so many imports were accepted, or the load has failed."""
         return bool(self.errors) or len(self.accepted) >= imports
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._submit_all) for _ in range(CLIENTS)]
-        for thread in threads:
+    def in_threads(self, work: Callable[[], None], threads: int = 1) -> Iterator[None]:
+        """Runs `work` in threads, and waits for their end. Fails if one of them failed."""
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - the test's own thread reports it
+                self.errors.append(error)
+
+        started = [threading.Thread(target=run) for _ in range(threads)]
+        for thread in started:
             thread.start()
         try:
             yield
         finally:
             self.ending.set()
-            for thread in threads:
+            for thread in started:
                 thread.join()
         assert not self.errors
 
-    def _submit_all(self) -> None:
-        try:
-            prepared = build_json_import(build_mixed_rows(self.servers.workspace)[0])
-            while not self.ending.is_set():
-                self._submit(prepared.build_copy())
-        except Exception as error:  # noqa: BLE001 - the test's own thread reports it
-            self.errors.append(error)
-            self.ending.set()
+    def submit_mixed(self) -> None:
+        """Submits mixed imports until `ending` is set."""
+        prepared = build_json_import(build_mixed_rows(self.servers.workspace)[0])
+        while not self.ending.is_set():
+            self._submit(prepared.build_copy())
+
+    def submit_import(self) -> None:
+        self._submit(build_json_import(build_realistic_rows(self.servers.workspace)).build_copy())
 
     def _submit(self, body: bytes) -> None:
         headers = {"Idempotency-Key": uuid4().hex, "Content-Type": "application/json"}
@@ -247,7 +278,7 @@ class LoadUnderKills:
 
         def is_accepted() -> bool:
             try:
-                with self.open_client() as client:
+                with open_client(self.peer, self.servers) as client:
                     answers.append(client.post(f"{IMPORTS}/json", content=body, headers=headers))
             except httpx.TransportError:
                 self.lost_answers += 1
@@ -259,30 +290,140 @@ class LoadUnderKills:
         self.accepted[UUID(answer["id"])] = answer["total_rows"]
 
 
+@pytest.fixture
+def submissions(peer: RunningProcesses, servers: PeerServers) -> Submissions:
+    return Submissions(peer, servers)
+
+
+def require_exact(submissions: Submissions, store: EqualWorkStore) -> None:
+    """Waits until everything has settled and was announced, and judges it."""
+    wait_until(
+        lambda: store.read_number("select count(*) from jobs where settled_at is null") == 0,
+        seconds=60,
+    )
+    wait_until_announced(store)
+    assert find_lost_imports(submissions.accepted, store.read_jobs()) == []
+    assert store.find_inconsistencies() == []
+
+
+def restart(peer: RunningProcesses, victim: str) -> None:
+    peer.programs[victim].start()
+    peer.wait_until_ready()
+
+
+@contextmanager
+def held_back(
+    store: EqualWorkStore, table: LiteralString, application: LiteralString
+) -> Iterator[None]:
+    """Locks a table. The body runs when a process waits for it in its transaction."""
+    waiting = f"""
+        select count(*) from pg_stat_activity where datname = current_database()
+            and application_name = '{application}' and wait_event_type = 'Lock'
+    """
+    with psycopg.connect(store.url) as connection:
+        connection.execute(sql.SQL("lock table {} in exclusive mode").format(sql.Identifier(table)))
+        wait_until(lambda: store.read_number(waiting) > 0)
+        yield
+
+
+MIDWAY: dict[str, list[tuple[str, LiteralString, LiteralString]]] = {
+    "fastapi": [(WEB, "peer", "pins"), (WEB, "peer", "result_texts")],
+    "celery": [
+        (WORKER, "peer-worker", "results"),
+        # The task is in Redis, and its job not yet in Postgres
+        (WEB, "peer", "jobs"),
+    ],
+}
+"""The process to kill, its name in pg_stat_activity, and the table at which it stops."""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_killed_in_its_transaction_loses_and_doubles_nothing(
+    name: str, index: int, peer: RunningProcesses, store: EqualWorkStore, submissions: Submissions
+) -> None:
+    victim, application, table = MIDWAY[name][index]
+    with submissions.in_threads(submissions.submit_import):
+        with held_back(store, table, application):
+            peer.programs[victim].kill_with_children()
+        restart(peer, victim)
+    assert (submissions.lost_answers > 0) is (victim == WEB)
+    assert len(submissions.accepted) == 1
+    require_exact(submissions, store)
+
+
+def test_a_relay_killed_while_it_sends_announces_every_event(
+    peer: RunningProcesses,
+    store: EqualWorkStore,
+    submissions: Submissions,
+    broker: RunningProgram,
+) -> None:
+    sending: LiteralString = """
+        select count(*) from pg_stat_activity where datname = current_database()
+            and application_name = 'peer-relay' and state = 'idle in transaction'
+    """
+    broker.pause()
+    try:
+        with submissions.in_threads(submissions.submit_import):
+            wait_until(partial(submissions.has_accepted, 1))
+        # A wrong relay may have deleted the events before it sends them
+        wait_until(
+            lambda: (
+                store.read_number("select count(*) from jobs where settled_at is null") == 0
+                and (store.read_number(sending) > 0 or store.count_waiting_imports() == 0)
+            )
+        )
+        peer.programs[RELAY].kill_with_children()
+    finally:
+        broker.resume()
+    restart(peer, RELAY)
+    require_exact(submissions, store)
+
+
+def test_a_worker_killed_before_it_acknowledges_settles_once(
+    name: str, peer: RunningProcesses, store: EqualWorkStore, submissions: Submissions
+) -> None:
+    if name == "fastapi":
+        return  # no queue
+    redis = peer.programs[REDIS]
+    with submissions.in_threads(submissions.submit_import):
+        with held_back(store, "results", "peer-worker"):
+            wait_until(partial(submissions.has_accepted, 1))
+            redis.pause()
+        wait_until(
+            lambda: store.read_number("select count(*) from jobs where settled_at is null") == 0
+        )
+        peer.programs[WORKER].kill_with_children()
+        redis.resume()
+        assert count_unacknowledged(peer) == 1
+        restart(peer, WORKER)
+    wait_until(lambda: count_unacknowledged(peer) == 0)
+    require_exact(submissions, store)
+
+
+def count_unacknowledged(peer: RunningProcesses) -> int:
+    """Counts the tasks that workers have taken, by a command of Redis' own protocol."""
+    port = peer.programs[REDIS].program.command[2]
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as connection:
+        connection.sendall(b"HLEN unacked\r\n")
+        return int(connection.recv(64).removeprefix(b":"))
+
+
 def test_every_accepted_row_is_exact_although_processes_are_killed(
     name: str,
     peer: RunningProcesses,
     client: httpx.Client,
     store: EqualWorkStore,
     servers: PeerServers,
+    submissions: Submissions,
 ) -> None:
     read_settled(client, submit(client, build_existing_rows(servers.workspace)))
-    load = LoadUnderKills(lambda: open_client(peer, servers), servers)
-    with load.running():
-        for victim in PEERS[name][1] * KILLS_OF_EACH:
-            reached = len(load.accepted) + IMPORTS_BETWEEN_KILLS
-            wait_until(partial(load.has_accepted, reached), seconds=60)
+    victims = PEERS[name][1] * KILLS_OF_EACH
+    with submissions.in_threads(submissions.submit_mixed, CLIENTS):
+        for victim in victims:
+            goal = len(submissions.accepted) + IMPORTS_BETWEEN_KILLS
+            wait_until(partial(submissions.has_accepted, goal), seconds=60)
             peer.programs[victim].kill_with_children()
-            peer.programs[victim].start()
-            peer.wait_until_ready()
-    assert load.lost_answers > 0
-    wait_until(
-        lambda: store.read_number("select count(*) from jobs where settled_at is null") == 0,
-        seconds=60,
-    )
-    wait_until_announced(store)
-    assert find_lost_imports(load.accepted, store.read_jobs()) == []
-    assert store.find_inconsistencies() == []
-    rows = sum(load.accepted.values())
-    assert rows >= 500 * IMPORTS_BETWEEN_KILLS * KILLS_OF_EACH * len(PEERS[name][1])
-    print(f"{name}: {len(load.accepted)} imports, {rows} rows, {load.lost_answers} lost answers")
+            restart(peer, victim)
+    assert submissions.lost_answers > 0
+    require_exact(submissions, store)
+    assert len(submissions.accepted) >= IMPORTS_BETWEEN_KILLS * len(victims)

@@ -77,6 +77,10 @@ class EqualWorkStore(Store):
             " - (select coalesce(sum(rows), 0) from outbox)"
         )
 
+    def count_waiting_imports(self) -> int:
+        """Counts the imports whose events were not announced."""
+        return self.read_number("select count(*) from outbox")
+
     def count_created_rows(self) -> int:
         return self.read_number("select coalesce(sum(created), 0) from jobs")
 

@@ -50,7 +50,7 @@ class HeldKey(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What the store says about an import's rows."""
+    """Holds the store's content that concerns an import's rows."""
 
     settled_at: datetime
     created: Collection[int]

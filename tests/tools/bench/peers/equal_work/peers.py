@@ -16,7 +16,7 @@ from tests.tools.bench.peers.equal_work.judge import EqualWorkStore
 from tests.tools.bench.peers.peer import EQUAL_WORK, TOPIC_PREFIX, PeerServers
 from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_processes
 
-RELAY, WORKER = "relay", "worker"
+RELAY, WORKER, REDIS = "relay", "worker", "redis"
 _PACKAGE = "tests.tools.bench.peers.equal_work"
 _RELAY_COMMAND = (sys.executable, "-m", f"{_PACKAGE}.relay")
 COMMON_MISSING_FEATURES = (
@@ -103,7 +103,11 @@ class EqualCeleryPeer:
                 "PINFLOW_REDELIVERY_SECONDS": str(self._redelivery_seconds),
             }
             with _start(servers, directory, "peer_equal_celery", modules, variables) as running:
-                yield replace(running, pids={**running.pids, "redis": redis.process.pid})
+                yield replace(
+                    running,
+                    pids={**running.pids, REDIS: redis.process.pid},
+                    programs={**running.programs, REDIS: redis},
+                )
 
 
 @contextmanager

@@ -49,7 +49,7 @@ quick: $(READY) ## Run the tests that need no servers, in less than a minute (AR
 test: $(READY) ## Run the functional tests on a real broker and database (INFRA=docker, ARGS=...)
 	@$(SERVERS) $(PYTEST) $(or $(ARGS),-m "not slow" $(WORKERS))
 
-test-slow: $(READY) $(CLIENTS)/.ready ## Run the long tests
+test-slow: $(READY) $(CLIENTS)/.ready $(PEERS)/.ready ## Run the long tests
 	@$(SERVERS) $(PYTEST) $(or $(ARGS),-m slow $(WORKERS))
 
 coverage: $(READY) ## Run the functional tests and print line and branch coverage

@@ -25,6 +25,7 @@ LONGEST_FIRST = (
     "tests/acceptance/test_restores_kafka.py",
     "tests/acceptance/test_brokers.py",
     "tests/acceptance/test_bench.py",
+    "tests/acceptance/test_bench_equal_work.py",
     "tests/acceptance/test_restarts.py",
     "tests/acceptance/test_keys.py",
     "tests/acceptance/test_outages.py",

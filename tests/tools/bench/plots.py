@@ -1,4 +1,4 @@
-"""Draws the report as SVG: latency curves, CPU per row, memory over time, and growth."""
+"""Draws the report as SVG: latency curves, CPU per row, peers, memory over time, and growth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +79,7 @@ def _plot_cpu(axes: Any, report: Figures) -> bool:
     """
     excluded = {"idle", "pins", *LIMITS}
     summary = {
-        name: figures["cpu_us_per_row"]
+        _label(report, name): figures["cpu_us_per_row"]
         for name, figures in report["summary"].items()
         if figures.get("cpu_us_per_row") and name not in excluded
     }
@@ -97,6 +97,27 @@ def _plot_cpu(axes: Any, report: Figures) -> bool:
     axes.invert_yaxis()
     axes.set(xlabel="µs per row", title="CPU, by process")
     return bool(summary) and _add_legend(axes)
+
+
+def _label(report: Figures, name: str) -> str:
+    """Returns a bar's label: the name, and for a peer its work."""
+    work = get_last_round(report).get(name, {}).get("work")
+    return f"{name}\n({work})" if work else name
+
+
+def _plot_peers(axes: Any, report: Figures) -> bool:
+    """Plots the rows/s of Pinflow and of each peer that takes whole imports."""
+    last_round = get_last_round(report)
+    rates = {
+        _label(report, name): find_median(figures, "rows_per_second") or 0.0
+        for name, figures in report["summary"].items()
+        if name == "sustained" or last_round.get(name, {}).get("work")
+    }
+    bars = axes.barh(list(rates), list(rates.values()))
+    axes.bar_label(bars, fmt="%.0f", padding=3, fontsize="small")
+    axes.invert_yaxis()
+    axes.set(xlabel="rows/s", title="Rows a second, Pinflow and peers")
+    return any(last_round.get(name, {}).get("work") for name in report["summary"])
 
 
 def _get_colors() -> Any:
@@ -144,6 +165,7 @@ def _plot_growth(axes: Any, report: Figures) -> bool:
 PLOTS = {
     "latencies": _plot_latencies,
     "cpu": _plot_cpu,
+    "peers": _plot_peers,
     "memory": _plot_memory,
     "growth": _plot_growth,
 }

@@ -12,7 +12,9 @@ from tests.tools.bench.limits import FLOOR, LIMITS
 WIDTH = 150
 """Width of the output if it is not a terminal."""
 PERCENTILES = ("p50", "p90", "p99", "max")
-CPU = "cpu_us_per_row"
+CPU, TOTAL_CPU, RATE = "cpu_us_per_row", "cpu_us_per_row_in_all", "rows_per_second"
+PIPELINE, STAGE = "sustained", "publisher-stage"
+"""Pinflow's own measurements with which peers are compared."""
 TOTAL_COLUMNS = {"cpu_us_per_row_in_all": "total", "generator_us_per_row": "generator"}
 SCENARIO_FIGURES = (
     "accepted_rows_per_second",
@@ -47,7 +49,8 @@ def print_tables(report: Figures, output: Console) -> None:
         ),
         _build_requests_table(pipeline),
         _build_growth_table(get_last_round(report).get("growth", {})),
-        _build_peers_table(summary),
+        _build_peers_table(summary, get_last_round(report)),
+        _build_guarantees_table(get_last_round(report)),
         _build_parts_table("Limits alone: CPU, µs per row", limits, CPU, TOTAL_COLUMNS),
     ]
     for table in tables:
@@ -58,15 +61,8 @@ def print_tables(report: Figures, output: Console) -> None:
             if figure in figures:
                 output.print(f"{name}: {figure.replace('_', ' ')} {_format_cell(figures[figure])}")
     for name, figures in get_last_round(report).items():
-        for heading, sentences in (
-            ("NOT EXACT", figures.get("faults", ())),
-            ("limitation", figures.get("lacks", ())),
-        ):
-            output.print(
-                *(f"{name} {heading}: {sentence}" for sentence in sentences),
-                sep="\n",
-                end="\n" if sentences else "",
-            )
+        for fault in figures.get("faults", ()):
+            output.print(f"{name} NOT EXACT: {fault}")
     if floor := summary.get(FLOOR):
         floor_us, ratio = _format_cells(floor, ("cpu_us_per_row_in_all", "pipeline_over_floor"))
         output.print(
@@ -153,25 +149,50 @@ def _build_growth_table(growth: Figures) -> Table:
     return table
 
 
-def _build_peers_table(summary: Summary) -> Table:
-    """Builds the table of each peer's ratio to Pinflow.
+def _build_peers_table(summary: Summary, last_round: Mapping[str, Figures]) -> Table:
+    """Builds the table of peers, with their work and Pinflow's ratio to each.
 
     Pinflow's figure is the pipeline's sustained rate, or for Kafka Connect the publisher's stage.
     """
     table = Table(
-        "", "rows/s, Pinflow ÷ peer", "CPU per row, Pinflow ÷ peer", "exact", title="Peers"
+        "",
+        "work",
+        "rows/s",
+        "CPU, µs per row",
+        "rows/s, Pinflow ÷ peer",
+        "CPU per row, Pinflow ÷ peer",
+        "exact",
+        title="Peers",
     )
-    for name, figures in summary.items():
-        pinflow = summary.get("publisher-stage" if name == "kafka-connect" else "sustained", {})
-        rates = [find_median(source, "rows_per_second") for source in (pinflow, figures)]
-        costs = [find_median(source, "cpu_us_per_row_in_all") for source in (pinflow, figures)]
-        if "exact" in figures and name != "publisher-stage":
+    peers = {name: figures for name, figures in summary.items() if "exact" in figures}
+    references = [name for name in (PIPELINE, STAGE) if peers and name in summary]
+    for name in references:
+        table.add_row(f"Pinflow, {name}", "", *_format_cells(summary[name], (RATE, TOTAL_CPU)))
+    for name, figures in peers.items():
+        if name in references:
+            continue
+        pinflow = summary.get(STAGE if name == "kafka-connect" else PIPELINE, {})
+        table.add_row(
+            name,
+            last_round.get(name, {}).get("work", ""),
+            *_format_cells(figures, (RATE, TOTAL_CPU)),
+            *(
+                _format_ratio(find_median(pinflow, figure), find_median(figures, figure))
+                for figure in (RATE, TOTAL_CPU)
+            ),
+            "yes" if figures["exact"]["min"] else "NO",
+        )
+    return table
+
+
+def _build_guarantees_table(last_round: Mapping[str, Figures]) -> Table:
+    table = Table("", "work", "what it does not guarantee or do", title="Limits of the peers")
+    for name, figures in last_round.items():
+        if sentences := figures.get("lacks"):
             table.add_row(
-                name,
-                _format_ratio(*rates),
-                _format_ratio(*costs),
-                "yes" if figures["exact"]["min"] else "NO",
+                name, figures.get("work", ""), "\n".join(f"- {sentence}" for sentence in sentences)
             )
+            table.add_section()
     return table
 
 

@@ -44,3 +44,52 @@ def test_the_growth_table_has_a_row_for_each_number_of_publications(
     assert "1,000,000" in output
     assert "growth: cpu growth 0.1" in output
     assert "Bytes" not in output
+
+
+def build_peers_report() -> Figures:
+    results: dict[str, Figures] = {
+        "sustained": {"rows_per_second": 30_000, "cpu_us_per_row_in_all": 60.0},
+        "fastapi": {
+            "rows_per_second": 36_000,
+            "cpu_us_per_row_in_all": 30.0,
+            "cpu_us_per_row": {"web": 30.0},
+            "exact": 1,
+            "faults": [],
+            "work": "counters only",
+            "lacks": ["No events for consumers."],
+        },
+        "fastapi-equal": {
+            "rows_per_second": 20_000,
+            "cpu_us_per_row_in_all": 80.0,
+            "cpu_us_per_row": {"web": 80.0},
+            "exact": 0,
+            "faults": ["1 pins were not announced"],
+            "work": "equal work",
+            "lacks": ["No admission control."],
+        },
+    }
+    return {
+        "rounds": [results],
+        "summary": {name: summarize([figures]) for name, figures in results.items()},
+    }
+
+
+def test_a_peer_is_labelled_with_its_work_its_ratios_and_its_limits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table.print_tables(build_peers_report(), table.create_console())
+    lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+    assert ["Pinflow, sustained", "", "30,000", "60", "", "", ""] in cells
+    assert ["fastapi", "counters only", "36,000", "30", "0.833", "2", "yes"] in cells
+    assert ["fastapi-equal", "equal work", "20,000", "80", "1.5", "0.75", "NO"] in cells
+    assert ["fastapi-equal", "equal work", "- No admission control."] in cells
+    assert "fastapi-equal NOT EXACT: 1 pins were not announced" in lines
+
+
+def test_peers_are_drawn_with_their_work(tmp_path: Path) -> None:
+    drawn = {
+        file.name: file.read_text() for file in plots.draw(build_peers_report(), tmp_path, "x")
+    }
+    assert drawn.keys() == {"x-cpu.svg", "x-peers.svg"}
+    assert all("(equal work)" in text for text in drawn.values())

@@ -18,17 +18,8 @@ def main(names: list[str], seconds: float) -> None:
     for name in names:
         console.print("Measuring", name)
         results[name] = PEERS[name](seconds, seconds)
-    table.print_tables(
-        {"summary": {name: summarize([figures]) for name, figures in results.items()}}, console
-    )
-    for name, figures in results.items():
-        console.print(
-            f"\n{name}",
-            *(f"  NOT EXACT: {fault}" for fault in figures["faults"]),
-            "  limitations:",
-            sep="\n",
-        )
-        console.print(*(f"  - {feature}" for feature in figures["lacks"]), sep="\n")
+    summary = {name: summarize([figures]) for name, figures in results.items()}
+    table.print_tables({"summary": summary, "rounds": [results]}, console)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from functools import partial
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.peers.celery_peer import ROW_BY_ROW, WHOLE_IMPORTS
 from tests.tools.bench.peers.direct_peer import DirectPeer
+from tests.tools.bench.peers.equal_work.peers import EqualCeleryPeer, EqualDirectPeer
 from tests.tools.bench.peers.faststream_peer import FastStreamPeer
 from tests.tools.bench.peers.peer import Peer, PeerServers
 from tests.tools.bench.peers.publisher_stage import measure_connect, measure_pinflow
@@ -45,8 +46,10 @@ def _measure_stage(
 PEERS: dict[str, Measure] = {
     "celery-rows": partial(_measure_imports, ROW_BY_ROW),
     "celery-imports": partial(_measure_imports, WHOLE_IMPORTS),
+    "celery-equal": partial(_measure_imports, EqualCeleryPeer()),
     "faststream": partial(_measure_imports, FastStreamPeer()),
     "fastapi": partial(_measure_imports, DirectPeer()),
+    "fastapi-equal": partial(_measure_imports, EqualDirectPeer()),
     "publisher-stage": partial(_measure_stage, measure_pinflow),
     "kafka-connect": partial(_measure_stage, measure_connect),
 }

@@ -14,6 +14,7 @@ from celery import Celery
 from kombu.serialization import register
 
 from shared.postgres.arrays import Column, ColumnDumper, to_columns
+from shared.runtime.process import configure_gc
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.runtime import PeerSettings
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT, SETTLE_ROW
@@ -29,8 +30,8 @@ RETRIES: dict[str, Any] = {
 }
 
 
-def create_celery(settings: PeerSettings, task: str) -> Any:
-    """Creates the app for one of the two tasks.
+def create_base_app(settings: PeerSettings, prefetch: int) -> Any:
+    """Creates an app without tasks. Each process of its worker prefetches `prefetch` tasks.
 
     A task is acknowledged when it is done, so that a killed worker's tasks run again.
     """
@@ -48,11 +49,24 @@ def create_celery(settings: PeerSettings, task: str) -> Any:
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        worker_prefetch_multiplier=PREFETCH[task],
+        worker_prefetch_multiplier=prefetch,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
     )
+    return app
+
+
+def run_worker(app: Any, processes: str) -> None:
+    """Runs the app's worker with this number of processes until it is stopped."""
+    configure_gc()
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning")
+    app.worker_main(["worker", "--pool", "prefork", "--concurrency", processes, *quiet])
+
+
+def create_celery(settings: PeerSettings, task: str) -> Any:
+    """Creates the app for one of the two tasks that keep counters or short results."""
+    app = create_base_app(settings, PREFETCH[task])
     # Redis redelivers a task without acknowledgement only after visibility_timeout, by default an
     # hour
     connection = _Connection(settings.database_url.get_secret_value())

@@ -10,7 +10,7 @@ from deploy.local.programs import Program
 from tests.support.ports import FIRST_SERVICE_PORT, PORTS_PER_SERVICE
 from tests.support.processes import RunningProgram
 from tests.tools.bench.peers import software
-from tests.tools.bench.peers.peer import PeerServers
+from tests.tools.bench.peers.peer import COUNTERS_ONLY, RESULTS_ONLY, PeerServers
 from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_processes
 
 COMMON_MISSING_FEATURES = (
@@ -38,6 +38,7 @@ class CeleryPeer:
     task: str
     worker_processes: int
     max_unsettled_imports: int
+    work: str
     missing_features: tuple[str, ...]
     uses: tuple[str, ...] = ("postgres",)
 
@@ -72,6 +73,7 @@ ROW_BY_ROW = CeleryPeer(
     "settle_row",
     worker_processes=8,
     max_unsettled_imports=4,
+    work=RESULTS_ONLY,
     missing_features=(
         *COMMON_MISSING_FEATURES,
         (
@@ -85,6 +87,7 @@ WHOLE_IMPORTS = CeleryPeer(
     "settle_import",
     worker_processes=4,
     max_unsettled_imports=40,
+    work=COUNTERS_ONLY,
     missing_features=(
         *COMMON_MISSING_FEATURES,
         "No result for each row: a job has counters only.",

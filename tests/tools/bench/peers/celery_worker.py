@@ -2,13 +2,9 @@
 
 import sys
 
-from shared.runtime.process import configure_gc
-from tests.tools.bench.peers.celery_app import create_celery
+from tests.tools.bench.peers.celery_app import create_celery, run_worker
 from tests.tools.bench.peers.runtime import PeerSettings
 
 if __name__ == "__main__":
     task, processes = sys.argv[1:]
-    app = create_celery(PeerSettings(), task)
-    configure_gc()
-    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning")
-    app.worker_main(["worker", "--pool", "prefork", "--concurrency", processes, *quiet])
+    run_worker(create_celery(PeerSettings(), task), processes)

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.tools.bench.peers.peer import PeerServers
+from tests.tools.bench.peers.peer import COUNTERS_ONLY, PeerServers
 from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_processes
 
 
 class DirectPeer:
     name = "FastAPI, inserted in the request"
+    work = COUNTERS_ONLY
     missing_features = (
         (
             "While Postgres is down or slow, nothing is accepted: there is no buffer between the "

@@ -9,12 +9,13 @@ from pathlib import Path
 from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.support.kafka import delete_topics
-from tests.tools.bench.peers.peer import TOPIC_PREFIX, PeerServers
+from tests.tools.bench.peers.peer import RESULTS_ONLY, TOPIC_PREFIX, PeerServers
 from tests.tools.bench.peers.processes import WEB, RunningProcesses, start_processes
 
 
 class FastStreamPeer:
     name = "FastStream on Kafka, one message per row"
+    work = RESULTS_ONLY
     missing_features = (
         (
             "Job and rows are written separately, to Postgres and Kafka: a crash in between leaves "

@@ -21,6 +21,12 @@ class PeerServers:
     pids: Mapping[str, int]
 
 
+COUNTERS_ONLY = "counters only"
+RESULTS_ONLY = "row results, no events"
+EQUAL_WORK = "equal work"
+"""The amounts of work, as tables and plots label them. Only equal work compares with Pinflow: row
+results, comparison of existing rows, checked accounts and boards, and events."""
+
 TOPIC_PREFIX = "peer"
 """Prefix of the topics of peers that use Kafka."""
 
@@ -55,6 +61,10 @@ class RunningPeer(Protocol):
 class Peer(Protocol):
     @property
     def name(self) -> str: ...
+
+    @property
+    def work(self) -> str:
+        """The amount of its work: one of the three labels above."""
 
     @property
     def missing_features(self) -> tuple[str, ...]:

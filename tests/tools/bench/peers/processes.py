@@ -1,6 +1,6 @@
 """Starts a peer's processes and waits until it accepts imports."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from deploy.local.ports import choose
 from deploy.local.programs import Program
 from tests.support.ports import FIRST_SERVICE_PORT
 from tests.support.processes import RunningProgram
-from tests.tools.bench.peers.exactness import find_faults
 from tests.tools.bench.peers.peer import TOPIC_PREFIX, PeerServers
 from tests.tools.bench.peers.store import Store
 
@@ -25,12 +24,23 @@ class RunningProcesses:
     pids: Mapping[str, int]
     schema: str
     store: Store
+    programs: Mapping[str, RunningProgram]
+    """The processes by name, for tests that kill them."""
 
     def count_settled_rows(self) -> int:
         return self.store.count_settled_rows()
 
     def find_faults(self, sent: Mapping[str, int]) -> list[str]:
-        return find_faults(sent, self.store.count_rows_by_mark(), self.store.count_created_rows())
+        return self.store.find_faults(sent)
+
+    def wait_until_ready(self) -> None:
+        """Waits until the peer answers. Raises AssertionError if it does not start."""
+        self.programs[WEB].wait_until(lambda: _is_ready(self.base_url))
+
+
+def open_counters(servers: PeerServers, schema: str) -> Store:
+    """Creates the tables of a peer that keeps counters or short results."""
+    return Store(servers.database_url, schema)
 
 
 @contextmanager
@@ -41,15 +51,17 @@ def start_processes(
     schema: str,
     modules: Mapping[str, tuple[str, ...]],
     variables: Mapping[str, str] | None = None,
+    open_store: Callable[[PeerServers, str], Store] = open_counters,
 ) -> Iterator[RunningProcesses]:
     """Starts Python processes. `modules` are their commands by name; one of them is WEB.
 
-    `variables` are further environment variables with their full names.
+    `variables` are further environment variables with their full names. `open_store` creates the
+    peer's tables.
     """
     port = choose({WEB: FIRST_SERVICE_PORT})[WEB]
     base_url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
-        store = Store(servers.database_url, schema)
+        store = open_store(servers, schema)
         stack.callback(store.close)
         environment = {
             "PYTHONPATH": str(CHECKOUT),
@@ -68,14 +80,16 @@ def start_processes(
         for program in programs.values():
             stack.callback(program.close)
             program.start()
-        programs[WEB].wait_until(lambda: _is_ready(base_url))
+        running = RunningProcesses(
+            base_url,
+            {name: program.process.pid for name, program in programs.items()},
+            schema,
+            store,
+            programs,
+        )
+        running.wait_until_ready()
         try:
-            yield RunningProcesses(
-                base_url,
-                {name: program.process.pid for name, program in programs.items()},
-                schema,
-                store,
-            )
+            yield running
         except Exception as error:
             for name, program in programs.items():
                 error.add_note(f"{name}'s log ends:\n{program.tail()}")

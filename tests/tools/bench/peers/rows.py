@@ -4,7 +4,7 @@ Pinflow's own model validates them in one call, as a peer's developers would wri
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import Annotated, Any, TypeAlias
@@ -15,7 +15,8 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 
 from services.ingest.parsing.rows import require_rows
 from services.publisher.ids import compute_pin_id
-from shared.contract.pins import PinSubmission
+from shared.contract.events import MAX_KEY_LENGTH, RowResult, RowStatus
+from shared.contract.pins import PinSubmission, describe_first_fault, make_printable, read_faults
 from shared.contract.strict_json import parse_json
 from tests.tools.bench.peers.store import COLUMNS
 
@@ -45,6 +46,8 @@ class ParsedImport:
 
     valid: list[tuple[int, PinSubmission]]
     total: int
+    failures: list[RowResult] = field(default_factory=list)
+    """Results of the rows that failed validation. Only the equal-work peers store them."""
 
     @property
     def failed(self) -> int:
@@ -61,17 +64,30 @@ def parse(body: bytes) -> ParsedImport:
     try:
         return ParsedImport(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))
     except ValidationError:
-        return ParsedImport(
-            [(number, pin) for number, row in enumerate(raw, 1) if (pin := _validate_or_none(row))],
-            len(raw),
-        )
+        return _parse_each(raw)
 
 
-def _validate_or_none(row: object) -> PinSubmission | None:
-    try:
-        return PinSubmission.model_validate(row)
-    except ValidationError:
-        return None
+def _parse_each(raw: Sequence[Any]) -> ParsedImport:
+    valid, failures = [], []
+    for number, row in enumerate(raw, 1):
+        try:
+            valid.append((number, PinSubmission.model_validate(row)))
+        except ValidationError as error:
+            failures.append(_build_failure(number, row, error))
+    return ParsedImport(valid, len(raw), failures)
+
+
+def _build_failure(number: int, row: dict[str, Any], error: ValidationError) -> RowResult:
+    faults, key = read_faults(error), row.get("idempotency_key")
+    code, message = describe_first_fault(faults)
+    return RowResult(
+        row_number=number,
+        status=RowStatus.FAILED,
+        idempotency_key=make_printable(key, MAX_KEY_LENGTH) if isinstance(key, str) else None,
+        error_code=code,
+        error_message=message,
+        errors=faults,
+    )
 
 
 def parse_queued(rows: Iterable[QueuedRow]) -> list[QueuedRow]:

@@ -37,7 +37,8 @@ def peer_servers(server_options: ServerOptions = PRODUCTION_OPTIONS) -> Iterator
 def measure(peer: Peer, servers: PeerServers, seconds: float, warm_up_seconds: float) -> Figures:
     """Submits for `seconds`, waits until all has settled, and returns the figures.
 
-    `exact` is 1, or 0 with `faults` in words; `lacks` are the features that the peer lacks.
+    `exact` is 1, or 0 with `faults` in words; `work` labels the amount of the peer's work, and
+    `lacks` are the features that it lacks.
     """
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-peer-", ignore_cleanup_errors=True) as name,
@@ -57,6 +58,7 @@ def measure(peer: Peer, servers: PeerServers, seconds: float, warm_up_seconds: f
             "accepted_ms": summarize_latencies(load.accepted),
             "exact": int(not faults),
             "faults": faults,
+            "work": peer.work,
             "lacks": list(peer.missing_features),
         }
 

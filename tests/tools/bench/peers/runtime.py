@@ -17,6 +17,9 @@ class PeerSettings(ServiceSettings):
     workspace_id: UUID
     """Workspace of the key. A peer has only one tenant."""
     redis_url: str = ""
+    redelivery_seconds: int = 30
+    """Seconds after which Redis hands a killed worker's task to another. Only the equal-work peer
+    sets it: a task takes milliseconds, so that none is still running then."""
 
 
 def serve(app: FastAPI, settings: PeerSettings) -> None:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from shared.postgres.arrays import column_names, unnest
+from tests.tools.bench.peers.exactness import find_faults
 
 COLUMNS = (
     ("pin_id", "uuid"),
@@ -37,10 +38,13 @@ COLUMNS = (
     ("related_terms", "text"),
 )
 
-TABLES = """
+PINS_TABLE = """
     create table pins (like publisher.pins including all);
     alter table pins set (autovacuum_vacuum_insert_scale_factor = 0.05,
-        autovacuum_analyze_scale_factor = 0.05);
+        autovacuum_analyze_scale_factor = 0.05)
+"""
+TABLES = f"""
+    {PINS_TABLE};
     create table jobs (
         job_id uuid primary key,
         total integer not null,
@@ -68,13 +72,13 @@ TABLES = """
 
 INSERT_JOB = "insert into jobs (job_id, total, failed) values (%b::uuid, %b::int4, %b::int4)"
 
-_SELECTED = ", ".join(
+SELECTED_COLUMNS = ", ".join(
     "related_terms::json" if name == "related_terms" else name for name, _ in COLUMNS
 )
 _PUBLISH = f"""
     inserted as (
         insert into pins ({column_names(COLUMNS)}, state, published_at)
-        select {_SELECTED},
+        select {SELECTED_COLUMNS},
             case when run_at is null then 'published' else 'scheduled' end,
             case when run_at is null then now() end
         from rows order by pin_id
@@ -115,21 +119,27 @@ PROGRESS = "select total, failed, created, existing from progress where job_id =
 class Store:
     """A peer's tables, as the benchmark reads them."""
 
+    tables: LiteralString = TABLES
+
     def __init__(self, owner_url: str, schema: str) -> None:
         options = quote(f"-csearch_path={schema}")
         self.url = f"{owner_url}{'&' if '?' in owner_url else '?'}options={options}"
-        self._connection = psycopg.connect(self.url, autocommit=True)
+        self.connection = psycopg.connect(self.url, autocommit=True)
         name = sql.Identifier(schema)
-        self._connection.execute(sql.SQL("drop schema if exists {} cascade").format(name))
-        self._connection.execute(sql.SQL("create schema {}").format(name))
-        self._connection.execute(TABLES)
+        self.connection.execute(sql.SQL("drop schema if exists {} cascade").format(name))
+        self.connection.execute(sql.SQL("create schema {}").format(name))
+        self.connection.execute(self.tables)
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
+
+    def find_faults(self, sent: Mapping[str, int]) -> list[str]:
+        """Describes lost, extra or uncounted rows. `sent` are numbers of rows by mark."""
+        return find_faults(sent, self.count_rows_by_mark(), self.count_created_rows())
 
     def count_settled_rows(self) -> int:
         """Counts settled rows: counters of jobs plus results. No row is in both."""
-        return self._read_number(
+        return self.read_number(
             "select (select count(*) from results) + coalesce(sum(created + existing + failed), 0) "
             "from jobs"
         )
@@ -137,15 +147,16 @@ class Store:
     def count_rows_by_mark(self) -> Mapping[str, int]:
         """Counts rows by the mark of their import, which is the prefix of their keys."""
         return dict(
-            self._connection.execute(
+            self.connection.execute(
                 "select split_part(idempotency_key, '-', 1), count(*) from pins group by 1"
             ).fetchall()
         )
 
     def count_created_rows(self) -> int:
-        return self._read_number("select coalesce(sum(created), 0) from progress")
+        return self.read_number("select coalesce(sum(created), 0) from progress")
 
-    def _read_number(self, statement: LiteralString) -> int:
-        row: tuple[Any, ...] | None = self._connection.execute(statement).fetchone()
+    def read_number(self, statement: LiteralString) -> int:
+        """Executes a statement whose only value is a number."""
+        row: tuple[Any, ...] | None = self.connection.execute(statement).fetchone()
         assert row is not None
         return int(row[0])

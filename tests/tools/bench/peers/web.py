@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -40,12 +40,14 @@ OpenIntake: TypeAlias = Callable[
 """Function that opens a peer's connections and yields its AcceptImport."""
 
 
-def create_app(
-    settings: PeerSettings, open_intake: OpenIntake, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED
-) -> FastAPI:
-    """Builds the app. `accepted` is the status of a response to an import.
+def create_base_app(
+    settings: PeerSettings,
+    open_intake: Callable[[PeerSettings, Database], AbstractAsyncContextManager[Any]],
+) -> tuple[FastAPI, Database, Callable[[Request], None]]:
+    """Builds an app without endpoints for imports.
 
-    It is 201 for a peer that has settled the import by then.
+    Returns it with its database and the check of the API key. What `open_intake` yields becomes the
+    app's state `accept_import`.
     """
     database = Database.from_settings(settings, application="peer")
     key = settings.api_key.get_secret_value()
@@ -68,13 +70,25 @@ def create_app(
     async def ready() -> None:
         pass
 
+    return app, database, require_key
+
+
+def create_app(
+    settings: PeerSettings, open_intake: OpenIntake, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED
+) -> FastAPI:
+    """Builds the app. `accepted` is the status of a response to an import.
+
+    It is 201 for a peer that has settled the import by then.
+    """
+    app, database, require_key = create_base_app(settings, open_intake)
+
     @app.post(f"{IMPORTS}/json")
     async def submit(request: Request) -> Response:
         require_key(request)
         now = datetime.now(UTC)
         job = Job(new_job_id(now), settings.workspace_id, now, rows.parse(await request.body()))
         await request.app.state.accept_import(job)
-        return _answer_json(
+        return answer_json(
             {"id": job.id, "total_rows": job.rows.total, "failed_rows": job.rows.failed}, accepted
         )
 
@@ -86,7 +100,7 @@ def create_app(
         if counts is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         total, failed, created, existing = counts
-        return _answer_json(
+        return answer_json(
             {
                 "id": job_id,
                 "total_rows": total,
@@ -103,7 +117,7 @@ async def insert_job(driver: DriverConnection, job: Job) -> None:
     await driver.execute(INSERT_JOB, (job.id, job.rows.total, job.rows.failed))
 
 
-def _answer_json(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def answer_json(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 

@@ -1,0 +1,46 @@
+"""python -m tests.tools.bench.peers.equal_work.direct_web: settles an import in its request.
+
+One transaction has its rows, results, counters and events. The answer is 200: all is done.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from shared.postgres.database import Database
+from tests.tools.bench.peers.equal_work.outcomes import Import
+from tests.tools.bench.peers.equal_work.settlement import (
+    ImportKey,
+    KeyTaken,
+    KnownDestinations,
+    run,
+    save_result_text,
+    settle,
+)
+from tests.tools.bench.peers.equal_work.web import Acceptance, AcceptImport, create_app, read_claim
+from tests.tools.bench.peers.runtime import PeerSettings, serve
+
+
+@asynccontextmanager
+async def open_intake(_settings: PeerSettings, database: Database) -> AsyncIterator[AcceptImport]:
+    known: KnownDestinations = KnownDestinations()
+
+    async def accept(import_: Import, key: ImportKey | None) -> Acceptance:
+        try:
+            async with database.pipeline() as driver:
+                await run(driver, settle(import_, known, save_result_text, key))
+        except KeyTaken:
+            assert key is not None
+            claim = await read_claim(database, import_, key)
+            # The claim and its job were committed together
+            if (replayed := claim.replay()) is None:
+                raise
+            return replayed
+        return Acceptance(import_.job_id, import_.total, len(import_.failures))
+
+    yield accept
+
+
+if __name__ == "__main__":
+    settings = PeerSettings()
+    serve(create_app(settings, open_intake, HTTPStatus.OK), settings)

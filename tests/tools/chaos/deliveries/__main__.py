@@ -27,6 +27,7 @@ from tests.tools.chaos.deliveries.nemesis import Nemesis
 from tests.tools.chaos.deliveries.plan import plan_pins
 from tests.tools.chaos.deliveries.progress import show_progress
 from tests.tools.chaos.deliveries.store import StoreReader
+from tests.tools.chaos.deliveries.users import Users
 from tests.tools.chaos.deliveries.workload import Workload
 from tests.tools.chaos.diagnosis import build_diagnosis
 
@@ -47,8 +48,10 @@ async def run(
     workload = Workload(running.arena.deployment.base_url, running.workspaces, planned)
     store = StoreReader(running.arena.database_url, running.workspaces)
     nemesis = Nemesis(running, seed, with_restores=restores)
+    users = Users(running.simulated_settings, running.workspaces)
     watchers = [
         asyncio.create_task(running.supervise()),
+        asyncio.create_task(users.look_after_accounts()),
         asyncio.create_task(show_progress(store, nemesis, pins)),
     ]
     faults = asyncio.create_task(nemesis.run())
@@ -75,6 +78,7 @@ async def run(
         "minutes": round((time.monotonic() - started) / 60, 1),
         "inflicted": nemesis.counts,
         "answers_with_faults": dict(running.answers),
+        "accounts_connected_again": users.connected_again,
         "refusals": workload.refusals[:10],
         "died": running.arena.died,
     }

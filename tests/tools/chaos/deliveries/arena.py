@@ -53,6 +53,10 @@ class DeliveryArena:
     answers: Counter[str] = field(default_factory=Counter)
     """The answers with a fault, by kind. The simulator forgets its own count when it is killed."""
 
+    @property
+    def simulated_settings(self) -> SimulatedSettings:
+        return SimulatedSettings(self.arena.deployment.base_url, self.simulator.url)
+
     async def count_answers(self) -> None:
         """Adds the answers with a fault that the simulator has counted. Call it once for a life."""
         described = await asyncio.to_thread(self.simulator.control, "GET", "faults")

@@ -60,6 +60,11 @@ class PeriodicTask:
             except Unavailable as error:
                 log.warning("task_postponed", task=self.name, error=str(error))
                 processed = await self._back_off()
+            except asyncio.CancelledError:
+                if is_canceled():
+                    raise
+                log.warning("task_postponed", task=self.name, error="a library canceled its call")
+                processed = await self._back_off()
             except Exception:
                 log.exception("task_failed", task=self.name)
                 processed = await self._back_off()
@@ -79,3 +84,13 @@ class PeriodicTask:
                 await asyncio.sleep(WAKE_DELAY_SECONDS)
         except TimeoutError:
             return
+
+
+def is_canceled() -> bool:
+    """Returns whether the current task itself is canceled.
+
+    Otherwise a CancelledError has escaped from a library that canceled work of its own: aiokafka
+    does when Kafka's connections break at the wrong moment (seen in `make deliveries`).
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

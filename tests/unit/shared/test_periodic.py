@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 class Work:
     """Raises `error` while it is set."""
 
-    def __init__(self, error: Exception | None) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         self.error = error
         self.attempts = 0
 
@@ -42,8 +42,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic_module, "MAX_BACKOFF_SECONDS", 0.01)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), BrokerUnavailable("down")])
-async def test_a_task_that_always_fails_is_reported(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("a bug"), BrokerUnavailable("down"), asyncio.CancelledError("a library's")],
+)
+async def test_a_task_that_always_fails_is_reported(error: BaseException) -> None:
     work = Work(error)
     async with running(work) as periodic_task:
         await eventually(lambda: periodic_task.problem() is not None)
@@ -58,3 +61,13 @@ async def test_a_task_that_succeeds_reports_no_problem() -> None:
     async with running(work) as periodic_task:
         await eventually(lambda: work.attempts > MAX_FAILURES)
         assert periodic_task.problem() is None
+
+
+async def test_a_task_that_is_canceled_ends() -> None:
+    task = asyncio.create_task(
+        PeriodicTask("outbox", asyncio.Event().wait, interval_seconds=0.01).run()
+    )
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()

@@ -138,7 +138,8 @@ class TopicDeliveryLog:
             self._set(await self._fold.catch_up())
         except BaseException as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
-            self._set(f"nothing is sent to Pinterest: the topic deliveries can't be read: {error}")
+            reason = str(error) or type(error).__name__
+            self._set(f"nothing is sent to Pinterest: the topic deliveries can't be read: {reason}")
             raise
         if renew:  # otherwise the fold's connection may lead to an older Postgres than a later one
             self._checked_at = started_at

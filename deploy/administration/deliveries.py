@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from shared.access.connection_health import GIVEN_UP
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -49,7 +50,17 @@ _END_APP_PAUSES = text("""
     from before b where a.mode = b.mode
     returning b.mode, b.paused_until, b.pause_code, b.pause_message
 """)
-_EXISTS = text("select from access.accounts where id = :account_id")
+_SELECT_APP_PAUSES = text("""
+    select mode, paused_until, pause_code, pause_message from publisher.delivery_apps
+    where paused_until > clock_timestamp()
+    order by mode
+""")
+_SELECT_ACCOUNT = text("""
+    select c.disconnected_at is not null or coalesce(c.health_code = any(:given_up), false)
+        as is_given_up
+    from access.accounts a left join access.connections c on c.account_id = a.id
+    where a.id = :account_id
+""")
 
 
 class ResumedAccount(NamedTuple):
@@ -61,6 +72,10 @@ class ResumedAccount(NamedTuple):
     """Pins that waited by themselves."""
     removals: int
     """Removals that waited for their next try."""
+    app_pauses: Sequence[Row]
+    """The pauses of the app, as `resume_app` returns them. They are not ended."""
+    is_given_up: bool
+    """Whether the account has no access to Pinterest until its user connects it again."""
 
 
 class PauseRepository:
@@ -72,15 +87,26 @@ class PauseRepository:
     async def resume_account(self, account_id: UUID) -> ResumedAccount | None:
         """Ends the account's pause, and the waits of its pins. Returns None if it is unknown."""
         values = {"account_id": account_id}
-        if await self._database.fetch_first(_EXISTS.bindparams(**values)) is None:
+        given_up = [str(code) for code in GIVEN_UP]
+        account = await self._database.fetch_first(
+            _SELECT_ACCOUNT.bindparams(**values, given_up=given_up)
+        )
+        if account is None:
             return None
         async with self._database.transaction() as connection:
             row = (await connection.execute(_END_PAUSE, values)).mappings().first()
             pins = await connection.execute(_RELEASE_PINS, values)
             removals = await connection.execute(_RELEASE_REMOVALS, values)
             await connection.execute(_UNBLOCK, values)
+            apps = (await connection.execute(_SELECT_APP_PAUSES)).mappings().all()
         pause = dict(row) if row is not None and row["was_paused"] else None
-        return ResumedAccount(pause, pins.rowcount, removals.rowcount)
+        return ResumedAccount(
+            pause,
+            pins.rowcount,
+            removals.rowcount,
+            [dict(app) for app in apps],
+            is_given_up=account["is_given_up"],
+        )
 
     async def resume_app(self) -> Sequence[Row]:
         """Ends the app's pause in all modes. Returns the pauses, which also have the `mode`."""

@@ -46,6 +46,10 @@ class OperatorRepository:
     async def list_workspaces(self) -> list[Row]:
         return await self._database.fetch_all(select(workspaces).order_by(workspaces.c.created_at))
 
+    async def find_workspace(self, workspace_id: UUID) -> Row | None:
+        statement = select(workspaces).where(workspaces.c.id == workspace_id)
+        return await self._database.fetch_first(statement)
+
     async def create_key(
         self,
         workspace_id: UUID,

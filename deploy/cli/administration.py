@@ -11,7 +11,7 @@ import typer
 from deploy.cli.connected_workspace import connect_workspace, read_simulated_settings
 from deploy.cli.exit_codes import fail
 from deploy.cli.options import AsJson
-from deploy.cli.tables import print_rows
+from deploy.cli.tables import print_rows, printable
 from shared.access.keys import Scope
 
 commands = typer.Typer()
@@ -195,8 +195,10 @@ def add_account(
 
 @accounts.command("list")
 def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """List the workspace's accounts, and their connections to Pinterest.
+    """List the workspace's accounts, and their connections to Pinterest. For operators.
 
+    Reads the database: the workspace is the one of --workspace, whatever your
+    API key is. In a checkout, .pinflow/env has the local stack's workspace.
     A connection works only in the mode in which it was made (PINFLOW_PINTEREST_MODE).
     """
     columns = (
@@ -212,7 +214,12 @@ def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
         "created_at",
         "revoked_at",
     )
+    named = _load_backend().with_operator(lambda operator: operator.find_workspace(workspace))
+    if named is None:
+        fail(f"There is no workspace {workspace}. See all workspaces: pinflow workspaces list")
     rows = _load_backend().with_operator(lambda operator: operator.list_accounts(workspace))
+    if not as_json:
+        typer.echo(f"Accounts of the workspace {printable(named['name'])} ({workspace}):")
     print_rows(rows, columns, as_json=as_json)
 
 

@@ -9,11 +9,13 @@ import typer
 from deploy.cli import resuming
 from deploy.cli.client import PinflowClient
 from deploy.cli.combined_job import Job
-from deploy.cli.connecting import ACCOUNTS
+from deploy.cli.connecting import ACCOUNTS, find_account
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import DEFAULT_URL, ApiKey, AsJson, BaseUrl, MaxRetrySeconds
 from deploy.cli.pins import PINS, ByAccount
 from deploy.cli.tables import format_time, print_json, print_table, read_path
+from shared.access.connection_health import RECONNECT_CODES
+from shared.contract.errors import ErrorCode
 
 DELIVERIES = "/v1/deliveries"
 COMMAND = "pinflow deliveries"
@@ -34,6 +36,8 @@ COLUMNS = {
 }
 """The path of each column's value, by its header."""
 TIMES = ("oldest", "estimated_end", "paused_until")
+CONNECT_CODES = {*map(ErrorCode, RECONNECT_CODES), ErrorCode.ACCOUNT_NOT_CONNECTED}
+"""The codes of pauses that end when the account's user connects it again."""
 
 commands = typer.Typer()
 commands.add_typer(resuming.commands)
@@ -58,25 +62,26 @@ def show_deliveries(
     Exit codes:
     0: no account is paused
     1: at least one of them is paused
-    2: the request or the command line is wrong
+    2: the request or the command line is wrong, or your key does not see the account
     3: a server did not answer; try again
     """
     if context.invoked_subcommand is not None:
         return
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         listed = client.read(DELIVERIES)
-        names = {} if as_json or not listed else _read_names(client)
-    accounts = [each for each in listed if account in {None, UUID(each["account_id"])}]
+        accounts = [each for each in listed if account in {None, UUID(each["account_id"])}]
+        if account is not None and not accounts:
+            find_account(client, str(account))  # an unknown one ends the command
+        names = {} if as_json or not accounts else _read_names(client)
     if as_json:
         print_json(accounts)
     elif not accounts:
-        typer.echo(
-            "No account of the workspace was ever connected to Pinterest, or your options exclude "
-            "it. To connect one: pinflow accounts connect"
-        )
+        typer.echo(_describe_unconnected(account))
     else:
         named = [{**each, "name": names.get(each["account_id"])} for each in accounts]
         print_table(list(COLUMNS), [_build_row(each) for each in named])
+        if any(each["pause"] and each["pause"]["code"] in CONNECT_CODES for each in accounts):
+            typer.echo("To connect an account again: pinflow accounts connect --account ID")
     if any(each["pause"] for each in accounts):
         raise typer.Exit(ExitCode.ACCOUNTS_PAUSED)
 
@@ -101,6 +106,18 @@ def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> N
     paused = f" {deferred} of them are deferred: the command says why." if deferred else ""
     typer.echo(
         f"{total} pin(s) wait for their delivery to Pinterest. Follow it with: {COMMAND}.{paused}"
+    )
+
+
+def _describe_unconnected(account: UUID | None) -> str:
+    if account is None:
+        return (
+            "No account of the workspace was ever connected to Pinterest. To connect one: pinflow "
+            "accounts connect"
+        )
+    return (
+        f"Account {account} was never connected to Pinterest, so none of its pins waits for a "
+        f"delivery. To connect it: pinflow accounts connect --account {account}"
     )
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from deploy.cli.client import PinflowClient
+from deploy.cli.client import ChangeAnswer, PinflowClient
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.options import (
     DEFAULT_URL,
@@ -35,7 +35,15 @@ PinIds = Annotated[
         metavar="ID...", parser=parse_id, help="Ids of pins, as shown by lists and results."
     ),
 ]
-NewBoard = Annotated[str | None, typer.Option("--board", help="The id of the new board.")]
+NewBoard = Annotated[
+    str | None,
+    typer.Option(
+        "--board",
+        metavar="ID",
+        help="The id of the new board, not its name. pinflow template lists the ids.",
+    ),
+]
+NAMES_OF_BOARDS = "--board takes the id of a board, not its name. To list the ids: pinflow template"
 
 
 @commands.command("delete")
@@ -119,7 +127,10 @@ wrong
             "or --board."
         )
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
-        pin = client.patch(f"{PINS}/{pin_id}", changes)
+        answer = client.change("PATCH", f"{PINS}/{pin_id}", {}, changes)
+    if answer.error_code is not None:
+        fail(f"{answer.error_message} ({answer.error_code}){_advise_on_board(answer, board)}")
+    pin = answer.document
     if as_json:
         print_json(pin)
         return
@@ -221,8 +232,14 @@ def _retry(
     parameters = {"may_double": "true" if may_double else None}
     answer = client.change("POST", f"{PINS}/{pin_id}/retry", parameters, target or None)
     if answer.error_code is not None:
-        return _describe_refusal(pin_id, RETRIED, answer.error_code, answer.error_message)
+        message = f"{answer.error_message}{_advise_on_board(answer, target.get('board_id'))}"
+        return _describe_refusal(pin_id, RETRIED, answer.error_code, message)
     return {"id": pin_id, "outcome": RETRIED, "error_code": None, "error_message": None}
+
+
+def _advise_on_board(answer: ChangeAnswer, board: str | None) -> str:
+    is_unknown = board is not None and answer.error_code == ErrorCode.BOARD_NOT_FOUND
+    return f" {NAMES_OF_BOARDS}" if is_unknown else ""
 
 
 def _change_each(ids: Sequence[str], change: Callable[[str], Result]) -> list[Result]:

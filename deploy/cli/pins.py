@@ -33,7 +33,9 @@ MAX_IDS = 100
 """The largest number of ids in one request."""
 CANCELED = "canceled"
 
-pins = typer.Typer(no_args_is_help=True, help="List and show the workspace's pins.")
+pins = typer.Typer(
+    no_args_is_help=True, help="List, show, edit, retry and delete the workspace's pins."
+)
 schedules = typer.Typer(
     no_args_is_help=True,
     help="List, show and cancel schedules: pins that are published at a later time.",

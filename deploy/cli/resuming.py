@@ -23,7 +23,13 @@ _HINTS = {
         "PINFLOW_DELIVERY_APP_WRITES_PER_DAY, and restart the delivery."
     ),
 }
-_RECONNECT = "The account still has to be connected again: pinflow accounts connect --account {}"
+_RECONNECT = (
+    "If Pinterest refuses again, connect the account again: pinflow accounts connect --account {}"
+)
+_GIVEN_UP = (
+    "Account {account_id} stays paused: it has no access to Pinterest any more ({code}). Its pause "
+    "ends when it is connected again: pinflow accounts connect --account {account_id}"
+)
 
 
 @commands.command("resume")
@@ -74,16 +80,24 @@ def _resume_account(account_id: UUID) -> None:
         fail(f"There is no account {account_id}. See what is paused: pinflow deliveries")
     if resumed.pause is None:
         typer.echo(f"Account {account_id} is not paused.")
+    elif resumed.is_given_up:  # the delivery process pauses it again before it sends anything
+        code = resumed.pause["pause_code"]
+        typer.echo(_GIVEN_UP.format(account_id=account_id, code=code))
     else:
         typer.echo(f"Ended the pause of account {account_id}: {_describe(resumed.pause)}")
     if resumed.pins:
         typer.echo(f"{resumed.pins} pin(s) that waited by themselves are sent in their turn.")
     if resumed.removals:
         typer.echo(f"{resumed.removals} removal(s) that waited are tried in their turn.")
-    if resumed.pause is not None:
+    if resumed.pause is not None and not resumed.is_given_up:
         _print_hints({resumed.pause["pause_code"]}, account_id)
-    elif resumed.pins or resumed.removals:
+    elif resumed.pause is None and (resumed.pins or resumed.removals):
         typer.echo(_AGAIN)
+    for pause in resumed.app_pauses:
+        typer.echo(
+            f"The app is paused in the mode {pause['mode']}, which stops all accounts: "
+            f"{_describe(pause)} To end that pause: pinflow deliveries resume --app"
+        )
 
 
 def _describe(pause: Mapping[str, Any]) -> str:

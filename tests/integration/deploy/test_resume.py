@@ -45,6 +45,15 @@ _BUDGET = """
     insert into publisher.pinterest_budgets (mode, account_id, category, level, blocked_until)
     values ('simulated', %(account_id)s, 'org_write', 0, now() + interval '1 hour')
 """
+_CONNECTION = """
+    insert into access.connections (
+        account_id, workspace_id, mode, pinterest_user_id, grant_type, scopes, token_version,
+        token_expires_at, health_code, health_message
+    ) values (
+        %(account_id)s, %(workspace_id)s, 'simulated', %(account_id)s::text, 'authorization_code',
+        '{pins:write}', 1, now(), 'token_revoked', 'Connect it again.'
+    )
+"""
 _APP = """
     insert into publisher.delivery_apps (mode, paused_until, pause_code, pause_message)
     values ('simulated', now() + interval '1 hour', 'app_not_approved', 'Ask for access.')
@@ -124,6 +133,7 @@ def test_an_accounts_pause_ends_with_all_its_waits_and_keeps_its_step(
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
+        ("scope_missing", "If Pinterest refuses again, connect"),
         ("quota_exceeded", "Raise PINFLOW_DELIVERY_DAILY_PINS"),
         ("token_revoked", "pinflow accounts connect --account"),
     ],
@@ -133,6 +143,30 @@ def test_what_the_end_of_a_pause_does_not_change_is_said(
 ) -> None:
     installation.execute(_PAUSE, code=code)
     assert hint in installation.resume(installation.account_id).stdout
+
+
+def test_an_account_without_access_stays_paused_and_that_is_said(
+    installation: Installation,
+) -> None:
+    installation.execute(_CONNECTION)
+    installation.execute(_PAUSE, code="token_revoked")
+    output = installation.resume(installation.account_id).stdout
+    assert f"Account {installation.account_id} stays paused" in output
+    assert f"pinflow accounts connect --account {installation.account_id}" in output
+    assert "Ended the pause" not in output
+    assert "may refuse again" not in output
+
+
+def test_the_resume_of_an_account_names_the_pause_of_the_app(installation: Installation) -> None:
+    installation.execute(_APP)
+    result = installation.resume(installation.account_id)
+    assert f"Account {installation.account_id} is not paused." in result.stdout
+    assert "app_not_approved" in result.stdout
+    assert "pinflow deliveries resume --app" in result.stdout
+    (row,) = installation.execute(
+        "select paused_until > clock_timestamp() as lasts from publisher.delivery_apps"
+    )
+    assert row["lasts"]
 
 
 def test_the_pause_of_the_app_ends(installation: Installation) -> None:

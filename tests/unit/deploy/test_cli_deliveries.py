@@ -80,6 +80,7 @@ def test_a_paused_account_is_exit_code_1_with_the_reason(server: PinflowServer) 
     assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert "token_revoked" in result.stdout
     assert "Connect the account again." in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("pinflow accounts connect --account ID")
     shown = run(server, "deliveries", "--account", paused["account_id"], "--json")
     assert json.loads(shown.stdout) == [paused]
 
@@ -89,6 +90,22 @@ def test_without_accounts_the_command_says_how_to_connect_one(server: PinflowSer
     result = run(server, "deliveries")
     assert result.exit_code == ExitCode.DONE
     assert "pinflow accounts connect" in result.stdout
+
+
+def test_an_unknown_account_is_an_error(server: PinflowServer) -> None:
+    connected = build_account()
+    plain = build_name(build_account(), "Plain", "plain")
+    server.documents[DELIVERIES] = [connected]
+    server.documents[ACCOUNTS] = [build_name(connected, "Lamps", "lamp_shop"), plain]
+    unknown = str(uuid4())
+    for form in ((), ("--json",)):
+        result = run(server, "deliveries", "--account", unknown, *form)
+        assert result.exit_code == ExitCode.REFUSED
+        assert f"sees no account {unknown}" in result.stderr
+        assert result.stdout == ""
+    result = run(server, "deliveries", "--account", plain["id"])
+    assert result.exit_code == ExitCode.DONE
+    assert f"{plain['id']} was never connected" in result.stdout
 
 
 @pytest.mark.parametrize("waits", [True, False])

@@ -134,6 +134,23 @@ def test_a_failed_pin_is_retried_to_another_board_and_account(server: PinflowSer
     assert request.query == {}
 
 
+def test_a_name_of_a_board_is_refused_with_the_command_that_lists_ids(
+    server: PinflowServer,
+) -> None:
+    unknown = refuse(422, "board_not_found", "board_id: there is none.")
+    server.posts[f"/v1/pins/{FIRST}/retry"] = lambda _: unknown
+    server.patches[f"/v1/pins/{FIRST}"] = lambda _: unknown
+    retried = run(server, "retry", FIRST, "--board", "Board 2")
+    assert retried.exit_code == ExitCode.PINS_NOT_CHANGED
+    assert "pinflow template" in " ".join(retried.stdout.split())
+    edited = run(server, "edit", FIRST, "--board", "Board 2")
+    assert edited.exit_code == ExitCode.REFUSED
+    assert "board_id: there is none. (board_not_found) --board takes" in edited.stderr
+    assert "pinflow template" in edited.stderr
+    without = run(server, "retry", FIRST, "--account", SECOND)
+    assert "pinflow template" not in " ".join(without.stdout.split())
+
+
 def test_an_edit_sends_only_the_named_fields_and_an_empty_text_clears_one(
     server: PinflowServer,
 ) -> None:

@@ -167,6 +167,7 @@ def _build_dependencies(
             BacklogRepository(service.http_database, settings.pinterest_mode),
             settings.budget_limits,
             spacing_seconds=settings.delivery_spacing_seconds,
+            confirm_seconds=settings.delivery_confirm_seconds,
             is_on=settings.is_pinterest_on,
         ),
         reader=build_pin_reader(settings, writes),

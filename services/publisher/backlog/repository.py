@@ -12,13 +12,14 @@ from services.publisher.delivery.model import APP, Category
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
+# An attempt is in doubt if its answer was lost, or if its sender ended without writing anything.
 # The queue is counted along pins_queue, and the attempts are found by their indexes. The gaps are
 # those between the last 30 attempts of ten minutes: the speed may have changed before
 _SELECT_ACCOUNTS = text("""
     select c.account_id, c.disconnected_at is not null as is_disconnected, now() as now,
         a.paused_until, a.pause_code, a.pause_message, a.next_at,
         q.queued, q.oldest_queued_at, q.waiting, q.next_deliver_after, q.last_deliver_after,
-        d.publishing, g.gaps,
+        d.publishing, d.last_first_look_at, d.last_second_look_at, g.gaps,
         b.level, b.refilled_at, b.blocked_until, b.day_started_at, b.used
     from access.connections c
     left join publisher.delivery_accounts a on a.account_id = c.account_id
@@ -33,8 +34,17 @@ _SELECT_ACCOUNTS = text("""
         where p.account_id = c.account_id and p.state = 'queued' and p.deleted_at is null
     ) q
     cross join lateral (
-        select count(*) as publishing from publisher.delivery_attempts t
-        where t.account_id = c.account_id and t.outcome is null
+        select count(*) as publishing,
+            max(look_at) filter (where absent_at is null) as last_first_look_at,
+            max(look_at) filter (where absent_at is not null) as last_second_look_at
+        from (
+            select absent_at, case
+                when next_look_at is not null or deadline_at <= now()
+                then coalesce(next_look_at, deadline_at)
+            end as look_at
+            from publisher.delivery_attempts t
+            where t.account_id = c.account_id and t.outcome is null
+        ) unsettled
     ) d
     cross join lateral (
         select coalesce(array_agg(extract(epoch from gap)::float8), '{}') as gaps from (

@@ -20,7 +20,8 @@ class DeliveryPauseResponse(ApiModel):
     """The error code, which the deferred pins have too. docs/reference/errors.md lists the codes.
     """
     message: str
-    """The reason in words, and what to do."""
+    """The reason in words, and what to do. It begins with "The app is paused" if all accounts wait.
+    """
     until: datetime | None
     """When Pinflow tries again, in UTC. Null if somebody has to do something first."""
 
@@ -38,8 +39,9 @@ class DeliveryResponse(ApiModel):
     pause: DeliveryPauseResponse | None
     """The pause of the account or of the app. Null if pins are being sent."""
     estimated_end: datetime | None
-    """When all waiting pins will be delivered, in UTC, at the present speed and within the limits.
-    Null if none waits, or if somebody has to end the pause."""
+    """When all pins that wait or are being sent will be delivered, in UTC, at the present speed and
+    within the limits. If the answer to a pin was lost, not before Pinflow knows whether Pinterest
+    has it. Null if there are none, or if somebody has to end the pause."""
 
     @classmethod
     def from_backlog(cls, backlog: AccountBacklog) -> "DeliveryResponse":

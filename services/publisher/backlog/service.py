@@ -35,6 +35,9 @@ _NEEDS_A_PERSON = {
 }
 """The codes of pauses that somebody has to end, so nobody knows when."""
 
+APP_IS_PAUSED = "The app is paused: "
+"""Begins the message of a pause that all accounts share."""
+
 
 class DeliveryPause(NamedTuple):
     """Says why no pin of an account is sent now. `until` is None if a person has to end it."""
@@ -64,11 +67,13 @@ class BacklogService:
         limits: BudgetLimits,
         *,
         spacing_seconds: float,
+        confirm_seconds: float,
         is_on: bool,
     ) -> None:
         """Takes the limits of the delivery process, and whether the installation delivers pins."""
         self._backlog = backlog
         self._spacing_seconds = spacing_seconds
+        self._confirm_time = timedelta(seconds=confirm_seconds)
         self._is_on = is_on
         self._account_rule = account_rule(limits, Category.WRITE)
         self._app_rule = app_rule(limits)
@@ -114,16 +119,17 @@ class BacklogService:
         if row["is_disconnected"]:
             message = "The account is not connected to Pinterest any more. Connect it again."
             return DeliveryPause(ErrorCode.ACCOUNT_NOT_CONNECTED, message, None)
-        for paused in (row, app):
+        for paused, beginning in ((row, ""), (app, APP_IS_PAUSED)):
             if paused["paused_until"] is not None and paused["paused_until"] > row["now"]:
                 code = paused["pause_code"]
                 until = None if code in _NEEDS_A_PERSON else paused["paused_until"]
-                return DeliveryPause(code, paused["pause_message"], until)
+                return DeliveryPause(code, beginning + paused["pause_message"], until)
         return None
 
     def _estimate_end(self, row: Row, app: Row, pause: DeliveryPause | None) -> datetime | None:
-        """Returns None if nothing waits, or if a person has to do something first."""
-        if not row["queued"] or (pause is not None and pause.until is None):
+        """Returns None if nothing is on its way, or if a person has to do something first."""
+        is_empty = not row["queued"] and not row["publishing"]
+        if is_empty or (pause is not None and pause.until is None):
             return None
         now: datetime = row["now"]
         # Pins that wait by themselves: for their image or video
@@ -145,8 +151,18 @@ class BacklogService:
             combine_quotas(quota, compute_quota(of_app, self._app_rule, start), served),
         )
         end = start + timedelta(seconds=estimate_seconds(row["queued"], pace))
-        last = row["last_deliver_after"]
-        return end if last is None else max(end, last + timedelta(seconds=pace.interval_seconds))
+        lasts = (row["last_deliver_after"], self._find_end_of_doubt(row, start))
+        interval = timedelta(seconds=pace.interval_seconds)
+        return max([end, *(last + interval for last in lasts if last is not None)])
+
+    def _find_end_of_doubt(self, row: Row, start: datetime) -> datetime | None:
+        """Returns when the last pin in doubt is decided. None if the answer to none was lost.
+
+        Until then, pins that look like it wait. It may be absent: then it is sent again.
+        """
+        first, second = row["last_first_look_at"], row["last_second_look_at"]
+        ends = (first and max(first, start) + self._confirm_time, second and max(second, start))
+        return max((end for end in ends if end is not None), default=None)
 
 
 def compute_bucket(budget: StoredBudget, rule: BudgetRule, at: datetime | None = None) -> Bucket:

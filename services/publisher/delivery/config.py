@@ -18,9 +18,6 @@ class DeliverySettings(DeliveryLimitSettings, MediaSettings, ServiceSettings):
     delivery_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
     """Seconds between two searches for pins to deliver. After a search that found any, the next
     follows at once."""
-    delivery_confirm_seconds: Annotated[float, Field(ge=1, le=3600)] = 120
-    """Seconds between the look that does not find a pin on Pinterest, and the second look that
-    decides. Pinterest may list a new pin late."""
     delivery_confirm_pages: Annotated[int, Field(ge=1, le=100)] = 10
     """Maximum pages of a board's list that one look reads. If the list is longer, the pin can't be
     confirmed."""

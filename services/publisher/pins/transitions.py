@@ -11,6 +11,7 @@ from uuid import UUID
 
 from services.publisher.model import PinState, build_failure
 from services.publisher.outbox_events import PinChange
+from services.publisher.pins.deferrals import NO_PAUSES, find_deferral
 from services.publisher.pins.request_bodies import ScheduleSubmission, build_changed_values
 from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
 from shared.access.model import BoardCheck, Destination, Principal
@@ -189,11 +190,7 @@ def retry_pin(
     _require_unpublished(pin, "This pin is already published. There is nothing to retry.")
     _require_not_publishing(pin)
     if pin["state"] != PinState.FAILED:
-        raise build_conflict(
-            ErrorCode.PIN_NOT_FAILED,
-            "This pin has not failed and is about to be published. There is nothing to retry.",
-            pin,
-        )
+        raise build_conflict(ErrorCode.PIN_NOT_FAILED, _describe_waiting_pin(pin), pin)
     _require_confirmed(pin, may_double=may_double)
     _require_same_delivery(pin, target)
     # A destination without a check is new: the edit that set it also checked it
@@ -203,6 +200,15 @@ def retry_pin(
         return Update({**target.changes, **queued}, PinChange.QUEUED)
     published = {"state": PinState.PUBLISHED, "published_at": pin["now"], **_NO_FAILURE}
     return Update({**target.changes, **published}, PinChange.PUBLISHED)
+
+
+def _describe_waiting_pin(pin: Row) -> str:
+    """Says why a queued pin can't be retried. Only its own deferral is known, not other pauses."""
+    if (deferral := find_deferral(pin, NO_PAUSES, pin["now"])) is not None:
+        return f"This pin has not failed: it is deferred. {deferral.message}"
+    if pin["delivery"] is not None:
+        return "This pin has not failed: it waits for its delivery. There is nothing to retry."
+    return "This pin has not failed and is about to be published. There is nothing to retry."
 
 
 def _require_same_delivery(pin: Row, target: RetryTarget) -> None:

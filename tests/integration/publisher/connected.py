@@ -11,7 +11,7 @@ INSERT_ATTEMPT = (
     "insert into publisher.delivery_attempts (attempt_id, pin_id, number, workspace_id, "
     "account_id, mode, fence, board_id, compared, texts, started_at, deadline_at) "
     "values (gen_random_uuid(), :id, :number, :workspace, :account, 'simulated', 1, '1', "
-    "gen_random_uuid(), '{}', now() - :ago * interval '1 second', now())"
+    "gen_random_uuid(), '{}', now() - :ago * interval '1 second', now() + interval '30 seconds')"
 )
 
 

@@ -268,6 +268,22 @@ async def test_a_failed_pin_is_queued_again(client: Client, connected: Connected
     assert read_error(await client.post(f"/v1/pins/{pin_id}/retry")) == (409, "pin_not_failed")
 
 
+async def test_a_retry_of_a_deferred_pin_says_until_when_and_why(
+    client: Client, connected: ConnectedClient
+) -> None:
+    pin_id = await connected.queue()
+    await client.execute(
+        "update publisher.pins set deliver_after = '2099-01-01T10:00:00Z', "
+        "deferral_code = 'media_unreachable' where pin_id = :id",
+        id=pin_id,
+    )
+    refused = await client.post(f"/v1/pins/{pin_id}/retry")
+    assert read_error(refused) == (409, "pin_not_failed")
+    message = refused.json()["detail"]["message"]
+    assert "could not be fetched" in message
+    assert "does not send it before 2099-01-01T10:00:00Z" in message
+
+
 async def test_invariant_12_a_pin_that_may_be_on_pinterest_is_retried_only_on_demand(
     client: Client, connected: ConnectedClient
 ) -> None:

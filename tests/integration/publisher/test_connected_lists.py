@@ -241,6 +241,53 @@ async def test_the_backlog_names_a_pause_that_a_person_has_to_end(
     assert (backlog["pause"]["until"], backlog["estimated_end"]) == (None, None)
 
 
+async def test_the_backlog_says_that_a_pause_is_the_apps(
+    client: Client, connected: ConnectedClient
+) -> None:
+    await connected.queue()
+    await client.execute(
+        "insert into publisher.delivery_apps (mode, paused_until, pause_code, pause_message) "
+        "values ('simulated', now() + interval '1 hour', 'app_not_approved', 'Ask for access.')"
+    )
+    try:
+        pause = (await read_backlog(client))["pause"]
+        await connected.pause("rate_limited", seconds=3600)
+        own = (await read_backlog(client))["pause"]
+    finally:
+        await client.execute("truncate publisher.delivery_apps")
+    assert pause["message"] == "The app is paused: Ask for access."
+    assert own["message"] == "Wait.", "the account's pause goes first"
+
+
+@pytest.mark.parametrize(
+    ("looks", "seconds"),
+    [
+        pytest.param("next_look_at = now() + interval '20 seconds'", 140, id="no look yet"),
+        pytest.param(
+            "next_look_at = now() + interval '90 seconds', absent_at = now()", 90, id="one look"
+        ),
+        pytest.param("deadline_at = now() - interval '1 minute'", 120, id="its sender died"),
+    ],
+)
+@pytest.mark.parametrize("waiting", [0, 1])
+async def test_the_backlog_does_not_end_before_pins_in_doubt_are_decided(
+    client: Client, connected: ConnectedClient, looks: str, seconds: int, waiting: int
+) -> None:
+    pin_id = await connected.queue()
+    await connected.set_state(pin_id, "confirming")
+    await connected.attempt(pin_id)
+    for _ in range(waiting):
+        await connected.queue()
+    sent = await read_backlog(client)
+    start = datetime.now(UTC)
+    assert datetime.fromisoformat(sent["estimated_end"]) - start < timedelta(seconds=30)
+    await client.execute(
+        f"update publisher.delivery_attempts set {looks} where pin_id = :id", id=pin_id
+    )
+    end = datetime.fromisoformat((await read_backlog(client))["estimated_end"])
+    assert timedelta(seconds=seconds) <= end - start < timedelta(seconds=seconds + 30)
+
+
 async def test_the_backlog_ends_after_the_last_pin_that_waits_by_itself(
     client: Client, connected: ConnectedClient
 ) -> None:

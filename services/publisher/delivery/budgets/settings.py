@@ -34,6 +34,10 @@ class DeliveryLimitSettings(BaseSettings):
     delivery_app_requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = 80
     """Maximum requests of all accounts together in a second."""
 
+    delivery_confirm_seconds: Annotated[float, Field(ge=1, le=3600)] = 120
+    """Seconds between the look that does not find a pin on Pinterest, and the second look that
+    decides. Pinterest may list a new pin late."""
+
     @property
     def budget_limits(self) -> BudgetLimits:
         return BudgetLimits(

@@ -75,7 +75,7 @@ class ResumedAccount(NamedTuple):
     app_pauses: Sequence[Row]
     """The pauses of the app, as `resume_app` returns them. They are not ended."""
     is_given_up: bool
-    """Whether the account has no access to Pinterest until its user connects it again."""
+    """The account has no access to Pinterest until its user connects it again."""
 
 
 class PauseRepository:

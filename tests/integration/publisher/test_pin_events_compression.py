@@ -55,7 +55,7 @@ async def deliver(settings: PublisherSettings, row: RowAccepted) -> None:
 async def test_invariant_4_events_have_the_codec_of_the_setting_and_repeat_their_ids(
     settings: PublisherSettings, workspace: Workspace
 ) -> None:
-    """Of a row, of its redelivery, and of a pin from the outbox. Outcomes are always compressed."""
+    """Covers a row, its redelivery, and a pin from the outbox. Outcomes are always compressed."""
     kafka, names = settings.kafka_bootstrap_servers, TopicNames(settings.topic_prefix)
 
     async def read_ids(count: int) -> list[str] | None:

@@ -19,8 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: bench-peers clients flood chaos pinterest-sandbox kills fuzz format schemas lock deliveries
 
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
-		| awk -F'|' '{ printf "  make %-17s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
+		| awk -F':.*## ' '{ printf "  make %-17s %s\n", $$1, $$2 }'
 
 STACK_OPTIONS = $(if $(BROKERS),--brokers $(BROKERS)) \
 	$(if $(PINTEREST),--pinterest $(PINTEREST))

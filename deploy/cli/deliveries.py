@@ -1,6 +1,5 @@
 """Shows how many pins wait for their delivery to Pinterest, and why they wait."""
 
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -8,21 +7,15 @@ import typer
 
 from deploy.cli import resuming
 from deploy.cli.client import PinflowClient
-from deploy.cli.combined_job import Job
 from deploy.cli.connecting import ACCOUNTS, find_account
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import DEFAULT_URL, ApiKey, AsJson, BaseUrl, MaxRetrySeconds
-from deploy.cli.pins import PINS, ByAccount
+from deploy.cli.pins import ByAccount
 from deploy.cli.tables import format_time, print_json, print_table, read_path
 from shared.access.connection_health import RECONNECT_CODES
 from shared.contract.errors import ErrorCode
 
 DELIVERIES = "/v1/deliveries"
-COMMAND = "pinflow deliveries"
-WAITING = ("queued", "deferred", "publishing")
-"""The statuses of a pin on its way to Pinterest."""
-MAX_JOBS = 20
-"""The most imports of one file for which waiting pins are counted."""
 COLUMNS = {
     "account": "account_id",
     "name": "name",
@@ -86,29 +79,6 @@ def show_deliveries(
         raise typer.Exit(ExitCode.ACCOUNTS_PAUSED)
 
 
-def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> None:
-    """Says how many pins of a job wait for their delivery, and how to follow them.
-
-    `job_ids` are the imports of which the job consists.
-    """
-    if not job["created_rows"]:
-        return
-    ids = list(job_ids)[:MAX_JOBS]
-    try:
-        counts = {
-            status: sum(_count(client, job_id, status) for job_id in ids) for status in WAITING
-        }
-    except typer.Exit:  # the message is on standard error; the import has ended nevertheless
-        return
-    if not (total := sum(counts.values())):
-        return
-    deferred = counts["deferred"]
-    paused = f" {deferred} of them are deferred: the command says why." if deferred else ""
-    typer.echo(
-        f"{total} pin(s) wait for their delivery to Pinterest. Follow it with: {COMMAND}.{paused}"
-    )
-
-
 def _describe_unconnected(account: UUID | None) -> str:
     if account is None:
         return (
@@ -135,8 +105,3 @@ def _build_row(account: dict[str, Any]) -> list[Any]:
         format_time(value) if name in TIMES and value is not None else value
         for name, value in values.items()
     ]
-
-
-def _count(client: PinflowClient, job_id: str, status: str) -> int:
-    listing = client.list_items(PINS, {"job_id": job_id, "status": status}, 1)
-    return len(listing.items) if listing.total is None else listing.total

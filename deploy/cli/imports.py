@@ -10,7 +10,6 @@ from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_check import combine_checks
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
 from deploy.cli.delivered_pins import name_pins
-from deploy.cli.deliveries import report_waiting
 from deploy.cli.downloads import (
     STDOUT,
     download_failed_rows,
@@ -60,6 +59,7 @@ from deploy.cli.resources import show_list
 from deploy.cli.source_file import Format, SourceFile
 from deploy.cli.submission import Submission
 from deploy.cli.tables import format_time, print_json
+from deploy.cli.waiting_pins import report_waiting
 from shared.contract.events import JobStatus, OnExisting, SourceType
 
 commands = typer.Typer()

@@ -56,7 +56,7 @@ def print_job(job: Job, *, every_row: bool = False, names_failed_rows: bool = Tr
     if job["error_message"]:
         out.print(f"Error: {printable(job['error_message'])}", markup=False)
     if every_row:
-        print_results(job["results"])
+        print_results(job["results"], job["id"])
         return
     _print_noted_rows(job, existing)
     if _find_failures(job):
@@ -222,8 +222,8 @@ def _print_warnings(job: Job) -> None:
         out.print(f"… and {len(warnings) - MAX_WARNINGS_SHOWN} more warnings. See all with --json.")
 
 
-def print_results(results: Sequence[Result]) -> None:
-    """Prints each row with its ids, and what is to be known of it."""
+def print_results(results: Sequence[Result], job_id: str) -> None:
+    """Prints each row of an import with its ids, and what is to be known of it."""
     header = ["row", "status", "idempotency_key", "pin_id", "schedule_id"]
     _print_rows(
         results,
@@ -234,6 +234,12 @@ def print_results(results: Sequence[Result]) -> None:
             filter(None, (row.get("existing_state"), describe_differences(row), _join_errors(row)))
         ),
     )
+    if any(row.get("existing_state") for row in results):
+        console().print(
+            "A state is that at the time of the import. To see the present one of row N: "
+            f"pinflow imports show {job_id} --row N",
+            markup=False,
+        )
 
 
 def _print_existing(job: Job, rows: Sequence[Result]) -> None:

@@ -9,7 +9,6 @@ import typer
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_job import AcceptedPortion, Job
 from deploy.cli.corrections import parse_corrections
-from deploy.cli.deliveries import report_waiting
 from deploy.cli.downloads import (
     STDOUT,
     download_failed_rows,
@@ -33,6 +32,7 @@ from deploy.cli.options import (
 from deploy.cli.questions import require_confirmation
 from deploy.cli.submission import follow
 from deploy.cli.tables import print_json, print_more, print_table, printable
+from deploy.cli.waiting_pins import report_waiting
 from shared.contract.events import RowStatus
 
 commands = typer.Typer()
@@ -109,7 +109,7 @@ def show_results(
     if as_json:
         print_json(listing.items)
     elif listing.items:
-        print_results(listing.items)
+        print_results(listing.items, job_id)
     else:
         typer.echo("No row has a result, or your filters exclude it.")
     print_more(listing)
@@ -340,6 +340,12 @@ def _print_undo(undone: dict[str, Any], *, is_done: bool) -> None:
             f"command again: pinflow imports undo {job_id}"
         )
     _print_left(undone["left"])
+    if any(row["reason"] == "changed" for row in undone["left"]):
+        typer.echo(
+            "No undo deletes what was changed. If you do not want it: pinflow pins delete PIN_ID… "
+            "--from-pinterest. If it still waits for its time: pinflow schedules cancel "
+            "SCHEDULE_ID…"
+        )
 
 
 def _describe_plan(plan: dict[str, Any]) -> str:

@@ -54,7 +54,8 @@ TRAFFIC = {
         "[PinPublished](events/pin-published.v1.json), "
         "[PinScheduled](events/pin-scheduled.v1.json), [PinQueued](events/pin-queued.v1.json), "
         "[PinDeferred](events/pin-deferred.v1.json), [PinFailed](events/pin-failed.v1.json), as "
-        "CloudEvents.",
+        "CloudEvents. Batches are compressed with snappy, unless "
+        "`PINFLOW_PIN_EVENTS_COMPRESSION` is `none`.",
     ),
     TopicName.DELIVERIES: Traffic(
         "account id",

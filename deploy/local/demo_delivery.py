@@ -1,7 +1,7 @@
 """Follows the delivery of the demo's pins to the simulator of Pinterest, and shows what it did."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ PINS = "/v1/pins"
 EXAMPLES = 3
 MAX_FAILURES = 200
 """The most failed or deferred pins that are read for the list of causes."""
+MAX_PINS = 2000
+"""The most pins that are counted. The demo has 500, and the newest are listed first."""
 POLL_SECONDS = 0.5
 STALL_SECONDS = 60.0
 """The time without progress after which the demo gives up. A lost answer takes longer, but the
@@ -69,8 +71,13 @@ def follow_delivery(client: PinflowClient, describe_process: Callable[[], str]) 
 
 
 def read_delivery(client: PinflowClient) -> Delivery:
-    """Counts the workspace's pins."""
-    return Delivery({status: _count(client, status) for status in STATUSES})
+    """Counts the workspace's pins, the newest MAX_PINS at most, each of them once.
+
+    One count for each status would have a pin twice that changes its status between two of them.
+    """
+    pins = client.list_items(PINS, {}, MAX_PINS).items
+    statuses = Counter({pin["id"]: pin["status"] for pin in pins}.values())
+    return Delivery({status: statuses[status] for status in STATUSES})
 
 
 def describe_result(client: PinflowClient, delivery: Delivery, simulator_url: str) -> str:
@@ -96,11 +103,6 @@ def describe_result(client: PinflowClient, delivery: Delivery, simulator_url: st
         "Nothing was sent to Pinterest itself.",
     ]
     return "\n".join(lines)
-
-
-def _count(client: PinflowClient, status: str) -> int:
-    listing = client.list_items(PINS, {"status": status}, 1)
-    return len(listing.items) if listing.total is None else listing.total
 
 
 def _sleep(seen: Delivery) -> None:

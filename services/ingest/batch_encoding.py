@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from shared.kafka.records import Record
-
-SNAPPY_CODEC = 2
-"""The codec's number in Kafka's record batches."""
+from shared.kafka.records import SNAPPY_CODEC, Record
 
 
 def encode_batch(

@@ -59,7 +59,12 @@ from shared.runtime.service import Service
 def create_app(settings: PublisherSettings) -> FastAPI:
     """Builds the application. Its lifespan starts the consumers and tasks."""
     background = settings.background_connections
-    service = Service("publisher", settings, background_connections=background)
+    service = Service(
+        "publisher",
+        settings,
+        background_connections=background,
+        compressed_topics=settings.compressed_topics,
+    )
     background_access = AccessRepository(service.database)
     store = RowRepository(service.database)
     history = OutcomeHistory(store, settings, service.topics)

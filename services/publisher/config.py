@@ -1,10 +1,11 @@
 """The publisher's settings."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from services.publisher.delivery.budgets.settings import DeliveryLimitSettings
+from shared.contract.topics import TopicName
 from shared.pinterest.settings import PinterestApiSettings
 from shared.runtime.settings import ListSettings, ServiceSettings
 
@@ -40,6 +41,11 @@ class PublisherSettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSett
     as one. Further requests are answered 429 at once.
     """
 
+    pin_events_compression: Literal["snappy", "none"] = "snappy"
+    """The codec of batches of pin events. `none` is for consumers that can't read snappy
+    (docs/how-to/run-in-production.md). It costs more of the broker and of the disk.
+    """
+
     @model_validator(mode="after")
     def _require_enough_connections(self) -> Self:
         minimum = self.background_connections + 1
@@ -48,6 +54,13 @@ class PublisherSettings(DeliveryLimitSettings, PinterestApiSettings, ServiceSett
                 f"PINFLOW_DATABASE_POOL_SIZE must be at least PINFLOW_ROW_CONSUMERS + 4 = {minimum}"
             )
         return self
+
+    @property
+    def compressed_topics(self) -> tuple[TopicName, ...]:
+        """The topics whose batches the publisher compresses."""
+        if self.pin_events_compression == "none":
+            return (TopicName.OUTCOMES,)
+        return TopicName.OUTCOMES, TopicName.PIN_EVENTS
 
     @property
     def background_connections(self) -> int:

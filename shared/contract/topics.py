@@ -68,9 +68,10 @@ class Topic:
 
 
 _AS_PRODUCED = {"compression.type": "producer"}
-"""For topics that only Pinflow's services write and read.
+"""For topics that only Pinflow's services write.
 
-The broker stores a batch as it was sent: ingest compresses its own (docs/decisions/0011).
+The broker stores a batch as it was sent: ingest and the publisher compress theirs
+(docs/decisions/0011 and 0050).
 """
 
 TOPICS: tuple[Topic, ...] = (
@@ -82,7 +83,7 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(TopicName.OUTCOMES, config=_AS_PRODUCED),
     Topic(TopicName.JOB_EVENTS),
-    Topic(TopicName.PIN_EVENTS),
+    Topic(TopicName.PIN_EVENTS, config=_AS_PRODUCED),
     # Kept for as long as a backup may be old: after a restore, what may have been sent is read here
     Topic(TopicName.DELIVERIES, retention_ms=30 * DAY_MS, config=_AS_PRODUCED),
     Topic(

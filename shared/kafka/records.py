@@ -8,6 +8,9 @@ MAX_BATCH_BYTES = 900 * 1024
 With far less, an import needs twenty round trips.
 """
 
+SNAPPY_CODEC = 2
+"""The codec's number in Kafka's record batches."""
+
 Header = tuple[str, bytes]
 
 

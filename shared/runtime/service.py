@@ -1,6 +1,6 @@
 """Builds the parts that every service has. A service's app.py adds only its own parts."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsageClient, KeyUsageRecorder, KeyUsageStore
-from shared.contract.topics import TopicNames
+from shared.contract.topics import TopicName, TopicNames
 from shared.http.app import add_process_endpoints, create_api
 from shared.http.health import Health
 from shared.http.installation import InstallationHeader
@@ -30,13 +30,21 @@ class Service:
     With `background_connections`, `database` is a separate pool of that many connections, for
     consumers and periodic tasks. `http_database` has the rest of PINFLOW_DATABASE_POOL_SIZE. So
     slow requests can't block background work. Without it, both are the same pool.
+
+    The producer compresses what it sends to `compressed_topics`.
     """
 
     def __init__(
-        self, name: str, settings: ServiceSettings, *, background_connections: int = 0
+        self,
+        name: str,
+        settings: ServiceSettings,
+        *,
+        background_connections: int = 0,
+        compressed_topics: Collection[TopicName] = (),
     ) -> None:
         self.name = name
         self.topics = TopicNames(settings.topic_prefix)
+        self._compressed_topics = [self.topics[name] for name in compressed_topics]
         self.health = Health()
         self._settings = settings
         self.http_connections = settings.database_pool_size - background_connections
@@ -56,7 +64,9 @@ class Service:
     def producer(self) -> RecordProducer:
         """The service's producer, created at first use. Services without it need no Kafka."""
         client_id = f"pinflow-{self.name}-{self._settings.replica}"
-        return RecordProducer(self._settings, client_id=client_id)
+        return RecordProducer(
+            self._settings, client_id=client_id, compressed_topics=self._compressed_topics
+        )
 
     def paginator(self, settings: ListSettings) -> Paginator:
         """Creates the paginator of lists, which leaves a connection to other requests if it can."""

@@ -54,13 +54,13 @@ async def test_a_truncated_value_fits_a_dead_letter_with_its_headers(
 
 
 async def test_the_broker_decompresses_compressed_records(kafka: str, topic_prefix: str) -> None:
-    await produce(kafka, topic_prefix, TopicName.PIN_EVENTS, b"packed", "gzip")
+    await produce(kafka, topic_prefix, TopicName.JOB_EVENTS, b"packed", "gzip")
     assert [
-        record.value for record in await read_records(kafka, topic_prefix, TopicName.PIN_EVENTS)
+        record.value for record in await read_records(kafka, topic_prefix, TopicName.JOB_EVENTS)
     ] == [b"packed"]
 
 
-async def test_internal_topics_keep_the_producers_compression(
+async def test_topics_that_only_pinflow_writes_keep_its_compression(
     kafka: str, topic_prefix: str
 ) -> None:
     names = TopicNames(topic_prefix)
@@ -73,9 +73,14 @@ async def test_internal_topics_keep_the_producers_compression(
             compression_types[name] = next(
                 value for key, value, *_ in answer.resources[0][4] if key == "compression.type"
             )
-    internal = {TopicName.IMPORTS, TopicName.OUTCOMES, TopicName.DELIVERIES}
+    own = {
+        TopicName.IMPORTS,
+        TopicName.OUTCOMES,
+        TopicName.PIN_EVENTS,
+        TopicName.DELIVERIES,
+    }
     assert compression_types == {
-        name: "producer" if name in internal else "uncompressed" for name in TopicName
+        name: "producer" if name in own else "uncompressed" for name in TopicName
     }
 
 

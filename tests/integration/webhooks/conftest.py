@@ -147,10 +147,12 @@ def settings(kafka: str, topic_prefix: str, database_url: str) -> WebhooksSettin
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def webhooks(settings: WebhooksSettings, database: Database) -> AsyncIterator[Webhooks]:
-    producer = RecordProducer(settings, client_id="test")
+    names = TopicNames(settings.topic_prefix)
+    compressed = [names[TopicName.PIN_EVENTS]]  # as the publisher does
+    producer = RecordProducer(settings, client_id="test", compressed_topics=compressed)
     await producer.start()
     async with running_app(create_app(settings)) as http:
-        yield Webhooks(http, producer, TopicNames(settings.topic_prefix))
+        yield Webhooks(http, producer, names)
     await producer.stop()
 
 

@@ -78,6 +78,11 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="run services on one half of the cores, servers and load generator on the other",
     )
     parser.add_argument(
+        "--delivery",
+        action="store_true",
+        help="also run the delivery process, although no account is connected",
+    )
+    parser.add_argument(
         "--flood",
         action="store_true",
         help="measure only a flood: one workspace at full speed, and the latency of another",
@@ -121,7 +126,7 @@ def build_run(arguments: argparse.Namespace) -> BenchRun:
         lengths,
         [name for name in ALL_SCENARIOS if name in names],
         [name for name in LIMITS if name in names],
-        shape=DeploymentShape(arguments.replicas, arguments.cores),
+        shape=DeploymentShape(arguments.replicas, arguments.cores, arguments.delivery),
     )
     run.extra_measurements = choose_peers(names, lengths, run)
     return run

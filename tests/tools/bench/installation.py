@@ -13,6 +13,7 @@ from deploy.administration import NewWorkspace
 from deploy.local.kafka import KafkaNode
 from deploy.services import SERVICES
 from tests.acceptance.conftest import new_workspace
+from tests.support.connections import name_settings
 from tests.support.deployment import Deployment, deployed, is_ready
 from tests.support.infrastructure import (
     FAST_JVM_OPTIONS,
@@ -22,6 +23,7 @@ from tests.support.infrastructure import (
     kafka_server,
     postgres_server,
 )
+from tests.support.simulator import running_simulator
 from tests.support.waiting import wait_until
 from tests.tools.bench.batches import BatchTotals, read_batch_totals
 from tests.tools.bench.cores import CoreHalves, pin_to_cores
@@ -51,10 +53,12 @@ TEST_OPTIONS = ServerOptions(FAST_JVM_OPTIONS, FAST_POSTGRES_SETTINGS)
 
 @dataclass(frozen=True)
 class DeploymentShape:
-    """Number of replicas of each service, and the cores for services and servers (None: all)."""
+    """Number of replicas of each service, the cores for services and servers (None: all), and
+    whether the delivery process runs, with the simulator of Pinterest."""
 
     replicas: int = 1
     cores: CoreHalves | None = None
+    has_delivery: bool = False
 
     @property
     def service_cores(self) -> frozenset[int] | None:
@@ -70,7 +74,7 @@ class DeploymentShape:
             if self.cores
             else None
         )
-        return {"replicas": self.replicas, "cores": cores}
+        return {"replicas": self.replicas, "cores": cores, "delivery": self.has_delivery}
 
 
 DEFAULT_SHAPE = DeploymentShape()
@@ -219,8 +223,11 @@ def installation(
             "database_url": url,
             "topic_prefix": prefix,
         }
+        settings = dict(SERVICE_SETTINGS)
+        if shape.has_delivery:
+            settings |= name_settings(stack.enter_context(running_simulator()))
         with pin_to_cores(shape.service_cores):
             deployment = stack.enter_context(
-                deployed(directory, shape.replicas, **connection_settings, **SERVICE_SETTINGS)
+                deployed(directory, shape.replicas, **connection_settings, **settings)
             )
         yield Installation(servers, deployment, url, prefix, shape)

@@ -18,7 +18,13 @@ def made(pin_id: str, group: Group = GROUP) -> dict[str, Any]:
 
 
 def stored(state: str, pin_id: str | None = None, code: str | None = None) -> dict[str, Any]:
-    return {"state": state, "pinterest_pin_id": pin_id, "error_code": code}
+    message = code and f"message of {code}"
+    return {
+        "state": state,
+        "pinterest_pin_id": pin_id,
+        "error_code": code,
+        "error_message": message,
+    }
 
 
 def judge_one(log: list[dict[str, Any]], row: dict[str, Any] | None) -> Verdict:
@@ -42,7 +48,9 @@ def test_a_pin_that_was_made_for_a_failed_publication_is_doubled() -> None:
 
 def test_an_unconfirmed_pin_may_have_been_made_or_not() -> None:
     row = stored("failed", code="publish_unconfirmed")
-    assert judge_one([made("1")], row).is_clean
+    verdict = judge_one([made("1")], row)
+    assert verdict.is_clean
+    assert verdict.unconfirmed == ["a: message of publish_unconfirmed"]
     assert judge_one([], row).is_clean
     assert judge_one([made("1"), made("2")], row).doubled
 

@@ -1,8 +1,7 @@
-"""`pinflow deliveries`, and what imports say about pins that wait for their delivery."""
+"""`pinflow deliveries`: the pins that wait for their delivery, by account."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +13,6 @@ from deploy.cli.deliveries import DELIVERIES
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from services.publisher.backlog.schemas import DeliveryResponse
-from tests.support.factories import submitted_row
 from tests.support.pinflow_server import PinflowServer, running_server
 
 
@@ -106,48 +104,3 @@ def test_an_unknown_account_is_an_error(server: PinflowServer) -> None:
     result = run(server, "deliveries", "--account", plain["id"])
     assert result.exit_code == ExitCode.DONE
     assert f"{plain['id']} was never connected" in result.stdout
-
-
-@pytest.mark.parametrize("waits", [True, False])
-def test_an_import_says_how_many_of_its_pins_wait(
-    server: PinflowServer, tmp_path: Path, *, waits: bool
-) -> None:
-    server.lists["/v1/pins"] = [{"id": str(uuid4())}] if waits else []
-    file = tmp_path / "rows.json"
-    file.write_text(json.dumps([submitted_row()]), encoding="utf-8")
-    result = run(server, "import", str(file))
-    assert result.exit_code == ExitCode.DONE, result.output
-    # The server answers the same list for each of the three statuses
-    assert ("3 pin(s) wait for their delivery to Pinterest." in result.stdout) == waits
-    assert ("pinflow deliveries" in result.stdout) == waits
-    requested = [request.query for request in server.requests if request.path == "/v1/pins"]
-    assert {query["status"] for query in requested} == {"queued", "deferred", "publishing"}
-    assert {query["job_id"] for query in requested} == {server.imports[0].job_id}
-
-
-def test_an_import_that_created_nothing_asks_for_no_pins(
-    server: PinflowServer, tmp_path: Path
-) -> None:
-    file = tmp_path / "rows.json"
-    file.write_text(json.dumps([submitted_row()]), encoding="utf-8")
-    server.judge = lambda number, row: {"row_number": number, **_EXISTING, **_key_of(row)}
-    assert run(server, "import", str(file)).exit_code == ExitCode.DONE
-    assert [request for request in server.requests if request.path == "/v1/pins"] == []
-
-
-_EXISTING: dict[str, Any] = {
-    "status": "existing",
-    "pin_id": str(uuid4()),
-    "schedule_id": None,
-    "error_code": None,
-    "error_message": None,
-    "errors": [],
-    "payload_matches": True,
-    "line": None,
-    "existing_state": "published",
-    "differing_fields": None,
-}
-
-
-def _key_of(row: dict[str, Any]) -> dict[str, Any]:
-    return {"idempotency_key": row["idempotency_key"]}

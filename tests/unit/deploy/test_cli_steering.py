@@ -328,14 +328,33 @@ def test_withdrawn_pins_are_counted(server: PinflowServer) -> None:
     assert "being sent to Pinterest: run the command again" in result.stdout
 
 
+def test_the_states_of_existing_rows_are_said_to_be_those_of_the_import(
+    server: PinflowServer,
+) -> None:
+    advice = f"pinflow imports show {JOB} --row N"
+    server.documents[PATH] = build_job(build_result(1))
+    server.lists[f"{PATH}/results"] = [build_result(1)]
+    commands = (("show", JOB, "--all"), ("results", JOB))
+    assert all(advice not in run(server, *command).stdout for command in commands)
+    existing = build_result(1, status="existing", existing_state="queued")
+    server.documents[PATH] = build_job(existing)
+    server.lists[f"{PATH}/results"] = [existing]
+    for command in commands:
+        shown = run(server, *command).stdout
+        assert "A state is that at the time of the import." in shown
+        assert advice in shown
+
+
 # Undo
 
 
-def serve_undo(server: PinflowServer, *, is_done: bool = False, left: bool = False) -> None:
+def serve_undo(
+    server: PinflowServer, *, is_done: bool = False, left: bool = False, reason: str = "deleted"
+) -> None:
     """Answers dry runs and undos. `is_done`: the import was undone before."""
     row = {"row_number": 1, "pin_id": CHILD, "schedule_id": None}
     undone = [{**row, "action": "deleted"}, {**row, "row_number": 2, "action": "canceled"}]
-    kept = [{**row, "row_number": 3, "reason": "deleted"}] if left else []
+    kept = [{**row, "row_number": 3, "reason": reason}] if left else []
 
     def undo(_: Any) -> Answer:
         is_plan = server.requests[-1].query == {"dry_run": "true"}
@@ -398,6 +417,16 @@ def test_what_an_undo_left_is_named(server: PinflowServer) -> None:
     assert result.exit_code == ExitCode.PINS_LEFT
     assert "3    " in result.stdout
     assert LEFT_REASONS["deleted"] in result.stdout
+    assert "pinflow pins delete" not in result.stdout
+
+
+def test_an_undo_says_how_to_delete_what_was_changed_since(server: PinflowServer) -> None:
+    serve_undo(server, left=True, reason="changed")
+    for option in ("--yes", "--dry-run"):
+        result = run(server, "undo", JOB, option)
+        assert result.exit_code == ExitCode.PINS_LEFT
+        assert LEFT_REASONS["changed"] in result.stdout
+        assert "pinflow pins delete PIN_ID… --from-pinterest" in result.stdout
 
 
 def test_an_import_that_was_undone_before_needs_no_question(server: PinflowServer) -> None:

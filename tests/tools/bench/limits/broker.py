@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer
 from services.ingest.config import IngestSettings
 from services.ingest.import_log import KafkaImportLog
 from services.ingest.records import ImportBatch
+from services.publisher.config import PublisherSettings
 from shared.contract.events import MAX_ROWS
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import
@@ -79,7 +80,13 @@ async def _drive(inputs: _BrokerInputs) -> Figures:
     settings = IngestSettings(
         kafka_bootstrap_servers=inputs.bootstrap_servers, topic_prefix=inputs.topic_prefix
     )
-    import_log, producer = KafkaImportLog(settings), RecordProducer(settings, client_id="bench")
+    names = TopicNames(settings.topic_prefix)
+    producer = RecordProducer(
+        settings,
+        client_id="bench",
+        compressed_topics=[names[name] for name in PublisherSettings().compressed_topics],
+    )
+    import_log = KafkaImportLog(settings)
     meter = Meter(inputs.pids)
     work = _Work(settings, import_log, producer, inputs, meter)
     await import_log.start()

@@ -24,7 +24,8 @@ class Verdict:
     made: int = 0
     """Pins that the simulator made."""
     published: int = 0
-    unconfirmed: int = 0
+    unconfirmed: list[str] = field(default_factory=list)
+    """Pins that nobody can tell about, with the reason that Pinflow gives."""
     failed: Counter[str] = field(default_factory=Counter)
     doubled: list[str] = field(default_factory=list)
     """Pins on Pinterest beyond those that are published or unconfirmed."""
@@ -44,7 +45,8 @@ class Verdict:
             "planned": self.planned,
             "made": self.made,
             "published": self.published,
-            "unconfirmed": self.unconfirmed,
+            "unconfirmed": len(self.unconfirmed),
+            "unconfirmed_because": self.unconfirmed[:MAX_SHOWN],
             "failed": dict(self.failed),
             "attempts": dict(self.attempts),
             "doubled": len(self.doubled),
@@ -90,7 +92,8 @@ def _judge_group(
     groups_by_id: Mapping[str, Group],
     owners: dict[str, str],
 ) -> None:
-    published = unconfirmed = 0
+    published = 0
+    unconfirmed: list[str] = []
     for pin in pins:
         row = stored.get((pin.workspace, pin.key))
         state = None if row is None else row["state"]
@@ -100,14 +103,15 @@ def _judge_group(
             published += 1
             _judge_id(verdict, pin, row["pinterest_pin_id"], groups_by_id, owners)
         elif row["error_code"] == UNCONFIRMED:
-            unconfirmed += 1
+            unconfirmed.append(f"{pin.key}: {row['error_message']}")
         else:
             verdict.failed[row["error_code"]] += 1
     verdict.published += published
-    verdict.unconfirmed += unconfirmed
-    if made > published + unconfirmed:
+    verdict.unconfirmed.extend(unconfirmed)
+    if made > published + len(unconfirmed):
         verdict.doubled.append(
-            f"{group.title}: {made} on Pinterest, {published} published, {unconfirmed} unconfirmed"
+            f"{group.title}: {made} on Pinterest, {published} published, "
+            f"{len(unconfirmed)} unconfirmed"
         )
 
 

@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from deploy.administration import NewWorkspace
 
 PINS = """
-    select workspace_id, idempotency_key, state, error_code, pinterest_pin_id
+    select workspace_id, idempotency_key, state, error_code, error_message, pinterest_pin_id
     from publisher.pins where workspace_id = any(%s) and delivery is not null
 """
 ATTEMPTS = """

@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 import uvloop
 
+from services.publisher.config import PublisherSettings
 from shared.contract.errors import Unavailable
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import SEND_TIMEOUT_SECONDS, RecordProducer
@@ -38,7 +39,11 @@ class Relay:
     def __init__(self, settings: PeerSettings) -> None:
         self._names = TopicNames(settings.topic_prefix)
         self._database = Database.from_settings(settings, application="peer-relay")
-        self._producer = RecordProducer(settings, client_id="peer-relay")
+        self._producer = RecordProducer(
+            settings,
+            client_id="peer-relay",
+            compressed_topics=[self._names[name] for name in PublisherSettings().compressed_topics],
+        )
 
     async def run(self) -> None:
         """Sends events until it is canceled. Waits and retries while a server is down."""

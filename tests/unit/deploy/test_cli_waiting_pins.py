@@ -1,4 +1,4 @@
-"""What imports say about pins that wait for their delivery."""
+"""Imports say how many pins wait for their delivery."""
 
 import json
 from collections.abc import Iterator

@@ -218,8 +218,8 @@ def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
     if named is None:
         fail(f"There is no workspace {workspace}. See all workspaces: pinflow workspaces list")
     rows = _load_backend().with_operator(lambda operator: operator.list_accounts(workspace))
-    if not as_json:
-        typer.echo(f"Accounts of the workspace {printable(named['name'])} ({workspace}):")
+    if not as_json:  # apart from the table, which scripts read
+        typer.echo(f"Accounts of the workspace {printable(named['name'])} ({workspace}):", err=True)
     print_rows(rows, columns, as_json=as_json)
 
 

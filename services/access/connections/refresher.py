@@ -19,7 +19,6 @@ import structlog
 from services.access.connections.model import NotConnected
 from services.access.connections.repository import ConnectionRepository
 from services.access.connections.rules import (
-    APP_REFUSED_MESSAGE,
     REVOKED_MESSAGE,
     UNAVAILABLE_MESSAGE,
     FailedRefresh,
@@ -35,7 +34,6 @@ from services.access.connections.vault import TokenKeyMissing, Tokens, Vault
 from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.contract.errors import Unavailable
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
-from shared.pinterest.judging import is_app_refused
 from shared.pinterest.model import TokenGrant
 from shared.runtime.backoff import backoff
 from shared.runtime.metrics import PINTEREST_TOKEN_REFRESHES
@@ -175,7 +173,7 @@ class TokenRefresher:
         except Refused as refusal:
             if is_verdict(refusal):
                 return await self._settle_refusal(claim, refusal)
-            await self._record_refusal(claim, refusal)
+            await self._record_failure(claim, refusal.retry_after_seconds)
             raise NotSent(
                 OPERATION, "Pinterest does not refresh tokens at the moment."
             ) from refusal
@@ -241,29 +239,11 @@ class TokenRefresher:
             request_id=refusal.request_id,
         )
 
-    async def _record_refusal(self, claim: RefreshClaim, refusal: Refused) -> None:
-        """Records a refusal that is no verdict about the account's tokens."""
-        message = UNAVAILABLE_MESSAGE
-        if is_app_refused(refusal.status, refusal.code):
-            message = APP_REFUSED_MESSAGE
-            log.error(
-                "pinterest_app_refused",
-                account_id=str(claim.account_id),
-                hint="Compare PINFLOW_PINTEREST_APP_ID and the app's secret with the app's page.",
-                status=refusal.status,
-                code=refusal.code,
-                pinterest_request_id=refusal.request_id,
-            )
-        await self._record_failure(claim, refusal.retry_after_seconds, message)
-
     async def _record_failure(
-        self,
-        claim: RefreshClaim,
-        retry_after_seconds: int | None = None,
-        message: str = UNAVAILABLE_MESSAGE,
+        self, claim: RefreshClaim, retry_after_seconds: int | None = None
     ) -> None:
         retry_seconds = plan_retry(claim.failures, retry_after_seconds)
-        failed = FailedRefresh(HealthCode.REFRESH_FAILED, message, retry_seconds)
+        failed = FailedRefresh(HealthCode.REFRESH_FAILED, UNAVAILABLE_MESSAGE, retry_seconds)
         await self._postpone(claim, retry_seconds, "failed", failed)
 
     async def _postpone(

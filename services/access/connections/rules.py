@@ -12,7 +12,6 @@ from services.access.connections.model import GrantType
 from services.access.connections.vault import Tokens
 from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.pinterest.failures import Cause, Refused
-from shared.pinterest.judging import is_app_refused
 from shared.pinterest.model import TokenGrant
 from shared.runtime.backoff import backoff
 
@@ -38,11 +37,6 @@ SCOPE_MESSAGE = (
 UNAVAILABLE_MESSAGE = (
     "The account's tokens could not be refreshed, because Pinterest did not answer. Pinflow tries "
     "again."
-)
-APP_REFUSED_MESSAGE = (
-    "The account's tokens could not be refreshed, because Pinterest does not accept this "
-    "installation's app. Ask the operator to compare PINFLOW_PINTEREST_APP_ID and the app's secret "
-    "with the app's page. Pinflow tries again."
 )
 REFUSED_MESSAGE = (
     "Pinterest refused to refresh the account's tokens, which have not expired yet. Pinflow tries "
@@ -106,13 +100,8 @@ def is_verdict(refusal: Refused) -> bool:
     """Returns whether a refused refresh says that the tokens are invalid.
 
     An answer without Pinterest's error format came from something in between, and a limit passes.
-    A refused id or secret of the app says nothing about the account: the operator mends it.
     """
-    return (
-        refusal.code is not None
-        and refusal.cause not in PASSING_CAUSES
-        and not is_app_refused(refusal.status, refusal.code)
-    )
+    return refusal.code is not None and refusal.cause not in PASSING_CAUSES
 
 
 def plan_retry(failures: int, retry_after_seconds: int | None = None) -> float:

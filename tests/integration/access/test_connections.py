@@ -418,20 +418,11 @@ async def test_a_wrong_app_secret_loses_no_account(
 ) -> None:
     wrong = make_settings(simulator, pinterest_app_secret=SecretStr("wrong"))
     async with running_process(database_url, wrong) as misconfigured:
-        handout = TokenHandout(
-            UsableConnections(misconfigured.repository, wrong, misconfigured.link)
-        )
         await make_expired(database, account)
-        with pytest.raises(NotSent):
+        with pytest.raises(Refused):
             await misconfigured.call(account)
-        with pytest.raises(NotSent):
-            await handout.get(account)
-        with pytest.raises(NotSent):
-            await handout.replace(account, 1)
-    connection = await process.find(account)
-    assert connection.health_code is HealthCode.REFRESH_FAILED
-    assert "the app's secret" in str(connection.health_message)
-    await make_due(database, account)
+    assert (await process.find(account)).health_code is HealthCode.TOKEN_REVOKED
+    await make_due(database, account)  # a day later
     await process.sweep.run_once()
     assert (await process.find(account)).health_code is None
     assert len(await process.call(account)) == 3

@@ -44,8 +44,8 @@ def test_the_list_names_the_workspace_of_its_accounts(
 ) -> None:
     result = list_accounts(database_url, workspace.id)
     assert result.exit_code == ExitCode.DONE, result.output
-    first, *rest = result.stdout.splitlines()
-    assert f"({workspace.id})" in first
+    assert f"({workspace.id})" in result.stderr
+    rest = result.stdout.splitlines()
     assert str(workspace.account_id) in "\n".join(rest)
 
 

@@ -43,8 +43,8 @@ def make_state(
     )
 
 
-def make_refusal(cause: Cause, code: int | None, status: int = 400) -> Refused:
-    return Refused("oauth/token", "no", status=status, code=code, cause=cause)
+def make_refusal(cause: Cause, code: int | None) -> Refused:
+    return Refused("oauth/token", "no", status=400, code=code, cause=cause)
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,6 @@ def test_only_pinterest_itself_refuses_tokens(
     cause: Cause, code: int | None, *, expected: bool
 ) -> None:
     assert is_verdict(make_refusal(cause, code)) is expected
-
-
-def test_a_refused_app_says_nothing_about_the_account() -> None:
-    assert not is_verdict(make_refusal(Cause.TOKEN, 2, status=401))
-    assert is_verdict(make_refusal(Cause.TOKEN, 283, status=401))
 
 
 def test_the_form_of_a_refresh() -> None:

@@ -41,6 +41,8 @@ def create_celery(settings: PeerSettings) -> Any:
     app = create_base_app(settings, PREFETCH)
     app.conf.broker_transport_options = {
         "visibility_timeout": settings.redelivery_seconds,
+        # A worker that is killed while it restores tasks keeps the lock for so long: 300 by default
+        "unacked_mutex_expire": settings.redelivery_seconds,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
         "unacked_restore_limit": None,

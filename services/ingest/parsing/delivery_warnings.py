@@ -20,16 +20,9 @@ from shared.contract.events import Notice
 RowsByAccount: TypeAlias = Mapping[UUID, Mapping[ErrorCode, list[int]]]
 """The numbers of the rows that each advice concerns, by the rows' accounts."""
 
-# In JSON, a quotation mark inside of a text has a backslash: only the names of fields match.
-# A search takes 0.1 to 0.3 µs, and the exact test follows for rows that match
-_HOSTS = "|".join(re.escape(host) for host in sorted(SHORTENERS))
-_may_concern = re.compile(
-    (
-        r'"(?:cover_image_url|cover_image_asset_id|related_terms)":|'
-        rf'"link_url":"[^"]*?(?:{_HOSTS})'
-    ).encode(),
-    re.IGNORECASE,
-).search
+_LINK = b'"link_url":"'
+_SHORTENER_HOSTS = frozenset(host.encode() for host in SHORTENERS)
+_is_plain_host = re.compile(rb"[a-z0-9.-]+").fullmatch
 
 
 class _Content(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +43,7 @@ def collect_advice(rows: Iterable[ValidRow]) -> RowsByAccount:
     """Collects the rows that Pinterest would not take as they are. Empty for nearly all imports."""
     found: dict[UUID, dict[ErrorCode, list[int]]] = {}
     for row in rows:
-        if _may_concern(row.content) is None:
+        if not _may_concern(row.content):
             continue
         content = _decoder.decode(row.content)
         for code in find_advice(
@@ -62,6 +55,23 @@ def collect_advice(rows: Iterable[ValidRow]) -> RowsByAccount:
             by_code = found.setdefault(content.account_id, defaultdict(list))
             by_code[code].append(row.row_number)
     return found
+
+
+def _may_concern(content: bytes) -> bool:
+    """Returns whether the exact test is worth its time. Each row pays for this: 0.6 µs.
+
+    In JSON, a quotation mark inside of a text has a backslash: only the names of fields match.
+    """
+    if b'"cover_image_' in content or b'"related_terms":' in content:
+        return True
+    _, has_link, link = content.partition(_LINK)
+    if not has_link:
+        return False
+    # After the scheme and two slashes comes the host, perhaps with a user, a port or capitals
+    host = link.split(b"/", 3)[2]
+    if _is_plain_host(host) is None:
+        return True
+    return host.strip(b".").removeprefix(b"www.") in _SHORTENER_HOSTS
 
 
 def build_delivery_warnings(found: RowsByAccount, connected: Collection[UUID]) -> list[Notice]:

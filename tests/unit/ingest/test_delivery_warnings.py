@@ -127,7 +127,15 @@ async def test_accounts_of_both_kinds_are_cached(connections: Connections) -> No
 
 @pytest.mark.parametrize(
     "url",
-    ["https://bit.ly/x", "HTTP://WWW.T.CO/x", "https://pin.it:443/a", "https://tinyurl.com?x=1"],
+    [
+        "https://bit.ly/x",
+        "HTTP://WWW.T.CO/x",
+        "https://pin.it:443/a",
+        "https://tinyurl.com?x=1",
+        "https://www.ow.ly./x",
+        "https://user@goo.gl/x",
+        "https://rb.gy",
+    ],
 )
 async def test_a_shortened_link_is_recognized(connections: Connections, url: str) -> None:
     assert is_shortened(url)

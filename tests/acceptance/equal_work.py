@@ -21,6 +21,8 @@ from tests.tools.bench.peers.processes import RunningProcesses
 
 IMPORTS = "/v1/pins/imports"
 RESUBMISSION_SECONDS = 60
+KEPT_KEYS = ("imports", "imports-sent-at")
+"""The keys of kept_imports.py, which only the peers' own Python can import."""
 
 
 @contextmanager
@@ -131,9 +133,13 @@ def held_back(
         yield
 
 
-def count_unacknowledged(peer: RunningProcesses) -> int:
-    """Counts the tasks that workers have taken, by a command of Redis' own protocol."""
+def count_kept_imports(peer: RunningProcesses) -> int:
+    return ask_redis(peer, f"HLEN {KEPT_KEYS[0]}")
+
+
+def ask_redis(peer: RunningProcesses, command: str) -> int:
+    """Runs a command that returns a number, by Redis' own protocol."""
     port = peer.programs[REDIS].program.command[2]
     with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as connection:
-        connection.sendall(b"HLEN unacked\r\n")
+        connection.sendall(f"{command}\r\n".encode())
         return int(connection.recv(64).removeprefix(b":"))

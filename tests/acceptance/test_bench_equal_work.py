@@ -9,15 +9,16 @@ from typing import Any, LiteralString
 from uuid import uuid4
 
 import httpx
-import psutil
 import pytest
 
 from deploy.local.kafka import KafkaNode
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.equal_work import (
     IMPORTS,
+    KEPT_KEYS,
     Submissions,
-    count_unacknowledged,
+    ask_redis,
+    count_kept_imports,
     held_back,
     open_client,
     require_exact,
@@ -269,27 +270,33 @@ def test_a_relay_killed_while_it_sends_announces_every_event(
 
 
 @pytest.mark.parametrize("name", ["celery"], indirect=True)
-def test_a_worker_killed_before_it_acknowledges_settles_once(
+def test_an_import_that_a_killed_worker_did_not_forget_settles_once(
     peer: RunningProcesses, store: EqualWorkStore, submissions: Submissions
 ) -> None:
-    worker = peer.programs[WORKER]
     with submissions.in_threads(submissions.submit_import):
         with held_back(store, "results", "peer-worker"):
             wait_until(partial(submissions.has_accepted, 1))
-            # Without its children, which settle. It alone acknowledges
-            psutil.Process(worker.process.pid).suspend()
-        wait_until(
-            lambda: store.read_number("select count(*) from jobs where settled_at is null") == 0
-        )
-        worker.kill_with_children()
-        assert count_unacknowledged(peer) == 1
-        restart(peer, WORKER)
-    wait_until(lambda: count_unacknowledged(peer) == 0)
+            assert [ask_redis(peer, f"COPY {key} {key}-before") for key in KEPT_KEYS] == [1, 1]
+        wait_until(lambda: count_kept_imports(peer) == 0)
+    # Redis as a worker leaves it that was killed after its commit
+    assert [ask_redis(peer, f"COPY {key}-before {key}") for key in KEPT_KEYS] == [1, 1]
+    assert count_kept_imports(peer) == 1
+    wait_until(lambda: count_kept_imports(peer) == 0)
     require_exact(submissions, store)
 
 
-# Not yet celery: in two of its runs an import had not settled 60 s after the last kill
-@pytest.mark.parametrize("name", ["fastapi"], indirect=True)
+@pytest.mark.parametrize("name", ["celery"], indirect=True)
+def test_a_task_that_redis_has_handed_out_and_nobody_has_is_sent_again(
+    peer: RunningProcesses, store: EqualWorkStore, submissions: Submissions
+) -> None:
+    peer.programs[WORKER].kill_with_children()
+    with submissions.in_threads(submissions.submit_import):
+        wait_until(partial(submissions.has_accepted, 1))
+    assert ask_redis(peer, "DEL celery") == 1
+    restart(peer, WORKER)
+    require_exact(submissions, store)
+
+
 def test_every_accepted_row_is_exact_although_processes_are_killed(
     name: str,
     peer: RunningProcesses,

@@ -22,7 +22,10 @@ COMMON_MISSING_FEATURES = (
         "Job and rows are written separately, to Postgres and Redis: a crash in between leaves a "
         "job that never ends."
     ),
-    "A killed worker's tasks run again only after the visibility timeout, by default an hour.",
+    (
+        "A killed worker's tasks run again only after the visibility timeout, by default an hour. "
+        "A task that it had just taken from Redis is lost."
+    ),
     "No dead letters: a task that can't be read is logged and dropped.",
     "Rows with the same key in different imports have no order: the fastest worker wins.",
     (

@@ -18,8 +18,8 @@ class PeerSettings(ServiceSettings):
     """Workspace of the key. A peer has only one tenant."""
     redis_url: str = ""
     redelivery_seconds: int = 30
-    """Seconds after which Redis hands a killed worker's task to another. Only the equal-work peer
-    sets it: a task takes milliseconds, so that none is still running then."""
+    """Seconds after which a task is sent again for an import that has not settled. Only the
+    equal-work peer uses it: a task takes milliseconds, so that hardly one is still running then."""
 
 
 def serve(app: FastAPI, settings: PeerSettings) -> None:

@@ -5,16 +5,18 @@ python -m tests.tools.bench.peers.equal_work.celery_app PROCESSES
 
 import sys
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 import msgspec
+import orjson
 import psycopg
 
 from shared.contract.events import RowResult
 from shared.contract.wire import encode
 from shared.postgres.arrays import Column, ColumnDumper
 from tests.tools.bench.peers.celery_app import create_base_app, run_worker
+from tests.tools.bench.peers.equal_work.kept_imports import KeptImports
 from tests.tools.bench.peers.equal_work.outcomes import Import
 from tests.tools.bench.peers.equal_work.settlement import (
     KnownDestinations,
@@ -22,45 +24,25 @@ from tests.tools.bench.peers.equal_work.settlement import (
     save_result_rows,
     settle_queued,
 )
-from tests.tools.bench.peers.rows import QueuedRow, parse_queued
+from tests.tools.bench.peers.rows import parse_queued
 from tests.tools.bench.peers.runtime import PeerSettings
 
 TASK = "settle_whole_import"
 PREFETCH = 4
 _decode_failures = msgspec.json.Decoder(list[RowResult]).decode
 
-TaskArguments: TypeAlias = "tuple[UUID, UUID, str, list[QueuedRow], str]"
-
 
 def create_celery(settings: PeerSettings) -> Any:
-    """Creates the app.
-
-    A killed process's task runs again at once. If the whole worker is killed, another gets its
-    tasks after `redelivery_seconds`.
-    """
+    """Creates the app. A killed process's task runs again at once."""
     app = create_base_app(settings, PREFETCH)
-    app.conf.broker_transport_options = {
-        "visibility_timeout": settings.redelivery_seconds,
-        # A worker that is killed while it restores tasks keeps the lock for so long: 300 by default
-        "unacked_mutex_expire": settings.redelivery_seconds,
-        "unacked_restore_interval": 1,
-        "unacked_restore_throttle": 1,
-        "unacked_restore_limit": None,
-    }
+    kept = KeptImports(settings.redis_url)
     settler = _Settler(settings.database_url.get_secret_value())
 
-    def settle(
-        job_id: str, workspace_id: str, accepted_at: str, rows: list[QueuedRow], failures: str
-    ) -> None:
-        settler.settle(
-            Import(
-                UUID(job_id),
-                UUID(workspace_id),
-                datetime.fromisoformat(accepted_at),
-                parse_queued(rows),
-                _decode_failures(failures),
-            )
-        )
+    def settle(job_id: str) -> None:
+        job = UUID(job_id)
+        if content := kept.read(job):
+            settler.settle(parse_import(job, content))
+            kept.forget(job)
 
     app.task(
         settle,
@@ -73,14 +55,21 @@ def create_celery(settings: PeerSettings) -> Any:
     return app
 
 
-def build_arguments(import_: Import) -> TaskArguments:
-    """Builds the task's arguments."""
-    return (
-        import_.job_id,
-        import_.workspace_id,
-        import_.accepted_at.isoformat(),
-        import_.rows,
-        encode(import_.failures).decode(),
+def build_content(import_: Import) -> bytes:
+    """Builds the content to keep in Redis."""
+    failures = encode(import_.failures).decode()
+    return orjson.dumps((import_.workspace_id, import_.accepted_at, import_.rows, failures))
+
+
+def parse_import(job_id: UUID, content: bytes) -> Import:
+    """Does the reverse of `build_content`."""
+    workspace_id, accepted_at, rows, failures = orjson.loads(content)
+    return Import(
+        job_id,
+        UUID(workspace_id),
+        datetime.fromisoformat(accepted_at),
+        parse_queued(rows),
+        _decode_failures(failures),
     )
 
 

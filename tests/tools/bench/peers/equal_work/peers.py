@@ -61,7 +61,9 @@ class EqualDirectPeer:
 
 
 class EqualCeleryPeer:
-    """FastAPI queues a task per import in Redis, and a Celery worker settles it.
+    """FastAPI keeps each import in Redis and queues a task for it, and a Celery worker settles it.
+
+    Web sends a task again if its import is still kept after a while (kept_imports.py).
 
     The worker writes events to the outbox, in the transaction of the rows. If it sent them itself,
     a kill between commit and sending would lose them, unless a redelivered task could tell which
@@ -78,8 +80,8 @@ class EqualCeleryPeer:
             "machine loses the imports accepted in the last second."
         ),
         "While Postgres or Redis is down, nothing is accepted.",
-        "A killed worker's tasks run again only after a visibility timeout, here of 30 s.",
-        "No dead letters: a task that can't be read is logged and dropped.",
+        "A killed worker's imports are queued again only after a timeout, here of 30 s.",
+        "No dead letters: an import whose task fails by a bug is tried again for ever.",
         "Rows with the same key in different imports have no order: the fastest worker wins.",
         "A row that Postgres refuses makes all rows of its import fail.",
         *COMMON_MISSING_FEATURES,

@@ -130,10 +130,10 @@ def decide(
             return _repeat_recorded(keyed, recorded, stored)
     if stored is None:
         return _decide_without_pin(keyed, snapshot, check_failure)
+    if not _has_key(stored, row):
+        return build_failed(row, COLLISION)
     if is_origin(row, stored):
         return CreatedRow(keyed, stored)
-    if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
-        return build_failed(row, COLLISION)
     if check_failure is not None and not existed_before:
         return build_failed(row, check_failure)
     return ExistingRow(keyed, stored, find_state(stored, snapshot.settled_at))
@@ -184,10 +184,20 @@ def build_recorded(row: RowAccepted, recorded: StoredOutcome) -> RecordedRow:
     )
 
 
+# A pin of the same batch has the row's own ids. So identity is tried first: Python compares two
+# UUIDs slowly
+
+
+def _has_key(stored: StoredPin, row: RowAccepted) -> bool:
+    """Returns whether a pin has a row's key, and not another one with the same hash."""
+    return stored.idempotency_key == row.row.idempotency_key and (
+        stored.workspace_id is row.workspace_id or stored.workspace_id == row.workspace_id
+    )
+
+
 def is_origin(row: RowAccepted, stored: StoredPin) -> bool:
     """Returns whether a row created a pin."""
     job_id = stored.origin_job_id
-    # A pin of the same batch has the row's own job id: Python compares two UUIDs slowly
     return stored.origin_row == row.row_number and (job_id is row.job_id or job_id == row.job_id)
 
 

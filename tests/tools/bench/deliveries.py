@@ -255,7 +255,9 @@ if __name__ == "__main__":
     parsed = parser.parse_args()
     parsed.only = parsed.only.split(",")
     if unknown := set(parsed.only) - set(NAMES):
-        parser.error(f"--only: unknown {', '.join(sorted(unknown))}.")
+        parser.error(
+            f"--only: unknown {', '.join(sorted(unknown))}. Choose from {', '.join(NAMES)}."
+        )
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-bench-") as directory,
         delivery_arena(

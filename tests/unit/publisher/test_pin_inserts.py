@@ -19,15 +19,20 @@ def test_a_batch_without_connected_accounts_sends_no_further_column() -> None:
     ):
         assert "delivery" not in statement
         # One more has the jobs, or the numbers of generations
-        assert len(columns) == len(PIN_COLUMNS) + 1
+        assert statement.count("%b") == len(columns) == len(PIN_COLUMNS) + 1
 
 
 def test_one_row_of_a_connected_account_is_enough_to_send_each_pins_delivery() -> None:
     first, second = build_rows()
     rows = [first, replace(second, is_connected=True)]
-    for statement, columns in (build_pins_insert(rows), build_generations_insert(rows, [1, 2])):
-        assert "delivery" in statement
-        assert [None, "pinterest"] in [column.values for column in columns]
+    statement, columns = build_pins_insert(rows)
+    assert "delivery" in statement
+    deliveries, jobs = columns[-2:]
+    assert deliveries.values == [None, "pinterest"]
+    assert jobs.values == [row.row.job_id for row in rows]
+    statement, columns = build_generations_insert(rows, [1, 2])
+    assert "delivery" in statement
+    assert columns[-1].values == [None, "pinterest"]
 
 
 def test_only_the_rows_of_connected_destinations_are_marked() -> None:

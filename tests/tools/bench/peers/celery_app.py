@@ -33,7 +33,8 @@ RETRIES: dict[str, Any] = {
 def create_base_app(settings: PeerSettings, prefetch: int) -> Any:
     """Creates an app without tasks. Each process of its worker prefetches `prefetch` tasks.
 
-    A task is acknowledged when it is done, so that a killed worker's tasks run again.
+    A task is acknowledged when it is done. So a killed worker's tasks run again, unless it had just
+    taken them from Redis.
     """
     register(
         "orjson",

@@ -19,7 +19,8 @@ class PeerSettings(ServiceSettings):
     redis_url: str = ""
     redelivery_seconds: int = 30
     """Seconds after which a task is sent again for an import that has not settled. Only the
-    equal-work peer uses it: a task takes milliseconds, so that hardly one is still running then."""
+    equal-work peer uses it: a task takes milliseconds, so that hardly one still waits or
+    runs then."""
 
 
 def serve(app: FastAPI, settings: PeerSettings) -> None:

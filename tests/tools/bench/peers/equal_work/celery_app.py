@@ -42,7 +42,7 @@ def create_celery(settings: PeerSettings) -> Any:
         job = UUID(job_id)
         if content := kept.read(job):
             settler.settle(parse_import(job, content))
-            kept.forget(job)
+        kept.forget(job)
 
     app.task(
         settle,
@@ -50,7 +50,7 @@ def create_celery(settings: PeerSettings) -> Any:
         autoretry_for=(psycopg.OperationalError, psycopg.InterfaceError),
         retry_backoff=True,
         retry_backoff_max=10,
-        max_retries=None,
+        max_retries=3,  # then the web process sends a new task
     )
     return app
 

@@ -1,13 +1,13 @@
 """python -m tests.tools.bench.peers.equal_work.celery_web: queues an import, then answers 202.
 
-The import is kept in Redis first, then its task is sent, then its job is written. If the process is
-killed in between, the import is settled nevertheless, and the worker creates the job. The reverse
-order would leave a job that never ends.
+After its Idempotency-Key is claimed, the import is kept in Redis, then its task is sent, then its
+job is written. If the process is killed in between, the import is settled nevertheless, and the
+worker creates the job. The reverse order would leave a job that never ends.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -43,7 +43,7 @@ async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterat
             import_ = import_._replace(job_id=earlier.job_id)
         try:
             await asyncio.to_thread(_keep_and_send, kept, celery, import_)
-        except (OperationalError, RedisError) as error:
+        except RedisError as error:
             raise BrokerUnavailable(f"Redis does not answer: {error}") from error
         statement = open_job(import_)
         async with database.pipeline() as driver:
@@ -51,10 +51,14 @@ async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterat
         return Acceptance(import_.job_id, import_.total, len(import_.failures))
 
     sender = asyncio.create_task(_send_overdue(kept, celery, settings.redelivery_seconds))
-    yield accept
-    sender.cancel()
-    celery.close()
-    kept.close()
+    try:
+        yield accept
+    finally:
+        sender.cancel()
+        with suppress(asyncio.CancelledError):
+            await sender
+        celery.close()
+        kept.close()
 
 
 async def _claim(database: Database, import_: Import, key: ImportKey) -> bool:
@@ -66,7 +70,10 @@ async def _claim(database: Database, import_: Import, key: ImportKey) -> bool:
 
 def _keep_and_send(kept: KeptImports, celery: Any, import_: Import) -> None:
     kept.keep(import_.job_id, build_content(import_))
-    _send_task(celery, import_.job_id)
+    try:
+        _send_task(celery, import_.job_id)
+    except OperationalError:
+        log.exception("task_not_sent")  # it is sent later, so the import is accepted
 
 
 async def _send_overdue(kept: KeptImports, celery: Any, redelivery_seconds: float) -> None:
@@ -76,8 +83,9 @@ async def _send_overdue(kept: KeptImports, celery: Any, redelivery_seconds: floa
         try:
             for job_id in await asyncio.to_thread(kept.take_overdue, redelivery_seconds):
                 await asyncio.to_thread(_send_task, celery, job_id)
-        except (OperationalError, RedisError) as error:
-            log.warning("overdue_imports_wait", error=str(error))
+        # Whatever it is: without this loop, a lost task would never be sent again
+        except Exception:
+            log.exception("overdue_imports_wait")
 
 
 def _send_task(celery: Any, job_id: UUID) -> None:

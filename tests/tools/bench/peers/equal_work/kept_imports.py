@@ -37,7 +37,10 @@ class KeptImports:
             commands.execute()
 
     def take_overdue(self, seconds: float) -> list[UUID]:
-        """Returns the jobs whose last task was sent so long ago, and notes that one is sent now."""
+        """Returns the jobs whose last task was sent at least `seconds` ago.
+
+        Notes that one is sent now.
+        """
         now = time.time()
         overdue = self._redis.zrangebyscore(SENT_AT, 0, now - seconds)
         if overdue:

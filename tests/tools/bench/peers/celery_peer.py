@@ -89,7 +89,7 @@ WHOLE_IMPORTS = CeleryPeer(
     "Celery with Redis, one task per import",
     "settle_import",
     worker_processes=4,
-    max_unsettled_imports=40,
+    max_unsettled_imports=150,
     work=COUNTERS_ONLY,
     missing_features=(
         *COMMON_MISSING_FEATURES,

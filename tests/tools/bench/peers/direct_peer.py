@@ -1,4 +1,4 @@
-"""Peer without a queue: one FastAPI process that inserts the whole import in the request.
+"""Peer without a queue: FastAPI inserts the whole import in the request.
 
 A team builds this before it needs Kafka.
 """

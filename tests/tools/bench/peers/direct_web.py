@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+from fastapi import FastAPI
+
 from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database
+from shared.runtime.process import configure_gc
 from tests.tools.bench.peers import rows
-from tests.tools.bench.peers.runtime import PeerSettings, serve
+from tests.tools.bench.peers.runtime import WEB_PROCESSES, PeerSettings, serve
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT
 from tests.tools.bench.peers.web import AcceptImport, Job, create_app, insert_job
 
@@ -29,6 +32,11 @@ async def open_intake(_settings: PeerSettings, database: Database) -> AsyncItera
     yield settle
 
 
+def build() -> FastAPI:
+    """Builds the app of one process."""
+    configure_gc()
+    return create_app(PeerSettings(), open_intake, accepted=HTTPStatus.CREATED)
+
+
 if __name__ == "__main__":
-    settings = PeerSettings()
-    serve(create_app(settings, open_intake, accepted=HTTPStatus.CREATED), settings)
+    serve("tests.tools.bench.peers.direct_web:build", PeerSettings(), processes=WEB_PROCESSES)

@@ -109,7 +109,8 @@ def build_values(
 ) -> list[tuple[Any, ...]]:
     """Builds the values of the table's columns, in the order of COLUMNS.
 
-    The pin id replaces the content's fingerprint: peers don't check whether content matches.
+    The pin id replaces the content's fingerprint, which no peer stores. The equal-work peers
+    compare the fields.
     """
     key, terms = CONTENT.index("idempotency_key"), CONTENT.index("related_terms")
     column_values = []

@@ -23,10 +23,17 @@ class PeerSettings(ServiceSettings):
     runs then."""
 
 
-def serve(app: FastAPI, settings: PeerSettings) -> None:
+WEB_PROCESSES = 2
+"""Processes of a peer that does all its work in the request: as many as the machine has cores."""
+
+
+def serve(app: FastAPI | str, settings: PeerSettings, *, processes: int = 1) -> None:
+    """Serves an app. For several processes, pass the name of a function that builds it."""
     configure_gc()  # the first improvement that a profile suggests to any team
     uvicorn.run(
         app,
+        factory=isinstance(app, str),
+        workers=processes,
         host=settings.host,
         port=settings.port,
         loop="uvloop",

@@ -15,6 +15,7 @@ import psycopg
 from shared.contract.events import RowResult
 from shared.contract.wire import encode
 from shared.postgres.arrays import Column, ColumnDumper
+from shared.postgres.database import REJECTED_VALUE_ERRORS
 from tests.tools.bench.peers.celery_app import create_base_app, run_worker
 from tests.tools.bench.peers.equal_work.kept_imports import KeptImports
 from tests.tools.bench.peers.equal_work.outcomes import Import
@@ -84,7 +85,7 @@ class _Settler:
     def settle(self, import_: Import) -> None:
         try:
             self._run(import_)
-        except psycopg.DataError as error:
+        except REJECTED_VALUE_ERRORS as error:
             self._run(import_, refusal=str(error).splitlines()[0])
 
     def _run(self, import_: Import, *, refusal: str = "") -> None:

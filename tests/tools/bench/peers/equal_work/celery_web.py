@@ -25,7 +25,7 @@ from tests.tools.bench.peers.equal_work.settlement import ImportKey, claim, open
 from tests.tools.bench.peers.equal_work.web import Acceptance, AcceptImport, create_app, read_claim
 from tests.tools.bench.peers.runtime import PeerSettings, serve
 
-LOOK_SECONDS = 1.0
+OVERDUE_CHECK_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ def _keep_and_send(kept: KeptImports, celery: Any, import_: Import) -> None:
 async def _send_overdue(kept: KeptImports, celery: Any, redelivery_seconds: float) -> None:
     """Sends tasks again for imports that have not settled in time. Runs until it is canceled."""
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(OVERDUE_CHECK_SECONDS)
         try:
             for job_id in await asyncio.to_thread(kept.take_overdue, redelivery_seconds):
                 await asyncio.to_thread(_send_task, celery, job_id)

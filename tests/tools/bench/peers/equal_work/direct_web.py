@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+from fastapi import FastAPI
+
 from shared.postgres.database import Database
+from shared.runtime.process import configure_gc
 from tests.tools.bench.peers.equal_work.outcomes import Import
 from tests.tools.bench.peers.equal_work.settlement import (
     ImportKey,
@@ -18,7 +21,7 @@ from tests.tools.bench.peers.equal_work.settlement import (
     settle,
 )
 from tests.tools.bench.peers.equal_work.web import Acceptance, AcceptImport, create_app, read_claim
-from tests.tools.bench.peers.runtime import PeerSettings, serve
+from tests.tools.bench.peers.runtime import WEB_PROCESSES, PeerSettings, serve
 
 
 @asynccontextmanager
@@ -41,6 +44,15 @@ async def open_intake(_settings: PeerSettings, database: Database) -> AsyncItera
     yield accept
 
 
+def build() -> FastAPI:
+    """Builds the app of one process."""
+    configure_gc()
+    return create_app(PeerSettings(), open_intake, HTTPStatus.OK)
+
+
 if __name__ == "__main__":
-    settings = PeerSettings()
-    serve(create_app(settings, open_intake, HTTPStatus.OK), settings)
+    serve(
+        "tests.tools.bench.peers.equal_work.direct_web:build",
+        PeerSettings(),
+        processes=WEB_PROCESSES,
+    )

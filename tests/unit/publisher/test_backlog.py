@@ -14,15 +14,15 @@ from shared.access.model import Principal
 from shared.postgres.row import Row
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
-NO_PAUSE = {"paused_until": None, "pause_code": None, "pause_message": None}
-UNUSED_BUDGET = {
+NO_PAUSE: Row = {"paused_until": None, "pause_code": None, "pause_message": None}
+UNUSED_BUDGET: Row = {
     "level": None,
     "refilled_at": None,
     "blocked_until": None,
     "day_started_at": None,
     "used": None,
 }
-ACCOUNT = {
+ACCOUNT: Row = {
     "account_id": uuid4(),
     "now": NOW,
     "is_disconnected": False,
@@ -39,7 +39,7 @@ ACCOUNT = {
     **NO_PAUSE,
     **UNUSED_BUDGET,
 }
-APP = {"now": NOW, "sharing_accounts": 1, **NO_PAUSE, **UNUSED_BUDGET}
+APP: Row = {"now": NOW, "sharing_accounts": 1, **NO_PAUSE, **UNUSED_BUDGET}
 
 
 class StoredBacklog(BacklogRepository):

@@ -30,7 +30,7 @@ from services.publisher.delivery.attempts.outcomes import (
 from services.publisher.delivery.attempts.repository import LateAnswer, SettlementRepository
 from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.creating.repository import (
-    BudgetUsedUp,
+    BudgetExhausted,
     ChosenPin,
     CreationRepository,
     build_attempt,
@@ -134,7 +134,7 @@ class PinCreator:
         """
         try:
             chosen = await self._creations.begin_next(lease, is_ready)
-        except BudgetUsedUp as used_up:
+        except BudgetExhausted as used_up:
             await self._account_failures.pause_budget(lease, used_up.wait)
             return None
         if chosen is None or chosen.begun is not None:
@@ -152,7 +152,7 @@ class PinCreator:
         """Begins the attempt of a pin whose medium is ready by now."""
         try:
             return await self._creations.begin(lease, pin)
-        except BudgetUsedUp as used_up:
+        except BudgetExhausted as used_up:
             await self._account_failures.pause_budget(lease, used_up.wait)
             return None
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from shared.access.connection_health import GIVEN_UP
+from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -56,8 +57,10 @@ _SELECT_APP_PAUSES = text("""
     order by mode
 """)
 _SELECT_ACCOUNT = text("""
-    select c.disconnected_at is not null or coalesce(c.health_code = any(:given_up), false)
-        as is_given_up
+    select case
+        when c.disconnected_at is not null then cast(:disconnected as text)
+        when c.health_code = any(:given_up) then c.health_code
+    end as given_up_code
     from access.accounts a left join access.connections c on c.account_id = a.id
     where a.id = :account_id
 """)
@@ -74,8 +77,8 @@ class ResumedAccount(NamedTuple):
     """Removals that waited for their next try."""
     app_pauses: Sequence[Row]
     """The pauses of the app, as `resume_app` returns them. They are not ended."""
-    is_given_up: bool
-    """The account has no access to Pinterest until its user connects it again."""
+    given_up_code: str | None
+    """The reason if the account has no access to Pinterest until its user connects it again."""
 
 
 class PauseRepository:
@@ -87,10 +90,11 @@ class PauseRepository:
     async def resume_account(self, account_id: UUID) -> ResumedAccount | None:
         """Ends the account's pause, and the waits of its pins. Returns None if it is unknown."""
         values = {"account_id": account_id}
-        given_up = [str(code) for code in GIVEN_UP]
-        account = await self._database.fetch_first(
-            _SELECT_ACCOUNT.bindparams(**values, given_up=given_up)
-        )
+        codes = {
+            "disconnected": str(ErrorCode.ACCOUNT_NOT_CONNECTED),
+            "given_up": [str(code) for code in GIVEN_UP],
+        }
+        account = await self._database.fetch_first(_SELECT_ACCOUNT.bindparams(**values, **codes))
         if account is None:
             return None
         async with self._database.transaction() as connection:
@@ -105,7 +109,7 @@ class PauseRepository:
             pins.rowcount,
             removals.rowcount,
             [dict(app) for app in apps],
-            is_given_up=account["is_given_up"],
+            given_up_code=account["given_up_code"],
         )
 
     async def resume_app(self) -> Sequence[Row]:

@@ -145,8 +145,8 @@ def list_pins(
     """List pins that are published, failed or due, newest first.
 
     A pin that waits for its run_at is a schedule: see pinflow schedules list. A
-    deferred pin waits because its account is paused: see pinflow deliveries.
-    Times are in UTC.
+    deferred pin waits because its account is paused: see pinflow deliveries. Or
+    it waits for its own image: see pinflow pins show. Times are in UTC.
     """
     filters = {
         "status": status,

@@ -20,7 +20,7 @@ _AGAIN = "Pinterest may refuse again: then the pause begins anew, and may be lon
 _HINTS = {
     "quota_exceeded": (
         "The limit of the day still applies. Raise PINFLOW_DELIVERY_DAILY_PINS, or "
-        "PINFLOW_DELIVERY_APP_WRITES_PER_DAY, and restart the delivery."
+        "PINFLOW_DELIVERY_APP_WRITES_PER_DAY, and restart the publisher and the delivery."
     ),
 }
 _RECONNECT = (
@@ -78,20 +78,20 @@ def _resume_account(account_id: UUID) -> None:
     )
     if resumed is None:
         fail(f"There is no account {account_id}. See what is paused: pinflow deliveries")
-    if resumed.pause is None:
-        typer.echo(f"Account {account_id} is not paused.")
-    elif resumed.is_given_up:  # the delivery process pauses it again before it sends anything
-        code = resumed.pause["pause_code"]
+    code = resumed.given_up_code
+    if code is not None:  # the delivery process pauses it again before it sends anything
         typer.echo(_GIVEN_UP.format(account_id=account_id, code=code))
+    elif resumed.pause is None:
+        typer.echo(f"Account {account_id} is not paused.")
     else:
         typer.echo(f"Ended the pause of account {account_id}: {_describe(resumed.pause)}")
     if resumed.pins:
         typer.echo(f"{resumed.pins} pin(s) that waited by themselves are sent in their turn.")
     if resumed.removals:
         typer.echo(f"{resumed.removals} removal(s) that waited are tried in their turn.")
-    if resumed.pause is not None and not resumed.is_given_up:
+    if code is None and resumed.pause is not None:
         _print_hints({resumed.pause["pause_code"]}, account_id)
-    elif resumed.pause is None and (resumed.pins or resumed.removals):
+    elif code is None and (resumed.pins or resumed.removals):
         typer.echo(_AGAIN)
     for pause in resumed.app_pauses:
         typer.echo(

@@ -13,6 +13,7 @@ from shared.contract.events import MAX_ROWS, ExistingState
 from shared.contract.schedule_ids import derive_pin_id
 
 COMMAND = "pinflow deliveries"
+_WHY_DEFERRED = "the command says why. If it shows no pause, see: pinflow pins show ID"
 WAITING = frozenset({"queued", "deferred", "publishing"})
 """The statuses of a pin on its way to Pinterest."""
 MAX_JOBS = 20
@@ -51,7 +52,7 @@ def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> N
     at_least = "" if found.is_complete else "At least "
     existed = f", {updated} of which existed and took the new content" if updated else ""
     deferred = sum(pin["status"] == "deferred" for pin in waiting)
-    paused = f" {deferred} of them are deferred: the command says why." if deferred else ""
+    paused = f" {deferred} of them are deferred: {_WHY_DEFERRED}" if deferred else ""
     typer.echo(
         f"{at_least}{len(waiting)} pin(s) wait for their delivery to Pinterest{existed}. "
         f"Follow it with: {COMMAND}.{paused}"

@@ -9,6 +9,8 @@ from math import inf
 from typing import NamedTuple
 
 DAY_SECONDS = 86_400.0
+MAX_SECONDS = 100 * 365 * DAY_SECONDS
+"""An end that is later says nothing, and may be one that no calendar has."""
 UNKNOWN_LATENCY_SECONDS = 0.5
 """Time of one request and of the search before it, until an account's own speed is known."""
 MIN_GAPS = 3
@@ -67,7 +69,7 @@ def measure_interval(gaps: Sequence[float], spacing_seconds: float) -> float:
 
 
 def share_bucket(account: Bucket, app: Bucket, accounts: int) -> Bucket:
-    """Limits an account's bucket to its share of the app's. `accounts` are served just now."""
+    """Limits an account's bucket to its share of the app's. `accounts` share the app."""
     per_second = app.per_second / max(1, accounts)
     return account if account.per_second <= per_second else account._replace(per_second=per_second)
 

@@ -16,7 +16,8 @@ from shared.postgres.row import Row
 # The queue is counted along pins_queue, and the attempts are found by their indexes. The gaps are
 # those between the last 30 attempts of ten minutes: the speed may have changed before
 _SELECT_ACCOUNTS = text("""
-    select c.account_id, c.disconnected_at is not null as is_disconnected, now() as now,
+    select c.account_id, now() as now,
+        c.disconnected_at is not null or c.mode <> :mode as is_disconnected,
         a.paused_until, a.pause_code, a.pause_message, a.next_at,
         q.queued, q.oldest_queued_at, q.waiting, q.next_deliver_after, q.last_deliver_after,
         d.publishing, d.last_first_look_at, d.last_second_look_at, g.gaps,
@@ -26,7 +27,7 @@ _SELECT_ACCOUNTS = text("""
     left join publisher.pinterest_budgets b
         on b.mode = :mode and b.account_id = c.account_id and b.category = :category
     cross join lateral (
-        select count(*) as queued, min(coalesce(run_at, created_at)) as oldest_queued_at,
+        select count(*) as queued, min(greatest(created_at, run_at)) as oldest_queued_at,
             count(*) filter (where deliver_after > now()) as waiting,
             min(deliver_after) filter (where deliver_after > now()) as next_deliver_after,
             max(deliver_after) filter (where deliver_after > now()) as last_deliver_after
@@ -59,14 +60,27 @@ _SELECT_ACCOUNTS = text("""
         and (cast(:permitted as uuid[]) is null or c.account_id = any(cast(:permitted as uuid[])))
     order by c.account_id
 """)
+# Accounts share the app if their pins wait, or if they were served lately: while the app is paused,
+# none is served. Each account takes one probe of pins_queue, however many of its pins wait
 _SELECT_APP = text("""
     select now() as now, a.paused_until, a.pause_code, a.pause_message,
         b.level, b.refilled_at, b.blocked_until, b.day_started_at, b.used,
         (
-            select count(*) from publisher.pinterest_budgets o
-            where o.mode = :mode and o.account_id <> :app and o.category = :category
-                and o.refilled_at > now() - interval '10 minutes'
-        ) as served_accounts
+            select count(*) from (
+                select c.account_id from access.connections c
+                cross join lateral (
+                    select from publisher.pins p
+                    where p.account_id = c.account_id and p.state = 'queued'
+                        and p.deleted_at is null
+                    limit 1
+                ) queued
+                where c.mode = :mode and c.disconnected_at is null
+                union
+                select account_id from publisher.pinterest_budgets
+                where mode = :mode and account_id <> :app and category = :category
+                    and refilled_at > now() - interval '10 minutes'
+            ) sharing
+        ) as sharing_accounts
     from (select 1) one
     left join publisher.delivery_apps a on a.mode = :mode and a.paused_until > now()
     left join publisher.pinterest_budgets b

@@ -20,10 +20,11 @@ class DeliveryPauseResponse(ApiModel):
     """The error code, which the deferred pins have too. docs/reference/errors.md lists the codes.
     """
     message: str
-    """The reason in words, and what to do. It begins with "The app is paused" if all accounts wait.
-    """
+    """The reason in words, and what to do. If all accounts wait, "The app is paused" is in it. If
+    the account is paused, too, its own reason and code go first."""
     until: datetime | None
-    """When Pinflow tries again, in UTC. Null if somebody has to do something first."""
+    """When Pinflow tries again, in UTC: when the longest pause ends. Null if somebody has to do
+    something first."""
 
 
 class DeliveryResponse(ApiModel):
@@ -41,7 +42,8 @@ class DeliveryResponse(ApiModel):
     estimated_end: datetime | None
     """When all pins that wait or are being sent will be delivered, in UTC, at the present speed and
     within the limits. If the answer to a pin was lost, not before Pinflow knows whether Pinterest
-    has it. Null if there are none, or if somebody has to end the pause."""
+    has it. Null if there are none, if somebody has to end the pause, or if it would take more than
+    100 years."""
 
     @classmethod
     def from_backlog(cls, backlog: AccountBacklog) -> "DeliveryResponse":

@@ -1,10 +1,12 @@
 """Describes the backlog of deliveries, and what is left of the budgets at Pinterest."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from services.publisher.backlog.estimate import (
+    MAX_SECONDS,
     Bucket,
     DailyQuota,
     Pace,
@@ -36,7 +38,7 @@ _NEEDS_A_PERSON = {
 """The codes of pauses that somebody has to end, so nobody knows when."""
 
 APP_IS_PAUSED = "The app is paused: "
-"""Begins the message of a pause that all accounts share."""
+"""Begins the reason of a pause that all accounts share."""
 
 
 class DeliveryPause(NamedTuple):
@@ -117,27 +119,33 @@ class BacklogService:
             )
             return DeliveryPause(ErrorCode.PINTEREST_OFF, message, None)
         if row["is_disconnected"]:
-            message = "The account is not connected to Pinterest any more. Connect it again."
+            message = (
+                "The account is not connected to Pinterest any more, or in another mode than this "
+                "installation. Connect it again."
+            )
             return DeliveryPause(ErrorCode.ACCOUNT_NOT_CONNECTED, message, None)
-        for paused, beginning in ((row, ""), (app, APP_IS_PAUSED)):
-            if paused["paused_until"] is not None and paused["paused_until"] > row["now"]:
-                code = paused["pause_code"]
-                until = None if code in _NEEDS_A_PERSON else paused["paused_until"]
-                return DeliveryPause(code, beginning + paused["pause_message"], until)
-        return None
+        pauses = [
+            _read_pause(paused, beginning)
+            for paused, beginning in ((row, ""), (app, APP_IS_PAUSED))
+            if paused["paused_until"] is not None and paused["paused_until"] > row["now"]
+        ]
+        return _combine_pauses(pauses) if pauses else None
 
     def _estimate_end(self, row: Row, app: Row, pause: DeliveryPause | None) -> datetime | None:
-        """Returns None if nothing is on its way, or if a person has to do something first."""
+        """Returns None if nothing is on its way, or if a person has to do something first.
+
+        Also if the end is more than MAX_SECONDS away.
+        """
         is_empty = not row["queued"] and not row["publishing"]
         if is_empty or (pause is not None and pause.until is None):
             return None
         now: datetime = row["now"]
         # Pins that wait by themselves: for their image or video
         own_wait = row["next_deliver_after"] if row["waiting"] == row["queued"] else None
-        waits = (now, row["next_at"], pause and pause.until, own_wait)
+        waits = (now, row["next_at"], row["blocked_until"], pause and pause.until, own_wait)
         start = max(time for time in waits if time is not None)
         account, of_app = StoredBudget.from_row(row), StoredBudget.from_row(app)
-        served = app["served_accounts"]
+        accounts = app["sharing_accounts"]
         quota = compute_quota(account, self._account_rule, start)
         if quota is None:
             raise AssertionError("An account always has a quota.")
@@ -146,11 +154,14 @@ class BacklogService:
             share_bucket(
                 compute_bucket(account, self._account_rule, start),
                 compute_bucket(of_app, self._app_rule, start),
-                served,
+                accounts,
             ),
-            combine_quotas(quota, compute_quota(of_app, self._app_rule, start), served),
+            combine_quotas(quota, compute_quota(of_app, self._app_rule, start), accounts),
         )
-        end = start + timedelta(seconds=estimate_seconds(row["queued"], pace))
+        seconds = estimate_seconds(row["queued"], pace)
+        if seconds > MAX_SECONDS:
+            return None
+        end = start + timedelta(seconds=seconds)
         lasts = (row["last_deliver_after"], self._find_end_of_doubt(row, start))
         interval = timedelta(seconds=pace.interval_seconds)
         return max([end, *(last + interval for last in lasts if last is not None)])
@@ -163,6 +174,20 @@ class BacklogService:
         first, second = row["last_first_look_at"], row["last_second_look_at"]
         ends = (first and max(first, start) + self._confirm_time, second and max(second, start))
         return max((end for end in ends if end is not None), default=None)
+
+
+def _read_pause(row: Row, beginning: str) -> DeliveryPause:
+    code = row["pause_code"]
+    until = None if code in _NEEDS_A_PERSON else row["paused_until"]
+    return DeliveryPause(code, beginning + row["pause_message"], until)
+
+
+def _combine_pauses(pauses: Sequence[DeliveryPause]) -> DeliveryPause:
+    """Combines pauses that run at the same time. The first gives the code, the longest the end."""
+    ends = [pause.until for pause in pauses if pause.until is not None]
+    message = " ".join(pause.message for pause in pauses)
+    until = max(ends) if len(ends) == len(pauses) else None
+    return DeliveryPause(pauses[0].code, message, until)
 
 
 def compute_bucket(budget: StoredBudget, rule: BudgetRule, at: datetime | None = None) -> Bucket:

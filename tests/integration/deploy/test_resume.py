@@ -135,6 +135,7 @@ def test_an_accounts_pause_ends_with_all_its_waits_and_keeps_its_step(
     [
         ("scope_missing", "If Pinterest refuses again, connect"),
         ("quota_exceeded", "Raise PINFLOW_DELIVERY_DAILY_PINS"),
+        ("quota_exceeded", "restart the publisher and the delivery"),
         ("token_revoked", "pinflow accounts connect --account"),
     ],
 )
@@ -152,8 +153,23 @@ def test_an_account_without_access_stays_paused_and_that_is_said(
     installation.execute(_PAUSE, code="token_revoked")
     output = installation.resume(installation.account_id).stdout
     assert f"Account {installation.account_id} stays paused" in output
+    assert "(token_revoked)" in output
     assert f"pinflow accounts connect --account {installation.account_id}" in output
     assert "Ended the pause" not in output
+    assert "may refuse again" not in output
+
+
+def test_a_disconnected_account_stays_paused_and_that_is_said(installation: Installation) -> None:
+    installation.execute(_CONNECTION)
+    installation.execute(
+        "update access.connections set disconnected_at = now() where account_id = %(account_id)s"
+    )
+    installation.execute(_PIN, code="media_unreachable")
+    output = installation.resume(installation.account_id).stdout
+    assert f"Account {installation.account_id} stays paused" in output
+    assert "(account_not_connected)" in output
+    assert f"pinflow accounts connect --account {installation.account_id}" in output
+    assert "is not paused" not in output
     assert "may refuse again" not in output
 
 

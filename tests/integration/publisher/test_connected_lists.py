@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
+from services.publisher.backlog.repository import BacklogRepository
 from shared.postgres.database import Database
 from tests.integration.conftest import make_workspace
 from tests.integration.publisher.conftest import Client, find_pin_id, in_future, serving
@@ -256,7 +257,8 @@ async def test_the_backlog_says_that_a_pause_is_the_apps(
     finally:
         await client.execute("truncate publisher.delivery_apps")
     assert pause["message"] == "The app is paused: Ask for access."
-    assert own["message"] == "Wait.", "the account's pause goes first"
+    assert own["message"] == f"Wait. {pause['message']}", "the account's pause goes first"
+    assert (own["code"], own["until"]) == ("rate_limited", None)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +307,57 @@ async def test_the_backlog_ends_after_the_last_pin_that_waits_by_itself(
     await connected.queue()
     end = datetime.fromisoformat((await read_backlog(client))["estimated_end"])
     assert times[1] < end < times[1] + timedelta(minutes=1)
+
+
+async def test_the_oldest_pin_counts_from_its_creation_if_it_was_due_before(
+    client: Client, connected: ConnectedClient
+) -> None:
+    pin_id = await connected.queue()
+    await client.execute(
+        "update publisher.pins set run_at = now() - interval '1 day' where pin_id = :id", id=pin_id
+    )
+    pin = (await client.get(f"/v1/pins/{pin_id}")).json()
+    assert (await read_backlog(client))["oldest_queued_at"] == pin["created_at"]
+
+
+async def test_accounts_that_wait_for_the_apps_quota_share_it(
+    client: Client, connected: ConnectedClient, database: Database, http: httpx.AsyncClient
+) -> None:
+    await client.execute("truncate publisher.pinterest_budgets")
+    backlogs = BacklogRepository(database, "simulated")
+    alone = (await backlogs.read_app())["sharing_accounts"]
+    await connected.queue()
+    other = Client(http, await make_workspace(database), database)
+    other_connected = await ConnectedClient.connect(other, database)
+    for _ in range(2):
+        await other_connected.queue()
+    assert (await backlogs.read_app())["sharing_accounts"] == alone + 2
+    await client.execute(
+        "insert into publisher.pinterest_budgets (mode, account_id, category, level) "
+        "values ('simulated', :id, 'org_write', 4), ('simulated', gen_random_uuid(), 'org_write', "
+        "4)",
+        id=connected.account_id,
+    )
+    assert (await backlogs.read_app())["sharing_accounts"] == alone + 3, "one is served and waits"
+    await client.execute(
+        "update access.connections set mode = 'sandbox' where account_id = :id",
+        id=other_connected.account_id,
+    )
+    assert (await backlogs.read_app())["sharing_accounts"] == alone + 2
+
+
+async def test_an_account_that_is_connected_in_another_mode_is_not_connected(
+    client: Client, connected: ConnectedClient
+) -> None:
+    await connected.queue()
+    assert (await read_backlog(client))["pause"] is None
+    await client.execute(
+        "update access.connections set mode = 'sandbox' where account_id = :id",
+        id=connected.account_id,
+    )
+    backlog = await read_backlog(client)
+    assert backlog["pause"]["code"] == "account_not_connected"
+    assert backlog["estimated_end"] is None
 
 
 async def test_the_backlog_says_that_delivery_is_off(

@@ -95,7 +95,8 @@ def test_pins_that_wait_are_counted_with_the_deferred_ones(server: PinServer, fi
     result = run(server, "import", str(file))
     assert (
         "4 pin(s) wait for their delivery to Pinterest. Follow it with: pinflow deliveries. 2 of "
-        "them are deferred" in result.stdout
+        "them are deferred: the command says why. If it shows no pause, see: pinflow pins show ID"
+        in result.stdout
     )
 
 

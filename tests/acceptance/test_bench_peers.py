@@ -1,6 +1,6 @@
-"""Measures the benchmark's direct peer briefly, and checks that a lost row is found.
+"""Measures the benchmark's direct and FastStream peers briefly; checks that a lost row is found.
 
-This peer needs no servers besides Pinflow's.
+These peers need no servers besides Pinflow's.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
 from tests.tools.bench.peers.direct_peer import DirectPeer
+from tests.tools.bench.peers.faststream_peer import FastStreamPeer
 from tests.tools.bench.peers.peer import PeerServers
 from tests.tools.bench.peers.processes import RunningProcesses
 from tests.tools.bench.peers.run import measure
@@ -55,6 +56,12 @@ def test_the_direct_peer_is_measured_and_exact(servers: PeerServers) -> None:
     assert figures["accepted_ms"]["n"] * 500 == figures["rows"]
     assert figures["cpu_us_per_row"]["web"] > 0
     assert figures["lacks"]
+
+
+def test_the_faststream_peer_is_measured_and_exact(servers: PeerServers) -> None:
+    figures = measure(FastStreamPeer(), servers, seconds=0.5, warm_up_seconds=0.1)
+    assert (figures["exact"], figures["faults"]) == (1, [])
+    assert figures["rows"] > 0
 
 
 def test_created_and_existing_rows_are_counted_and_a_lost_row_is_found(

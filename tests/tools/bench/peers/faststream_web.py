@@ -5,6 +5,7 @@ per row, then answers 202.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from fast_depends.msgspec import MsgSpecSerializer
 from faststream.kafka import KafkaBroker
 
 from shared.contract.events import RowAccepted
@@ -22,6 +23,7 @@ async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterat
         acks="all",
         enable_idempotence=True,
         max_batch_size=900 * 1024,
+        serializer=MsgSpecSerializer(),  # the events are msgspec's structs
     ) as broker:
 
         async def publish(job: Job) -> None:

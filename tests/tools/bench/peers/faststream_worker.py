@@ -6,6 +6,7 @@ It follows FastStream's examples and acknowledges a message when it is done.
 import logging
 
 import uvloop
+from fast_depends.msgspec import MsgSpecSerializer
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
 
@@ -27,7 +28,9 @@ This is FastStream's own way to process several messages without losing any.
 
 def create_worker(settings: PeerSettings) -> FastStream:
     database = Database.from_settings(settings, application="peer-worker")
-    broker = KafkaBroker(settings.kafka_bootstrap_servers, logger=None)
+    broker = KafkaBroker(
+        settings.kafka_bootstrap_servers, logger=None, serializer=MsgSpecSerializer()
+    )
 
     @broker.subscriber(
         TopicNames(settings.topic_prefix)[TopicName.IMPORTS],

@@ -3,7 +3,7 @@
 An import is one record batch, so publisher and status read the same topic. Each skips the records
 of the other. Every value begins with JSON whose first field is the kind, for example
 `{"kind":"r",`, so a reader needs only the first bytes to decide. A header or a prefix byte is no
-faster (docs/explanation/performance.md).
+faster (docs/explanation/performance-history.md).
 """
 
 from shared.contract.events import RecordKind

@@ -1,7 +1,7 @@
 """Produces records in batches, which it builds itself: one per partition.
 
 aiokafka's send() with a key costs 13 µs per record, mostly for murmur2 in Python and a future. Our
-own batches cost 1.1–1.4 µs per record (docs/explanation/performance.md).
+own batches cost 1.1–1.4 µs per record (docs/explanation/performance-history.md).
 """
 
 import asyncio

@@ -140,7 +140,7 @@ def _register_dumpers(dbapi_connection: Any, _record: object) -> None:
     adapters = dbapi_connection.driver_connection.adapters
     adapters.register_dumper(Column, ColumnDumper)
     # psycopg sends a list as text by default: 4 times slower, 10 times the CPU,
-    # measured in docs/explanation/performance.md
+    # measured in docs/explanation/performance-history.md
     adapters.register_dumper(list, ListBinaryDumper)
 
 

@@ -19,7 +19,7 @@ ROWS = 500
 MAX_MEMORY_BYTES = 1024 * MEBIBYTE
 """Resident bytes of one service.
 
-This only catches unbounded growth. docs/explanation/performance.md has the measured sizes.
+This only catches unbounded growth. docs/explanation/performance-history.md has the measured sizes.
 """
 COLUMNS = (
     "account_id",

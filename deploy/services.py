@@ -94,8 +94,8 @@ _TABLE = (
         "ingest",
         port=8001,
         routes=("/v1/pins/imports/json", "/v1/pins/imports/csv", "/v1/rate-meter"),
-        # Ten concurrent imports of the maximum size take 423 MB
-        # (docs/explanation/performance-history.md)
+        # Ten concurrent imports of the maximum size take 423 MB, as
+        # docs/explanation/performance-history.md says
         memory_mib=1024,
     ),
     ServiceDescription(

@@ -33,8 +33,8 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "512MB",
-    # With less, checkpoints are constant and the WAL doubles
-    # (docs/explanation/performance-history.md)
+    # With less, checkpoints are constant and the WAL doubles, as
+    # docs/explanation/performance-history.md says
     "max_wal_size": "4GB",
     "wal_compression": "pglz",
     "shared_preload_libraries": "",

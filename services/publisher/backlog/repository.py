@@ -72,6 +72,7 @@ _SELECT_APP = text("""
                     select from publisher.pins p
                     where p.account_id = c.account_id and p.state = 'queued'
                         and p.deleted_at is null
+                    order by p.run_at, p.created_at, p.pin_id
                     limit 1
                 ) queued
                 where c.mode = :mode and c.disconnected_at is null

@@ -17,8 +17,8 @@ class DeliveryPauseResponse(ApiModel):
     """The reason why no pin of the account is sent now."""
 
     code: str
-    """The error code, which the deferred pins have too. docs/reference/errors.md lists the codes.
-    """
+    """The error code, which the deferred pins have too: docs/reference/errors.md lists the codes.
+    Pins that wait because Pinterest's limit is used up stay queued."""
     message: str
     """The reason in words, and what to do. If all accounts wait, "The app is paused" is in it. If
     the account is paused, too, its own reason and code go first."""

@@ -24,6 +24,7 @@ from services.publisher.delivery.budgets.rules import (
     app_rule,
 )
 from services.publisher.delivery.model import APP, Category
+from services.publisher.delivery.turns import MAX_REST_SECONDS
 from shared.access.connection_health import RECONNECT_CODES
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode
@@ -37,6 +38,11 @@ _NEEDS_A_PERSON = {
 }
 """The codes of pauses that somebody has to end, so nobody knows when."""
 
+_MAX_REST = timedelta(seconds=MAX_REST_SECONDS)
+_IS_BLOCKED = (
+    "Pinterest allows no more requests of the account, or of the app, for a while. Pinflow "
+    "continues by itself."
+)
 APP_IS_PAUSED = "The app is paused: "
 """Begins the reason of a pause that all accounts share."""
 
@@ -129,7 +135,12 @@ class BacklogService:
             for paused, beginning in ((row, ""), (app, APP_IS_PAUSED))
             if paused["paused_until"] is not None and paused["paused_until"] > row["now"]
         ]
-        return _combine_pauses(pauses) if pauses else None
+        if pauses:
+            return _combine_pauses(pauses)
+        blocked_until = row["blocked_until"]
+        if blocked_until is None or blocked_until <= row["now"] + _MAX_REST:
+            return None
+        return DeliveryPause(ErrorCode.RATE_LIMITED, _IS_BLOCKED, blocked_until)
 
     def _estimate_end(self, row: Row, app: Row, pause: DeliveryPause | None) -> datetime | None:
         """Returns None if nothing is on its way, or if a person has to do something first.

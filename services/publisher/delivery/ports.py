@@ -16,9 +16,6 @@ from shared.contract.errors import PinflowError
 from shared.pinterest.failures import Refused
 from shared.postgres.row import Row
 
-MAX_REST_SECONDS = 60.0
-"""A longer wait is a pause, which users can see. So an account is looked at again after this."""
-
 
 class Postponed(PinflowError):
     """The work of a part has to wait: a budget is used up, or a pause began. Not a failure."""

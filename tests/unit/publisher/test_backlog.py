@@ -120,6 +120,12 @@ async def test_the_end_waits_until_pinterest_takes_changes_of_the_account_again(
     assert backlog.estimated_end is not None
     wait = backlog.estimated_end - NOW
     assert timedelta(hours=3) < wait < timedelta(hours=3, minutes=1)
+    assert backlog.pause is not None
+    assert (backlog.pause.code, backlog.pause.until) == ("rate_limited", NOW + timedelta(hours=3))
+
+
+async def test_a_short_wait_for_the_budget_is_no_pause() -> None:
+    assert (await describe(build_block(seconds=50))).pause is None
 
 
 async def test_an_end_in_more_than_a_hundred_years_is_none() -> None:

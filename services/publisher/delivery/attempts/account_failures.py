@@ -1,4 +1,4 @@
-"""Pauses accounts and the app if no attempt can begin: without a token, or without a budget."""
+"""Pauses accounts and the app if no attempt can begin: without a token, or without a quota."""
 
 from uuid import UUID
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class AccountFailures:
-    """Decides what pauses if there is no token or no budget, and writes the pauses."""
+    """Decides what pauses if there is no token or no quota, and writes the pauses."""
 
     def __init__(self, settlements: SettlementRepository) -> None:
         self._settlements = settlements
@@ -47,18 +47,12 @@ class AccountFailures:
             case _:
                 raise failure
 
-    async def pause_budget(self, lease: AccountLease, wait: Exhausted | float) -> None:
-        """Pauses the account, or the app, until the next day of its quota begins.
-
-        A number is the seconds for which Pinterest blocks the account's budget.
-        """
-        if not isinstance(wait, Exhausted):
-            meaning = PauseAccount(pauses.PauseCause.RATE_LIMIT, wait)
-            await self._settlements.pause_account(lease.account_id, meaning)
-        elif wait.is_app:
-            await self._settlements.pause_app(pauses.PauseCause.DAILY_WRITES, wait.seconds)
+    async def pause_quota(self, lease: AccountLease, exhausted: Exhausted) -> None:
+        """Pauses the account, or the app, until the next day of its quota begins."""
+        if exhausted.is_app:
+            await self._settlements.pause_app(pauses.PauseCause.DAILY_WRITES, exhausted.seconds)
         else:
-            meaning = PauseAccount(pauses.PauseCause.DAILY_PINS, wait.seconds)
+            meaning = PauseAccount(pauses.PauseCause.DAILY_PINS, exhausted.seconds)
             await self._settlements.pause_account(lease.account_id, meaning)
 
 

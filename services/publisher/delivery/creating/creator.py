@@ -30,9 +30,9 @@ from services.publisher.delivery.attempts.outcomes import (
 from services.publisher.delivery.attempts.repository import LateAnswer, SettlementRepository
 from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.creating.repository import (
-    BudgetExhausted,
     ChosenPin,
     CreationRepository,
+    QuotaUsedUp,
     build_attempt,
 )
 from services.publisher.delivery.media_failures import MediaFailure
@@ -134,8 +134,8 @@ class PinCreator:
         """
         try:
             chosen = await self._creations.begin_next(lease, is_ready)
-        except BudgetExhausted as used_up:
-            await self._account_failures.pause_budget(lease, used_up.wait)
+        except QuotaUsedUp as used_up:
+            await self._account_failures.pause_quota(lease, used_up.exhausted)
             return None
         if chosen is None or chosen.begun is not None:
             return chosen
@@ -152,8 +152,8 @@ class PinCreator:
         """Begins the attempt of a pin whose medium is ready by now."""
         try:
             return await self._creations.begin(lease, pin)
-        except BudgetExhausted as used_up:
-            await self._account_failures.pause_budget(lease, used_up.wait)
+        except QuotaUsedUp as used_up:
+            await self._account_failures.pause_quota(lease, used_up.exhausted)
             return None
 
     async def _create(

@@ -26,7 +26,7 @@ from services.publisher.delivery.model import (
     BegunAttempt,
     DeliveryAttempt,
 )
-from services.publisher.delivery.ports import MAX_REST_SECONDS, DeliveryLog, Postponed
+from services.publisher.delivery.ports import DeliveryLog, Postponed
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
@@ -107,13 +107,12 @@ _BEGIN_CONFIRMING = """
 """
 
 
-class BudgetExhausted(PinflowError):
-    """The day's quota is used up, or Pinterest blocks the account's budget for long."""
+class QuotaUsedUp(PinflowError):
+    """The day's quota of the account or of the app is used up."""
 
-    def __init__(self, wait: Exhausted | float) -> None:
-        """Takes the used-up quota, or the seconds until the budget is open again."""
-        super().__init__("the budget is used up")
-        self.wait = wait
+    def __init__(self, exhausted: Exhausted) -> None:
+        super().__init__("the day's quota is used up")
+        self.exhausted = exhausted
 
 
 class ChosenPin(NamedTuple):
@@ -166,7 +165,7 @@ class CreationRepository:
         Schedules come first, then pins in the order of their rows. Skips pins that could be
         mistaken for that of an unsettled attempt (rule 16). Returns None if no pin is due. Returns
         the pin without an attempt, and does not change it, if `is_ready` is false, or if an earlier
-        attempt has an unknown result or an id. Raises Postponed or BudgetExhausted if the pin must
+        attempt has an unknown result or an id. Raises Postponed or QuotaUsedUp if the pin must
         wait, and then changes nothing.
         """
         async with self._database.pipeline() as driver:
@@ -189,7 +188,7 @@ class CreationRepository:
     async def begin(self, lease: AccountLease, pin: Row) -> BegunAttempt | None:
         """Commits the intent to create a pin of `begin_next`. Returns None if it has changed since.
 
-        Raises Postponed or BudgetExhausted if it must wait, and then changes nothing.
+        Raises Postponed or QuotaUsedUp if it must wait, and then changes nothing.
         """
         async with self._database.pipeline() as driver:
             values = (pin["pin_id"], pin["updated_at"])
@@ -236,12 +235,12 @@ class CreationRepository:
         held: HeldAccount,
         locked: _Locked,
     ) -> BegunAttempt:
-        """Writes the intent and commits it. Raises Postponed or BudgetExhausted."""
+        """Writes the intent and commits it. Raises Postponed or QuotaUsedUp."""
         if held.is_paused and held.pause.until is not None:
             raise Postponed((held.pause.until - held.now).total_seconds())
         wait = await self._budgets.take_locked(driver, locked.budgets)
-        if isinstance(wait, Exhausted) or wait > MAX_REST_SECONDS:
-            raise BudgetExhausted(wait)
+        if isinstance(wait, Exhausted):
+            raise QuotaUsedUp(wait)
         if wait > 0:
             raise Postponed(wait)
         # The app's row is locked last, as when a refusal pauses the app

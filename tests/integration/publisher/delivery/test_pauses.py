@@ -37,13 +37,6 @@ _INSERT_VIDEO = """
     select pin_id, workspace_id, account_id, 'simulated', image_url, 'process', '1'
     from publisher.pins where pin_id = %(pin_id)s
 """
-_BLOCK = """
-    insert into publisher.pinterest_budgets (mode, account_id, category, level, blocked_until)
-    values (
-        'simulated', %(account_id)s, 'org_write', 0,
-        clock_timestamp() + %(seconds)s * interval '1 second'
-    )
-"""
 _PAUSE = """
     insert into publisher.delivery_accounts (
         account_id, workspace_id, paused_until, pause_code, pause_message
@@ -116,33 +109,6 @@ async def is_account_paused(delivery: Delivery, account: Account) -> bool:
         id=account.id,
     )
     return bool(rows)
-
-
-async def test_a_long_block_of_the_accounts_changes_is_a_pause(
-    delivery: Delivery, account: Account
-) -> None:
-    await delivery.queue(account)
-    await delivery.execute(_BLOCK, account_id=account.id, seconds=300)
-
-    async def is_paused() -> bool:
-        return await is_account_paused(delivery, account)
-
-    async with delivery.running() as process:
-        await process.run_until(is_paused)
-    row = await delivery.find_account(account)
-    assert row["pause_code"] == "rate_limited"
-    assert 290 < row["pause"] <= 300
-    assert delivery.list_made(account) == []
-
-
-async def test_a_short_block_of_the_accounts_changes_is_only_a_rest(
-    delivery: Delivery, account: Account
-) -> None:
-    await delivery.queue(account)
-    await delivery.execute(_BLOCK, account_id=account.id, seconds=2)
-    async with delivery.running() as process:
-        await run_until_made(process, delivery, 1, account)
-    assert (await delivery.find_account(account))["pause_code"] is None
 
 
 async def test_a_raised_limit_of_a_day_ends_the_pause_of_the_account(

@@ -119,18 +119,23 @@ def restart(peer: RunningProcesses, victim: str) -> None:
 
 
 @contextmanager
-def held_back(
-    store: EqualWorkStore, table: LiteralString, application: LiteralString
-) -> Iterator[None]:
-    """Locks a table. The body runs when a process waits for it in its transaction."""
+def locked(store: EqualWorkStore, table: LiteralString) -> Iterator[psycopg.Connection]:
+    """Locks a table, so that a transaction stops there. A rollback of the connection unlocks it.
+
+    Start the load inside: an import that came before the lock would not stop.
+    """
+    with psycopg.connect(store.url) as connection:
+        connection.execute(sql.SQL("lock table {} in exclusive mode").format(sql.Identifier(table)))
+        yield connection
+
+
+def wait_until_stopped(store: EqualWorkStore, application: LiteralString) -> None:
+    """Waits until a process of the peer, named as in pg_stat_activity, waits for a lock."""
     waiting = f"""
         select count(*) from pg_stat_activity where datname = current_database()
             and application_name = '{application}' and wait_event_type = 'Lock'
     """
-    with psycopg.connect(store.url) as connection:
-        connection.execute(sql.SQL("lock table {} in exclusive mode").format(sql.Identifier(table)))
-        wait_until(lambda: store.read_number(waiting) > 0)
-        yield
+    wait_until(lambda: store.read_number(waiting) > 0)
 
 
 def count_kept_imports(peer: RunningProcesses) -> int:

@@ -19,11 +19,12 @@ from tests.acceptance.equal_work import (
     Submissions,
     ask_redis,
     count_kept_imports,
-    held_back,
+    locked,
     open_client,
     require_exact,
     restart,
     wait_until_announced,
+    wait_until_stopped,
 )
 from tests.acceptance.rows import rows_for
 from tests.support.infrastructure import FAST_JVM_OPTIONS, kafka_server
@@ -232,9 +233,10 @@ def test_a_process_killed_in_its_transaction_loses_and_doubles_nothing(
     name: str, index: int, peer: RunningProcesses, store: EqualWorkStore, submissions: Submissions
 ) -> None:
     victim, application, table = MIDWAY[name][index]
-    with submissions.in_threads(submissions.submit_import):
-        with held_back(store, table, application):
-            peer.programs[victim].kill_with_children()
+    with locked(store, table) as lock, submissions.in_threads(submissions.submit_import):
+        wait_until_stopped(store, application)
+        peer.programs[victim].kill_with_children()
+        lock.rollback()
         restart(peer, victim)
     assert (submissions.lost_answers > 0) is (victim == WEB)
     assert len(submissions.accepted) == 1
@@ -273,10 +275,11 @@ def test_a_relay_killed_while_it_sends_announces_every_event(
 def test_an_import_that_a_killed_worker_did_not_forget_settles_once(
     peer: RunningProcesses, store: EqualWorkStore, submissions: Submissions
 ) -> None:
-    with submissions.in_threads(submissions.submit_import):
-        with held_back(store, "results", "peer-worker"):
-            wait_until(partial(submissions.has_accepted, 1))
-            assert [ask_redis(peer, f"COPY {key} {key}-before") for key in KEPT_KEYS] == [1, 1]
+    with locked(store, "results") as lock, submissions.in_threads(submissions.submit_import):
+        wait_until_stopped(store, "peer-worker")
+        wait_until(partial(submissions.has_accepted, 1))
+        assert [ask_redis(peer, f"COPY {key} {key}-before") for key in KEPT_KEYS] == [1, 1]
+        lock.rollback()
         wait_until(lambda: count_kept_imports(peer) == 0)
     # Redis as a worker leaves it that was killed after its commit
     assert [ask_redis(peer, f"COPY {key}-before {key}") for key in KEPT_KEYS] == [1, 1]

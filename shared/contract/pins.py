@@ -249,8 +249,9 @@ def _find_cross_field_faults(values: dict[str, Any]) -> list[InitErrorDetails]:
 
 
 def _has_control(value: object) -> bool:
-    texts = value if isinstance(value, list) else [value]
-    return any(isinstance(text, str) and _CONTROL(text) for text in texts)
+    if isinstance(value, str):
+        return _CONTROL(value) is not None
+    return isinstance(value, list) and any(isinstance(v, str) and _CONTROL(v) for v in value)
 
 
 def _row_fault(code: LiteralString, message: LiteralString) -> InitErrorDetails:

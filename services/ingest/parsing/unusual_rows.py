@@ -6,16 +6,13 @@ pass, those of account and board too, so that one correction is enough.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from pydantic import ValidationError
-
-from services.ingest.parsing.directory import Ambiguous, Directory, Names
+from services.ingest.parsing.directory import Directory, Names
 from services.ingest.parsing.fast_path import is_board_id
 from services.ingest.parsing.field_names import FieldNames
+from services.ingest.parsing.open_row import OpenRow
 from services.ingest.parsing.policy import ReadingPolicy
 from services.ingest.parsing.rows import UnusualRow, ValidRow
 from shared.access.errors import describe_board_failure
@@ -34,56 +31,10 @@ from shared.contract.pins import (
     compute_fingerprint,
     describe_first_fault,
     make_printable,
-    read_faults,
 )
-from shared.contract.run_at import ZONE, is_ambiguous, parse_run_at
+from shared.contract.run_at import is_ambiguous, parse_run_at
 from shared.contract.wire import encode
 from shared.spreadsheets.table import WrongCellCount
-
-
-class _Validation(NamedTuple):
-    """The pin of a row, or its faults."""
-
-    pin: PinSubmission | None
-    faults: list[Fault]
-
-
-@dataclass(slots=True)
-class _OpenRow:
-    """A row that can only be judged with the directory."""
-
-    row_number: int
-    line: int | None
-    fields: dict[str, Any]
-    """The row's values by known names."""
-    faults: list[Fault]
-    """The faults of its names."""
-    _validated: dict[str, Any] | None = field(default=None, init=False)
-    """The fields to which `_validation` applies."""
-    _validation: _Validation = field(default=_Validation(None, []), init=False)
-
-    def validate(self, zone: ZoneInfo | None) -> _Validation:
-        """Validates the fields. A row takes 30 µs, so this is only repeated if they changed."""
-        if self._validated != self.fields:
-            self._validated = dict(self.fields)
-            self._validation = _validate(self.fields, zone)
-        return self._validation
-
-    def validate_without_account_name(self, zone: ZoneInfo | None) -> _Validation:
-        """Validates the fields as if the name of the account were the id of one."""
-        if not self.has_account_name:
-            return self.validate(zone)
-        return _validate(self.fields | {"account_id": str(UUID(int=0))}, zone)
-
-    @property
-    def has_account_name(self) -> bool:
-        """Returns whether the account may be given by its name."""
-        account = self.fields.get("account_id")
-        return (
-            isinstance(account, str)
-            and 0 < len(account.strip()) <= MAX_KEY_LENGTH
-            and _parse_account(self.fields) is None
-        )
 
 
 class UnusualRows:
@@ -92,7 +43,7 @@ class UnusualRows:
     def __init__(self, policy: ReadingPolicy) -> None:
         self._policy = policy
         self._names = FieldNames(strict=policy.strict)
-        self._open: list[_OpenRow] = []
+        self._open: list[OpenRow] = []
         self._ambiguous_times: list[int] = []
         self.valid: list[ValidRow] = []
         self.failed: list[RowResult] = []
@@ -105,7 +56,7 @@ class UnusualRows:
                 self.failed.append(_build_failed_result(number, line, None, [fault]))
                 continue
             fields, faults = self._names.resolve(number, row)
-            opened = _OpenRow(number, line, fields, faults)
+            opened = OpenRow(number, line, fields, faults)
             if faults or not self._accept_without_directory(opened):
                 self._open.append(opened)
 
@@ -160,8 +111,8 @@ class UnusualRows:
             )
         return warnings
 
-    def _accept_without_directory(self, row: _OpenRow) -> bool:
-        self._add_default_account(row.fields)
+    def _accept_without_directory(self, row: OpenRow) -> bool:
+        self._add_default_account(row)
         pin, _ = row.validate(self._policy.zone)
         if (
             pin is None
@@ -172,7 +123,7 @@ class UnusualRows:
         self.valid.append(self._build_valid(row, pin))
         return True
 
-    def _may_become_valid(self, row: _OpenRow) -> bool:
+    def _may_become_valid(self, row: OpenRow) -> bool:
         """Returns whether the row has no faults if its account and board exist."""
         pin, _ = row.validate_without_account_name(self._policy.zone)
         if row.faults or pin is None:
@@ -181,19 +132,16 @@ class UnusualRows:
             return not (self._policy.fails_past_run_at and self._policy.is_past(pin.run_at))
         return self._policy.accepts(pin.account_id, pin.run_at)
 
-    def _add_default_account(self, fields: dict[str, Any]) -> None:
-        account = fields.get("account_id")
-        if self._policy.account_id is not None and (
-            account is None or (isinstance(account, str) and not account.strip())
-        ):
-            fields["account_id"] = str(self._policy.account_id)
+    def _add_default_account(self, row: OpenRow) -> None:
+        if self._policy.account_id is not None:
+            row.add_default_account(self._policy.account_id)
 
-    def _judge(self, row: _OpenRow, directory: Directory | None) -> ValidRow | RowResult:
-        self._add_default_account(row.fields)
+    def _judge(self, row: OpenRow, directory: Directory | None) -> ValidRow | RowResult:
+        self._add_default_account(row)
         sent = dict(row.fields)
         faults = list(row.faults)
         if directory is not None:
-            faults += _resolve_names(row.fields, directory)
+            faults += row.resolve_names(directory)
         zone = self._policy.zone
         pin, own_faults = row.validate(zone)
         # The name of an account that was not looked up may be right
@@ -201,7 +149,7 @@ class UnusualRows:
         named = _fields_of(faults)
         faults += [fault for fault in certain_faults if fault.field not in named]
         faults += self._find_past_fault(row.fields, faults)
-        faults += self._find_destination_faults(row.fields, sent, faults, directory)
+        faults += self._find_destination_faults(row, sent, faults, directory)
         if pin is not None and not faults:
             return self._build_valid(row, pin)
         key = row.fields.get("idempotency_key")
@@ -225,13 +173,13 @@ class UnusualRows:
 
     def _find_destination_faults(
         self,
-        fields: dict[str, Any],
+        row: OpenRow,
         sent: dict[str, Any],
         faults: Sequence[Fault],
         directory: Directory | None,
     ) -> list[Fault]:
         """Finds the faults of account and board, if the row names both in a valid form."""
-        account_id, board_id = _parse_account(fields), fields.get("board_id")
+        account_id, board_id = row.account_id, row.fields.get("board_id")
         if account_id is None:
             return []
         if not self._policy.permits(account_id):
@@ -247,7 +195,7 @@ class UnusualRows:
         name = "account_id" if check is BoardCheck.NO_ACCOUNT else "board_id"
         return [_build_fault(code, name, message.removeprefix(f"{name}: "), sent)]
 
-    def _build_valid(self, row: _OpenRow, pin: PinSubmission) -> ValidRow:
+    def _build_valid(self, row: OpenRow, pin: PinSubmission) -> ValidRow:
         if self._policy.zone is not None and pin.run_at is not None:
             sent = row.fields["run_at"]
             if is_ambiguous(sent, self._policy.zone):
@@ -262,61 +210,8 @@ class UnusualRows:
         )
 
 
-def _validate(fields: dict[str, Any], zone: ZoneInfo | None) -> _Validation:
-    try:
-        return _Validation(PinSubmission.model_validate(fields, context={ZONE: zone}), [])
-    except ValidationError as error:
-        return _Validation(None, read_faults(error))
-
-
-def _resolve_names(fields: dict[str, Any], directory: Directory) -> list[Fault]:
-    """Replaces the names of account and board by their ids. Returns the faults of the names."""
-    faults = []
-    account = fields.get("account_id")
-    if isinstance(account, str) and _parse_account(fields) is None and account.strip():
-        match directory.find_account(account.strip()):
-            case UUID() as found:
-                fields["account_id"] = str(found)
-            case Ambiguous(ids):
-                faults.append(_build_ambiguous("account_id", "accounts", ids, account))
-            case None:
-                faults.append(_build_unknown_account(account))
-    account_id, board = _parse_account(fields), fields.get("board_id")
-    if account_id is not None and isinstance(board, str):
-        match directory.find_board(account_id, board.strip()):
-            case str() as board_id:
-                fields["board_id"] = board_id
-            case Ambiguous(ids):
-                faults.append(_build_ambiguous("board_id", "boards", ids, board))
-            case None:
-                pass  # the publisher says that there is no such board
-    return faults
-
-
-def _parse_account(fields: dict[str, Any]) -> UUID | None:
-    try:
-        return UUID(str(fields.get("account_id")).strip())
-    except ValueError:
-        return None
-
-
 def _fields_of(faults: Iterable[Fault]) -> set[str | None]:
     return {fault.field for fault in faults if fault.field is not None}
-
-
-def _build_unknown_account(value: str) -> Fault:
-    message = (
-        "no account has this id or name. See the accounts: GET /v1/pinterest/accounts, or pinflow "
-        "template."
-    )
-    return Fault(
-        code="uuid_parsing", field="account_id", message=message, value=make_printable(value)
-    )
-
-
-def _build_ambiguous(name: str, things: str, ids: Sequence[str], value: str) -> Fault:
-    message = f"{len(ids)} {things} have this name. Use the id: {', '.join(ids[:5])}."
-    return Fault(code="ambiguous_name", field=name, message=message, value=make_printable(value))
 
 
 def _build_past_fault(value: object) -> Fault:

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from services.publisher.delivery.budgets.rules import BudgetState
 from services.publisher.delivery.model import APP, Category
+from shared.access.connection_health import GIVEN_UP, RECONNECT_CODES
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -61,26 +62,34 @@ _SELECT_ACCOUNTS = text("""
     order by c.account_id
 """)
 # Accounts share the app if their pins wait, or if they were served lately: while the app is paused,
-# none is served. Each account takes one probe of pins_queue, however many of its pins wait
+# none is served. An account that its user has to connect again does not: the delivery process sends
+# nothing of it either. Each account takes one probe of pins_queue, however many of its pins wait
 _SELECT_APP = text("""
     select now() as now, a.paused_until, a.pause_code, a.pause_message,
         b.level, b.refilled_at, b.blocked_until, b.day_started_at, b.used,
         (
-            select count(*) from (
-                select c.account_id from access.connections c
-                cross join lateral (
-                    select from publisher.pins p
-                    where p.account_id = c.account_id and p.state = 'queued'
-                        and p.deleted_at is null
-                    order by p.run_at, p.created_at, p.pin_id
-                    limit 1
-                ) queued
-                where c.mode = :mode and c.disconnected_at is null
-                union
-                select account_id from publisher.pinterest_budgets
-                where mode = :mode and account_id <> :app and category = :category
-                    and refilled_at > now() - interval '10 minutes'
-            ) sharing
+            select count(*) from access.connections c
+            left join publisher.delivery_accounts d on d.account_id = c.account_id
+            where c.mode = :mode and c.disconnected_at is null
+                and coalesce(c.health_code <> all(cast(:given_up as text[])), true)
+                and not coalesce(
+                    d.paused_until > now() and d.pause_code = any(cast(:reconnect as text[])), false
+                )
+                and (
+                    exists (
+                        select from publisher.pinterest_budgets s
+                        where s.mode = :mode and s.account_id = c.account_id
+                            and s.category = :category
+                            and s.refilled_at > now() - interval '10 minutes'
+                    )
+                    or (
+                        select true from publisher.pins p
+                        where p.account_id = c.account_id and p.state = 'queued'
+                            and p.deleted_at is null
+                        order by p.run_at, p.created_at, p.pin_id
+                        limit 1
+                    )
+                )
         ) as sharing_accounts
     from (select 1) one
     left join publisher.delivery_apps a on a.mode = :mode and a.paused_until > now()
@@ -129,7 +138,14 @@ class BacklogRepository:
         return await self._database.fetch_all(_SELECT_ACCOUNTS.bindparams(**values))
 
     async def read_app(self) -> Row:
-        row = await self._database.fetch_first(_SELECT_APP.bindparams(**self._values, app=APP))
+        """Reads the app's pause and budget, and how many accounts share it."""
+        values = {
+            **self._values,
+            "app": APP,
+            "given_up": [str(code) for code in GIVEN_UP],
+            "reconnect": [str(code) for code in RECONNECT_CODES],
+        }
+        row = await self._database.fetch_first(_SELECT_APP.bindparams(**values))
         if row is None:
             raise AssertionError("The statement always has one row.")
         return row

@@ -14,8 +14,10 @@ from shared.postgres.database import Database
 from shared.postgres.row import Row
 
 # An attempt is in doubt if its answer was lost, or if its sender ended without writing anything.
-# The queue is counted along pins_queue, and the attempts are found by their indexes. The gaps are
-# those between the last 30 attempts of ten minutes: the speed may have changed before
+# The attempts are found by their indexes. One probe of pins_queue finds out whether an account has
+# queued pins, and only then they are counted: if nearly all pins are of one account, Postgres counts
+# by reading the whole table, which took 9 s for 500 accounts and 200 000 pins. The gaps are those
+# between the last 30 attempts of ten minutes: the speed may have changed before
 _SELECT_ACCOUNTS = text("""
     select c.account_id, now() as now,
         c.disconnected_at is not null or c.mode <> :mode as is_disconnected,
@@ -27,13 +29,20 @@ _SELECT_ACCOUNTS = text("""
     left join publisher.delivery_accounts a on a.account_id = c.account_id
     left join publisher.pinterest_budgets b
         on b.mode = :mode and b.account_id = c.account_id and b.category = :category
+    left join lateral (
+        select true as has_pins from publisher.pins p
+        where p.account_id = c.account_id and p.state = 'queued' and p.deleted_at is null
+        order by p.run_at, p.created_at, p.pin_id
+        limit 1
+    ) head on true
     cross join lateral (
         select count(*) as queued, min(greatest(created_at, run_at)) as oldest_queued_at,
             count(*) filter (where deliver_after > now()) as waiting,
             min(deliver_after) filter (where deliver_after > now()) as next_deliver_after,
             max(deliver_after) filter (where deliver_after > now()) as last_deliver_after
         from publisher.pins p
-        where p.account_id = c.account_id and p.state = 'queued' and p.deleted_at is null
+        where head.has_pins and p.account_id = c.account_id and p.state = 'queued'
+            and p.deleted_at is null
     ) q
     cross join lateral (
         select count(*) as publishing,

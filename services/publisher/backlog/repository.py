@@ -72,7 +72,7 @@ _SELECT_ACCOUNTS = text("""
 """)
 # Accounts share the app if their pins wait, or if they were served lately: while the app is paused,
 # none is served. An account that its user has to connect again does not: the delivery process sends
-# nothing of it either. Each account takes one probe of pins_queue, however many of its pins wait
+# nothing of it either. An account takes at most one probe of pins_queue, however many pins wait
 _SELECT_APP = text("""
     select now() as now, a.paused_until, a.pause_code, a.pause_message,
         b.level, b.refilled_at, b.blocked_until, b.day_started_at, b.used,

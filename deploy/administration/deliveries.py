@@ -1,6 +1,7 @@
 """Ends pauses of deliveries in SQL, as the owner of the database."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -32,6 +33,14 @@ _RELEASE_PINS = text("""
     update publisher.pins set deliver_after = null, deferral_code = null
     where account_id = :account_id and state = 'queued' and deleted_at is null
         and deliver_after > clock_timestamp() and deferral_code is not null
+""")
+# As in the list of deliveries: the limit of changes, in the mode in which the account is connected
+_LOCK_BLOCK = text("""
+    select b.blocked_until from publisher.pinterest_budgets b
+    join access.connections c on c.account_id = b.account_id and c.mode = b.mode
+    where b.account_id = :account_id and b.category = 'org_write'
+        and b.blocked_until > clock_timestamp()
+    for update of b
 """)
 _UNBLOCK = text("""
     update publisher.pinterest_budgets set blocked_until = null
@@ -71,6 +80,8 @@ class ResumedAccount(NamedTuple):
 
     pause: Row | None
     """`pause_code`, `pause_message` and `paused_until` of the pause. None if it was not paused."""
+    blocked_until: datetime | None
+    """When Pinterest's limit of changes ends. None if the account did not wait for it."""
     pins: int
     """Pins that waited by themselves."""
     removals: int
@@ -88,7 +99,11 @@ class PauseRepository:
         self._database = database
 
     async def resume_account(self, account_id: UUID) -> ResumedAccount | None:
-        """Ends the account's pause, and the waits of its pins. Returns None if it is unknown."""
+        """Ends the account's pause, and the waits of its pins. Returns None if it is unknown.
+
+        Pinflow also forgets until when Pinterest's limits last, so that it sends again. The limits
+        themselves stay.
+        """
         values = {"account_id": account_id}
         codes = {
             "disconnected": str(ErrorCode.ACCOUNT_NOT_CONNECTED),
@@ -101,11 +116,13 @@ class PauseRepository:
             row = (await connection.execute(_END_PAUSE, values)).mappings().first()
             pins = await connection.execute(_RELEASE_PINS, values)
             removals = await connection.execute(_RELEASE_REMOVALS, values)
+            blocked_until = (await connection.execute(_LOCK_BLOCK, values)).scalar_one_or_none()
             await connection.execute(_UNBLOCK, values)
             apps = (await connection.execute(_SELECT_APP_PAUSES)).mappings().all()
         pause = dict(row) if row is not None and row["was_paused"] else None
         return ResumedAccount(
             pause,
+            blocked_until,
             pins.rowcount,
             removals.rowcount,
             [dict(app) for app in apps],

@@ -26,6 +26,12 @@ _HINTS = {
 _RECONNECT = (
     "If Pinterest refuses again, connect the account again: pinflow accounts connect --account {}"
 )
+_BLOCKED = (
+    "Account {account_id} waits for Pinterest's limit of changes until {until}. Nobody can end "
+    "that limit early. Pinflow tries the next pin nevertheless: if Pinterest refuses it, the wait "
+    "begins anew. If this happens often, lower PINFLOW_DELIVERY_ACCOUNT_WRITES_PER_MINUTE, restart "
+    "the publisher and the delivery, and look for other programs that use the same app."
+)
 _GIVEN_UP = (
     "Account {account_id} stays paused: it has no access to Pinterest any more ({code}). Its pause "
     "ends when it is connected again: pinflow accounts connect --account {account_id}"
@@ -81,10 +87,8 @@ def _resume_account(account_id: UUID) -> None:
     code = resumed.given_up_code
     if code is not None:  # the delivery process pauses it again before it sends anything
         typer.echo(_GIVEN_UP.format(account_id=account_id, code=code))
-    elif resumed.pause is None:
-        typer.echo(f"Account {account_id} is not paused.")
     else:
-        typer.echo(f"Ended the pause of account {account_id}: {_describe(resumed.pause)}")
+        _print_waits(account_id, resumed)
     if resumed.pins:
         typer.echo(f"{resumed.pins} pin(s) that waited by themselves are sent in their turn.")
     if resumed.removals:
@@ -98,6 +102,17 @@ def _resume_account(account_id: UUID) -> None:
             f"The app is paused in the mode {pause['mode']}, which stops all accounts: "
             f"{_describe(pause)} To end that pause: pinflow deliveries resume --app"
         )
+
+
+def _print_waits(account_id: UUID, resumed: "ResumedAccount") -> None:
+    """Prints the pause that was ended, and Pinterest's limit, which nobody can end."""
+    if resumed.pause is not None:
+        typer.echo(f"Ended the pause of account {account_id}: {_describe(resumed.pause)}")
+    if resumed.blocked_until is not None:
+        until = format_time(resumed.blocked_until.isoformat())
+        typer.echo(_BLOCKED.format(account_id=account_id, until=until))
+    elif resumed.pause is None:
+        typer.echo(f"Account {account_id} is not paused.")
 
 
 def _describe(pause: Mapping[str, Any]) -> str:

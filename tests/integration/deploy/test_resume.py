@@ -51,7 +51,7 @@ _CONNECTION = """
         token_expires_at, health_code, health_message
     ) values (
         %(account_id)s, %(workspace_id)s, 'simulated', %(account_id)s::text, 'authorization_code',
-        '{pins:write}', 1, now(), 'token_revoked', 'Connect it again.'
+        '{pins:write}', 1, now(), %(health)s, 'Connect it again.'
     )
 """
 _APP = """
@@ -130,6 +130,52 @@ def test_an_accounts_pause_ends_with_all_its_waits_and_keeps_its_step(
     assert again.stdout == f"Account {installation.account_id} is not paused.\n"
 
 
+def test_an_account_that_waits_for_pinterests_limit_is_not_called_unpaused(
+    installation: Installation,
+) -> None:
+    installation.execute(_CONNECTION, health=None)
+    installation.execute(_BUDGET)
+    (budget,) = installation.execute(
+        "select to_char(blocked_until at time zone 'utc', 'YYYY-MM-DD HH24:MI') as until "
+        "from publisher.pinterest_budgets where account_id = %(account_id)s"
+    )
+    result = installation.resume(installation.account_id)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert f"waits for Pinterest's limit of changes until {budget['until']}" in result.stdout
+    assert "Nobody can end that limit" in result.stdout
+    assert "lower PINFLOW_DELIVERY_ACCOUNT_WRITES_PER_MINUTE" in result.stdout
+    assert "is not paused" not in result.stdout
+    paused = installation.execute(
+        "select from publisher.delivery_accounts where account_id = %(account_id)s"
+    )
+    assert paused == [], "no pause is written"
+
+
+def test_the_end_of_a_pause_names_pinterests_limit_too(installation: Installation) -> None:
+    installation.execute(_CONNECTION, health=None)
+    installation.execute(_PAUSE, code="rate_limited")
+    installation.execute(_BUDGET)
+    output = installation.resume(installation.account_id).stdout
+    assert f"Ended the pause of account {installation.account_id}: rate_limited" in output
+    assert "waits for Pinterest's limit of changes until" in output
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["mode = 'sandbox'", "category = 'org_read'", "blocked_until = now() - interval '1 second'"],
+)
+def test_another_limit_of_pinterest_is_no_wait_of_the_account(
+    installation: Installation, change: str
+) -> None:
+    installation.execute(_CONNECTION, health=None)
+    installation.execute(_BUDGET)
+    installation.execute(
+        f"update publisher.pinterest_budgets set {change} where account_id = %(account_id)s"
+    )
+    result = installation.resume(installation.account_id)
+    assert result.stdout == f"Account {installation.account_id} is not paused.\n"
+
+
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
@@ -149,7 +195,7 @@ def test_what_the_end_of_a_pause_does_not_change_is_said(
 def test_an_account_without_access_stays_paused_and_that_is_said(
     installation: Installation,
 ) -> None:
-    installation.execute(_CONNECTION)
+    installation.execute(_CONNECTION, health="token_revoked")
     installation.execute(_PAUSE, code="token_revoked")
     output = installation.resume(installation.account_id).stdout
     assert f"Account {installation.account_id} stays paused" in output
@@ -160,7 +206,7 @@ def test_an_account_without_access_stays_paused_and_that_is_said(
 
 
 def test_a_disconnected_account_stays_paused_and_that_is_said(installation: Installation) -> None:
-    installation.execute(_CONNECTION)
+    installation.execute(_CONNECTION, health="token_revoked")
     installation.execute(
         "update access.connections set disconnected_at = now() where account_id = %(account_id)s"
     )

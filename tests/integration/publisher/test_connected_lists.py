@@ -320,30 +320,96 @@ async def test_the_oldest_pin_counts_from_its_creation_if_it_was_due_before(
     assert (await read_backlog(client))["oldest_queued_at"] == pin["created_at"]
 
 
+async def count_sharing(database: Database) -> int:
+    app = await BacklogRepository(database, "simulated").read_app()
+    count: int = app["sharing_accounts"]
+    return count
+
+
+async def connect_another(http: httpx.AsyncClient, database: Database) -> ConnectedClient:
+    """Connects the account of a new workspace."""
+    client = Client(http, await make_workspace(database), database)
+    return await ConnectedClient.connect(client, database)
+
+
+async def serve(connected: ConnectedClient) -> None:
+    """Records that the account was served just now."""
+    await connected.client.execute(
+        "insert into publisher.pinterest_budgets (mode, account_id, category, level) "
+        "values ('simulated', :id, 'org_write', 4)",
+        id=connected.account_id,
+    )
+
+
 async def test_accounts_that_wait_for_the_apps_quota_share_it(
     client: Client, connected: ConnectedClient, database: Database, http: httpx.AsyncClient
 ) -> None:
     await client.execute("truncate publisher.pinterest_budgets")
-    backlogs = BacklogRepository(database, "simulated")
-    alone = (await backlogs.read_app())["sharing_accounts"]
+    alone = await count_sharing(database)
     await connected.queue()
-    other = Client(http, await make_workspace(database), database)
-    other_connected = await ConnectedClient.connect(other, database)
+    other, served = [await connect_another(http, database) for _ in range(2)]
     for _ in range(2):
-        await other_connected.queue()
-    assert (await backlogs.read_app())["sharing_accounts"] == alone + 2
-    await client.execute(
-        "insert into publisher.pinterest_budgets (mode, account_id, category, level) "
-        "values ('simulated', :id, 'org_write', 4), ('simulated', gen_random_uuid(), 'org_write', "
-        "4)",
-        id=connected.account_id,
-    )
-    assert (await backlogs.read_app())["sharing_accounts"] == alone + 3, "one is served and waits"
+        await other.queue()
+    assert await count_sharing(database) == alone + 2
+    await serve(connected)
+    await serve(served)
+    assert await count_sharing(database) == alone + 3, "one is served and waits"
     await client.execute(
         "update access.connections set mode = 'sandbox' where account_id = :id",
-        id=other_connected.account_id,
+        id=other.account_id,
     )
-    assert (await backlogs.read_app())["sharing_accounts"] == alone + 2
+    assert await count_sharing(database) == alone + 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["health_code = 'token_revoked'", "health_code = 'token_expired'", "disconnected_at = now()"],
+)
+async def test_an_account_without_access_does_not_share_the_apps_quota(
+    client: Client, connected: ConnectedClient, database: Database, change: str
+) -> None:
+    alone = await count_sharing(database)
+    await connected.queue()
+    await serve(connected)
+    assert await count_sharing(database) == alone + 1
+    await client.execute(
+        f"update access.connections set {change} where account_id = :id", id=connected.account_id
+    )
+    assert await count_sharing(database) == alone
+
+
+async def test_an_account_whose_pause_its_user_has_to_end_does_not_share_the_apps_quota(
+    client: Client, connected: ConnectedClient, database: Database
+) -> None:
+    alone = await count_sharing(database)
+    await connected.queue()
+    await serve(connected)
+    await connected.pause("scope_missing")
+    assert await count_sharing(database) == alone
+    await connected.pause("rate_limited")
+    assert await count_sharing(database) == alone + 1, "this pause ends by itself"
+    await connected.pause("scope_missing", seconds=-1)
+    assert await count_sharing(database) == alone + 1, "the pause is over"
+
+
+async def test_an_account_without_access_does_not_delay_the_end_of_others(
+    client: Client, connected: ConnectedClient, database: Database, database_url: str
+) -> None:
+    for _ in range(3):
+        await connected.queue()
+    async with serving(
+        database_url, pinterest_mode="simulated", delivery_app_writes_per_day=2
+    ) as http:
+        limited = Client(http, client.workspace, database)
+        other = await connect_another(http, database)
+        await other.queue()
+        await client.execute(
+            "update access.connections set health_code = 'token_revoked' where account_id <> :id",
+            id=connected.account_id,
+        )
+        end = datetime.fromisoformat((await read_backlog(limited))["estimated_end"])
+    days = (end - datetime.now(UTC)) / timedelta(days=1)
+    assert 1 <= days < 1.1, "two pins today, one tomorrow"
 
 
 async def test_an_account_that_is_connected_in_another_mode_is_not_connected(

@@ -294,8 +294,9 @@ def _resolve_names(fields: dict[str, Any], directory: Directory) -> list[Fault]:
 
 
 def _parse_account(fields: dict[str, Any]) -> UUID | None:
+    value = fields.get("account_id")
     try:
-        return UUID(str(fields.get("account_id")).strip())
+        return UUID(value.strip()) if isinstance(value, str) else None
     except ValueError:
         return None
 

@@ -289,11 +289,13 @@ async def test_nothing_is_done_for_a_pin_that_is_gone(
     assert videos.media_calls() == []
 
 
-async def test_a_video_without_a_length_is_uploaded_from_a_temporary_file(
-    videos: VideoDelivery, server: MediaServer
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "10"}])
+async def test_a_video_without_a_valid_length_is_uploaded_from_a_temporary_file(
+    videos: VideoDelivery, server: MediaServer, headers: dict[str, str]
 ) -> None:
     chunks = [VIDEO[:5], VIDEO[5:9], VIDEO[9:]]
-    pin = await videos.queue_pin(server.answer("/lamp.mov", send_chunked(*chunks)))
+    answer = send_chunked(*chunks, **headers)
+    pin = await videos.queue_pin(server.answer("/lamp.mov", answer))
     await videos.get_ready(pin)
     await require_ready(videos, pin)
 

@@ -51,6 +51,7 @@ class MediaParts:
             self._store,
             max_tries=settings.delivery_fetch_tries,
             timeout_seconds=settings.media_upload_seconds,
+            at_once=settings.media_videos_at_once,
         )
         images = ImageUploads(
             self._fetcher,

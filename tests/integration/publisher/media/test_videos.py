@@ -3,7 +3,9 @@
 import asyncio
 import threading
 import tracemalloc
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from uuid import uuid4
 
 import pytest
 
@@ -27,6 +29,7 @@ from tests.support.media_server import (
     send_chunked,
 )
 from tests.support.simulator import Simulator
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
 
@@ -350,6 +353,33 @@ async def test_an_upload_stops_when_its_pin_is_deleted(
     finally:
         release.set()
     assert await videos.step_of(pin) == "upload"
+
+
+async def test_slow_sources_of_one_workspace_leave_a_place_for_another(
+    videos: VideoDelivery, server: MediaServer, url: str
+) -> None:
+    release = threading.Event()
+
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        release.wait(30)
+        handler.close_connection = True
+
+    for path in ("/1.mp4", "/2.mp4", "/3.mp4"):
+        await videos.open(await videos.queue_pin(server.answer(path, stall)))
+        assert await videos.call()
+    other = replace(videos.lease, account_id=uuid4(), workspace_id=uuid4())
+    pin = await videos.queue_pin(url, account_id=other.account_id, workspace_id=other.workspace_id)
+    await videos.open(pin)
+    assert await videos.parts.step.run(other)
+    slow = [asyncio.ensure_future(task._run_once()) for task in videos.parts.uploads[:2]]
+    try:
+        await eventually(lambda: len(server.requests) == len(slow))
+        async with asyncio.timeout(10):
+            assert await videos.parts.uploads[2]._run_once()
+        assert await videos.step_of(pin) == "process"
+    finally:
+        release.set()
+        await asyncio.gather(*slow)
 
 
 async def test_an_asset_is_rejected(videos: VideoDelivery) -> None:

@@ -1,10 +1,13 @@
 """Videos are uploaded to the simulator in persisted steps, none of which makes a double."""
 
 import asyncio
+import socket
 import threading
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,6 +17,7 @@ from services.publisher.delivery.media.video import record_failure
 from services.publisher.delivery.media_failures import MediaPending, MediaRejected
 from services.publisher.delivery.model import Category
 from shared.contract.errors import ErrorCode
+from shared.http.checked_connections import Resolver
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.media.videos import (
@@ -116,6 +120,39 @@ async def test_images_are_uploaded_if_the_operator_wants_it(
         document = build_pin_document({**pin, "board_id": account["boards"][0]}, source, None)
         answer = simulator.call("POST", "/pins", videos.tokens.value, json=document)
     assert answer.status_code == 201, answer.text
+
+
+async def test_slow_name_servers_hold_up_no_other_image(
+    database: Database,
+    workspace: Workspace,
+    simulator: Simulator,
+    server: MediaServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release = threading.Event()
+
+    def look_up(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.endswith(".slow.example"):
+            release.wait(30)
+            raise OSError
+        return socket.getaddrinfo(host, *arguments, **options)
+
+    monkeypatch.setattr(
+        "services.publisher.delivery.media.parts.Resolver", partial(Resolver, lookup=look_up)
+    )
+    async with delivering_videos(
+        database, workspace, simulator, pinterest_image_mode="upload", media_fetch_seconds=5
+    ) as videos:
+        urls = [f"http://{number}.slow.example/a.png" for number in range(40)]
+        slow = [
+            asyncio.create_task(videos.open(pin))
+            for pin in [await videos.queue_pin(url) for url in urls]
+        ]
+        try:
+            await require_ready(videos, await videos.queue_pin(server.serve("/a", PNG)))
+        finally:
+            release.set()
+            await asyncio.gather(*slow)
 
 
 async def test_a_slow_video_is_asked_for_at_growing_intervals(

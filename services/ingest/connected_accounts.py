@@ -31,22 +31,30 @@ class Connections(Protocol):
 
 
 class ConnectedAccounts:
-    """Caches the accounts of both kinds."""
+    """Caches the accounts of both kinds, by workspace.
+
+    An import may name any account. It must not learn whether another workspace's is connected, nor
+    change what that workspace is told.
+    """
 
     def __init__(self, connections: Connections, clock: Clock = time.monotonic) -> None:
         self._connections = connections
         self._clock = clock
-        self._connected: TTLSet[UUID] = TTLSet()
-        self._others: TTLSet[UUID] = TTLSet()
+        self._connected: TTLSet[tuple[UUID, UUID]] = TTLSet()
+        self._others: TTLSet[tuple[UUID, UUID]] = TTLSet()
         self._paused_until = 0.0
 
     async def find(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
         """Returns the accounts that are connected. Without Postgres: those that are known."""
-        known = {account_id for account_id in account_ids if account_id in self._connected}
+        known = {
+            account_id
+            for account_id in account_ids
+            if (workspace_id, account_id) in self._connected
+        }
         unknown = [
             account_id
             for account_id in account_ids
-            if account_id not in known and account_id not in self._others
+            if account_id not in known and (workspace_id, account_id) not in self._others
         ]
         if not unknown or self._clock() < self._paused_until:
             return known
@@ -58,5 +66,6 @@ class ConnectedAccounts:
             log.warning("connections_not_read", error=str(error))
             return known
         for account_id in unknown:
-            (self._connected if account_id in found else self._others).add(account_id)
+            kind = self._connected if account_id in found else self._others
+            kind.add((workspace_id, account_id))
         return known | found

@@ -28,7 +28,7 @@ from shared.contract.events import (
 )
 from shared.contract.field_names import describe_misspelling, suggest_field
 from shared.contract.pins import make_printable
-from shared.contract.strict_json import parse_json
+from shared.contract.strict_json import build_too_deep, parse_json
 from shared.contract.validation import describe_validation_error
 from shared.contract.wire import decoder
 from shared.kafka.records import Header
@@ -212,6 +212,8 @@ def _parse_parameters(requested: ImportRequested) -> ImportParameters:
                 if (value := getattr(requested, name)) is not None
             }
         )
+    except RecursionError:  # the error of an enumeration shows the whole value
+        raise build_too_deep() from None
     except ValidationError as error:
         raise ApiError(ErrorCode.INVALID_PARAMETER, describe_validation_error(error)) from None
 

@@ -92,7 +92,8 @@ async def get_import(
     """Get one import with the result of each row, in row order.
 
     `differing_fields` of a row that exists with other content has the values that were stored and
-    sent. For an API key that is limited to some accounts it has only the names of the fields.
+    sent. For an API key that is limited to some accounts it has only the names of the fields, and
+    of a pin of another account than the row's only `account_id`.
 
     With `Prefer: wait=N`, the answer waits until the import has ended, but at most N seconds. The
     maximum of N is 30.

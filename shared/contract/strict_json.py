@@ -60,7 +60,7 @@ def _parse_with_standard_library(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         fault = error
     except RecursionError:
-        raise _invalid_json(": it is nested too deeply. Send fewer levels") from None
+        raise build_too_deep() from None
     except _NoJsonValue as error:
         fault = json.JSONDecodeError(str(error), text, find_constant(text))
     except ValueError:  # Python's own message advises changing a setting of the interpreter
@@ -72,6 +72,14 @@ def _parse_with_standard_library(body: bytes) -> Any:
         column=fault.colno,
         offset=fault.pos,
     )
+
+
+def build_too_deep() -> ApiError:
+    """Builds the error of a document that is nested too deeply.
+
+    orjson parses 1024 levels. Python can't show or encode so many: it raises RecursionError.
+    """
+    return _invalid_json(": it is nested too deeply. Send fewer levels")
 
 
 def _invalid_json(explanation: str, **location: Any) -> ApiError:

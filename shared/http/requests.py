@@ -12,6 +12,7 @@ from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.field_names import describe_misspelling, find_alias, suggest_field
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
+from shared.contract.strict_json import build_too_deep
 
 M = TypeVar("M", bound=BaseModel)
 MAX_UNKNOWN_NAMES = 200
@@ -75,6 +76,8 @@ def parse_model(model: type[M], document: object, *, secrets: Collection[str] = 
     faults: list[Fault] = []
     try:
         parsed = model.model_validate(fields)
+    except RecursionError:  # the error of an enumeration shows the whole value
+        raise build_too_deep() from None
     except ValidationError as error:
         names = {fault.field for fault in misspelled}
         faults = [fault for fault in read_faults(error) if fault.field not in names]

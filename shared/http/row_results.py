@@ -56,12 +56,13 @@ class ResultWithNulls(RowResult, frozen=True, kw_only=True, omit_defaults=False)
 
 
 _DIFFERENCES = b'"differing_fields":['
+_ACCOUNT = "account_id"
 decode_results = msgspec.json.Decoder(list[ResultWithNulls]).decode
 """Decodes a JSON array of results. Encoded again, they have nulls."""
 
 
 def hide_values(results: bytes) -> bytes:
-    """Removes the values of differing fields from a JSON array of results. Names stay.
+    """Removes what differing fields say of pins from a JSON array of results.
 
     A key that is limited to some accounts may read every job of its workspace. But the stored value
     is the content of a pin, which may belong to another account.
@@ -72,11 +73,14 @@ def hide_values(results: bytes) -> bytes:
 
 
 def hide_result_values(result: ResultWithNulls) -> ResultWithNulls:
-    """Removes the values of the differing fields of one result."""
+    """Removes the values of the differing fields of one result. Names stay.
+
+    If the pin belongs to another account than the row's, only that is named. The other names would
+    confirm a guess of the pin's board, time or texts: a dry run compares 500 of them.
+    """
     if not result.differing_fields:
         return result
-    names = [
-        FieldDifference(field=difference.field, stored=None, sent=None)
-        for difference in result.differing_fields
-    ]
-    return replace(result, differing_fields=names)
+    names = [difference.field for difference in result.differing_fields]
+    shown = [_ACCOUNT] if _ACCOUNT in names else names
+    differences = [FieldDifference(field=name, stored=None, sent=None) for name in shown]
+    return replace(result, differing_fields=differences)

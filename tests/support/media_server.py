@@ -62,12 +62,14 @@ def redirect_to(url: str) -> Answer:
     return answer_status(302, Location=url)
 
 
-def send_chunked(*chunks: bytes) -> Answer:
-    """Answers without a length."""
+def send_chunked(*chunks: bytes, **headers: str) -> Answer:
+    """Answers without a length, unless `headers` have one."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
+        for name, value in headers.items():
+            handler.send_header(name, value)
         handler.end_headers()
         for chunk in (*chunks, b""):
             handler.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")

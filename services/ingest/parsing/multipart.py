@@ -27,7 +27,9 @@ CURL_ADVICE = "With curl: -F file=@pins.csv"
 TRANSFER_ENCODINGS = {b"", b"binary", b"8bit", b"7bit"}
 """Encodings that leave the bytes as they are. Form data has no other (RFC 7578, 4.7)."""
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Never steps back, and takes a text without an end as a whole. Otherwise a header of 4 KiB with
+# escaped quotes took 0.3 s, and an upload can have 50 of them
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _EXTENDED_NAME = re.compile(r";\s*filename\*\s*=\s*([^;\s]*)", re.IGNORECASE)
 
 

@@ -51,8 +51,9 @@ class OpenRow:
     @property
     def account_id(self) -> UUID | None:
         """Returns the account's id. None if the row gives none."""
+        value = self.fields.get("account_id")
         try:
-            return UUID(str(self.fields.get("account_id")).strip())
+            return UUID(value.strip()) if isinstance(value, str) else None
         except ValueError:
             return None
 

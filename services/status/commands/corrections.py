@@ -11,6 +11,7 @@ from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault, RowResult, RowStatus
 from shared.contract.field_names import describe_misspelling, find_alias, suggest_field
 from shared.contract.pins import PinSubmission, make_printable
+from shared.contract.strict_json import build_too_deep
 from shared.http.requests import require_object, validation_error
 from shared.spreadsheets.columns import find_field
 from shared.spreadsheets.table import WrongCellCount
@@ -88,8 +89,15 @@ def require_failed_rows(
 
 
 def compute_digest(corrections: Corrections) -> str:
-    """Returns 32 hexadecimal digits that are equal for equal corrections, in any order."""
-    text = json.dumps({str(number): corrections[number] for number in corrections}, sort_keys=True)
+    """Returns 32 hexadecimal digits that are equal for equal corrections, in any order.
+
+    Raises ApiError if a value is nested too deeply.
+    """
+    values = {str(number): corrections[number] for number in corrections}
+    try:
+        text = json.dumps(values, sort_keys=True)
+    except RecursionError:
+        raise build_too_deep() from None
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 

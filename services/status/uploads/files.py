@@ -14,7 +14,7 @@ import orjson
 from services.status.uploads.model import UploadedRow, UploadedRows
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import RowResult, RowStatus
-from shared.contract.pins import PinSubmission
+from shared.contract.pins import PinSubmission, make_printable
 from shared.spreadsheets.columns import MAX_COLUMNS, MAX_NAME_LENGTH, clean_name, find_field
 from shared.spreadsheets.result_files import RowWithResult, write_results
 
@@ -137,7 +137,14 @@ def _build_cell(value: object) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # nested too deeply, or half of a surrogate pair
+        return _show(value)
+
+
+def _show(value: object) -> str:
+    try:
         return repr(value)
+    except RecursionError:
+        return make_printable(value)
 
 
 def _build_result_cells(row: UploadedRow, result: RowResult | None) -> Sequence[str]:

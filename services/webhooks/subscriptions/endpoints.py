@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -161,7 +161,9 @@ async def list_deliveries(
         query: dict[str, object] = {"limit": limit, "cursor": page.next_cursor}
         if status is not None:
             query["status"] = status.value
-        response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
+        # An id in the path may have digits of other alphabets, which no header can have
+        path = quote(request.url.path)
+        response.headers["Link"] = f'<{path}?{urlencode(query)}>; rel="next"'
     return [WebhookDeliveryResponse.from_row(row) for row in page.rows]
 
 

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -85,4 +86,6 @@ def set_page_headers(
             for name, value in request.query_params.items()
             if name in type(parameters).model_fields
         }
-        response.headers["Link"] = next_link(request.url.path, query, page.next_cursor)
+        # An id in the path may have digits of other alphabets, which no header can have
+        path = quote(request.url.path)
+        response.headers["Link"] = next_link(path, query, page.next_cursor)

@@ -7,6 +7,7 @@ from functools import cache
 from tests.acceptance.hostile.requests import (
     BROKEN_UPLOAD,
     IMPORTED,
+    JSON,
     NO_CODING,
     NOT_JSON,
     ROW_FAILS,
@@ -105,6 +106,11 @@ JSON_BODIES = [
         post(lambda: b"[" + b" " * 5 * MEGABYTE + b"]"),
         Expected(422, "empty_import"),
     ),
+    Hostile(
+        "a time zone with 20 000 blanks",
+        post(rows(), to=JSON + b"?timezone=utc" + b"+" * 20_000 + b"x"),
+        Expected(422, "invalid_parameter"),
+    ),
 ]
 
 CODINGS = [
@@ -170,6 +176,11 @@ UPLOADS = [
         "a part with 100 000 headers",
         upload(b"--b\r\n" + b"X: x\r\n" * 100_000 + b"\r\nx\r\n" + _END),
         BROKEN_UPLOAD,
+    ),
+    Hostile(
+        "4 kB of escaped quotes in the header of each of 50 parts",
+        upload((_PART % (b'file"; x="' + rb"\"" * 2000)) * 50 + _END),
+        Expected(422, "unknown_parameter"),
     ),
     Hostile("a field name of 1 MB", upload(_PART % (b"x" * MEGABYTE) + _END), BROKEN_UPLOAD),
     Hostile(

@@ -77,6 +77,10 @@ def handler(
     )
 
 
+NESTED = b"[" * 1015 + b"]" * 1015
+"""Lists in lists, nearly as many as orjson parses. Python's repr can't show them."""
+
+
 def request(workspace: Workspace, **fields: Any) -> bytes:
     document = {
         "request_id": str(uuid4()),
@@ -328,6 +332,28 @@ async def test_a_request_with_hostile_names_does_not_block_its_partition(
     assert event.warnings[0].message == (
         "Unknown fields of the request: note, other. They are ignored. Remove them."
     )
+
+
+@pytest.mark.parametrize("name", ["past_run_at", "on_existing"])
+async def test_invariant_8_a_parameter_that_is_nested_deeply_does_not_block_its_partition(
+    handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic, name: str
+) -> None:
+    body = request(workspace, request_id=name, **{name: "NESTED"})
+    assert await handle(handler, build_record(body.replace(b'"NESTED"', NESTED))) == []
+    (event,) = await imports.read_events(name)
+    assert isinstance(event, ImportRejected)
+    assert event.error_code == "invalid_json"
+
+
+async def test_invariant_8_an_account_that_is_nested_deeply_fails_only_its_row(
+    handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
+) -> None:
+    rows = [submitted_row(), submitted_row() | {"account_id": "NESTED"}]
+    body = request(workspace, request_id="n", rows=rows)
+    assert await handle(handler, build_record(body.replace(b'"NESTED"', NESTED))) == []
+    (event,) = await imports.read_events("n")
+    assert isinstance(event, ImportAccepted)
+    assert (event.total_rows, await imports.count_rows(event.job_id)) == (2, 1)
 
 
 async def test_the_decision_is_deleted_when_the_request_is_committed(

@@ -113,6 +113,16 @@ async def test_a_wrong_parameter_is_refused(
     assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+async def test_an_id_in_digits_of_another_alphabet_has_a_next_page(
+    steering: Steering, workspace: Workspace
+) -> None:
+    job = await steering.store(workspace.id, None, RESULTS)
+    job_id = str(job.job_id).replace("0", "\N{FULLWIDTH DIGIT ZERO}")
+    page = await fetch(steering, workspace, f"/v1/pins/imports/{job_id}/results?limit=1")
+    following = await fetch(steering, workspace, page.headers["link"].partition(">")[0].lstrip("<"))
+    assert [result["row_number"] for result in following.json()] == [2]
+
+
 async def test_the_cursor_of_another_import_is_refused(
     steering: Steering, workspace: Workspace
 ) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from services.ingest.parsing.rows import require_rows
 from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
+from shared.contract.time_zones import load_zone
 from shared.spreadsheets.table import read_csv
 from tests.property.conftest import Run
 from tests.property.documents import FIELDS
@@ -30,6 +31,9 @@ NOISE_SECONDS = 0.05
 """If the larger document is parsed in less time, nothing more is measured. Quadratic code would
 take minutes for 400 kB, even with only a nanosecond for each pair of bytes.
 """
+
+MAX_PARAMETER_SECONDS = 0.25
+"""Maximum CPU time for a small hostile text. Usually it takes some milliseconds."""
 
 Feed = Callable[[bytes], object]
 
@@ -200,6 +204,25 @@ def test_parsing_time_of_an_upload_is_linear_in_its_size(
             return
 
     check_growth(feed, lambda size: before + repeated(unit, size) + b"\r\n--cut--")
+
+
+def test_largest_headers_of_an_upload_are_read_at_once(run: Run) -> None:
+    names = b'name="file"; x="' + rb"\"" * 2000
+    part = b"--cut\r\nContent-Disposition: form-data; " + names + b"\r\n\r\nx\r\n"
+
+    def feed(data: bytes) -> None:
+        with pytest.raises(ApiError):
+            run(read_upload(build_request(data, CONTENT_TYPE), 10 * SMALL_BYTES))
+
+    assert measure_cpu_seconds(feed, part * 10 + b"--cut--") < MAX_PARAMETER_SECONDS
+
+
+def test_a_long_time_zone_is_refused_at_once() -> None:
+    def feed(name: bytes) -> None:
+        with pytest.raises(ApiError):
+            load_zone(name.decode())
+
+    assert measure_cpu_seconds(feed, b"utc" + b" " * 8000 + b"x") < MAX_PARAMETER_SECONDS
 
 
 HEAVY = {

@@ -39,6 +39,20 @@ class Connections(NoDirectories):
         return {ACCOUNT} & set(account_ids)
 
 
+class ConnectionsOf(Connections):
+    """Knows the connected account of one workspace."""
+
+    def __init__(self, owner: UUID) -> None:
+        super().__init__()
+        self.owner = owner
+
+    async def find_connected(
+        self, workspace_id: UUID, account_ids: Collection[UUID], /
+    ) -> set[UUID]:
+        found = await super().find_connected(workspace_id, account_ids)
+        return found if workspace_id == self.owner else set()
+
+
 @pytest.fixture
 def connections() -> Connections:
     return Connections()
@@ -120,9 +134,21 @@ async def test_a_postgres_that_hangs_delays_one_import_a_little(
 
 async def test_accounts_of_both_kinds_are_cached(connections: Connections) -> None:
     accounts, other = ConnectedAccounts(connections), uuid4()
+    workspace_id = uuid4()
     for _ in range(3):
-        assert await accounts.find(uuid4(), [ACCOUNT, other]) == {ACCOUNT}
+        assert await accounts.find(workspace_id, [ACCOUNT, other]) == {ACCOUNT}
     assert connections.lookups == [[ACCOUNT, other]]
+
+
+@pytest.mark.parametrize("is_owner_first", [True, False])
+async def test_invariant_10_an_account_of_another_workspace_is_not_connected(
+    is_owner_first: bool,
+) -> None:
+    owner, other = uuid4(), uuid4()
+    accounts = ConnectedAccounts(ConnectionsOf(owner))
+    order = (owner, other) if is_owner_first else (other, owner)
+    found = {workspace_id: await accounts.find(workspace_id, [ACCOUNT]) for workspace_id in order}
+    assert found == {owner: {ACCOUNT}, other: set()}
 
 
 @pytest.mark.parametrize(

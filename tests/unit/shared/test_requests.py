@@ -133,3 +133,17 @@ def test_a_misspelled_field_is_found_behind_many_unknown_ones() -> None:
 def test_at_most_20_faults_are_listed() -> None:
     fields = {f"{'_' * number}title_": 1 for number in range(30)}
     assert len(refuse(PinForNow, fields).details["errors"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("model", "valid", "name"),
+    [(WebhookCreate, WEBHOOK, "events"), (ApiKeyCreate, {"name": "shop"}, "scopes")],
+)
+def test_a_value_that_is_nested_deeply_is_refused(
+    model: type[BaseModel], valid: dict[str, Any], name: str
+) -> None:
+    nested: list[Any] = []
+    for _ in range(1015):
+        nested = [nested]
+    error = refuse(model, {**valid, name: nested})
+    assert error.message == "Invalid JSON: it is nested too deeply. Send fewer levels."

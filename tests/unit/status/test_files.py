@@ -9,6 +9,7 @@ from services.status.uploads.files import build_disposition, require_permitted, 
 from services.status.uploads.model import UploadedRow, UploadedRows
 from shared.contract.errors import ApiError
 from shared.contract.events import UploadParameters
+from shared.contract.strict_json import parse_json
 from shared.spreadsheets.table import WrongCellCount, read_csv
 from tests.support.factories import failed_result, submitted_row
 
@@ -99,3 +100,7 @@ def test_a_key_for_some_accounts_sees_only_rows_that_name_one_of_them(
             require_permitted([mine, UploadedRow(2, row, ())], {own})
         assert (error.value.code, error.value.status) == ("account_not_permitted", 403)
         assert error.value.message.startswith("Row 2 ")
+
+
+def test_a_value_that_is_nested_deeply_is_cut() -> None:
+    assert b"[[[" in write({"title": parse_json(b"[" * 1015 + b"]" * 1015)})

@@ -73,3 +73,13 @@ def test_the_values_of_differing_fields_can_be_hidden() -> None:
     assert hidden[0]["differing_fields"] == [{"field": "title", "stored": None, "sent": None}]
     assert hidden[1:] == shown[1:]
     assert [result["differing_fields"] for result in shown[1:]] == [None, None]
+
+
+def test_nothing_but_the_account_is_compared_with_the_pin_of_another_account() -> None:
+    """Otherwise a limited key could try values until the name of their field is gone."""
+    names = ["account_id", "board_id", "title"]
+    differences = [FieldDifference(field=name, stored="a", sent="b") for name in names]
+    differing = replace(existing(1), payload_matches=False, differing_fields=differences)
+    folded = tally(NOTHING_SETTLED, [differing]).results
+    (hidden,) = orjson.loads(hide_values(encode(read_stored([folded or ""]))))
+    assert hidden["differing_fields"] == [{"field": "account_id", "stored": None, "sent": None}]

@@ -24,9 +24,10 @@ class MediaSettings(PinterestApiSettings):
     media_image_memory_bytes: Annotated[int, Field(ge=64 * MEBIBYTE)] = 128 * MEBIBYTE
     """Maximum memory for images that one process uploads at the same time. An image takes 2.7 times
     its size until Pinterest has answered: at most 54 MiB. Others wait."""
-    media_videos_at_once: Annotated[int, Field(ge=1, le=100)] = 2
+    media_videos_at_once: Annotated[int, Field(ge=1, le=100)] = 3
     """Videos that one process uploads at the same time. Each takes less than 1 MiB of memory, and
-    up to 2 GB of the directory for temporary files if its source does not say how large it is."""
+    up to 2 GB of the directory for temporary files if its source does not say how large it is. If
+    there are several, one workspace uses all but one at most: its sources may be slow."""
     media_upload_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
     """Timeout of uploading one video."""
     media_allowed_networks: Addresses = ""

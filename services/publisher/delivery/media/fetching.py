@@ -194,10 +194,14 @@ def _require_success(status: int, noun: str) -> None:
 
 
 def _read_size(response: httpcore.Response) -> int | None:
-    for name, value in response.headers:
-        if name.lower() == b"content-length" and value.isdigit():
-            return int(value)
-    return None
+    """Returns the size of the body. None: the server does not say it.
+
+    A length beside chunks is ignored, as the reading of the body does (RFC 9112, 6.3): a server
+    could say 1 byte and send 20 MiB.
+    """
+    headers = {name.lower(): value for name, value in response.headers}
+    length = headers.get(b"content-length", b"")
+    return int(length) if length.isdigit() and b"transfer-encoding" not in headers else None
 
 
 def _describe(error: Exception) -> str:

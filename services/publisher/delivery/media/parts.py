@@ -15,7 +15,11 @@ from shared.pinterest.client import PinterestClient
 from shared.postgres.database import Database
 from shared.runtime.periodic import PeriodicTask
 
-RESOLVER_THREADS = 8
+LOOKUPS_PER_FETCH = 4
+"""Threads that resolve names, for each file that may be fetched at the same time. A lookup may take
+half a minute, and outlast three fetches of images. With fewer threads, slow name servers of one
+workspace's hosts would hold up the files of all.
+"""
 UPLOAD_INTERVAL_SECONDS = 5.0
 """Seconds between two searches for videos to upload. A registered one wakes the search."""
 
@@ -33,12 +37,13 @@ class MediaParts:
         failures: CallFailures,
         token_failures: TokenFailures,
     ) -> None:
-        self._resolver = Resolver(RESOLVER_THREADS)
+        fetches = settings.delivery_concurrency + settings.media_videos_at_once
+        self._resolver = Resolver(LOOKUPS_PER_FETCH * fetches)
         videos = VideoRepository(database, settings.pinterest_mode)
         self._fetcher = MediaFetcher(
             settings.media_address_rules,
             self._resolver,
-            max_connections=settings.delivery_concurrency + settings.media_videos_at_once,
+            max_connections=fetches,
         )
         self._store = ObjectStore(
             _choose_store_rules(settings),
@@ -51,6 +56,7 @@ class MediaParts:
             self._store,
             max_tries=settings.delivery_fetch_tries,
             timeout_seconds=settings.media_upload_seconds,
+            at_once=settings.media_videos_at_once,
         )
         images = ImageUploads(
             self._fetcher,

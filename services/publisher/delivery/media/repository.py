@@ -5,6 +5,7 @@ that the step and the medium are still those that were taken: a late answer chan
 here is dangerous to repeat, so there is no fence.
 """
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -19,8 +20,8 @@ from shared.postgres.database import Database, DriverConnection, driver_connecti
 from shared.postgres.row import Row
 
 _COLUMNS = """
-    m.pin_id, m.account_id, m.source_url, m.step, m.media_id, m.upload_url, m.upload_parameters,
-    m.registrations, m.tries, m.looks
+    m.pin_id, m.workspace_id, m.account_id, m.source_url, m.step, m.media_id, m.upload_url,
+    m.upload_parameters, m.registrations, m.tries, m.looks
 """
 # Also the one of a pin that was changed since. A medium that is old, or with which a pin was
 # refused, may be unknown to Pinterest: it is looked at again before it is used
@@ -89,7 +90,9 @@ _TAKE = f"""
 _TAKE_CALL = _TAKE.format(
     which=f"account_id = %(account_id)s and step in ('register', 'process') and {_MAY_CALL}"
 )
-_TAKE_UPLOAD = _TAKE.format(which="step = 'upload'")
+_TAKE_UPLOAD = _TAKE.format(
+    which="step = 'upload' and workspace_id <> all(%(full_workspaces)s::uuid[])"
+)
 _KEEP = f"""
     update publisher.delivery_media m
     set next_at = clock_timestamp() + %(seconds)s * interval '1 second'
@@ -169,9 +172,12 @@ class VideoRepository:
         """Takes a video of the account that is to be registered or looked at, if one is due."""
         return await self._take(_TAKE_CALL, account_id=account_id, seconds=seconds)
 
-    async def take_upload(self, seconds: float) -> Video | None:
-        """Takes a video of any account that is to be uploaded, if one is due."""
-        return await self._take(_TAKE_UPLOAD, seconds=seconds)
+    async def take_upload(
+        self, seconds: float, full_workspaces: Collection[UUID] = ()
+    ) -> Video | None:
+        """Takes a video of another workspace than these that is to be uploaded, if one is due."""
+        full = list(full_workspaces)
+        return await self._take(_TAKE_UPLOAD, seconds=seconds, full_workspaces=full)
 
     async def keep(self, video: Video, seconds: float) -> bool:
         """Keeps an upload for so many seconds more. False: its pin does not want it any more."""

@@ -7,11 +7,13 @@ the last one. So it needs no lease, and it holds up no other pin of the account.
 import asyncio
 import ssl
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import BinaryIO
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpcore
 import structlog
@@ -66,7 +68,11 @@ class UploadInterrupted(Exception):
 
 
 class VideoUploader:
-    """Uploads one video at a time. A process runs several (PINFLOW_MEDIA_VIDEOS_AT_ONCE)."""
+    """Uploads videos. A process runs several uploads at once (PINFLOW_MEDIA_VIDEOS_AT_ONCE).
+
+    If there are several, one workspace may use all but one: the sources of its videos may be slow,
+    and an upload may take an hour.
+    """
 
     def __init__(
         self,
@@ -76,8 +82,13 @@ class VideoUploader:
         *,
         max_tries: int,
         timeout_seconds: float,
+        at_once: int,
     ) -> None:
         self._videos = videos
+        self._per_workspace = max(1, at_once - 1)
+        self._uploads: Counter[UUID] = Counter()
+        """The uploads of this process, by workspace."""
+        self._taking = asyncio.Lock()
         self._fetcher = fetcher
         self._store = store
         self._max_tries = max_tries
@@ -85,10 +96,18 @@ class VideoUploader:
 
     async def upload_next(self) -> int:
         """Uploads a video that is due. Returns the number of uploads, for PeriodicTask."""
-        video = await self._videos.take_upload(KEPT_SECONDS)
-        if video is None:
-            return 0
-        change = await self._upload_while_wanted(video)
+        async with self._taking:  # otherwise two uploads could take a workspace's last place
+            full = [item for item, count in self._uploads.items() if count >= self._per_workspace]
+            video = await self._videos.take_upload(KEPT_SECONDS, full)
+            if video is None:
+                return 0
+            self._uploads[video.workspace_id] += 1
+        try:
+            change = await self._upload_while_wanted(video)
+        finally:
+            self._uploads[video.workspace_id] -= 1
+            if not self._uploads[video.workspace_id]:
+                del self._uploads[video.workspace_id]
         if change is not None:
             await self._videos.change(video, change)
         log.info(

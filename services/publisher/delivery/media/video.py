@@ -44,6 +44,7 @@ class Video:
     """A row of publisher.delivery_media."""
 
     pin_id: UUID
+    workspace_id: UUID
     account_id: UUID
     source_url: str
     step: VideoStep

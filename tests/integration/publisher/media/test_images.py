@@ -19,9 +19,11 @@ from services.publisher.delivery.media_failures import (
     MediaUnreachable,
 )
 from shared.contract.errors import ErrorCode
+from tests.support.http_server import send
 from tests.support.media_server import (
     JPEG,
     PNG,
+    Answer,
     MediaServer,
     answer_status,
     redirect_to,
@@ -219,11 +221,22 @@ async def test_a_file_that_is_too_large_is_cut_off(
     assert await asyncio.to_thread(sent.wait, 10), "the connection stayed open"
 
 
+LARGE_PNG = PNG + b"x" * (MAX_IMAGE_BYTES - len(PNG))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda handler: send(handler, 200, LARGE_PNG),
+        # The chunks count, and not the length beside them
+        send_chunked(LARGE_PNG, **{"Content-Length": "1000"}),
+    ],
+)
 async def test_the_images_of_concurrent_pins_stay_within_the_memory_bound(
-    server: MediaServer, fetcher: MediaFetcher
+    server: MediaServer, fetcher: MediaFetcher, answer: Answer
 ) -> None:
     """Each is held until its block ends, as during the request. The third waits, then gives up."""
-    url = server.serve("/large.png", PNG + b"x" * (MAX_IMAGE_BYTES - len(PNG)))
+    url = server.answer("/large.png", answer)
     uploads = build_uploads(fetcher, memory=112 * MEBIBYTE, seconds=4)
     tracemalloc.start()
     try:

@@ -1,9 +1,14 @@
 """Videos are uploaded to the simulator in persisted steps, none of which makes a double."""
 
 import asyncio
+import socket
 import threading
 import tracemalloc
+from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -12,6 +17,7 @@ from services.publisher.delivery.media.video import record_failure
 from services.publisher.delivery.media_failures import MediaPending, MediaRejected
 from services.publisher.delivery.model import Category
 from shared.contract.errors import ErrorCode
+from shared.http.checked_connections import Resolver
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.media.videos import (
@@ -27,6 +33,7 @@ from tests.support.media_server import (
     send_chunked,
 )
 from tests.support.simulator import Simulator
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.processes
 
@@ -113,6 +120,39 @@ async def test_images_are_uploaded_if_the_operator_wants_it(
         document = build_pin_document({**pin, "board_id": account["boards"][0]}, source, None)
         answer = simulator.call("POST", "/pins", videos.tokens.value, json=document)
     assert answer.status_code == 201, answer.text
+
+
+async def test_slow_name_servers_hold_up_no_other_image(
+    database: Database,
+    workspace: Workspace,
+    simulator: Simulator,
+    server: MediaServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release = threading.Event()
+
+    def look_up(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.endswith(".slow.example"):
+            release.wait(30)
+            raise OSError
+        return socket.getaddrinfo(host, *arguments, **options)
+
+    monkeypatch.setattr(
+        "services.publisher.delivery.media.parts.Resolver", partial(Resolver, lookup=look_up)
+    )
+    async with delivering_videos(
+        database, workspace, simulator, pinterest_image_mode="upload", media_fetch_seconds=5
+    ) as videos:
+        urls = [f"http://{number}.slow.example/a.png" for number in range(40)]
+        slow = [
+            asyncio.create_task(videos.open(pin))
+            for pin in [await videos.queue_pin(url) for url in urls]
+        ]
+        try:
+            await require_ready(videos, await videos.queue_pin(server.serve("/a", PNG)))
+        finally:
+            release.set()
+            await asyncio.gather(*slow)
 
 
 async def test_a_slow_video_is_asked_for_at_growing_intervals(
@@ -289,11 +329,13 @@ async def test_nothing_is_done_for_a_pin_that_is_gone(
     assert videos.media_calls() == []
 
 
-async def test_a_video_without_a_length_is_uploaded_from_a_temporary_file(
-    videos: VideoDelivery, server: MediaServer
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "10"}])
+async def test_a_video_without_a_valid_length_is_uploaded_from_a_temporary_file(
+    videos: VideoDelivery, server: MediaServer, headers: dict[str, str]
 ) -> None:
     chunks = [VIDEO[:5], VIDEO[5:9], VIDEO[9:]]
-    pin = await videos.queue_pin(server.answer("/lamp.mov", send_chunked(*chunks)))
+    answer = send_chunked(*chunks, **headers)
+    pin = await videos.queue_pin(server.answer("/lamp.mov", answer))
     await videos.get_ready(pin)
     await require_ready(videos, pin)
 
@@ -348,6 +390,33 @@ async def test_an_upload_stops_when_its_pin_is_deleted(
     finally:
         release.set()
     assert await videos.step_of(pin) == "upload"
+
+
+async def test_slow_sources_of_one_workspace_leave_a_place_for_another(
+    videos: VideoDelivery, server: MediaServer, url: str
+) -> None:
+    release = threading.Event()
+
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        release.wait(30)
+        handler.close_connection = True
+
+    for path in ("/1.mp4", "/2.mp4", "/3.mp4"):
+        await videos.open(await videos.queue_pin(server.answer(path, stall)))
+        assert await videos.call()
+    other = replace(videos.lease, account_id=uuid4(), workspace_id=uuid4())
+    pin = await videos.queue_pin(url, account_id=other.account_id, workspace_id=other.workspace_id)
+    await videos.open(pin)
+    assert await videos.parts.step.run(other)
+    slow = [asyncio.ensure_future(task._run_once()) for task in videos.parts.uploads[:2]]
+    try:
+        await eventually(lambda: len(server.requests) == len(slow))
+        async with asyncio.timeout(10):
+            assert await videos.parts.uploads[2]._run_once()
+        assert await videos.step_of(pin) == "process"
+    finally:
+        release.set()
+        await asyncio.gather(*slow)
 
 
 async def test_an_asset_is_rejected(videos: VideoDelivery) -> None:

@@ -43,6 +43,7 @@ GOOD_ANSWER = {
 def video(**fields: Any) -> Video:
     known: dict[str, Any] = {
         "pin_id": uuid4(),
+        "workspace_id": uuid4(),
         "account_id": uuid4(),
         "source_url": "https://videos.example/lamp.mp4",
         "step": VideoStep.PROCESS,

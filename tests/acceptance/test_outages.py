@@ -115,7 +115,8 @@ def test_invariant_9_with_postgres_killed_everything_settles_after_its_restart(
             )
             for n in range(5)
         ]
-        installation.postgres.kill()
+        # A child that has not ended yet would keep Postgres from starting again
+        installation.postgres.kill_with_children()
         accepted.append(
             client.post(
                 "/v1/pins/imports/json",

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import TopicAuthorizationFailedError
-from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace
@@ -60,7 +60,7 @@ TABLE = (
     .partition("\n## ")[0]
 )
 
-ALLOW, LITERAL = 3, 3
+ANY, ALLOW, LITERAL = 1, 3, 3
 TOPIC, GROUP = 2, 3
 OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 
@@ -147,6 +147,14 @@ async def grant(settings: KafkaSettings, service: str) -> None:
             )
             answer = await admin._send_request(request)
             assert [code for code, *_ in answer.creation_responses] == [0]
+
+        async def are_applied() -> bool:
+            """Returns whether the broker has all rights. Its controller answers before that."""
+            request = DescribeAclsRequest(ANY, None, ANY, f"User:{service}", None, ANY, ANY)
+            answer = await admin._send_request(request)
+            return sum(len(resource[-1]) for resource in answer.resources) == len(set(grants))
+
+        await eventually(are_applied)
 
 
 class Guarded(NamedTuple):

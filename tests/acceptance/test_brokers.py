@@ -221,15 +221,20 @@ async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
             loop, refused = asyncio.get_running_loop(), new_job_id_on(0)
             started = loop.time()
             leaderless = asyncio.create_task(import_log.append(build_import(refused)))
+            ended: list[float] = []
+            leaderless.add_done_callback(lambda _: ended.append(loop.time()))
             jobs = [new_job_id_on(partition) for partition in OTHERS * 10]
+            appended_meanwhile = 0
             for job in jobs:
                 async with asyncio.timeout(NORMAL_IMPORT_SECONDS):
                     await import_log.append(build_import(job))
-            assert not leaderless.done()
+                appended_meanwhile += not leaderless.done()
+            # Not all: a busy machine needs more time for them than the leaderless import has
+            assert appended_meanwhile >= len(OTHERS)
             with pytest.raises(BrokerUnavailable) as refusal:
                 await leaderless
             assert not isinstance(refusal.value, AcceptanceUnknown)
-            assert loop.time() - started < settings.broker_deadline_seconds + 1
+            assert ended[0] - started < settings.broker_deadline_seconds + 1
         finally:
             brokers.start(VICTIM)
         await asyncio.to_thread(brokers.wait_until_in_sync)

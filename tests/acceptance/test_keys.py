@@ -35,8 +35,6 @@ pytestmark = pytest.mark.slow
 
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 2.5
-MARGIN_SECONDS = 3.0
-"""Additional time for a busy machine."""
 
 PATHS = {
     name: next(route for route in service.routes if "*" not in route)
@@ -140,9 +138,15 @@ def test_a_revoked_key_stops_working_everywhere_within_the_caches_seconds(
     key_id, key = installation.new_key()
     assert installation.request_all(key) == STATUS_OF_VALID_KEY
     installation.revoke(key_id)
-    revoked = time.monotonic()
-    wait_until(lambda: installation.is_answered(key, 401), seconds=CACHE_SECONDS + MARGIN_SECONDS)
-    assert time.monotonic() - revoked < CACHE_SECONDS + MARGIN_SECONDS
+    last_accepted = revoked = time.monotonic()
+    while True:
+        started = time.monotonic()
+        if installation.is_answered(key, 401):
+            break
+        last_accepted = started
+    # CACHE_SECONDS, unless the database is slow: a busy machine. No request that begins later may
+    # be accepted, however long it takes
+    assert last_accepted - revoked < STALE_SECONDS
 
 
 @contextmanager

@@ -81,24 +81,34 @@ class Shell:
         return result.stdout
 
     @contextmanager
-    def starting(self) -> Iterator["subprocess.Popen[str]"]:
-        """Runs `up` in the background. In the block Kafka and Postgres listen, but no service."""
+    def in_background(self, command: str) -> Iterator["subprocess.Popen[str]"]:
+        """Runs a command on the stack beside the block. Kills it at the end if it still runs."""
         with subprocess.Popen(
-            [sys.executable, "-m", "deploy.local", "up"],
+            [sys.executable, "-m", "deploy.local", command],
             cwd=CHECKOUT,
             env={**_environment_without_settings(), HOME_VARIABLE: str(self.layout.directory)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        ) as up:
+        ) as running:
             try:
-                wait_until(
-                    lambda: all(is_listening(self.ports[name]) for name in ("kafka", "postgres")),
-                    seconds=COMMAND_SECONDS,
-                )
-                yield up
+                yield running
             finally:
-                up.kill()
+                running.kill()
+
+    @contextmanager
+    def starting(self) -> Iterator["subprocess.Popen[str]"]:
+        """Runs `up` in the background. In the block Kafka and Postgres listen, but no service.
+
+        `up` is stopped there, or a fast machine would end it first. SIGCONT lets it go on.
+        """
+        with self.in_background("up") as up:
+            wait_until(
+                lambda: all(is_listening(self.ports[name]) for name in ("kafka", "postgres")),
+                seconds=COMMAND_SECONDS,
+            )
+            up.send_signal(signal.SIGSTOP)
+            yield up
 
     def _run(
         self,
@@ -137,6 +147,22 @@ class Shell:
 
 def _environment_without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+
+
+def wait_until_it_waits(command: "subprocess.Popen[str]") -> None:
+    """Reads the command's output until it says that it waits for another one."""
+    assert command.stdout is not None
+    assert "waiting for another make up" in command.stdout.readline()
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stops a process while the body runs."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def is_listening(port: int) -> bool:
@@ -443,6 +469,7 @@ def test_a_stack_steps_around_the_ports_of_one_that_is_starting(
     try:
         with shell.starting() as first_up:
             second_up = second.local("up")
+            first_up.send_signal(signal.SIGCONT)
             first_output, _ = first_up.communicate()
         assert (first_up.returncode, "Pinflow is up" in first_output) == (0, True), first_output
         assert second_up.returncode == 0, second_up.stdout + second_up.stderr
@@ -481,23 +508,26 @@ def test_a_start_that_was_killed_keeps_its_ports_and_is_continued(shell: Shell) 
 @pytest.mark.slow
 def test_a_second_up_in_one_directory_waits_for_the_first(shell: Shell) -> None:
     assert shell.local("down").returncode == 0
-    with shell.starting() as first:
-        second = shell.local("up")
+    with shell.starting() as first, shell.in_background("up") as second:
+        wait_until_it_waits(second)
+        first.send_signal(signal.SIGCONT)
         output, _ = first.communicate()
+        second_output, _ = second.communicate()
     assert (first.returncode, "Pinflow is up" in output) == (0, True), output
-    assert (second.returncode, "was already up" in second.stdout) == (0, True), second.stderr
-    assert "waiting for another make up" in second.stdout
+    assert (second.returncode, "was already up" in second_output) == (0, True), second_output
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_down_waits_for_a_start_and_then_stops_everything(shell: Shell) -> None:
     assert shell.local("down").returncode == 0
-    with shell.starting() as up:
-        down = shell.local("down")
+    with shell.starting() as up, shell.in_background("down") as down:
+        wait_until_it_waits(down)
+        up.send_signal(signal.SIGCONT)
         output, _ = up.communicate()
+        down_output, _ = down.communicate()
     assert (up.returncode, "Pinflow is up" in output) == (0, True), output
-    assert (down.returncode, "Pinflow is stopped" in down.stdout) == (0, True), down.stderr
+    assert (down.returncode, "Pinflow is stopped" in down_output) == (0, True), down_output
     assert shell.local("status").returncode == 1
     with PortReservations.open() as reservations:
         assert all(reservations.acquire(port) for port in shell.ports.values())
@@ -506,8 +536,10 @@ def test_down_waits_for_a_start_and_then_stops_everything(shell: Shell) -> None:
 
 def test_up_refuses_if_another_program_has_a_services_port(shell: Shell) -> None:
     port = shell.ports["publisher"]
-    os.kill(shell.pid("publisher"), signal.SIGKILL)
-    with bind_server(port) as server:  # supervisor starts the publisher again, which can't listen
+    with frozen(shell.pid("supervisor")):  # or the publisher could listen again first
+        os.kill(shell.pid("publisher"), signal.SIGKILL)
+        taken = bind_server(port)
+    with taken as server:  # supervisor starts the publisher again, which can't listen
         threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         ).start()

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
+from services.ingest.config import IngestSettings
 from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
@@ -21,6 +22,10 @@ from tests.support.infrastructure import fresh_database, kafka_server, postgres_
 from tests.support.processes import RunningProgram
 
 pytestmark = pytest.mark.slow
+
+DEADLINE_SECONDS = IngestSettings().acceptance_deadline_seconds
+MARGIN_SECONDS = 5.0
+"""Additional time for a busy machine. The gateway would wait for 45 s."""
 
 
 class Installation:
@@ -115,7 +120,8 @@ def test_invariant_9_with_postgres_killed_everything_settles_after_its_restart(
             )
             for n in range(5)
         ]
-        installation.postgres.kill()
+        # A child that has not ended yet would keep Postgres from starting again
+        installation.postgres.kill_with_children()
         accepted.append(
             client.post(
                 "/v1/pins/imports/json",
@@ -141,7 +147,7 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_wor
             refused = client.post("/v1/pins/imports/json", json=rows)
             # The import was sent, so Kafka may append it after the pause
             assert read_error(refused) == (503, "acceptance_unknown")
-            assert refused.elapsed.total_seconds() < 6
+            assert refused.elapsed.total_seconds() < DEADLINE_SECONDS + MARGIN_SECONDS
             assert "retry-after" in refused.headers
             assert client.get("/v1/pins/imports").status_code == 200
             single = client.post(

@@ -1,6 +1,5 @@
 """PinBridge's clients create, edit, cancel, revive and delete schedules. Due ones are published."""
 
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +9,7 @@ from pinbridge_sdk.models.common import PinStatus, ScheduleStatus
 from pinbridge_sdk.models.schedules import ScheduleCreate, ScheduleUpdate
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.clients import SOON, in_days
+from tests.acceptance.clients import in_days, send_with_run_at_soon
 from tests.acceptance.rows import rows_for
 from tests.support.waiting import eventually
 
@@ -86,8 +85,8 @@ async def test_a_canceled_schedule_is_revived(sdk: Any, workspace: NewWorkspace)
 
 
 async def test_a_schedule_that_is_due_becomes_a_pin(sdk: Any, workspace: NewWorkspace) -> None:
-    created = await sdk.schedules.create(
-        build_schedule(workspace, run_at=(datetime.now(UTC) + SOON).isoformat())
+    created = await send_with_run_at_soon(
+        lambda run_at: sdk.schedules.create(build_schedule(workspace, run_at=run_at))
     )
 
     async def done() -> Any:

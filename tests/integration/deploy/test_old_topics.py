@@ -130,7 +130,11 @@ async def previous(kafka: str) -> AsyncIterator[PreviousVersion]:
 async def test_a_new_installation_has_no_old_topics(previous: PreviousVersion) -> None:
     created = await create_topics(previous.settings)
     assert created.drained == []
-    assert len(created.topics.names) == len(await previous.topics())
+
+    async def are_listed() -> bool:
+        return len(await previous.topics()) == len(created.topics.names)
+
+    await eventually(are_listed)
 
 
 async def test_drained_topics_allow_an_upgrade_and_are_named(previous: PreviousVersion) -> None:

@@ -86,7 +86,7 @@ async def count_records(settings: IngestSettings, job_id: UUID) -> int:
 async def test_invariant_1_an_acknowledged_import_is_read_completely(
     settings: IngestSettings,
 ) -> None:
-    async with open_import_log(settings) as import_log:
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
         first, second = new_job_id_for(3), new_job_id_for(3)
         for job in (first, second):
             import_end = await import_log.append(build_import(job))
@@ -107,7 +107,7 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
     settings: IngestSettings,
 ) -> None:
     """Kafka has none of its records, and the partition accepts the next import."""
-    async with open_import_log(settings) as import_log:
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
         refused, good = new_job_id_for(2), new_job_id_for(2)
         key = str(refused).encode()
         size = MAX_IMPORT_BYTES // 8
@@ -123,7 +123,7 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
 async def test_an_import_is_stored_compressed(settings: IngestSettings, broker: Broker) -> None:
     job = uuid4()
     key = str(job).encode()
-    async with open_import_log(settings) as import_log:
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
         await import_log.append(
             ImportBatch(key, [Record(key, b"x" * 1500) for _ in range(ROWS)], ROWS)
         )
@@ -199,6 +199,7 @@ async def test_imports_are_accepted_again_after_a_broker_was_killed(
     settings: IngestSettings, broker: Broker
 ) -> None:
     async with open_import_log(settings) as import_log:
+        await wait_until_all_partitions_accept(import_log)
         before, refused = new_job_id_for(4), new_job_id_for(4)
         await import_log.append(build_import(before))
         broker.program.kill()
@@ -243,7 +244,7 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_without_duplicates(
 async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(
     settings: IngestSettings,
 ) -> None:
-    async with open_import_log(settings) as import_log:
+    async with open_import_log(with_long_deadlines(settings)) as import_log:
         await import_log.append(build_import(new_job_id_for(0)))
         appender = import_log._appenders[0]
         assert appender._session is not None
@@ -275,7 +276,12 @@ from services.ingest.config import IngestSettings
 from tests.support.import_log import open_import_log, build_import
 
 async def main():
-    settings = IngestSettings(kafka_bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
+    settings = IngestSettings(
+        kafka_bootstrap_servers=sys.argv[1],
+        topic_prefix=sys.argv[2],
+        broker_deadline_seconds=25,
+        acceptance_deadline_seconds=30,
+    )
     async with open_import_log(settings) as import_log:
         print("ready", flush=True)
         while True:
@@ -302,7 +308,9 @@ async def test_a_killed_producer_delays_neither_readers_nor_its_successor(
     await eventually(lambda: count_records_by_job(settings), seconds=20)
     producer.kill()
     await producer.wait()
-    async with open_import_log(settings) as successor:
+    # Less than a transaction would delay it, and enough for a busy machine to connect
+    deadlines = {"broker_deadline_seconds": 8, "acceptance_deadline_seconds": 9}
+    async with open_import_log(settings.model_copy(update=deadlines)) as successor:
         jobs = [new_job_id_for(partition) for partition in range(6)]
         for job in jobs:
             await successor.append(build_import(job))
@@ -361,7 +369,7 @@ async def test_during_an_outage_the_import_log_reports_a_problem_and_leaves_no_t
     await import_log.stop()
     assert not asyncio.all_tasks() - before
     broker.program.start()
-    await eventually(broker.kafka.is_ready, seconds=30)
+    await eventually(broker.kafka.is_ready, seconds=60)
 
 
 @pytest.mark.slow

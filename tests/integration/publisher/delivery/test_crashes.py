@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -19,8 +21,8 @@ from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
 from services.publisher.delivery.creating import creator
 from services.publisher.delivery.model import AccountLease, ComparedTexts, DeliveryAttempt
 from shared.contract.errors import BrokerUnavailable
-from shared.postgres.database import driver_connection
-from tests.support.delivery.process import IMAGE_URL, Account, Delivery, Process
+from shared.postgres.database import DriverConnection, driver_connection
+from tests.support.delivery.process import IMAGE_URL, LOAD_SECONDS, Account, Delivery, Process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,6 +35,34 @@ async def run_until_state(
 
     await process.run_until(check)
     return await delivery.find_pin(pin_id)
+
+
+@asynccontextmanager
+async def answer_held_back(
+    delivery: Delivery, process: Process, account: Account, pin_id: UUID
+) -> AsyncIterator[DriverConnection]:
+    """Delivers the queued pin, and runs the body when it is made and its answer not stored.
+
+    The yielded connection has locked the pin and its attempt. It commits at the block's end.
+    """
+    before = len(delivery.list_made(account))
+    async with delivery.database.transaction(extra_timeout_seconds=LOAD_SECONDS) as connection:
+        holding = await driver_connection(connection)
+
+        async def lock(_attempt: DeliveryAttempt) -> None:
+            await holding.execute(
+                "select from publisher.pins join publisher.delivery_attempts using (pin_id) "
+                "where pin_id = %s for update",
+                (pin_id,),
+            )
+
+        async def is_made() -> bool:
+            return len(delivery.list_made(account)) > before
+
+        delivery.log.on_announce = lock
+        await process.run_until(is_made)
+        delivery.log.on_announce = None
+        yield holding
 
 
 async def insert_attempt(delivery: Delivery, pin_id: UUID, **fields: Any) -> None:
@@ -117,23 +147,17 @@ async def test_a_late_answer_settles_its_attempt_although_another_process_has_th
 async def test_an_answer_that_comes_after_the_attempt_was_settled_changes_nothing(
     delivery: Delivery, account: Account
 ) -> None:
-    delivery.simulator.set_faults("slow", seconds=1, operation="pins/create", count=1)
     pin_id = await delivery.queue(account)
     async with delivery.running() as process:
-        await run_until_state(process, delivery, pin_id, "publishing")
-        await delivery.execute(
-            "update publisher.delivery_attempts set outcome = 'unconfirmed', settled_at = now()"
-        )
-        await delivery.execute(
-            "update publisher.pins set state = 'failed', failed_at = now(), "
-            "error_code = 'publish_unconfirmed', error_message = 'x'"
-        )
-
-        async def is_made() -> bool:
-            row = await delivery.find_account(account)
-            return len(delivery.list_made(account)) == 1 and row["lease_until"] is None
-
-        await process.run_until(is_made)
+        async with answer_held_back(delivery, process, account, pin_id) as holding:
+            await holding.execute(
+                "update publisher.delivery_attempts set outcome = 'unconfirmed', settled_at = now()"
+            )
+            await holding.execute(
+                "update publisher.pins set state = 'failed', failed_at = now(), "
+                "error_code = 'publish_unconfirmed', error_message = 'x'"
+            )
+        await process.run_until(lambda: is_rested(delivery, account))
     assert (await delivery.find_pin(pin_id))["state"] == "failed"
     assert (await delivery.find_attempts(pin_id))[0]["outcome"] == "unconfirmed"
     assert delivery.log.settled == []
@@ -312,19 +336,12 @@ async def test_an_id_of_another_pin_is_never_taken_twice(
     other_id = await delivery.queue(account)
     async with delivery.running() as process:
         await run_until_state(process, delivery, other_id, "published")
-        delivery.simulator.set_faults("slow", seconds=1, operation="pins/create", count=1)
         pin_id = await delivery.queue(account)
-        await run_until_state(process, delivery, pin_id, "publishing")
-
-        async def is_made() -> bool:
-            return len(delivery.list_made(account)) == 2
-
-        await process.run_until(is_made)
-        await delivery.execute(
-            "update publisher.pins set pinterest_pin_id = %(made)s where pin_id = %(id)s",
-            made=delivery.list_made(account)[1]["id"],
-            id=other_id,
-        )
+        async with answer_held_back(delivery, process, account, pin_id) as holding:
+            await holding.execute(
+                "update publisher.pins set pinterest_pin_id = %s where pin_id = %s",
+                (delivery.list_made(account)[1]["id"], other_id),
+            )
         pin = await run_until_state(process, delivery, pin_id, "failed")
     assert pin["error_code"] == "publish_unconfirmed"
 

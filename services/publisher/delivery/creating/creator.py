@@ -1,8 +1,9 @@
 """Creates one pin on Pinterest: the part of a turn that is never repeated blindly.
 
-This order keeps a pin from being made twice (rules 1, 2 and 14). The intent is committed, Kafka
-acknowledges it, and it is checked once more. Then the request is sent once, and its outcome is
-written. After a crash in between, the attempt is unsettled, and the pin is confirmed.
+The order of the steps keeps a pin from being created twice (ADR 0046). The attempt is committed,
+Kafka acknowledges it, and Postgres is asked whether it still has it. Then the request is sent once,
+and its outcome is written. After a crash in between, the attempt is unsettled, so the pin is
+confirmed.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Asks the publisher before a call to Pinterest, which keeps the budgets of all requests.
+"""Asks the publisher before each call to Pinterest: it keeps the budgets of all requests.
 
 Deliveries and calls of the access service share Pinterest's limits. If the publisher does not
 answer, the call goes through: an account must be connected and used without it.
@@ -6,12 +6,13 @@ answer, the call goes through: an account must be connected and used without it.
 
 import math
 from http import HTTPStatus
-from typing import Any, Literal, Protocol
+from typing import Literal
 from uuid import UUID
 
 import structlog
 
 from shared.contract.errors import ApiError
+from shared.http.internal_calls import InternalCalls
 from shared.pinterest.failures import Cause, Refused
 
 log = structlog.get_logger()
@@ -37,17 +38,10 @@ class BudgetUsedUp(Refused):
         )
 
 
-class GrantSource(Protocol):
-    """Calls the publisher's internal routes. shared.http.internal.InternalClient implements it."""
-
-    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
-        """Sends a document to /internal/`path` and returns the answer. Raises ApiError."""
-
-
 class RequestBudget:
-    """Asks for grants of one mode."""
+    """Takes requests from the budgets of one mode."""
 
-    def __init__(self, publisher: GrantSource, mode: str) -> None:
+    def __init__(self, publisher: InternalCalls, mode: str) -> None:
         self._publisher = publisher
         self._mode = mode
 

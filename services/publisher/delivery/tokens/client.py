@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -19,6 +19,7 @@ from services.publisher.delivery.tokens.failures import (
 from shared.access.connection_health import GIVEN_UP
 from shared.contract.errors import ApiError, ErrorCode
 from shared.http.internal import NoAnswer
+from shared.http.internal_calls import InternalCalls
 from shared.runtime.clock import Clock
 
 REQUEST_SECONDS = 65.0
@@ -42,13 +43,6 @@ AWAY_CODES = {
 GIVEN_UP_CODES = {*map(ErrorCode, GIVEN_UP), ErrorCode.ACCOUNT_NOT_CONNECTED}
 
 T = TypeVar("T")
-
-
-class InternalAccess(Protocol):
-    """Calls access's internal routes. shared.http.internal.InternalClient implements it."""
-
-    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
-        """Sends a document to /internal/`path` and returns the answer. Raises ApiError."""
 
 
 class _Key(NamedTuple):
@@ -79,7 +73,7 @@ class AccessTokens:
 
     def __init__(
         self,
-        access: InternalAccess,
+        access: InternalCalls,
         mode: str,
         *,
         max_cached: int = MAX_CACHED,

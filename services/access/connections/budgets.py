@@ -6,7 +6,6 @@ answer, the call goes through: an account must be connected and used without it.
 
 import math
 from http import HTTPStatus
-from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -14,14 +13,12 @@ import structlog
 from shared.contract.errors import ApiError
 from shared.http.internal_calls import InternalCalls
 from shared.pinterest.failures import Cause, Refused
+from shared.pinterest.model import Category
 
 log = structlog.get_logger()
 
 GRANT_SECONDS = 1.0
 """Maximum time that a call waits for the publisher's answer."""
-
-Category = Literal["org_read", "org_write"]
-"""Pinterest's categories of requests. Those of one category share a limit."""
 
 
 class BudgetUsedUp(Refused):
@@ -47,7 +44,7 @@ class RequestBudget:
 
     async def require(self, account_id: UUID, operation: str, category: Category) -> None:
         """Takes one request. Raises BudgetUsedUp if it has to wait."""
-        request = {"mode": self._mode, "account_id": str(account_id), "category": category}
+        request = {"mode": self._mode, "account_id": str(account_id), "category": category.value}
         try:
             answer = await self._publisher.post(
                 "pinterest/grants", request, timeout_seconds=GRANT_SECONDS
@@ -56,5 +53,7 @@ class RequestBudget:
             log.info("request_not_counted", operation=operation, reason=error.message)
             return
         if (seconds := answer["wait_seconds"]) > 0:
-            log.info("budget_used_up", operation=operation, category=category, seconds=seconds)
+            log.info(
+                "budget_used_up", operation=operation, category=category.value, seconds=seconds
+            )
             raise BudgetUsedUp(operation, seconds)

@@ -8,15 +8,10 @@ from enum import StrEnum, auto
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from shared.pinterest.model import Category as Category  # noqa: PLC0414 - a re-export
+
 APP = UUID(int=0)
 """Stands for the whole app in publisher.pinterest_budgets."""
-
-
-class Category(StrEnum):
-    """Pinterest's categories of requests. Requests of one category share a limit."""
-
-    WRITE = "org_write"
-    READ = "org_read"
 
 
 class AttemptOutcome(StrEnum):

@@ -75,9 +75,9 @@ class ConfirmPin:
     reason: str
 
 
-Meaning: TypeAlias = (
-    FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken | LookUpBoard | ConfirmPin
-)
+SettledMeaning: TypeAlias = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
+"""The meanings with which an attempt is settled: it surely created no pin."""
+Meaning: TypeAlias = SettledMeaning | LookUpBoard | ConfirmPin
 
 
 @dataclass(frozen=True, slots=True)

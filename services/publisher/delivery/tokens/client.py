@@ -21,15 +21,16 @@ from shared.contract.errors import ApiError, ErrorCode
 from shared.http.internal import NoAnswer
 from shared.http.internal_calls import InternalCalls
 from shared.runtime.clock import Clock
+from shared.runtime.tasks import retrieve_exception
 
 REQUEST_SECONDS = 65.0
 """Timeout of a request. Access may wait for two leases of a refresh, each 30 s by default."""
 EARLY = timedelta(seconds=60)
-"""A token is not used for so long before it expires: its request must arrive in time."""
+"""A token is not used if it expires sooner: the request with it must arrive in time."""
 MAX_CACHED = 10_000
 MAX_CACHED_SECONDS = 10.0
-"""The time for which a token is used without asking again. An account that was disconnected is used
-no longer than that, as an API key that was revoked."""
+"""Seconds for which a token is used without another request. A disconnected account is used for at
+most this time."""
 NEW_SECONDS = 120.0
 """A token that Pinterest refuses within this time of its refresh is reported as new: then another
 refresh at once would not help."""
@@ -46,10 +47,11 @@ T = TypeVar("T")
 
 
 class _Key(NamedTuple):
-    """Names what a request asks for: any token, or another one than a refused version."""
+    """Identifies a request: equal requests of one account share an answer."""
 
     account_id: UUID
     refused_version: int | None
+    """The answer must be a later version than this one. None: any token."""
 
 
 class _Cached(NamedTuple):
@@ -118,7 +120,8 @@ class AccessTokens:
                 # A task, because a caller that is canceled must not cancel the others' request
                 task = asyncio.create_task(self._request(key))
                 self._running[key.account_id] = (key, task)
-                task.add_done_callback(lambda ended: self._end(key.account_id, ended))
+                task.add_done_callback(retrieve_exception)
+                task.add_done_callback(lambda _ended: self._running.pop(key.account_id))
                 return await asyncio.shield(task)
             running_key, task = running
             if running_key == key:
@@ -167,11 +170,6 @@ class AccessTokens:
         if len(kept) > self._max_cached:
             kept.popitem(last=False)
 
-    def _end(self, account_id: UUID, task: asyncio.Task[AccessToken]) -> None:
-        del self._running[account_id]
-        if not task.cancelled():
-            task.exception()  # asyncio complains about one that nobody waits for any more
-
     async def _post(self, path: str, document: dict[str, Any]) -> Any:
         try:
             return await self._access.post(path, document, timeout_seconds=REQUEST_SECONDS)
@@ -203,7 +201,7 @@ def _read_token(answer: Any) -> AccessToken:
 
 
 def _translate(error: ApiError) -> AccountGivenUp | TokenUnavailable | AccessAway:
-    """Tells a lost account from one that has to wait, and from an access service that is away."""
+    """Says what is away: this account for good, this account for a while, or the access service."""
     if error.code in GIVEN_UP_CODES:
         return AccountGivenUp(error.code, error.message, error.status)
     # One account's request may be slow or fail alone: that must not pause the others

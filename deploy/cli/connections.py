@@ -98,13 +98,7 @@ def connect_account(
             listed["id"] for listed in client.read(ACCOUNTS) if is_connected(listed)
         }
         attempt = start_attempt(client, None if account is None else str(account))
-        url = attempt["authorization_url"]
-        typer.echo(
-            f"Open this address, log in to Pinterest, and allow the access:\n\n{printable(url)}\n",
-            err=as_json,
-        )
-        if not no_browser and _has_browser():
-            webbrowser.open(url)
+        _show_address(attempt["authorization_url"], no_browser=no_browser, is_error=as_json)
         if paste:
             account_id = finish_attempt(client, ask_for_redirect())
         else:
@@ -114,11 +108,25 @@ def connect_account(
     if as_json:
         print_json(document)
         return
-    again = " again" if account_id in connected_before else ""
-    typer.echo(f"Account {account_id} is connected to Pinterest{again}.")
+    _report_connected(document, len(boards), again=account_id in connected_before)
+
+
+def _show_address(url: str, *, no_browser: bool, is_error: bool) -> None:
+    """Prints the address, `is_error` on standard error. Opens it in a browser if there is one."""
+    typer.echo(
+        f"Open this address, log in to Pinterest, and allow the access:\n\n{printable(url)}\n",
+        err=is_error,
+    )
+    if not no_browser and _has_browser():
+        webbrowser.open(url)
+
+
+def _report_connected(account: dict[str, Any], boards: int, *, again: bool) -> None:
+    account_id = account["id"]
+    typer.echo(f"Account {account_id} is connected to Pinterest{' again' if again else ''}.")
     if again:
         typer.echo("Its deferred pins are sent within a minute. Follow them: pinflow deliveries")
-    typer.echo(f"Pinterest user: {printable(str(document['username']))}. Boards: {len(boards)}.")
+    typer.echo(f"Pinterest user: {printable(str(account['username']))}. Boards: {boards}.")
     if not boards:
         typer.echo(f"Read its boards again with: pinflow accounts refresh {account_id}")
 

@@ -47,6 +47,7 @@ from shared.kafka.aiokafka_internals import (
 )
 from shared.kafka.connection import client_options
 from shared.kafka.records import Record
+from shared.runtime.backoff import backoff
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -211,22 +212,12 @@ class PartitionAppender:
             self._session = None
 
     async def _append(self, records: Sequence[Record], progress: AppendProgress) -> int | None:
-        session, batch = await self._ready_session(), b""
+        session = await self._ready_session()
+        batch = await self._encode(records, session)
         for attempt in itertools.count():
-            if not batch:
-                pack = partial(
-                    encode_batch,
-                    records,
-                    max_bytes=self._max_bytes,
-                    producer_id=session.producer_id,
-                    epoch=session.epoch,
-                    sequence=session.next_sequence,
-                )
-                is_large = sum(len(record.value) for record in records) > MIN_THREAD_BATCH_BYTES
-                batch = await asyncio.to_thread(pack) if is_large else pack()
             if attempt:
                 await asyncio.sleep(
-                    min(MIN_BACKOFF_SECONDS * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
+                    backoff(attempt - 1, first=MIN_BACKOFF_SECONDS, limit=MAX_BACKOFF_SECONDS)
                 )
             try:
                 offset = await self._send(session, batch, progress)
@@ -239,7 +230,8 @@ class PartitionAppender:
                     error=repr(error),
                 )
                 self._replace_session()
-                session, batch = await self._ready_session(), b""
+                session = await self._ready_session()
+                batch = await self._encode(records, session)
             except KafkaError as error:
                 if not error.retriable:
                     raise
@@ -254,6 +246,19 @@ class PartitionAppender:
                 session.next_sequence += len(records)
                 return await self._read_end_offset(session) if offset < 0 else offset + len(records)
         raise AssertionError("unreachable")
+
+    async def _encode(self, records: Sequence[Record], session: _ProducerSession) -> bytes:
+        """Encodes the records with the session's producer id and next sequence."""
+        encode = partial(
+            encode_batch,
+            records,
+            max_bytes=self._max_bytes,
+            producer_id=session.producer_id,
+            epoch=session.epoch,
+            sequence=session.next_sequence,
+        )
+        is_large = sum(len(record.value) for record in records) > MIN_THREAD_BATCH_BYTES
+        return await asyncio.to_thread(encode) if is_large else encode()
 
     async def _ready_session(self) -> _ProducerSession:
         self.replace_dead()

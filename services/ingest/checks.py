@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,18 +19,12 @@ from services.ingest.submissions import ImportSubmission
 from shared.contract.events import Notice, RowStatus, SourceType
 from shared.contract.not_published import build_existing_not_published, find_not_published
 from shared.contract.wire import encode
+from shared.http.internal_calls import InternalCalls
 from shared.http.row_results import ResultWithNulls, decode_results
 from shared.runtime import metrics
 
 CHECK_SECONDS = 10.0
 """Maximum time that the publisher takes for 500 rows. Usually it takes some milliseconds."""
-
-
-class Publisher(Protocol):
-    """Calls the publisher's internal routes. shared.http.internal.InternalClient implements it."""
-
-    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
-        """Sends a document to /internal/`path` and returns the answer. Raises ApiError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +85,7 @@ class ImportChecker:
     Raises ApiError. Writes nothing.
     """
 
-    def __init__(self, imports: ImportService, publisher: Publisher) -> None:
+    def __init__(self, imports: ImportService, publisher: InternalCalls) -> None:
         self._imports = imports
         self._publisher = publisher
         for source_type in SourceType:

@@ -5,22 +5,19 @@ old, the status service asks ingest whether an import is on its way.
 """
 
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from shared.contract.time_ordered_ids import (
+    CHOSEN_BITS,
+    build_time_ordered_id,
+    count_milliseconds,
+)
 
 
 def new_job_id(now: datetime) -> UUID:
-    """Returns a UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits.
-
-    Python has a function for it only from 3.14.
-    """
-    milliseconds = (now - _EPOCH) // timedelta(milliseconds=1)
-    number = (
-        milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
-    )
-    return UUID(int=number)
+    """Returns a UUIDv7 with this time and random bits."""
+    return build_time_ordered_id(count_milliseconds(now), secrets.randbits(CHOSEN_BITS))
 
 
 def build_job_path(job_id: UUID) -> str:

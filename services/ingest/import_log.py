@@ -18,6 +18,7 @@ from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.import_limits import MAX_IMPORT_BYTES
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import choose_partition
+from shared.runtime.tasks import retrieve_exception
 
 log = structlog.get_logger()
 
@@ -151,6 +152,6 @@ def _spawn(tasks: "set[asyncio.Task[T]]", work: Coroutine[Any, Any, T]) -> "asyn
     task = asyncio.create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
-    # Marks an error as seen: after a deadline, or if the client has disconnected, nobody awaits it
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    # After a deadline, or if the client has disconnected, nobody awaits the task
+    task.add_done_callback(retrieve_exception)
     return task

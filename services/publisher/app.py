@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from services.publisher.backlog import endpoints as deliveries
+from services.publisher.backlog import endpoints as backlog
 from services.publisher.backlog.repository import BacklogRepository
 from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
@@ -58,56 +58,20 @@ from shared.runtime.service import Service
 
 def create_app(settings: PublisherSettings) -> FastAPI:
     """Builds the application. Its lifespan starts the consumers and tasks."""
-    background = settings.background_connections
     service = Service(
         "publisher",
         settings,
-        background_connections=background,
+        background_connections=settings.background_connections,
         compressed_topics=settings.compressed_topics,
     )
-    background_access = AccessRepository(service.database)
-    store = RowRepository(service.database)
-    history = OutcomeHistory(store, settings, service.topics)
-    row_service = RowService(store, BoardCache(background_access))
-    handler = RowsHandler(row_service, service.producer, service.topics)
-    rows = Subscription(
-        name="publisher",
-        topics=(TopicName.IMPORTS,),
-        isolation="read_uncommitted",
-        offset_reset="none",
-        acknowledgement=Acknowledgement.POSITION_WITH_WORK,
-        max_records=settings.consumer_max_records,
-        record_filter=RecordFilter(service.topics[TopicName.IMPORTS], is_for_publisher),
-    )
-    consumers = [
-        BatchConsumer(
-            rows,
-            settings,
-            handler,
-            service.producer,
-            member=member,
-            positions=store.positions,
-            preparation=history,
-        )
-        for member in range(settings.row_consumers)
-    ]
-    scheduler = Scheduler(
-        DuePinRepository(service.database), background_access, settings.sweep_limit
-    )
-    pin_events = service.topics[TopicName.PIN_EVENTS]
-    outbox = OutboxRelay(
-        OutboxRepository(service.database), service.producer, pin_events, settings.sweep_limit
-    )
-    interval = settings.schedule_interval_seconds
+    rows = RowRepository(service.database)
+    history = OutcomeHistory(rows, settings, service.topics)
+    # Uses the connections for requests: the others are reserved for consumers and periodic tasks
+    imports_repository = ImportRepository(service.http_database, history.require_current_database)
     writes = WriteLimit(
         settings.max_direct_pins,
         activity="requests that publish, change or check pins and schedules are being processed",
     )
-
-    # The connections of requests: the other ones are reserved for consumers and sweeps
-    commands = ImportRepository(service.http_database, history.require_current_database)
-    cleaner = CommandCleaner(commands)
-
     app = service.create_app(
         summary="Publishes each row once, and serves the API of pins and schedules.",
         dependencies=_build_dependencies(
@@ -117,23 +81,17 @@ def create_app(settings: PublisherSettings) -> FastAPI:
             pins.router,
             schedules.router,
             pins.job_router,
-            deliveries.router,
-            deliveries.internal_router,
+            backlog.router,
+            backlog.internal_router,
             imports.router,
             grants.router,
         ],
-        consumers=consumers,
-        tasks=[
-            PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
-            PeriodicTask("outbox", outbox.produce_waiting, interval_seconds=interval),
-            PeriodicTask(
-                "commands", cleaner.delete_old_commands, interval_seconds=CLEAN_INTERVAL_SECONDS
-            ),
-        ],
+        consumers=_build_consumers(service, settings, rows, history),
+        tasks=_build_tasks(service, settings, imports_repository),
         closing=[history.close],
     )
     import_dependencies = ImportDependencies(
-        commands=ImportCommands(commands, service.topics[TopicName.IMPORTS]),
+        commands=ImportCommands(imports_repository, service.topics[TopicName.IMPORTS]),
         checker=RowChecker(RowRepository(service.http_database), BoardCache(service.access)),
         reader=build_reader(settings.body_seconds, writes),
     )
@@ -144,6 +102,59 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     setattr(app.state, grant_dependencies.STATE_ATTRIBUTE, granting)
     return app
+
+
+def _build_consumers(
+    service: Service,
+    settings: PublisherSettings,
+    repository: RowRepository,
+    history: OutcomeHistory,
+) -> list[BatchConsumer]:
+    """Builds the members of the consumer group that settle rows."""
+    row_service = RowService(repository, BoardCache(AccessRepository(service.database)))
+    handler = RowsHandler(row_service, service.producer, service.topics)
+    subscription = Subscription(
+        name="publisher",
+        topics=(TopicName.IMPORTS,),
+        isolation="read_uncommitted",
+        offset_reset="none",
+        acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+        max_records=settings.consumer_max_records,
+        record_filter=RecordFilter(service.topics[TopicName.IMPORTS], is_for_publisher),
+    )
+    return [
+        BatchConsumer(
+            subscription,
+            settings,
+            handler,
+            service.producer,
+            member=member,
+            positions=repository.positions,
+            preparation=history,
+        )
+        for member in range(settings.row_consumers)
+    ]
+
+
+def _build_tasks(
+    service: Service, settings: PublisherSettings, imports_repository: ImportRepository
+) -> list[PeriodicTask]:
+    scheduler = Scheduler(
+        DuePinRepository(service.database), AccessRepository(service.database), settings.sweep_limit
+    )
+    pin_events = service.topics[TopicName.PIN_EVENTS]
+    outbox = OutboxRelay(
+        OutboxRepository(service.database), service.producer, pin_events, settings.sweep_limit
+    )
+    cleaner = CommandCleaner(imports_repository)
+    interval = settings.schedule_interval_seconds
+    return [
+        PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
+        PeriodicTask("outbox", outbox.produce_waiting, interval_seconds=interval),
+        PeriodicTask(
+            "commands", cleaner.delete_old_commands, interval_seconds=CLEAN_INTERVAL_SECONDS
+        ),
+    ]
 
 
 def _build_dependencies(

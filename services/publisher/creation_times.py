@@ -4,16 +4,14 @@ A pin's created_at is the import's accepted_at plus one microsecond for each row
 keeps the rows' order in lists, without another column in the lists' index.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from shared.contract.events import MAX_ROWS
+from shared.contract.time_ordered_ids import read_time
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND, _MICROSECOND = timedelta(milliseconds=1), timedelta(microseconds=1)
-_TIME_ORDERED = 7
-"""The version of UUIDs that start with their time."""
 
 
 def compute_created_at(accepted_at: datetime, row_number: int) -> datetime:
@@ -34,10 +32,9 @@ def find_creation_window(job_id: UUID) -> CreationWindow | None:
 
     The id is a UUIDv7: it has the millisecond in which the import was accepted.
     """
-    if job_id.version != _TIME_ORDERED:
+    if (start := read_time(job_id)) is None:
         return None
     try:
-        start = _EPOCH + (job_id.int >> 80) * _MILLISECOND
         return CreationWindow(start, compute_created_at(start + _MILLISECOND, MAX_ROWS + 1))
     except OverflowError:  # after the year 9999
         return None

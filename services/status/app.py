@@ -42,42 +42,23 @@ RETRY_BODIES_AT_ONCE = 8
 def create_app(settings: StatusSettings) -> FastAPI:
     """Builds the application. Nothing starts before the application's lifespan."""
     service = Service("status", settings, background_connections=BACKGROUND_CONNECTIONS)
-    store = JobRepository(service.database)
     retention_days = settings.upload_retention_days
+    background_jobs = JobRepository(service.database)
     job_events = service.topics[TopicName.JOB_EVENTS]
-    announcer = JobAnnouncer(store, service.producer, job_events, settings.announce_limit)
+    announcer = JobAnnouncer(background_jobs, service.producer, job_events, settings.announce_limit)
     announcing = PeriodicTask(
         "announcer", announcer.announce, interval_seconds=settings.announce_interval_seconds
     )
-    cleaner = UploadCleaner(store, timedelta(days=retention_days))
-    consumer = BatchConsumer(
-        Subscription(
-            name="status",
-            topics=(TopicName.IMPORTS, TopicName.OUTCOMES),
-            isolation="read_uncommitted",
-            offset_reset="none",
-            acknowledgement=Acknowledgement.POSITION_WITH_WORK,
-            max_records=settings.fold_records,
-            record_filter=RecordFilter(
-                service.topics[TopicName.IMPORTS], is_for_status, is_whole_import
-            ),
-        ),
-        settings,
-        FoldHandler(
-            FoldService(store, announcing), service.topics, keep_uploads=retention_days > 0
-        ),
-        service.producer,
-        rate_limit=token_bucket(per_second=settings.folds_per_second, burst=FOLD_BURST),
-        positions=store.positions,
-    )
+    cleaner = UploadCleaner(background_jobs, timedelta(days=retention_days))
     http = create_http_pool()
 
     def build_client(name: str, urls: str) -> InternalClient:
         return InternalClient(name, http, urls, settings.internal_token)
 
-    stored = JobRepository(service.http_database)
-    jobs = JobQueries(stored, IngestClient(http, settings.ingest_url))
-    uploads, slots = Uploads(stored, retention_days), UploadSlots()
+    # Uses the connections for requests: the others are reserved for the consumer and the tasks
+    requested_jobs = JobRepository(service.http_database)
+    jobs = JobQueries(requested_jobs, IngestClient(http, settings.ingest_url))
+    uploads, slots = Uploads(requested_jobs, retention_days), UploadSlots()
     register_readiness_checks(service.health, settings, service.database, http)
     app = service.create_app(
         summary="Answers with the results of imports, and with the readiness of Pinflow.",
@@ -91,14 +72,14 @@ def create_app(settings: StatusSettings) -> FastAPI:
                 jobs,
                 uploads,
                 slots,
-                stored,
+                requested_jobs,
                 publisher=build_client("publisher", settings.publisher_url),
                 ingest=build_client("ingest", settings.ingest_url),
             ),
             retry_reader=_build_retry_reader(settings),
         ),
         routers=[endpoints.router, results.router, uploaded.router, commands.router],
-        consumers=[consumer],
+        consumers=[_build_consumer(service, settings, background_jobs, announcing)],
         tasks=[
             announcing,
             PeriodicTask(
@@ -112,6 +93,35 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     add_unsupported_endpoints(app)
     return app
+
+
+def _build_consumer(
+    service: Service, settings: StatusSettings, jobs: JobRepository, announcing: PeriodicTask
+) -> BatchConsumer:
+    """Builds the consumer that folds imports and outcomes. It wakes `announcing` if a job ends."""
+    subscription = Subscription(
+        name="status",
+        topics=(TopicName.IMPORTS, TopicName.OUTCOMES),
+        isolation="read_uncommitted",
+        offset_reset="none",
+        acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+        max_records=settings.fold_records,
+        record_filter=RecordFilter(
+            service.topics[TopicName.IMPORTS], is_for_status, is_whole_import
+        ),
+    )
+    return BatchConsumer(
+        subscription,
+        settings,
+        FoldHandler(
+            FoldService(jobs, announcing),
+            service.topics,
+            keep_uploads=settings.upload_retention_days > 0,
+        ),
+        service.producer,
+        rate_limit=token_bucket(per_second=settings.folds_per_second, burst=FOLD_BURST),
+        positions=jobs.positions,
+    )
 
 
 def _build_retry_reader(settings: StatusSettings) -> JsonReader:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services.status.model import Missing
 from shared.contract.errors import ApiError, ErrorCode, not_found
+from shared.contract.time_ordered_ids import read_time
 from shared.postgres.row import Row
 
 T = TypeVar("T")
@@ -23,7 +24,6 @@ MAX_FOLD_WAIT_SECONDS = 2.0
 RETRY_AFTER_SECONDS = 2
 MIN_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.25
-UUID_VERSION_WITH_TIME = 7
 
 
 class JobReader(Protocol):
@@ -158,10 +158,8 @@ def is_young(job_id: UUID, now: datetime) -> bool:
     Ingest's clock made the id's time, and this process's clock makes `now`. Clock skew lengthens or
     shortens the 5 minutes, and may put the id's time in the future.
     """
-    if job_id.version != UUID_VERSION_WITH_TIME:
-        return False
-    created_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=job_id.int >> 80)
-    return abs(now - created_at) <= MAX_YOUNG_AGE
+    created_at = read_time(job_id)
+    return created_at is not None and abs(now - created_at) <= MAX_YOUNG_AGE
 
 
 def parse_prefer_wait(values: list[str], *, max_seconds: int = 30) -> int:

@@ -4,11 +4,7 @@ from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID
 
-_LATEST_MS = 2**48 - 1
-"""The latest time that a UUIDv7 can carry."""
-_COUNTED_BITS = 12
-_RANDOM_BITS = 62
-"""Bits in the fields rand_a and rand_b of a UUIDv7. Here both are filled from a hash."""
+from shared.contract.time_ordered_ids import CHOSEN_BITS, LATEST_MS, build_time_ordered_id
 
 
 def compute_event_id(workspace_id: UUID, ce_id: bytes) -> str:
@@ -21,7 +17,7 @@ def compute_event_id(workspace_id: UUID, ce_id: bytes) -> str:
 
 
 def compute_delivery_id(webhook_id: UUID, event_id: str, record_time_ms: int) -> UUID:
-    """Computes a UUIDv7 (RFC 9562, 5.7) from the time of the event's Kafka record.
+    """Computes a UUIDv7 from the time of the event's Kafka record.
 
     A hash of webhook and event replaces the random bits. So a record that is read again after a
     restore of Postgres gives the same id, and receivers recognize it. Because ids sort by age, the
@@ -36,9 +32,7 @@ def compute_lowest_id(moment: datetime) -> UUID:
     return _build_id(int(moment.timestamp() * 1000), 0)
 
 
-def _build_id(milliseconds: int, bits: int) -> UUID:
+def _build_id(milliseconds: int, digest: int) -> UUID:
     # A producer may set any record time. Kafka uses -1 for a missing one
-    milliseconds = min(max(milliseconds, 0), _LATEST_MS)
-    high = bits >> _RANDOM_BITS & (1 << _COUNTED_BITS) - 1
-    low = bits & (1 << _RANDOM_BITS) - 1
-    return UUID(int=milliseconds << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+    milliseconds = min(max(milliseconds, 0), LATEST_MS)
+    return build_time_ordered_id(milliseconds, digest & (1 << CHOSEN_BITS) - 1)

@@ -1,4 +1,4 @@
-"""Finds what Pinterest would not take of a pin, although Pinflow accepts it (rule of preflight).
+"""Finds what Pinterest would refuse or ignore in a pin that Pinflow accepts.
 
 The pins of accounts that are not connected to Pinterest are stored whole, so this does not concern
 them.

@@ -12,6 +12,7 @@ import structlog
 from httpcore import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
 from shared.http.address_rules import AddressRules
+from shared.runtime.tasks import retrieve_exception
 
 log = structlog.get_logger()
 
@@ -43,18 +44,14 @@ class Resolver:
                 self._threads, self._find_addresses, host, port
             )
             self._pending[host] = lookup
-            lookup.add_done_callback(lambda done: self._forget(host, done))
+            lookup.add_done_callback(retrieve_exception)
+            lookup.add_done_callback(lambda _done: self._pending.pop(host))
         # A caller that times out must not cancel the lookup for the others
         return await asyncio.shield(lookup)
 
     def _find_addresses(self, host: str, port: int) -> list[str]:
         infos = self._lookup(host, port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(address[0]) for *_, address in infos))
-
-    def _forget(self, host: str, done: asyncio.Future[list[str]]) -> None:
-        del self._pending[host]
-        if not done.cancelled():
-            done.exception()  # asyncio logs an exception that nobody retrieved
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -42,7 +42,7 @@ RequiresInternalToken = Annotated[None, Depends(_require_token)]
 
 
 class ServiceAway(ApiError):
-    """The other service did not serve the request. Except for NoAnswer, none was reached."""
+    """No replica of the other service answered. Unless it is a NoAnswer, none was even reached."""
 
     def __init__(self, service: str) -> None:
         super().__init__(

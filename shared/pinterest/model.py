@@ -1,9 +1,17 @@
-"""Defines what Pinterest answers beside documents: tokens, and its counts of requests."""
+"""Defines categories of requests to Pinterest, tokens, and Pinterest's counts of requests."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import SecretStr
+
+
+class Category(StrEnum):
+    """Pinterest's categories of requests. The requests of one category share a rate limit."""
+
+    WRITE = "org_write"
+    READ = "org_read"
 
 
 @dataclass(frozen=True, slots=True)

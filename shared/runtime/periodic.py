@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from shared.contract.errors import Unavailable
+from shared.runtime.backoff import backoff
 
 log = structlog.get_logger()
 
+FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 10.0
 WAKE_DELAY_SECONDS = 0.2
 """The wait after a wake-up, so that more work can arrive: a run costs the same for one item and for
@@ -72,8 +74,9 @@ class PeriodicTask:
                 await self._wait()
 
     async def _back_off(self) -> int:
-        seconds = min(0.1 * 2**self._failures, MAX_BACKOFF_SECONDS)
-        self._failures = min(self._failures + 1, 10)
+        """Waits. Returns 1, because there may be work."""
+        seconds = backoff(self._failures, first=FIRST_BACKOFF_SECONDS, limit=MAX_BACKOFF_SECONDS)
+        self._failures += 1
         await asyncio.sleep(seconds)
         return 1
 

@@ -147,15 +147,7 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
         "freed_keys": 0,
     }
     if not as_json:
-        typer.echo(
-            f"{len(jobs)} unfinished job(s), accepted more than {minutes} minutes ago, have {rows} "
-            "row(s) without a result."
-        )
-        if keys:
-            typer.echo(
-                f"{keys} idempotency key(s) are reserved for rows that were reported as created "
-                "and that Kafka lost."
-            )
+        _print_found(len(jobs), rows, keys, minutes)
     if rows or keys:
         _confirm(
             "Settle these rows (published ones as created, others as failed) and free these keys?",
@@ -167,13 +159,31 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
         report["freed_keys"] = _load_backend().free_reserved_keys(ends)
     if as_json:
         print_json(report)
-    elif rows:
-        results = ", ".join(f"{count} {status}" for status, count in report["settled"].items())
+    else:
+        _print_settled(report["settled"], report["freed_keys"])
+
+
+def _print_found(jobs: int, rows: int, keys: int, minutes: int) -> None:
+    typer.echo(
+        f"{jobs} unfinished job(s), accepted more than {minutes} minutes ago, have {rows} row(s) "
+        "without a result."
+    )
+    if keys:
+        typer.echo(
+            f"{keys} idempotency key(s) are reserved for rows that were reported as created and "
+            "that Kafka lost."
+        )
+
+
+def _print_settled(settled: dict[str, int] | None, freed_keys: int) -> None:
+    """Prints what was done. `settled` is None if there was no row to settle."""
+    if settled is not None:
+        results = ", ".join(f"{count} {status}" for status, count in settled.items())
         typer.echo(
             f"Settled rows: {results}." if results else "No row was settled: all have results now."
         )
-    if report["freed_keys"] and not as_json:
-        typer.echo(f"Freed {report['freed_keys']} idempotency key(s).")
+    if freed_keys:
+        typer.echo(f"Freed {freed_keys} idempotency key(s).")
 
 
 def _confirm(question: str, *, yes: bool) -> None:

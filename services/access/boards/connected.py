@@ -80,7 +80,7 @@ class ConnectedBoards:
         Raises AccountRevoked and TooManyBoards, besides ApiError.
         """
         account_id = connection["account_id"]
-        # Requests without a key get one that nobody else has, so that there is one way for all
+        # A request without a key gets a unique one, so that all requests take the same path
         key = idempotency_key or str(uuid4())
         match await self._requests.claim(
             account_id, key, values["name"], limit=self._limit, lease=self._lease
@@ -122,7 +122,10 @@ class ConnectedBoards:
         return row, earlier is None
 
     async def _find_earlier(self, claim: BoardClaim) -> PinterestBoard | None:
-        """Looks for the board of an earlier attempt, whose answer was lost."""
+        """Looks for the board of an earlier attempt, whose answer was lost.
+
+        Extends the claim if there is no such board: the caller creates it then.
+        """
         try:
             listed = await self._sync.read(claim.account_id)
         except get_args(Failure):

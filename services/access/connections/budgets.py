@@ -1,4 +1,4 @@
-"""Asks the publisher before a call to Pinterest, which keeps the budgets of all requests.
+"""Asks the publisher before each call to Pinterest: it keeps the budgets of all requests.
 
 Deliveries and calls of the access service share Pinterest's limits. If the publisher does not
 answer, the call goes through: an account must be connected and used without it.
@@ -6,21 +6,19 @@ answer, the call goes through: an account must be connected and used without it.
 
 import math
 from http import HTTPStatus
-from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import structlog
 
 from shared.contract.errors import ApiError
+from shared.http.internal_calls import InternalCalls
 from shared.pinterest.failures import Cause, Refused
+from shared.pinterest.model import Category
 
 log = structlog.get_logger()
 
 GRANT_SECONDS = 1.0
 """Maximum time that a call waits for the publisher's answer."""
-
-Category = Literal["org_read", "org_write"]
-"""Pinterest's categories of requests. Those of one category share a limit."""
 
 
 class BudgetUsedUp(Refused):
@@ -37,23 +35,16 @@ class BudgetUsedUp(Refused):
         )
 
 
-class GrantSource(Protocol):
-    """Calls the publisher's internal routes. shared.http.internal.InternalClient implements it."""
-
-    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
-        """Sends a document to /internal/`path` and returns the answer. Raises ApiError."""
-
-
 class RequestBudget:
-    """Asks for grants of one mode."""
+    """Takes requests from the budgets of one mode."""
 
-    def __init__(self, publisher: GrantSource, mode: str) -> None:
+    def __init__(self, publisher: InternalCalls, mode: str) -> None:
         self._publisher = publisher
         self._mode = mode
 
     async def require(self, account_id: UUID, operation: str, category: Category) -> None:
         """Takes one request. Raises BudgetUsedUp if it has to wait."""
-        request = {"mode": self._mode, "account_id": str(account_id), "category": category}
+        request = {"mode": self._mode, "account_id": str(account_id), "category": category.value}
         try:
             answer = await self._publisher.post(
                 "pinterest/grants", request, timeout_seconds=GRANT_SECONDS
@@ -62,5 +53,7 @@ class RequestBudget:
             log.info("request_not_counted", operation=operation, reason=error.message)
             return
         if (seconds := answer["wait_seconds"]) > 0:
-            log.info("budget_used_up", operation=operation, category=category, seconds=seconds)
+            log.info(
+                "budget_used_up", operation=operation, category=category.value, seconds=seconds
+            )
             raise BudgetUsedUp(operation, seconds)

@@ -37,6 +37,7 @@ from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailu
 from shared.pinterest.model import TokenGrant
 from shared.runtime.backoff import backoff
 from shared.runtime.metrics import PINTEREST_TOKEN_REFRESHES
+from shared.runtime.tasks import retrieve_exception
 
 log = structlog.get_logger()
 
@@ -120,18 +121,14 @@ class TokenRefresher:
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(work)
-            task.add_done_callback(lambda ended: self._end(key, ended))
+            task.add_done_callback(retrieve_exception)
+            task.add_done_callback(lambda _ended: self._running.pop(key))
         else:
             work.close()
         await asyncio.wait({task}, timeout=self.max_wait_seconds)
         if not task.done():
             raise NotSent(OPERATION, "The new tokens are not stored yet.")
         return task.result()
-
-    def _end(self, key: Hashable, task: asyncio.Task[int]) -> None:
-        del self._running[key]
-        if not task.cancelled():
-            task.exception()  # asyncio complains about one that nobody waits for any more
 
     async def _refresh(self, account_id: UUID, seen_version: int) -> int:
         deadline = time.monotonic() + self.max_wait_seconds

@@ -11,7 +11,7 @@ import structlog
 from pydantic import SecretStr
 
 from services.access.config import AccessSettings
-from services.access.connections.budgets import Category, RequestBudget
+from services.access.connections.budgets import RequestBudget
 from services.access.connections.link import PinterestLink
 from services.access.connections.model import (
     AccountMismatch,
@@ -26,6 +26,7 @@ from services.access.connections.usable import UsableConnections, refuse_for_now
 from services.access.connections.vault import Tokens
 from shared.contract.errors import Unavailable
 from shared.pinterest.failures import Cause, NotSent, Refused
+from shared.pinterest.model import Category
 
 log = structlog.get_logger()
 
@@ -94,7 +95,7 @@ class ConnectionService:
         return await self._with_token(
             account_id,
             operation,
-            "org_read" if method == "GET" else "org_write",
+            Category.READ if method == "GET" else Category.WRITE,
             lambda token: api.call(
                 operation, method, path, token=token, params=params, document=document
             ),
@@ -113,7 +114,7 @@ class ConnectionService:
         return await self._with_token(
             account_id,
             operation,
-            "org_read",
+            Category.READ,
             lambda token: api.list_all(operation, path, token=token, params=params),
         )
 

@@ -1,23 +1,17 @@
 """Answers PinBridge's rate meter with the limits of unsettled rows, or with those at Pinterest."""
 
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from services.ingest.admission.control import AdmissionControl, RowQuota
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError, not_found
+from shared.http.internal_calls import InternalCalls
 from shared.http.rate_meter import RateMeterNode
 
 TIMEOUT_SECONDS = 2.0
 """The meter is only a hint: after this time it shows the limits of rows instead."""
-
-
-class PublisherCalls(Protocol):
-    """Calls the publisher. shared.http.internal.InternalClient implements it."""
-
-    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
-        """Returns the answer's document. Raises ApiError."""
 
 
 class RateMeter:
@@ -27,7 +21,7 @@ class RateMeter:
     """
 
     def __init__(
-        self, admission: AdmissionControl, access: AccessRepository, publisher: PublisherCalls
+        self, admission: AdmissionControl, access: AccessRepository, publisher: InternalCalls
     ) -> None:
         self._admission = admission
         self._access = access

@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from uuid import UUID
 
+from shared.contract.time_ordered_ids import read_milliseconds
+
 RETENTION_SECONDS = 360.0
 """Status asks for ids that are up to 5 minutes old (services/status/service.py). The extra minute
 allows for clock skew.
@@ -37,4 +39,4 @@ class RecentImports:
 
         Returns True for every id that is older than this process.
         """
-        return job_id in self._sent or job_id.int >> 80 < self._started_ms
+        return job_id in self._sent or read_milliseconds(job_id) < self._started_ms

@@ -40,7 +40,7 @@ SUMMARY = "Creates the pins of connected accounts on Pinterest."
 
 
 class DeliveryParts:
-    """The parts of the process that use Pinterest, with their connections."""
+    """The worker with the parts of its turns, and the uploads. They share Pinterest's client."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class DeliveryParts:
             delivery_log,
             max_fetch_tries=settings.delivery_fetch_tries,
         )
-        parts: list[tuple[str, TurnPart]] = [
+        turn_parts: list[tuple[str, TurnPart]] = [
             (UNSETTLED_ATTEMPTS.name, confirmer),
             (REMOVALS.name, Remover(removing, client, tokens, gate, call_failures)),
             (VIDEOS.name, self.media.step),
@@ -112,7 +112,7 @@ class DeliveryParts:
         )
         self.worker = AccountWorker(
             claims,
-            Turn(parts, settings.delivery_spacing_seconds),
+            Turn(turn_parts, settings.delivery_spacing_seconds),
             concurrency=settings.delivery_concurrency,
             interval_seconds=settings.delivery_interval_seconds,
             stop_seconds=settings.stop_timeout_seconds,

@@ -5,18 +5,15 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, auto
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
+
+from pydantic import SecretStr
+
+from shared.pinterest.model import Category as Category  # noqa: PLC0414 - a re-export
 
 APP = UUID(int=0)
 """Stands for the whole app in publisher.pinterest_budgets."""
-
-
-class Category(StrEnum):
-    """Pinterest's categories of requests. Requests of one category share a limit."""
-
-    WRITE = "org_write"
-    READ = "org_read"
 
 
 class AttemptOutcome(StrEnum):
@@ -96,8 +93,7 @@ class Pause(NamedTuple):
 class AccessToken:
     """The access token of an account, and the version that `refresh` needs if it is refused."""
 
-    value: Any
-    """A SecretStr."""
+    value: SecretStr
     version: int
     expires_at: datetime
 

@@ -23,40 +23,46 @@ class Turn:
     """Runs the parts of the delivery process for one leased account."""
 
     def __init__(self, parts: Sequence[tuple[str, TurnPart]], spacing_seconds: float) -> None:
-        """Takes the names of work and the parts that do it, in order.
+        """Runs `parts` in this order. Each has the name of its work (AccountLease.work).
 
-        The last one creates pins: after it, spacing applies.
+        The last part creates pins. After it has created one, the account rests for
+        `spacing_seconds`.
         """
         self._parts = parts
         self._spacing_seconds = spacing_seconds
 
     async def run(self, lease: AccountLease) -> FinishedTurn:
         """Runs the turn. Never raises, except if it is canceled."""
-        did_work, created = False, False
+        active: list[str] = []
         waits: list[float] = []
         try:
             for name, part in self._parts:
-                created = False
                 if lease.work and name not in lease.work:
                     continue
                 try:
-                    created = await part.run(lease)
+                    if await part.run(lease):
+                        active.append(name)
                 except Postponed as postponed:
                     waits.append(postponed.seconds)
-                did_work = did_work or created
         except Unavailable as error:
             log.warning("turn_postponed", account_id=lease.account_id, error=str(error))
-            return FinishedTurn(lease, did_work, FAILURE_SECONDS)
+            return FinishedTurn(lease, bool(active), FAILURE_SECONDS)
         except Exception:
             log.exception(
                 "turn_failed", account_id=lease.account_id, workspace_id=lease.workspace_id
             )
-            return FinishedTurn(lease, did_work, FAILURE_SECONDS)
-        return FinishedTurn(lease, did_work, self._compute_rest(did_work, created, waits))
+            return FinishedTurn(lease, bool(active), FAILURE_SECONDS)
+        return FinishedTurn(lease, bool(active), self._compute_rest(active, waits))
 
-    def _compute_rest(self, did_work: bool, created: bool, waits: Sequence[float]) -> float:
-        if created:
+    def _compute_rest(self, active: Sequence[str], waits: Sequence[float]) -> float:
+        """Returns the seconds until the account may be served again.
+
+        `active` names the parts that did something. `waits` are the seconds of those that may not
+        begin yet.
+        """
+        last_part, _ = self._parts[-1]
+        if last_part in active:
             return self._spacing_seconds
-        if did_work:
+        if active:
             return 0.0
         return min([*waits, MAX_REST_SECONDS]) if waits else IDLE_SECONDS

@@ -120,9 +120,10 @@ class AccountWorker:
             self._changed.set()
 
     async def _wait(self, finished: Sequence[FinishedTurn]) -> None:
-        """Waits for a turn whose end allows another search, at most for the interval.
+        """Waits until another search can find accounts, at most for the interval.
 
-        An account whose rest ends earlier is searched for then.
+        That is so when a turn leaves work, or frees a slot that the last search lacked, or when the
+        rest of a finished turn is over.
         """
         rests = [turn.remaining_seconds() for turn in finished]
         waits = [rest + COLLECT_SECONDS for rest in rests if rest > 0]

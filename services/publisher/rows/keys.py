@@ -281,9 +281,9 @@ def _can_update(row: RowAccepted, pin: HeldPin) -> bool:
 def _can_revive(row: RowAccepted, pin: HeldPin) -> bool:
     """Returns whether the row may publish its key anew.
 
-    What a person deleted or canceled after the import was accepted stays so. A pin that may still
-    be on Pinterest would be there twice. A canceled schedule of
-    another account stays too: the import's API key may not be allowed to use it.
+    It may not if a person deleted or canceled the pin after the import was accepted, or if the pin
+    may still be on Pinterest, where it would be twice. A canceled schedule of another account also
+    stays as it is: the import's API key may not be allowed to use it.
     """
     if row.accepted_at <= pin.content_as_of or pin.may_be_on_pinterest:
         return False

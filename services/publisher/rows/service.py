@@ -169,6 +169,7 @@ class RowService:
         except (JobCanceled, KeyReleased, _NotPublished):
             return await self._publish_by_key(rows, batch, batch.find_failure, moves=moves)
         if outcomes is None:
+            # Without `moves`: the first transaction was committed, and has moved the positions
             return await self._publish_by_key(rows, batch, batch.find_failure)
         return outcomes
 

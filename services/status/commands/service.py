@@ -21,6 +21,7 @@ from services.status.uploads.service import Uploads
 from services.status.uploads.slots import UploadSlots
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode
+from shared.http.internal_calls import InternalCalls
 from shared.postgres.row import Row
 
 RETRY_TIMEOUT_SECONDS = 20.0
@@ -30,13 +31,6 @@ TIMELINE_TIMEOUT_SECONDS = 3.0
 """A timeline without the publisher's part is better than none."""
 CANCEL_WAIT_SECONDS = 2.0
 """Maximum time that a cancellation waits until all rows of the import have a result."""
-
-
-class InternalCalls(Protocol):
-    """Calls another service. shared.http.internal.InternalClient implements it."""
-
-    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
-        """Returns the answer's document. Raises ApiError."""
 
 
 class SettledTimes(Protocol):

@@ -356,7 +356,7 @@ async def test_a_row_that_a_restored_postgres_lost_is_queued_even_if_its_account
 async def test_a_row_without_a_connection_stays_published_after_one_is_made(
     database: Database, workspace: Workspace
 ) -> None:
-    """The delivery of a pin never changes (rule 18)."""
+    """The delivery of a pin never changes."""
     account = Delivered(database, workspace)
     row = account.row()
     first = await account.settle(row)

@@ -42,7 +42,7 @@ TIMEOUT_SECONDS = 20.0
 LEASE_SECONDS = 30.0
 CONFIRM_SECONDS = 120.0
 MAX_LATE_SECONDS = CONFIRM_SECONDS
-"""A list may show a new pin so late. Later than that, no rule can tell (rule 16)."""
+"""A list may show a new pin so late. Later than that, no rule can tell."""
 
 T = TypeVar("T")
 
@@ -181,7 +181,7 @@ class World:
             worker.step = Step.BEGIN
 
     async def begin(self, worker: Worker) -> None:
-        """Commits the intent (rule 1). The fence decides whether the lease is still held."""
+        """Commits the attempt. The fence decides whether the lease is still held."""
         lease = worker.lease
         assert lease is not None
         worker.step = Step.LEASE
@@ -271,7 +271,7 @@ class World:
         self.workers[number] = Worker()
 
     async def confirm(self, account_id: UUID) -> bool:
-        """Takes one look, as the holder of some lease. Two at once are possible (rule 4).
+        """Takes one look, as the holder of some lease. Two at once are possible.
 
         A person's pin may only be adopted if the pin itself is not listed.
         """

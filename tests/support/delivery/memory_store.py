@@ -139,7 +139,7 @@ class MemoryStore:
             self.tables.leases[lease.account_id] = replace(lease, until=self.time)
 
     async def begin(self, lease: AccountLease, seconds: float) -> DeliveryAttempt | None:
-        """Commits the intent to send the next pin that no unsettled attempt blocks (rule 16)."""
+        """Commits the intent to send the next pin that no unsettled attempt blocks."""
         unsettled = {
             digest(row.attempt.board_id, row.attempt.texts)
             for row in self.tables.attempts.values()

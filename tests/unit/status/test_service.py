@@ -175,6 +175,14 @@ def test_a_job_id_is_young_within_five_minutes_of_now() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text", ["ffffffff-ffff-7fff-bfff-ffffffffffff", "11111111-1111-4111-8111-111111111111"]
+)
+def test_an_id_that_no_import_can_have_is_not_young(text: str) -> None:
+    """The first one's time is after the year 9999, and the second one has no time."""
+    assert not is_young(UUID(text), NOW)
+
+
 async def test_a_missing_job_is_503_while_imports_are_replayed_after_a_restore() -> None:
     old = new_job_id(NOW - timedelta(hours=1))
     error = await get_error(Jobs(Missing.UNKNOWN, replaying=True), old)

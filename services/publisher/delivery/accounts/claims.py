@@ -19,8 +19,8 @@ from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 SKIPPED_PINS = 1000
-"""Maximum pins at the head of an account's queue that wait by themselves. With more, the account's
-later pins wait for them."""
+"""Maximum pins at the head of an account's queue that the search looks at. If each of them waits
+for a cause of its own, the pins behind them wait, too."""
 PINS = "pins"
 """The name of queued pins among the work of a lease."""
 
@@ -49,8 +49,8 @@ class AppState(Enum):
     PAUSED = auto()
 
 
-# Cheap conditions come first: the probe reads pins. Without accounts, one row of nulls has the
-# duration
+# The conditions on leases and pauses come before the probe of the queue, because only that reads
+# pins. The last column is the search's duration. If no account is found, a row of nulls has it
 _SEARCH = """
     with recursive queued as (
         (

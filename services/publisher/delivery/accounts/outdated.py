@@ -12,8 +12,8 @@ from shared.postgres.database import Database, driver_connection
 PAUSE_CHECK_SECONDS = 20.0
 """Seconds between two checks. Users read that a connected account continues within a minute."""
 
-# The limits of a day are judged as by budgets/rules.py (take). A row that is locked changes just
-# now: the next check sees it. The steps of pauses stay until a pin is created
+# Judges the limits of a day as budgets/rules.py does (take). Skips locked rows, which somebody is
+# changing: the next check sees the result. Only a created pin resets the steps of pauses
 _END = """
     update publisher.delivery_accounts set paused_until = clock_timestamp()
     where account_id in (
@@ -32,7 +32,7 @@ _IS_USED_UP = """
 _HAS_QUOTA = "pause_code = %(quota)s and not " + _IS_USED_UP.format(
     account_id="a.account_id", per_day="%(daily_pins)s"
 )
-# While the codes of dead tokens last, the account has no turns
+# An account with such a code has no turns, so `served_at` is before its pause
 _IS_CONNECTED_SINCE = """
     pause_code = any(%(reconnect)s) and exists (
         select from access.connections c

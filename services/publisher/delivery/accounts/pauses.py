@@ -1,6 +1,6 @@
 """Decides how long an account, the app or a pin pauses after a failure. No I/O.
 
-A pause of a kind grows with each failure of that kind in a row. A success ends all of it.
+The pauses of a cause grow with its consecutive failures. A success ends the pause and the growth.
 """
 
 from datetime import datetime, timedelta
@@ -15,20 +15,22 @@ SPAM_STEPS = (HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)
 """Pinterest's blocks last minutes, and nearly always end within 24 hours."""
 UNAVAILABLE_STEPS = (5.0, 10.0, 20.0, 40.0, 60.0)
 LOST_STEPS = (0.0, 0.0, 30.0, 60.0, 120.0, 300.0, 900.0)
-"""The first two consecutive lost answers of an account are ordinary, and only count: a pause of 0 s
+"""Two consecutive lost answers of an account are ordinary, so they are only counted: a pause of 0 s
 is over when it begins. From the third on the account pauses, because each leaves a pin in doubt."""
 RECONNECT_STEPS = (60.0, 300.0, 900.0)
-"""After a token or a right was refused, although the access service still hands out a token."""
+"""After Pinterest refused a token or a right. The access service still hands out a token."""
 FETCH_STEPS = (120.0, 600.0, HOUR)
-"""The same image is often reachable some minutes later."""
+"""Seconds after each failed fetch of a pin's image, which is often reachable some minutes later."""
 
 
 class PauseCause(Enum):
-    """The causes of pauses: the code and message that users see, and the steps in seconds."""
+    """The causes of pauses: the code and message that users see, and the steps."""
 
     code: ErrorCode
     message: str
     steps: tuple[float, ...]
+    """The seconds of the first pause, of the second, and so on. The last step repeats. A cause with
+    one step does not count its failures."""
 
     SPAM_BLOCK = (
         ErrorCode.RATE_LIMITED,
@@ -147,23 +149,24 @@ def grow(
     *,
     seconds: float | None = None,
 ) -> Pause | None:
-    """Returns the pause that follows a failure. None: the pause that runs covers it.
+    """Returns the pause that follows a failure, or None if the running pause covers it.
 
-    `seconds`: the length if it is known. The requests that were in flight when a pause began fail
-    too: they don't make it grow. A limit of Pinterest's replaces a longer pause for new pins only,
-    because it holds more. That pause begins again if its cause lasts. A lost answer does not tell
-    that a block of the account is over: it neither grows nor forgets the steps of blocks.
+    `seconds` is the length of the pause, if Pinterest or a quota says it. Otherwise the cause's
+    steps decide.
     """
-    if cause is PauseCause.ANSWERS_LOST and state.code == ErrorCode.RATE_LIMITED and state.step > 0:
+    is_block = state.code == ErrorCode.RATE_LIMITED and state.step > 0
+    if is_block and cause is PauseCause.ANSWERS_LOST:
         return _wait_in_block(state, now)
     step = state.step if state.code == cause.code else 0
     if len(cause.steps) > 1:
         is_running = state.until is not None and state.until > now
         if is_running and state.code == cause.code and step > 0:
-            return None
+            return None  # the request was in flight when the pause began
         step += 1
     length = cause.steps[min(max(step, 1), len(cause.steps)) - 1] if seconds is None else seconds
     until = now + timedelta(seconds=length)
+    # A limit or block of Pinterest's also holds removals and videos. So it replaces even a longer
+    # pause that holds new pins only, which begins again if its cause lasts
     holds_more = cause.code is ErrorCode.RATE_LIMITED and state.code in NEW_PIN_CODES
     if state.until is not None and state.until > until and not holds_more:
         return None
@@ -171,7 +174,10 @@ def grow(
 
 
 def _wait_in_block(state: PauseState, now: datetime) -> Pause | None:
-    """Returns the pause that follows a lost answer since a block. No pin ended the block yet."""
+    """Returns the pause that follows a lost answer, while no pin has shown that a block is over.
+
+    It keeps the block's code and step, so the next block is longer than the last one.
+    """
     until = now + timedelta(seconds=LOST_IN_BLOCK_SECONDS)
     if state.until is not None and state.until > until:
         return None
@@ -179,8 +185,8 @@ def _wait_in_block(state: PauseState, now: datetime) -> Pause | None:
 
 
 def compute_fetch_delay(tries: int) -> float:
-    """Returns the seconds before a pin is tried again whose image could not be fetched.
+    """Returns the seconds to wait before a pin whose image could not be fetched is tried again.
 
-    `tries`: how often it has been tried, at least once.
+    `tries` is the number of failed tries, at least 1.
     """
     return FETCH_STEPS[min(tries, len(FETCH_STEPS)) - 1]

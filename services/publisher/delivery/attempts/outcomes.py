@@ -1,7 +1,7 @@
 """Decides what a failed attempt means for the pin, the account and the app. No I/O.
 
-Rule 6: a failure concerns the pin, the account or the app. Rule 2: only a pin that was surely not
-made is queued again.
+A failure concerns the pin, the account or the app. Only a pin that surely was not created is queued
+again. If it may have been created, it is confirmed.
 """
 
 from dataclasses import dataclass
@@ -75,9 +75,9 @@ class ConfirmPin:
     reason: str
 
 
-Meaning: TypeAlias = (
-    FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken | LookUpBoard | ConfirmPin
-)
+SettledMeaning: TypeAlias = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
+"""The meanings with which an attempt is settled: it surely created no pin."""
+Meaning: TypeAlias = SettledMeaning | LookUpBoard | ConfirmPin
 
 
 @dataclass(frozen=True, slots=True)

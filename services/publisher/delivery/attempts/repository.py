@@ -24,13 +24,14 @@ from services.publisher.delivery.attempts.outcomes import (
     PauseAccount,
     PauseApp,
     RefreshToken,
+    SettledMeaning,
     describe_unconfirmed,
 )
 from services.publisher.delivery.attempts.settlements import (
     Deferral,
     adopt_late_pin,
     adopt_pinterest_pin,
-    confirm_pin,
+    begin_confirming_pin,
     defer_pin,
     fail_pin,
     fail_settled_pin,
@@ -58,12 +59,11 @@ from shared.postgres.row import Row
 ENDED_BY_ANSWER = (ErrorCode.PINTEREST_UNAVAILABLE,)
 """The codes of pauses that any definite answer of Pinterest ends."""
 ENDED_BY_PIN = (*ENDED_BY_ANSWER, ErrorCode.APP_NOT_APPROVED)
-"""The codes that any created pin ends."""
+"""The codes of the app's pauses that any created pin ends."""
 ENDED_BY_PROBE = (*ENDED_BY_PIN, ErrorCode.QUOTA_EXCEEDED)
-"""The codes that the pin which was let through after a pause ends: all."""
+"""The codes of the app's pauses that a created probe ends: all of them. A probe is the one pin that
+is sent when a pause is over."""
 T = TypeVar("T")
-
-SettledMeaning = FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken
 
 
 class LateAnswer(NamedTuple):
@@ -78,10 +78,10 @@ class LateAnswer(NamedTuple):
 
 
 class SettlementRepository:
-    """Settles attempts. Each method is one transaction.
+    """Settles attempts, and pauses accounts and the app. Each method is one transaction.
 
-    Returns False if the attempt had an outcome already: the answer came late. Raises
-    DatabaseUnavailable if Postgres is down: then the attempt stays unsettled.
+    A method that returns a bool returns False if the attempt has an outcome already: the answer
+    came late. Raises DatabaseUnavailable if Postgres is down: then the attempt stays unsettled.
     """
 
     def __init__(self, database: Database, budgets: Budgets, mode: str) -> None:
@@ -134,8 +134,8 @@ class SettlementRepository:
         except UniqueViolation:  # another pin of Pinflow has the id
             return LateAnswer(is_adopted=False)
 
-    async def confirm(self, begun: BegunAttempt, meaning: ConfirmPin) -> bool:
-        """Leaves the attempt without an outcome, and its pin confirming.
+    async def leave_unsettled(self, begun: BegunAttempt, meaning: ConfirmPin) -> bool:
+        """Records that the answer was lost: the pin becomes `confirming` (confirming/).
 
         Counts the account's consecutive lost answers, which pause it (LOST_STEPS).
         """
@@ -144,7 +144,7 @@ class SettlementRepository:
         async def settle(driver: DriverConnection) -> bool:
             lost = PauseAccount(pauses.PauseCause.ANSWERS_LOST)
             await self._pause_account(driver, account_id, lost)
-            is_first = await confirm_pin(driver, begun.attempt, meaning.reason)
+            is_first = await begin_confirming_pin(driver, begun.attempt, meaning.reason)
             await self._end_probe(driver, begun)
             return is_first
 
@@ -237,7 +237,9 @@ class SettlementRepository:
         async def settle(driver: DriverConnection) -> None:
             now, state = await lock_pause(driver, account_id)
             if state.until is not None and state.until > now and state.code in pauses.CHANGE_CODES:
-                return  # a removal was tried. Pinterest's block lasts, whatever the tokens are
+                # Removals go on during such a pause, so one of them found that the account is given
+                # up. Pinterest's limit or block lasts nevertheless
+                return
             pause = pauses.grow(state._replace(until=None), pauses.PauseCause.GIVEN_UP, now)
             if pause is not None:
                 await pause_account(driver, account_id, pause._replace(code=code, message=message))
@@ -273,7 +275,8 @@ class SettlementRepository:
     ) -> None:
         now, state = await lock_app(driver, self._mode)
         if is_probe:
-            state = state._replace(until=None)  # its pause is over: it was only waiting for this
+            # The pause was over, and `until` only kept other pins waiting for this one's result
+            state = state._replace(until=None)
         if (pause := pauses.grow(state, cause, now, seconds=seconds)) is not None:
             await pause_app(driver, self._mode, pause)
 
@@ -295,7 +298,7 @@ class SettlementRepository:
     async def _run(self, settle: Callable[[DriverConnection], Awaitable[T]]) -> T:
         async with self._database.pipeline() as driver:
             result = await settle(driver)
-            await driver.commit()  # sent with the last statements
+            await driver.commit()  # in the pipeline, so it takes no round trip of its own
             return result
 
 

@@ -1,9 +1,10 @@
-"""Writes what became of an attempt: on the attempt, its pin and the outbox, in one transaction.
+"""Writes an attempt's outcome to the attempt, its pin and the outbox, in the caller's transaction.
 
-Each function returns False, and changes nothing, if the attempt already has an outcome. Used by the
-parts that create and confirm pins, and by the recovery after a restore.
+Functions that return a bool return False, and change nothing, if the attempt already has an
+outcome. Used by the parts that create and confirm pins, and by the recovery after a restore.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -89,7 +90,7 @@ _LOCK_QUEUED = """
 
 
 class Deferral(NamedTuple):
-    """The reason why a pin waits by itself."""
+    """A wait that concerns one pin, and not its account."""
 
     seconds: float
     code: str | None
@@ -152,7 +153,7 @@ async def queue_pin(
     settlement: AttemptSettlement,
     deferral: Deferral | None = None,
 ) -> bool:
-    """Queues the attempt's pin again, because it was surely not made."""
+    """Queues the attempt's pin again, because it surely was not created."""
     if not await settle_attempt(driver, attempt.attempt_id, settlement):
         return False
     await defer_pin(driver, attempt, deferral)
@@ -162,7 +163,7 @@ async def queue_pin(
 async def defer_pin(
     driver: DriverConnection, attempt: DeliveryAttempt, deferral: Deferral | None
 ) -> None:
-    """Queues a pin whose attempt is settled. `deferral`: it waits by itself."""
+    """Queues a pin whose attempt is settled. With a `deferral`, it is not sent before that ends."""
     seconds, code = deferral or (None, None)
     pin = await _change(driver, _QUEUE, attempt, seconds=seconds, code=code)
     if code is not None:
@@ -199,8 +200,10 @@ async def lock_queued_pin(driver: DriverConnection, pin_id: UUID, updated_at: da
     return await cursor.fetchone() is not None
 
 
-async def confirm_pin(driver: DriverConnection, attempt: DeliveryAttempt, reason: str) -> bool:
-    """Leaves an attempt unsettled: its pin is confirmed after the deadline, never sent again."""
+async def begin_confirming_pin(
+    driver: DriverConnection, attempt: DeliveryAttempt, reason: str
+) -> bool:
+    """Leaves an attempt unsettled. Its pin becomes `confirming`, and is never simply sent again."""
     if not await leave_unsettled(driver, attempt.attempt_id, reason):
         return False
     await _change(driver, _CONFIRM, attempt)
@@ -216,9 +219,11 @@ async def _change(
     return await cursor.fetchone()
 
 
-async def _announce(driver: DriverConnection, pin: Row | None, build: Any) -> bool:
+async def _announce(
+    driver: DriverConnection, pin: Row | None, build: Callable[[Row], OutboxEvent]
+) -> bool:
+    """Adds the event of a changed pin to the outbox. Returns False if no pin was changed."""
     if pin is None:
         return False
-    event: OutboxEvent = build(pin)
-    await add_events(driver, [event])
+    await add_events(driver, [build(pin)])
     return True

@@ -208,9 +208,10 @@ class Confirmer:
         return ListedBoard(pins, is_complete=False)
 
     async def _take_read(self, attempt: DeliveryAttempt, *, is_first: bool) -> None:
-        """Takes one read. Waits for it in the middle of a list.
+        """Takes one read from the budget. In the middle of a list, waits for it.
 
-        If the list began anew, one that is longer than the bucket allows would never end.
+        If it were postponed instead, the list would begin anew, and a list of more pages than the
+        bucket has tokens would never end.
         """
         while True:
             try:
@@ -226,7 +227,7 @@ class Confirmer:
             try:
                 return await self._decide(look, board)
             except AdoptedElsewhere:
-                continue  # the id is known now, so that it is no candidate any more
+                continue  # the next decision knows the id, and does not take it for the attempt's
         raise AssertionError("Ids were adopted elsewhere, but are not known.")
 
     async def _decide(self, look: StartedLook, board: ListedBoard) -> LookDecision | None:
@@ -309,10 +310,11 @@ async def _record(unsettled: UnsettledAttempt, decision: LookDecision) -> None:
 
 
 def _judge_refusal(refusal: Refused) -> ListedBoard | Unread:
-    """Returns what a refused list says. A board that is gone has no pins.
+    """Decides what it means that Pinterest refuses to list the board.
 
-    A missing board counts as a look that found nothing, so a second look follows: the pins of a
-    board that was merged with another are on that one, but no pin is sent to a board that is gone.
+    A missing board counts as one without pins, so after a second look the pin is sent again. The
+    board may have been merged into another one, which has its pins. But that makes no double,
+    because Pinterest refuses every pin for a missing board.
     """
     if refusal.cause is Cause.NOT_FOUND:
         return ListedBoard([], is_complete=True)

@@ -13,6 +13,7 @@ from services.publisher.delivery.confirming.matching import (
     Undecidable,
 )
 from services.publisher.model import Failure
+from shared.runtime.backoff import backoff
 
 MAX_UNSETTLED = timedelta(days=7)
 """The time after which an attempt is given up whose board can't be read."""
@@ -90,5 +91,5 @@ def decide_unread(
 
 
 def compute_backoff(tries: int) -> float:
-    """Returns the seconds before the next try. They double with each."""
-    return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(tries, 16), MAX_BACKOFF_SECONDS))
+    """Returns the seconds before the next try, after `tries` earlier ones."""
+    return backoff(tries, first=FIRST_BACKOFF_SECONDS, limit=MAX_BACKOFF_SECONDS)

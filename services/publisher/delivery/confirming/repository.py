@@ -24,8 +24,8 @@ from shared.postgres.database import Database, DriverConnection, driver_connecti
 
 ID_INDEX = "pins_of_pinterest"
 
-# Also an attempt whose sender ended without writing anything (rule 1): it has no next_look_at.
-# One of another mode waits as long as a board that can't be read: the mode may change back
+# Also finds attempts whose sender ended without writing anything: these have no next_look_at.
+# An attempt of another mode waits as long as a board that can't be read: the mode may change back
 _IS_DUE = f"""
     outcome is null and deadline_at <= clock_timestamp()
     and (

@@ -1,15 +1,16 @@
 """Creates one pin on Pinterest: the part of a turn that is never repeated blindly.
 
-This order keeps a pin from being made twice (rules 1, 2 and 14). The intent is committed, Kafka
-acknowledges it, and it is checked once more. Then the request is sent once, and its outcome is
-written. After a crash in between, the attempt is unsettled, and the pin is confirmed.
+The order of the steps keeps a pin from being created twice (ADR 0046). The attempt is committed,
+Kafka acknowledges it, and Postgres is asked whether it still has it. Then the request is sent once,
+and its outcome is written. After a crash in between, the attempt is unsettled, so the pin is
+confirmed.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import structlog
 
@@ -19,11 +20,11 @@ from services.publisher.delivery.attempts.outcomes import (
     DeferPin,
     FailPin,
     LookUpBoard,
-    Meaning,
     PauseAccount,
     PauseApp,
     PinHistory,
     RefreshToken,
+    SettledMeaning,
     decide_failure,
     decide_media_failure,
 )
@@ -70,8 +71,11 @@ log = structlog.get_logger()
 
 OPERATION = "pins/create"
 SETTLE_TRIES = 6
-"""Tries to write an outcome while Postgres is away. After them, the pin is confirmed."""
+"""Maximum tries to write an outcome while Postgres is down. After them, the pin is confirmed."""
 SETTLE_PAUSE_SECONDS = 0.5
+"""Seconds before the second try. Each further pause is twice as long."""
+
+T = TypeVar("T")
 
 
 class PinCreator:
@@ -119,7 +123,9 @@ class PinCreator:
         pin = chosen.pin
         try:
             async with self._media.open(pin) as media_source:
-                begun = chosen.begun or await self._begin(lease, pin)
+                begun = chosen.begun or await self._within_quota(
+                    lease, self._creations.begin(lease, pin)
+                )
                 return begun is not None and await self._create(begun, pin, token, media_source)
         except MediaFailure as failure:
             await self._record_media_failure(lease, pin, failure)
@@ -130,13 +136,10 @@ class PinCreator:
     ) -> ChosenPin | None:
         """Chooses the next pin. Begins its attempt if `is_ready`.
 
-        Settles a pin that a restore made queued, and then raises Postponed: it is never sent.
+        After a restore, a queued pin may have an earlier attempt. Instead of being sent, it is then
+        confirmed, or published with the id that the attempt got. Raises Postponed after that.
         """
-        try:
-            chosen = await self._creations.begin_next(lease, is_ready)
-        except QuotaUsedUp as used_up:
-            await self._account_failures.pause_quota(lease, used_up.exhausted)
-            return None
+        chosen = await self._within_quota(lease, self._creations.begin_next(lease, is_ready))
         if chosen is None or chosen.begun is not None:
             return chosen
         pin = chosen.pin
@@ -144,14 +147,14 @@ class PinCreator:
             await self._creations.begin_confirming(pin["unsettled_attempt_id"])
             raise Postponed(0)
         if pin["made_pin_id"] is not None:
-            await self._settlements.adopt(_unsent(lease, pin), pin["made_pin_id"])
+            await self._settlements.adopt(_build_unsent_attempt(lease, pin), pin["made_pin_id"])
             raise Postponed(0)
         return chosen
 
-    async def _begin(self, lease: AccountLease, pin: Row) -> BegunAttempt | None:
-        """Begins the attempt of a pin whose medium is ready by now."""
+    async def _within_quota(self, lease: AccountLease, begin: Awaitable[T | None]) -> T | None:
+        """Begins an attempt. If a quota of the day is used up, pauses instead and returns None."""
         try:
-            return await self._creations.begin(lease, pin)
+            return await begin
         except QuotaUsedUp as used_up:
             await self._account_failures.pause_quota(lease, used_up.exhausted)
             return None
@@ -171,7 +174,7 @@ class PinCreator:
         except Unavailable as error:
             await self._withdraw(begun, str(error))
             raise
-        # A process that was frozen since the check must not send what another one confirms by now
+        # If this process was frozen since the check, another one may already confirm the attempt
         if not may_send or time.monotonic() > begun.send_until:
             await self._withdraw(begun, "The time for the request was over before it was sent.")
             return False
@@ -207,19 +210,19 @@ class PinCreator:
     ) -> None:
         """Publishes the pin. If its attempt was settled before, tries to adopt the late id."""
         attempt = begun.attempt
-        is_first = await self._repeat(
+        is_first = await self._settle(
             lambda: self._settlements.publish(begun, pinterest_pin_id, limits)
         )
         if is_first:
             metrics.DELIVERY_SECONDS.observe(_compute_delay(pin))
         else:
-            late = await self._repeat(
+            late = await self._settle(
                 lambda: self._settlements.adopt_late(attempt, pinterest_pin_id)
             )
             _log_late_id(attempt, pinterest_pin_id, late)
             if not late.is_adopted and late.is_stored:
                 return
-            # Postgres takes the id of an attempt that it lacks from the topic
+            # If Postgres lacks the attempt, it takes it from the topic, with this id
         await self._delivery_log.settle(attempt, AttemptOutcome.CREATED, pinterest_pin_id)
 
     async def _settle_failure(
@@ -233,18 +236,18 @@ class PinCreator:
         attempt = begun.attempt
         meaning = decide_failure(failure, _read_history(pin), self._max_fetch_tries)
         if isinstance(meaning, ConfirmPin):
-            await self._repeat(lambda: self._settlements.confirm(begun, meaning))
+            await self._settle(lambda: self._settlements.leave_unsettled(begun, meaning))
             metrics.DELIVERY_ATTEMPTS.labels("answer_lost").inc()
             return
         settled = await self._look_up(attempt, token, failure, meaning)
         is_refusal = isinstance(failure, Refused)
         outcome = AttemptOutcome.REFUSED if is_refusal else AttemptOutcome.NOT_SENT
-        is_first = await self._repeat(
+        is_first = await self._settle(
             lambda: self._settlements.refuse(
                 begun, outcome, settled, message=failure.message, limits=limits
             )
         )
-        await self._end(attempt, outcome, is_first)
+        await self._settle_in_topic(attempt, outcome, is_first)
         _log_failure(attempt, failure, settled)
         await self._follow_up(attempt, token, settled)
 
@@ -253,9 +256,9 @@ class PinCreator:
         attempt: DeliveryAttempt,
         token: AccessToken,
         failure: PinterestFailure,
-        meaning: FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken | LookUpBoard,
-    ) -> FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken:
-        """Asks for the board if it may be why the pin was refused."""
+        meaning: SettledMeaning | LookUpBoard,
+    ) -> SettledMeaning:
+        """Asks Pinterest for the board if it may be why the pin was refused."""
         if not isinstance(meaning, LookUpBoard):
             return meaning
         if not isinstance(failure, Refused):
@@ -270,7 +273,7 @@ class PinCreator:
         self,
         attempt: DeliveryAttempt,
         token: AccessToken,
-        meaning: FailPin | DeferPin | PauseAccount | PauseApp | RefreshToken,
+        meaning: SettledMeaning,
     ) -> None:
         """Tells the access service what Pinterest refused. The pin is queued meanwhile."""
         match meaning:
@@ -300,33 +303,36 @@ class PinCreator:
 
     async def _withdraw(self, begun: BegunAttempt, reason: str) -> None:
         """Settles an attempt whose request was not sent, and queues its pin again."""
-        is_first = await self._repeat(lambda: self._settlements.withdraw(begun, reason))
-        await self._end(begun.attempt, AttemptOutcome.NOT_SENT, is_first)
+        is_first = await self._settle(lambda: self._settlements.withdraw(begun, reason))
+        await self._settle_in_topic(begun.attempt, AttemptOutcome.NOT_SENT, is_first)
 
     async def _record_media_failure(
         self, lease: AccountLease, pin: Row, failure: MediaFailure
     ) -> None:
         meaning = decide_media_failure(failure, _read_history(pin), self._max_fetch_tries)
         await self._settlements.record_media_failure(
-            _unsent(lease, pin), meaning, failure.message, updated_at=pin["updated_at"]
+            _build_unsent_attempt(lease, pin),
+            meaning,
+            failure.message,
+            updated_at=pin["updated_at"],
         )
 
-    async def _end(
+    async def _settle_in_topic(
         self,
         attempt: DeliveryAttempt,
         outcome: AttemptOutcome,
         is_first: bool,
     ) -> None:
-        """Tells Kafka that no pin was made, unless another process settled the attempt before."""
+        """Tells the topic that no pin was created, unless another process settled the attempt."""
         if is_first:
             await self._delivery_log.settle(attempt, outcome, None)
         else:
             metrics.DELIVERY_ATTEMPTS.labels("late").inc()
             # Not `delivery_answer_late`: no pin was made, so nobody has to look at the board
-            log.info("delivery_outcome_late", **_name(attempt), outcome=outcome)
+            log.info("delivery_outcome_late", **_log_fields(attempt), outcome=outcome)
 
-    async def _repeat(self, settle: Any) -> Any:
-        """Writes an outcome. Repeats it while Postgres is away, because the outcome is known."""
+    async def _settle(self, settle: Callable[[], Awaitable[T]]) -> T:
+        """Writes an outcome. Repeats that while Postgres is down: only this process knows it."""
         for number in range(SETTLE_TRIES):
             try:
                 return await settle()
@@ -341,10 +347,11 @@ def _read_history(pin: Row) -> PinHistory:
     return PinHistory(pin["fetch_tries"], pin["last_code"] == ErrorCode.TOKEN_EXPIRED)
 
 
-def _unsent(lease: AccountLease, pin: Row) -> DeliveryAttempt:
-    """Builds the record of an attempt for which no request is sent.
+def _build_unsent_attempt(lease: AccountLease, pin: Row) -> DeliveryAttempt:
+    """Builds an attempt for which no request is sent.
 
-    Its time is the database's, like that of a user's change: only tries after a change count.
+    It has the database's time, as a user's change of the pin has: failed tries are counted from the
+    last change.
     """
     return build_attempt(lease, pin, "", started_at=pin["read_at"], deadline_at=pin["read_at"])
 
@@ -357,18 +364,22 @@ def _compute_delay(pin: Row) -> float:
 
 
 def _log_late_id(attempt: DeliveryAttempt, pinterest_pin_id: str, late: LateAnswer) -> None:
-    """Logs an id that came after its attempt was settled. A person has to look at a double."""
+    """Logs an id that came after its attempt was settled. The pin may be on Pinterest twice."""
     metrics.DELIVERY_ATTEMPTS.labels("late").inc()
     if late.is_adopted:
-        log.warning("delivery_late_id_adopted", **_name(attempt), pinterest_pin_id=pinterest_pin_id)
+        log.warning(
+            "delivery_late_id_adopted", **_log_fields(attempt), pinterest_pin_id=pinterest_pin_id
+        )
         return
     if not late.is_stored:
-        log.warning("delivery_attempt_missing", **_name(attempt), pinterest_pin_id=pinterest_pin_id)
+        log.warning(
+            "delivery_attempt_missing", **_log_fields(attempt), pinterest_pin_id=pinterest_pin_id
+        )
         return
     newer = late.newer or {}
     log.error(
         "delivery_answer_late",
-        **_name(attempt),
+        **_log_fields(attempt),
         outcome=AttemptOutcome.CREATED,
         pinterest_pin_id=pinterest_pin_id,
         newer_attempt_id=str(newer["attempt_id"]) if newer else None,
@@ -379,7 +390,7 @@ def _log_late_id(attempt: DeliveryAttempt, pinterest_pin_id: str, late: LateAnsw
     )
 
 
-def _name(attempt: DeliveryAttempt) -> dict[str, str]:
+def _log_fields(attempt: DeliveryAttempt) -> dict[str, str]:
     return {
         "attempt_id": str(attempt.attempt_id),
         "pin_id": str(attempt.pin_id),
@@ -388,11 +399,13 @@ def _name(attempt: DeliveryAttempt) -> dict[str, str]:
     }
 
 
-def _log_failure(attempt: DeliveryAttempt, failure: PinterestFailure, meaning: Meaning) -> None:
+def _log_failure(
+    attempt: DeliveryAttempt, failure: PinterestFailure, meaning: SettledMeaning
+) -> None:
     level = log.error if getattr(failure, "cause", None) == failures.Cause.APP else log.info
     level(
         "delivery_refused",
-        **_name(attempt),
+        **_log_fields(attempt),
         cause=getattr(failure, "cause", "not_sent"),
         meaning=type(meaning).__name__,
         pinterest_request_id=getattr(failure, "request_id", None),

@@ -162,10 +162,10 @@ class CreationRepository:
     ) -> ChosenPin | None:
         """Commits the intent to create the account's next pin, in two round trips.
 
-        Schedules come first, then pins in the order of their rows. Skips pins that could be
-        mistaken for that of an unsettled attempt (rule 16). Returns None if no pin is due. Returns
-        the pin without an attempt, and does not change it, if `is_ready` is false, or if an earlier
-        attempt has an unknown result or an id. Raises Postponed or QuotaUsedUp if the pin must
+        Schedules come first, then pins in the order of their rows. Skips pins with the board and
+        texts of an unsettled attempt: no look could tell the two pins apart. Returns None if no pin
+        is due. Returns the pin unchanged and without an attempt if `is_ready` is false, or if an
+        earlier attempt is unsettled or has an id. Raises Postponed or QuotaUsedUp if the pin must
         wait, and then changes nothing.
         """
         async with self._database.pipeline() as driver:

@@ -113,7 +113,7 @@ class DeliveryFold:
             log.warning("attempts_restored", attempts=attempts)
             metrics.DELIVERY_ATTEMPTS_RESTORED.inc(attempts)
         reached = {partition: Span(offset, offset) for partition, offset in offsets.items()}
-        await self._repository.confirm(self._topic, Advance(reached, checked_at))
+        await self._repository.renew_positions(self._topic, Advance(reached, checked_at))
 
     async def _find_missing_rows(self, stored: Stored, committed: CommittedOffsets) -> str | None:
         """Returns why the rows of Postgres are not complete, or None if they are."""

@@ -9,9 +9,9 @@ from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.log.records import LogEntries
 from services.publisher.delivery.log.statements import (
     ATTEMPT_COLUMNS,
-    CONFIRM_POSITIONS,
     COUNT_LOST_PINS,
     INSERT_ATTEMPTS,
+    RENEW_POSITIONS,
     SETTLE_ATTEMPTS,
     SETTLED_COLUMNS,
     STORE_REFUSAL,
@@ -74,12 +74,12 @@ class AttemptLogRepository:
         self.positions.mark_stored(advance)
         return recorded
 
-    async def confirm(self, topic: str, advance: Advance) -> None:
-        """Checks that the positions are still stored, and that their time is recent."""
+    async def renew_positions(self, topic: str, advance: Advance) -> None:
+        """Checks that the positions are still stored, and renews times older than 10 s."""
         async with self._database.pipeline() as driver:
             positions = await self.positions.lock(driver, advance, moves=False)
             await positions.fetchall()
-            await driver.execute(CONFIRM_POSITIONS, (topic,))
+            await driver.execute(RENEW_POSITIONS, (topic,))
             await driver.commit()
 
     async def add_positions(self, begins: Mapping[TopicPartition, int], cluster_id: str) -> None:

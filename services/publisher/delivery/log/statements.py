@@ -64,7 +64,7 @@ SETTLE_ATTEMPTS = f"""
     returning a.attempt_id
 """
 # updated_at bounds what a loss of the topic's records can concern
-CONFIRM_POSITIONS = """
+RENEW_POSITIONS = """
     update publisher.positions set updated_at = now()
     where topic = %s and refused is null and updated_at < now() - interval '10 seconds'
 """

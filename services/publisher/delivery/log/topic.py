@@ -19,6 +19,7 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import RecordSender
 from shared.postgres.database import Database
 from shared.runtime import metrics
+from shared.runtime.tasks import retrieve_exception
 
 log = structlog.get_logger()
 
@@ -71,7 +72,8 @@ class TopicDeliveryLog:
             # accounts: others wait for it, too
             renewal = asyncio.create_task(self._renew(connected_at))
             self._renewals.add(renewal)
-            renewal.add_done_callback(self._forget)
+            renewal.add_done_callback(retrieve_exception)
+            renewal.add_done_callback(self._renewals.discard)
             await asyncio.shield(renewal)
         if self._obstacle is not None:
             raise DeliveryClosed(self._obstacle)
@@ -121,11 +123,6 @@ class TopicDeliveryLog:
         async with self._lock:
             if connected_at > self._checked_at:
                 await self._check(renew=True)
-
-    def _forget(self, renewal: asyncio.Task[None]) -> None:
-        self._renewals.discard(renewal)
-        if not renewal.cancelled():
-            renewal.exception()  # asyncio complains about one that nobody waits for any more
 
     async def _check(self, *, renew: bool) -> None:
         """Reads the topic to its end, and opens or closes the gate. The caller holds the lock."""

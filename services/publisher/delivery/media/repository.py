@@ -23,8 +23,7 @@ _COLUMNS = """
     m.pin_id, m.workspace_id, m.account_id, m.source_url, m.step, m.media_id, m.upload_url,
     m.upload_parameters, m.registrations, m.tries, m.looks
 """
-# Also the one of a pin that was changed since. A medium that is old, or with which a pin was
-# refused, may be unknown to Pinterest: it is looked at again before it is used
+# Begins anew if the pin has another account, mode or video since
 _REQUEST = """
     insert into publisher.delivery_media as m (pin_id, workspace_id, account_id, mode, source_url)
     values (%(pin_id)s, %(workspace_id)s, %(account_id)s, %(mode)s, %(source_url)s)
@@ -36,6 +35,8 @@ _REQUEST = """
     where (m.account_id, m.mode, m.source_url)
         is distinct from (excluded.account_id, excluded.mode, excluded.source_url)
 """
+# Pinterest may have deleted a medium that is old, or with which it refused a pin. So its status is
+# read again before it is used
 _LOOK_AGAIN = """
     update publisher.delivery_media m
     set step = 'process', looks = 0, registrations = 0, next_at = clock_timestamp(),
@@ -48,7 +49,6 @@ _LOOK_AGAIN = """
         )
     )
 """
-# A failed video is answered once: the pin fails, and its retry begins anew
 _READ = """
     select step, media_id, error_code, error_message from publisher.delivery_media
     where pin_id = %(pin_id)s
@@ -144,8 +144,8 @@ class VideoRepository:
     async def request(self, pin: Row) -> Row:
         """Requests the upload of a pin's video, unless that was done. Returns its state.
 
-        It has step, media_id, error_code and error_message. A failed video is forgotten with this
-        answer, so that a retry of its pin uploads it anew.
+        The state has step, media_id, error_code and error_message. A failed video is deleted at the
+        same time: its pin fails now, and a retry of the pin uploads the video anew.
         """
         values = {
             "pin_id": pin["pin_id"],
@@ -180,7 +180,7 @@ class VideoRepository:
         return await self._take(_TAKE_UPLOAD, seconds=seconds, full_workspaces=full)
 
     async def keep(self, video: Video, seconds: float) -> bool:
-        """Keeps an upload for so many seconds more. False: its pin does not want it any more."""
+        """Holds a taken upload for `seconds` more. Returns False if its pin needs it no longer."""
         values = {"pin_id": video.pin_id, "media_id": video.media_id, "seconds": seconds}
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
@@ -217,7 +217,10 @@ class VideoRepository:
         return row is not None
 
     async def delete_old(self, days: float, limit: int) -> int:
-        """Deletes videos that did not change for so many days and that no queued pin waits for."""
+        """Deletes at most `limit` videos that are unchanged for `days` and have no queued pin.
+
+        Returns their number.
+        """
         async with self._database.transaction() as connection:
             driver = await driver_connection(connection)
             return (await driver.execute(_DELETE_OLD, {"days": days, "limit": limit})).rowcount

@@ -20,7 +20,7 @@ from services.publisher.ids import compute_pin_id
 from services.publisher.model import Failure
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
-# A pin that was made in another mode is not of this Pinterest
+# The pins of another mode are not on this Pinterest
 _IS_DUE = """
     outcome is null and next_at <= clock_timestamp()
     and not exists (
@@ -106,7 +106,7 @@ async def _finish(driver: DriverConnection, removal: Removal) -> None:
     holder = await _lock(driver, removal.pin_id)
     row = await _settle(driver, removal, "removed")
     if row is None:
-        return  # another holder of the lease was faster
+        return  # an earlier holder of the lease settled it
     (is_undone,) = row
     if is_undone and holder is not None:
         await release_keys(driver, [holder])
@@ -116,8 +116,8 @@ async def _finish(driver: DriverConnection, removal: Removal) -> None:
 async def _lock(driver: DriverConnection, pin_id: UUID) -> tuple[UUID, UUID] | None:
     """Locks the key of the pin and then the pin, in the order of services/publisher/generations.
 
-    Returns the key's first pin id with the pin's, if the pin still has the key. Otherwise the key
-    was released before: to release it again would take it from a later pin.
+    Returns the key's first pin id and the pin's id, if the pin still has the key. None: the key was
+    released before, and may belong to a later pin, which must keep it.
     """
     row = await (await driver.execute(_SELECT_KEY, (pin_id,))).fetchone()
     if row is None:
@@ -132,6 +132,9 @@ async def _lock(driver: DriverConnection, pin_id: UUID) -> tuple[UUID, UUID] | N
 async def _settle(
     driver: DriverConnection, removal: Removal, outcome: str, failure: Failure | None = None
 ) -> tuple[bool] | None:
-    """Returns whether the pin's key is to be released, or None if the removal is settled."""
+    """Settles the removal, unless that was done before: then returns None.
+
+    Otherwise returns whether the pin's key is to be released.
+    """
     values = (outcome, *(failure or (None, None)), removal.pin_id)
     return await (await driver.execute(_SETTLE, values)).fetchone()

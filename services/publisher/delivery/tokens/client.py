@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -19,16 +19,18 @@ from services.publisher.delivery.tokens.failures import (
 from shared.access.connection_health import GIVEN_UP
 from shared.contract.errors import ApiError, ErrorCode
 from shared.http.internal import NoAnswer
+from shared.http.internal_calls import InternalCalls
 from shared.runtime.clock import Clock
+from shared.runtime.tasks import retrieve_exception
 
 REQUEST_SECONDS = 65.0
 """Timeout of a request. Access may wait for two leases of a refresh, each 30 s by default."""
 EARLY = timedelta(seconds=60)
-"""A token is not used for so long before it expires: its request must arrive in time."""
+"""A token is not used if it expires sooner: the request with it must arrive in time."""
 MAX_CACHED = 10_000
 MAX_CACHED_SECONDS = 10.0
-"""The time for which a token is used without asking again. An account that was disconnected is used
-no longer than that, as an API key that was revoked."""
+"""Seconds for which a token is used without another request. A disconnected account is used for at
+most this time."""
 NEW_SECONDS = 120.0
 """A token that Pinterest refuses within this time of its refresh is reported as new: then another
 refresh at once would not help."""
@@ -44,18 +46,12 @@ GIVEN_UP_CODES = {*map(ErrorCode, GIVEN_UP), ErrorCode.ACCOUNT_NOT_CONNECTED}
 T = TypeVar("T")
 
 
-class InternalAccess(Protocol):
-    """Calls access's internal routes. shared.http.internal.InternalClient implements it."""
-
-    async def post(self, path: str, document: Any, *, timeout_seconds: float) -> Any:
-        """Sends a document to /internal/`path` and returns the answer. Raises ApiError."""
-
-
 class _Key(NamedTuple):
-    """Names what a request asks for: any token, or another one than a refused version."""
+    """Identifies a request: equal requests of one account share an answer."""
 
     account_id: UUID
     refused_version: int | None
+    """The answer must be a later version than this one. None: any token."""
 
 
 class _Cached(NamedTuple):
@@ -79,7 +75,7 @@ class AccessTokens:
 
     def __init__(
         self,
-        access: InternalAccess,
+        access: InternalCalls,
         mode: str,
         *,
         max_cached: int = MAX_CACHED,
@@ -124,7 +120,8 @@ class AccessTokens:
                 # A task, because a caller that is canceled must not cancel the others' request
                 task = asyncio.create_task(self._request(key))
                 self._running[key.account_id] = (key, task)
-                task.add_done_callback(lambda ended: self._end(key.account_id, ended))
+                task.add_done_callback(retrieve_exception)
+                task.add_done_callback(lambda _ended: self._running.pop(key.account_id))
                 return await asyncio.shield(task)
             running_key, task = running
             if running_key == key:
@@ -173,11 +170,6 @@ class AccessTokens:
         if len(kept) > self._max_cached:
             kept.popitem(last=False)
 
-    def _end(self, account_id: UUID, task: asyncio.Task[AccessToken]) -> None:
-        del self._running[account_id]
-        if not task.cancelled():
-            task.exception()  # asyncio complains about one that nobody waits for any more
-
     async def _post(self, path: str, document: dict[str, Any]) -> Any:
         try:
             return await self._access.post(path, document, timeout_seconds=REQUEST_SECONDS)
@@ -209,7 +201,7 @@ def _read_token(answer: Any) -> AccessToken:
 
 
 def _translate(error: ApiError) -> AccountGivenUp | TokenUnavailable | AccessAway:
-    """Tells a lost account from one that has to wait, and from an access service that is away."""
+    """Says what is away: this account for good, this account for a while, or the access service."""
     if error.code in GIVEN_UP_CODES:
         return AccountGivenUp(error.code, error.message, error.status)
     # One account's request may be slow or fail alone: that must not pause the others

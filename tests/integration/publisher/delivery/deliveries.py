@@ -63,7 +63,7 @@ class UserTokens:
 
     @property
     def value(self) -> str:
-        return cast("str", self._token.value.get_secret_value())
+        return self._token.value.get_secret_value()
 
     @property
     def version(self) -> int:

@@ -90,7 +90,7 @@ async def insert_attempt(delivery: Delivery, pin_id: UUID, **fields: Any) -> Non
 async def test_a_process_killed_during_its_request_leaves_a_pin_that_is_confirmed_and_never_resent(
     delivery: Delivery, account: Account, is_made: bool
 ) -> None:
-    """Invariant: whoever finds an attempt without an outcome confirms it (rule 1)."""
+    """Invariant: whoever finds an attempt without an outcome confirms it."""
     if is_made:
         # The simulator makes the pin after half of the time
         delivery.simulator.set_faults("slow", seconds=3, operation="pins/create", count=1)
@@ -181,7 +181,7 @@ async def test_a_holder_whose_fence_is_old_begins_no_attempt(
 async def test_two_processes_create_each_pin_of_one_account_once(
     delivery: Delivery, account: Account
 ) -> None:
-    """Invariant: one create in flight per account (rule 4)."""
+    """Invariant: one create in flight per account."""
     await delivery.queue_many(account, 30)
     in_flight = [0, 0]
 
@@ -227,7 +227,7 @@ async def test_two_searches_lease_an_account_once(delivery: Delivery, account: A
 async def test_a_pin_that_kafka_does_not_have_is_not_sent(
     delivery: Delivery, account: Account
 ) -> None:
-    """Invariant: announced before the call (rule 14)."""
+    """Invariant: announced before the call."""
     pin_id = await delivery.queue(account)
 
     async def fail(_attempt: DeliveryAttempt) -> None:
@@ -349,7 +349,7 @@ async def test_an_id_of_another_pin_is_never_taken_twice(
 async def test_equal_pins_wait_for_the_unsettled_one_and_others_go_on(
     delivery: Delivery, account: Account
 ) -> None:
-    """Rule 16: an unsettled pin blocks only creates to the same board with equal texts."""
+    """An unsettled pin blocks only creates to the same board with equal texts."""
     delivery.simulator.set_faults("cut_before", account_id=account.user_id, count=1)
     unsettled = await delivery.queue(account, title="Same lamp")
     equal = await delivery.queue(account, title="  same LAMP ")
@@ -386,7 +386,7 @@ async def test_an_edit_or_a_cancel_before_the_attempt_wins(
 async def test_a_process_that_was_frozen_before_its_request_does_not_send_it(
     delivery: Delivery, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Invariant: another process may have confirmed and sent the pin by then (rule 4)."""
+    """Invariant: another process may have confirmed and sent the pin by then."""
     frozen_seconds = [60.0]
 
     def pass_time() -> float:
@@ -442,7 +442,7 @@ async def test_an_edit_of_the_image_wins_over_the_failure_of_the_earlier_one(
 async def test_a_doubt_of_another_mode_does_not_hold_up_an_equal_pin(
     delivery: Delivery, account: Account
 ) -> None:
-    """Rule 16 is about one board: another mode has other boards."""
+    """An unsettled attempt blocks equal pins of its board, and another mode has other boards."""
     doubtful = await delivery.queue(account, title="Lamp")
     await insert_attempt(delivery, doubtful)
     async with delivery.running() as process:

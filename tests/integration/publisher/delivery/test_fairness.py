@@ -226,7 +226,7 @@ async def test_schedules_that_are_due_go_before_bulk_of_the_same_account(
 async def test_a_hundred_thousand_pins_of_one_account_delay_no_other(
     delivery: Delivery, account: Account
 ) -> None:
-    """Invariant: the backlog of one account holds up nobody (rule 8)."""
+    """Invariant: the backlog of one account holds up nobody."""
     await delivery.queue_many(account, 100_000, title="Bulk")
     await delivery.execute("analyze publisher.pins")
     other = delivery.add_account()

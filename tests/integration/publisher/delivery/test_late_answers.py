@@ -45,7 +45,7 @@ async def run_until_logged(
 async def test_a_pin_that_was_queued_again_takes_the_id_of_a_late_answer(
     delivery: Delivery, account: Account
 ) -> None:
-    """Invariant: at most once (rule 2). Without the id, the pin would be sent again."""
+    """Invariant: at most once. Without the id, the pin would be sent again."""
     async with delivery.running(pinterest_timeout_seconds=10) as process:
         with capture_logs() as logs:
             pin_id = await send_slowly(process, delivery, account)
@@ -96,7 +96,7 @@ async def test_a_late_id_of_a_pin_that_was_sent_again_is_logged_with_the_newer_a
 async def test_an_id_whose_attempt_an_older_postgres_lacks_is_told_to_the_topic(
     delivery: Delivery, account: Account
 ) -> None:
-    """Invariant: at most once (rule 14). The attempt comes back from the topic, with its id."""
+    """Invariant: at most once. The attempt comes back from the topic, with its id."""
     async with delivery.running(pinterest_timeout_seconds=10) as process:
         with capture_logs() as logs:
             pin_id = await send_slowly(process, delivery, account)

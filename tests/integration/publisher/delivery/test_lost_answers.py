@@ -41,7 +41,7 @@ async def find_lost(delivery: Delivery, account: Account) -> list[dict[str, Any]
 async def test_a_long_outage_leaves_few_pins_in_doubt_and_makes_each_pin_once(
     delivery: Delivery, account: Account, kind: str
 ) -> None:
-    """Invariant: at most once (rule 2), also after consecutive lost answers."""
+    """Invariant: at most once, also after consecutive lost answers."""
     other = delivery.add_account()
     delivery.simulator.set_faults(kind, account_id=account.user_id)
     await delivery.queue_many(account, PINS)

@@ -64,7 +64,7 @@ async def test_a_created_pin_is_published_with_its_id_and_announced_once(
 async def test_the_intent_is_committed_and_in_kafka_before_the_request_leaves(
     delivery: Delivery, account: Account
 ) -> None:
-    """Invariant: intent before the call (rule 1)."""
+    """Invariant: the attempt is committed before the call."""
     pin_id = await delivery.queue(account)
     seen: list[Any] = []
 
@@ -160,7 +160,7 @@ async def test_a_lost_answer_is_confirmed_and_the_absent_pin_sent_once_more(
 async def test_a_pin_that_was_made_without_an_answer_is_found_and_never_sent_again(
     delivery: Delivery, account: Account, kind: str
 ) -> None:
-    """Invariant: at most once (rule 2)."""
+    """Invariant: at most once."""
     delivery.simulator.set_faults(kind, account_id=account.user_id)
     pin_id = await delivery.queue(account)
     async with delivery.running() as process:
@@ -238,7 +238,7 @@ async def test_a_refused_token_is_refreshed_once_and_the_pin_tried_again(
 async def test_a_dead_token_pauses_the_account_and_fails_no_pin(
     delivery: Delivery, account: Account
 ) -> None:
-    """Rule 6: a dead token never fails a thousand pins."""
+    """Invariant: a dead token never fails a thousand pins."""
     delivery.simulator.set_faults("token", account_id=account.user_id)
     delivery.tokens.given_up.add(account.id)
     pin_ids = await delivery.queue_many(account, 100)

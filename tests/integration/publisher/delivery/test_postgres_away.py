@@ -51,7 +51,7 @@ async def test_a_pin_whose_outcome_could_not_be_written_at_once_is_published_onc
     *,
     is_back_in_time: bool,
 ) -> None:
-    """Invariant: at most once (rule 2). The outcome is written later, or the pin is confirmed."""
+    """Invariant: at most once. The outcome is written later, or the pin is confirmed."""
     tries: list[str] = []
     publish = SettlementRepository.publish
 

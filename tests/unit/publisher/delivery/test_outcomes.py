@@ -49,7 +49,7 @@ def code_of(meaning: Meaning) -> str:
 
 
 def test_a_lost_answer_is_confirmed_and_an_unsent_request_pauses_the_app() -> None:
-    """Invariant: only a pin that was surely not made is queued again (rule 2)."""
+    """Invariant: only a pin that was surely not made is queued again."""
     history = PinHistory()
     assert decide_failure(AnswerLost(OPERATION, "cut"), history, 5) == ConfirmPin("cut")
     assert decide_failure(NotSent(OPERATION, "no route"), history, 5) == PauseApp(
@@ -86,7 +86,7 @@ def test_what_is_wrong_with_a_pin_fails_it_with_pinterests_message(
     ],
 )
 def test_what_concerns_the_account_or_the_app_fails_no_pin(cause: Cause, expected: Meaning) -> None:
-    """Invariant: a dead token never fails a thousand pins (rule 6)."""
+    """Invariant: a dead token never fails a thousand pins."""
     assert decide(cause, retry_after=7) == expected
 
 

@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import text
 
 from services.publisher.delivery.budgets.rules import BudgetState
-from services.publisher.delivery.model import APP, Category
+from services.publisher.delivery.model import APP
 from shared.access.connection_health import GIVEN_UP, RECONNECT_CODES
+from shared.pinterest.model import Category
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 

@@ -23,11 +23,12 @@ from services.publisher.delivery.budgets.rules import (
     account_rule,
     app_rule,
 )
-from services.publisher.delivery.model import APP, Category
+from services.publisher.delivery.model import APP
 from services.publisher.delivery.turns import MAX_REST_SECONDS
 from shared.access.connection_health import RECONNECT_CODES
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode
+from shared.pinterest.model import Category
 from shared.postgres.row import Row
 
 _NEEDS_A_PERSON = {

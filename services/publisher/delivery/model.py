@@ -10,8 +10,6 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from shared.pinterest.model import Category as Category  # noqa: PLC0414 - a re-export
-
 APP = UUID(int=0)
 """Stands for the whole app in publisher.pinterest_budgets."""
 

@@ -8,12 +8,12 @@ from services.publisher.delivery.model import (
     AccessToken,
     AccountLease,
     AttemptOutcome,
-    Category,
     DeliveryAttempt,
 )
 from services.publisher.model import Failure
 from shared.contract.errors import PinflowError
 from shared.pinterest.failures import Refused
+from shared.pinterest.model import Category
 from shared.postgres.row import Row
 
 

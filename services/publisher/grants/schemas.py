@@ -3,8 +3,8 @@
 from typing import Literal
 from uuid import UUID
 
-from services.publisher.delivery.model import Category
 from shared.http.models import ApiModel
+from shared.pinterest.model import Category
 
 
 class GrantRequest(ApiModel):

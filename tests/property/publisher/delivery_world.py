@@ -28,13 +28,13 @@ from services.publisher.delivery.model import (
     AccessToken,
     AccountLease,
     AttemptOutcome,
-    Category,
     ComparedTexts,
     DeliveryAttempt,
 )
 from services.publisher.model import PinState
 from shared.contract.errors import ErrorCode
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, PinterestFailure, Refused
+from shared.pinterest.model import Category
 from tests.support.delivery.memory_store import AttemptRow, MemoryStore, PinRow, Tables
 from tests.support.delivery.pinterest_model import HAND, PinterestModel
 

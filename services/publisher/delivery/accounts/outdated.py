@@ -4,9 +4,10 @@ A pause for a used-up day ends if the limits that are set now let a pin through:
 have raised them. A pause for dead tokens ends if the account was connected since.
 """
 
-from services.publisher.delivery.model import APP, Category
+from services.publisher.delivery.model import APP
 from shared.access.connection_health import RECONNECT_CODES
 from shared.contract.errors import ErrorCode
+from shared.pinterest.model import Category
 from shared.postgres.database import Database, driver_connection
 
 PAUSE_CHECK_SECONDS = 20.0

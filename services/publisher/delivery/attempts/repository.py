@@ -45,14 +45,9 @@ from services.publisher.delivery.attempts.statements import (
     insert_attempt,
 )
 from services.publisher.delivery.budgets.repository import Budgets
-from services.publisher.delivery.model import (
-    AttemptOutcome,
-    BegunAttempt,
-    Category,
-    DeliveryAttempt,
-)
+from services.publisher.delivery.model import AttemptOutcome, BegunAttempt, DeliveryAttempt
 from shared.contract.errors import ErrorCode
-from shared.pinterest.model import RateLimits
+from shared.pinterest.model import Category, RateLimits
 from shared.postgres.database import Database, DriverConnection
 from shared.postgres.row import Row
 

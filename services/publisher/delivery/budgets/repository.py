@@ -24,9 +24,9 @@ from services.publisher.delivery.budgets.rules import (
     lower,
     take,
 )
-from services.publisher.delivery.model import APP, Category
+from services.publisher.delivery.model import APP
 from services.publisher.delivery.ports import Postponed
-from shared.pinterest.model import RateLimits
+from shared.pinterest.model import Category, RateLimits
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 _LOCK = """

@@ -8,8 +8,7 @@ counter limits a day: of pins for an account, of changes for the app. Pinterest'
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from services.publisher.delivery.model import Category
-from shared.pinterest.model import RateLimits
+from shared.pinterest.model import Category, RateLimits
 
 DAY = timedelta(days=1)
 BURST_SHARE = 1 / 6

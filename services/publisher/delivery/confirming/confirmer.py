@@ -29,7 +29,6 @@ from services.publisher.delivery.model import (
     AccessToken,
     AccountLease,
     AttemptOutcome,
-    Category,
     DeliveryAttempt,
 )
 from services.publisher.delivery.ports import CallBudget, DeliveryLog, Postponed, TokenSource
@@ -37,6 +36,7 @@ from services.publisher.model import Failure
 from shared.contract.errors import ApiError, Unavailable
 from shared.pinterest.client import PAGE_SIZE, PinterestClient
 from shared.pinterest.failures import AnswerLost, Cause, PinterestFailure, Refused
+from shared.pinterest.model import Category
 
 log = structlog.get_logger()
 

@@ -42,7 +42,6 @@ from services.publisher.delivery.model import (
     AccountLease,
     AttemptOutcome,
     BegunAttempt,
-    Category,
     DeliveryAttempt,
 )
 from services.publisher.delivery.ports import (
@@ -63,7 +62,7 @@ from shared.contract.errors import (
 from shared.pinterest import failures
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import PinterestFailure, Refused
-from shared.pinterest.model import RateLimits
+from shared.pinterest.model import Category, RateLimits
 from shared.postgres.row import Row
 from shared.runtime import metrics
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import structlog
 
-from services.publisher.delivery.model import AccessToken, AccountLease, Category
+from services.publisher.delivery.model import AccessToken, AccountLease
 from services.publisher.delivery.ports import CallBudget, TokenSource
 from services.publisher.delivery.removing.rules import (
     Removal,
@@ -17,6 +17,7 @@ from services.publisher.delivery.tokens.failures import AccountGivenUp
 from shared.contract.errors import ApiError, PinflowError, Unavailable
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import Cause, NotSent, PinterestFailure, Refused
+from shared.pinterest.model import Category
 
 log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from services.publisher.delivery.accounts.claims import ClaimRepository
 from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
 from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
-from services.publisher.delivery.model import Category, DeliveryAttempt, FinishedTurn
+from services.publisher.delivery.model import DeliveryAttempt, FinishedTurn
 from services.publisher.delivery.ports import Postponed
-from shared.pinterest.model import RateLimits
+from shared.pinterest.model import Category, RateLimits
 from shared.postgres.database import driver_connection
 from tests.support.delivery.process import Account, Delivery, Process
 

@@ -15,9 +15,9 @@ import pytest
 from services.publisher.delivery.creating.pin_document import build_pin_document
 from services.publisher.delivery.media.video import record_failure
 from services.publisher.delivery.media_failures import MediaPending, MediaRejected
-from services.publisher.delivery.model import Category
 from shared.contract.errors import ErrorCode
 from shared.http.checked_connections import Resolver
+from shared.pinterest.model import Category
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.media.videos import (

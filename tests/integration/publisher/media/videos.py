@@ -17,11 +17,12 @@ from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.config import DeliverySettings
 from services.publisher.delivery.media.parts import MediaParts
 from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
-from services.publisher.delivery.model import AccessToken, AccountLease, Category
+from services.publisher.delivery.model import AccessToken, AccountLease
 from services.publisher.delivery.ports import Postponed
 from services.publisher.delivery.tokens.failures import AccountGivenUp
 from shared.contract.errors import ErrorCode
 from shared.pinterest.client import PinterestClient
+from shared.pinterest.model import Category
 from shared.pinterest.settings import PinterestSettings
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace

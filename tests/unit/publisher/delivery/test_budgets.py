@@ -16,8 +16,7 @@ from services.publisher.delivery.budgets.rules import (
     lower,
     take,
 )
-from services.publisher.delivery.model import Category
-from shared.pinterest.model import RateLimits
+from shared.pinterest.model import Category, RateLimits
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 RULE = BudgetRule(capacity=10, per_second=1, per_day=3)

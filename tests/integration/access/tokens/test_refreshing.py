@@ -107,12 +107,12 @@ async def test_a_process_that_is_killed_during_a_refresh_loses_no_account(
     database: Database,
 ) -> None:
     simulator.change_settings(single_use=False)
-    simulator.set_faults("slow", operation="oauth/token", seconds=4, count=1)
+    simulator.set_faults("slow", operation="oauth/token", seconds=8, count=1)
     (url, other_url) = services
     issued = len(simulator.control("GET", "tokens"))
     killed = asyncio.create_task(refresh(url, account, 1))
     await eventually(lambda: len(simulator.control("GET", "tokens")) > issued)
-    services[url].kill()  # the answer comes 2 s later
+    services[url].kill()  # the answer comes 4 s later
     with pytest.raises(httpx.HTTPError):
         await killed
     await execute(

@@ -142,7 +142,7 @@ class ImportCheckResponse(ApiModel):
 def build_check_document(checked: CheckedImport, *, with_values: bool) -> dict[str, Any]:
     """Builds an ImportCheckResponse for orjson.
 
-    Without `with_values`, the results name the differing fields, but not their values.
+    Without `with_values`, the results name differing fields as `hide_result_values` leaves them.
     """
     results = encode(checked.results)
     return {

@@ -73,7 +73,7 @@ def hide_values(results: bytes) -> bytes:
 
 
 def hide_result_values(result: ResultWithNulls) -> ResultWithNulls:
-    """Removes the values of the differing fields of one result. Names stay.
+    """Removes the values of the differing fields of one result, and names that tell too much.
 
     If the pin belongs to another account than the row's, only that is named. The other names would
     confirm a guess of the pin's board, time or texts: a dry run compares 500 of them.

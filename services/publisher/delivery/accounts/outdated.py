@@ -33,7 +33,7 @@ _IS_USED_UP = """
 _HAS_QUOTA = "pause_code = %(quota)s and not " + _IS_USED_UP.format(
     account_id="a.account_id", per_day="%(daily_pins)s"
 )
-# An account with such a code has no turns, so `served_at` is before its pause
+# An account with such a code has no turns, so `served_at` stays the end of the turn that paused it
 _IS_CONNECTED_SINCE = """
     pause_code = any(%(reconnect)s) and exists (
         select from access.connections c

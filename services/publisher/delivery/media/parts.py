@@ -20,6 +20,8 @@ LOOKUPS_PER_FETCH = 4
 half a minute, and outlast three fetches of images. With fewer threads, slow name servers of one
 workspace's hosts would hold up the files of all.
 """
+MAX_LOOKUPS = 256
+"""Maximum threads that resolve names: a container may limit how many a process can start."""
 UPLOAD_INTERVAL_SECONDS = 5.0
 """Seconds between two searches for videos to upload. A registered one wakes the search."""
 
@@ -38,7 +40,7 @@ class MediaParts:
         token_failures: TokenFailures,
     ) -> None:
         fetches = settings.delivery_concurrency + settings.media_videos_at_once
-        self._resolver = Resolver(LOOKUPS_PER_FETCH * fetches)
+        self._resolver = Resolver(min(LOOKUPS_PER_FETCH * fetches, MAX_LOOKUPS))
         videos = VideoRepository(database, settings.pinterest_mode)
         self._fetcher = MediaFetcher(
             settings.media_address_rules,

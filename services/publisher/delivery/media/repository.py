@@ -90,6 +90,7 @@ _TAKE = f"""
 _TAKE_CALL = _TAKE.format(
     which=f"account_id = %(account_id)s and step in ('register', 'process') and {_MAY_CALL}"
 )
+# Reads the due videos of full workspaces, too: 20 000 of them take about 10 ms
 _TAKE_UPLOAD = _TAKE.format(
     which="step = 'upload' and workspace_id <> all(%(full_workspaces)s::uuid[])"
 )

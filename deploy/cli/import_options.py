@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo
@@ -109,19 +110,22 @@ def read_import_file(
     }
     return ImportFile(
         file,
-        split(file, encoding, has_account=account is not None),
+        split(file, encoding, has_account=account is not None, zone=zone),
         zone,
         {name: value for name, value in parameters.items() if value},
         encoding,
     )
 
 
-def split(file: SourceFile, encoding: str | None, *, has_account: bool) -> RowSource:
+def split(
+    file: SourceFile, encoding: str | None, *, has_account: bool, zone: ZoneInfo | None = None
+) -> RowSource:
     """Splits a file into rows. Ends the command if no import can have it."""
     try:
         if file.format is Format.JSON:
             return split_json(file.data)
-        return split_csv(file.data, encoding, has_account=has_account)
+        now = datetime.now(UTC)
+        return split_csv(file.data, encoding, now, zone, has_account=has_account)
     except ApiError as error:
         fail(f"{printable(error.message)} ({error.code})")
 

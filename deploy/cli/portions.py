@@ -6,13 +6,16 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice
 from shared.contract.field_names import find_alias
 from shared.contract.shared_keys import KeyedContent
 from shared.contract.strict_json import parse_json
+from shared.spreadsheets.ignored_times import refuse_ignored_times
 from shared.spreadsheets.table import read_csv
 
 _WHITE_SPACE = " \t\n\r"
@@ -154,7 +157,14 @@ def _read_keyed_contents(rows: Sequence[Any]) -> list[KeyedContent]:
     return contents
 
 
-def split_csv(data: bytes, encoding: str | None, *, has_account: bool) -> RowSource:
+def split_csv(
+    data: bytes,
+    encoding: str | None,
+    now: datetime,
+    zone: ZoneInfo | None,
+    *,
+    has_account: bool,
+) -> RowSource:
     """Splits a CSV file. Its portions are UTF-8. Raises ApiError.
 
     `has_account`: rows may lack an account, so the file may lack its column.
@@ -165,6 +175,8 @@ def split_csv(data: bytes, encoding: str | None, *, has_account: bool) -> RowSou
         max_rows=None,
         optional=("account_id",) if has_account else (),
     )
+    # Pinflow refuses a portion with such times, but would publish the portions before it
+    refuse_ignored_times(table, now, zone)
     delimiter = table.header.delimiter
     return RowSource(
         data,

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
@@ -116,7 +117,7 @@ class ImportService:
             )
 
         return await self._reader.read(
-            submission.parse,
+            partial(submission.parse, accepted_at),
             submission.build_scope(accepted_at),
             build_from_rows,
             in_thread=submission.in_thread,

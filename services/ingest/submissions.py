@@ -16,7 +16,9 @@ from services.ingest.reader import AllowList, ReadingScope
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.pins import make_printable
 from shared.contract.strict_json import parse_json
+from shared.contract.time_zones import load_zone
 from shared.contract.wire import encode
+from shared.spreadsheets.ignored_times import refuse_ignored_times
 from shared.spreadsheets.table import read_csv
 
 MAX_FILENAME_LENGTH = 255
@@ -39,7 +41,8 @@ class ImportSubmission(NamedTuple):
     upload_format: UploadFormat
     data: bytes
     """The file or body. It is stored as the import's upload."""
-    parse: Callable[[], RawTable]
+    parse: Callable[[datetime], RawTable]
+    """Parses the file or body that is accepted at a time."""
     in_thread: bool
     """True if `parse` would block the event loop for too long."""
     parameters: ImportParameters = DEFAULT_PARAMETERS
@@ -102,7 +105,7 @@ def submit_json(
         None,
         UploadFormat.JSON,
         body,
-        partial(_parse_json, body),
+        lambda _accepted_at: _parse_json(body),
         in_thread=len(body) > MAX_EVENT_LOOP_BYTES,
         parameters=parameters,
         account_ids=account_ids,
@@ -149,7 +152,7 @@ def submit_rows(
         filename,
         UploadFormat.JSON,
         data,
-        partial(RawTable, rows, lines),
+        lambda _accepted_at: RawTable(rows, lines),
         in_thread=len(data) > MAX_EVENT_LOOP_BYTES,
         parameters=parameters,
         account_ids=account_ids,
@@ -161,7 +164,7 @@ def _parse_json(body: bytes) -> RawTable:
     return RawTable(require_rows(parse_json(body)))
 
 
-def _parse_csv(data: bytes, parameters: ImportParameters) -> RawTable:
+def _parse_csv(data: bytes, parameters: ImportParameters, accepted_at: datetime) -> RawTable:
     table = read_csv(
         data,
         encoding=parameters.encoding,
@@ -169,6 +172,8 @@ def _parse_csv(data: bytes, parameters: ImportParameters) -> RawTable:
         optional=() if parameters.account is None else ("account_id",),
     )
     require_row_count(table.row_count)
+    zone = None if parameters.timezone is None else load_zone(parameters.timezone)
+    refuse_ignored_times(table, accepted_at, zone)
     return RawTable(
         [row.values for row in table.rows], [row.line for row in table.rows], table.warnings
     )

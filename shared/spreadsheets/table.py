@@ -80,6 +80,8 @@ class CsvTable(NamedTuple):
     row_count: int
     """All rows of the file."""
     warnings: list[Notice]
+    columns: list[CsvColumn]
+    """The columns of the header, in its order."""
 
 
 def read_csv(
@@ -131,6 +133,7 @@ def read_csv(
             *_warn_of_unnamed_columns(columns, rows),
             *_warn_of_results(header, results),
         ],
+        columns,
     )
 
 

@@ -256,6 +256,20 @@ def test_a_slip_in_a_header_refuses_the_file(client: httpx.Client, workspace: Ne
     assert "Did you mean run_at?" in error["message"] or "did you mean run_at?" in error["message"]
 
 
+def test_future_times_in_a_column_of_another_name_refuse_the_file(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
+    line = line_for(workspace, "dated")
+    data = f"{HEADER},Date\n{line},2031-12-24T09:00:00Z\n".encode()
+    for parameters in ({}, {"dry_run": "true"}, {"strict": "true"}):
+        error = detail(upload(client, data, **parameters))
+        assert error["code"] == "unknown_columns"
+        assert error["columns"] == [{"column": "Date", "suggestion": "run_at"}]
+    named = f"{HEADER},Date,run_at\n{line},2031-12-24T09:00:00Z,\n".encode()
+    job = ended(client, upload(client, named))
+    assert (statuses(job), job["publishing_now"]) == (["created"], 1)
+
+
 def test_times_that_have_passed_are_counted_or_fail(
     client: httpx.Client, workspace: NewWorkspace
 ) -> None:

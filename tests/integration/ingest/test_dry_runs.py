@@ -141,6 +141,26 @@ async def test_a_csv_is_checked_with_its_lines_and_warnings(
     assert (row["line"], row["on_existing"]) == (2, "update")
 
 
+async def test_a_csv_whose_times_would_be_ignored_is_refused_in_a_check_too(
+    ingest: httpx.AsyncClient, workspace: Workspace, publisher: Receiver
+) -> None:
+    data = (
+        "account_id,board_id,title,image_url,idempotency_key,Date\n"
+        f"{workspace.account_id},b,Lamp,https://a.example/x.png,k,24.12.2099 09:00\n"
+    ).encode()
+    for query in ("", "?dry_run=true", "?strict=true"):
+        response = await ingest.post(
+            f"/v1/pins/imports/csv{query}",
+            files={"file": ("lamps.csv", data, "text/csv")},
+            headers=workspace.headers,
+        )
+        assert response.status_code == 422
+        detail = response.json()["detail"]
+        assert detail["code"] == "unknown_columns"
+        assert detail["columns"] == [{"column": "Date", "suggestion": "run_at"}]
+    assert publisher.requests == []
+
+
 async def test_rows_for_which_nothing_would_be_published_are_a_warning(
     ingest: httpx.AsyncClient, workspace: Workspace, publisher: Receiver
 ) -> None:

@@ -287,6 +287,19 @@ def test_few_large_rows_are_split_before_they_are_sent(
     assert max(posts) <= MAX_IMPORT_BODY_BYTES
 
 
+def test_a_long_file_with_ignored_times_at_its_end_is_refused_before_the_first_import(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    text = "account_id,board_id,title,image_url,idempotency_key,Date\n"
+    text += "".join(f"a,b,t,https://x.example,k{number},2020-01-01\n" for number in range(700))
+    file = write(tmp_path, "pins.csv", (text + "a,b,t,https://x.example,k,2099-01-01\n").encode())
+    result = run(server, file)
+    assert result.exit_code == ExitCode.REFUSED
+    assert "The column Date has times in the future" in result.stderr
+    assert "(unknown_columns)" in result.stderr
+    assert server.requests == []
+
+
 def test_a_row_that_is_too_large_alone_is_named(server: PinflowServer, tmp_path: Path) -> None:
     server.limit_bytes = 2000
     rows = [build_row(1), build_row(2, title="x" * 3000)]

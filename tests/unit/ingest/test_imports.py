@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID, uuid4
 
@@ -18,7 +18,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.import_requests import Attempt, Channel, Claim, LedgerEntry, RequestKey
 from services.ingest.keyed_imports import AttemptLedger, KeyedImportService
 from services.ingest.model import ImportEnd
-from services.ingest.parsing.policy import ReadingPolicy
+from services.ingest.parsing.policy import ImportParameters, ReadingPolicy
 from services.ingest.parsing.reading import RawTable, Reading
 from services.ingest.records import ImportBatch
 from services.ingest.service import ImportService
@@ -79,6 +79,35 @@ async def test_a_csv_is_parsed_in_a_thread(parser_threads: list[int]) -> None:
     )
     assert (accepted.event.total_rows, accepted.event.source_filename) == (1, "a.csv")
     assert threading.get_ident() not in parser_threads
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_csv_whose_times_would_be_ignored_is_refused(*, strict: bool) -> None:
+    data = f"{CSV.strip()},Date\na,b,c,https://x.example,e,2099-12-24 09:00\n".encode()
+    parameters = ImportParameters(strict=strict, timezone="Europe/Berlin")
+    with pytest.raises(ApiError) as refusal:
+        await new_imports().accept(submit_csv(uuid4(), data, "a.csv", parameters))
+    assert refusal.value.code == "unknown_columns"
+    assert refusal.value.details == {"columns": [{"column": "Date", "suggestion": "run_at"}]}
+    escaped = data.replace(b",Date\n", b",Date,run_at\n")
+    accepted = await new_imports().accept(submit_csv(uuid4(), escaped, "a.csv"))
+    assert accepted.event.total_rows == 1
+
+
+async def test_the_times_of_a_csv_are_compared_with_the_time_of_its_import() -> None:
+    data = f"{CSV.strip()},Date\na,b,c,https://x.example,e,2026-12-24\n".encode()
+    submission, day = submit_csv(uuid4(), data, "a.csv"), datetime(2026, 12, 24, tzinfo=UTC)
+    imports = new_imports()
+    read = await imports.read(submission, uuid4(), day, lambda accepted: accepted.rows.total)
+    assert read == 1
+    with pytest.raises(ApiError):
+        await imports.read(submission, uuid4(), day - timedelta(days=1), lambda _: None)
+
+
+async def test_ignored_times_of_json_rows_are_a_warning() -> None:
+    rows = [submitted_row() | {"Date": "2099-12-24T09:00:00Z"}]
+    accepted = await new_imports().accept(submit_json(uuid4(), json.dumps(rows).encode()))
+    assert [warning.code for warning in accepted.event.warnings] == ["unknown_fields"]
 
 
 async def test_an_import_is_not_parsed_if_earlier_ones_have_filled_the_workspaces_limit(

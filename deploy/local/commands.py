@@ -95,10 +95,13 @@ def status() -> None:
 
 @app.command()
 def clean() -> None:
-    """Stop all processes and delete the data. Keeps .pinflow/settings."""
+    """Stop all processes and delete the data. Keeps .pinflow/settings and the files it names."""
     with _stack() as stack:
-        stack.clean()
-        typer.echo("Pinflow is stopped and all its local data is deleted.")
+        kept = ", ".join(stack.clean()) or "nothing"
+        typer.echo(
+            "Pinflow is stopped. Deleted: its data, keys, tokens and logs. Kept in "
+            f".pinflow: {kept}."
+        )
 
 
 @app.command()

@@ -39,7 +39,7 @@ up: $(READY) ## Start the local stack, or what is missing (BROKERS=3, PINTEREST=
 down: $(READY) ## Stop the local stack and keep its data
 	@$(LOCAL) down
 
-status: $(READY) ## Show what is running
+status: $(READY) ## Show what is running, and whether it is ready
 	@$(LOCAL) status
 
 quick: $(READY) ## Run the tests that need no servers, in less than a minute (ARGS=... for pytest)

@@ -21,6 +21,7 @@ from deploy.local.layout import CHECKOUT, Layout, LocalError
 from deploy.local.ownership import ForeignServer, find_service_problem
 from deploy.local.plan import StackPlan
 from deploy.local.programs import Program
+from deploy.local.readiness import read_readiness
 from deploy.local.reservations import PortReservations
 from deploy.local.settings_file import find_named_files
 from deploy.local.startup import ExitedAtStart, Startup
@@ -173,6 +174,17 @@ class Stack:
     def states(self) -> dict[str, str]:
         """Returns supervisor's state of each process; empty if the stack is down."""
         return self._supervisor.states() if self._supervisor.is_running() else {}
+
+    def uptimes(self) -> dict[str, int]:
+        """Returns the seconds since the last start of each running process."""
+        return self._supervisor.uptimes() if self._supervisor.is_running() else {}
+
+    def readiness(self) -> dict[str, str]:
+        """Returns whether each running process that answers HTTP is ready, or why it is not."""
+        with_http = {*SERVICES, *WORKERS, "gateway", pinterest.SIMULATOR}
+        running = [name for name, state in self.states().items() if state == "RUNNING"]
+        ports = self._plan.state.ports
+        return read_readiness({name: ports[name] for name in running if name in with_http})
 
     def addresses(self) -> dict[str, str]:
         """Returns host:port of each process. Supervisor states have the same names."""

@@ -125,6 +125,15 @@ class Supervisor:
         processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
         return {process["name"]: process["statename"] for process in processes}
 
+    def uptimes(self) -> dict[str, int]:
+        """Returns the seconds since the last start of each program that is running."""
+        processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
+        return {
+            process["name"]: max(0, process["now"] - process["start"])
+            for process in processes
+            if process["pid"]
+        }
+
     def pids(self) -> dict[str, int]:
         """Returns the pid of each program that is running at the moment."""
         processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())

@@ -123,7 +123,7 @@ class Stack:
         """
         if was_running:
             return f"{error}\n{error.advice} Run make down, then make up."
-        self._supervisor.shut_down()
+        self._supervisor.shut_down(self._report)
         return f"{error}\nThe stack is stopped. {error.advice} Run make up again."
 
     def down(self) -> bool:
@@ -143,6 +143,7 @@ class Stack:
         with self._lock.hold():
             own = self._find_own_files()
             self._stop()
+            self._report("deleting the data")
             self._plan.postgres.remove()
             _delete_contents(directory, {*own, self._lock.file})
             # Last: a command that waits for the lock then creates what it needs again
@@ -164,7 +165,7 @@ class Stack:
     def _stop(self) -> bool:
         was_running = self._supervisor.is_running()
         if was_running:
-            self._supervisor.shut_down()
+            self._supervisor.shut_down(self._report)
         orphans = self._supervisor.stop_orphans()
         for file in (self._layout.directory / "run").glob("*.pid"):
             file.unlink()

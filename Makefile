@@ -39,7 +39,7 @@ up: $(READY) ## Start the local stack, or what is missing (BROKERS=3, PINTEREST=
 down: $(READY) ## Stop the local stack and keep its data
 	@$(LOCAL) down
 
-status: $(READY) ## Show what is running
+status: $(READY) ## Show what is running, and whether it is ready
 	@$(LOCAL) status
 
 quick: $(READY) ## Run the tests that need no servers, in less than a minute (ARGS=... for pytest)
@@ -120,8 +120,13 @@ lock: $(READY) ## Resolve the dependencies again into the lock files
 	@$(COMPILE) requirements-peers.in -c requirements.lock -o requirements-peers.lock $(ARGS)
 	@$(COMPILE) requirements-clients.in -o requirements-clients.lock $(ARGS)
 
-clean: ## Stop the local stack and delete its data (.venv and settings stay)
-	@if [ -e $(READY) ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
+# Without .venv nothing runs. Files that the settings name stay, too, as in deploy/local/stack.py
+clean: ## Stop the local stack, delete its data (.venv, settings and files they name stay)
+	@if [ -e $(READY) ]; then $(LOCAL) clean; else for path in .pinflow/* .pinflow/.[!.]*; do \
+		case "$${path#.pinflow/}" in settings|app-secret) continue;; esac; \
+		grep -qs "[/=]$$path\(/\|$$\)" .pinflow/settings || rm -rf "$$path"; done; \
+		rmdir .pinflow 2>/dev/null || true; \
+		echo "Deleted .pinflow, except for settings, app-secret and files that settings name."; fi
 
 # pip installs uv, and uv the rest: it is quicker. If uv fails, pip tries again, because it reads
 # the machine's pip.conf. uv compiles no modules. Without compileall the first start of each service

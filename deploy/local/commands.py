@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -81,12 +82,14 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Show the state of each process."""
+    """Show the state of each process, how long it has been running, and whether it is ready."""
     with _stack() as stack:
-        states = stack.states()
-        addresses = stack.addresses()
+        states, addresses = stack.states(), stack.addresses()
+        uptimes, readiness = stack.uptimes(), stack.readiness()
         for name, state in sorted(states.items()):
-            typer.echo(f"{name:12} {state:10} {addresses.get(name, '')}".rstrip())
+            uptime = f"up {timedelta(seconds=uptimes[name])}" if name in uptimes else ""
+            columns = f"{name:12} {state:10} {addresses.get(name, ''):16} {uptime:12}"
+            typer.echo(f"{columns} {readiness.get(name, '')}".rstrip())
         if not states:
             typer.echo("Pinflow is not running. Start it with: make up")
             sys.exit(1)
@@ -95,10 +98,13 @@ def status() -> None:
 
 @app.command()
 def clean() -> None:
-    """Stop all processes and delete the data. Keeps .pinflow/settings."""
+    """Stop all processes and delete the data. Keeps .pinflow/settings and the files it names."""
     with _stack() as stack:
-        stack.clean()
-        typer.echo("Pinflow is stopped and all its local data is deleted.")
+        kept = ", ".join(stack.clean()) or "nothing"
+        typer.echo(
+            "Pinflow is stopped. Deleted: its data, keys, tokens and logs. Kept in "
+            f".pinflow: {kept}."
+        )
 
 
 @app.command()

@@ -46,6 +46,11 @@ class Layout:
         return self.directory / "settings"
 
     @property
+    def app_secret_file(self) -> Path:
+        """The user's file with the secret of the app: docs/how-to/connect-pinterest.md names it."""
+        return self.directory / "app-secret"
+
+    @property
     def state_file(self) -> Path:
         return self.directory / "state.json"
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -165,6 +165,19 @@ class SettingsFile:
             + "\nNothing was started. Correct the file, then run make up again. All settings with "
             "their values: docs/reference/settings.md"
         )
+
+
+def find_named_files(settings: Path, base: Path) -> set[Path]:
+    """Returns the existing files that values name, also if other lines of the file are wrong.
+
+    Relative paths start at `base`.
+    """
+    with suppress(FileNotFoundError):
+        lines = settings.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        paths = (base / line.partition("=")[2].strip() for line in lines)
+        # Path.is_file raises an error if a value is too long for a path
+        return {path.resolve() for path in paths if os.path.isfile(path)}  # noqa: PTH113
+    return set()
 
 
 @contextmanager

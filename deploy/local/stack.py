@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -17,11 +17,13 @@ from deploy.local import gateway, pinterest, ports
 from deploy.local.command_lock import CommandLock
 from deploy.local.connections import connect_accounts
 from deploy.local.kafka import new_cluster_id
-from deploy.local.layout import Layout, LocalError
+from deploy.local.layout import CHECKOUT, Layout, LocalError
 from deploy.local.ownership import ForeignServer, find_service_problem
 from deploy.local.plan import StackPlan
 from deploy.local.programs import Program
+from deploy.local.readiness import read_readiness
 from deploy.local.reservations import PortReservations
+from deploy.local.settings_file import find_named_files
 from deploy.local.startup import ExitedAtStart, Startup
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
@@ -47,6 +49,19 @@ WORKSPACE = "Local"
 ACCOUNTS, BOARDS = 2, 5
 
 ReportProgress = Callable[[str], None]
+
+
+def _delete_contents(directory: Path, kept: Collection[Path]) -> None:
+    """Deletes what is in the directory, except for the kept files and the folders they are in."""
+    for path in directory.iterdir():
+        if path in kept:
+            continue
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+        elif any(path in file.parents for file in kept):
+            _delete_contents(path, kept)
+        else:
+            shutil.rmtree(path)
 
 
 class Stack:
@@ -108,7 +123,7 @@ class Stack:
         """
         if was_running:
             return f"{error}\n{error.advice} Run make down, then make up."
-        self._supervisor.shut_down()
+        self._supervisor.shut_down(self._report)
         return f"{error}\nThe stack is stopped. {error.advice} Run make up again."
 
     def down(self) -> bool:
@@ -116,28 +131,41 @@ class Stack:
         with self._lock.hold():
             return self._stop()
 
-    def clean(self) -> None:
-        """Stops all processes and deletes everything but the user's settings."""
-        if not self._layout.directory.exists():
-            return
+    def clean(self) -> list[str]:
+        """Stops all processes and deletes everything but the user's own files.
+
+        These are the settings, the files that they name, and the secret of the app. Returns the
+        paths of those that exist, relative to the stack's directory.
+        """
+        directory = self._layout.directory
+        if not directory.exists():
+            return []
         with self._lock.hold():
+            own = self._find_own_files()
             self._stop()
+            self._report("deleting the data")
             self._plan.postgres.remove()
-            kept = (self._layout.settings_file, self._lock.file)
-            for path in self._layout.directory.iterdir():
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                elif path not in kept:
-                    path.unlink()
+            _delete_contents(directory, {*own, self._lock.file})
             # Last: a command that waits for the lock then creates what it needs again
             self._lock.file.unlink()
-            with suppress(OSError):  # the settings are in it
-                self._layout.directory.rmdir()
+            with suppress(OSError):  # the user's files are in it
+                directory.rmdir()
+        return sorted(str(path.relative_to(directory)) for path in own)
+
+    def _find_own_files(self) -> set[Path]:
+        directory = self._layout.directory
+        named = {
+            directory / path.relative_to(directory.resolve())
+            for path in find_named_files(self._layout.settings_file, CHECKOUT)
+            if path.is_relative_to(directory.resolve())
+        }
+        documented = {self._layout.settings_file, self._layout.app_secret_file}
+        return named | {path for path in documented if path.exists()}
 
     def _stop(self) -> bool:
         was_running = self._supervisor.is_running()
         if was_running:
-            self._supervisor.shut_down()
+            self._supervisor.shut_down(self._report)
         orphans = self._supervisor.stop_orphans()
         for file in (self._layout.directory / "run").glob("*.pid"):
             file.unlink()
@@ -147,6 +175,17 @@ class Stack:
     def states(self) -> dict[str, str]:
         """Returns supervisor's state of each process; empty if the stack is down."""
         return self._supervisor.states() if self._supervisor.is_running() else {}
+
+    def uptimes(self) -> dict[str, int]:
+        """Returns the seconds since the last start of each running process."""
+        return self._supervisor.uptimes() if self._supervisor.is_running() else {}
+
+    def readiness(self) -> dict[str, str]:
+        """Returns whether each running process that answers HTTP is ready, or why it is not."""
+        with_http = {*SERVICES, *WORKERS, "gateway", pinterest.SIMULATOR}
+        running = [name for name, state in self.states().items() if state == "RUNNING"]
+        ports = self._plan.state.ports
+        return read_readiness({name: ports[name] for name in running if name in with_http})
 
     def addresses(self) -> dict[str, str]:
         """Returns host:port of each process. Supervisor states have the same names."""

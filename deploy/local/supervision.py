@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,8 @@ from deploy.local.programs import Program
 SUPERVISOR = "supervisor"
 START_SECONDS = 20.0
 STOP_SECONDS = 60.0
+STOP_NOTICE_SECONDS = 3.0
+"""The seconds between two lines about what a stop waits for."""
 POLL_SECONDS = 0.05
 
 HEADER = """\
@@ -125,26 +127,38 @@ class Supervisor:
         processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
         return {process["name"]: process["statename"] for process in processes}
 
+    def uptimes(self) -> dict[str, int]:
+        """Returns the seconds since the last start of each program that is running."""
+        processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
+        return {
+            process["name"]: max(0, process["now"] - process["start"])
+            for process in processes
+            if process["pid"]
+        }
+
     def pids(self) -> dict[str, int]:
         """Returns the pid of each program that is running at the moment."""
         processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
         return {process["name"]: process["pid"] for process in processes if process["pid"]}
 
-    def shut_down(self) -> None:
+    def shut_down(self, report: Callable[[str], None]) -> None:
         """Stops all programs, highest `start_order` first, and then supervisor.
 
-        Raises LocalError if that takes longer than STOP_SECONDS.
+        Reports what it waits for. Raises LocalError if that takes longer than STOP_SECONDS.
         """
-        pid = int(self._rpc.getPID())
+        pid, programs = int(self._rpc.getPID()), self.pids()
         supervisor = psutil.Process(pid)
+        deadline = time.monotonic() + STOP_SECONDS
         self._rpc.shutdown()
-        try:
-            supervisor.wait(STOP_SECONDS)
-        except psutil.TimeoutExpired:
-            raise LocalError(
-                f"The stack did not stop within {STOP_SECONDS:.0f} s. Run make down again, or kill "
-                f"its supervisor, process {pid}, and then run make down."
-            ) from None
+        report(f"stopping {', '.join(programs) or SUPERVISOR}")
+        while not _has_ended(supervisor, STOP_NOTICE_SECONDS):
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"The stack did not stop within {STOP_SECONDS:.0f} s. Run make down again, or "
+                    f"kill its supervisor, process {pid}, and then run make down."
+                )
+            running = [name for name, each in programs.items() if psutil.pid_exists(each)]
+            report(f"waiting for {', '.join(running) or SUPERVISOR}")
 
     def stop_orphans(self) -> list[str]:
         """Stops processes of this stack whose supervisor was killed. Returns their names."""
@@ -201,6 +215,15 @@ class Supervisor:
             stop_seconds=program.stop_seconds,
             log_file=_escaped(self._layout.log_file(program.name)),
         )
+
+
+def _has_ended(process: psutil.Process, seconds: float) -> bool:
+    """Waits at most `seconds` for the end of the process."""
+    try:
+        process.wait(seconds)
+    except psutil.TimeoutExpired:
+        return False
+    return True
 
 
 def _escaped(text: str | Path) -> str:

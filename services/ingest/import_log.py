@@ -14,7 +14,7 @@ from services.ingest.appender import AppendProgress, PartitionAppender
 from services.ingest.config import IngestSettings
 from services.ingest.model import ImportEnd
 from services.ingest.records import ImportBatch
-from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ProcessNotConnected
 from shared.contract.import_limits import MAX_IMPORT_BYTES
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import choose_partition
@@ -121,7 +121,7 @@ class KafkaImportLog:
 
     def _choose_partition(self, batch: ImportBatch) -> int:
         if self._stopped or not self._appenders:
-            raise BrokerUnavailable("This process is starting or stopping")
+            raise ProcessNotConnected("This process is starting or stopping")
         partitions = max(
             filter(None, (appender.partition_count() for appender in self._appenders.values())),
             default=0,

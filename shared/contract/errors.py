@@ -202,6 +202,10 @@ class BrokerUnavailable(Unavailable):
     """Kafka is down or did not answer in time."""
 
 
+class ProcessNotConnected(BrokerUnavailable):
+    """This process is starting or stopping, and has no connection to Kafka. Kafka may be up."""
+
+
 class AcceptanceUnknown(BrokerUnavailable):
     """Kafka did not acknowledge an append in time. It wrote the whole import or none of it."""
 

@@ -58,6 +58,9 @@ reach IPv4 addresses: mapped (::ffff:0:0/96) and translated (64:ff9b::/96). An o
 can allow the translated ones.
 """
 
+LOOPBACK = ("127.0.0.1", "::1")
+"""The addresses of the host name localhost."""
+
 
 @dataclass(frozen=True)
 class AddressRules:
@@ -97,19 +100,28 @@ class AddressRules:
     def find_violation(self, url: str) -> str | None:
         """Returns the reason why a normalized URL's port or IP address is forbidden, or None.
 
-        Does not resolve a host name.
+        Does not resolve a host name. Only localhost and names below it are known: they always lead
+        to this machine (RFC 6761).
         """
         parts = Url(url)
         host = (parts.host or "").strip("[]")
         port = parts.port or DEFAULT_PORTS[parts.scheme]
         if not self.permits_port(port):
             return self.describe_forbidden_port(port)
-        if _is_address(host) and not self.permits(host):
+        addresses = LOOPBACK if _is_localhost(host) else (host,) if _is_address(host) else ()
+        if addresses and not any(map(self.permits, addresses)):
             return (
                 "the address is private or otherwise special. Use a public address, or ask the "
                 f"operator to set {self.variables}_ALLOWED_NETWORKS"
             )
         return None
+
+    def describe_forbidden_host(self) -> str:
+        """Describes a host that is unknown or private. Users must not learn which it is."""
+        return (
+            "the host can't be resolved, or its address is not public. Check the host's name, or "
+            f"ask the operator to set {self.variables}_ALLOWED_NETWORKS"
+        )
 
     def describe_forbidden_port(self, port: int) -> str:
         return (
@@ -122,6 +134,10 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     if address.version == 6 and address not in GLOBAL_UNICAST:  # noqa: PLR2004 - IP's version
         return False
     return not any(address in network for network in SPECIAL_NETWORKS)
+
+
+def _is_localhost(host: str) -> bool:
+    return host.rstrip(".").lower().rpartition(".")[2] == "localhost"
 
 
 def _is_address(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,10 @@ from shared.http.address_rules import AddressRules
 from shared.runtime.tasks import retrieve_exception
 
 log = structlog.get_logger()
+
+LOG_INTERVAL_SECONDS = 60.0
+"""The log has a forbidden host again after this time, or when the reason changes."""
+MAX_LOGGED_HOSTS = 1000
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Returns a host's IP addresses, in the order to try them. Raises OSError."""
@@ -64,9 +69,16 @@ class CheckedBackend(AsyncNetworkBackend):
     rejected: mixing public and private addresses is a typical attack on the private one.
     """
 
-    def __init__(self, rules: AddressRules, resolve: Resolve) -> None:
+    def __init__(
+        self,
+        rules: AddressRules,
+        resolve: Resolve,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._rules = rules
         self._resolve = resolve
+        self._clock = clock
+        self._logged: dict[str, tuple[str, float]] = {}
         self._backend = AnyIOBackend()
 
     async def connect_tcp(
@@ -100,10 +112,22 @@ class CheckedBackend(AsyncNetworkBackend):
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a label is empty or too long
-            raise _forbid(host, f"can't be resolved: {error}") from error
+            raise self._forbid(host, f"can't be resolved: {error}") from error
         if not all(map(self._rules.permits, addresses)):
-            raise _forbid(host, "resolves to a private or otherwise special address")
+            raise self._forbid(host, "resolves to a private or otherwise special address")
         return addresses
+
+    def _forbid(self, host: str, reason: str) -> ForbiddenAddress:
+        # Only the log has the reason: from the response a client could learn which internal hosts
+        # exist
+        now = self._clock()
+        logged_reason, logged_at = self._logged.get(host, ("", float("-inf")))
+        if reason != logged_reason or now >= logged_at + LOG_INTERVAL_SECONDS:
+            if len(self._logged) >= MAX_LOGGED_HOSTS:
+                self._logged.clear()
+            self._logged[host] = (reason, now)
+            log.info("address_forbidden", host=host, reason=reason)
+        return ForbiddenAddress(self._rules.describe_forbidden_host())
 
 
 def to_target(url: SplitResult) -> httpcore.URL:
@@ -115,9 +139,3 @@ def to_target(url: SplitResult) -> httpcore.URL:
         port=url.port,
         target=target.encode(),
     )
-
-
-def _forbid(host: str, reason: str) -> ForbiddenAddress:
-    # Only the log has the reason: from the response a client could learn which internal hosts exist
-    log.info("address_forbidden", host=host, reason=reason)
-    return ForbiddenAddress("the host can't be resolved, or its address is not public")

@@ -17,6 +17,7 @@ from shared.contract.errors import (
     BrokerUnavailable,
     DatabaseUnavailable,
     ErrorCode,
+    ProcessNotConnected,
 )
 from shared.contract.fault_messages import describe_fault
 from shared.contract.pins import make_printable
@@ -185,10 +186,14 @@ async def _database_unavailable(_request: Request, error: Any) -> JSONResponse:
 
 async def _broker_unavailable(_request: Request, error: Any) -> JSONResponse:
     log.warning("broker_unavailable", error=str(error))
+    problem = (
+        "This service is starting or stopping, and is not connected to Kafka."
+        if isinstance(error, ProcessNotConnected)
+        else "Kafka is not available right now."
+    )
     return build_response(
         build_unavailable_error(
-            ErrorCode.BROKER_UNAVAILABLE,
-            "Kafka is not available right now. Nothing was accepted. Try again.",
+            ErrorCode.BROKER_UNAVAILABLE, f"{problem} Nothing was accepted. Try again."
         )
     )
 

@@ -14,6 +14,9 @@ REPEAT_AFTER_SECONDS = 10.0
 MAX_REMEMBERED_MESSAGES = 1000
 IGNORED_MESSAGES = ("Auto create topics is disabled",)
 """Beginnings of library messages that are never logged: Pinflow intends the behavior."""
+PASSING_ERRORS = ("GroupCoordinatorNotAvailableError",)
+"""Errors that Kafka answers until it is ready, and that libraries retry. They are warnings: at the
+first start, Kafka creates its topic of offsets only when a consumer asks for it."""
 KEYS = re.compile(rf"({KEY_PREFIX}[\w-]{{{SHOWN_CHARACTERS - len(KEY_PREFIX)}}})[\w-]+")
 PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")
 
@@ -74,6 +77,8 @@ def redact_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Pro
 class RateLimitedLogFilter(logging.Filter):
     """Drops a library's message if the same one was logged in the last REPEAT_AFTER_SECONDS.
 
+    Lowers the level of PASSING_ERRORS.
+
     Messages that differ only in their arguments count as the same. aiokafka logs some errors
     hundreds of times per second while Kafka is unavailable.
     """
@@ -91,7 +96,14 @@ class RateLimitedLogFilter(logging.Filter):
         if len(self._logged_at) >= MAX_REMEMBERED_MESSAGES:
             self._logged_at.clear()
         self._logged_at[message] = now
+        if record.levelno > logging.WARNING and _is_passing(record):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
+
+
+def _is_passing(record: logging.LogRecord) -> bool:
+    text = f"{record.msg} {record.args}"  # getMessage raises an error if the arguments don't fit
+    return any(error in text for error in PASSING_ERRORS)
 
 
 def _keep(

@@ -201,8 +201,9 @@ DELIVERY_SECONDS = Histogram(
 )
 DELIVERY_PINS = Gauge(
     "pinflow_delivery_pins",
-    "Pins that wait for their delivery to Pinterest, by state: queued, deferred, publishing, "
-    "confirming. All replicas report the same value.",
+    "Pins that wait for their delivery to Pinterest, by state: queued, deferred (their account, "
+    "the app or their own image is paused), publishing, confirming. All replicas report the same "
+    "value.",
     ["state"],
 )
 DELIVERY_OLDEST_SECONDS = Gauge(

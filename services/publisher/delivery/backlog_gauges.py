@@ -8,19 +8,27 @@ from shared.runtime import metrics
 MEASURE_INTERVAL_SECONDS = 30.0
 STATES = ("queued", "deferred", "publishing", "confirming")
 
-# Reads the indexes of queued pins and of attempts without an outcome. A million queued pins take
-# 0.2 s
+# Reads the indexes of queued pins and of attempts without an outcome, and the rows of pins that are
+# deferred by themselves. 300 000 queued pins take 0.1 s, and 0.4 s if half of them are deferred. A
+# pin that waits for its video has no code: it is queued, as in the lists of pins
 _MEASURE = """
     select case
-            when a.paused_until > clock_timestamp() or app.paused_until > clock_timestamp()
+            when q.is_deferred
+                or a.paused_until > clock_timestamp() or app.paused_until > clock_timestamp()
             then 'deferred' else 'queued'
         end as state,
         sum(q.pins)::float8 as pins, min(q.due_at) as due_at
     from (
-        select account_id, count(*) as pins,
+        select account_id, d.pin_id is not null as is_deferred, count(*) as pins,
             min(greatest(created_at, run_at)) as due_at
-        from publisher.pins where state = 'queued' and deleted_at is null
-        group by account_id
+        from publisher.pins p
+        left join (
+            select pin_id from publisher.pins
+            where state = 'queued' and deleted_at is null and deferral_code is not null
+                and deliver_after > clock_timestamp()
+        ) d using (pin_id)
+        where p.state = 'queued' and p.deleted_at is null
+        group by 1, 2
     ) q
     left join publisher.delivery_accounts a using (account_id)
     left join publisher.delivery_apps app on app.mode = %(mode)s

@@ -15,7 +15,7 @@ from services.ingest import appender as appender_module
 from services.ingest.config import IngestSettings
 from services.ingest.import_log import KafkaImportLog
 from services.ingest.records import ImportBatch
-from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ProcessNotConnected
 from shared.contract.import_limits import MAX_IMPORT_BYTES
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
@@ -350,8 +350,15 @@ async def test_no_import_begins_after_a_stop(settings: IngestSettings) -> None:
     import_log = KafkaImportLog(settings)
     await import_log.start()
     await import_log.stop()
-    with pytest.raises(BrokerUnavailable):
+    with pytest.raises(ProcessNotConnected):
         await import_log.append(build_import(uuid4()))
+
+
+async def test_before_its_start_the_import_log_says_that_it_is_not_connected(
+    settings: IngestSettings,
+) -> None:
+    with pytest.raises(ProcessNotConnected):
+        await KafkaImportLog(settings).append(build_import(uuid4()))
 
 
 @pytest.mark.slow

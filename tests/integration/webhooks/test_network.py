@@ -17,7 +17,7 @@ import structlog
 from services.webhooks.delivery.model import ClaimedDelivery, ReceiverResponse
 from services.webhooks.delivery.sender import WebhookSender
 from shared.http.address_rules import AddressRules
-from shared.http.checked_connections import CheckedBackend, Resolver
+from shared.http.checked_connections import CheckedBackend, ForbiddenAddress, Resolver
 from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving
 from tests.support.waiting import wait_until
 
@@ -81,7 +81,9 @@ def receiver() -> Iterator[Receiver]:
 LOCAL = AddressRules.from_settings(variables=VARIABLES, allowed="127.0.0.0/8")
 ACCEPTED = ReceiverResponse(204, None)
 FORBIDDEN = ReceiverResponse(
-    None, "not sent: the host can't be resolved, or its address is not public"
+    None,
+    "not sent: the host can't be resolved, or its address is not public. Check the host's name, or "
+    "ask the operator to set PINFLOW_WEBHOOK_ALLOWED_NETWORKS",
 )
 
 
@@ -218,6 +220,20 @@ async def test_an_unknown_host_and_an_internal_host_give_the_same_error() -> Non
         "can't be resolved: unknown name",
         "resolves to a private or otherwise special address",
     ]
+
+
+async def test_a_forbidden_host_is_logged_once_a_minute_or_when_the_reason_changes() -> None:
+    resolver = FakeResolver(
+        *[{"inner.example": ["10.0.0.1"]}] * 3, {}, {"inner.example": ["10.0.0.1"]}
+    )
+    now = 0.0
+    backend = CheckedBackend(LOCAL, resolver, clock=lambda: now)
+    with structlog.testing.capture_logs() as logs:
+        for seconds, lines in ((0, 1), (59, 1), (60, 2), (61, 3), (62, 4), (63, 4)):
+            now = float(seconds)
+            with pytest.raises(ForbiddenAddress):
+                await backend.connect_tcp("inner.example", 443)
+            assert len(logs) == lines
 
 
 async def test_a_receiver_that_does_not_answer_times_out(receiver: Receiver) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from deploy.cli.backend import exit_on_error
 from deploy.cli.exit_codes import ExitCode
+from shared.contract.errors import DatabaseUnavailable
 
 NOT_MIGRATED = psycopg.errors.UndefinedTable('relation "access.workspaces" does not exist')
 
@@ -50,6 +51,19 @@ def test_a_failed_connection_is_exit_code_3_and_names_the_setting(
     assert run_failing(refused) == ExitCode.UNAVAILABLE
     assert capsys.readouterr().err.startswith(
         "Can't use Postgres (connection failed: the password is wrong). Check PINFLOW_DATABASE_URL."
+    )
+
+
+@pytest.mark.parametrize("wrapper", [psycopg.OperationalError, DatabaseUnavailable])
+def test_a_wrong_password_is_exit_code_2_and_says_how_to_load_the_environment(
+    wrapper: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = 'connection failed: FATAL:  password authentication failed for user "owner"'
+    assert run_failing(wrapper(f"{reason}\nmore")) == ExitCode.REFUSED
+    assert capsys.readouterr().err == (
+        f"The password in PINFLOW_DATABASE_URL is wrong for this database ({reason}). The local "
+        "stack has new passwords after make clean. To load them into this shell: set -a; . "
+        ".pinflow/env; set +a\n"
     )
 
 

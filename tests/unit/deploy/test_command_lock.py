@@ -63,8 +63,10 @@ def test_a_command_that_waited_for_a_clean_has_its_folders_and_the_lock(layout: 
         works = [pool.submit(commands.work) for _ in range(60)]
         cleans = [pool.submit(commands.stack().clean) for _ in range(20)]
         works += [pool.submit(commands.work) for _ in range(60)]
-        for ended in (*works, *cleans):
-            ended.result()
+        for work in works:
+            work.result()
+        for clean in cleans:
+            clean.result()
     commands.stack().clean()
     assert not layout.directory.exists()
 
@@ -90,6 +92,20 @@ def test_a_file_with_the_name_of_the_directory_is_an_error(layout: Layout) -> No
     layout.directory.touch()
     with pytest.raises(FileExistsError):
         Commands(layout).work()
+
+
+def test_a_clean_keeps_what_the_user_put_there(layout: Layout) -> None:
+    Commands(layout).work()
+    keys, other = layout.directory / "own" / "keys", layout.directory / "own" / "other"
+    keys.parent.mkdir()
+    for file in (keys, other, layout.app_secret_file, layout.token_keys_file):
+        file.write_text("for tests only\n", encoding="utf-8")
+    layout.settings_file.write_text(
+        f"PINFLOW_PINTEREST_TOKEN_KEYS_FILE={keys}\nnot a setting\n", encoding="utf-8"
+    )
+    assert Commands(layout).stack().clean() == ["app-secret", "own/keys", "settings"]
+    left = {path for path in layout.directory.rglob("*") if path.is_file()}
+    assert left == {keys, layout.app_secret_file, layout.settings_file}
 
 
 def test_a_clean_keeps_only_the_settings(layout: Layout) -> None:

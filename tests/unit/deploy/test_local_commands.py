@@ -30,6 +30,12 @@ class Stack:
     def addresses(self) -> dict[str, str]:
         return {"ingest": "127.0.0.1:2"}
 
+    def uptimes(self) -> dict[str, int]:
+        return {"ingest": 3723}
+
+    def readiness(self) -> dict[str, str]:
+        return {"ingest": "not ready: kafka: no answer"}
+
     def up(self) -> bool:
         self.running |= {"kafka": "RUNNING"}
         if self.interrupted:
@@ -98,11 +104,13 @@ def test_an_interrupted_start_says_how_to_stop_the_stack(monkeypatch: pytest.Mon
     assert "To stop the stack: make down." in result.output
 
 
-def test_the_status_shows_the_address_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_shows_the_address_and_the_readiness_of_each_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Stack, "running_before", ("kafka", "ingest"))
     result = CliRunner().invoke(commands.app, ["status"])
     assert result.output.splitlines() == [
-        "ingest       RUNNING    127.0.0.1:2",
+        "ingest       RUNNING    127.0.0.1:2      up 1:02:03   not ready: kafka: no answer",
         "kafka        RUNNING",
         "gateway: http://127.0.0.1:1",
     ]

@@ -125,10 +125,29 @@ def test_a_private_address_is_recognized_in_every_spelling(host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "localhost.", "hooks.localhost", "a.b.localhost."]
+)
+def test_localhost_is_refused_like_its_addresses(host: str) -> None:
+    url = WebhookCreate(url=f"http://{host}:8787/", secret="x" * 16).url
+    violation = RULES.find_violation(url) or ""
+    assert violation.startswith("the address is private or otherwise special")
+    for rules in (
+        AddressRules.from_settings(variables=VARIABLES, allow_private=True),
+        AddressRules.from_settings(variables=VARIABLES, allowed="127.0.0.0/8"),
+        AddressRules.from_settings(variables=VARIABLES, allowed="::1/128"),
+    ):
+        assert rules.find_violation(url) is None
+
+
+@pytest.mark.parametrize("host", ["localhost.example", "notlocalhost", "hooks.mylocalhost"])
+def test_a_name_that_only_contains_localhost_is_not_refused(host: str) -> None:
+    assert RULES.find_violation(WebhookCreate(url=f"http://{host}/", secret="x" * 16).url) is None
+
+
+@pytest.mark.parametrize(
     ("url", "violation"),
     [
         ("https://hooks.example/a", None),
-        ("http://localhost/", None),  # a host name: checked when it is resolved
         ("https://hooks.example:8443/", None),
         ("https://8.8.8.8/", None),
         ("http://hooks.example:25/", RULES.describe_forbidden_port(25)),

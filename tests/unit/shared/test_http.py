@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import pytest
 from fastapi import FastAPI, Request
 from prometheus_client import REGISTRY
 from starlette.types import Message
 from structlog.testing import capture_logs
 
+from shared.contract.errors import BrokerUnavailable, ProcessNotConnected
 from shared.http.app import create_api
 from shared.http.bodies import BodyReader
 from shared.http.health import Health
@@ -62,6 +64,33 @@ async def test_a_disconnect_during_the_request_body_causes_no_answer_and_no_erro
     ]
     labels = {"service": "testing", "method": "POST", "route": "/bodies", "status": "499"}
     assert REGISTRY.get_sample_value("pinflow_http_seconds_count", labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (BrokerUnavailable("down"), "Kafka is not available right now."),
+        (
+            ProcessNotConnected("starting"),
+            "This service is starting or stopping, and is not connected to Kafka.",
+        ),
+    ],
+)
+async def test_a_process_that_starts_does_not_say_that_kafka_is_down(
+    error: BrokerUnavailable, problem: str
+) -> None:
+    app = api()
+
+    @app.post("/imports")
+    async def accept() -> None:
+        raise error
+
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://testing") as client:
+        answer = await client.post("/imports")
+    detail = answer.json()["detail"]
+    assert (answer.status_code, detail["code"]) == (503, "broker_unavailable")
+    assert detail["message"] == f"{problem} Nothing was accepted. Try again."
 
 
 async def test_too_many_concurrent_requests_get_503_with_retry_after() -> None:

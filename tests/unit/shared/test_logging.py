@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 import structlog
+from aiokafka.errors import CoordinatorLoadInProgressError, GroupCoordinatorNotAvailableError
 
 from shared.access.keys import SHOWN_CHARACTERS, new_api_key
 from shared.runtime import logging as pinflow_logging
@@ -69,6 +70,17 @@ def test_ignored_messages_are_not_logged() -> None:
         RateLimitedLogFilter().filter(record(f"{message}. Make sure the topics exist."))
         for message in IGNORED_MESSAGES
     )
+
+
+def test_an_error_that_kafka_answers_until_it_is_ready_is_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with configured("json"):
+        log = logging.getLogger("aiokafka.consumer.group_coordinator")
+        log.error("Group Coordinator Request failed: %s", GroupCoordinatorNotAvailableError())
+        log.error("Another request failed: %s", CoordinatorLoadInProgressError())
+    levels = [json.loads(line)["level"] for line in capsys.readouterr().out.splitlines()]
+    assert levels == ["warning", "error"]
 
 
 def fail(message: str) -> None:

@@ -19,6 +19,7 @@ from services.publisher.delivery.media_failures import (
     MediaUnreachable,
 )
 from shared.contract.errors import ErrorCode
+from tests.integration.publisher.media.conftest import PUBLIC
 from tests.support.http_server import send
 from tests.support.media_server import (
     JPEG,
@@ -108,12 +109,18 @@ async def test_a_forbidden_address_is_rejected_without_a_connection(
     assert "PINFLOW_MEDIA_" in failure.message
 
 
-async def test_a_name_of_a_private_address_is_not_connected_to(
-    server: MediaServer, strict_fetcher: MediaFetcher
-) -> None:
+async def resolve_inner(host: str, _port: int) -> list[str]:
+    if host != "inner.example":
+        raise OSError("unknown name")
+    return ["127.0.0.1"]
+
+
+async def test_a_name_of_a_private_address_is_not_connected_to(server: MediaServer) -> None:
     """Checks that it fails as an unknown name does: nobody learns which internal hosts exist."""
-    private = await fail(strict_fetcher, server.url("/a.png", host="localhost"))
-    unknown = await fail(strict_fetcher, "http://nobody.invalid/a.png")
+    fetcher = MediaFetcher(PUBLIC, resolve_inner, max_connections=10)
+    private = await fail(fetcher, server.url("/a.png", host="inner.example"))
+    unknown = await fail(fetcher, "http://nobody.invalid/a.png")
+    await fetcher.close()
     assert server.requests == []
     assert type(private) is type(unknown) is MediaUnreachable
     assert private.message == unknown.message

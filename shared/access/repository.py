@@ -13,6 +13,8 @@ from shared.access.model import (
     Account,
     Board,
     BoardCheck,
+    BoardName,
+    BoardResult,
     Destination,
     DestinationCheck,
     Principal,
@@ -28,7 +30,12 @@ _CHECK = text("""
         exists (
             select from access.connections c
             where c.account_id = d.account_id and c.workspace_id = d.workspace_id
-        ) as is_connected
+        ) as is_connected,
+        case when b.board_id is null then array(
+            select n.board_id from access.boards n
+            where n.account_id = a.id and lower(n.name) = lower(d.board_id)
+            order by n.board_id
+        ) end as named
     from unnest(cast(:workspaces as uuid[]), cast(:accounts as uuid[]), cast(:boards as text[]))
         with ordinality as d(workspace_id, account_id, board_id, ordinal)
     left join access.accounts a
@@ -117,7 +124,7 @@ class AccessRepository:
 
     async def check_boards(
         self, destinations: Collection[Destination]
-    ) -> dict[Destination, BoardCheck]:
+    ) -> dict[Destination, BoardResult]:
         """Checks all destinations in one statement, without their connections."""
         checks = await self.check_destinations(destinations)
         return {destination: check.board for destination, check in checks.items()}
@@ -154,7 +161,7 @@ def _without_unstorable(values: Collection[str]) -> list[str]:
     return [value for value in values if make_printable(value, len(value)) == value]
 
 
-def _check_board(destination: Destination, row: Row[Any]) -> BoardCheck:
+def _check_board(destination: Destination, row: Row[Any]) -> BoardResult:
     """Returns the result of a row of _CHECK."""
     if "\0" in destination.board_id:
         return BoardCheck.NO_BOARD
@@ -163,4 +170,9 @@ def _check_board(destination: Destination, row: Row[Any]) -> BoardCheck:
     # A board may be older than the connection: Pinterest does not have it then
     if row.is_connected and not is_pinterest_id(destination.board_id):
         return BoardCheck.NO_BOARD
-    return BoardCheck.KNOWN if row.has_board else BoardCheck.NO_BOARD
+    if row.has_board:
+        return BoardCheck.KNOWN
+    named = tuple(
+        board_id for board_id in row.named if not row.is_connected or is_pinterest_id(board_id)
+    )
+    return BoardName(named) if named else BoardCheck.NO_BOARD

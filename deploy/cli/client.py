@@ -122,8 +122,10 @@ class PinflowClient:
         request = self._http.build_request("POST", CSV_IMPORTS, files=_form(filename, b""))
         return int(request.headers["content-length"])
 
-    def job(self, job_id: str, *, with_results: bool = True) -> Job:
+    def job(self, job_id: str, *, with_results: bool = True, with_undo: bool = False) -> Job:
         parameters = {} if with_results else {"include_results": "false"}
+        if with_undo:
+            parameters["include_undo"] = "true"
         job: Job = self._read_document(self._get(f"{IMPORTS}/{job_id}", parameters))
         return job
 

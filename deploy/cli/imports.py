@@ -233,8 +233,18 @@ def list_imports(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the workspace's imports, newest first. Times are in UTC."""
-    filters = {"status": status, "source_type": source_type, "since": since, "until": until}
+    """List the workspace's imports, newest first. Times are in UTC.
+
+    The column undone has the number of rows whose pins or schedules an undo has
+    deleted. pinflow imports show ID says what it left.
+    """
+    filters = {
+        "status": status,
+        "source_type": source_type,
+        "since": since,
+        "until": until,
+        "include_undo": "true",
+    }
     columns = {
         "id": "id",
         "status": "status",
@@ -242,6 +252,7 @@ def list_imports(
         "created": "created_rows",
         "existing": "existing_rows",
         "failed": "failed_rows",
+        "undone": "undo.undone_rows",
         "created_at": "created_at",
         "source_filename": "source_filename",
     }
@@ -272,7 +283,7 @@ def show_import(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show an import's counters, its warnings and the rows that failed.
+    """Show an import's counters, its undo, its warnings and the rows that failed.
 
     With --row, show what happened to one row and when, and why it has no result
     yet. Times are in UTC.
@@ -284,7 +295,7 @@ def show_import(
             timeline = client.read(f"{IMPORTS}/{job_id}/rows/{row}")
             print_json(timeline) if as_json else print_timeline(timeline)
             return
-        job = client.job(job_id)
+        job = client.job(job_id, with_undo=True)
         if as_json:
             print_json(job)
             return

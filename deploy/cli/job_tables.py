@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy.cli.combined_check import find_repeated_rows
 from deploy.cli.combined_job import Job
+from deploy.cli.counts import choose_verb, count
 from deploy.cli.tables import console, format_time, print_fields, print_table, printable
 from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED
 
@@ -50,6 +51,8 @@ def print_job(job: Job, *, every_row: bool = False, names_failed_rows: bool = Tr
         f"rows have a result: {counters}.",
         highlight=False,
     )
+    if undo := job.get("undo"):
+        out.print(_describe_undo(undo), highlight=False)
     if imports:
         _print_imports(imports)
     existing = _print_notes(job)
@@ -146,6 +149,17 @@ def _quote(value: str | None, start: int) -> str:
     shown = value[start : start + MAX_VALUE_CHARACTERS]
     is_cut = start + MAX_VALUE_CHARACTERS < len(value)
     return f"'{'…' if start else ''}{shown}{'…' if is_cut else ''}'"
+
+
+def _describe_undo(undo: Mapping[str, Any]) -> str:
+    """Says that an import was undone, and how far."""
+    how = "Partly undone" if undo["left_rows"] else "Undone"
+    parts = [f"{count(undo['undone_rows'], 'row')} deleted"]
+    if removing := undo["removing_rows"]:
+        verb = choose_verb(removing, "is", "are")
+        parts[0] += f", of which {removing} {verb} still to be removed from Pinterest"
+    parts.append(f"{undo['left_rows']} left")
+    return f"{how} at {format_time(undo['undone_at'])}: {', '.join(parts)}."
 
 
 def _is_check(job: Job) -> bool:

@@ -19,6 +19,7 @@ from services.status.results import endpoints as results
 from services.status.retention import CLEAN_INTERVAL_SECONDS, UploadCleaner
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, register_readiness_checks
+from services.status.undos import UndoReader
 from services.status.unsupported import add_unsupported_endpoints
 from services.status.uploads import endpoints as uploaded
 from services.status.uploads.service import Uploads
@@ -75,6 +76,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     def build_client(name: str, urls: str) -> InternalClient:
         return InternalClient(name, http, urls, settings.internal_token)
 
+    publisher = build_client("publisher", settings.publisher_url)
     stored = JobRepository(service.http_database)
     jobs = JobQueries(stored, IngestClient(http, settings.ingest_url))
     uploads, slots = Uploads(stored, retention_days), UploadSlots()
@@ -85,6 +87,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             settings=settings,
             jobs=jobs,
             lists=ImportLists(service.paginator(settings)),
+            undos=UndoReader(publisher),
             uploads=uploads,
             upload_slots=slots,
             commands=ImportCommandService(
@@ -92,7 +95,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
                 uploads,
                 slots,
                 stored,
-                publisher=build_client("publisher", settings.publisher_url),
+                publisher=publisher,
                 ingest=build_client("ingest", settings.ingest_url),
             ),
             retry_reader=_build_retry_reader(settings),

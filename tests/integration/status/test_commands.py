@@ -480,3 +480,32 @@ async def test_invariant_10_imports_of_another_workspace_do_not_exist(
     assert read_error(answer) == (404, "not_found")
     assert (await read_row(steering, workspace, job.job_id, 1)).status_code == 404
     assert steering.publisher.received == steering.ingest.received == []
+
+
+async def test_an_import_shows_its_undo_if_the_request_asks_for_it(
+    steering: Steering, workspace: Workspace
+) -> None:
+    job = await steering.store(workspace.id, None, RESULTS)
+    undo = {
+        "undone_at": NOON.isoformat(),
+        "undone_rows": 1,
+        "removing_rows": 0,
+        "left_rows": 0,
+    }
+    steering.publisher.answers["imports/undos"] = lambda document: {
+        "undos": [{"job_id": document["job_ids"][0], **undo}]
+    }
+    headers = {"X-API-Key": workspace.api_key}
+
+    async def read(path: str) -> Any:
+        return (await steering.http.get(path, headers=headers)).json()
+
+    path = JOB.format(job.job_id)
+    assert (await read(path))["undo"] is None
+    assert (await read(f"{path}?include_undo=true"))["undo"] == undo
+    (listed,) = await read("/v1/pins/imports?include_undo=true")
+    assert listed["undo"] == undo
+    (sent, _) = steering.publisher.documents("imports/undos")
+    assert sent == {"workspace_id": str(workspace.id), "job_ids": [str(job.job_id)]}
+    steering.publisher.answers["imports/undos"] = lambda _: refuse(503, "service_unavailable", "No")
+    assert (await read(f"{path}?include_undo=true"))["undo"] is None

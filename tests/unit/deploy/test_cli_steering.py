@@ -466,3 +466,35 @@ def test_an_import_names_the_list_of_its_pins_if_they_go_to_pinterest(
 
 def test_every_reason_is_explained() -> None:
     assert set(LEFT_REASONS) == set(LeftReason)
+
+
+UNDO = {"undone_at": "2026-12-01T10:24:12.5+00:00", "undone_rows": 2, "removing_rows": 0}
+
+
+@pytest.mark.parametrize(
+    ("undo", "line"),
+    [
+        ({"left_rows": 0}, "Undone at 2026-12-01 10:24:12Z: 2 rows deleted, 0 left."),
+        ({"left_rows": 1}, "Partly undone at 2026-12-01 10:24:12Z: 2 rows deleted, 1 left."),
+        (
+            {"left_rows": 0, "removing_rows": 1},
+            "2 rows deleted, of which 1 is still to be removed from Pinterest, 0 left.",
+        ),
+    ],
+)
+def test_an_import_shows_that_it_was_undone(
+    server: PinflowServer, undo: dict[str, Any], line: str
+) -> None:
+    server.documents[PATH] = build_job(build_result(1), undo={**UNDO, **undo})
+    assert line in run(server, "show", JOB).stdout
+    assert server.requests[0].query == {"include_undo": "true"}
+
+
+def test_the_list_of_imports_shows_how_many_rows_were_undone(server: PinflowServer) -> None:
+    job = build_job(build_result(1), created_at="2026-12-01T10:24:12Z", source_filename=None)
+    server.lists[IMPORTS] = [{**job, "undo": {**UNDO, "left_rows": 0}}, {**job, "undo": None}]
+    header, undone, kept = run(server, "list").stdout.splitlines()
+    assert header.split()[6:8] == ["undone", "created_at"]
+    assert undone.split()[6:8] == ["2", "2026-12-01"]
+    assert kept.split()[6] == "2026-12-01"
+    assert server.requests[0].query["include_undo"] == "true"

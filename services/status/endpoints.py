@@ -47,7 +47,8 @@ _JOB: dict[int | str, dict[str, Any]] = {
 
 
 def _json(document: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json", headers=headers)
+    content = orjson.dumps(document, option=orjson.OPT_UTC_Z)
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @router.get(

@@ -1,5 +1,6 @@
 """Tables of the commands, on a terminal of 80 columns."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -150,3 +151,15 @@ def test_a_long_list_of_numbers_is_cut() -> None:
     assert job_tables.format_rows([7]) == "row 7"
     assert job_tables.format_rows(range(1, 501)) == "rows 1-500"
     assert job_tables.format_rows(range(1, 100, 2)).endswith("37, 39 …")
+
+
+def test_a_time_of_the_database_is_shown_like_one_of_the_api(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    time = datetime(2026, 12, 31, 10, 39, 37, 250_000, UTC)
+    local = time.astimezone(timezone(timedelta(hours=2)))
+    tables.print_rows([{"created_at": time, "revoked_at": local}])
+    shown = capsys.readouterr().out.splitlines()[1].split()
+    assert shown == ["2026-12-31", "10:39:37Z"] * 2
+    tables.print_rows([{"created_at": time}], as_json=True)
+    assert '"2026-12-31T10:39:37.250000Z"' in capsys.readouterr().out

@@ -9,6 +9,7 @@ import typer
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_check import combine_checks
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
+from deploy.cli.counts import choose_verb, number_of, part_of
 from deploy.cli.delivered_pins import name_pins
 from deploy.cli.downloads import (
     STDOUT,
@@ -143,7 +144,7 @@ imported
                 submission.wait(progress)
         job = combine(submission.accepted, read.source.warnings, read.source.keyed_contents)
         if not as_json and (times := describe_times(job)):
-            typer.echo(f"Accepted {job['total_rows']} row(s): {times}.")
+            typer.echo(f"Accepted {number_of(job['total_rows'], 'row')}: {times}.")
         if no_wait:
             _report_accepted(submission.accepted, job, as_json=as_json)
             return
@@ -371,7 +372,8 @@ def _decide_past_rows(read: ImportFile, *, yes: bool) -> PastChoice | None:
     if past is None or yes:
         return None
     text = (
-        f"{len(past.numbers)} of {len(read.source.rows)} row(s) have a run_at that has passed: "
+        f"{part_of(len(past.numbers), len(read.source.rows), 'row')} "
+        f"{choose_verb(len(past.numbers), 'has', 'have')} a run_at that has passed: "
         f"{format_rows(past.numbers)}. The oldest is {format_time(past.oldest)}. "
     )
     if not can_ask():

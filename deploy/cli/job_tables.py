@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.cli.combined_check import find_repeated_rows
 from deploy.cli.combined_job import Job
-from deploy.cli.counts import choose_verb, count
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.tables import console, format_time, print_fields, print_table, printable
 from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED
 
@@ -81,16 +81,23 @@ def print_check(checked: Job) -> None:
     results = checked["results"]
     created = [row for row in results if row["status"] == "created"]
     later = sum(row["schedule_id"] is not None for row in created)
-    out.print(
-        f"{checked['total_rows']} row(s): {len(created) - later} would be published now and "
-        f"{later} later, {checked['existing_rows']} exist already, {checked['failed_rows']} would "
-        "fail.",
-        markup=False,
+    new_keys = {row["idempotency_key"] for row in created}
+    again = sum(
+        row["status"] == "existing" and row["idempotency_key"] in new_keys for row in results
     )
+    taken = checked["existing_rows"] - again
+    counts = [
+        f"{len(created) - later} would be published now and {later} later",
+        f"{taken} {choose_verb(taken, 'exists', 'exist')} already",
+        *([f"{again} {choose_verb(again, 'repeats', 'repeat')} an earlier row"] if again else []),
+        f"{checked['failed_rows']} would fail",
+    ]
+    out.print(f"{number_of(checked['total_rows'], 'row')}: {', '.join(counts)}.", markup=False)
     if repeated := find_repeated_rows(results):
+        subject = number_of(len(repeated), "row")
         out.print(
-            f"{len(repeated)} row(s) repeat the idempotency key of an earlier row, so they create "
-            f"nothing: {format_rows(repeated)}.",
+            f"{subject} {choose_verb(len(repeated), 'repeats', 'repeat')} the idempotency key of "
+            f"an earlier row and would create nothing: {format_rows(repeated)}.",
             markup=False,
         )
     _print_noted_rows(checked, _print_notes(checked))
@@ -154,7 +161,7 @@ def _quote(value: str | None, start: int) -> str:
 def _describe_undo(undo: Mapping[str, Any]) -> str:
     """Says that an import was undone, and how far."""
     how = "Partly undone" if undo["left_rows"] else "Undone"
-    parts = [f"{count(undo['undone_rows'], 'row')} deleted"]
+    parts = [f"{number_of(undo['undone_rows'], 'row')} deleted"]
     if removing := undo["removing_rows"]:
         verb = choose_verb(removing, "is", "are")
         parts[0] += f", of which {removing} {verb} still to be removed from Pinterest"
@@ -181,7 +188,7 @@ def _print_notes(job: Job) -> list[Result]:
     if updated := [row["row_number"] for row in existing if row.get("updated")]:
         verb = "would take" if _is_check(job) else "took"
         out.print(
-            f"{len(updated)} existing row(s) {verb} the content of this import: "
+            f"{number_of(len(updated), 'existing row')} {verb} the content of this import: "
             f"{format_rows(updated)}.",
             markup=False,
         )
@@ -189,7 +196,8 @@ def _print_notes(job: Job) -> list[Result]:
     differing = [result for result in existing if result.get("payload_matches") is False]
     if differing:
         out.print(
-            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
+            f"Warning: {number_of(len(differing), 'existing row')} "
+            f"{choose_verb(len(differing), 'differs', 'differ')} from what was first sent with the "
             f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
             "The existing pins are not changed. If such a row is meant as a new pin, give it a "
             "different key.",

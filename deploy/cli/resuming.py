@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.exit_codes import fail
 from deploy.cli.options import parse_id
 from deploy.cli.tables import format_time, printable
@@ -90,9 +91,16 @@ def _resume_account(account_id: UUID) -> None:
     else:
         _print_waits(account_id, resumed)
     if resumed.pins:
-        typer.echo(f"{resumed.pins} pin(s) that waited by themselves are sent in their turn.")
+        typer.echo(
+            f"{number_of(resumed.pins, 'pin')} that waited by "
+            f"{choose_verb(resumed.pins, 'itself is sent in its', 'themselves are sent in their')} "
+            "turn."
+        )
     if resumed.removals:
-        typer.echo(f"{resumed.removals} removal(s) that waited are tried in their turn.")
+        typer.echo(
+            f"{number_of(resumed.removals, 'removal')} that waited "
+            f"{choose_verb(resumed.removals, 'is tried in its', 'are tried in their')} turn."
+        )
     if code is None and resumed.pause is not None:
         _print_hints({resumed.pause["pause_code"]}, account_id)
     elif code is None and (resumed.pins or resumed.removals):

@@ -156,7 +156,7 @@ def test_the_command_asks_on_a_terminal_before_it_publishes_rows_of_the_past(
         os.close(terminal)
         os.close(controller)
     assert imported.returncode == code, imported.stderr
-    assert "1 of 2 row(s) have a run_at that has passed: row 1." in imported.stderr
+    assert "1 of 2 rows has a run_at that has passed: row 1." in imported.stderr
     assert len(list_ids("pins")) == created
 
 

@@ -107,8 +107,8 @@ def test_an_accounts_pause_ends_with_all_its_waits_and_keeps_its_step(
     assert result.exit_code == ExitCode.DONE, result.output
     assert f"Ended the pause of account {installation.account_id}: rate_limited" in result.stdout
     assert "Blocked." in result.stdout
-    assert "1 pin(s) that waited by themselves" in result.stdout
-    assert "1 removal(s) that waited" in result.stdout
+    assert "1 pin that waited by itself" in result.stdout
+    assert "1 removal that waited" in result.stdout
     assert "Pinterest may refuse again" in result.stdout
     (account,) = installation.execute(
         "select paused_until <= clock_timestamp() as is_over, pause_code, pause_step "

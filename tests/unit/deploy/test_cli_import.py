@@ -135,7 +135,7 @@ def test_a_long_file_is_split_in_order_and_reported_as_one(
         "pins.csv, rows 1001 to 1203",
     ]
     words = " ".join(result.stdout.split())
-    assert "Accepted 1203 row(s): 1203 now, 0 scheduled." in words
+    assert "Accepted 1203 rows: 1203 now, 0 scheduled." in words
     assert (
         "3 imports: completed_with_errors. 1203 of 1203 rows have a result: 1200 created" in words
     )
@@ -255,7 +255,7 @@ def test_no_wait_names_every_import(server: PinflowServer, tmp_path: Path) -> No
     result = run(server, write_csv(tmp_path, 501, run_at=FUTURE), "--no-wait")
     assert result.exit_code == ExitCode.DONE
     accepted, *lines = result.stdout.splitlines()
-    assert accepted == "Accepted 501 row(s): 0 now, 501 scheduled."
+    assert accepted == "Accepted 501 rows: 0 now, 501 scheduled."
     assert [line.split()[1] for line in lines] == [part.job_id for part in server.imports]
 
 
@@ -304,7 +304,7 @@ def test_a_refused_portion_names_the_accepted_ones_and_what_to_do(
     server.overrides = [None, refuse(401, "unauthorized", "The API key is not valid.")]
     result = run(server, write_csv(tmp_path, 1200))
     assert result.exit_code == ExitCode.REFUSED
-    assert "Rows 1 to 500 of 1200 rows were accepted, as 1 import(s):" in result.stderr
+    assert "Rows 1 to 500 of 1200 rows were accepted, as 1 import:" in result.stderr
     assert server.imports[0].job_id in result.stderr
     assert "run the same command again" in result.stderr
 
@@ -367,7 +367,7 @@ def test_an_interrupted_import_says_what_continues(
     monkeypatch.setattr(submission.Submission, "_read_job", interrupt)
     result = run(server, write_csv(tmp_path, 3))
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "All 3 rows were accepted, as 1 import(s):" in result.stderr
+    assert "All 3 rows were accepted, as 1 import:" in result.stderr
     assert "pinflow imports watch ID" in result.stderr
     result = run(server, write_csv(tmp_path, 1100))
     assert result.exit_code == ExitCode.UNAVAILABLE
@@ -425,7 +425,7 @@ def test_rows_of_the_past_are_a_warning_where_nobody_can_be_asked(
 ) -> None:
     result = run(server, write_past(tmp_path))
     assert result.exit_code == ExitCode.DONE
-    assert "Warning: 1 of 3 row(s) have a run_at that has passed: row 2." in result.stderr
+    assert "Warning: 1 of 3 rows has a run_at that has passed: row 2." in result.stderr
     assert "--past fail" in result.stderr
     assert "past" not in result.stdout
     for silent in (("--yes",), ("--past", "publish"), ("--past", "fail")):
@@ -524,7 +524,7 @@ def test_updated_rows_are_named_and_differ_no_more(server: PinflowServer, tmp_pa
     server.judge = existing("scheduled", updated=True)
     result = run(server, write_csv(tmp_path, 2), "--on-existing", "update")
     assert result.exit_code == ExitCode.DONE
-    assert "2 existing row(s) took the content of this import: rows 1-2." in result.stdout
+    assert "2 existing rows took the content of this import: rows 1-2." in result.stdout
 
 
 # Failed rows
@@ -588,7 +588,7 @@ def test_failed_rows_of_a_long_file_are_one_file_with_the_lines_of_the_file(
         ("lamp-1004", "1006"),
     ]
     assert written[0]["title"] == "''=1+1"
-    assert "Wrote the 3 failed row(s)" in result.stderr
+    assert "Wrote 3 failed rows" in result.stderr
 
 
 def test_an_import_whose_failed_rows_cannot_be_written_has_ended_nevertheless(

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -52,7 +53,7 @@ from deploy.cli.options import (
     Limit,
     MaxRetrySeconds,
 )
-from deploy.cli.past_rows import find_past_rows
+from deploy.cli.past_rows import PastRows, find_past_rows
 from deploy.cli.portion_sender import ImportOptions, PortionSender
 from deploy.cli.progress import build_progress
 from deploy.cli.questions import can_ask, choose
@@ -135,7 +136,10 @@ imported
         on_existing=on_existing,
         strict=strict,
     )
-    options = read.build_options(past_run_at=past or _decide_past_rows(read, yes=yes))
+    warned_rows = (
+        None if past or yes else find_past_rows(read.source.run_at, read.zone, datetime.now(UTC))
+    )
+    options = read.build_options(past_run_at=past or _decide_past_rows(read, warned_rows))
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         submission = Submission(PortionSender(client, read.file, read.source, options))
         with build_progress("rows") as progress:
@@ -148,7 +152,8 @@ imported
         if no_wait:
             _report_accepted(submission.accepted, job, as_json=as_json)
             return
-        code = report(job, as_json=as_json, names_failed_rows=failed is None)
+        shown = job if warned_rows is None or as_json else _leave_out_past_warning(job)
+        code = report(shown, as_json=as_json, names_failed_rows=failed is None)
         if not as_json:
             report_waiting(client, job, [portion.job_id for portion in submission.accepted])
         if failed is not None:
@@ -366,15 +371,21 @@ def _send_check(sender: PortionSender) -> None:
             raise typer.Exit(ExitCode.UNAVAILABLE) from None
 
 
-def _decide_past_rows(read: ImportFile, *, yes: bool) -> PastChoice | None:
+def _leave_out_past_warning(job: Job) -> Job:
+    """Returns the job without the warning that the command gave before the import."""
+    warnings = job["warnings"] or ()
+    return {**job, "warnings": [each for each in warnings if each["code"] != "past_run_at"]}
+
+
+def _decide_past_rows(read: ImportFile, past: PastRows | None) -> PastChoice | None:
     """Asks before rows are published whose time has passed. None: Pinflow's default."""
-    past = find_past_rows(read.source.run_at, read.zone, datetime.now(UTC))
-    if past is None or yes:
+    if past is None:
         return None
     text = (
         f"{part_of(len(past.numbers), len(read.source.rows), 'row')} "
         f"{choose_verb(len(past.numbers), 'has', 'have')} a run_at that has passed: "
-        f"{format_rows(past.numbers)}. The oldest is {format_time(past.oldest)}. "
+        f"{format_rows(past.numbers)}. The oldest is "
+        f"{_format_oldest(past, read.zone)}. "
     )
     if not can_ask():
         typer.echo(
@@ -393,6 +404,13 @@ def _decide_past_rows(read: ImportFile, *, yes: bool) -> PastChoice | None:
     if answer == "n":
         fail("Nothing was imported.")
     return PastChoice.FAIL if answer == "o" else PastChoice.PUBLISH
+
+
+def _format_oldest(past: PastRows, zone: ZoneInfo | None) -> object:
+    """Formats the oldest time in the zone of the file's times, or in UTC."""
+    if zone is None:
+        return format_time(past.oldest)
+    return f"{past.oldest.astimezone(zone):%Y-%m-%d %H:%M:%S} ({zone.key})"
 
 
 def _report_accepted(accepted: list[AcceptedPortion], job: Job, *, as_json: bool) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 from deploy.cli.combined_check import find_repeated_rows
 from deploy.cli.combined_job import Job
 from deploy.cli.counts import choose_verb, number_of
+from deploy.cli.placeholder import PLACEHOLDER
 from deploy.cli.tables import console, format_time, print_fields, print_table, printable
+from deploy.cli.wording import name_options
 from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED
 
 Result = Mapping[str, Any]
@@ -19,6 +21,10 @@ MAX_VALUE_CHARACTERS = 40
 SHARED_BEGINNING = 20
 """Characters that two values share before their shown parts begin later."""
 COUNTERS = ("created", "existing", "failed")
+_REPLACE_PLACEHOLDER = (
+    "this is the example of pinflow template. Replace it with the address of your image, or remove "
+    "the row"
+)
 
 
 def has_unpublished_rows(job: Job) -> bool:
@@ -239,7 +245,8 @@ def _print_warnings(job: Job) -> None:
     for warning in warnings[:MAX_WARNINGS_SHOWN]:
         numbers = warning.get("row_numbers")
         rows = f" ({format_rows(numbers)})" if numbers else ""
-        out.print(f"Warning: {printable(warning['message'])}{rows}", markup=False)
+        message = printable(name_options(warning["message"]))
+        out.print(f"Warning: {message}{rows}", markup=False)
     if len(warnings) > MAX_WARNINGS_SHOWN:
         out.print(f"… and {len(warnings) - MAX_WARNINGS_SHOWN} more warnings. See all with --json.")
 
@@ -324,6 +331,13 @@ def _print_rows(
 
 def _join_errors(result: Result) -> str:
     errors = [
-        ": ".join(filter(None, (error["field"], error["message"]))) for error in result["errors"]
+        ": ".join(filter(None, (error["field"], _describe_fault(error))))
+        for error in result["errors"]
     ]
-    return "; ".join(errors) or result["error_message"] or ""
+    return "; ".join(errors) or name_options(result["error_message"] or "")
+
+
+def _describe_fault(error: Mapping[str, Any]) -> str:
+    if error.get("value") == PLACEHOLDER:
+        return _REPLACE_PLACEHOLDER
+    return name_options(error["message"])

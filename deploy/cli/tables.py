@@ -136,7 +136,10 @@ def console(min_width: int = 0, *, is_error: bool = False) -> Console:
 
 def _format_cell(value: Any) -> str:
     text = _format(value)
-    return text if len(text) <= MAX_CELL_CHARACTERS else f"{text[: MAX_CELL_CHARACTERS - 1]}…"
+    # No part of a list of scopes or ids tells the rest
+    if isinstance(value, list) or len(text) <= MAX_CELL_CHARACTERS:
+        return text
+    return f"{text[: MAX_CELL_CHARACTERS - 1]}…"
 
 
 def _format(value: Any) -> str:

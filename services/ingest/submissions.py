@@ -168,7 +168,7 @@ def _parse_csv(data: bytes, parameters: ImportParameters) -> RawTable:
         keep_unknown=parameters.strict,
         optional=() if parameters.account is None else ("account_id",),
     )
-    require_row_count(table.row_count)
+    require_row_count(table.row_count, has_header=True)
     return RawTable(
         [row.values for row in table.rows], [row.line for row in table.rows], table.warnings
     )

@@ -17,14 +17,14 @@ from shared.postgres.row import Row
 
 
 class UndoSummaryResponse(ApiModel):
-    """How far an import was undone."""
+    """The undo of an import, in numbers."""
 
     undone_at: datetime
     """When it was undone first, in UTC."""
     undone_rows: int
     """Rows whose pin or schedule was deleted or canceled."""
     removing_rows: int
-    """Of `undone_rows`, those whose pins are still to be removed from Pinterest."""
+    """Rows of `undone_rows` whose pins are still to be removed from Pinterest."""
     left_rows: int
     """Rows whose pin or schedule was left. The undo says why."""
 
@@ -78,7 +78,7 @@ class ImportJobResponse(ApiModel):
     error_counts: dict[str, int] | None
     """The number of failed rows for each error code. Null in a list of imports."""
     undo: UndoSummaryResponse | None = None
-    """How far the import was undone. Null if it was not, if the request does not have
+    """The undo of the import. Null if it was not undone, if the request does not have
     `include_undo=true`, if the publisher does not answer, and 45 days after the undo."""
 
 

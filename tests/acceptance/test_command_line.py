@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from deploy.administration import NewWorkspace
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
-from deploy.cli.template import EXAMPLE_ROWS, PLACEHOLDER
+from deploy.cli.placeholder import PLACEHOLDER
+from deploy.cli.template import EXAMPLE_ROWS
 from tests.acceptance.command_line import (
     PINFLOW,
     SECONDS,

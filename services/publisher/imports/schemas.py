@@ -100,7 +100,7 @@ class UndoResponse(ApiModel):
 
 
 class UndoSummary(ApiModel):
-    """How far an import was undone."""
+    """Counts what an undo of an import deleted and left."""
 
     job_id: UUID
     undone_at: datetime

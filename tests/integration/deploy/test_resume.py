@@ -197,7 +197,9 @@ def test_an_account_without_access_stays_paused_and_that_is_said(
 ) -> None:
     installation.execute(_CONNECTION, health="token_revoked")
     installation.execute(_PAUSE, code="token_revoked")
-    output = installation.resume(installation.account_id).stdout
+    result = installation.resume(installation.account_id)
+    output = result.stdout
+    assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert f"Account {installation.account_id} stays paused" in output
     assert "(token_revoked)" in output
     assert f"pinflow accounts connect --account {installation.account_id}" in output
@@ -222,6 +224,7 @@ def test_a_disconnected_account_stays_paused_and_that_is_said(installation: Inst
 def test_the_resume_of_an_account_names_the_pause_of_the_app(installation: Installation) -> None:
     installation.execute(_APP)
     result = installation.resume(installation.account_id)
+    assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert f"Account {installation.account_id} is not paused." in result.stdout
     assert "app_not_approved" in result.stdout
     assert "pinflow deliveries resume --app" in result.stdout

@@ -161,6 +161,7 @@ async def test_a_wrong_correction_is_named(
     assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     (fault,) = answer.json()["detail"]["errors"]
     assert (fault["field"], fault["code"]) == (field, code)
+    assert fault["message"].endswith((".", "?"))
     assert steering.ingest.received == []
 
 

@@ -241,3 +241,10 @@ def test_the_command_asks_on_a_terminal(
     assert len(server.requests) == count
     assert result.exit_code == (ExitCode.DONE if count else ExitCode.REFUSED)
     assert "Cancel 1 schedule?" in result.stderr
+
+
+def test_an_unknown_status_is_named_without_words_of_a_library(server: PinflowServer) -> None:
+    result = run(server, "pins", "list", "--status", "foo", terminal_width=200)
+    assert result.exit_code == ExitCode.REFUSED
+    assert "Value error" not in result.stderr
+    assert "'foo' is not one of 'queued'" in result.stderr

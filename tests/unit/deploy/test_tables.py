@@ -187,3 +187,11 @@ def test_a_row_that_repeats_a_key_of_the_file_does_not_count_as_existing_already
         "0 would fail. 1 row repeats the idempotency key of an earlier row and would create "
         "nothing: row 2."
     )
+
+
+def test_a_list_of_scopes_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    scopes = ["read", "create", "schedule", "update", "destructive", "admin"]
+    tables.print_rows([{"name": "n" * 50, "scopes": scopes, "created_at": None}])
+    printed = capsys.readouterr().out
+    assert ", ".join(scopes) in printed
+    assert f"{'n' * 39}…" in printed

@@ -1,4 +1,4 @@
 """Defines the image of an example row, which pinflow template writes."""
 
 PLACEHOLDER = "REPLACE with the address of your image"
-"""It is no URL, so the row fails until it is replaced."""
+"""The image of an example row. It is no URL, so the row fails until it is replaced."""

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from shared.access.keys import Scope
-from shared.access.model import BoardCheck, BoardName, BoardResult, Destination, Principal
+from shared.access.model import (
+    BoardCheck,
+    BoardName,
+    BoardResult,
+    Destination,
+    Principal,
+    SimilarBoard,
+)
 from shared.contract.errors import ApiError, ErrorCode
 
 _SCIENTIFIC_NOTATION = re.compile(r"\s*\d([.,]\d*)?[eE]\+?\d+\s*").fullmatch
@@ -52,7 +59,10 @@ def describe_board_failure(check: BoardResult, destination: Destination) -> tupl
             "the column as text, enter the ids again and save the file again. See the ids: "
         )
     else:
-        message = f"board_id: no board {board_id} on this account. See its boards: "
+        advice = ""
+        if isinstance(check, SimilarBoard):
+            advice = f"Did you mean {check.name} ({check.board_id})? "
+        message = f"board_id: no board {board_id} on this account. {advice}See its boards: "
     boards = f"GET /v1/pinterest/boards?account_id={account_id}, or pinflow template."
     return ErrorCode.BOARD_NOT_FOUND, message + boards
 

@@ -66,7 +66,14 @@ class BoardName(NamedTuple):
     board_ids: tuple[str, ...]
 
 
-BoardResult: TypeAlias = BoardCheck | BoardName
+class SimilarBoard(NamedTuple):
+    """The result of a check if no board has the id, but it nearly is the name of this board."""
+
+    name: str
+    board_id: str
+
+
+BoardResult: TypeAlias = BoardCheck | BoardName | SimilarBoard
 
 
 class DestinationCheck(NamedTuple):

@@ -22,7 +22,14 @@ from services.publisher.pins.dry_run.report import (
     warned,
 )
 from services.publisher.pins.transitions import require_future
-from shared.access.model import BoardCheck, BoardName, BoardResult, DestinationCheck, Principal
+from shared.access.model import (
+    BoardCheck,
+    BoardName,
+    BoardResult,
+    DestinationCheck,
+    Principal,
+    SimilarBoard,
+)
 from shared.contract.delivery_advice import MESSAGES, find_advice
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
@@ -168,7 +175,7 @@ def _check_board(principal: Principal, request: PartialRequest, board: BoardResu
             return passed(CheckName.BOARD, "The account has this board.")
         case BoardCheck.NO_ACCOUNT:
             return skipped(CheckName.BOARD, _ACCOUNT_FAILED)
-        case BoardCheck.NO_BOARD | BoardName():
+        case BoardCheck.NO_BOARD | BoardName() | SimilarBoard():
             return failed(CheckName.BOARD, *build_failure(board, destination))
         case _:
             assert_never(board)

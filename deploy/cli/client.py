@@ -17,6 +17,7 @@ from deploy.cli.combined_job import Job
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.listing import Listing
 from deploy.cli.tables import printable
+from deploy.cli.wording import name_options
 from shared.contract.errors import ErrorCode
 
 MAX_PAUSE_SECONDS = 10.0
@@ -40,8 +41,9 @@ MAX_PAGE_ITEMS = 200
 Attempt = Callable[[], httpx.Response]
 Parameters = Mapping[str, str | None]
 KEY_ADVICE = (
-    " Set PINFLOW_API_KEY to an API key of your workspace. To load the local stack's key into this "
-    "shell: set -a; . .pinflow/env; set +a"
+    " Set PINFLOW_API_KEY, or give --api-key: an API key of your workspace. In the checkout of a "
+    "local stack, commands read its key from .pinflow/env. To load it into this shell: set -a; "
+    ". .pinflow/env; set +a"
 )
 REPEAT_ADVICE = (
     "Run the same command again: no row is published twice. To see which imports were accepted: "
@@ -122,8 +124,10 @@ class PinflowClient:
         request = self._http.build_request("POST", CSV_IMPORTS, files=_form(filename, b""))
         return int(request.headers["content-length"])
 
-    def job(self, job_id: str, *, with_results: bool = True) -> Job:
+    def job(self, job_id: str, *, with_results: bool = True, with_undo: bool = False) -> Job:
         parameters = {} if with_results else {"include_results": "false"}
+        if with_undo:
+            parameters["include_undo"] = "true"
         job: Job = self._read_document(self._get(f"{IMPORTS}/{job_id}", parameters))
         return job
 
@@ -249,7 +253,10 @@ class PinflowClient:
     def _require_success(self, response: httpx.Response) -> httpx.Response:
         """Returns the answer, or ends the command with its error."""
         if not response.is_success:
-            advice = KEY_ADVICE if response.status_code == HTTPStatus.UNAUTHORIZED else ""
+            is_unauthorized = response.status_code == HTTPStatus.UNAUTHORIZED
+            if is_unauthorized and not self._http.headers["X-API-Key"]:
+                fail(f"The command has no API key.{KEY_ADVICE}")
+            advice = KEY_ADVICE if is_unauthorized else ""
             is_server_error = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
             fail(
                 f"{_describe_error(response)}{advice}",
@@ -310,8 +317,12 @@ def read_error_code(response: httpx.Response) -> str | None:
 
 
 def read_error_message(response: httpx.Response) -> str:
-    """Returns the server's message, with control characters escaped: it may quote a file."""
-    return printable(_read_detail(response).get("message", f"HTTP {response.status_code}"))
+    """Returns the server's message in the words of the command line.
+
+    Control characters are escaped, because it may quote a file.
+    """
+    message = _read_detail(response).get("message", f"HTTP {response.status_code}")
+    return printable(name_options(message))
 
 
 def _read_detail(response: httpx.Response) -> dict[str, Any]:

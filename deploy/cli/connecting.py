@@ -72,7 +72,10 @@ def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
     attempt_id = attempt["attempt_id"]
     end = datetime.fromisoformat(attempt["expires_at"]) + PROCESSING_TIME
     try:
-        with show_waiting("Waiting until the access is allowed. Ctrl+C stops waiting."):
+        with show_waiting(
+            "Waiting until the access is allowed, until "
+            f"{format_time(attempt['expires_at'])} at the latest. Ctrl+C stops waiting."
+        ):
             while True:
                 state = client.read(f"{OAUTH}/attempts/{attempt_id}")
                 if state["status"] != "pending" or datetime.now(UTC) > end:
@@ -82,7 +85,7 @@ def wait_for_user(client: PinflowClient, attempt: Attempt) -> str:
         valid_until = format_time(attempt["expires_at"])
         typer.echo(
             f"\nThe command stopped. The address stays valid until {valid_until}. See whether the "
-            "account was connected: GET /v1/pinterest/accounts",
+            "account was connected: pinflow deliveries",
             err=True,
         )
         raise typer.Exit(ExitCode.UNAVAILABLE) from None
@@ -116,10 +119,7 @@ def find_account(client: PinflowClient, account_id: str) -> dict[str, Any]:
         (listed for listed in client.read(ACCOUNTS) if listed["id"] == account_id), None
     )
     if account is None:
-        fail(
-            f"Your API key sees no account {account_id}. See your accounts: GET "
-            "/v1/pinterest/accounts, or pinflow template."
-        )
+        fail(f"Your API key sees no account {account_id}. See your accounts: pinflow template")
     return account
 
 

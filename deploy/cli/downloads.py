@@ -9,6 +9,7 @@ import typer
 
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_job import AcceptedPortion
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.exit_codes import fail
 from deploy.cli.failed_rows import FailedRows, join_failed_rows
 from deploy.cli.tables import printable
@@ -57,8 +58,9 @@ def download_failed_rows(client: PinflowClient, portions: Sequence[AcceptedPorti
 def explain_failed_file(path: Path, count: int, command: str) -> None:
     """Says how to go on with a file of failed rows."""
     typer.echo(
-        f"Wrote the {count} failed row(s) to {printable(str(path))}, with their errors. Correct "
-        f"them there, save the file as CSV, and import it: {printable(command)}",
+        f"Wrote {number_of(count, 'failed row')} to {printable(str(path))}, with errors. Correct "
+        f"{choose_verb(count, 'it', 'them')} there, save the file as CSV, and import it: "
+        f"{printable(command)}",
         err=True,
     )
 

@@ -14,6 +14,7 @@ from deploy.cli.portion_sender import ImportOptions
 from deploy.cli.portions import RowSource, split_csv, split_json
 from deploy.cli.source_file import Format, SourceFile, read_source_file
 from deploy.cli.tables import printable
+from deploy.cli.wording import name_options
 from shared.contract.errors import ApiError
 from shared.contract.events import OnExisting
 from shared.contract.time_zones import load_zone
@@ -127,7 +128,7 @@ def split(
         now = datetime.now(UTC)
         return split_csv(file.data, encoding, now, zone, has_account=has_account)
     except ApiError as error:
-        fail(f"{printable(error.message)} ({error.code})")
+        fail(f"{printable(name_options(error.message))} ({error.code})")
 
 
 def format_command(command: str, file: str, parameters: Mapping[str, str]) -> str:

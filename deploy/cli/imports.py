@@ -3,12 +3,14 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_check import combine_checks
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
+from deploy.cli.counts import choose_verb, number_of, part_of
 from deploy.cli.delivered_pins import name_pins
 from deploy.cli.downloads import (
     STDOUT,
@@ -51,7 +53,7 @@ from deploy.cli.options import (
     Limit,
     MaxRetrySeconds,
 )
-from deploy.cli.past_rows import find_past_rows
+from deploy.cli.past_rows import PastRows, find_past_rows
 from deploy.cli.portion_sender import ImportOptions, PortionSender
 from deploy.cli.progress import build_progress
 from deploy.cli.questions import can_ask, choose
@@ -134,7 +136,10 @@ imported
         on_existing=on_existing,
         strict=strict,
     )
-    options = read.build_options(past_run_at=past or _decide_past_rows(read, yes=yes))
+    warned_rows = (
+        None if past or yes else find_past_rows(read.source.run_at, read.zone, datetime.now(UTC))
+    )
+    options = read.build_options(past_run_at=past or _decide_past_rows(read, warned_rows))
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         submission = Submission(PortionSender(client, read.file, read.source, options))
         with build_progress("rows") as progress:
@@ -143,11 +148,12 @@ imported
                 submission.wait(progress)
         job = combine(submission.accepted, read.source.warnings, read.source.keyed_contents)
         if not as_json and (times := describe_times(job)):
-            typer.echo(f"Accepted {job['total_rows']} row(s): {times}.")
+            typer.echo(f"Accepted {number_of(job['total_rows'], 'row')}: {times}.")
         if no_wait:
             _report_accepted(submission.accepted, job, as_json=as_json)
             return
-        code = report(job, as_json=as_json, names_failed_rows=failed is None)
+        shown = job if warned_rows is None or as_json else _leave_out_past_warning(job)
+        code = report(shown, as_json=as_json, names_failed_rows=failed is None)
         if not as_json:
             report_waiting(client, job, [portion.job_id for portion in submission.accepted])
         if failed is not None:
@@ -233,8 +239,18 @@ def list_imports(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the workspace's imports, newest first. Times are in UTC."""
-    filters = {"status": status, "source_type": source_type, "since": since, "until": until}
+    """List the workspace's imports, newest first. Times are in UTC.
+
+    The column undone has the number of rows whose pins or schedules an undo has
+    deleted. pinflow imports show ID says what it left.
+    """
+    filters = {
+        "status": status,
+        "source_type": source_type,
+        "since": since,
+        "until": until,
+        "include_undo": "true",
+    }
     columns = {
         "id": "id",
         "status": "status",
@@ -242,6 +258,7 @@ def list_imports(
         "created": "created_rows",
         "existing": "existing_rows",
         "failed": "failed_rows",
+        "undone": "undo.undone_rows",
         "created_at": "created_at",
         "source_filename": "source_filename",
     }
@@ -272,7 +289,7 @@ def show_import(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show an import's counters, its warnings and the rows that failed.
+    """Show an import's counters, its undo, its warnings and the rows that failed.
 
     With --row, show what happened to one row and when, and why it has no result
     yet. Times are in UTC.
@@ -284,7 +301,7 @@ def show_import(
             timeline = client.read(f"{IMPORTS}/{job_id}/rows/{row}")
             print_json(timeline) if as_json else print_timeline(timeline)
             return
-        job = client.job(job_id)
+        job = client.job(job_id, with_undo=True)
         if as_json:
             print_json(job)
             return
@@ -354,14 +371,21 @@ def _send_check(sender: PortionSender) -> None:
             raise typer.Exit(ExitCode.UNAVAILABLE) from None
 
 
-def _decide_past_rows(read: ImportFile, *, yes: bool) -> PastChoice | None:
+def _leave_out_past_warning(job: Job) -> Job:
+    """Returns the job without the warning that the command gave before the import."""
+    warnings = job["warnings"] or ()
+    return {**job, "warnings": [each for each in warnings if each["code"] != "past_run_at"]}
+
+
+def _decide_past_rows(read: ImportFile, past: PastRows | None) -> PastChoice | None:
     """Asks before rows are published whose time has passed. None: Pinflow's default."""
-    past = find_past_rows(read.source.run_at, read.zone, datetime.now(UTC))
-    if past is None or yes:
+    if past is None:
         return None
     text = (
-        f"{len(past.numbers)} of {len(read.source.rows)} row(s) have a run_at that has passed: "
-        f"{format_rows(past.numbers)}. The oldest is {format_time(past.oldest)}. "
+        f"{part_of(len(past.numbers), len(read.source.rows), 'row')} "
+        f"{choose_verb(len(past.numbers), 'has', 'have')} a run_at that has passed: "
+        f"{format_rows(past.numbers)}. The oldest is "
+        f"{_format_oldest(past, read.zone)}. "
     )
     if not can_ask():
         typer.echo(
@@ -380,6 +404,13 @@ def _decide_past_rows(read: ImportFile, *, yes: bool) -> PastChoice | None:
     if answer == "n":
         fail("Nothing was imported.")
     return PastChoice.FAIL if answer == "o" else PastChoice.PUBLISH
+
+
+def _format_oldest(past: PastRows, zone: ZoneInfo | None) -> object:
+    """Formats the oldest time in the zone of the file's times, or in UTC."""
+    if zone is None:
+        return format_time(past.oldest)
+    return f"{past.oldest.astimezone(zone):%Y-%m-%d %H:%M:%S} ({zone.key})"
 
 
 def _report_accepted(accepted: list[AcceptedPortion], job: Job, *, as_json: bool) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 from deploy.cli.combined_check import find_repeated_rows
 from deploy.cli.combined_job import Job
+from deploy.cli.counts import choose_verb, number_of
+from deploy.cli.placeholder import PLACEHOLDER
 from deploy.cli.tables import console, format_time, print_fields, print_table, printable
+from deploy.cli.wording import name_options
 from shared.contract.events import EXISTING_NOT_PUBLISHED, NOT_PUBLISHED
 
 Result = Mapping[str, Any]
@@ -18,6 +21,10 @@ MAX_VALUE_CHARACTERS = 40
 SHARED_BEGINNING = 20
 """Characters that two values share before their shown parts begin later."""
 COUNTERS = ("created", "existing", "failed")
+_REPLACE_PLACEHOLDER = (
+    "this is the example of pinflow template. Replace it with the address of your image, or remove "
+    "the row"
+)
 
 
 def has_unpublished_rows(job: Job) -> bool:
@@ -50,6 +57,8 @@ def print_job(job: Job, *, every_row: bool = False, names_failed_rows: bool = Tr
         f"rows have a result: {counters}.",
         highlight=False,
     )
+    if undo := job.get("undo"):
+        out.print(_describe_undo(undo), highlight=False)
     if imports:
         _print_imports(imports)
     existing = _print_notes(job)
@@ -78,16 +87,23 @@ def print_check(checked: Job) -> None:
     results = checked["results"]
     created = [row for row in results if row["status"] == "created"]
     later = sum(row["schedule_id"] is not None for row in created)
-    out.print(
-        f"{checked['total_rows']} row(s): {len(created) - later} would be published now and "
-        f"{later} later, {checked['existing_rows']} exist already, {checked['failed_rows']} would "
-        "fail.",
-        markup=False,
+    new_keys = {row["idempotency_key"] for row in created}
+    again = sum(
+        row["status"] == "existing" and row["idempotency_key"] in new_keys for row in results
     )
+    taken = checked["existing_rows"] - again
+    counts = [
+        f"{len(created) - later} would be published now and {later} later",
+        f"{taken} {choose_verb(taken, 'exists', 'exist')} already",
+        *([f"{again} {choose_verb(again, 'repeats', 'repeat')} an earlier row"] if again else []),
+        f"{checked['failed_rows']} would fail",
+    ]
+    out.print(f"{number_of(checked['total_rows'], 'row')}: {', '.join(counts)}.", markup=False)
     if repeated := find_repeated_rows(results):
+        subject = number_of(len(repeated), "row")
         out.print(
-            f"{len(repeated)} row(s) repeat the idempotency key of an earlier row, so they create "
-            f"nothing: {format_rows(repeated)}.",
+            f"{subject} {choose_verb(len(repeated), 'repeats', 'repeat')} the idempotency key of "
+            f"an earlier row and would create nothing: {format_rows(repeated)}.",
             markup=False,
         )
     _print_noted_rows(checked, _print_notes(checked))
@@ -148,6 +164,17 @@ def _quote(value: str | None, start: int) -> str:
     return f"'{'…' if start else ''}{shown}{'…' if is_cut else ''}'"
 
 
+def _describe_undo(undo: Mapping[str, Any]) -> str:
+    """Says that an import was undone, and how far."""
+    how = "Partly undone" if undo["left_rows"] else "Undone"
+    parts = [f"{number_of(undo['undone_rows'], 'row')} deleted"]
+    if removing := undo["removing_rows"]:
+        verb = choose_verb(removing, "is", "are")
+        parts[0] += f", of which {removing} {verb} still to be removed from Pinterest"
+    parts.append(f"{undo['left_rows']} left")
+    return f"{how} at {format_time(undo['undone_at'])}: {', '.join(parts)}."
+
+
 def _is_check(job: Job) -> bool:
     """Returns whether the document is that of a dry run."""
     return bool(job.get("dry_run"))
@@ -167,7 +194,7 @@ def _print_notes(job: Job) -> list[Result]:
     if updated := [row["row_number"] for row in existing if row.get("updated")]:
         verb = "would take" if _is_check(job) else "took"
         out.print(
-            f"{len(updated)} existing row(s) {verb} the content of this import: "
+            f"{number_of(len(updated), 'existing row')} {verb} the content of this import: "
             f"{format_rows(updated)}.",
             markup=False,
         )
@@ -175,7 +202,8 @@ def _print_notes(job: Job) -> list[Result]:
     differing = [result for result in existing if result.get("payload_matches") is False]
     if differing:
         out.print(
-            f"Warning: {len(differing)} existing row(s) differ from what was first sent with the "
+            f"Warning: {number_of(len(differing), 'existing row')} "
+            f"{choose_verb(len(differing), 'differs', 'differ')} from what was first sent with the "
             f"same idempotency key: {format_rows(row['row_number'] for row in differing)}. "
             "The existing pins are not changed. If such a row is meant as a new pin, give it a "
             "different key.",
@@ -217,7 +245,8 @@ def _print_warnings(job: Job) -> None:
     for warning in warnings[:MAX_WARNINGS_SHOWN]:
         numbers = warning.get("row_numbers")
         rows = f" ({format_rows(numbers)})" if numbers else ""
-        out.print(f"Warning: {printable(warning['message'])}{rows}", markup=False)
+        message = printable(name_options(warning["message"]))
+        out.print(f"Warning: {message}{rows}", markup=False)
     if len(warnings) > MAX_WARNINGS_SHOWN:
         out.print(f"… and {len(warnings) - MAX_WARNINGS_SHOWN} more warnings. See all with --json.")
 
@@ -302,6 +331,13 @@ def _print_rows(
 
 def _join_errors(result: Result) -> str:
     errors = [
-        ": ".join(filter(None, (error["field"], error["message"]))) for error in result["errors"]
+        ": ".join(filter(None, (error["field"], _describe_fault(error))))
+        for error in result["errors"]
     ]
-    return "; ".join(errors) or result["error_message"] or ""
+    return "; ".join(errors) or name_options(result["error_message"] or "")
+
+
+def _describe_fault(error: Mapping[str, Any]) -> str:
+    if error.get("value") == PLACEHOLDER:
+        return _REPLACE_PLACEHOLDER
+    return name_options(error["message"])

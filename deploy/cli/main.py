@@ -1,8 +1,10 @@
 """Builds the console script `pinflow` from its commands."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from deploy.cli import (
     administration,
@@ -18,7 +20,20 @@ from deploy.cli.dead_letters import commands as dead_letters
 from deploy.cli.environment import load_environment
 from deploy.cli.recovery import commands as recovery
 
+
+class PlainGroup(TyperGroup):
+    """The root of the commands. Its errors have no words of the libraries that find them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # of pydantic
+            raise
+
+
 app = typer.Typer(
+    cls=PlainGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=(

@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from deploy.cli.client import ChangeAnswer, PinflowClient
+from deploy.cli.counts import choose_verb, number_of, part_of
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.options import (
     DEFAULT_URL,
@@ -73,14 +74,14 @@ def delete_pins(
     """
     ids = _list_ids(pin_ids)
     place = "in Pinflow and at Pinterest" if from_pinterest else "in Pinflow"
-    require_confirmation(f"Delete {len(ids)} pin(s) {place}?", DELETED, yes=yes)
+    require_confirmation(f"Delete {number_of(len(ids), 'pin')} {place}?", DELETED, yes=yes)
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         if from_pinterest:
             results = _change_each(ids, lambda pin_id: _remove(client, pin_id))
         else:
             results = _change_all(client, "/v1/pins/bulk-delete", ids, DELETED)
     done = REMOVED if from_pinterest else DELETED
-    _report(results, done, f"are {done}", as_json=as_json)
+    _report(results, done, as_json=as_json)
 
 
 @commands.command("edit")
@@ -183,7 +184,10 @@ def retry_pins(
     target = {name: value for name, value in named.items() if value is not None}
     if may_double:
         require_confirmation(
-            f"Send {len(ids)} pin(s) again, although they may be on Pinterest?", RETRIED, yes=yes
+            f"Send {number_of(len(ids), 'pin')} again, although "
+            f"{choose_verb(len(ids), 'it', 'they')} may be on Pinterest?",
+            RETRIED,
+            yes=yes,
         )
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         if may_double or target:
@@ -192,7 +196,7 @@ def retry_pins(
             )
         else:
             results = _change_all(client, "/v1/pins/bulk-retry", ids, RETRIED)
-    _report(results, RETRIED, f"are {RETRIED}", as_json=as_json)
+    _report(results, RETRIED, as_json=as_json)
 
 
 def _list_ids(pin_ids: Sequence[UUID]) -> list[str]:
@@ -292,7 +296,7 @@ def _describe_interruption(count: int) -> None:
         )
 
 
-def _report(results: Sequence[Result], done: str, description: str, *, as_json: bool) -> None:
+def _report(results: Sequence[Result], done: str, *, as_json: bool) -> None:
     count = sum(result["outcome"] == done for result in results)
     if as_json:
         print_json(results)
@@ -300,6 +304,6 @@ def _report(results: Sequence[Result], done: str, description: str, *, as_json: 
         columns = ("id", "outcome", "error_code", "error_message")
         rows = [[result[name] for name in columns] for result in results]
         print_table(["id", "outcome", "error_code", "reason"], rows)
-        typer.echo(f"{count} of {len(results)} pin(s) {description}.")
+        typer.echo(f"{part_of(count, len(results), 'pin')} {done}.")
     if count < len(results):
         raise typer.Exit(ExitCode.PINS_NOT_CHANGED)

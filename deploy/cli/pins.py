@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from deploy.cli.client import PinflowClient
+from deploy.cli.counts import number_of, part_of
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import (
     DEFAULT_URL,
@@ -303,10 +304,11 @@ def cancel_schedules(
     3: a server did not answer; try again
     """
     ids = [str(schedule_id) for schedule_id in dict.fromkeys(schedule_ids)]
-    require_confirmation(f"Cancel {len(ids)} schedule(s)?", "canceled", yes=yes)
+    require_confirmation(f"Cancel {number_of(len(ids), 'schedule')}?", "canceled", yes=yes)
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         results = _cancel(client, ids)
     outcomes = [_describe_outcome(result) for result in results]
+    canceled = outcomes.count(CANCELED)
     if as_json:
         print_json(results)
     else:
@@ -315,8 +317,8 @@ def cancel_schedules(
             ["id", "outcome", "reason"],
             [[result["id"], outcome, result["error_message"]] for result, outcome in rows],
         )
-        typer.echo(f"{outcomes.count(CANCELED)} of {len(ids)} schedule(s) are canceled.")
-    if outcomes.count(CANCELED) < len(ids):
+        typer.echo(f"{part_of(canceled, len(ids), 'schedule')} {CANCELED}.")
+    if canceled < len(ids):
         raise typer.Exit(ExitCode.SCHEDULES_NOT_CANCELED)
 
 

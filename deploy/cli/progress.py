@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -26,9 +27,10 @@ def build_progress(unit: str) -> Progress:
 
 @contextmanager
 def show_waiting(text: str) -> Iterator[None]:
-    """Shows on a terminal that the command waits."""
+    """Shows that the command waits. Without a terminal, says so once."""
     console = Console(stderr=True)
     if not console.is_terminal:
+        typer.echo(text, err=True)
         yield
         return
     with console.status(text):

@@ -6,7 +6,8 @@ from uuid import UUID
 
 import typer
 
-from deploy.cli.exit_codes import fail
+from deploy.cli.counts import choose_verb, number_of
+from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.options import parse_id
 from deploy.cli.tables import format_time, printable
 from shared.access.connection_health import RECONNECT_CODES
@@ -54,6 +55,12 @@ def resume_deliveries(
     Also ends the waits of the account's own pins and removals. Use it if you
     know that the cause is gone: Pinterest may refuse again. Needs
     PINFLOW_DATABASE_URL.
+
+    Exit codes:
+    0: nothing is paused any more of what you named
+    1: the account stays paused: the app is, or the account must be connected again
+    2: there is no such account, or the command line is wrong
+    3: Postgres did not answer; try again
     """
     if (account_id is None) != app:
         fail("Give either an account's id or --app. See what is paused: pinflow deliveries")
@@ -90,9 +97,16 @@ def _resume_account(account_id: UUID) -> None:
     else:
         _print_waits(account_id, resumed)
     if resumed.pins:
-        typer.echo(f"{resumed.pins} pin(s) that waited by themselves are sent in their turn.")
+        typer.echo(
+            f"{number_of(resumed.pins, 'pin')} that waited by "
+            f"{choose_verb(resumed.pins, 'itself is sent in its', 'themselves are sent in their')} "
+            "turn."
+        )
     if resumed.removals:
-        typer.echo(f"{resumed.removals} removal(s) that waited are tried in their turn.")
+        typer.echo(
+            f"{number_of(resumed.removals, 'removal')} that waited "
+            f"{choose_verb(resumed.removals, 'is tried in its', 'are tried in their')} turn."
+        )
     if code is None and resumed.pause is not None:
         _print_hints({resumed.pause["pause_code"]}, account_id)
     elif code is None and (resumed.pins or resumed.removals):
@@ -102,6 +116,8 @@ def _resume_account(account_id: UUID) -> None:
             f"The app is paused in the mode {pause['mode']}, which stops all accounts: "
             f"{_describe(pause)} To end that pause: pinflow deliveries resume --app"
         )
+    if resumed.app_pauses or code is not None:
+        raise typer.Exit(ExitCode.ACCOUNTS_PAUSED)
 
 
 def _print_waits(account_id: UUID, resumed: "ResumedAccount") -> None:

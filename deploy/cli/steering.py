@@ -9,6 +9,7 @@ import typer
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_job import AcceptedPortion, Job
 from deploy.cli.corrections import parse_corrections
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.downloads import (
     STDOUT,
     download_failed_rows,
@@ -184,7 +185,7 @@ or the command line is wrong
         child: Job = answer.document
         if not as_json:
             was = "was accepted before" if answer.is_replay else "was accepted"
-            typer.echo(f"Import {child['id']} with {child['total_rows']} row(s) {was}.")
+            typer.echo(f"Import {child['id']} with {number_of(child['total_rows'], 'row')} {was}.")
         if no_wait:
             if as_json:
                 print_json(child)
@@ -313,28 +314,34 @@ def _print_cancellation(canceled: dict[str, Any], *, with_schedules: bool) -> No
             "No row was waiting for its result, so none was canceled. To stop the schedules and "
             f"waiting pins of the import: pinflow imports cancel {canceled['id']} --scheduled"
         )
-    if canceled["unsettled_rows"]:
+    if unsettled := canceled["unsettled_rows"]:
         typer.echo(
-            f"{canceled['unsettled_rows']} row(s) get their result within moments. See them with: "
-            f"pinflow imports watch {canceled['id']}"
+            f"{number_of(unsettled, 'row')} {choose_verb(unsettled, 'gets its', 'get their')} "
+            f"result within moments. See it with: pinflow imports watch {canceled['id']}"
         )
     if with_schedules:
         count, left = len(canceled["canceled_schedules"]), canceled["left"]
         pins = len(canceled.get("withdrawn_pins", ()))  # an older Pinflow has none
-        withdrawn = f", {pins} waiting pin(s) withdrawn" if pins else ""
-        typer.echo(f"{count} schedule(s) were canceled{withdrawn}, {len(left)} left.")
+        withdrawn = f", {number_of(pins, 'waiting pin')} withdrawn" if pins else ""
+        were = choose_verb(count, "was", "were")
+        typer.echo(f"{number_of(count, 'schedule')} {were} canceled{withdrawn}, {len(left)} left.")
         _print_left(left)
 
 
 def _print_undo(undone: dict[str, Any], *, is_done: bool) -> None:
     job_id = undone["job_id"]
-    if is_done:
+    is_removing = any(row["action"] == "removing" for row in undone["undone"])
+    if is_done and is_removing:
+        typer.echo(f"The undo of import {job_id} began before. {_count_undone(undone)}.")
+    elif is_done:
         typer.echo(f"Import {job_id} was undone before. {_count_undone(undone)}.")
     elif undone["dry_run"]:
         typer.echo(f"{_describe_plan(undone)} Nothing was changed.")
+    elif is_removing:
+        typer.echo(f"The undo of import {job_id} has begun. {_count_undone(undone)}.")
     else:
         typer.echo(f"Import {job_id} is undone. {_count_undone(undone)}.")
-    if not undone["dry_run"] and any(row["action"] == "removing" for row in undone["undone"]):
+    if not undone["dry_run"] and is_removing:
         typer.echo(
             "Pins are removed from Pinterest one after the other. To see how far it is, run the "
             f"command again: pinflow imports undo {job_id}"
@@ -355,13 +362,13 @@ def _describe_plan(plan: dict[str, Any]) -> str:
 def _count_undone(undone: dict[str, Any]) -> str:
     actions = [row["action"] for row in undone["undone"]]
     parts = [
-        f"{actions.count('deleted')} pin(s) deleted",
-        f"{actions.count('canceled')} schedule(s) canceled and deleted",
+        f"{number_of(actions.count('deleted'), 'pin')} deleted",
+        f"{number_of(actions.count('canceled'), 'schedule')} canceled and deleted",
     ]
     if removed := actions.count("removed"):
-        parts.append(f"{removed} pin(s) removed from Pinterest and deleted")
+        parts.append(f"{number_of(removed, 'pin')} removed from Pinterest and deleted")
     if removing := actions.count("removing"):
-        parts.append(f"{removing} pin(s) to be removed from Pinterest and then deleted")
+        parts.append(f"{number_of(removing, 'pin')} to be removed from Pinterest and then deleted")
     return ", ".join([*parts, f"{undone['left_rows']} left"])
 
 

@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from deploy.cli.client import REPEAT_ADVICE, PinflowClient
 from deploy.cli.combined_job import TIME_COUNTS, AcceptedPortion, Job
+from deploy.cli.counts import number_of
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.portion_sender import PortionSender
 from deploy.cli.progress import build_progress
@@ -116,7 +117,7 @@ class Submission:
         part = "All" if self.sender.is_done else f"Rows 1 to {self.sender.next_row} of"
         count = self.sender.total_rows
         lines = [
-            f"{part} {count} rows were accepted, as {len(self.accepted)} import(s):",
+            f"{part} {count} rows were accepted, as {number_of(len(self.accepted), 'import')}:",
             *(
                 f"  {portion.job_id}  rows {portion.first_row} to {portion.last_row}"
                 for portion in self.accepted[:MAX_NAMED_IMPORTS]

@@ -23,7 +23,8 @@ GAP = 2
 
 
 def print_json(document: object) -> None:
-    text = orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2).decode()
+    options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
+    text = orjson.dumps(document, default=str, option=options).decode()
     # Only strings can contain characters that control a terminal, and JSON allows them escaped
     typer.echo(
         "".join(
@@ -81,7 +82,7 @@ def read_path(document: Mapping[str, Any], path: str) -> Any:
 
 
 def format_time(value: object) -> object:
-    """Formats a time of a JSON document in UTC, to the second. Returns anything else unchanged."""
+    """Formats a time, or the text of one, in UTC to the second. Returns anything else unchanged."""
     try:
         time = datetime.fromisoformat(str(value)).astimezone(UTC)
     except ValueError:
@@ -135,14 +136,17 @@ def console(min_width: int = 0, *, is_error: bool = False) -> Console:
 
 def _format_cell(value: Any) -> str:
     text = _format(value)
-    return text if len(text) <= MAX_CELL_CHARACTERS else f"{text[: MAX_CELL_CHARACTERS - 1]}…"
+    # No part of a list of scopes or ids tells the rest
+    if isinstance(value, list) or len(text) <= MAX_CELL_CHARACTERS:
+        return text
+    return f"{text[: MAX_CELL_CHARACTERS - 1]}…"
 
 
 def _format(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
+        return str(format_time(value))
     if isinstance(value, list):
         return printable(", ".join(map(str, value)))
     return printable(str(value))

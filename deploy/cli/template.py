@@ -18,6 +18,7 @@ import typer
 from deploy.cli.client import PinflowClient
 from deploy.cli.exit_codes import fail
 from deploy.cli.options import DEFAULT_URL, ApiKey, BaseUrl, MaxRetrySeconds
+from deploy.cli.placeholder import PLACEHOLDER
 from deploy.cli.tables import print_table
 from shared.contract.errors import ApiError
 from shared.contract.pins import PinSubmission
@@ -26,8 +27,6 @@ from shared.contract.time_zones import load_zone
 commands = typer.Typer()
 
 BYTE_ORDER_MARK = "\ufeff"
-PLACEHOLDER = "REPLACE with the address of your image"
-"""The image of an example row. It is no URL, so the row fails until it is replaced."""
 EXAMPLE_ROWS = 3
 EXAMPLE_HOUR = 9
 DAYS_UNTIL_EXAMPLE = 30

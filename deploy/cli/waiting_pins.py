@@ -8,6 +8,7 @@ import typer
 
 from deploy.cli.client import PinflowClient
 from deploy.cli.combined_job import Job
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.pins import PINS
 from shared.contract.events import MAX_ROWS, ExistingState
 from shared.contract.schedule_ids import derive_pin_id
@@ -52,9 +53,11 @@ def report_waiting(client: PinflowClient, job: Job, job_ids: Iterable[str]) -> N
     at_least = "" if found.is_complete else "At least "
     existed = f", {updated} of which existed and took the new content" if updated else ""
     deferred = sum(pin["status"] == "deferred" for pin in waiting)
-    paused = f" {deferred} of them are deferred: {_WHY_DEFERRED}" if deferred else ""
+    are = choose_verb(deferred, "is", "are")
+    paused = f" {deferred} of them {are} deferred: {_WHY_DEFERRED}" if deferred else ""
     typer.echo(
-        f"{at_least}{len(waiting)} pin(s) wait for their delivery to Pinterest{existed}. "
+        f"{at_least}{number_of(len(waiting), 'pin')} "
+        f"{choose_verb(len(waiting), 'waits', 'wait')} for delivery to Pinterest{existed}. "
         f"Follow it with: {COMMAND}.{paused}"
     )
 

@@ -269,7 +269,8 @@ async def _accept(
 async def _check(ingest: IngestDependencies, submission: ImportSubmission) -> Response:
     checked = await ingest.checker.check(submission)
     document = build_check_document(checked, with_values=submission.account_ids is None)
-    return Response(orjson.dumps(document), media_type="application/json")
+    content = orjson.dumps(document, option=orjson.OPT_UTC_Z)
+    return Response(content, media_type="application/json")
 
 
 @internal_router.post("/imports")

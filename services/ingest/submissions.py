@@ -171,7 +171,7 @@ def _parse_csv(data: bytes, parameters: ImportParameters, accepted_at: datetime)
         keep_unknown=parameters.strict,
         optional=() if parameters.account is None else ("account_id",),
     )
-    require_row_count(table.row_count)
+    require_row_count(table.row_count, has_header=True)
     zone = None if parameters.timezone is None else load_zone(parameters.timezone)
     refuse_ignored_times(table, accepted_at, zone)
     return RawTable(

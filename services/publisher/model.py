@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from shared.access.errors import describe_board_failure
-from shared.access.model import BoardCheck, Destination
+from shared.access.model import BoardResult, Destination
 from shared.contract.pins import TEXTS
 
 PIN_TEXTS = (*TEXTS, "dominant_color")
@@ -107,6 +107,6 @@ class Failure(NamedTuple):
     error_message: str
 
 
-def build_failure(check: BoardCheck, destination: Destination) -> Failure:
+def build_failure(check: BoardResult, destination: Destination) -> Failure:
     """Builds the failure of a row or pin whose account or board failed its check."""
     return Failure(*describe_board_failure(check, destination))

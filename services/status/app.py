@@ -19,6 +19,7 @@ from services.status.results import endpoints as results
 from services.status.retention import CLEAN_INTERVAL_SECONDS, UploadCleaner
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, register_readiness_checks
+from services.status.undos import UndoReader
 from services.status.unsupported import add_unsupported_endpoints
 from services.status.uploads import endpoints as uploaded
 from services.status.uploads.service import Uploads
@@ -55,6 +56,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     def build_client(name: str, urls: str) -> InternalClient:
         return InternalClient(name, http, urls, settings.internal_token)
 
+    publisher = build_client("publisher", settings.publisher_url)
     # Uses the connections for requests: the others are reserved for the consumer and the tasks
     requested_jobs = JobRepository(service.http_database)
     jobs = JobQueries(requested_jobs, IngestClient(http, settings.ingest_url))
@@ -66,6 +68,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             settings=settings,
             jobs=jobs,
             lists=ImportLists(service.paginator(settings)),
+            undos=UndoReader(publisher),
             uploads=uploads,
             upload_slots=slots,
             commands=ImportCommandService(
@@ -73,7 +76,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
                 uploads,
                 slots,
                 requested_jobs,
-                publisher=build_client("publisher", settings.publisher_url),
+                publisher=publisher,
                 ingest=build_client("ingest", settings.ingest_url),
             ),
             retry_reader=_build_retry_reader(settings),

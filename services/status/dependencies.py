@@ -9,6 +9,7 @@ from services.status.commands.service import ImportCommandService
 from services.status.config import StatusSettings
 from services.status.lists import ImportLists
 from services.status.service import JobQueries
+from services.status.undos import UndoReader
 from services.status.uploads.service import Uploads
 from services.status.uploads.slots import UploadSlots
 from shared.http.dependencies import typed_dependencies
@@ -22,6 +23,7 @@ class StatusDependencies:
     settings: StatusSettings
     jobs: JobQueries
     lists: ImportLists
+    undos: UndoReader
     uploads: Uploads
     upload_slots: UploadSlots
     commands: ImportCommandService

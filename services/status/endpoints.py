@@ -47,7 +47,8 @@ _JOB: dict[int | str, dict[str, Any]] = {
 
 
 def _json(document: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json", headers=headers)
+    content = orjson.dumps(document, option=orjson.OPT_UTC_Z)
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @router.get(
@@ -69,7 +70,8 @@ async def list_imports(
     send. The field `reached`, if present, contains only that time.
     """
     page = await status.lists.list_imports(principal, query)
-    response = _json([build_job_document(job) for job in page.rows])
+    undos = await status.undos.find(principal.workspace_id, page.rows) if query.include_undo else {}
+    response = _json([build_job_document(job, undo=undos.get(job["job_id"])) for job in page.rows])
     set_page_headers(request, response, query, page)
     return response
 
@@ -88,6 +90,9 @@ async def get_import(
     include_results: Annotated[
         bool, Query(description="`false` makes the answer small: `results` is empty.")
     ] = True,
+    include_undo: Annotated[
+        bool, Query(description="`true` also says whether the import was undone, in `undo`.")
+    ] = False,
 ) -> Response:
     """Get one import with the result of each row, in row order.
 
@@ -102,7 +107,11 @@ async def get_import(
     job = await status.jobs.get(
         principal.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait
     )
+    undos = await status.undos.find(principal.workspace_id, [job]) if include_undo else {}
     document = build_job_document(
-        job, with_values=principal.account_ids is None, with_results=include_results
+        job,
+        with_values=principal.account_ids is None,
+        with_results=include_results,
+        undo=undos.get(job["job_id"]),
     )
     return _json(document, {"Preference-Applied": f"wait={wait}"} if wait else None)

@@ -32,6 +32,9 @@ class ImportFilters(PageParameters):
     until: Annotated[
         Instant | None, Field(description="Only imports created before this time.")
     ] = None
+    include_undo: Annotated[
+        bool, Field(description="`true` also says which imports were undone.")
+    ] = False
 
 
 class ImportLists:

@@ -1,5 +1,6 @@
 """HTTP models with the fields of pinbridge-sdk 1.10.1. Fields that Pinflow adds come last."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,6 +14,19 @@ from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
 from shared.http.row_results import RowResultResponse, hide_values
 from shared.postgres.row import Row
+
+
+class UndoSummaryResponse(ApiModel):
+    """The undo of an import, in numbers."""
+
+    undone_at: datetime
+    """When it was undone first, in UTC."""
+    undone_rows: int
+    """Rows whose pin or schedule was deleted or canceled."""
+    removing_rows: int
+    """Rows of `undone_rows` whose pins are still to be removed from Pinterest."""
+    left_rows: int
+    """Rows whose pin or schedule was left. The undo says why."""
 
 
 class ImportJobResponse(ApiModel):
@@ -63,6 +77,9 @@ class ImportJobResponse(ApiModel):
     """The import whose failed rows this one sends again. Otherwise null."""
     error_counts: dict[str, int] | None
     """The number of failed rows for each error code. Null in a list of imports."""
+    undo: UndoSummaryResponse | None = None
+    """The undo of the import. Null if it was not undone, if the request does not have
+    `include_undo=true`, if the publisher does not answer, and 45 days after the undo."""
 
 
 _STORED_FIELDS = (
@@ -87,7 +104,11 @@ _STORED_FIELDS = (
 
 
 def build_job_document(
-    job: Row, *, with_values: bool = True, with_results: bool = True
+    job: Row,
+    *,
+    with_values: bool = True,
+    with_results: bool = True,
+    undo: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded.
 
@@ -102,6 +123,7 @@ def build_job_document(
         "warnings": build_notices(job),
         "results": orjson.Fragment(results if with_values else hide_values(results)),
         "error_counts": job.get("error_counts"),
+        "undo": undo,
     }
 
 

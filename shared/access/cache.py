@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from uuid import UUID
 
-from shared.access.model import BoardCheck, Destination, DestinationChecks
+from shared.access.model import BoardCheck, BoardResult, Destination, DestinationChecks
 from shared.access.repository import AccessRepository
 from shared.runtime.ttl_set import TTLSet
 
@@ -33,7 +33,7 @@ class BoardCache:
         if not others:
             return NOTHING_FOUND
         connected = {item for item in others if item in self._connected}
-        failing: dict[Destination, BoardCheck] = {}
+        failing: dict[Destination, BoardResult] = {}
         if len(connected) < len(others):
             uncached = [item for item in others if item not in connected]
             for item, (board, is_connected) in (

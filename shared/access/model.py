@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 
@@ -60,10 +60,26 @@ class BoardCheck(Enum):
     NO_BOARD = auto()
 
 
+class BoardName(NamedTuple):
+    """The result of a check if no board has the id, but boards of the account have it as a name."""
+
+    board_ids: tuple[str, ...]
+
+
+class SimilarBoard(NamedTuple):
+    """The result of a check if no board has the id, but it nearly is the name of this board."""
+
+    name: str
+    board_id: str
+
+
+BoardResult: TypeAlias = BoardCheck | BoardName | SimilarBoard
+
+
 class DestinationCheck(NamedTuple):
     """The result of a destination's check."""
 
-    board: BoardCheck
+    board: BoardResult
     is_connected: bool
     """True if the account was ever connected to Pinterest, also if its check failed."""
 
@@ -71,7 +87,7 @@ class DestinationCheck(NamedTuple):
 class DestinationChecks(NamedTuple):
     """The destinations of a batch that need attention. Both are empty for most batches."""
 
-    failing: Mapping[Destination, BoardCheck]
+    failing: Mapping[Destination, BoardResult]
     """The destinations that pins can't be published to, and why."""
     connected: Collection[Destination]
     """The destinations of accounts that were ever connected to Pinterest."""

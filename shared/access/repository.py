@@ -3,7 +3,8 @@
 Only services/access and operators' commands (deploy/administration) write it.
 """
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -13,22 +14,39 @@ from shared.access.model import (
     Account,
     Board,
     BoardCheck,
+    BoardName,
+    BoardResult,
     Destination,
     DestinationCheck,
     Principal,
+    SimilarBoard,
 )
 from shared.access.statements import matches_account
 from shared.access.tables import accounts, api_keys, connections, workspaces
+from shared.contract.field_names import suggest_field
 from shared.contract.pins import make_printable
 from shared.contract.pinterest_ids import is_pinterest_id
 from shared.postgres.database import Database
 
+# Names are only compared for the first of many wrong boards: a batch may have 500
 _CHECK = text("""
     select a.id is not null as has_account, b.board_id is not null as has_board,
         exists (
             select from access.connections c
             where c.account_id = d.account_id and c.workspace_id = d.workspace_id
-        ) as is_connected
+        ) as is_connected,
+        case when b.board_id is null then array(
+            select n.board_id from access.boards n
+            where n.account_id = a.id and lower(n.name) = lower(d.board_id)
+            order by n.board_id
+        ) end as named,
+        case when b.board_id is null and d.board_id !~ '^[0-9]+$'
+            and count(*) filter (where b.board_id is null) over (order by d.ordinal) <= 10
+        then array(
+            select array[n.name, n.board_id] from access.boards n
+            where n.account_id = a.id and abs(length(n.name) - length(d.board_id)) <= 2
+            order by n.name limit 100
+        ) end as candidates
     from unnest(cast(:workspaces as uuid[]), cast(:accounts as uuid[]), cast(:boards as text[]))
         with ordinality as d(workspace_id, account_id, board_id, ordinal)
     left join access.accounts a
@@ -56,6 +74,9 @@ _FIND_BOARDS = text("""
         )
     )
 """)
+
+
+_NO_DIGITS = re.compile(r"\D+").sub
 
 
 class AccessRepository:
@@ -117,7 +138,7 @@ class AccessRepository:
 
     async def check_boards(
         self, destinations: Collection[Destination]
-    ) -> dict[Destination, BoardCheck]:
+    ) -> dict[Destination, BoardResult]:
         """Checks all destinations in one statement, without their connections."""
         checks = await self.check_destinations(destinations)
         return {destination: check.board for destination, check in checks.items()}
@@ -154,7 +175,7 @@ def _without_unstorable(values: Collection[str]) -> list[str]:
     return [value for value in values if make_printable(value, len(value)) == value]
 
 
-def _check_board(destination: Destination, row: Row[Any]) -> BoardCheck:
+def _check_board(destination: Destination, row: Row[Any]) -> BoardResult:
     """Returns the result of a row of _CHECK."""
     if "\0" in destination.board_id:
         return BoardCheck.NO_BOARD
@@ -163,4 +184,26 @@ def _check_board(destination: Destination, row: Row[Any]) -> BoardCheck:
     # A board may be older than the connection: Pinterest does not have it then
     if row.is_connected and not is_pinterest_id(destination.board_id):
         return BoardCheck.NO_BOARD
-    return BoardCheck.KNOWN if row.has_board else BoardCheck.NO_BOARD
+    if row.has_board:
+        return BoardCheck.KNOWN
+
+    def can_be_meant(board_id: str) -> bool:
+        return not row.is_connected or is_pinterest_id(board_id)
+
+    if named := tuple(filter(can_be_meant, row.named)):
+        return BoardName(named)
+    candidates = {
+        name: board_id for name, board_id in row.candidates or () if can_be_meant(board_id)
+    }
+    return _find_similar(destination.board_id, candidates) or BoardCheck.NO_BOARD
+
+
+def _find_similar(name: str, boards: Mapping[str, str]) -> SimilarBoard | None:
+    """Finds the board that a misspelled name means. Numbers must be equal: Board 4 is no Board 3.
+
+    `boards` has the id of each board by its name.
+    """
+    digits = _NO_DIGITS("", name)
+    likely = [known for known in boards if _NO_DIGITS("", known) == digits]
+    suggestion = suggest_field(name, likely)
+    return None if suggestion is None else SimilarBoard(suggestion, boards[suggestion])

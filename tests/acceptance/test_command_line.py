@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from deploy.administration import NewWorkspace
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
-from deploy.cli.template import EXAMPLE_ROWS, PLACEHOLDER
+from deploy.cli.placeholder import PLACEHOLDER
+from deploy.cli.template import EXAMPLE_ROWS
 from tests.acceptance.command_line import (
     PINFLOW,
     SECONDS,
@@ -156,7 +157,7 @@ def test_the_command_asks_on_a_terminal_before_it_publishes_rows_of_the_past(
         os.close(terminal)
         os.close(controller)
     assert imported.returncode == code, imported.stderr
-    assert "1 of 2 row(s) have a run_at that has passed: row 1." in imported.stderr
+    assert "1 of 2 rows has a run_at that has passed: row 1." in imported.stderr
     assert len(list_ids("pins")) == created
 
 

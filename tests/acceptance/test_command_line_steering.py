@@ -67,7 +67,7 @@ def test_a_spreadsheet_with_mistakes_is_checked_imported_mended_undone_and_impor
 
     checked = run("check", "autumn.csv")
     assert checked.returncode == ExitCode.ROWS_FAILED, checked.stderr
-    assert "4 row(s): 1 would be published now and 1 later, 0 exist already, 2 would fail." in (
+    assert "4 rows: 1 would be published now and 1 later, 0 exist already, 2 would fail." in (
         checked.stdout
     )
     assert "validation_error" in checked.stdout
@@ -97,7 +97,7 @@ def test_a_spreadsheet_with_mistakes_is_checked_imported_mended_undone_and_impor
 
     plan = run("imports", "undo", first, "--dry-run")
     assert plan.returncode == ExitCode.DONE
-    assert "1 pin(s) deleted, 1 schedule(s) canceled and deleted, 0 left" in plan.stdout
+    assert "1 pin deleted, 1 schedule canceled and deleted, 0 left" in plan.stdout
     assert {pin["id"] for pin in client.get("/v1/pins").json()} == before
     for job in (first, second):
         assert run("imports", "undo", job).returncode == ExitCode.REFUSED  # nobody can be asked
@@ -185,9 +185,9 @@ def test_failed_rows_are_retried_with_corrections_and_followed(
     retried = run("imports", "retry", job, "--correct", "3:title=Mended = good")
     assert retried.returncode == ExitCode.ROWS_FAILED, retried.stderr
     child = read_newest_import(run)
-    assert f"Import {child} with 2 row(s) was accepted." in retried.stdout
+    assert f"Import {child} with 2 rows was accepted." in retried.stdout
     again = run("imports", "retry", job, "--correct", "3:title=Mended = good")
-    assert f"Import {child} with 2 row(s) was accepted before." in again.stdout
+    assert f"Import {child} with 2 rows was accepted before." in again.stdout
     board = f"2:board_id={rows[0]['board_id']}"
     assert run("imports", "retry", child, "--correct", board).returncode == ExitCode.DONE
     nothing = run("imports", "retry", read_newest_import(run))
@@ -212,7 +212,7 @@ def test_schedules_of_an_import_are_canceled_and_changed_ones_are_left(
     assert run("imports", "cancel", job["id"], "--scheduled").returncode == ExitCode.REFUSED
     canceled = run("imports", "cancel", job["id"], "--scheduled", "--yes")
     assert canceled.returncode == ExitCode.PINS_LEFT
-    assert "2 schedule(s) were canceled, 1 left." in canceled.stdout
+    assert "2 schedules were canceled, 1 left." in canceled.stdout
     assert schedules[2] in canceled.stdout
 
     again = run("import", "later.csv")
@@ -225,7 +225,7 @@ def test_schedules_of_an_import_are_canceled_and_changed_ones_are_left(
         row["title"] = "The newest title"
     write_csv(tmp_path / "later.csv", rows)
     updated = run("import", "later.csv", "--on-existing", "update")
-    assert "3 existing row(s) took the content of this import: rows 1-3." in updated.stdout
+    assert "3 existing rows took the content of this import: rows 1-3." in updated.stdout
     titles = {item["payload"]["title"] for item in client.get("/v1/schedules").json()}
     assert "Mine" not in titles
 
@@ -259,5 +259,5 @@ def test_an_undo_asks_on_a_terminal(
         os.close(terminal)
         os.close(controller)
     assert undone.returncode == (ExitCode.REFUSED if pins else ExitCode.DONE), undone.stderr
-    assert "2 pin(s) deleted, 0 schedule(s) canceled and deleted, 0 left. Undo it?" in undone.stderr
+    assert "2 pins deleted, 0 schedules canceled and deleted, 0 left. Undo it?" in undone.stderr
     assert len(client.get("/v1/pins").json()) == pins

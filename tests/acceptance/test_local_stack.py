@@ -633,7 +633,7 @@ def test_import_reports_the_outcome_by_table_and_exit_code(
     changed = shell.pinflow(
         "import", write_rows(shell, "changed.json", [{**good, "title": "Another title"}])
     )
-    assert "1 existing row(s) differ" in changed.stdout
+    assert "1 existing row differs" in changed.stdout
     empty = shell.pinflow("import", write_rows(shell, "empty-row.json", [{}]))
     assert all(
         f"{name}: is required" in empty.stdout

@@ -76,6 +76,7 @@ VALUES: dict[str, Any] = {
     "secret": "at-least-sixteen-characters",  # pragma: allowlist secret
     "service": "pinflow",
     "submitted_at": NOW,
+    "undo": None,
     "updated_at": NOW,
     "url": "https://hooks.shop.example/pinflow",
     "username": "my-shop",

@@ -106,8 +106,8 @@ def _validate(fields: dict[str, Any], zone: ZoneInfo | None) -> Validation:
 
 def _build_unknown_account(value: str) -> Fault:
     message = (
-        "no account has this id or name. See the accounts: GET /v1/pinterest/accounts, or pinflow "
-        "template."
+        f"no account has the id or name {make_printable(value.strip())}. See the accounts: GET "
+        "/v1/pinterest/accounts, or pinflow template."
     )
     return Fault(
         code="uuid_parsing", field="account_id", message=message, value=make_printable(value)

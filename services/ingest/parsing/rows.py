@@ -81,10 +81,15 @@ def require_rows(document: object) -> list[RawRow]:
     return document
 
 
-def require_row_count(count: int) -> None:
+def require_row_count(count: int, *, has_header: bool = False) -> None:
     """Raises ApiError if an import can't have this number of rows."""
     if count == 0:
-        raise ApiError(ErrorCode.EMPTY_IMPORT, "This import has no rows. Send at least one.")
+        message = (
+            "The file has a header but no rows. Write at least one row below the header."
+            if has_header
+            else "This import has no rows. Send at least one."
+        )
+        raise ApiError(ErrorCode.EMPTY_IMPORT, message)
     if count > MAX_ROWS:
         message = f"This import has {count} rows; the limit is {MAX_ROWS}. Split it."
         raise ApiError(ErrorCode.TOO_MANY_ROWS, message, limit=MAX_ROWS, count=count)

@@ -25,6 +25,7 @@ from services.publisher.imports.schemas import (
     CancelRequest,
     ImportReference,
     RowReference,
+    UndoneImports,
     UndoRequest,
 )
 from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode
@@ -134,6 +135,11 @@ class ImportCommands:
         counts = {name: len(items) for name, items in plan.result.items()}
         log.info("import_undone", **counts, **_describe(command))
         return _describe_record(stored, result, is_replay=False)
+
+    async def summarize_undos(self, command: UndoneImports) -> dict[str, Any]:
+        """Says which of the imports were undone, and how far."""
+        undos = await self._imports.summarize_undos(command.workspace_id, command.job_ids)
+        return {"undos": undos}
 
     async def read_row(self, command: RowReference) -> dict[str, Any]:
         """Reads the row's recorded outcome, its pin, and when its import was canceled."""

@@ -11,8 +11,10 @@ from services.publisher.imports.schemas import (
     CancelResponse,
     RowReference,
     RowResponse,
+    UndoneImports,
     UndoRequest,
     UndoResponse,
+    UndoSummaries,
 )
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, RowAccepted
@@ -49,6 +51,16 @@ async def undo_import(
     async with imports.reader.read(request) as document:
         command = parse_model(UndoRequest, document)
         return UndoResponse(**await imports.commands.undo(command))
+
+
+@router.post("/undos")
+async def summarize_undos(
+    request: Request, _token: RequiresInternalToken, imports: Imports
+) -> UndoSummaries:
+    """Says which of a workspace's imports were undone, and how far."""
+    async with imports.reader.read(request) as document:
+        command = parse_model(UndoneImports, document)
+        return UndoSummaries(**await imports.commands.summarize_undos(command))
 
 
 @router.post("/row")

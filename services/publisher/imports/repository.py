@@ -53,6 +53,22 @@ SELECT_UNDO = """
     select undo_id, undone_at, result from publisher.undos
     where job_id = %(job_id)s and workspace_id = %(workspace_id)s
 """
+# A removal from Pinterest that has an outcome is no longer open. A refused one left its pin
+SUMMARIZE_UNDOS = """
+    select u.job_id, u.undone_at,
+        json_array_length(u.result -> 'undone') - r.refused as undone_rows,
+        r.removing as removing_rows,
+        json_array_length(u.result -> 'left') + r.refused as left_rows
+    from publisher.undos u
+    cross join lateral (
+        select count(*) filter (where m.outcome = 'refused') as refused,
+            count(*) filter (where m.outcome is null) as removing
+        from json_array_elements(u.result -> 'undone') as item
+        left join publisher.removals m on m.pin_id = cast(item ->> 'pin_id' as uuid)
+        where item ->> 'action' = 'removing'
+    ) r
+    where u.workspace_id = %(workspace_id)s and u.job_id = any(%(job_ids)s::uuid[])
+"""
 UPDATE_UNDO = """
     update publisher.undos set result = %(result)s
     where job_id = %(job_id)s and workspace_id = %(workspace_id)s
@@ -273,6 +289,14 @@ class ImportRepository:
                     driver, SELECT_LOST, target.values, "pins of this import"
                 )
             yield CommandTransaction(driver, target)
+
+    async def summarize_undos(self, workspace_id: UUID, job_ids: Sequence[UUID]) -> list[Row]:
+        """Counts what the undos of these imports deleted and left. Omits the other imports."""
+        values = {"workspace_id": workspace_id, "job_ids": list(job_ids)}
+        async with self._database.pipeline() as driver:
+            cursor = driver.cursor(row_factory=dict_row)
+            await cursor.execute(SUMMARIZE_UNDOS, values)
+            return list(await cursor.fetchall())
 
     async def delete_commands(self, retention: timedelta, limit: int) -> int:
         """Deletes the old records of at most `limit` imports of each kind. Returns their number."""

@@ -10,6 +10,8 @@ from services.publisher.imports.rules import LeftReason, UndoAction
 from shared.contract.events import MAX_ROWS
 from shared.http.models import ApiModel
 
+MAX_JOBS = 200
+"""The most imports of one page of the list."""
 RowNumber = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
@@ -38,6 +40,13 @@ class UndoRequest(ImportReference):
 
 class RowReference(ImportReference):
     row_number: RowNumber
+
+
+class UndoneImports(ApiModel):
+    """Imports of a workspace that may have been undone."""
+
+    workspace_id: UUID
+    job_ids: Annotated[list[UUID], Field(max_length=MAX_JOBS)]
 
 
 class LeftPin(ApiModel):
@@ -88,6 +97,22 @@ class UndoResponse(ApiModel):
     """True if the import was undone before: this is the record of that undo."""
     undone: list[UndonePin]
     left: list[LeftPin]
+
+
+class UndoSummary(ApiModel):
+    """Counts what an undo of an import deleted and left."""
+
+    job_id: UUID
+    undone_at: datetime
+    undone_rows: int
+    removing_rows: int
+    """The undone rows whose pins are still to be removed from Pinterest."""
+    left_rows: int
+
+
+class UndoSummaries(ApiModel):
+    undos: list[UndoSummary]
+    """One for each import that was undone."""
 
 
 class RowResponse(ApiModel):

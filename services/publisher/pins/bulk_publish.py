@@ -16,13 +16,13 @@ from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.request_bodies import parse_pin, parse_pins
 from services.publisher.pins.transitions import require_destination
 from shared.access.cache import BoardCache
-from shared.access.model import BoardCheck, Destination, Principal
+from shared.access.model import BoardResult, Destination, Principal
 from shared.contract.errors import ApiError
 from shared.contract.events import MAX_KEY_LENGTH, RowStatus
 from shared.contract.pins import make_printable
 from shared.postgres.row import Row
 
-FailedChecks: TypeAlias = Mapping[Destination, BoardCheck]
+FailedChecks: TypeAlias = Mapping[Destination, BoardResult]
 
 
 class BulkPublishItem(NamedTuple):

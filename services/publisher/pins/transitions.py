@@ -14,7 +14,7 @@ from services.publisher.outbox_events import PinChange
 from services.publisher.pins.deferrals import NO_PAUSES, find_deferral
 from services.publisher.pins.request_bodies import ScheduleSubmission, build_changed_values
 from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
-from shared.access.model import BoardCheck, Destination, Principal
+from shared.access.model import BoardCheck, BoardResult, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.pins import PinSubmission
 from shared.postgres.row import Row
@@ -46,7 +46,7 @@ class RetryTarget(NamedTuple):
 
     changes: Mapping[str, Any]
     """The new account and board, if the request has them."""
-    checks: Mapping[Destination, BoardCheck]
+    checks: Mapping[Destination, BoardResult]
     """The results for the destinations that were checked."""
     connected: Collection[UUID]
     """The accounts among these that were ever connected to Pinterest."""
@@ -125,7 +125,9 @@ def require_permitted(principal: Principal, account_id: UUID) -> None:
         raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
-def require_destination(checks: Mapping[Destination, BoardCheck], destination: Destination) -> None:
+def require_destination(
+    checks: Mapping[Destination, BoardResult], destination: Destination
+) -> None:
     """Raises ApiError if the account or board failed its check."""
     check = checks.get(destination, BoardCheck.KNOWN)
     if check is not BoardCheck.KNOWN:

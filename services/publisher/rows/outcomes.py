@@ -13,7 +13,7 @@ import msgspec
 from services.publisher.existing_pins import find_differences, find_existing_state
 from services.publisher.model import Failure, Origin, PinState, StoredPin, build_failure
 from services.publisher.rows.snapshot import KeyedRow, StoredOutcome, StoreSnapshot
-from shared.access.model import BoardCheck, Destination
+from shared.access.model import BoardResult, Destination
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
     ExistingState,
@@ -93,7 +93,7 @@ COLLISION = Failure(
 
 
 def decide_all(
-    rows: Sequence[KeyedRow], failing: Mapping[Destination, BoardCheck], snapshot: StoreSnapshot
+    rows: Sequence[KeyedRow], failing: Mapping[Destination, BoardResult], snapshot: StoreSnapshot
 ) -> list[Outcome]:
     """Decides every row. `failing` are the destinations that failed their check.
 

@@ -40,7 +40,7 @@ from services.publisher.rows.snapshot import (
     key_and_sort_rows,
     mark_connected,
 )
-from shared.access.model import BoardCheck, Destination, DestinationChecks
+from shared.access.model import BoardResult, Destination, DestinationChecks
 from shared.contract.errors import ValueRejected
 from shared.contract.event_times import EARLIEST, LATEST
 from shared.contract.events import PinContent, RowAccepted
@@ -49,7 +49,7 @@ from shared.kafka.positions.advance import Advance
 
 log = structlog.get_logger()
 
-FailingBoards: TypeAlias = Mapping[Destination, BoardCheck]
+FailingBoards: TypeAlias = Mapping[Destination, BoardResult]
 """The destinations that failed their check, and the reason."""
 Locate: TypeAlias = Callable[[], Mapping[int, RecordPosition]]
 """Returns where the rows' records stand, by the id of the row's object."""

@@ -57,7 +57,7 @@ def parse_corrections(document: object) -> dict[int, dict[str, Any]]:
             faults.add(ErrorCode.UNKNOWN_FIELD, name, 'There is no such field. Send "corrections".')
     items = [] if body.get("corrections") is None else body["corrections"]
     if not isinstance(items, list):
-        faults.add("list_type", "corrections", "Must be a list of objects")
+        faults.add("list_type", "corrections", "Must be a list of objects.")
         items = []
     corrections: dict[int, dict[str, Any]] = {}
     for index, item in enumerate(items):
@@ -65,7 +65,7 @@ def parse_corrections(document: object) -> dict[int, dict[str, Any]]:
         if (number := _read_row_number(item, place, faults)) is None:
             continue
         if number in corrections:
-            message = f"Row {number} has two corrections. Send one with all fields"
+            message = f"Row {number} has two corrections. Send one with all fields."
             faults.add("duplicate_row", f"{place}.row_number", message)
         corrections[number] = _read_fields(item, place, faults)
     faults.raise_if_any()
@@ -80,10 +80,10 @@ def require_failed_rows(
     for number in corrections:
         result = results.get(number)
         if result is None:
-            message = f"This import has no row {number}. Its rows are 1 to {total_rows}"
+            message = f"This import has no row {number}. Its rows are 1 to {total_rows}."
             faults.add("unknown_row", "corrections", message, number)
         elif result.status is not RowStatus.FAILED:
-            message = f"Row {number} did not fail: it is {result.status.value}"
+            message = f"Row {number} did not fail: it is {result.status.value}."
             faults.add("row_not_failed", "corrections", message, number)
     faults.raise_if_any()
 
@@ -126,11 +126,11 @@ def build_fields(row: UploadedRow, correction: Mapping[str, Any]) -> dict[str, A
 
 def _read_row_number(item: Any, place: str, faults: _Faults) -> int | None:
     if not isinstance(item, dict):
-        faults.add("dict_type", place, "Must be an object with row_number and fields")
+        faults.add("dict_type", place, "Must be an object with row_number and fields.")
         return None
     number = item.get("row_number")
     if isinstance(number, bool) or not isinstance(number, int):
-        faults.add("int_type", f"{place}.row_number", "Must be the number of a failed row")
+        faults.add("int_type", f"{place}.row_number", "Must be the number of a failed row.")
         return None
     return number
 
@@ -141,7 +141,7 @@ def _read_fields(item: dict[str, Any], place: str, faults: _Faults) -> dict[str,
         if name not in CORRECTABLE_FIELDS:
             faults.add(ErrorCode.UNKNOWN_FIELD, f"{place}.{name}", _describe_unknown(name))
     if not fields:
-        faults.add("missing", place, "Names no field of the row. Send at least one")
+        faults.add("missing", place, "Names no field of the row. Send at least one.")
     return fields
 
 

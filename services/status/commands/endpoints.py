@@ -185,4 +185,5 @@ def _parse_row_number(text: str) -> int:
 def _json(
     document: object, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
-    return Response(orjson.dumps(document), status, media_type="application/json", headers=headers)
+    content = orjson.dumps(document, option=orjson.OPT_UTC_Z)
+    return Response(content, status, media_type="application/json", headers=headers)

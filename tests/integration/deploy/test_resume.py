@@ -107,8 +107,8 @@ def test_an_accounts_pause_ends_with_all_its_waits_and_keeps_its_step(
     assert result.exit_code == ExitCode.DONE, result.output
     assert f"Ended the pause of account {installation.account_id}: rate_limited" in result.stdout
     assert "Blocked." in result.stdout
-    assert "1 pin(s) that waited by themselves" in result.stdout
-    assert "1 removal(s) that waited" in result.stdout
+    assert "1 pin that waited by itself" in result.stdout
+    assert "1 removal that waited" in result.stdout
     assert "Pinterest may refuse again" in result.stdout
     (account,) = installation.execute(
         "select paused_until <= clock_timestamp() as is_over, pause_code, pause_step "
@@ -197,7 +197,9 @@ def test_an_account_without_access_stays_paused_and_that_is_said(
 ) -> None:
     installation.execute(_CONNECTION, health="token_revoked")
     installation.execute(_PAUSE, code="token_revoked")
-    output = installation.resume(installation.account_id).stdout
+    result = installation.resume(installation.account_id)
+    output = result.stdout
+    assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert f"Account {installation.account_id} stays paused" in output
     assert "(token_revoked)" in output
     assert f"pinflow accounts connect --account {installation.account_id}" in output
@@ -222,6 +224,7 @@ def test_a_disconnected_account_stays_paused_and_that_is_said(installation: Inst
 def test_the_resume_of_an_account_names_the_pause_of_the_app(installation: Installation) -> None:
     installation.execute(_APP)
     result = installation.resume(installation.account_id)
+    assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
     assert f"Account {installation.account_id} is not paused." in result.stdout
     assert "app_not_approved" in result.stdout
     assert "pinflow deliveries resume --app" in result.stdout

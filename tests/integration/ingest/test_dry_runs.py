@@ -100,6 +100,7 @@ async def test_valid_and_failed_rows_are_answered_in_row_order_with_a_jobs_field
     document = response.json()
     assert response.status_code == 200
     assert document["dry_run"] is True
+    assert document["checked_at"].endswith("Z")
     assert "location" not in response.headers
     assert {name: document[name] for name in document if name.endswith("_rows")} == {
         "total_rows": 4,

@@ -78,6 +78,9 @@ async def test_a_repeated_undo_shows_the_progress_of_removals(
     assert name_left(again) == [(2, "refused")]
     assert (again["is_replay"], again["undo_id"]) == (True, first["undo_id"])
     assert name_undone(await job.undo(dry_run=True)) == name_undone(again)
+    request = {"workspace_id": str(client.workspace.id), "job_ids": [str(job.job_id)]}
+    (undo,) = (await client.call_internally("imports/undos", request)).json()["undos"]
+    assert (undo["undone_rows"], undo["removing_rows"], undo["left_rows"]) == (2, 1, 1)
 
 
 async def test_a_later_undo_reaches_a_pin_that_was_being_sent(

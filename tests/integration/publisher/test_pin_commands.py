@@ -400,3 +400,26 @@ async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
         assert (await narrow.publish_pin(account_id=str(own), board_id="own"))[
             "status"
         ] == "published"
+
+
+async def test_a_board_given_by_its_name_is_answered_with_its_id(client: Client) -> None:
+    message = (
+        f"board_id: lamps is the name of a board. Send its id, {BOARD}; names work only in imports."
+    )
+    pin_id = find_pin_id(await client.create_failed_schedule())
+    by_name = {"board_id": "lamps"}
+    schedule = await client.create_schedule()
+    for answer in (
+        await client.post("/v1/pins", client.pin(**by_name)),
+        await client.post("/v1/schedules", client.schedule(**by_name)),
+        await client.patch(f"/v1/pins/{pin_id}", by_name),
+        await client.patch(f"/v1/schedules/{schedule['id']}", by_name),
+        await client.post(f"/v1/pins/{pin_id}/retry", by_name),
+    ):
+        assert read_error(answer) == (422, "board_not_found")
+        assert answer.json()["detail"]["message"] == message
+    batch = await client.post("/v1/pins/batch", {"pins": [client.pin(**by_name)]})
+    assert batch.json()["results"][0]["error"]["message"] == message
+    report = (await client.post("/v1/pins/validate", client.pin(**by_name))).json()
+    checks = {check["name"]: check for check in report["checks"]}
+    assert (checks["board"]["code"], checks["board"]["message"]) == ("board_not_found", message)

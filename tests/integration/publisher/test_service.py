@@ -211,6 +211,27 @@ async def test_a_row_that_fails_its_checks_reports_a_fault_like_validation(
     assert result.errors == [fault]
 
 
+async def test_a_row_with_a_misspelled_board_is_asked_which_board_it_means(
+    publisher: Publisher, workspace: Workspace
+) -> None:
+    for number in (1, 2, 3):
+        await workspace.operator.add_board(
+            workspace.id, workspace.account_id, f"54975581388801000{number}", name=f"Shelf {number}"
+        )
+    misspelled, unknown = (
+        build_row(workspace, board_id=name, idempotency_key=name) for name in ("Shelv 3", "Shelf 4")
+    )
+    await publisher.deliver(misspelled)
+    await publisher.deliver(unknown)
+    (result,) = await wait_for_outcomes(publisher, misspelled.job_id)
+    assert (result.error_message or "").startswith(
+        "board_id: no board Shelv 3 on this account. Did you mean Shelf 3 (549755813888010003)? "
+        "See its boards: GET"
+    )
+    (result,) = await wait_for_outcomes(publisher, unknown.job_id)
+    assert "Did you mean" not in (result.error_message or "")
+
+
 async def make_due(database: Database, pin_id: UUID) -> None:
     """Sets a pin's run_at to now, so that no test depends on how fast it runs."""
     async with database.transaction() as connection:

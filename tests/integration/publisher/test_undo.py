@@ -303,3 +303,25 @@ async def test_an_undo_waits_until_a_restored_database_has_all_pins_of_the_impor
     assert read_error(answer) == (503, "key_recovering")
     await job.settle()
     assert name_undone(await job.undo()) == [(1, "deleted")]
+
+
+async def test_the_undos_of_imports_are_summarized(client: Client, database: Database) -> None:
+    undone, partly, kept = (Import(client, database, {}, {}) for _ in range(3))
+    for job in (undone, partly, kept):
+        results = await job.settle()
+        if job is partly:
+            assert (await client.delete(f"/v1/pins/{results[0].pin_id}")).status_code == 204
+        if job is not kept:
+            await job.undo()
+    request = {
+        "workspace_id": str(client.workspace.id),
+        "job_ids": [str(job.job_id) for job in (undone, partly, kept)],
+    }
+    undos = (await client.call_internally("imports/undos", request)).json()["undos"]
+    counts = {
+        undo["job_id"]: (undo["undone_rows"], undo["removing_rows"], undo["left_rows"])
+        for undo in undos
+    }
+    assert counts == {str(undone.job_id): (2, 0, 0), str(partly.job_id): (1, 0, 1)}
+    foreign = {**request, "workspace_id": str(uuid4())}
+    assert (await client.call_internally("imports/undos", foreign)).json() == {"undos": []}

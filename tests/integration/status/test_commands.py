@@ -1,5 +1,6 @@
 """Retry, cancel, undo and the timeline of a row, against servers that answer as the services do."""
 
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -160,6 +161,7 @@ async def test_a_wrong_correction_is_named(
     assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     (fault,) = answer.json()["detail"]["errors"]
     assert (fault["field"], fault["code"]) == (field, code)
+    assert fault["message"].endswith((".", "?"))
     assert steering.ingest.received == []
 
 
@@ -386,16 +388,16 @@ async def test_the_timeline_of_a_row_has_each_time(
         "pin": {
             "state": "published",
             "schedule_id": str(uuid4()),
-            "created_at": "2026-11-23T12:00:00.000001+00:00",
-            "published_at": "2026-11-23T13:00:00+00:00",
+            "created_at": "2026-11-23T12:00:00.000001Z",
+            "published_at": "2026-11-23T13:00:00Z",
         },
         "canceled_at": None,
     }
     timeline = (await read_row(steering, workspace, job.job_id, 1)).json()
     names = [event["event"] for event in timeline["events"]]
     assert sorted(names) == ["accepted", "published", "scheduled", "settled"]
-    times = [event["at"] for event in timeline["events"]]
-    assert None not in times
+    assert all(event["at"].endswith("Z") for event in timeline["events"])
+    times = [datetime.fromisoformat(event["at"]) for event in timeline["events"]]
     assert times == sorted(times)
     assert (timeline["status"], timeline["state"], timeline["line"], timeline["waiting"]) == (
         "created",
@@ -480,3 +482,32 @@ async def test_invariant_10_imports_of_another_workspace_do_not_exist(
     assert read_error(answer) == (404, "not_found")
     assert (await read_row(steering, workspace, job.job_id, 1)).status_code == 404
     assert steering.publisher.received == steering.ingest.received == []
+
+
+async def test_an_import_shows_its_undo_if_the_request_asks_for_it(
+    steering: Steering, workspace: Workspace
+) -> None:
+    job = await steering.store(workspace.id, None, RESULTS)
+    undo = {
+        "undone_at": NOON.isoformat(),
+        "undone_rows": 1,
+        "removing_rows": 0,
+        "left_rows": 0,
+    }
+    steering.publisher.answers["imports/undos"] = lambda document: {
+        "undos": [{"job_id": document["job_ids"][0], **undo}]
+    }
+    headers = {"X-API-Key": workspace.api_key}
+
+    async def read(path: str) -> Any:
+        return (await steering.http.get(path, headers=headers)).json()
+
+    path = JOB.format(job.job_id)
+    assert (await read(path))["undo"] is None
+    assert (await read(f"{path}?include_undo=true"))["undo"] == undo
+    (listed,) = await read("/v1/pins/imports?include_undo=true")
+    assert listed["undo"] == undo
+    (sent, _) = steering.publisher.documents("imports/undos")
+    assert sent == {"workspace_id": str(workspace.id), "job_ids": [str(job.job_id)]}
+    steering.publisher.answers["imports/undos"] = lambda _: refuse(503, "service_unavailable", "No")
+    assert (await read(f"{path}?include_undo=true"))["undo"] is None

@@ -133,7 +133,7 @@ async def test_a_job_is_followed_to_its_end(status: Status, workspace: Workspace
         1,
     )
     assert [result["row_number"] for result in ended["results"]] == [1, 2]
-    assert (ended["source_filename"], ended["created_at"]) == ("a.csv", "2026-11-23T12:00:00+00:00")
+    assert (ended["source_filename"], ended["created_at"]) == ("a.csv", "2026-11-23T12:00:00Z")
 
 
 async def has_processed(status: Status, workspace: Workspace, job_id: UUID, count: int) -> bool:

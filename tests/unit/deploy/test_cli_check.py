@@ -54,7 +54,7 @@ def test_a_good_file_is_counted_and_nothing_is_imported(
     (request,) = server.requests
     expected = {"account": "Shop & Co", "past_run_at": "fail", "dry_run": "true"}
     assert request.query == expected
-    counts = "3 row(s): 2 would be published now and 1 later, 0 exist already, 0 would fail."
+    counts = "3 rows: 2 would be published now and 1 later, 0 exist already, 0 would fail."
     command = f"pinflow import {file} --account 'Shop & Co' --past fail"
     advice = f"Nothing was imported. To import the file: {command}"
     assert result.stdout.splitlines() == [counts, advice]
@@ -141,7 +141,7 @@ def test_repeated_keys_are_named(server: PinflowServer, tmp_path: Path) -> None:
     file = write(tmp_path, "pins.csv", encode_csv(rows))
     result = run(server, file)
     message = (
-        "2 row(s) repeat the idempotency key of an earlier row, so they create nothing: rows 2-3."
+        "2 rows repeat the idempotency key of an earlier row and would create nothing: rows 2-3."
     )
     assert message in result.stdout
 

@@ -99,6 +99,8 @@ def test_connect_prints_the_address_and_waits_until_the_access_is_allowed(
     connected = run("connect", "--account", ACCOUNT)
     assert connected.exit_code == ExitCode.DONE, connected.output
     assert URL in connected.stdout.splitlines()
+    assert connected.stderr.startswith("Waiting until the access is allowed, until 20")
+    assert connected.stderr.endswith("Z at the latest. Ctrl+C stops waiting.\n")
     assert f"Account {ACCOUNT} is connected to Pinterest." in connected.stdout
     assert "rosa\\u001b[2J. Boards: 2." in connected.stdout
     assert start_of(pinflow).url.params["account_id"] == ACCOUNT

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli import submission
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
+from deploy.cli.placeholder import PLACEHOLDER
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES
 from shared.spreadsheets.result_files import RowWithResult, write_results
 from tests.support.pinflow_server import (
@@ -135,7 +136,7 @@ def test_a_long_file_is_split_in_order_and_reported_as_one(
         "pins.csv, rows 1001 to 1203",
     ]
     words = " ".join(result.stdout.split())
-    assert "Accepted 1203 row(s): 1203 now, 0 scheduled." in words
+    assert "Accepted 1203 rows: 1203 now, 0 scheduled." in words
     assert (
         "3 imports: completed_with_errors. 1203 of 1203 rows have a result: 1200 created" in words
     )
@@ -255,7 +256,7 @@ def test_no_wait_names_every_import(server: PinflowServer, tmp_path: Path) -> No
     result = run(server, write_csv(tmp_path, 501, run_at=FUTURE), "--no-wait")
     assert result.exit_code == ExitCode.DONE
     accepted, *lines = result.stdout.splitlines()
-    assert accepted == "Accepted 501 row(s): 0 now, 501 scheduled."
+    assert accepted == "Accepted 501 rows: 0 now, 501 scheduled."
     assert [line.split()[1] for line in lines] == [part.job_id for part in server.imports]
 
 
@@ -317,7 +318,7 @@ def test_a_refused_portion_names_the_accepted_ones_and_what_to_do(
     server.overrides = [None, refuse(401, "unauthorized", "The API key is not valid.")]
     result = run(server, write_csv(tmp_path, 1200))
     assert result.exit_code == ExitCode.REFUSED
-    assert "Rows 1 to 500 of 1200 rows were accepted, as 1 import(s):" in result.stderr
+    assert "Rows 1 to 500 of 1200 rows were accepted, as 1 import:" in result.stderr
     assert server.imports[0].job_id in result.stderr
     assert "run the same command again" in result.stderr
 
@@ -380,7 +381,7 @@ def test_an_interrupted_import_says_what_continues(
     monkeypatch.setattr(submission.Submission, "_read_job", interrupt)
     result = run(server, write_csv(tmp_path, 3))
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "All 3 rows were accepted, as 1 import(s):" in result.stderr
+    assert "All 3 rows were accepted, as 1 import:" in result.stderr
     assert "pinflow imports watch ID" in result.stderr
     result = run(server, write_csv(tmp_path, 1100))
     assert result.exit_code == ExitCode.UNAVAILABLE
@@ -438,11 +439,24 @@ def test_rows_of_the_past_are_a_warning_where_nobody_can_be_asked(
 ) -> None:
     result = run(server, write_past(tmp_path))
     assert result.exit_code == ExitCode.DONE
-    assert "Warning: 1 of 3 row(s) have a run_at that has passed: row 2." in result.stderr
+    assert "Warning: 1 of 3 rows has a run_at that has passed: row 2." in result.stderr
     assert "--past fail" in result.stderr
     assert "past" not in result.stdout
     for silent in (("--yes",), ("--past", "publish"), ("--past", "fail")):
         assert "has passed" not in run(server, write_past(tmp_path), *silent).stderr
+
+
+def test_rows_of_the_past_are_named_once_and_in_the_zone_of_their_times(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    server.warnings = [{"code": "past_run_at", "message": "1 row has passed.", "row_numbers": [1]}]
+    rows = [build_row(1, run_at="2020-01-01 09:00")]
+    file = write(tmp_path, "pins.csv", encode_csv(rows))
+    result = run(server, file, "--timezone", "Europe/Berlin")
+    assert "The oldest is 2020-01-01 09:00:00 (Europe/Berlin)." in result.stderr
+    assert "passed" not in result.stdout
+    assert "Warning: 1 row has passed. (row 1)" in run(server, file, "--past", "publish").stdout
+    assert "past_run_at" in run(server, file, "--timezone", "Europe/Berlin", "--json").stdout
 
 
 @pytest.mark.parametrize(
@@ -537,7 +551,7 @@ def test_updated_rows_are_named_and_differ_no_more(server: PinflowServer, tmp_pa
     server.judge = existing("scheduled", updated=True)
     result = run(server, write_csv(tmp_path, 2), "--on-existing", "update")
     assert result.exit_code == ExitCode.DONE
-    assert "2 existing row(s) took the content of this import: rows 1-2." in result.stdout
+    assert "2 existing rows took the content of this import: rows 1-2." in result.stdout
 
 
 # Failed rows
@@ -601,7 +615,7 @@ def test_failed_rows_of_a_long_file_are_one_file_with_the_lines_of_the_file(
         ("lamp-1004", "1006"),
     ]
     assert written[0]["title"] == "''=1+1"
-    assert "Wrote the 3 failed row(s)" in result.stderr
+    assert "Wrote 3 failed rows" in result.stderr
 
 
 def test_an_import_whose_failed_rows_cannot_be_written_has_ended_nevertheless(
@@ -697,3 +711,63 @@ def test_an_encoding_is_only_for_csv(server: PinflowServer, tmp_path: Path) -> N
 def test_the_rows_that_the_server_reads_are_the_ones_written() -> None:
     rows = [build_row(1, title='"a",\r\nb;\t')]
     assert read_rows(encode_csv(rows)) == rows
+
+
+def test_errors_and_warnings_name_the_options_of_the_command(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    no_board = (
+        "board_id: no board Bord on this account. See its boards: GET "
+        "/v1/pinterest/boards?account_id=0b7f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01, or pinflow template."
+    )
+
+    def judge(number: int, row: JsonRow) -> JsonRow:
+        return create_result(number, row) | {"status": "failed", "error_message": no_board}
+
+    server.judge = judge
+    server.warnings = [
+        {"code": "unknown_fields", "message": "Ignored. With strict=true, the row fails."}
+    ]
+    file = write(tmp_path, "pins.csv", encode_csv([build_row(1)]))
+    result = run(server, file)
+    assert "Warning: Ignored. With --strict, the row fails." in result.stdout
+    assert "no board Bord on this account. See its boards: pinflow template." in result.stdout
+    assert "GET /v1" not in result.stdout
+    server.overrides = [
+        refuse(
+            422, "invalid_parameter", "No. See: GET /v1/pinterest/accounts, or pinflow template."
+        )
+    ]
+    assert run(server, file).stderr.endswith("No. See: pinflow template. (invalid_parameter)\n")
+
+
+def test_the_image_of_the_template_is_called_an_example(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    def judge(number: int, row: JsonRow) -> JsonRow:
+        fault = {
+            "code": "url_parsing",
+            "field": "image_url",
+            "message": "must be a URL",
+            "value": row["image_url"],
+        }
+        return create_result(number, row) | {"status": "failed", "errors": [fault]}
+
+    server.judge = judge
+    rows = [build_row(1, image_url=PLACEHOLDER), build_row(2, image_url="x")]
+    result = run(server, write(tmp_path, "pins.csv", encode_csv(rows)))
+    assert "image_url: this is the example of pinflow template. Replace it" in result.stdout
+    assert "image_url: must be a URL" in result.stdout
+
+
+def test_a_command_without_a_key_says_how_to_give_it_one(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    server.overrides = [refuse(401, "unauthorized", "Send one in the header X-API-Key.")] * 2
+    file = write(tmp_path, "pins.csv", encode_csv([build_row(1)]))
+    variables = {"PINFLOW_BASE_URL": server.url, "PINFLOW_API_KEY": ""}
+    result = CliRunner().invoke(app, ["import", file], env=variables)
+    assert result.exit_code == ExitCode.REFUSED
+    assert "The command has no API key. Set PINFLOW_API_KEY, or give --api-key" in result.stderr
+    assert "X-API-Key" not in result.stderr
+    assert "X-API-Key. (unauthorized) Set PINFLOW_API_KEY, or give" in run(server, file).stderr

@@ -213,7 +213,7 @@ def test_schedules_are_canceled_and_each_outcome_is_shown(server: PinflowServer)
     assert lines[again] == "canceled The reason."
     assert lines[published] == "not canceled The reason."
     assert lines[unknown] == "not found The reason."
-    assert "2 of 4 schedule(s) are canceled." in result.stdout
+    assert "2 of 4 schedules canceled." in result.stdout
 
 
 def test_schedules_that_are_all_canceled_are_exit_code_0(server: PinflowServer) -> None:
@@ -240,4 +240,11 @@ def test_the_command_asks_on_a_terminal(
     result = run(server, "schedules", "cancel", str(uuid4()), input=answer)
     assert len(server.requests) == count
     assert result.exit_code == (ExitCode.DONE if count else ExitCode.REFUSED)
-    assert "Cancel 1 schedule(s)?" in result.stderr
+    assert "Cancel 1 schedule?" in result.stderr
+
+
+def test_an_unknown_status_is_named_without_words_of_a_library(server: PinflowServer) -> None:
+    result = run(server, "pins", "list", "--status", "foo", terminal_width=200)
+    assert result.exit_code == ExitCode.REFUSED
+    assert "Value error" not in result.stderr
+    assert "'foo' is not one of 'queued'" in result.stderr

@@ -46,7 +46,7 @@ def test_pins_are_deleted_together(server: PinflowServer) -> None:
     server.posts["/v1/pins/bulk-delete"] = answer_bulk()
     result = run(server, "delete", FIRST, SECOND, FIRST, "--yes")
     assert result.exit_code == ExitCode.DONE, result.output
-    assert "2 of 2 pin(s) are deleted." in result.stdout
+    assert "2 of 2 pins deleted." in result.stdout
     assert json.loads(server.requests[0].body) == {"ids": [FIRST, SECOND]}
 
 
@@ -57,7 +57,7 @@ def test_a_pin_that_is_being_sent_is_not_deleted(server: PinflowServer) -> None:
     assert result.exit_code == ExitCode.PINS_NOT_CHANGED
     assert "not deleted" in result.stdout
     assert "Try again in a minute." in result.stdout
-    assert "1 of 2 pin(s) are deleted." in result.stdout
+    assert "1 of 2 pins deleted." in result.stdout
 
 
 def test_nothing_is_deleted_without_a_yes(server: PinflowServer) -> None:
@@ -100,7 +100,7 @@ def test_a_pin_that_does_not_exist_does_not_end_the_command(server: PinflowServe
     result = run(server, "delete", FIRST, SECOND, "--from-pinterest", "--yes")
     assert result.exit_code == ExitCode.PINS_NOT_CHANGED
     assert "not found" in result.stdout
-    assert "1 of 2 pin(s) are removed." in result.stdout
+    assert "1 of 2 pins removed." in result.stdout
 
 
 def test_failed_pins_are_retried_together(server: PinflowServer) -> None:
@@ -111,7 +111,7 @@ def test_failed_pins_are_retried_together(server: PinflowServer) -> None:
     assert result.exit_code == ExitCode.PINS_NOT_CHANGED
     assert "publish_unconfirmed" in result.stdout
     assert "retry with --may-double." in " ".join(result.stdout.split())
-    assert "1 of 2 pin(s) are retried." in result.stdout
+    assert "1 of 2 pins retried." in result.stdout
 
 
 def test_a_pin_that_may_be_on_pinterest_is_sent_again_only_if_the_user_says_so(

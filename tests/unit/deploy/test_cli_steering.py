@@ -117,7 +117,7 @@ def test_files_with_results_are_written_once(server: PinflowServer, tmp_path: Pa
     result = run(server, "results", JOB, "--failed", str(failed))
     assert result.exit_code == ExitCode.DONE
     assert (whole.read_bytes(), failed.read_bytes()) == (b"\xef\xbb\xbfall", b"\xef\xbb\xbffailed")
-    assert f"Wrote the 1 failed row(s) to {failed}" in result.stderr
+    assert f"Wrote 1 failed row to {failed}" in result.stderr
     assert f"pinflow import {failed}" in result.stderr
     failed.write_text("corrected")
     assert run(server, "results", JOB, "--failed", str(failed)).exit_code == ExitCode.REFUSED
@@ -244,10 +244,10 @@ def test_failed_rows_are_retried_and_their_new_import_is_followed(server: Pinflo
     result = run(server, "retry", JOB, "--correct", "2:title=Lamp")
     assert result.exit_code == ExitCode.DONE, result.stderr
     assert bodies == [{"corrections": [{"row_number": 2, "title": "Lamp"}]}]
-    assert f"Import {CHILD} with 1 row(s) was accepted." in result.stdout
+    assert f"Import {CHILD} with 1 row was accepted." in result.stdout
     assert f"Import {CHILD}: completed." in result.stdout
     again = run(server, "retry", JOB, "--no-wait")
-    assert again.stdout == f"Import {CHILD} with 1 row(s) was accepted before.\n"
+    assert again.stdout == f"Import {CHILD} with 1 row was accepted before.\n"
     assert json.loads(run(server, "retry", JOB, "--json").stdout)["id"] == CHILD
 
 
@@ -312,7 +312,7 @@ def test_schedules_are_canceled_after_a_question_and_left_ones_are_named(
     result = run(server, "cancel", JOB, "--scheduled", input="y\n")
     assert result.exit_code == ExitCode.PINS_LEFT
     assert server.requests[0].query == {"scheduled": "true"}
-    assert "1 schedule(s) were canceled, 1 left." in result.stdout
+    assert "1 schedule was canceled, 1 left." in result.stdout
     assert f"{CHILD}  changed since by somebody" in result.stdout
     as_json = run(server, "cancel", JOB, "--scheduled", "--yes", "--json")
     assert json.loads(as_json.stdout) == canceled
@@ -324,7 +324,7 @@ def test_withdrawn_pins_are_counted(server: PinflowServer) -> None:
     server.posts[f"{PATH}/cancel"] = lambda _: build_cancellation(withdrawn_pins=pins, left=left)
     result = run(server, "cancel", JOB, "--scheduled", "--yes")
     assert result.exit_code == ExitCode.PINS_LEFT
-    assert "0 schedule(s) were canceled, 2 waiting pin(s) withdrawn, 1 left." in result.stdout
+    assert "0 schedules were canceled, 2 waiting pins withdrawn, 1 left." in result.stdout
     assert "being sent to Pinterest: run the command again" in result.stdout
 
 
@@ -371,7 +371,7 @@ def serve_undo(
     server.posts[f"{PATH}/undo"] = undo
 
 
-COUNTS = "1 pin(s) deleted, 1 schedule(s) canceled and deleted, 0 left."
+COUNTS = "1 pin deleted, 1 schedule canceled and deleted, 0 left."
 
 
 def read_dry_runs(server: PinflowServer) -> list[bool]:
@@ -448,6 +448,10 @@ def test_an_undo_says_how_to_see_the_progress_of_removals(server: PinflowServer)
     }
     result = run(server, "undo", JOB, "--yes")
     assert result.exit_code == ExitCode.DONE
+    assert result.stdout.startswith(
+        f"The undo of import {JOB} has begun. 0 pins deleted, 0 schedules canceled and deleted, "
+        "1 pin to be removed from Pinterest and then deleted, 0 left.\n"
+    )
     assert f"run the command again: pinflow imports undo {JOB}" in result.stdout
 
 
@@ -466,3 +470,35 @@ def test_an_import_names_the_list_of_its_pins_if_they_go_to_pinterest(
 
 def test_every_reason_is_explained() -> None:
     assert set(LEFT_REASONS) == set(LeftReason)
+
+
+UNDO = {"undone_at": "2026-12-01T10:24:12.5+00:00", "undone_rows": 2, "removing_rows": 0}
+
+
+@pytest.mark.parametrize(
+    ("undo", "line"),
+    [
+        ({"left_rows": 0}, "Undone at 2026-12-01 10:24:12Z: 2 rows deleted, 0 left."),
+        ({"left_rows": 1}, "Partly undone at 2026-12-01 10:24:12Z: 2 rows deleted, 1 left."),
+        (
+            {"left_rows": 0, "removing_rows": 1},
+            "2 rows deleted, of which 1 is still to be removed from Pinterest, 0 left.",
+        ),
+    ],
+)
+def test_an_import_shows_that_it_was_undone(
+    server: PinflowServer, undo: dict[str, Any], line: str
+) -> None:
+    server.documents[PATH] = build_job(build_result(1), undo={**UNDO, **undo})
+    assert line in run(server, "show", JOB).stdout
+    assert server.requests[0].query == {"include_undo": "true"}
+
+
+def test_the_list_of_imports_shows_how_many_rows_were_undone(server: PinflowServer) -> None:
+    job = build_job(build_result(1), created_at="2026-12-01T10:24:12Z", source_filename=None)
+    server.lists[IMPORTS] = [{**job, "undo": {**UNDO, "left_rows": 0}}, {**job, "undo": None}]
+    header, undone, kept = run(server, "list").stdout.splitlines()
+    assert header.split()[6:8] == ["undone", "created_at"]
+    assert undone.split()[6:8] == ["2", "2026-12-01"]
+    assert kept.split()[6] == "2026-12-01"
+    assert server.requests[0].query["include_undo"] == "true"

@@ -84,7 +84,7 @@ def test_a_pin_that_is_deferred_while_pins_are_counted_counts_once(
     server.lists[PINS] = [build_pin("queued") for _ in range(4)]
     result = run(server, "import", str(file))
     assert result.exit_code == ExitCode.DONE, result.output
-    assert "4 pin(s) wait for their delivery to Pinterest. Follow it with:" in result.stdout
+    assert "4 pins wait for delivery to Pinterest. Follow it with:" in result.stdout
     (request,) = (request for request in server.requests if request.path == PINS)
     assert request.query["job_id"] == server.imports[0].job_id
 
@@ -94,7 +94,7 @@ def test_pins_that_wait_are_counted_with_the_deferred_ones(server: PinServer, fi
     server.lists[PINS] = [build_pin(status) for status in statuses]
     result = run(server, "import", str(file))
     assert (
-        "4 pin(s) wait for their delivery to Pinterest. Follow it with: pinflow deliveries. 2 of "
+        "4 pins wait for delivery to Pinterest. Follow it with: pinflow deliveries. 2 of "
         "them are deferred: the command says why. If it shows no pause, see: pinflow pins show ID"
         in result.stdout
     )
@@ -115,8 +115,8 @@ def test_pins_that_took_the_content_of_an_import_wait_too(
     result = run(server, "import", str(write_rows(tmp_path, 3)), "--on-existing", "update")
     assert result.exit_code == ExitCode.DONE, result.output
     assert (
-        "2 pin(s) wait for their delivery to Pinterest, 2 of which existed and took the new "
-        "content. Follow it with: pinflow deliveries. 1 of them are deferred" in result.stdout
+        "2 pins wait for delivery to Pinterest, 2 of which existed and took the new "
+        "content. Follow it with: pinflow deliveries. 1 of them is deferred" in result.stdout
     )
     assert not [request for request in server.requests if request.path == PINS]
 
@@ -126,7 +126,7 @@ def test_an_updated_pin_of_a_schedule_is_found(server: PinServer, file: Path) ->
     schedule = {"pin_id": None, "schedule_id": str(derive_schedule_id(pin_id))}
     serve_existing(server, build_pin("queued", pin_id), updated=True, **schedule)
     result = run(server, "import", str(file), "--on-existing", "update")
-    assert "1 pin(s) wait for their delivery to Pinterest, 1 of which existed" in result.stdout
+    assert "1 pin waits for delivery to Pinterest, 1 of which existed" in result.stdout
 
 
 def test_a_count_of_some_pins_says_so(
@@ -135,7 +135,7 @@ def test_a_count_of_some_pins_says_so(
     monkeypatch.setattr(waiting_pins, "MAX_UPDATED", 1)
     serve_existing(server, build_pin("queued"), build_pin("queued"), updated=True)
     result = run(server, "import", str(write_rows(tmp_path, 2)), "--on-existing", "update")
-    assert "At least 1 pin(s) wait for their delivery" in result.stdout
+    assert "At least 1 pin waits for delivery" in result.stdout
 
 
 @pytest.mark.parametrize("fields", [{}, {"updated": True, "existing_state": "scheduled"}])

@@ -1,5 +1,6 @@
 """Tables of the commands, on a terminal of 80 columns."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -7,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from deploy.cli import job_tables, tables
-from deploy.cli.job_tables import print_job
+from deploy.cli.counts import choose_verb, number_of, part_of
+from deploy.cli.job_tables import print_check, print_job
 from deploy.cli.listing import Listing
 
 ID = str(uuid4())
@@ -150,3 +152,46 @@ def test_a_long_list_of_numbers_is_cut() -> None:
     assert job_tables.format_rows([7]) == "row 7"
     assert job_tables.format_rows(range(1, 501)) == "rows 1-500"
     assert job_tables.format_rows(range(1, 100, 2)).endswith("37, 39 …")
+
+
+def test_a_time_of_the_database_is_shown_like_one_of_the_api(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    time = datetime(2026, 12, 31, 10, 39, 37, 250_000, UTC)
+    local = time.astimezone(timezone(timedelta(hours=2)))
+    tables.print_rows([{"created_at": time, "revoked_at": local}])
+    shown = capsys.readouterr().out.splitlines()[1].split()
+    assert shown == ["2026-12-31", "10:39:37Z"] * 2
+    tables.print_rows([{"created_at": time}], as_json=True)
+    assert '"2026-12-31T10:39:37.250000Z"' in capsys.readouterr().out
+
+
+def test_numbers_agree_with_their_nouns_and_verbs() -> None:
+    assert [number_of(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert [part_of(1, total, "pin") for total in (1, 8)] == ["1 of 1 pin", "1 of 8 pins"]
+    assert [choose_verb(number, "has", "have") for number in (0, 1, 2)] == ["have", "has", "have"]
+
+
+def test_a_row_that_repeats_a_key_of_the_file_does_not_count_as_existing_already(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [
+        result(1, "created", idempotency_key="new"),
+        result(2, "existing", idempotency_key="new", existing_state="published"),
+        result(3, "existing", idempotency_key="old", existing_state="published"),
+    ]
+    print_check(job(*rows, dry_run=True))
+    printed = capsys.readouterr().out
+    assert " ".join(printed.split()).startswith(
+        "3 rows: 1 would be published now and 0 later, 1 exists already, 1 repeats an earlier row, "
+        "0 would fail. 1 row repeats the idempotency key of an earlier row and would create "
+        "nothing: row 2."
+    )
+
+
+def test_a_list_of_scopes_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    scopes = ["read", "create", "schedule", "update", "destructive", "admin"]
+    tables.print_rows([{"name": "n" * 50, "scopes": scopes, "created_at": None}])
+    printed = capsys.readouterr().out
+    assert ", ".join(scopes) in printed
+    assert f"{'n' * 39}…" in printed

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.parsing.rows import require_rows
+from services.ingest.parsing.rows import require_row_count, require_rows
 from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
 from shared.spreadsheets.table import WrongCellCount
@@ -34,6 +34,18 @@ def test_a_document_that_is_not_an_import_is_refused(body: bytes, code: str) -> 
     with pytest.raises(ApiError) as refused:
         require_rows(parse_json(body))
     assert refused.value.code == code
+
+
+def test_a_file_with_a_header_only_is_told_from_an_empty_list() -> None:
+    messages = []
+    for has_header in (False, True):
+        with pytest.raises(ApiError) as refused:
+            require_row_count(0, has_header=has_header)
+        messages.append(refused.value.message)
+    assert messages == [
+        "This import has no rows. Send at least one.",
+        "The file has a header but no rows. Write at least one row below the header.",
+    ]
 
 
 def test_a_syntax_error_is_reported_with_its_position() -> None:

@@ -101,7 +101,7 @@ def test_an_account_that_is_neither_id_nor_name_fails() -> None:
     parsed = read(submitted_row(account_id="Lamp"))
     assert faults(parsed) == [("account_id", "uuid_parsing")]
     assert parsed.failed[0].error_message == (
-        "account_id: no account has this id or name. See the accounts: "
+        "account_id: no account has the id or name Lamp. See the accounts: "
         "GET /v1/pinterest/accounts, or pinflow template."
     )
 

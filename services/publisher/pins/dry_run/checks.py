@@ -22,7 +22,14 @@ from services.publisher.pins.dry_run.report import (
     warned,
 )
 from services.publisher.pins.transitions import require_future
-from shared.access.model import BoardCheck, DestinationCheck, Principal
+from shared.access.model import (
+    BoardCheck,
+    BoardName,
+    BoardResult,
+    DestinationCheck,
+    Principal,
+    SimilarBoard,
+)
 from shared.contract.delivery_advice import MESSAGES, find_advice
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
@@ -34,7 +41,7 @@ _ACCOUNT_FAILED = "Not checked, because the check of the account failed."
 class Snapshot(NamedTuple):
     """The stored data that a request is checked against."""
 
-    board: BoardCheck | None
+    board: BoardResult | None
     """The result of the board's check. None if it was not checked."""
     owner: Row | None
     """The stored pin with the request's key. None if there is none or it was not looked up."""
@@ -157,7 +164,7 @@ def _check_account(principal: Principal, request: PartialRequest, snapshot: Snap
     return passed(CheckName.ACCOUNT, message)
 
 
-def _check_board(principal: Principal, request: PartialRequest, board: BoardCheck | None) -> Check:
+def _check_board(principal: Principal, request: PartialRequest, board: BoardResult | None) -> Check:
     if (failed_check := request.find_failed_check(CheckName.BOARD)) is not None:
         return failed_check
     destination = request.find_destination(principal)
@@ -168,7 +175,7 @@ def _check_board(principal: Principal, request: PartialRequest, board: BoardChec
             return passed(CheckName.BOARD, "The account has this board.")
         case BoardCheck.NO_ACCOUNT:
             return skipped(CheckName.BOARD, _ACCOUNT_FAILED)
-        case BoardCheck.NO_BOARD:
+        case BoardCheck.NO_BOARD | BoardName() | SimilarBoard():
             return failed(CheckName.BOARD, *build_failure(board, destination))
         case _:
             assert_never(board)

@@ -28,30 +28,36 @@ from shared.contract.pins import make_printable
 from shared.contract.pinterest_ids import is_pinterest_id
 from shared.postgres.database import Database
 
-# Names are only compared for the first of many wrong boards: a batch may have 500
+# Names are only compared for the first wrong boards: a batch may have 500 of them
 _CHECK = text("""
-    select a.id is not null as has_account, b.board_id is not null as has_board,
+    with checked as (
+        select d.*, a.id as known_account, b.board_id is not null as has_board,
+            b.board_id is null
+                and count(*) filter (where b.board_id is null) over (order by d.ordinal) <= 10
+                as is_explained
+        from unnest(
+            cast(:workspaces as uuid[]), cast(:accounts as uuid[]), cast(:boards as text[])
+        ) with ordinality as d(workspace_id, account_id, board_id, ordinal)
+        left join access.accounts a
+            on a.workspace_id = d.workspace_id and a.id = d.account_id and a.revoked_at is null
+        left join access.boards b on b.account_id = a.id and b.board_id = d.board_id
+    )
+    select d.known_account is not null as has_account, d.has_board,
         exists (
             select from access.connections c
             where c.account_id = d.account_id and c.workspace_id = d.workspace_id
         ) as is_connected,
-        case when b.board_id is null then array(
+        case when d.is_explained then array(
             select n.board_id from access.boards n
-            where n.account_id = a.id and lower(n.name) = lower(d.board_id)
+            where n.account_id = d.known_account and lower(n.name) = lower(d.board_id)
             order by n.board_id
         ) end as named,
-        case when b.board_id is null and d.board_id !~ '^[0-9]+$'
-            and count(*) filter (where b.board_id is null) over (order by d.ordinal) <= 10
-        then array(
+        case when d.is_explained and d.board_id !~ '^[0-9]+$' then array(
             select array[n.name, n.board_id] from access.boards n
-            where n.account_id = a.id and abs(length(n.name) - length(d.board_id)) <= 2
+            where n.account_id = d.known_account and abs(length(n.name) - length(d.board_id)) <= 2
             order by n.name limit 100
         ) end as candidates
-    from unnest(cast(:workspaces as uuid[]), cast(:accounts as uuid[]), cast(:boards as text[]))
-        with ordinality as d(workspace_id, account_id, board_id, ordinal)
-    left join access.accounts a
-        on a.workspace_id = d.workspace_id and a.id = d.account_id and a.revoked_at is null
-    left join access.boards b on b.account_id = a.id and b.board_id = d.board_id
+    from checked d
     order by d.ordinal
 """)
 # Postgres alone compares in lower case, because Python's lower case may differ
@@ -181,19 +187,17 @@ def _check_board(destination: Destination, row: Row[Any]) -> BoardResult:
         return BoardCheck.NO_BOARD
     if not row.has_account:
         return BoardCheck.NO_ACCOUNT
-    # A board may be older than the connection: Pinterest does not have it then
-    if row.is_connected and not is_pinterest_id(destination.board_id):
-        return BoardCheck.NO_BOARD
-    if row.has_board:
-        return BoardCheck.KNOWN
 
-    def can_be_meant(board_id: str) -> bool:
+    def can_be_used(board_id: str) -> bool:
+        # A board may be older than the connection: Pinterest does not have it then
         return not row.is_connected or is_pinterest_id(board_id)
 
-    if named := tuple(filter(can_be_meant, row.named)):
+    if row.has_board and can_be_used(destination.board_id):
+        return BoardCheck.KNOWN
+    if named := tuple(filter(can_be_used, row.named or ())):
         return BoardName(named)
     candidates = {
-        name: board_id for name, board_id in row.candidates or () if can_be_meant(board_id)
+        name: board_id for name, board_id in row.candidates or () if can_be_used(board_id)
     }
     return _find_similar(destination.board_id, candidates) or BoardCheck.NO_BOARD
 

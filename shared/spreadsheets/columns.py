@@ -128,10 +128,10 @@ def _refuse_duplicates(columns: Sequence[CsvColumn], listed: Sequence[str]) -> N
     duplicates = sorted(name for name, count in counts.items() if count > 1)
     if duplicates:
         shown = duplicates[:MAX_LISTED_COLUMNS]
-        message = (
-            f"Columns that appear more than once: "
-            f"{', '.join(_name_duplicate(name, columns) for name in shown)}. Keep one of each."
-        )
+        listed_names = ", ".join(_name_duplicate(name, columns) for name in shown)
+        message = f"Columns that appear more than once: {listed_names}. Keep one of each."
+        if "run_at" in duplicates:
+            message += " If one has the date and another the time, put both into a column run_at."
         raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=list(listed))
 
 

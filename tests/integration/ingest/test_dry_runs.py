@@ -147,7 +147,7 @@ async def test_a_csv_whose_times_would_be_ignored_is_refused_in_a_check_too(
 ) -> None:
     data = (
         "account_id,board_id,title,image_url,idempotency_key,Date\n"
-        f"{workspace.account_id},b,Lamp,https://a.example/x.png,k,24.12.2099 09:00\n"
+        f"{workspace.account_id},b,Lamp,https://a.example/x.png,k,24.12.2031 09:00\n"
     ).encode()
     for query in ("", "?dry_run=true", "?strict=true"):
         response = await ingest.post(

@@ -18,6 +18,7 @@ from tests.integration.publisher.conftest import (
     read_error,
     serving,
 )
+from tests.support.connections import record_connection
 from tests.support.factories import BOARD
 
 
@@ -402,13 +403,18 @@ async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
         ] == "published"
 
 
-async def test_a_board_given_by_its_name_is_answered_with_its_id(client: Client) -> None:
+@pytest.mark.parametrize("is_connected", [False, True])
+async def test_a_board_given_by_its_name_is_answered_with_its_id(
+    client: Client, database: Database, *, is_connected: bool
+) -> None:
     message = (
         f"board_id: lamps is the name of a board. Send its id, {BOARD}; names work only in imports."
     )
     pin_id = find_pin_id(await client.create_failed_schedule())
     by_name = {"board_id": "lamps"}
     schedule = await client.create_schedule()
+    if is_connected:
+        await record_connection(database, client.workspace.id, client.workspace.account_id)
     for answer in (
         await client.post("/v1/pins", client.pin(**by_name)),
         await client.post("/v1/schedules", client.schedule(**by_name)),

@@ -63,10 +63,10 @@ def test_a_good_file_is_counted_and_nothing_is_imported(
 def test_a_file_whose_times_would_be_ignored_is_refused(
     server: PinflowServer, tmp_path: Path
 ) -> None:
-    text = "account_id,board_id,title,image_url,idempotency_key,Date\na,b,t,u,k,2099-01-01 09:00\n"
+    text = "account_id,board_id,title,image_url,idempotency_key,Date\na,b,t,u,k,2031-01-01 09:00\n"
     result = run(server, write(tmp_path, "pins.csv", text.encode()), "--timezone", "Europe/Berlin")
     assert result.exit_code == ExitCode.REFUSED
-    assert "every pin would be published now. If Date says when to publish" in result.stderr
+    assert "every pin would be published now. If it says when to publish" in result.stderr
 
 
 def test_faults_are_shown_with_their_lines(server: PinflowServer, tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def test_a_future_time_in_an_unknown_column_refuses_the_file(name: str, keep_unk
     assert (refusal.code, refusal.status) == ("unknown_columns", 422)
     assert refusal.details == {"columns": [{"column": name, "suggestion": "run_at"}]}
     assert refusal.message == (
-        f"The column {name} has times in the future, but there is no column run_at, so every pin "
-        f"would be published now. If {name} says when to publish, rename it to run_at. If it does "
-        "not, remove it, or add an empty column run_at."
+        f"A column has times in the future: {name}. But there is no column run_at, so every pin "
+        "would be published now. If it says when to publish, name it run_at. If it does not, "
+        "remove it, or add an empty column run_at."
     )
 
 
@@ -58,12 +58,12 @@ def test_all_such_columns_are_named_at_once() -> None:
     assert [column["column"] for column in refusal.details["columns"]] == [
         "Date",
         "Until",
-        "number 9",
+        "column 9",
     ]
     assert refusal.message == (
-        "The columns Date, Until, number 9 have times in the future, but there is no column "
-        "run_at, so every pin would be published now. If one of them says when to publish, rename "
-        "it to run_at. Remove the others, or add an empty column run_at."
+        "Columns have times in the future: Date, Until, column 9. But there is no column run_at, "
+        "so every pin would be published now. If one of them says when to publish, name it run_at. "
+        "Remove the others, or add an empty column run_at."
     )
 
 
@@ -76,9 +76,9 @@ def test_a_column_run_at_is_enough_even_if_it_is_empty(name: str) -> None:
     "cell",
     [
         "2026-12-24",
-        "2026-12-11",
+        "2026-12-12",
         "2026-12-24 09:00",
-        "2026-12-10 12:01",
+        "2026-12-11 02:01",
         " 2026-12-24T09:00 ",
         "2026-12-10T13:30:00+01:00",
         "2026-12-10 12:30 UTC",
@@ -91,18 +91,16 @@ def test_a_column_run_at_is_enough_even_if_it_is_empty(name: str) -> None:
         "24.12.2026, 9.00 Uhr",
         "24.12.2026 um 9 Uhr",
         "24. 12. 2026 09:00:00",
-        "24.12.26",
+        "24.12.26 9:00",
         "1.2.2027",
         "12/24/2026 9:00 AM",
-        "12/24/26",
+        "12/24/26 9:00 PM",
         "24/12/2026",
         "12-24-2026",
-        "10/12/2026 12:30",
-        "12/10/2026 1:00 p.m.",
-        "12/11/2026",
-        "11/12/2026",
-        "9999-12-31",
-        "9999-12-31T23:59:59-01:00",
+        "11/12/2026 12:30",
+        "12/11/2026 2:30 a.m.",
+        "12/12/2026",
+        "2031-12-31",
     ],
 )
 def test_a_future_time_is_found_in_the_forms_that_spreadsheets_write(cell: str) -> None:
@@ -122,7 +120,13 @@ def test_a_future_time_is_found_in_the_forms_that_spreadsheets_write(cell: str) 
         "12.10.2026 10:00",
         "12/9/2026",
         "12/10/2026 11:00 AM",
+        "12/10/2026 12:00:00 AM",
         "24.12.25",
+        "1.4.30",
+        "12/24/36",
+        "01-02-4567",
+        "9999-12-31",
+        "9999-12-31T23:59:59-01:00",
         "2026-13-45",
         "45.45.2030",
         "2030",
@@ -148,12 +152,36 @@ def test_other_texts_and_past_times_do_not_refuse_the_file(cell: str) -> None:
 
 def test_a_time_without_an_offset_is_read_in_the_zone_of_the_import() -> None:
     table = read_column(["2026-12-10 13:30"])
-    assert find_refusal(table) is not None
     assert find_refusal(table, ZoneInfo("America/New_York")) is not None
     assert find_refusal(table, ZoneInfo("Asia/Tokyo")) is None
-    table = read_column(["10.12.2026 11:30"])
-    assert find_refusal(table) is None
-    assert find_refusal(table, ZoneInfo("America/New_York")) is not None
+
+
+def test_without_a_zone_a_time_counts_if_it_is_in_the_future_everywhere() -> None:
+    assert find_refusal(read_column(["2026-12-11 01:59", "11.12.2026"])) is None
+    assert find_refusal(read_column(["2026-12-11 02:01"])) is not None
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_refused"),
+    [
+        (["1/25/2026", "2/12/2026"], False),  # the month is first: February
+        (["25/1/2026", "2/12/2026"], False),  # the day is first: 2 December
+        (["25/1/2026", "12/2/2026"], False),
+        (["1/25/2026", "12/12/2026"], True),
+        (["25/1/2026", "1/25/2026", "2/1/2027"], True),
+        (["5/1/2026", "12/5/2026", "5/12/2026"], False),
+        (["5/1/2027", "1/5/2026"], True),
+    ],
+)
+def test_the_columns_other_cells_decide_whether_the_day_or_the_month_is_first(
+    cells: list[str], *, is_refused: bool
+) -> None:
+    assert (find_refusal(read_column(cells)) is not None) is is_refused
+
+
+def test_a_date_that_may_be_in_the_future_counts_if_no_cell_decides() -> None:
+    assert find_refusal(read_column(["3/12/2026", "12/1/2026"])) is None
+    assert find_refusal(read_column(["1/12/2026", "12/12/2026"])) is not None
 
 
 def test_times_in_other_columns_are_not_looked_at() -> None:

@@ -44,7 +44,7 @@ _AM_OR_PM = re.compile(r"(?P<half>[ap])\.?m\.?$", re.IGNORECASE).search
 
 
 class _Order(Enum):
-    """How a column writes the day and the month."""
+    """Names which of day and month a column writes first."""
 
     DAY_FIRST = auto()
     MONTH_FIRST = auto()

@@ -59,7 +59,10 @@ UNDOCUMENTED = (
         ("POST", f"/internal/pinterest/{name}")
         for name in ("accounts", "tokens", "tokens/refresh", "health", "grants", "rate-meter")
     }
-    | {("POST", f"/internal/imports/{name}") for name in ("check", "cancel", "undo", "row")}
+    | {
+        ("POST", f"/internal/imports/{name}")
+        for name in ("check", "cancel", "undo", "undos", "row")
+    }
 )
 """Routes that the OpenAPI document may lack."""
 GUARDED = sorted(set(OPERATIONS) - PUBLIC)

@@ -100,7 +100,7 @@ class UndoResponse(ApiModel):
 
 
 class UndoSummary(ApiModel):
-    """Counts what an undo of an import deleted and left."""
+    """Counts what an undo of an import deleted, is to remove, and left."""
 
     job_id: UUID
     undone_at: datetime

@@ -483,8 +483,8 @@ UNDO = {"undone_at": "2026-12-01T10:24:12.5+00:00", "undone_rows": 2, "removing_
         (
             {"left_rows": 1, "removing_rows": 2},
             (
-                "Undo began at 2026-12-01 10:24:12Z: 2 pins, of which 2 are still to be removed from "
-                "Pinterest, 1 left."
+                "Undo began at 2026-12-01 10:24:12Z: 2 pins, of which 2 are still to be removed "
+                "from Pinterest, 1 left."
             ),
         ),
     ],

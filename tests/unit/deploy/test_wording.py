@@ -14,8 +14,8 @@ from shared.spreadsheets.file_types import refuse_other_types
     [
         (
             (
-                f"{REQUEST_MESSAGES.missing_offset}, or import with the parameter timezone, or pinflow "
-                "import --timezone"
+                f"{REQUEST_MESSAGES.missing_offset}, or import with the parameter timezone, or "
+                "pinflow import --timezone"
             ),
             f"{REQUEST_MESSAGES.missing_offset}, or import with --timezone",
         ),

@@ -119,7 +119,7 @@ def _compare(
         _print(document, every=every)
     accepted: list[AcceptedLoss] = []
     if accept and losses:
-        _confirm(f"Accept the loss in {len(losses)} partition(s)?", yes=yes)
+        _confirm(f"Accept the loss in {number_of(len(losses), 'partition')}?", yes=yes)
         accepted = _load_backend().accept(losses)
         document["accepted"] = [loss.document() for loss in accepted]
         if not as_json:
@@ -242,13 +242,13 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
 
 
 def _print_accepted(accepted: "list[AcceptedLoss]", losses: "list[Comparison]") -> None:
-    typer.echo(f"Accepted the loss in {len(accepted)} partition(s). New positions:")
+    typer.echo(f"Accepted the loss in {number_of(len(accepted), 'partition')}. New positions:")
     for loss in accepted:
         typer.echo(f"  {_describe(loss)}")
     if changed := len(losses) - len(accepted):
         typer.echo(
-            f"{changed} partition(s) changed meanwhile and were not accepted. Check them with: "
-            "pinflow recover"
+            f"{number_of(changed, 'partition')} changed meanwhile and "
+            f"{choose_verb(changed, 'was', 'were')} not accepted. To check: pinflow recover"
         )
     typer.echo(
         "The services continue within seconds, without a restart. Check them with: pinflow "

@@ -124,7 +124,7 @@ lock: $(READY) ## Resolve the dependencies again into the lock files
 clean: ## Stop the local stack, delete its data (.venv, settings and files they name stay)
 	@if [ -e $(READY) ]; then $(LOCAL) clean; else for path in .pinflow/* .pinflow/.[!.]*; do \
 		case "$${path#.pinflow/}" in settings|app-secret) continue;; esac; \
-		grep -qs "[/=]$$path\(/\|$$\)" .pinflow/settings || rm -rf "$$path"; done; \
+		grep -qs "[/=[:space:]]$$path\(/\|[[:space:]]*$$\)" .pinflow/settings || rm -rf "$$path"; done; \
 		rmdir .pinflow 2>/dev/null || true; \
 		echo "Deleted .pinflow, except for settings, app-secret and files that settings name."; fi
 

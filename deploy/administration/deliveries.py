@@ -60,10 +60,11 @@ _END_APP_PAUSES = text("""
     from before b where a.mode = b.mode
     returning b.mode, b.paused_until, b.pause_code, b.pause_message
 """)
+# Only in the mode in which the account is connected: a pause of another mode does not stop it
 _SELECT_APP_PAUSES = text("""
-    select mode, paused_until, pause_code, pause_message from publisher.delivery_apps
-    where paused_until > clock_timestamp()
-    order by mode
+    select a.mode, a.paused_until, a.pause_code, a.pause_message from publisher.delivery_apps a
+    join access.connections c on c.account_id = :account_id and c.mode = a.mode
+    where a.paused_until > clock_timestamp()
 """)
 _SELECT_ACCOUNT = text("""
     select case
@@ -87,7 +88,7 @@ class ResumedAccount(NamedTuple):
     removals: int
     """Removals that waited for their next try."""
     app_pauses: Sequence[Row]
-    """The pauses of the app, as `resume_app` returns them. They are not ended."""
+    """The pause of the app in the account's mode, as `resume_app` returns it. It is not ended."""
     given_up_code: str | None
     """The reason if the account has no access to Pinterest until its user connects it again."""
 
@@ -118,7 +119,7 @@ class PauseRepository:
             removals = await connection.execute(_RELEASE_REMOVALS, values)
             blocked_until = (await connection.execute(_LOCK_BLOCK, values)).scalar_one_or_none()
             await connection.execute(_UNBLOCK, values)
-            apps = (await connection.execute(_SELECT_APP_PAUSES)).mappings().all()
+            apps = (await connection.execute(_SELECT_APP_PAUSES, values)).mappings().all()
         pause = dict(row) if row is not None and row["was_paused"] else None
         return ResumedAccount(
             pause,

@@ -184,9 +184,9 @@ def _fail_without_database(error: Exception) -> NoReturn:
     reason = str(error).strip().partition("\n")[0]
     if any(refusal in str(error) for refusal in _REFUSED_LOGINS):
         fail(
-            f"The password in PINFLOW_DATABASE_URL is wrong for this database ({reason}). The "
-            "local stack has new passwords after make clean. To load them into this shell: "
-            "set -a; . .pinflow/env; set +a"
+            "The password in PINFLOW_DATABASE_URL is missing, or wrong for this database "
+            f"({reason}). The local stack has new passwords after make clean. To load them into "
+            "this shell: set -a; . .pinflow/env; set +a"
         )
     fail(
         f"Can't use Postgres ({reason}). Check PINFLOW_DATABASE_URL. Start the local stack with: "

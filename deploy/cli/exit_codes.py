@@ -17,7 +17,8 @@ class ExitCode(IntEnum):
     PINS_NOT_CHANGED = 1
     """Pins were deleted or retried, but not all that were named."""
     ACCOUNTS_PAUSED = 1
-    """Pins wait for their delivery, and at least one account is paused."""
+    """Pins wait for their delivery, and at least one account is paused. Or the account that
+    `pinflow deliveries resume` names stays paused, or the app is."""
     PINS_LEFT = 1
     """An import was undone, or its schedules were canceled, but some pins were left."""
     REFUSED = 2

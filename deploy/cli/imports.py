@@ -241,8 +241,9 @@ def list_imports(
 ) -> None:
     """List the workspace's imports, newest first. Times are in UTC.
 
-    The column undone has the number of rows whose pins or schedules an undo has
-    deleted. pinflow imports show ID says what it left.
+    The column undone counts the pins and schedules that an undo has deleted, and
+    the pins that are still to be removed from Pinterest. pinflow imports show ID
+    also says how many it left.
     """
     filters = {
         "status": status,

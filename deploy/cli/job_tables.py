@@ -166,13 +166,15 @@ def _quote(value: str | None, start: int) -> str:
 
 def _describe_undo(undo: Mapping[str, Any]) -> str:
     """Says that an import was undone, and how far."""
-    how = "Partly undone" if undo["left_rows"] else "Undone"
-    parts = [f"{number_of(undo['undone_rows'], 'row')} deleted"]
+    at, left = format_time(undo["undone_at"]), undo["left_rows"]
+    pins = number_of(undo["undone_rows"], "pin")
     if removing := undo["removing_rows"]:
         verb = choose_verb(removing, "is", "are")
-        parts[0] += f", of which {removing} {verb} still to be removed from Pinterest"
-    parts.append(f"{undo['left_rows']} left")
-    return f"{how} at {format_time(undo['undone_at'])}: {', '.join(parts)}."
+        return (
+            f"Undo began at {at}: {pins}, of which {removing} {verb} still to be removed from "
+            f"Pinterest, {left} left."
+        )
+    return f"{'Partly undone' if left else 'Undone'} at {at}: {pins} deleted, {left} left."
 
 
 def _is_check(job: Job) -> bool:

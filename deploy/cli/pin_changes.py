@@ -18,9 +18,10 @@ from deploy.cli.options import (
     Yes,
     parse_id,
 )
-from deploy.cli.pins import MAX_IDS, PINS, name_option
+from deploy.cli.pins import MAX_IDS, PINS
 from deploy.cli.questions import require_confirmation
 from deploy.cli.tables import print_fields, print_json, print_table
+from deploy.cli.wording import name_options
 from shared.contract.errors import ErrorCode
 from shared.runtime.chunks import chunked
 
@@ -284,7 +285,7 @@ def _describe_refusal(
         "id": pin_id,
         "outcome": "not found" if is_missing else f"not {done}",
         "error_code": error_code,
-        "error_message": None if error_message is None else name_option(error_message),
+        "error_message": None if error_message is None else name_options(error_message),
     }
 
 

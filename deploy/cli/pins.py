@@ -26,6 +26,7 @@ from deploy.cli.options import (
 from deploy.cli.questions import require_confirmation
 from deploy.cli.resources import show_list, show_resource
 from deploy.cli.tables import print_fields, print_json, print_table
+from deploy.cli.wording import name_options
 from shared.contract.errors import ErrorCode
 from shared.runtime.chunks import chunked
 
@@ -114,13 +115,6 @@ Search = Annotated[
 ]
 
 
-def name_option(message: str) -> str:
-    """Replaces the API's parameter in a message by the option of this command line."""
-    return message.replace("?may_double=true", "--may-double").replace(
-        "may_double=true", "--may-double"
-    )
-
-
 @pins.command("list")
 def list_pins(
     base_url: BaseUrl = DEFAULT_URL,
@@ -200,7 +194,7 @@ def show_pin(
         print_json(pin)
         return
     if message := pin.get("error_message"):
-        pin = {**pin, "error_message": name_option(message)}
+        pin = {**pin, "error_message": name_options(message)}
     print_fields(pin)
 
 

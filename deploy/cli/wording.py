@@ -10,6 +10,16 @@ _REPLACEMENTS = [
     (re.compile(r"\bstrict=true\b"), "--strict"),
     (re.compile(r"\bpast_run_at=fail, or pinflow import --past fail\b"), "--past fail"),
     (re.compile(r"\bpast_run_at=fail \(or --past fail\)"), "--past fail"),
+    (re.compile(r"\bthe parameter (\w+),? or pinflow import --\1\b"), r"--\1"),
+    (
+        re.compile(r"\bon_existing=(\w+)(?: \(pinflow import --on-existing \1\))?"),
+        r"--on-existing \1",
+    ),
+    (
+        re.compile(r"\bSend it to POST /v1/pins/imports/json, or use `pinflow import (.+?)`"),
+        r"Import it with \1",
+    ),
+    (re.compile(r"\??\bmay_double=true\b"), "--may-double"),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import typer
 
 from deploy.cli.client import PinflowClient
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.progress import build_progress
 from deploy.cli.tables import printable
 from deploy.local.layout import LocalError
@@ -110,8 +111,9 @@ def _sleep(seen: Delivery) -> None:
         time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         typer.echo(
-            f"\nStopped. {seen.open_pins} pin(s) wait for their delivery. They are delivered while "
-            "Pinflow runs: make up",
+            f"\nStopped. {number_of(seen.open_pins, 'pin')} "
+            f"{choose_verb(seen.open_pins, 'waits for its', 'wait for their')} delivery, which "
+            "goes on while Pinflow runs: make up",
             err=True,
         )
         raise

@@ -170,13 +170,18 @@ class SettingsFile:
 def find_named_files(settings: Path, base: Path) -> set[Path]:
     """Returns the existing files that values name, also if other lines of the file are wrong.
 
-    Relative paths start at `base`.
+    Relative paths start at `base`. A symbolic link is returned beside the file that it leads to.
     """
     with suppress(FileNotFoundError):
         lines = settings.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        paths = (base / line.partition("=")[2].strip() for line in lines)
+        paths = [base / line.partition("=")[2].strip() for line in lines]
         # Path.is_file raises an error if a value is too long for a path
-        return {path.resolve() for path in paths if os.path.isfile(path)}  # noqa: PTH113
+        existing = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113
+        return {
+            named
+            for path in existing
+            for named in (Path(os.path.abspath(path)), path.resolve())  # noqa: PTH100
+        }
     return set()
 
 

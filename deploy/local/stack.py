@@ -56,9 +56,12 @@ def _delete_contents(directory: Path, kept: Collection[Path]) -> None:
     for path in directory.iterdir():
         if path in kept:
             continue
+        is_on_the_way = any(path in file.parents for file in kept)
+        if path.is_symlink() and is_on_the_way:
+            continue  # what it leads to is not the stack's
         if not path.is_dir() or path.is_symlink():
             path.unlink()
-        elif any(path in file.parents for file in kept):
+        elif is_on_the_way:
             _delete_contents(path, kept)
         else:
             shutil.rmtree(path)
@@ -155,9 +158,10 @@ class Stack:
     def _find_own_files(self) -> set[Path]:
         directory = self._layout.directory
         named = {
-            directory / path.relative_to(directory.resolve())
+            directory / path.relative_to(base)
             for path in find_named_files(self._layout.settings_file, CHECKOUT)
-            if path.is_relative_to(directory.resolve())
+            for base in (directory.absolute(), directory.resolve())
+            if path.is_relative_to(base)
         }
         documented = {self._layout.settings_file, self._layout.app_secret_file}
         return named | {path for path in documented if path.exists()}

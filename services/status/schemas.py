@@ -22,7 +22,7 @@ class UndoSummaryResponse(ApiModel):
     undone_at: datetime
     """When it was undone first, in UTC."""
     undone_rows: int
-    """Rows whose pin or schedule was deleted or canceled."""
+    """Rows whose pin or schedule was deleted or canceled, or whose pin is to be removed."""
     removing_rows: int
     """Rows of `undone_rows` whose pins are still to be removed from Pinterest."""
     left_rows: int

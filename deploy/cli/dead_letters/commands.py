@@ -9,6 +9,7 @@ from uuid import UUID
 
 import typer
 
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.dead_letters import tables as letter_tables
 from deploy.cli.dead_letters.filters import (
     CodeFilter,
@@ -202,13 +203,14 @@ def _confirm(plan: "ReplayPlan", *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail(
-            f"{plan.replay_count} dead letter(s) would be replayed. Nothing was replayed, because "
-            "the command can't ask you here. Check the plan with --dry-run, then add --yes."
+            f"{number_of(plan.replay_count, 'dead letter')} would be replayed. Nothing was "
+            "replayed, because the command can't ask you here. Check the plan with --dry-run, then "
+            "add --yes."
         )
     letter_tables.print_plan(
         plan.count_actions(), [planned.letter for planned in plan.actions], is_done=False
     )
-    if not typer.confirm(f"Replay {plan.replay_count} dead letter(s)?"):
+    if not typer.confirm(f"Replay {number_of(plan.replay_count, 'dead letter')}?"):
         fail("Nothing was replayed.")
 
 
@@ -240,7 +242,10 @@ def _report(plan: "ReplayPlan", *, is_done: bool, as_json: bool) -> None:
         return
     letter_tables.print_plan(counts, planned_letters, is_done=is_done)
     if replayed_before := len(plan.selected.letters) - len(plan.selected.not_replayed()):
-        typer.echo(f"{replayed_before} dead letter(s) were left out: they were replayed before.")
+        typer.echo(
+            f"{number_of(replayed_before, 'dead letter')} "
+            f"{choose_verb(replayed_before, 'was', 'were')} left out: replayed before."
+        )
     if is_done and "as a new import" in counts:
         typer.echo("See the new imports with an API key of their workspace: pinflow imports list")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.options import AsJson, Yes
 from deploy.cli.recovery.positions import PartitionFilter, PositionOwner, PositionTopic
@@ -118,7 +119,7 @@ def _compare(
         _print(document, every=every)
     accepted: list[AcceptedLoss] = []
     if accept and losses:
-        _confirm(f"Accept the loss in {len(losses)} partition(s)?", yes=yes)
+        _confirm(f"Accept the loss in {number_of(len(losses), 'partition')}?", yes=yes)
         accepted = _load_backend().accept(losses)
         document["accepted"] = [loss.document() for loss in accepted]
         if not as_json:
@@ -165,13 +166,13 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
 
 def _print_found(jobs: int, rows: int, keys: int, minutes: int) -> None:
     typer.echo(
-        f"{jobs} unfinished job(s), accepted more than {minutes} minutes ago, have {rows} row(s) "
-        "without a result."
+        f"{number_of(jobs, 'unfinished job')}, accepted more than {minutes} minutes ago, "
+        f"{choose_verb(jobs, 'has', 'have')} {number_of(rows, 'row')} without a result."
     )
     if keys:
         typer.echo(
-            f"{keys} idempotency key(s) are reserved for rows that were reported as created and "
-            "that Kafka lost."
+            f"{number_of(keys, 'idempotency key')} {choose_verb(keys, 'is', 'are')} reserved for "
+            "rows that were reported as created and that Kafka lost."
         )
 
 
@@ -183,7 +184,7 @@ def _print_settled(settled: dict[str, int] | None, freed_keys: int) -> None:
             f"Settled rows: {results}." if results else "No row was settled: all have results now."
         )
     if freed_keys:
-        typer.echo(f"Freed {freed_keys} idempotency key(s).")
+        typer.echo(f"Freed {number_of(freed_keys, 'idempotency key')}.")
 
 
 def _confirm(question: str, *, yes: bool) -> None:
@@ -229,8 +230,9 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
         typer.echo(sentence)
     if (unfinished := document["unfinished"]) and unfinished["jobs"]:
         typer.echo(
-            f"Status has {unfinished['jobs']} unfinished job(s) with {unfinished['rows']} row(s) "
-            f"without a result. At most {MAX_JOBS_SHOWN} follow, oldest first; --json lists all."
+            f"Status has {number_of(unfinished['jobs'], 'unfinished job')} with "
+            f"{number_of(unfinished['rows'], 'row')} without a result. At most {MAX_JOBS_SHOWN} "
+            "follow, oldest first; --json lists all."
         )
         for job_id in unfinished["job_ids"][:MAX_JOBS_SHOWN]:
             typer.echo(f"  {job_id}")
@@ -240,13 +242,13 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
 
 
 def _print_accepted(accepted: "list[AcceptedLoss]", losses: "list[Comparison]") -> None:
-    typer.echo(f"Accepted the loss in {len(accepted)} partition(s). New positions:")
+    typer.echo(f"Accepted the loss in {number_of(len(accepted), 'partition')}. New positions:")
     for loss in accepted:
         typer.echo(f"  {_describe(loss)}")
     if changed := len(losses) - len(accepted):
         typer.echo(
-            f"{changed} partition(s) changed meanwhile and were not accepted. Check them with: "
-            "pinflow recover"
+            f"{number_of(changed, 'partition')} changed meanwhile and "
+            f"{choose_verb(changed, 'was', 'were')} not accepted. To check: pinflow recover"
         )
     typer.echo(
         "The services continue within seconds, without a restart. Check them with: pinflow "

@@ -10,6 +10,7 @@ from itertools import chain
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from deploy.cli.counts import number_of
 from deploy.cli.recovery import repository
 from deploy.cli.recovery.cluster import ClusterReader, ClusterSnapshot
 from deploy.cli.recovery.comparison import (
@@ -267,8 +268,8 @@ def _find_behind(survey: Survey) -> list[Comparison]:
 def _require_no_loss(survey: Survey) -> None:
     if losses := find_unaccepted(survey.comparisons):
         raise LossNotAccepted(
-            f"A loss in {len(losses)} partition(s) must be accepted first. See it with: pinflow "
-            "recover. Then accept it with: pinflow recover --accept"
+            f"A loss in {number_of(len(losses), 'partition')} must be accepted first. See it with: "
+            "pinflow recover. Then accept it with: pinflow recover --accept"
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from deploy.cli.counts import choose_verb, number_of
 from deploy.cli.recovery.comparison import Comparison, PositionState, find_unaccepted
 from deploy.cli.recovery.positions import PositionOwner
 from shared.contract.topics import TopicName
@@ -137,11 +138,11 @@ def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
         sentences.append(
             f"{_count_partitions(len(comparisons))} compared. There is no loss to accept."
         )
-    if survey.lost_pins:
+    if pins := len(survey.lost_pins):
         sentences.append(
-            f"{len(survey.lost_pins)} pin(s) are on Pinterest, and Postgres lost them: direct "
-            "calls after the backup. Publish one again under its idempotency key, and it gets its "
-            "id at Pinterest. Nothing is sent."
+            f"{number_of(pins, 'pin')} {choose_verb(pins, 'is', 'are')} on Pinterest, and Postgres "
+            f"lost {choose_verb(pins, 'it', 'them')}: direct calls after the backup. Publish one "
+            "again under its idempotency key, and it gets its id at Pinterest. Nothing is sent."
         )
     if hidden_losses := len(find_unaccepted(survey.comparisons)) - len(unaccepted):
         sentences.append(

@@ -9,9 +9,8 @@ from pydantic import AwareDatetime, Field
 from services.publisher.imports.rules import LeftReason, UndoAction
 from shared.contract.events import MAX_ROWS
 from shared.http.models import ApiModel
+from shared.http.pagination.parameters import MAX_PAGE_ITEMS
 
-MAX_JOBS = 200
-"""The most imports of one page of the list."""
 RowNumber = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
@@ -46,7 +45,7 @@ class UndoneImports(ApiModel):
     """Imports of a workspace that may have been undone."""
 
     workspace_id: UUID
-    job_ids: Annotated[list[UUID], Field(max_length=MAX_JOBS)]
+    job_ids: Annotated[list[UUID], Field(max_length=MAX_PAGE_ITEMS)]
 
 
 class LeftPin(ApiModel):
@@ -100,7 +99,7 @@ class UndoResponse(ApiModel):
 
 
 class UndoSummary(ApiModel):
-    """Counts what an undo of an import deleted and left."""
+    """Counts what an undo of an import deleted, is to remove, and left."""
 
     job_id: UUID
     undone_at: datetime

@@ -24,9 +24,9 @@ def require_whole_workspace(principal: Principal) -> None:
 
 
 def require_allowed_address(rules: AddressRules, url: str) -> None:
-    """Rejects (422) a URL whose port or IP address is not allowed.
+    """Rejects (422) a URL whose port or IP address is not allowed, also that of localhost.
 
-    A host name is resolved, and its addresses are checked, at each connection.
+    Any other host name is resolved, and its addresses are checked, at each connection.
     """
     if (reason := rules.find_violation(url)) is not None:
         raise validation_error(

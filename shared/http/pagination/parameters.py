@@ -18,6 +18,7 @@ from shared.http.pagination.cursors import (
 )
 from shared.http.pagination.list_query import Page, SortOrder
 
+MAX_PAGE_ITEMS = 200
 LINK: dict[str, Any] = {
     "description": (
         'The next page, if there is one: `<…&cursor=…>; rel="next"` (RFC 8288). New '
@@ -48,7 +49,12 @@ class PageParameters(BaseModel):
     """Query parameters of every list."""
 
     limit: Annotated[
-        int, Field(ge=1, le=200, description="The most items of one page: 1 to 200.")
+        int,
+        Field(
+            ge=1,
+            le=MAX_PAGE_ITEMS,
+            description=f"The most items of one page: 1 to {MAX_PAGE_ITEMS}.",
+        ),
     ] = 50
     offset: Annotated[
         int,

@@ -196,7 +196,7 @@ def test_a_replay_sends_the_same_key_value_and_headers_and_counts_itself(
     second = operator.run("replay", name, "--yes")
     assert (
         second.exit_code,
-        "1 dead letter(s) were left out: they were replayed before" in second.output,
+        "1 dead letter was left out: replayed before" in second.output,
     ) == (ExitCode.DONE, True)
     assert len(read_with_prefix(operator, TopicName.OUTCOMES, b"back")) == 1
     assert name not in {letter["name"] for letter in operator.run_json("list")}

@@ -503,7 +503,7 @@ def test_unfinished_jobs_are_listed_if_a_loss_must_be_accepted(processed: Instal
         "job_ids": [str(job["job_id"]) for job in jobs],
     }
     output = processed.run().output
-    assert "12 unfinished job(s) with 24 row(s)" in output
+    assert "12 unfinished jobs with 24 rows" in output
     assert [str(job["job_id"]) in output for job in jobs] == [True] * 10 + [False] * 2
 
 
@@ -669,7 +669,7 @@ def test_fail_lost_asks_first_and_refuses_filters(processed: Installation) -> No
     processed.add_job()
     result = processed.run("--fail-lost")
     assert (result.exit_code, "add --yes" in result.output) == (ExitCode.REFUSED, True)
-    assert "have 3 row(s) without a result" in result.output
+    assert "3 rows without a result" in result.output
     assert processed.run("--fail-lost", "--accept").exit_code == ExitCode.REFUSED
     assert processed.run("--fail-lost", "--service", "status").exit_code == ExitCode.REFUSED
     assert processed.read_sent_results() == []

@@ -222,6 +222,7 @@ def test_a_disconnected_account_stays_paused_and_that_is_said(installation: Inst
 
 
 def test_the_resume_of_an_account_names_the_pause_of_the_app(installation: Installation) -> None:
+    installation.execute(_CONNECTION, health=None)
     installation.execute(_APP)
     result = installation.resume(installation.account_id)
     assert result.exit_code == ExitCode.ACCOUNTS_PAUSED
@@ -232,6 +233,18 @@ def test_the_resume_of_an_account_names_the_pause_of_the_app(installation: Insta
         "select paused_until > clock_timestamp() as lasts from publisher.delivery_apps"
     )
     assert row["lasts"]
+
+
+def test_a_pause_of_the_app_in_another_mode_does_not_stop_the_account(
+    installation: Installation,
+) -> None:
+    installation.execute(_CONNECTION, health=None)
+    installation.execute(_APP.replace("simulated", "sandbox"))
+    installation.execute(_PAUSE, code="spam_blocked")
+    result = installation.resume(installation.account_id)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert f"Ended the pause of account {installation.account_id}" in result.stdout
+    assert "The app is paused" not in result.stdout
 
 
 def test_the_pause_of_the_app_ends(installation: Installation) -> None:

@@ -54,16 +54,22 @@ def test_a_failed_connection_is_exit_code_3_and_names_the_setting(
     )
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        'connection failed: FATAL:  password authentication failed for user "owner"',
+        "connection failed: fe_sendauth: no password supplied",
+    ],
+)
 @pytest.mark.parametrize("wrapper", [psycopg.OperationalError, DatabaseUnavailable])
-def test_a_wrong_password_is_exit_code_2_and_says_how_to_load_the_environment(
-    wrapper: type[Exception], capsys: pytest.CaptureFixture[str]
+def test_a_missing_or_wrong_password_is_exit_code_2_and_says_how_to_load_the_environment(
+    wrapper: type[Exception], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reason = 'connection failed: FATAL:  password authentication failed for user "owner"'
     assert run_failing(wrapper(f"{reason}\nmore")) == ExitCode.REFUSED
     assert capsys.readouterr().err == (
-        f"The password in PINFLOW_DATABASE_URL is wrong for this database ({reason}). The local "
-        "stack has new passwords after make clean. To load them into this shell: set -a; . "
-        ".pinflow/env; set +a\n"
+        "The password in PINFLOW_DATABASE_URL is missing, or wrong for this database "
+        f"({reason}). The local stack has new passwords after make clean. To load them into this "
+        "shell: set -a; . .pinflow/env; set +a\n"
     )
 
 

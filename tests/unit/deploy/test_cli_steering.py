@@ -478,11 +478,14 @@ UNDO = {"undone_at": "2026-12-01T10:24:12.5+00:00", "undone_rows": 2, "removing_
 @pytest.mark.parametrize(
     ("undo", "line"),
     [
-        ({"left_rows": 0}, "Undone at 2026-12-01 10:24:12Z: 2 rows deleted, 0 left."),
-        ({"left_rows": 1}, "Partly undone at 2026-12-01 10:24:12Z: 2 rows deleted, 1 left."),
+        ({"left_rows": 0}, "Undone at 2026-12-01 10:24:12Z: 2 pins deleted, 0 left."),
+        ({"left_rows": 1}, "Partly undone at 2026-12-01 10:24:12Z: 2 pins deleted, 1 left."),
         (
-            {"left_rows": 0, "removing_rows": 1},
-            "2 rows deleted, of which 1 is still to be removed from Pinterest, 0 left.",
+            {"left_rows": 1, "removing_rows": 2},
+            (
+                "Undo began at 2026-12-01 10:24:12Z: 2 pins, of which 2 are still to be removed "
+                "from Pinterest, 1 left."
+            ),
         ),
     ],
 )

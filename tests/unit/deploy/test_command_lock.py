@@ -1,5 +1,8 @@
 """Commands on one stack take turns, also while one of them deletes its directory."""
 
+import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.command_lock import CommandLock
-from deploy.local.layout import Layout
+from deploy.local.layout import CHECKOUT, Layout
 from deploy.local.stack import Stack
 from tests.support.waiting import wait_until
 
@@ -106,6 +109,48 @@ def test_a_clean_keeps_what_the_user_put_there(layout: Layout) -> None:
     assert Commands(layout).stack().clean() == ["app-secret", "own/keys", "settings"]
     left = {path for path in layout.directory.rglob("*") if path.is_file()}
     assert left == {keys, layout.app_secret_file, layout.settings_file}
+
+
+def test_a_clean_keeps_symbolic_links_that_settings_name(layout: Layout, tmp_path: Path) -> None:
+    Commands(layout).work()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("first", "second"):
+        (outside / name).write_text("for tests only\n", encoding="utf-8")
+    (layout.directory / "link").symlink_to(outside / "first")
+    (layout.directory / "folder").symlink_to(outside)
+    (layout.directory / "other").symlink_to(outside)
+    layout.settings_file.write_text(
+        f"FIRST={layout.directory}/link\nSECOND={layout.directory}/folder/second\n",
+        encoding="utf-8",
+    )
+    assert Commands(layout).stack().clean() == ["folder/second", "link", "settings"]
+    left = {path.name for path in layout.directory.iterdir()}
+    assert left == {"folder", "link", "settings"}
+    assert {path.name for path in outside.iterdir()} == {"first", "second"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n", " \t\r\n", ""])
+@pytest.mark.parametrize("beginning", ["B=", "B = ", "B=/checkout/"])
+def test_a_clean_without_an_environment_keeps_what_settings_name(
+    tmp_path: Path, beginning: str, end: str
+) -> None:
+    shutil.copy(CHECKOUT / "Makefile", tmp_path)
+    directory = tmp_path / ".pinflow"
+    directory.mkdir()
+    for name in ("app-secret", "one.pem", "two.pem", "two.pem.old"):
+        (directory / name).touch()
+    lines = f"A=.pinflow/one.pem{end or chr(10)}{beginning}.pinflow/two.pem{end}"
+    (directory / "settings").write_bytes(lines.encode())
+    # Without the variables of a make that runs the tests: they could name an environment
+    subprocess.run(
+        ("make", "-s", "-C", tmp_path, "clean"),
+        check=True,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    left = {path.name for path in directory.iterdir()}
+    assert left == {"app-secret", "one.pem", "settings", "two.pem"}
 
 
 def test_a_clean_keeps_only_the_settings(layout: Layout) -> None:

@@ -142,7 +142,7 @@ def test_an_interrupted_demo_says_that_its_pins_wait(
     monkeypatch.setattr("deploy.local.demo_delivery.time.sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         follow_delivery(client, lambda: "RUNNING")
-    assert "1 pin(s) wait for their delivery." in capsys.readouterr().err
+    assert "1 pin waits for its delivery, which goes on while" in capsys.readouterr().err
 
 
 def test_a_workspace_without_pins_has_nothing_to_deliver(client: PinflowClient) -> None:

@@ -312,5 +312,5 @@ def test_pins_that_only_pinterest_has_are_counted() -> None:
         for line in summarize(Survey(HERE, compared, lost_pins=[pin]), compared)
         if "Pinterest" in line
     ]
-    assert sentence.startswith("1 pin(s) are on Pinterest, and Postgres lost them")
+    assert sentence.startswith("1 pin is on Pinterest, and Postgres lost it")
     assert pin.document()["title"] == "Lamp"

@@ -217,7 +217,7 @@ def test_schedules_of_an_import_are_canceled_and_changed_ones_are_left(
 
     again = run("import", "later.csv")
     assert again.returncode == ExitCode.ROWS_FAILED
-    assert "pinflow import --on-existing revive" in " ".join(again.stdout.split())
+    assert "--on-existing revive" in " ".join(again.stdout.split())
     revived = run("import", "later.csv", "--on-existing", "revive")
     assert revived.returncode == ExitCode.DONE, revived.stdout
     assert "2 created, 1 existing, 0 failed" in revived.stdout

@@ -3,14 +3,13 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 
 from deploy.cli.client import IMPORTS, PinflowClient
 from deploy.cli.combined_check import combine_checks
 from deploy.cli.combined_job import AcceptedPortion, Job, combine
-from deploy.cli.counts import choose_verb, number_of, part_of
+from deploy.cli.counts import number_of
 from deploy.cli.delivered_pins import name_pins
 from deploy.cli.downloads import (
     STDOUT,
@@ -26,7 +25,6 @@ from deploy.cli.import_options import (
     Existing,
     FileFormat,
     FileName,
-    ImportFile,
     PastChoice,
     Strict,
     TimeZone,
@@ -36,7 +34,6 @@ from deploy.cli.import_options import (
 )
 from deploy.cli.job_tables import (
     describe_times,
-    format_rows,
     has_unpublished_rows,
     print_check,
     print_job,
@@ -53,14 +50,14 @@ from deploy.cli.options import (
     Limit,
     MaxRetrySeconds,
 )
-from deploy.cli.past_rows import PastRows, find_past_rows
+from deploy.cli.past_question import decide_past_rows, leave_out_past_warning
+from deploy.cli.past_rows import find_past_rows
 from deploy.cli.portion_sender import ImportOptions, PortionSender
 from deploy.cli.progress import build_progress
-from deploy.cli.questions import can_ask, choose
 from deploy.cli.resources import show_list
 from deploy.cli.source_file import Format, SourceFile
 from deploy.cli.submission import Submission
-from deploy.cli.tables import format_time, print_json
+from deploy.cli.tables import print_json
 from deploy.cli.waiting_pins import report_waiting
 from shared.contract.events import JobStatus, OnExisting, SourceType
 
@@ -139,7 +136,7 @@ imported
     warned_rows = (
         None if past or yes else find_past_rows(read.source.run_at, read.zone, datetime.now(UTC))
     )
-    options = read.build_options(past_run_at=past or _decide_past_rows(read, warned_rows))
+    options = read.build_options(past_run_at=past or decide_past_rows(read, warned_rows))
     with PinflowClient(base_url, api_key, max_retry_seconds) as client:
         submission = Submission(PortionSender(client, read.file, read.source, options))
         with build_progress("rows") as progress:
@@ -152,7 +149,7 @@ imported
         if no_wait:
             _report_accepted(submission.accepted, job, as_json=as_json)
             return
-        shown = job if warned_rows is None or as_json else _leave_out_past_warning(job)
+        shown = job if warned_rows is None or as_json else leave_out_past_warning(job)
         code = report(shown, as_json=as_json, names_failed_rows=failed is None)
         if not as_json:
             report_waiting(client, job, [portion.job_id for portion in submission.accepted])
@@ -370,48 +367,6 @@ def _send_check(sender: PortionSender) -> None:
         except KeyboardInterrupt:
             typer.echo("\nStopped. Nothing was imported.", err=True)
             raise typer.Exit(ExitCode.UNAVAILABLE) from None
-
-
-def _leave_out_past_warning(job: Job) -> Job:
-    """Returns the job without the warning that the command gave before the import."""
-    warnings = job["warnings"] or ()
-    return {**job, "warnings": [each for each in warnings if each["code"] != "past_run_at"]}
-
-
-def _decide_past_rows(read: ImportFile, past: PastRows | None) -> PastChoice | None:
-    """Asks before rows are published whose time has passed. None: Pinflow's default."""
-    if past is None:
-        return None
-    text = (
-        f"{part_of(len(past.numbers), len(read.source.rows), 'row')} "
-        f"{choose_verb(len(past.numbers), 'has', 'have')} a run_at that has passed: "
-        f"{format_rows(past.numbers)}. The oldest is "
-        f"{_format_oldest(past, read.zone)}. "
-    )
-    if not can_ask():
-        typer.echo(
-            f"Warning: {text}They are published at once, unless they exist already. With --past "
-            "fail they fail instead.",
-            err=True,
-        )
-        return None
-    typer.echo(
-        f"{text}Without a run_at in the future, a row is published at once, unless it exists "
-        "already.\n  y  publish these rows now\n  n  import nothing\n  o  import only the others: "
-        "these rows fail (as with --past fail)",
-        err=True,
-    )
-    answer = choose("Publish them now?", ("y", "n", "o"), no="n")
-    if answer == "n":
-        fail("Nothing was imported.")
-    return PastChoice.FAIL if answer == "o" else PastChoice.PUBLISH
-
-
-def _format_oldest(past: PastRows, zone: ZoneInfo | None) -> object:
-    """Formats the oldest time in the zone of the file's times, or in UTC."""
-    if zone is None:
-        return format_time(past.oldest)
-    return f"{past.oldest.astimezone(zone):%Y-%m-%d %H:%M:%S} ({zone.key})"
 
 
 def _report_accepted(accepted: list[AcceptedPortion], job: Job, *, as_json: bool) -> None:

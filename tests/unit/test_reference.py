@@ -58,7 +58,7 @@ def test_every_error_code_has_one_section() -> None:
 def test_every_section_has_a_meaning_an_example_and_what_to_do(code: str) -> None:
     meaning, example, advice = read_error_sections()[code].strip().split("\n\n")[:3]
     assert len(meaning.split()) >= 10
-    assert all(line.startswith(">") for line in example.splitlines())
+    assert all(line.startswith("> ") for line in example.splitlines())
     assert advice.startswith("**What to do:** ")
     assert len(advice.split()) >= 5
 

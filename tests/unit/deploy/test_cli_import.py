@@ -476,7 +476,7 @@ def test_on_a_terminal_the_command_asks_before_it_publishes_rows_of_the_past(
     answer: str,
     query: dict[str, str] | None,
 ) -> None:
-    monkeypatch.setattr("deploy.cli.imports.can_ask", lambda: True)
+    monkeypatch.setattr("deploy.cli.past_question.can_ask", lambda: True)
     result = run(server, write_past(tmp_path), input=answer)
     assert [received.query for received in server.imports] == ([] if query is None else [query])
     assert result.exit_code == (ExitCode.REFUSED if query is None else ExitCode.DONE)

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from shared.kafka.aiokafka_internals import load_metadata
+from tests.support.waiting import eventually
 
 MAX_BYTES = 32 * 1024 * 1024
 
@@ -20,6 +22,12 @@ class StoredBatch(NamedTuple):
     values: list[bytes]
 
 
+class _Fetched(NamedTuple):
+    """An answer of a broker. Unlike its data it is true if the partition is empty."""
+
+    data: bytes
+
+
 async def read_batches(kafka: str, topic: str) -> list[StoredBatch]:
     """Returns every batch of the topic, partition by partition. Together at most 32 MiB."""
     client = AIOKafkaClient(bootstrap_servers=kafka)
@@ -29,19 +37,34 @@ async def read_batches(kafka: str, topic: str) -> list[StoredBatch]:
         return [
             batch
             for partition in sorted(client.cluster.partitions_for_topic(topic) or ())
-            for batch in _parse(await _fetch(client, TopicPartition(topic, partition)))
+            for batch in _parse(await _wait_for_data(client, TopicPartition(topic, partition)))
         ]
     finally:
         await client.close()
 
 
-async def _fetch(client: AIOKafkaClient, partition: TopicPartition) -> bytes:
+async def _wait_for_data(client: AIOKafkaClient, partition: TopicPartition) -> bytes:
+    """Returns the partition's batches as soon as its broker serves them.
+
+    A broker takes over the partitions of a new topic one after another, so that it may answer for
+    one that it does not lead yet, although another has records already.
+    """
+    fetched = await eventually(lambda: _fetch(client, partition))
+    return fetched.data
+
+
+async def _fetch(client: AIOKafkaClient, partition: TopicPartition) -> _Fetched | None:
+    """Returns None if the broker asks to try again. Raises its other errors."""
     leader = client.cluster.leader_for_partition(partition)
     wanted = (partition.topic, [(partition.partition, 0, MAX_BYTES)])
     answer = await client.send(leader, FetchRequest(0, 0, MAX_BYTES, 0, [wanted]))
     ((_, ((_, error_code, *_, batches),)),) = answer.topics
-    assert error_code == 0
-    return bytes(batches or b"")
+    error = for_code(error_code)
+    if error_code and error.retriable:
+        return None
+    if error_code:
+        raise error(f"fetching {partition.topic} {partition.partition}")
+    return _Fetched(bytes(batches or b""))
 
 
 def _parse(data: bytes) -> list[StoredBatch]:

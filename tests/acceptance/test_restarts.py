@@ -213,8 +213,8 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
 
 def is_insert_waiting(database_url: str) -> bool:
     query = (
-        "select from pg_stat_activity where wait_event_type = 'Lock' and usename = "
-        "'pinflow_publisher'"
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = "
+        "'Lock' and usename = 'pinflow_publisher'"
     )
     with psycopg.connect(database_url) as connection:
         return connection.execute(query).rowcount > 0

@@ -43,7 +43,7 @@ from tests.support.kafka import are_replicas_in_sync
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
 """Number of kills. Each takes 10 s."""

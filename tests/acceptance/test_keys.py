@@ -31,7 +31,7 @@ from tests.support.infrastructure import ROLE_PASSWORD, fresh_database, postgres
 from tests.support.processes import RunningProgram
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 2.5

@@ -21,7 +21,7 @@ from tests.support.deployment import Deployment, deployed, wait_for_job
 from tests.support.infrastructure import fresh_database, kafka_server, postgres_server
 from tests.support.processes import RunningProgram
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 DEADLINE_SECONDS = IngestSettings().acceptance_deadline_seconds
 MARGIN_SECONDS = 15.0

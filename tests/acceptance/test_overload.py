@@ -36,7 +36,7 @@ from tests.tools.bench.flood import OTHER_ROWS, Flood, read_unsettled_rows
 from tests.tools.bench.measure import measure_usage
 from tests.tools.bench.sources import Sender as BenchSender
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROWS = 500
 MAX_WORKSPACE_ROWS, MAX_ROWS_IN_ALL = 3000, 8000
@@ -241,7 +241,7 @@ def test_invariant_2_the_request_consumer_waits_for_capacity_and_can_stop_meanwh
             asyncio.run(request_imports(kafka, pinflow.topic_prefix, sender.workspace, count))
             ingest.wait_until(lambda: "batch_waits_for_capacity" in ingest.tail(1000))
             assert sender.submit().status_code == HTTPStatus.TOO_MANY_REQUESTS
-            assert is_ready(pinflow.service_url("ingest"))
+            ingest.wait_until(lambda: is_ready(pinflow.service_url("ingest")))
             began = time.monotonic()
             ingest.terminate()
             assert time.monotonic() - began < STOP_SECONDS - 3  # it did not wait for the batch

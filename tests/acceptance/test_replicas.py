@@ -30,7 +30,7 @@ from tests.tools.chaos.observer import Observer
 from tests.tools.chaos.report import MAX_SHOWN
 from tests.tools.chaos.workload import Clients
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 MAX_REPLICAS = 4
 PARTITIONS = 10

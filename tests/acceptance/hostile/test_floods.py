@@ -30,7 +30,7 @@ from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, wait_for_job
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SLOW = 250
 UPLOADS = 200

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.readiness import get_and_head
+from tests.acceptance.patience import get_and_head
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import wait_for_job
 

@@ -10,7 +10,7 @@ from deploy.administration import NewWorkspace
 from deploy.local import gateway
 from deploy.services import CHECKED_SERVICES
 from services.status.config import StatusSettings
-from tests.acceptance.readiness import read_readiness
+from tests.acceptance.patience import read_readiness
 from tests.support.deployment import Deployment
 
 

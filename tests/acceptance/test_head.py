@@ -5,7 +5,7 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
-from tests.acceptance.readiness import get_and_head
+from tests.acceptance.patience import get_and_head
 from tests.support.deployment import Deployment, wait_for_job
 from tests.support.factories import submitted_row
 

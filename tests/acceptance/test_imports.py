@@ -9,9 +9,9 @@ import httpx
 from deploy.administration import NewWorkspace
 from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, build_campaign, fill_campaign
 from tests.acceptance.conftest import new_workspace
+from tests.acceptance.patience import get_known
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, is_status_behind, wait_for_job
-from tests.support.waiting import wait_until
+from tests.support.deployment import Deployment, wait_for_job
 
 MISTAKES_IN_JSON: dict[int, dict[str, Any]] = {
     3: {"title": " "},
@@ -105,15 +105,7 @@ def test_a_read_right_after_the_202_never_sees_404(
         accepted = client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, 2, prefix=f"raw-{number}")
         ).json()
-        path = f"/v1/pins/imports/{accepted['id']}"
-        answers: list[httpx.Response] = []
-
-        def is_read() -> bool:
-            answers.append(client.get(path))  # noqa: B023 - used in this iteration only
-            return not is_status_behind(answers[-1])  # noqa: B023
-
-        wait_until(is_read)  # on a busy machine status may not have read the import yet
-        assert answers[-1].status_code == 200
+        assert get_known(client, f"/v1/pins/imports/{accepted['id']}").status_code == 200
 
 
 def test_the_demo_campaign_has_the_documented_mistakes(

@@ -17,7 +17,7 @@ from deploy.services import CHECKED_SERVICES, SERVICES
 from services.publisher.config import PublisherSettings
 from shared.contract.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
-from tests.acceptance.readiness import read_readiness
+from tests.acceptance.patience import read_readiness
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, deployed, replica_name, wait_for_job
 from tests.support.infrastructure import fresh_topics

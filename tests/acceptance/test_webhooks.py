@@ -16,7 +16,7 @@ from pinbridge_sdk.errors import NotFoundError, ValidationError
 from pinbridge_sdk.models.webhooks import WebhookCreate, WebhookUpdate
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.readiness import read_readiness
+from tests.acceptance.patience import read_readiness
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, wait_for_job
 from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving

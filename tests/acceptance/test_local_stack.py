@@ -583,12 +583,14 @@ def test_servers_with_other_data_are_reported_as_foreign(shell: Shell, tmp_path:
     identity = tmp_path / "kafka" / "data" / "meta.properties"
     identity.parent.mkdir(parents=True)
     identity.write_text(f"cluster.id={new_cluster_id()}\n", encoding="utf-8")
+    # A busy server may have no answer in time: then it is not ready yet
     with pytest.raises(ForeignServer, match="its cluster id is different"):
-        asyncio.run(kafka.is_ready())
+        wait_until(lambda: asyncio.run(kafka.is_ready()))
     # A copied checkout has the same password
     password = json.loads(shell.layout.state_file.read_text(encoding="utf-8"))["passwords"]["owner"]
+    postgres = Postgres(tmp_path / "postgres", ports["postgres"], password)
     with pytest.raises(ForeignServer, match="its data directory is different"):
-        Postgres(tmp_path / "postgres", ports["postgres"], password).is_ready()
+        wait_until(postgres.is_ready)
 
 
 def request_status(base_url: str, key: str) -> int:

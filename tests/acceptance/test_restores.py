@@ -26,7 +26,7 @@ from tests.support.restores_installation import (
 from tests.support.restores_state import find_differences
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BATCH_RECORDS = 50
 """Small, so that a backup has partly settled imports."""
 IMPORTS, ROWS_PER_KIND = 12, 250

@@ -19,7 +19,7 @@ from tests.support.restores_installation import Installation, installed, submit
 from tests.support.simulator import Simulator
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 DELIVERY_SECONDS = 150.0
 """Deadline of a delivery, also after a restore: lost answers are looked for after 13 s."""
 LOST_ANSWERS = 0.15

@@ -28,7 +28,7 @@ from tests.support.restores_installation import (
 )
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 READERS = ("publisher", "status")
 """The services that read imports."""
 IMPORTS = 12

@@ -93,7 +93,7 @@ class Sender:
 
     def require_all_exact(self) -> None:
         for job_id in self.jobs:
-            job = wait_for_job(self.client, job_id, wait=30)
+            job = wait_for_job(self.client, job_id)
             assert (job["status"], job["created_rows"], len(job["results"])) == (
                 "completed",
                 ROWS,

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pinbridge_sdk.errors import ValidationError
+from pinbridge_sdk.errors import APIError, ValidationError
 
 from deploy.administration import NewWorkspace
+from shared.contract.errors import ErrorCode
 from tests.acceptance.rows import rows_for
 from tests.support.waiting import eventually
 
@@ -33,13 +34,21 @@ def in_days(days: int) -> datetime:
 
 
 async def wait_for_import(sdk: Any, job_id: object) -> Any:
-    """Waits until the import has ended, and returns it."""
+    """Waits until the import has ended, and returns it.
+
+    On a busy machine the status service may not have read it yet.
+    """
 
     async def ended_job() -> Any:
-        job = await sdk.pins.get_import(str(job_id))
+        try:
+            job = await sdk.pins.get_import(str(job_id))
+        except APIError as error:
+            if error.code != ErrorCode.STATUS_BEHIND:
+                raise
+            return None
         return job if job.completed_at is not None else None
 
-    return await eventually(ended_job)
+    return await eventually(ended_job, seconds=40)
 
 
 async def import_rows(sdk: Any, rows: list[dict[str, Any]]) -> Any:
@@ -69,7 +78,7 @@ async def create_failed_pins(
         pins = await sdk.pins.list(status="failed", board_id=board.id, sort="title_asc")
         return pins if len(pins) == count else None
 
-    return list(await eventually(failed))
+    return list(await eventually(failed, seconds=40))
 
 
 async def cancel_one_schedule(sdk: Any) -> None:

@@ -29,7 +29,7 @@ KEPT_KEYS = ("imports", "imports-sent-at")
 def open_client(peer: RunningProcesses, servers: PeerServers) -> Iterator[httpx.Client]:
     headers = {"X-API-Key": servers.workspace.api_key}
     with httpx.Client(
-        base_url=peer.base_url, headers=headers, timeout=20, trust_env=False
+        base_url=peer.base_url, headers=headers, timeout=40, trust_env=False
     ) as client:
         yield client
 

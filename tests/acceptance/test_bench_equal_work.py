@@ -275,6 +275,7 @@ def test_a_relay_killed_while_it_sends_announces_every_event(
 def test_an_import_that_a_killed_worker_did_not_forget_settles_once(
     peer: RunningProcesses, store: EqualWorkStore, submissions: Submissions
 ) -> None:
+    wait_until(lambda: count_kept_imports(peer) == 0)  # those of earlier tests
     with locked(store, "results") as lock, submissions.in_threads(submissions.submit_import):
         wait_until_stopped(store, "peer-worker")
         wait_until(partial(submissions.has_accepted, 1))

@@ -43,7 +43,7 @@ from tests.support.kafka import are_replicas_in_sync
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
 """Number of kills. Each takes 10 s."""
@@ -56,8 +56,10 @@ DEADLINE_SECONDS = 120
 """Deadline for a broker's return on a busy machine."""
 VICTIM, SURVIVORS, OTHERS = 2, (1, 3), (1, 2, 3, 4, 5)
 """The only broker of partition 0, the brokers of the other partitions, and these partitions."""
-NORMAL_IMPORT_SECONDS = 2
-"""Longer than an import takes on a busy machine, and well below an import's deadline."""
+NORMAL_IMPORT_SECONDS = 4
+"""Longer than an import takes on a busy machine, and below an import's deadline."""
+MARGIN_SECONDS = 5
+"""Additional time for a busy machine."""
 CLIENTS, IMPORT_ROWS = 2, 20
 IMPORTS_WITHOUT_BROKER = 3
 """Imports that must be accepted and settled while a broker is down."""
@@ -234,7 +236,7 @@ async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
             with pytest.raises(BrokerUnavailable) as refusal:
                 await leaderless
             assert not isinstance(refusal.value, AcceptanceUnknown)
-            assert ended[0] - started < settings.broker_deadline_seconds + 1
+            assert ended[0] - started < settings.broker_deadline_seconds + MARGIN_SECONDS
         finally:
             brokers.start(VICTIM)
         await asyncio.to_thread(brokers.wait_until_in_sync)

@@ -10,7 +10,7 @@ from tests.tools.chaos.arena import arena
 from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.report import MAX_SHOWN
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SEED = 4
 SECONDS = 20

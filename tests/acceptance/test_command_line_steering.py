@@ -164,8 +164,10 @@ def test_failed_rows_are_retried_with_corrections_and_followed(
 ) -> None:
     rows = build_rows_with_mistakes(workspace)
     write_csv(tmp_path / "autumn.csv", rows)
-    assert run("import", "autumn.csv", "--no-wait").returncode == ExitCode.DONE
-    job = read_newest_import(run)
+    accepted = run("import", "autumn.csv", "--no-wait", "--json")
+    assert accepted.returncode == ExitCode.DONE, accepted.stderr
+    (part,) = json.loads(accepted.stdout)["imports"]  # a list may not have the import yet
+    job = part["id"]
     watched = run("imports", "watch", job)
     assert watched.returncode == ExitCode.ROWS_FAILED
     assert f"pinflow imports results {job} --failed failed.csv" in watched.stdout

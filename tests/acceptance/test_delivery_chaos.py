@@ -8,7 +8,7 @@ import uvloop
 from tests.tools.chaos.deliveries.__main__ import run, workload_failed
 from tests.tools.chaos.deliveries.arena import delivery_arena
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SEED, PINS, ACCOUNTS = 7, 400, 4
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
+from tests.acceptance.patience import get_and_head
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import wait_for_job
 
@@ -130,7 +131,7 @@ def test_encoding_one_cut_byte_is_refused_with_its_line_and_nothing_is_published
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/pins", "/docs", "/openapi.json"])
 def test_head_is_answered_as_get_without_a_body(client: httpx.Client, path: str) -> None:
-    got, head = client.get(path), client.head(path)
+    got, head = get_and_head(client, path)
     assert (head.status_code, head.content) == (got.status_code, b"")
     assert head.status_code == 200
     assert head.headers["content-type"] == got.headers["content-type"]

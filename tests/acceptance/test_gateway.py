@@ -10,6 +10,7 @@ from deploy.administration import NewWorkspace
 from deploy.local import gateway
 from deploy.services import CHECKED_SERVICES
 from services.status.config import StatusSettings
+from tests.acceptance.patience import read_readiness
 from tests.support.deployment import Deployment
 
 
@@ -81,7 +82,7 @@ def test_the_answer_repeats_the_clients_request_id(client: httpx.Client) -> None
 
 
 def test_readiness_checks_every_service(client: httpx.Client) -> None:
-    report = client.get("/readyz").json()
+    report = read_readiness(client, lambda answer: bool(answer.json()["status"] == "ok")).json()
     assert report["status"] == "ok"
     assert report["checks"] == {
         "runtime": "ok",
@@ -196,6 +197,16 @@ def send_wrong_keys(client: httpx.Client, max_requests: int) -> list[httpx.Respo
     return answers
 
 
+def is_good_key_accepted(client: httpx.Client, key: str) -> bool:
+    """Sends a good key when the address has no attempt left.
+
+    On a busy machine its look-up may take longer than the 0.5 s that such an address gets.
+    """
+    assert send_wrong_keys(client, 100)[-1].status_code == 429
+    good = client.get("/v1/pins/imports", headers={"X-API-Key": key})
+    return (good.status_code, good.json()) == (200, [])
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has only 127.0.0.1 on the loopback")
 def test_wrong_keys_are_counted_by_the_real_address_despite_x_forwarded_for(
     pinflow: Deployment, workspace: NewWorkspace
@@ -217,12 +228,12 @@ def test_wrong_keys_are_counted_by_the_real_address_despite_x_forwarded_for(
                 "too_many_attempts",
             )
             assert 1 <= int(refused.headers["retry-after"]) <= 60
-            good = office.get("/v1/pins/imports", headers={"X-API-Key": workspace.api_key})
             # A good key works, even if this process has not seen it before
-            assert (good.status_code, good.json()) == (200, [])
-    assert (
-        httpx.get(
-            f"{pinflow.base_url}/v1/pins/imports", headers={"X-API-Key": "wrong"}, trust_env=False
-        ).status_code
-        == 401
+            assert any(is_good_key_accepted(office, workspace.api_key) for _ in range(5))
+    elsewhere = httpx.get(
+        f"{pinflow.base_url}/v1/pins/imports",
+        headers={"X-API-Key": "wrong"},
+        timeout=40,
+        trust_env=False,
     )
+    assert elsewhere.status_code == 401

@@ -9,6 +9,7 @@ import httpx
 from deploy.administration import NewWorkspace
 from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, build_campaign, fill_campaign
 from tests.acceptance.conftest import new_workspace
+from tests.acceptance.patience import get_known
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, wait_for_job
 
@@ -104,7 +105,7 @@ def test_a_read_right_after_the_202_never_sees_404(
         accepted = client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, 2, prefix=f"raw-{number}")
         ).json()
-        assert client.get(f"/v1/pins/imports/{accepted['id']}").status_code == 200
+        assert get_known(client, f"/v1/pins/imports/{accepted['id']}").status_code == 200
 
 
 def test_the_demo_campaign_has_the_documented_mistakes(

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,10 +31,12 @@ from tests.support.infrastructure import ROLE_PASSWORD, fresh_database, postgres
 from tests.support.processes import RunningProgram
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 2.5
+OUTAGES = 5
+"""Outages that a test tries, because a busy machine may be too slow for STALE_SECONDS."""
 
 PATHS = {
     name: next(route for route in service.routes if "*" not in route)
@@ -73,6 +75,25 @@ class Installation:
             ),
         )
         return row["id"], key
+
+    def wait_until_valid(self, key: str) -> None:
+        """Waits until every service accepts the key.
+
+        On a busy machine the first look-up may take longer than the database's 2 s.
+        """
+        wait_until(lambda: self.request_all(key) == STATUS_OF_VALID_KEY)
+
+    def request_until_checked(self, key: str, names: Iterable[str] = SERVICES) -> set[int]:
+        """Repeats requests until no service answers 503. Returns all other statuses."""
+        seen: set[int] = set()
+
+        def is_checked() -> bool:
+            statuses = {self.request(name, key) for name in names}
+            seen.update(statuses - {503})
+            return 503 not in statuses
+
+        wait_until(is_checked)
+        return seen
 
     def revoke(self, key_id: UUID) -> None:
         assert administer(self.url, lambda operator: operator.revoke_key(key_id))
@@ -136,14 +157,15 @@ def test_a_revoked_key_stops_working_everywhere_within_the_caches_seconds(
     installation: Installation,
 ) -> None:
     key_id, key = installation.new_key()
-    assert installation.request_all(key) == STATUS_OF_VALID_KEY
+    installation.wait_until_valid(key)
     installation.revoke(key_id)
     last_accepted = revoked = time.monotonic()
-    while True:
+    statuses: set[int] = set()
+    while statuses != {401}:
         started = time.monotonic()
-        if installation.is_answered(key, 401):
-            break
-        last_accepted = started
+        statuses = set(installation.request_all(key).values())
+        if statuses - {401, 503}:
+            last_accepted = started
     # CACHE_SECONDS, unless the database is slow: a busy machine. No request that begins later may
     # be accepted, however long it takes
     assert last_accepted - revoked < STALE_SECONDS
@@ -163,27 +185,42 @@ def outage(installation: Installation) -> Iterator[None]:
 def test_an_outage_does_not_restore_a_key_that_was_already_refused(
     installation: Installation,
 ) -> None:
-    (key_id, key), (_, other) = installation.new_key(), installation.new_key()
-    assert installation.request_all(key) == STATUS_OF_VALID_KEY
+    key_id, key = installation.new_key()
+    installation.wait_until_valid(key)
     installation.revoke(key_id)
     wait_until(lambda: installation.is_answered(key, 401))
-    assert installation.request("ingest", other) == STATUS_OF_VALID_KEY["ingest"]
     with outage(installation):
-        # A cached valid key keeps working
-        assert installation.request("ingest", other) == STATUS_OF_VALID_KEY["ingest"]
         statuses = [installation.request_all(key)]
         # 401 while the refusal is cached, then 503, because the key cannot be checked
         while set(statuses[-1].values()) != {503}:
             assert set(statuses[-1].values()) <= {401, 503}
             statuses.append(installation.request_all(key))
-    assert installation.is_answered(key, 401)
+    assert installation.request_until_checked(key) == {401}
+
+
+def test_a_cached_valid_key_keeps_working_in_an_outage(installation: Installation) -> None:
+    def keeps_working() -> bool:
+        """Returns False if a busy machine took so long that the cached result was too old."""
+        _, key = installation.new_key()
+        started = time.monotonic()
+        if installation.request("ingest", key) == 503:  # the look-up took more than 2 s
+            return False
+        with outage(installation):
+            status = installation.request("ingest", key)
+            seconds = time.monotonic() - started
+        if status == STATUS_OF_VALID_KEY["ingest"]:
+            return True
+        assert (status, seconds > STALE_SECONDS) == (503, True)
+        return False
+
+    assert any(keeps_working() for _ in range(OUTAGES)), "the machine is too busy"
 
 
 def test_a_key_revoked_just_before_an_outage_is_accepted_for_at_most_the_stale_seconds(
     installation: Installation,
 ) -> None:
     key_id, key = installation.new_key()
-    assert installation.request("ingest", key) == STATUS_OF_VALID_KEY["ingest"]
+    installation.wait_until_valid(key)
     checked = time.monotonic()
     installation.revoke(key_id)
     with outage(installation):
@@ -195,7 +232,7 @@ def test_a_key_revoked_just_before_an_outage_is_accepted_for_at_most_the_stale_s
             last_accepted = started
         assert last_accepted - checked <= STALE_SECONDS
         assert status == 503  # the key cannot be checked
-    assert installation.request("ingest", key) == 401
+    assert installation.request_until_checked(key, ["ingest"]) == {401}
 
 
 def build_requests(key: str, workspace: NewWorkspace) -> list[httpx.Request]:

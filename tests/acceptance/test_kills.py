@@ -17,7 +17,7 @@ from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.support.deployment import Deployment, is_live, wait_for_job
 from tests.support.infrastructure import Servers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 IMPORTS, ROWS = 24, 100
 

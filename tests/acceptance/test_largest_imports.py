@@ -12,7 +12,7 @@ from deploy.administration import NewWorkspace
 from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES, MEBIBYTE
 from tests.support.deployment import Deployment, is_status_behind
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 AT_ONCE = 10
 ROWS = 500

@@ -21,10 +21,10 @@ from tests.support.deployment import Deployment, deployed, wait_for_job
 from tests.support.infrastructure import fresh_database, kafka_server, postgres_server
 from tests.support.processes import RunningProgram
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 DEADLINE_SECONDS = IngestSettings().acceptance_deadline_seconds
-MARGIN_SECONDS = 5.0
+MARGIN_SECONDS = 15.0
 """Additional time for a busy machine. The gateway would wait for 45 s."""
 
 
@@ -158,8 +158,8 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_wor
         finally:
             installation.kafka.resume()
         installation.deployment.wait_until_ready()
-        accepted = client.post("/v1/pins/imports/json", json=rows)
-        job = wait_for_job(client, accepted.json()["id"])
+        # Ingest is ready as soon as it is connected to one partition: a careful client tries again
+        job = wait_for_job(client, submit_until_accepted(client, rows))
         assert job["status"] == "completed"
         # Existing, if the first import was appended
         assert job["created_rows"] + job["existing_rows"] == 20

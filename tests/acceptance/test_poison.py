@@ -268,7 +268,7 @@ def test_invariant_8_unexpected_records_on_any_topic_block_no_import(
         }
 
     expected = {topic: len(records) for topic, records in written.items()}
-    wait_until(lambda: count_new_dead_letters() == expected)
+    wait_until(lambda: count_new_dead_letters() == expected, seconds=90)  # a count takes seconds
     for number in range(6):
         job = wait_for_job(
             client,
@@ -370,7 +370,7 @@ def test_invariant_8_an_oversized_value_is_truncated_and_blocks_nothing(
         ]
         return reasons.count("cut") == 2 * len(large)
 
-    wait_until(are_truncated)
+    wait_until(are_truncated, seconds=90)
 
 
 def test_invariant_8_the_longest_allowed_rows_block_nothing(
@@ -427,7 +427,8 @@ A metric with labels has no sample before its first event.
 
 def test_alerts_use_only_metrics_that_the_services_expose(pinflow: Deployment) -> None:
     exposed = [
-        httpx.get(f"{pinflow.service_url(name)}/metrics", trust_env=False).text for name in SERVICES
+        httpx.get(f"{pinflow.service_url(name)}/metrics", timeout=40, trust_env=False).text
+        for name in SERVICES
     ]
     rules = [
         rule
@@ -459,7 +460,8 @@ def test_alerts_use_only_metrics_that_the_services_expose(pinflow: Deployment) -
 def test_dead_letters_are_counted_by_the_service_that_wrote_them(
     pinflow: Deployment, service: str
 ) -> None:
-    text = httpx.get(f"{pinflow.service_url(service)}/metrics", trust_env=False).text
+    url = f"{pinflow.service_url(service)}/metrics"
+    text = httpx.get(url, timeout=40, trust_env=False).text
     counts = re.findall(
         r'^pinflow_dead_letters_total{code="invalid_record",service="(\w+)",topic="[^"]+"} (\S+)$',
         text,

@@ -17,6 +17,7 @@ from deploy.services import CHECKED_SERVICES, SERVICES
 from services.publisher.config import PublisherSettings
 from shared.contract.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
+from tests.acceptance.patience import read_readiness
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, deployed, replica_name, wait_for_job
 from tests.support.infrastructure import fresh_topics
@@ -29,7 +30,7 @@ from tests.tools.chaos.observer import Observer
 from tests.tools.chaos.report import MAX_SHOWN
 from tests.tools.chaos.workload import Clients
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 MAX_REPLICAS = 4
 PARTITIONS = 10
@@ -88,7 +89,10 @@ def test_invariants_2_3_and_5_hold_while_four_replicas_become_three_and_two_and_
             await groups.require_even(replicas)
             before = count_accepted(history)
             # The lambda is used in this iteration only
-            await eventually(lambda: count_accepted(history) >= before + MIN_IMPORTS)  # noqa: B023
+            await eventually(
+                lambda: count_accepted(history) >= before + MIN_IMPORTS,  # noqa: B023
+                seconds=60,
+            )
         clients.stop()
         await working
         await groups.require_even(2)
@@ -158,7 +162,7 @@ class Groups:
             members = await read_group_members(self._kafka, self._names.group(service))
             return members if len(members) == count else None
 
-        return await eventually(all_members, seconds=40, every=0.1)
+        return await eventually(all_members, seconds=60, every=0.1)
 
 
 class Shares:
@@ -209,7 +213,8 @@ def test_the_gateway_uses_replicas_in_turn_and_skips_those_that_are_down(
     assert [count_imports(pinflow, replica_name("ingest", number)) for number in range(2)] == [
         count + 2 for count in before
     ]
-    assert client.get("/readyz").json()["checks"] == {
+    readiness = read_readiness(client, lambda answer: bool(answer.json()["status"] == "ok"))
+    assert readiness.json()["checks"] == {
         "runtime": "ok",
         "database": "ok",
         **dict.fromkeys(CHECKED_SERVICES, "ok"),
@@ -219,7 +224,7 @@ def test_the_gateway_uses_replicas_in_turn_and_skips_those_that_are_down(
 def count_imports(pinflow: Deployment, name: str) -> float:
     """Returns the number of JSON imports that the replica has accepted."""
     lines = httpx.get(
-        f"{pinflow.service_url(name)}/metrics", timeout=10, trust_env=False
+        f"{pinflow.service_url(name)}/metrics", timeout=40, trust_env=False
     ).text.splitlines()
     return sum(
         float(line.split()[-1])

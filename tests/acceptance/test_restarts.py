@@ -27,7 +27,7 @@ from tests.support.infrastructure import Servers
 from tests.support.kafka import stream_records
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROWS = 100
 CLIENTS = 3
@@ -124,7 +124,9 @@ def restart(pinflow: Deployment, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
-    with deployed_afresh(tmp_path_factory.mktemp("restarts"), stack) as deployment:
+    directory = tmp_path_factory.mktemp("restarts")
+    # A statement must wait for a test's lock until a busy machine has stopped the service
+    with deployed_afresh(directory, stack, database_timeout_seconds="40") as deployment:
         yield deployment
 
 
@@ -213,8 +215,8 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
 
 def is_insert_waiting(database_url: str) -> bool:
     query = (
-        "select from pg_stat_activity where wait_event_type = 'Lock' and usename = "
-        "'pinflow_publisher'"
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = "
+        "'Lock' and usename = 'pinflow_publisher'"
     )
     with psycopg.connect(database_url) as connection:
         return connection.execute(query).rowcount > 0

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -25,7 +26,7 @@ from tests.support.restores_installation import (
 from tests.support.restores_state import find_differences
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BATCH_RECORDS = 50
 """Small, so that a backup has partly settled imports."""
 IMPORTS, ROWS_PER_KIND = 12, 250
@@ -150,11 +151,10 @@ def test_invariants_2_to_4_a_backup_in_the_middle_of_imports_is_restored_without
 ) -> None:
     """The backup has imports with some settled and some unsettled rows."""
     publisher = installation.deployment.programs["publisher"]
-    rng = random.Random(16)
     for attempt in range(20):
         imports = [interleave_rows(workspace, attempt, number) for number in range(IMPORTS)]
         jobs = submit_at_once(client, imports)
-        time.sleep(rng.uniform(0, 0.2))
+        wait_until(partial(has_settled_row, installation, jobs))
         publisher.pause()
         if is_partly_settled := has_partly_settled_job(installation, jobs):
             copy = installation.back_up_postgres()
@@ -174,6 +174,13 @@ def interleave_rows(workspace: NewWorkspace, attempt: int, number: int) -> list[
     own = rows_for(workspace, ROWS_PER_KIND, prefix=f"own-{attempt}-{number}")
     shared = rows_for(workspace, ROWS_PER_KIND, prefix=f"all-{attempt}")
     return [row for pair in zip(own, shared, strict=True) for row in pair]
+
+
+def has_settled_row(installation: Installation, jobs: list[str]) -> bool:
+    """Returns whether Postgres has a pin of these jobs."""
+    query = "select from publisher.pins where origin_job_id = any(%s::uuid[]) limit 1"
+    with psycopg.connect(installation.database_url) as connection:
+        return connection.execute(query, (jobs,)).rowcount > 0
 
 
 def has_partly_settled_job(installation: Installation, jobs: list[str]) -> bool:

@@ -19,7 +19,7 @@ from tests.support.restores_installation import Installation, installed, submit
 from tests.support.simulator import Simulator
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 DELIVERY_SECONDS = 150.0
 """Deadline of a delivery, also after a restore: lost answers are looked for after 13 s."""
 LOST_ANSWERS = 0.15
@@ -169,7 +169,7 @@ def test_invariant_12_pins_that_were_sent_after_the_backup_are_not_sent_again(
     drill.wait_until_delivered([*after, "direct"])
     pinterest_pin_id = drill.read_pins()["direct"][1]
     drill.import_rows(killed)
-    wait_until(lambda: len(drill.count_on_pinterest()) >= 51 + 20)
+    wait_until(lambda: len(drill.count_on_pinterest()) >= 51 + 20, seconds=DELIVERY_SECONDS)
     drill.process.kill()
     installation.stop_services()
     installation.restore_postgres(copy)
@@ -192,7 +192,7 @@ def test_invariant_12_a_failover_to_an_older_postgres_doubles_no_pin(
     simulator.set_faults("cut_after", LOST_ANSWERS, operation="pins/create")
     copy = installation.back_up_postgres()
     drill.import_rows(after)
-    wait_until(lambda: len(drill.count_on_pinterest()) >= 20 + 20)
+    wait_until(lambda: len(drill.count_on_pinterest()) >= 20 + 20, seconds=DELIVERY_SECONDS)
     installation.restore_postgres(copy)
     drill.wait_until_delivered([*before, *after])
     drill.require_no_doubles([*before, *after])
@@ -208,7 +208,7 @@ def test_invariant_12_without_a_record_queued_pins_are_looked_for_before_they_ar
     wait_until(lambda: list(drill.read_pins().values()).count(queued) == len(keys))
     copy = installation.back_up_postgres()
     drill.start()
-    wait_until(lambda: len(drill.count_on_pinterest()) >= len(keys) // 2)
+    wait_until(lambda: len(drill.count_on_pinterest()) >= len(keys) // 2, seconds=DELIVERY_SECONDS)
     drill.process.kill()
     installation.stop_services()
     installation.restore_postgres(copy)

@@ -28,7 +28,7 @@ from tests.support.restores_installation import (
 )
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 READERS = ("publisher", "status")
 """The services that read imports."""
 IMPORTS = 12
@@ -243,9 +243,8 @@ def wait_for_refusals(
         require_not_ready(
             installation, service, [partition for name, partition in partitions if name == service]
         )
-    assert (
-        httpx.get(f"{installation.deployment.base_url}/readyz", trust_env=False).status_code == 503
-    )
+    url = f"{installation.deployment.base_url}/readyz"
+    assert httpx.get(url, timeout=40, trust_env=False).status_code == 503
     return refused
 
 

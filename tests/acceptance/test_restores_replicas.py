@@ -10,7 +10,7 @@ from tests.support.restores_imports import ImportScenario, importing
 from tests.support.restores_installation import Installation, installed
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

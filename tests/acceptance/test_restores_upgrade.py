@@ -12,7 +12,7 @@ from tests.support.restores_imports import ImportScenario
 from tests.support.restores_installation import SERVICES_WITH_POSITIONS, Installation, installed
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SEEDED_SERVICES = ("publisher", "status")
 """Services that have consumed records. No webhook is registered, so webhooks has not."""
 

@@ -1,5 +1,7 @@
 """PinBridge's clients connect an account to the simulator, publish through it, and revoke it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -34,9 +36,14 @@ async def connect_account(sdk: Any, simulator: Simulator, user: str) -> str:
     return str(answer.account_id)
 
 
+async def read_boards(sdk: Any, account_id: Any) -> list[Any]:
+    """Reads the boards of an account. After 8 s, it is connected without them: they come later."""
+    return list(await eventually(lambda: sdk.pinterest.list_boards(account_id), seconds=40))
+
+
 async def open_page(url: str) -> httpx.Response:
     """Opens a page as a browser does."""
-    async with httpx.AsyncClient(trust_env=False) as browser:
+    async with httpx.AsyncClient(timeout=40, trust_env=False) as browser:
         return await browser.get(url, headers={"Accept": "text/html"})
 
 
@@ -67,7 +74,7 @@ async def test_an_account_is_connected_with_its_users_consent(
         "user_accounts:read",
     }
     assert account.token_expires_at is not None
-    boards = await sdk.pinterest.list_boards(answer.account_id)
+    boards = await read_boards(sdk, answer.account_id)
     assert {board.id for board in boards} == set(rosa["boards"])
 
 
@@ -106,7 +113,7 @@ async def test_a_revoked_account_is_disconnected_and_connects_again(
 async def publish(sdk: Any, simulator: Simulator, user: str, **fields: Any) -> Any:
     """Publishes as the client's README does: a dry run, then the pin."""
     account_id = await connect_account(sdk, simulator, user)
-    (board, *_) = await sdk.pinterest.list_boards(account_id)
+    (board, *_) = await read_boards(sdk, account_id)
     draft = PinCreate(
         account_id=account_id,
         board_id=board.id,
@@ -145,23 +152,54 @@ async def test_a_pin_is_published_with_its_id_and_deleted_from_pinterest(
     with pytest.raises(APIError) as edited:
         await sdk.pins.update(pin.id, PinUpdate(title="Autumn soup recipes"))
     assert edited.value.code == "pin_already_published"
-    deleted = await sdk.pins.delete(pin.id, delete_from_pinterest=True)
-    assert (deleted.removed_from_pinterest, deleted.pinterest_pin_id) == (
-        True,
-        published.pinterest_pin_id,
-    )
+
+    async def remove() -> Any:
+        deleted = await sdk.pins.delete(pin.id, delete_from_pinterest=True)
+        return deleted if deleted.removed_from_pinterest else None
+
+    # A request waits for 5 s, and can be repeated
+    deleted = await eventually(remove, seconds=40)
+    assert deleted.pinterest_pin_id == published.pinterest_pin_id
 
 
 async def test_a_deferred_pin_is_edited_before_it_is_published(
     sdk: Any, simulator: Simulator
 ) -> None:
-    simulator.set_faults("rate_limit", count=1, seconds=5)
-    pin = await publish(sdk, simulator, "tom")
-    deferred = await wait_for_status(sdk, pin.id, PinStatus.DEFERRED)
-    assert deferred.error_code == "rate_limited"
-    await sdk.pins.update(pin.id, PinUpdate(title="Autumn soup recipes"))
+    with rate_limited(simulator):
+        pin = await publish(sdk, simulator, "tom")
+        deferred = await wait_for_status(sdk, pin.id, PinStatus.DEFERRED)
+        assert deferred.error_code == "rate_limited"
+        await edit_between_attempts(sdk, pin.id, PinUpdate(title="Autumn soup recipes"))
     published = await wait_for_status(sdk, pin.id, PinStatus.PUBLISHED)
     assert list_titles(simulator, published.pinterest_pin_id) == ["Autumn soup recipes"]
+
+
+@contextmanager
+def rate_limited(simulator: Simulator) -> Iterator[None]:
+    """Refuses all pins while the body runs. Each refusal defers a pin for 5 s.
+
+    A single refusal might be over before a busy machine has edited the pin.
+    """
+    simulator.set_faults("rate_limit", seconds=5)
+    try:
+        yield
+    finally:
+        simulator.control("POST", "faults", {"kind": "none"})
+
+
+async def edit_between_attempts(sdk: Any, pin_id: Any, changes: PinUpdate) -> None:
+    """Edits a pin that is deferred. While Pinflow tries to send it, it can't be edited."""
+
+    async def is_edited() -> bool:
+        try:
+            await sdk.pins.update(pin_id, changes)
+        except APIError as error:
+            if error.code != "pin_publishing":
+                raise
+            return False
+        return True
+
+    await eventually(is_edited, seconds=40)
 
 
 async def test_a_failed_pin_is_published_by_a_retry(sdk: Any, simulator: Simulator) -> None:

@@ -93,7 +93,7 @@ async def test_a_schedule_that_is_due_becomes_a_pin(sdk: Any, workspace: NewWork
         fetched = await sdk.schedules.get(created.id)
         return fetched if fetched.status is ScheduleStatus.DONE else None
 
-    schedule = await eventually(done)
+    schedule = await eventually(done, seconds=40)
     pin = await sdk.pins.get(schedule.pin_id)
     assert (pin.status, pin.title) == (PinStatus.PUBLISHED, created.payload["title"])
     for too_late in (sdk.schedules.cancel, sdk.schedules.retry, sdk.schedules.delete):

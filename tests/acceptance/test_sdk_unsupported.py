@@ -50,5 +50,5 @@ def test_another_method_on_an_unsupported_path_is_405(pinflow: Deployment) -> No
         ("/v1/auth/profile", "GET, HEAD, PUT"),
         ("/v1/pinterest/terms/related", "GET, HEAD"),
     ):
-        answer = httpx.delete(f"{pinflow.base_url}{path}", trust_env=False)
+        answer = httpx.delete(f"{pinflow.base_url}{path}", timeout=40, trust_env=False)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

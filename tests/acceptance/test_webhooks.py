@@ -3,7 +3,6 @@
 PinBridge's public client creates them, and no delivery of an accepted import is lost.
 """
 
-import asyncio
 import hashlib
 import hmac
 import threading
@@ -17,8 +16,9 @@ from pinbridge_sdk.errors import NotFoundError, ValidationError
 from pinbridge_sdk.models.webhooks import WebhookCreate, WebhookUpdate
 
 from deploy.administration import NewWorkspace
+from tests.acceptance.patience import read_readiness
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment
+from tests.support.deployment import Deployment, wait_for_job
 from tests.support.receivers import OK, ReceivedRequest, Receiver, Reply, receiving
 from tests.support.waiting import wait_until
 
@@ -137,14 +137,18 @@ def test_kill_9_of_the_service_in_the_middle_of_deliveries_loses_none(
 
 
 def test_imports_continue_without_the_webhooks_service_and_are_delivered_later(
-    pinflow: Deployment, sdk: Any, workspace: NewWorkspace, receiver: Receiver
+    pinflow: Deployment,
+    sdk: Any,
+    client: httpx.Client,
+    workspace: NewWorkspace,
+    receiver: Receiver,
 ) -> None:
     sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
     pinflow.programs["webhooks"].kill()
     try:
         job = sdk.pins.import_json(rows_for(workspace, 5, prefix="later"))
-        wait_until(lambda: asyncio.run(_ended(pinflow, workspace, str(job.id))))
-        readiness = httpx.get(f"{pinflow.base_url}/readyz", trust_env=False)
+        assert wait_for_job(client, str(job.id))["completed_at"] is not None
+        readiness = read_readiness(client, lambda answer: answer.is_success)
         # 200, so that a load balancer keeps using the gateway
         assert (readiness.status_code, readiness.json()["status"]) == (200, "degraded")
         assert readiness.json()["checks"]["webhooks"] == "no answer"
@@ -152,9 +156,3 @@ def test_imports_continue_without_the_webhooks_service_and_are_delivered_later(
         pinflow.restart("webhooks")
         pinflow.wait_until_ready()
     wait_until(lambda: len(receiver.find_requests()) == 6)
-
-
-async def _ended(pinflow: Deployment, workspace: NewWorkspace, job_id: str) -> bool:
-    sdk: Any = AsyncPinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key)
-    async with sdk:
-        return (await sdk.pins.get_import(job_id)).completed_at is not None

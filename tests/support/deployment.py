@@ -31,6 +31,9 @@ from tests.support.infrastructure import with_role
 from tests.support.ports import FIRST_SERVICE_PORT, PORTS_PER_SERVICE
 from tests.support.processes import RunningProgram
 
+MAX_REQUEST_SECONDS = 5
+"""Maximum wait of one request for a job. The gateway of some tests cuts longer ones."""
+
 
 class Deployment:
     """A running Pinflow, whose programs a test may kill, pause and start again.
@@ -186,7 +189,7 @@ def _first_port(name: str) -> int:
     return FIRST_SERVICE_PORT + PORTS_PER_SERVICE * (*SERVICES, "gateway", *WORKERS).index(name)
 
 
-def wait_for_job(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[str, Any]:
+def wait_for_job(client: httpx.Client, job_id: str, *, wait: int = 60) -> dict[str, Any]:
     """Returns the job after it has ended or `wait` seconds have passed.
 
     Asks again after a 503 `status_behind`: on a busy machine the status service may need more than
@@ -194,11 +197,14 @@ def wait_for_job(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[s
     """
     deadline = time.monotonic() + wait
     while True:
-        left = max(1, math.ceil(deadline - time.monotonic()))
+        left = max(1, min(MAX_REQUEST_SECONDS, math.ceil(deadline - time.monotonic())))
         answer = client.get(f"/v1/pins/imports/{job_id}", headers={"Prefer": f"wait={left}"})
-        if not is_status_behind(answer) or time.monotonic() > deadline:
-            answer.raise_for_status()
-            return dict(answer.json())
+        is_over = time.monotonic() > deadline
+        if is_status_behind(answer) and not is_over:
+            continue
+        job = dict(answer.raise_for_status().json())
+        if job["completed_at"] is not None or is_over:
+            return job
 
 
 def is_status_behind(answer: httpx.Response) -> bool:

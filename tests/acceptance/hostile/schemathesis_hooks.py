@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin
 from uuid import UUID, uuid4
@@ -24,6 +25,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from deploy.generate.files import OPENAPI, ROOT
 from shared.contract.pins import PinSubmission
+from tests.support.waiting import wait_until
 
 DOCUMENT = json.loads((ROOT / OPENAPI).read_text(encoding="utf-8"))
 OPTIONAL_FIELDS = {
@@ -123,12 +125,21 @@ def _has_failed_rows(response: Any) -> bool:
     """Waits for the end of the import, unless it was a dry run."""
     if "location" not in response.headers:
         return bool(response.json()["failed_rows"])
-    job = httpx.get(
-        urljoin(response.request.url, response.headers["location"][0]),
-        headers={"X-API-Key": response.request.headers["X-API-Key"], "Prefer": "wait=30"},
-        timeout=60,
-    )
-    return bool(job.raise_for_status().json()["failed_rows"])
+    jobs: list[dict[str, Any]] = []
+
+    def has_ended() -> bool:
+        answer = httpx.get(
+            urljoin(response.request.url, response.headers["location"][0]),
+            headers={"X-API-Key": response.request.headers["X-API-Key"], "Prefer": "wait=5"},
+            timeout=60,
+        )
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # status has not read it yet
+            return False
+        jobs.append(answer.raise_for_status().json())
+        return jobs[-1]["completed_at"] is not None
+
+    wait_until(has_ended)
+    return bool(jobs[-1]["failed_rows"])
 
 
 REPORTS: dict[str, Callable[[Any], bool]] = {

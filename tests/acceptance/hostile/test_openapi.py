@@ -48,7 +48,7 @@ def create_resources(workspace: NewWorkspace, client: httpx.Client) -> dict[str,
     return {f"HOSTILE_{name}": str(value) for name, value in named.items()}
 
 
-@pytest.mark.timeout(60 + EXAMPLES * 20)
+@pytest.mark.timeout(300 + EXAMPLES * 20)
 def test_the_api_matches_its_openapi_document(
     pinflow: Deployment, workspace: NewWorkspace, client: httpx.Client, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import httpx
 
+from tests.acceptance.patience import get_known
 from tests.acceptance.tenancy.tenants import Tenants
 
 Check = Callable[[Tenants], None]
@@ -20,8 +21,8 @@ def reads_as_unknown(path: str, owned: OwnedId, unknown: Callable[[], object] = 
     def check(tenants: Tenants) -> None:
         assert tenants.mine.get(path.format(owned(tenants))).status_code == HTTPStatus.OK
         foreign, absent = (
-            tenants.theirs.get(path.format(owned(tenants))),
-            tenants.theirs.get(path.format(unknown())),
+            get_known(tenants.theirs, path.format(owned(tenants))),
+            get_known(tenants.theirs, path.format(unknown())),
         )
         require_alike(foreign, absent)
 

@@ -124,6 +124,8 @@ def rows_for_a_foreign_account_fail_as_for_unknown(path: str) -> Check:
         # The owner's Idempotency-Key is free in another workspace
         key = {"Idempotency-Key": f"import-{path}"}
         owned = _send_rows(tenants.mine, path, rows_for(tenants.owner, 1, prefix="keyed"), key)
+        # Or the owner's state would change while a later check compares it
+        wait_for_job(tenants.mine, owned.json()["id"])
         accepted = _send_rows(tenants.theirs, path, [foreign, absent, reused], key)
         assert accepted.status_code == HTTPStatus.ACCEPTED
         assert "idempotent-replayed" not in accepted.headers

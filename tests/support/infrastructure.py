@@ -18,10 +18,11 @@ from deploy.local.ports import choose
 from deploy.local.postgres import Postgres
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
+from shared.contract.topics import TOPICS, TopicNames
 from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.support import ports
-from tests.support.kafka import delete_topics
+from tests.support.kafka import delete_topics, wait_until_served
 from tests.support.processes import RunningProgram
 from tests.support.proxied_kafka import with_proxies
 
@@ -158,13 +159,24 @@ def _postgres_container() -> Iterator[str]:
 
 @contextmanager
 def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
-    """Creates all topics under a new prefix, yields the prefix and deletes them."""
+    """Creates all topics under a new prefix, yields the prefix and deletes them.
+
+    Brokers serve all partitions when it yields.
+    """
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", **variables
     )
-    asyncio.run(create_topics(settings))
+    asyncio.run(_create_served_topics(settings))
     yield settings.topic_prefix
     asyncio.run(delete_topics(settings))
+
+
+async def _create_served_topics(settings: KafkaSettings) -> None:
+    await create_topics(settings)
+    names = TopicNames(settings.topic_prefix)
+    await wait_until_served(
+        settings.kafka_bootstrap_servers, [names[topic.name] for topic in TOPICS]
+    )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -10,11 +10,14 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TOPICS, Topic, TopicName, TopicNames
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
+from tests.support.waiting import eventually
 
 DEADLINE_SECONDS = 30
 
@@ -42,6 +45,26 @@ async def reader(
         )
         await consumer.seek_to_beginning()
         yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def wait_until_served(kafka: str, topics: Collection[str]) -> None:
+    """Waits until the brokers list these topics and lead all of their partitions.
+
+    Kafka answers the creation of a topic before that. Until then a broker may omit the topic from
+    its metadata, or answer requests for it with errors that ask to try again.
+    """
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await consumer.start()
+            partitions = [
+                TopicPartition(topic, number)
+                for topic in topics
+                for number in await consumer._client._wait_on_metadata(topic)
+            ]
+            await consumer.end_offsets(partitions)  # repeated until each leader answers
     finally:
         await consumer.stop()
 
@@ -112,10 +135,29 @@ async def read_cluster_id(kafka: str) -> str:
 
 
 async def read_committed_offsets(kafka: str, group: str) -> dict[TopicPartition, int]:
-    """Returns the group's committed offsets."""
-    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
-        offsets = await admin.list_consumer_group_offsets(group)
-    return {partition: committed.offset for partition, committed in offsets.items()}
+    """Returns the group's committed offsets as soon as its coordinator has loaded them.
+
+    aiokafka 0.14 ignores an error of the whole answer: the group would seem to have no offsets.
+    """
+    answer = await eventually(lambda: _read_group(kafka, group))
+    return {
+        TopicPartition(topic, number): offset
+        for topic, partitions in answer.topics
+        for number, offset, *_ in partitions
+    }
+
+
+async def _read_group(kafka: str, group: str) -> Any:
+    """Returns the coordinator's answer, or None if it asks to try again. Raises other errors."""
+    try:
+        async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+            coordinator = await admin.find_coordinator(group)
+            answer = await admin._send_request(OffsetFetchRequest(group, None), coordinator)
+            if answer.error_code:
+                raise for_code(answer.error_code)(f"the offsets of the group {group}")
+    except BrokerUnavailable:
+        return None
+    return answer
 
 
 class OffsetRange(NamedTuple):
@@ -143,9 +185,14 @@ async def delete_records(kafka: str, topic: str) -> None:
 
 
 async def add_partitions(kafka: str, topic: str, total: int) -> None:
-    """Adds partitions to the topic until it has `total`."""
+    """Adds partitions to the topic until it has `total`, and waits until all are served."""
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         await admin.create_partitions({topic: NewPartitions(total)})
+
+    async def are_served() -> bool:
+        return len(await read_offset_ranges(kafka, topic)) == total
+
+    await eventually(are_served)
 
 
 class GroupMember(NamedTuple):

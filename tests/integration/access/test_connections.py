@@ -287,7 +287,7 @@ async def test_processes_that_refresh_at_once_ask_pinterest_once(
 async def test_those_who_waited_for_a_failed_refresh_share_its_failure(
     process: Process, other_process: Process, simulator: Simulator, account: UUID
 ) -> None:
-    simulator.set_faults("slow", operation=TOKEN_REQUESTS, seconds=0.5)
+    simulator.set_faults("slow", operation=TOKEN_REQUESTS, seconds=2)
     simulator.set_faults("error_before", operation=TOKEN_REQUESTS)
     before = count_refreshes(simulator)
     ended = await asyncio.gather(
@@ -580,7 +580,7 @@ async def test_a_late_answer_does_not_replace_the_tokens_of_a_new_connection(
 async def test_a_caller_that_is_canceled_does_not_lose_the_new_tokens(
     process: Process, simulator: Simulator, account: UUID
 ) -> None:
-    simulator.set_faults("slow", operation=TOKEN_REQUESTS, seconds=0.5)
+    simulator.set_faults("slow", operation=TOKEN_REQUESTS, seconds=2)
     before = count_refreshes(simulator)
     canceled = asyncio.create_task(process.service.refresh(account, 1))
     await eventually(lambda: is_being_refreshed(process, account))

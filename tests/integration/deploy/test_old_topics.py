@@ -15,8 +15,10 @@ from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from deploy.old_topics import NotDrained, TopicBacklog, require_drained
 from deploy.topics import create_topics
+from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
+from tests.support.kafka import wait_until_served
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -281,6 +283,8 @@ async def test_waiting_outcomes_refuse_an_upgrade_but_not_a_later_start(
     await previous.commit(outcomes, previous.status, 0, 1)
     created = await create_topics(previous.settings)
     assert created.drained == [previous.imports, previous.rows]
+    new_imports = TopicNames(previous.settings.topic_prefix)[TopicName.IMPORTS]
+    await wait_until_served(previous.settings.kafka_bootstrap_servers, [new_imports])
     await previous.commit(outcomes, previous.status, 0, 0)  # status may have a lag at any time
     assert (await create_topics(previous.settings)).drained == created.drained
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
@@ -40,7 +40,7 @@ from tests.integration.conftest import make_workspace
 from tests.support.events import parse_event
 from tests.support.factories import row_accepted
 from tests.support.infrastructure import Servers, copied_database, fresh_database, fresh_topics
-from tests.support.kafka import read_records
+from tests.support.kafka import add_partitions, read_records
 from tests.support.waiting import wait_until
 
 PARTITIONS = 2
@@ -148,11 +148,8 @@ class Installation:
         asyncio.run(delete())
 
     def add_partitions(self, topic: TopicName, total: int) -> None:
-        async def add() -> None:
-            async with admin_client(self.settings) as admin:
-                await admin.create_partitions({self.names[topic]: NewPartitions(total)})
-
-        asyncio.run(add())
+        kafka = self.settings.kafka_bootstrap_servers
+        asyncio.run(add_partitions(kafka, self.names[topic], total))
 
     def commit(self, service: PositionOwner, topic: TopicName, offsets: dict[int, int]) -> None:
         """Commits offsets for a service's group."""

@@ -159,7 +159,8 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
             assert isinstance(first, AcceptanceUnknown)
             assert isinstance(second, BrokerUnavailable)
             assert not isinstance(second, AcceptanceUnknown)
-            assert loop.time() - started < settings.acceptance_deadline_seconds + 1
+            # Twice: a busy machine notices the deadline late. Without it, nothing would end
+            assert loop.time() - started < 2 * settings.acceptance_deadline_seconds
             with pytest.raises(BrokerUnavailable) as error:
                 await import_log.append(build_import(later))
             assert not isinstance(error.value, AcceptanceUnknown)

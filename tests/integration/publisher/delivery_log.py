@@ -26,6 +26,7 @@ from shared.contract.wire import encode
 from shared.kafka.admin import admin_client
 from shared.kafka.producer import RecordProducer
 from tests.support.infrastructure import with_database, with_role
+from tests.support.kafka import OffsetRange, read_offset_ranges
 from tests.support.waiting import eventually
 
 LEASE_SECONDS = 30
@@ -212,6 +213,13 @@ class Installation:
                 return bool(answer.topic_errors[0][1] == 0)
 
             await eventually(create)
+
+        async def is_empty() -> bool:
+            # Until the broker has taken over the new topic, it may show the deleted one
+            ranges = await read_offset_ranges(self.kafka, self.topic)
+            return set(ranges.values()) == {OffsetRange(0, 0)}
+
+        await eventually(is_empty)
 
     async def delete_records(self) -> None:
         """Deletes all records of the topic, as retention does."""

@@ -116,7 +116,11 @@ async def test_a_row_is_settled_and_announced(publisher: Publisher, workspace: W
         pin_id,
         row.row.idempotency_key,
     )
-    assert await publisher.pin_events(pin_id) == [
+
+    async def announced() -> list[tuple[str, str]]:
+        return await publisher.pin_events(pin_id)
+
+    assert await eventually(announced, every=0.1) == [
         ("pinflow.pin.published.v1", f"{pin_id}:published")
     ]
 
@@ -130,8 +134,14 @@ async def test_invariant_4_a_redelivered_row_reports_the_same_with_the_same_even
     await publisher.deliver(row)
     first, second = await wait_for_outcomes(publisher, row.job_id, 2)
     assert first == second
-    assert first.pin_id is not None
-    assert len(set(await publisher.pin_events(first.pin_id))) == 1
+    pin_id = first.pin_id
+    assert pin_id is not None
+
+    async def announced_twice() -> list[tuple[str, str]] | None:
+        events = await publisher.pin_events(pin_id)
+        return events if len(events) >= 2 else None
+
+    assert len(set(await eventually(announced_twice, every=0.1))) == 1
 
 
 async def test_invariant_7_pin_events_follow_row_numbers(
@@ -170,8 +180,12 @@ async def test_invariant_8_an_unreadable_row_with_a_known_identity_settles_as_fa
     await publisher.deliver_bytes(b"\x00garbage")
     (result,) = await wait_for_outcomes(publisher, row.job_id)
     assert (result.status, result.error_code) == ("failed", "internal_error")
-    dead_letters = await publisher.records(TopicName.DEAD_LETTERS)
-    assert {dead_letter.value for dead_letter in dead_letters} >= {newer, b"\x00garbage"}
+
+    async def are_dead_letters() -> bool:
+        dead_letters = await publisher.records(TopicName.DEAD_LETTERS)
+        return {dead_letter.value for dead_letter in dead_letters} >= {newer, b"\x00garbage"}
+
+    await eventually(are_dead_letters, every=0.1)
 
 
 @pytest.mark.parametrize(

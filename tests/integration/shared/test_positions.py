@@ -35,6 +35,7 @@ from tests.support.consuming import (
     select_by_prefix,
 )
 from tests.support.infrastructure import fresh_topics
+from tests.support.kafka import read_committed_offsets
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -130,19 +131,13 @@ def overwrite(database_url: str, stored: Mapping[TopicPartition, StoredPosition]
             )
 
 
-async def read_committed(settings: ServiceSettings, group: str) -> dict[TopicPartition, int]:
-    async with admin_client(settings) as admin:
-        offsets = await admin.list_consumer_group_offsets(group)
-    return {partition: metadata.offset for partition, metadata in offsets.items()}
-
-
 async def test_a_position_is_stored_and_then_committed_to_kafka(
     settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
 ) -> None:
     stored = await consume(settings, producer, positions, "first")
     assert sum(position.next_offset for position in stored.values()) == 60
     group = TopicNames(settings.topic_prefix).group("positions")
-    assert await read_committed(settings, group) == {
+    assert await read_committed_offsets(settings.kafka_bootstrap_servers, group) == {
         partition: position.next_offset for partition, position in stored.items()
     }
     cluster = await read_cluster_id(settings)

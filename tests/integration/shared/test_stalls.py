@@ -174,12 +174,12 @@ async def test_a_consumer_that_waits_for_capacity_is_not_stalled(
 
     async with (
         consuming(
-            settings, producer, Handler(full), name="full", stalled_after_seconds=2
+            settings, producer, Handler(full), name="full", stalled_after_seconds=4
         ) as consumer,
         watching(consumer) as problems,
     ):
         await produce(producer, settings, [b"no-capacity"])
-        await eventually(lambda: refused > 5)
+        await eventually(lambda: refused > 6)  # after 6 s
         assert set(problems) == {None}
 
 

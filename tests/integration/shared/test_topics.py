@@ -15,7 +15,7 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
 from shared.kafka.dead_letters import MAX_VALUE_BYTES
 from shared.runtime.settings import KafkaSettings
-from tests.support.kafka import delete_topics, read_records
+from tests.support.kafka import delete_topics, read_records, wait_until_served
 
 
 async def produce(
@@ -103,6 +103,7 @@ async def test_new_topics_get_the_set_partition_count_and_existing_ones_are_unch
     try:
         first = await create_topics(settings)
         assert (len(first.names), first.partition_mismatches) == (len(TopicName), {})
+        await wait_until_served(kafka, [names[name] for name in TopicName])
         again = await create_topics(settings.model_copy(update={"topic_partitions": 5}))
         assert again.names == []
         assert again.partition_mismatches == {

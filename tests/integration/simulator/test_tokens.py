@@ -60,6 +60,7 @@ async def test_an_access_token_expires(simulator: Simulator) -> None:
     token = simulator.get_token()
     answer = await eventually(lambda: read_refusal(simulator, token))
     assert answer == (401, 2)
+    simulator.change_settings(access_token_seconds=3600)
     assert read_username(simulator, refresh(simulator, token).json()) == "rosa"
 
 

@@ -137,7 +137,6 @@ def settings(kafka: str, topic_prefix: str, database_url: str) -> WebhooksSettin
         webhook_first_retry_seconds=0.05,
         webhook_retry_factor=2,
         webhook_failures_until_disabled=2,
-        webhook_timeout_seconds=1.5,
         webhook_deliveries_at_once_each=2,
         webhook_interval_seconds=0.05,
         event_wait_ms=20,

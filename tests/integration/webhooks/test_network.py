@@ -169,7 +169,7 @@ async def test_an_address_that_never_answers_leaves_time_for_the_next(receiver: 
         full_listener.listen(0)
         client.connect(full_listener.getsockname())
         async with sending(
-            FakeResolver({"hooks.example": ["127.0.0.2", "127.0.0.1"]}), LOCAL, timeout_seconds=2
+            FakeResolver({"hooks.example": ["127.0.0.2", "127.0.0.1"]}), LOCAL, timeout_seconds=4
         ) as sender:
             assert (
                 await sender.send(delivery_to(f"http://hooks.example:{receiver.port}/")) == ACCEPTED

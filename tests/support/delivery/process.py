@@ -237,7 +237,7 @@ class Delivery:
                 "database_pool_size": 8,
                 "pinterest_mode": "simulated",
                 "pinterest_simulator_url": self.simulator.url,
-                "pinterest_timeout_seconds": 2,
+                "pinterest_timeout_seconds": 10,
                 "delivery_spacing_seconds": 0,
                 "delivery_interval_seconds": 0.05,
                 "delivery_confirm_seconds": 1,
@@ -280,7 +280,7 @@ class Process:
             await self.worker.run_round()
 
     async def run_until(self, condition: Callable[[], Awaitable[object]]) -> None:
-        """Delivers until the condition holds. Fails after 20 s, or if a round fails."""
+        """Delivers until the condition holds. Fails after 40 s, or if a round fails."""
         if self._task is None:
             self.start()
 
@@ -289,7 +289,7 @@ class Process:
                 self._task.result()
             return await condition()
 
-        await eventually(check, every=0.05)  # each check takes 2 ms of CPU time
+        await eventually(check, seconds=40, every=0.05)  # each check takes 2 ms of CPU time
 
     async def kill(self) -> None:
         """Ends all work at once, as SIGKILL does: nothing is written any more."""

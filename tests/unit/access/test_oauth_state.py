@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.access.oauth.state import InvalidState, StateSealer
+from tests.property.profiles import examples
 
 KEY, NEWER = Fernet.generate_key(), Fernet.generate_key()
 SEALER = StateSealer([KEY])
 URL_SAFE = set(string.ascii_letters + string.digits + "-_")
 
 
+@examples(100)
 @given(st.uuids())
 def test_a_state_opens_to_its_attempt_and_needs_no_escaping(attempt_id: UUID) -> None:
     state = SEALER.seal(attempt_id)
@@ -23,6 +25,7 @@ def test_a_state_opens_to_its_attempt_and_needs_no_escaping(attempt_id: UUID) ->
     assert str(attempt_id) not in state
 
 
+@examples(100)
 @given(st.integers(0, 118), st.sampled_from(sorted(URL_SAFE)))
 def test_no_changed_character_is_accepted(position: int, character: str) -> None:
     state = SEALER.seal(uuid4())
@@ -32,6 +35,7 @@ def test_no_changed_character_is_accepted(position: int, character: str) -> None
             SEALER.open(changed)
 
 
+@examples(100)
 @given(st.text())
 def test_no_other_text_is_accepted(text: str) -> None:
     with pytest.raises(InvalidState):

@@ -102,7 +102,7 @@ async def test_a_full_queue_refuses_at_once_and_has_a_reserve_for_another_worksp
 
 
 async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_written() -> None:
-    scene = new_scene(at_once=2, timeout_seconds=0.05)
+    scene = new_scene(at_once=2, timeout_seconds=0.5)
     tasks = [scene.begin("a0", A), scene.begin("a1", A)]
     await run_ready_tasks()
     first, second = scene.begin("a2", A), scene.begin("a3", A)
@@ -127,7 +127,7 @@ async def test_a_wait_that_is_too_long_is_an_overload_if_other_imports_were_writ
 async def test_a_wait_that_is_too_long_is_a_broker_outage_only_if_kafka_stopped_the_others(
     error: Exception, answer: type[Exception]
 ) -> None:
-    scene = new_scene(timeout_seconds=0.05)
+    scene = new_scene(timeout_seconds=0.5)
     holding = [scene.begin("a0", A, error), scene.begin("a1", A)]
     await run_ready_tasks()
     waiting = scene.begin("a2", A)

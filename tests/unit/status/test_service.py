@@ -43,11 +43,6 @@ RUNNING = {"completed_at": None}
 ENDED = {"completed_at": NOW}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 0.2)
-
-
 async def get_error(jobs: Jobs, job_id: UUID) -> ApiError:
     with pytest.raises(ApiError) as error:
         await JobQueries(jobs, SentImports()).get(WORKSPACE, job_id)
@@ -79,7 +74,10 @@ async def test_a_young_job_that_is_folded_during_the_wait_is_returned() -> None:
     assert await JobQueries(jobs, SentImports()).get(WORKSPACE, new_young_id()) == RUNNING
 
 
-async def test_an_unknown_young_job_is_503_because_it_may_still_be_folded() -> None:
+async def test_an_unknown_young_job_is_503_because_it_may_still_be_folded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 0.2)
     error = await get_error(Jobs(Missing.UNKNOWN), new_young_id())
     assert (error.code, error.status, error.headers) == (
         "status_behind",

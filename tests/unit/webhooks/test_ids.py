@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis.strategies import text, uuids
 
 from services.webhooks.ids import compute_delivery_id, compute_event_id, compute_lowest_id
+from tests.property.profiles import examples
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)
@@ -36,6 +37,7 @@ def test_ids_sort_by_event_time() -> None:
     assert ids == sorted(ids)
 
 
+@examples(100)
 @given(webhook_id=uuids(), event_id=text())
 def test_an_id_contains_the_time_of_its_event(webhook_id: UUID, event_id: str) -> None:
     actual = compute_delivery_id(webhook_id, event_id, NOON_MS)

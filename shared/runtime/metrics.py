@@ -201,15 +201,16 @@ DELIVERY_SECONDS = Histogram(
 )
 DELIVERY_PINS = Gauge(
     "pinflow_delivery_pins",
-    "Pins that wait for their delivery to Pinterest, by state: queued, deferred (their account, "
-    "the app or their own image is paused), publishing, confirming. All replicas report the same "
-    "value.",
+    "Pins that wait for their delivery to Pinterest, by state: queued, uploading (their video is "
+    "on its way to Pinterest), deferred (their account, the app or their own image is paused), "
+    "publishing, confirming. A pin is queued again if nobody works at its video. All replicas "
+    "report the same value.",
     ["state"],
 )
 DELIVERY_OLDEST_SECONDS = Gauge(
     "pinflow_delivery_oldest_seconds",
-    "Seconds for which the oldest pin of a state has been due, by state: queued, deferred, "
-    "publishing, confirming. 0 without one. All replicas report the same value.",
+    "Seconds for which the oldest pin of a state has been due, by state: queued, uploading, "
+    "deferred, publishing, confirming. 0 without one. All replicas report the same value.",
     ["state"],
 )
 DELIVERY_PAUSED_ACCOUNTS = Gauge(

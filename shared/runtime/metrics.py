@@ -219,6 +219,13 @@ DELIVERY_PAUSED_ACCOUNTS = Gauge(
     "value.",
     ["code"],
 )
+DELIVERY_LONGEST_PAUSE_SECONDS = Gauge(
+    "pinflow_delivery_longest_pause_seconds",
+    "Seconds for which one account has been paused, by the code of its pause: the longest of all "
+    "accounts. Pauses that follow each other without a success are one. All replicas report the "
+    "same value.",
+    ["code"],
+)
 DELIVERY_APP_PAUSED = Gauge(
     "pinflow_delivery_app_paused",
     "1 while the deliveries of all accounts are paused, by the code of the pause. All replicas "

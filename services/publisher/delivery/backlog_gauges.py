@@ -2,6 +2,7 @@
 
 from psycopg.rows import dict_row
 
+from services.publisher.delivery.accounts.pauses import TRY_SECONDS
 from services.publisher.delivery.media.repository import UPLOADING
 from shared.postgres.database import Database, driver_connection
 from shared.runtime import metrics
@@ -43,11 +44,17 @@ _MEASURE = f"""
     from publisher.delivery_attempts where outcome is null
     group by 1
 """
-_PAUSES = """
-    select 'account' as scope, pause_code as code, count(*) as paused
-    from publisher.delivery_accounts where paused_until > clock_timestamp() group by pause_code
+# A pause is not over while the account is only tried
+_PAUSES = f"""
+    select 'account' as scope, pause_code as code,
+        count(*) filter (where paused_until > clock_timestamp()) as paused,
+        extract(epoch from clock_timestamp() - min(paused_since))::float8 as longest_seconds
+    from publisher.delivery_accounts
+    where pause_code is not null
+        and paused_until > clock_timestamp() - interval '{TRY_SECONDS:g} seconds'
+    group by pause_code
     union all
-    select 'app', pause_code, 1 from publisher.delivery_apps
+    select 'app', pause_code, 1, null from publisher.delivery_apps
     where mode = %(mode)s and paused_until > clock_timestamp()
 """
 _NOW = "select clock_timestamp() as now"
@@ -75,12 +82,13 @@ class BacklogGauges:
             age = (now["now"] - row["due_at"]).total_seconds() if row else 0
             metrics.DELIVERY_OLDEST_SECONDS.labels(state).set(max(0.0, age))
         metrics.DELIVERY_PAUSED_ACCOUNTS.clear()  # codes without an account disappear
+        metrics.DELIVERY_LONGEST_PAUSE_SECONDS.clear()
         metrics.DELIVERY_APP_PAUSED.clear()
         for row in pauses:
-            gauge = (
-                metrics.DELIVERY_APP_PAUSED
-                if row["scope"] == "app"
-                else metrics.DELIVERY_PAUSED_ACCOUNTS
-            )
-            gauge.labels(row["code"]).set(row["paused"])
+            if row["scope"] == "app":
+                metrics.DELIVERY_APP_PAUSED.labels(row["code"]).set(row["paused"])
+                continue
+            metrics.DELIVERY_PAUSED_ACCOUNTS.labels(row["code"]).set(row["paused"])
+            longest = metrics.DELIVERY_LONGEST_PAUSE_SECONDS.labels(row["code"])
+            longest.set(row["longest_seconds"] or 0)
         return 0

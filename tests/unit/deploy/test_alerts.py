@@ -47,6 +47,15 @@ def test_a_pin_that_makes_progress_or_is_paused_does_not_make_the_delivery_stuck
     assert states == ["queued"]
 
 
+def test_short_pauses_of_several_accounts_do_not_add_up_to_a_long_one() -> None:
+    (rule,) = [rule for rule in ALERTS if rule["alert"] == "PinflowDeliveryAccountsPaused"]
+    # The number of paused accounts does not tell whether they are the same ones
+    assert set(re.findall(r"pinflow_\w+", rule["expr"])) == {
+        "pinflow_delivery_longest_pause_seconds"
+    }
+    assert "> 21600" in rule["expr"]
+
+
 def test_the_page_says_what_to_do_about_each_alert() -> None:
     listed = re.findall(r"^\| (Pinflow\w+) \|", PAGE, re.MULTILINE)
     assert sorted(listed) == sorted(rule["alert"] for rule in ALERTS)

@@ -1,6 +1,7 @@
-"""Checks what the metrics count as queued, as uploading and as deferred."""
+"""Checks which pins the metrics count as queued, uploading and deferred, and how long pauses are."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +9,15 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.publisher.delivery import backlog_gauges
+from services.publisher.delivery.accounts.statements import (
+    lock_pause,
+    pause_account,
+    resume_account,
+)
 from services.publisher.delivery.backlog_gauges import BacklogGauges
 from services.publisher.delivery.media.rules import KEPT_SECONDS, OVERDUE_SECONDS
+from services.publisher.delivery.model import Pause
+from shared.postgres.database import driver_connection
 from tests.support.delivery.process import Account, Delivery
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,6 +43,7 @@ LET_WAIT = (
     "update publisher.pins set deliver_after = clock_timestamp() + %(seconds)s * interval "
     "'1 second' where pin_id = %(pin_id)s"
 )
+MINUTE, HOUR = 60.0, 3600.0
 OVERDUE = -OVERDUE_SECONDS - 60
 RUNNING = KEPT_SECONDS - 10
 
@@ -170,6 +179,99 @@ async def test_a_video_of_a_paused_account_is_deferred(
     )
     await measure(delivery)
     assert (count("uploading"), count("deferred")) == (0, 1)
+
+
+async def pause(
+    delivery: Delivery, account: Account, seconds: float, code: str = "rate_limited"
+) -> None:
+    await delivery.execute(
+        "insert into publisher.delivery_accounts (account_id, workspace_id) "
+        "values (%(account)s, %(workspace)s) on conflict do nothing",
+        account=account.id,
+        workspace=account.workspace_id,
+    )
+    async with delivery.database.transaction() as connection:
+        driver = await driver_connection(connection)
+        now, _ = await lock_pause(driver, account.id)
+        until = now + timedelta(seconds=seconds)
+        await pause_account(driver, account.id, Pause(until, code, "Pinterest limits it."))
+
+
+async def pass_time(delivery: Delivery, seconds: float) -> None:
+    """Moves all pauses into the past."""
+    await delivery.execute(
+        "update publisher.delivery_accounts "
+        "set paused_until = paused_until - %(seconds)s * interval '1 second', "
+        "paused_since = paused_since - %(seconds)s * interval '1 second'",
+        seconds=seconds,
+    )
+
+
+def find_longest_pause(code: str = "rate_limited") -> float | None:
+    return REGISTRY.get_sample_value("pinflow_delivery_longest_pause_seconds", {"code": code})
+
+
+async def test_short_pauses_of_different_accounts_are_no_long_pause(delivery: Delivery) -> None:
+    for _ in range(3):
+        await pause(delivery, delivery.add_account(), MINUTE)
+        await measure(delivery)
+        assert (find_longest_pause() or 0) < MINUTE
+        await pass_time(delivery, HOUR)
+
+
+async def test_pauses_of_one_account_that_fails_after_each_are_one_long_pause(
+    delivery: Delivery, account: Account
+) -> None:
+    for _ in range(3):
+        await pause(delivery, account, HOUR)
+        await pass_time(delivery, HOUR + MINUTE)
+    await measure(delivery)
+    assert (find_longest_pause() or 0) >= 3 * HOUR
+
+
+async def test_a_pause_is_over_after_a_success(delivery: Delivery, account: Account) -> None:
+    await pause(delivery, account, HOUR)
+    await pass_time(delivery, HOUR)
+    async with delivery.database.transaction() as connection:
+        await resume_account(await driver_connection(connection), account.id)
+    await measure(delivery)
+    assert find_longest_pause() is None
+    await pause(delivery, account, HOUR)
+    await measure(delivery)
+    assert (find_longest_pause() or 0) < MINUTE
+
+
+async def test_a_pause_of_an_account_without_pins_ends_with_its_time(
+    delivery: Delivery, account: Account
+) -> None:
+    await pause(delivery, account, HOUR)
+    await pass_time(delivery, 2 * HOUR)
+    await measure(delivery)
+    assert find_longest_pause() is None
+    await pause(delivery, account, HOUR)
+    await measure(delivery)
+    assert (find_longest_pause() or 0) < MINUTE
+
+
+async def test_a_pause_that_follows_a_used_up_day_is_a_new_one(
+    delivery: Delivery, account: Account
+) -> None:
+    await pause(delivery, account, 20 * HOUR, "quota_exceeded")
+    await pass_time(delivery, 20 * HOUR)
+    await pause(delivery, account, HOUR)
+    await measure(delivery)
+    assert find_longest_pause() is not None
+    assert (find_longest_pause() or 0) < MINUTE
+
+
+async def test_a_pause_for_another_cause_continues_the_last_one(
+    delivery: Delivery, account: Account
+) -> None:
+    await pause(delivery, account, HOUR, "pinterest_unavailable")
+    await pass_time(delivery, HOUR)
+    await pause(delivery, account, HOUR)
+    await measure(delivery)
+    assert (find_longest_pause() or 0) >= HOUR
 
 
 def list_nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

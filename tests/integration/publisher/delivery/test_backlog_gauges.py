@@ -1,4 +1,4 @@
-"""Checks which pins the metrics count as queued, uploading and deferred, and how long pauses are."""
+"""Checks which pins the metrics count as queued, uploading and deferred, and how pauses last."""
 
 from collections.abc import Iterator
 from datetime import timedelta

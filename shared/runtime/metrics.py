@@ -110,7 +110,8 @@ REPLAY_RECORDS = Gauge(
 DELIVERY_OPEN = Gauge(
     "pinflow_delivery_open",
     "1 while pins may be sent to Pinterest. 0 while Postgres may be older than Kafka, or either "
-    "does not answer. The delivery process's /readyz says why.",
+    "does not answer. The delivery process's /readyz says why. Other processes do not have it.",
+    ["mode"],  # without a label, every process would expose it with the value 0
 )
 DELIVERY_ATTEMPTS_RESTORED = Counter(
     "pinflow_delivery_attempts_restored",

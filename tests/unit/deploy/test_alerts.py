@@ -35,6 +35,16 @@ def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None
         assert used <= set(collector._labelnames), name
 
 
+def test_a_rule_about_zero_or_absence_uses_a_metric_that_its_process_alone_has() -> None:
+    """A metric without labels is exposed by every process, with the value 0."""
+    known = collectors()
+    rules = "\n".join(rule["expr"] for rule in ALERTS)
+    names = re.findall(r"(?:min|absent)\((pinflow_\w+)", rules)
+    assert names
+    for name in names:
+        assert known[name]._labelnames, name
+
+
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_a_rule_uses_states_of_deliveries_that_exist(rule: dict[str, Any]) -> None:
     for values in re.findall(r'state=~?"(.*?)"', rule["expr"]):

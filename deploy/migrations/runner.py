@@ -1,5 +1,6 @@
 """Creates the services' roles and runs the migrations, one process at a time."""
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from shared.postgres.database import sqlalchemy_url
 ROLES = tuple(service.role for service in SERVICES.values())
 MIGRATION_LOCK = 7_103_548_221
 """The advisory lock that serializes concurrent runs."""
+LOCK_RETRY_SECONDS = 0.5
 
 
 def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> None:
@@ -27,10 +29,24 @@ def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> No
     authentication. Raises psycopg.OperationalError if Postgres does not answer.
     """
     with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
-        connection.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        _lock(connection)
         ensure_roles(connection, passwords or {})
         _restrict_access(connection)
-        _upgrade(database_url)
+        upgrade(database_url)
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Runs the missing revisions up to `revision`. The caller holds the lock.
+
+    One transaction has all of them. A revision with an autocommit block commits it before that, and
+    begins another one after it.
+    """
+    engine = create_engine(sqlalchemy_url(database_url))
+    try:
+        with engine.connect() as connection:
+            command.upgrade(alembic_config(connection), revision)
+    finally:
+        engine.dispose()
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -63,6 +79,19 @@ def ensure_roles(
             )
 
 
+def _lock(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Waits until no other process runs migrations.
+
+    A statement that waits for the lock would keep its snapshot. A concurrent build of an index in
+    the process with the lock waits until older snapshots end, so neither would go on.
+    """
+    while True:
+        row = connection.execute("select pg_try_advisory_lock(%s)", (MIGRATION_LOCK,)).fetchone()
+        if row and row[0]:
+            return
+        time.sleep(LOCK_RETRY_SECONDS)
+
+
 def _restrict_access(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     """Allows only the owner and the services' roles to connect to the database.
 
@@ -74,12 +103,3 @@ def _restrict_access(connection: psycopg.Connection[tuple[object, ...]]) -> None
     roles = sql.SQL(", ").join(map(sql.Identifier, ROLES))
     connection.execute(sql.SQL("revoke all on database {} from public").format(database))
     connection.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
-
-
-def _upgrade(database_url: str) -> None:
-    engine = create_engine(sqlalchemy_url(database_url))
-    try:
-        with engine.begin() as connection:
-            command.upgrade(alembic_config(connection), "head")
-    finally:
-        engine.dispose()

@@ -110,7 +110,8 @@ REPLAY_RECORDS = Gauge(
 DELIVERY_OPEN = Gauge(
     "pinflow_delivery_open",
     "1 while pins may be sent to Pinterest. 0 while Postgres may be older than Kafka, or either "
-    "does not answer. The delivery process's /readyz says why.",
+    "does not answer. The delivery process's /readyz says why. Other processes do not have it.",
+    ["mode"],  # without a label, every process would expose it with the value 0
 )
 DELIVERY_ATTEMPTS_RESTORED = Counter(
     "pinflow_delivery_attempts_restored",
@@ -201,21 +202,29 @@ DELIVERY_SECONDS = Histogram(
 )
 DELIVERY_PINS = Gauge(
     "pinflow_delivery_pins",
-    "Pins that wait for their delivery to Pinterest, by state: queued, deferred (their account, "
-    "the app or their own image is paused), publishing, confirming. All replicas report the same "
-    "value.",
+    "Pins that wait for their delivery to Pinterest, by state: queued, uploading (their video is "
+    "on its way to Pinterest), deferred (their account, the app or their own image is paused), "
+    "publishing, confirming. A pin is queued again if nobody works at its video. All replicas "
+    "report the same value.",
     ["state"],
 )
 DELIVERY_OLDEST_SECONDS = Gauge(
     "pinflow_delivery_oldest_seconds",
-    "Seconds for which the oldest pin of a state has been due, by state: queued, deferred, "
-    "publishing, confirming. 0 without one. All replicas report the same value.",
+    "Seconds for which the oldest pin of a state has been due, by state: queued, uploading, "
+    "deferred, publishing, confirming. 0 without one. All replicas report the same value.",
     ["state"],
 )
 DELIVERY_PAUSED_ACCOUNTS = Gauge(
     "pinflow_delivery_paused_accounts",
     "Accounts whose deliveries are paused, by the code of the pause. All replicas report the same "
     "value.",
+    ["code"],
+)
+DELIVERY_LONGEST_PAUSE_SECONDS = Gauge(
+    "pinflow_delivery_longest_pause_seconds",
+    "Seconds for which one account has been paused, by the code of its pause: the longest of all "
+    "accounts. Pauses that follow each other without a success are one. All replicas report the "
+    "same value.",
     ["code"],
 )
 DELIVERY_APP_PAUSED = Gauge(

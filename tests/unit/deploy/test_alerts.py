@@ -8,6 +8,7 @@ import yaml
 
 from deploy.generate.metrics import collectors
 from deploy.local.layout import CHECKOUT
+from services.publisher.delivery.backlog_gauges import STATES
 
 ALERTS: list[dict[str, Any]] = [
     rule
@@ -32,6 +33,37 @@ def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None
         used = set(re.findall(r"(\w+)(?:=~|!~|!=|=)", selector))
         collector = known[name if name in known else base]
         assert used <= set(collector._labelnames), name
+
+
+def test_a_rule_about_zero_or_absence_uses_a_metric_that_its_process_alone_has() -> None:
+    """A metric without labels is exposed by every process, with the value 0."""
+    known = collectors()
+    rules = "\n".join(rule["expr"] for rule in ALERTS)
+    names = re.findall(r"(?:min|absent)\((pinflow_\w+)", rules)
+    assert names
+    for name in names:
+        assert known[name]._labelnames, name
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_a_rule_uses_states_of_deliveries_that_exist(rule: dict[str, Any]) -> None:
+    for values in re.findall(r'state=~?"(.*?)"', rule["expr"]):
+        assert set(values.split("|")) <= set(STATES)
+
+
+def test_a_pin_that_makes_progress_or_is_paused_does_not_make_the_delivery_stuck() -> None:
+    (rule,) = [rule for rule in ALERTS if rule["alert"] == "PinflowDeliveryStuck"]
+    states = re.findall(r'pinflow_delivery_pins\{state="(\w+)"\}', rule["expr"])
+    assert states == ["queued"]
+
+
+def test_short_pauses_of_several_accounts_do_not_add_up_to_a_long_one() -> None:
+    (rule,) = [rule for rule in ALERTS if rule["alert"] == "PinflowDeliveryAccountsPaused"]
+    # The number of paused accounts does not tell whether they are the same ones
+    assert set(re.findall(r"pinflow_\w+", rule["expr"])) == {
+        "pinflow_delivery_longest_pause_seconds"
+    }
+    assert "> 21600" in rule["expr"]
 
 
 def test_the_page_says_what_to_do_about_each_alert() -> None:

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from psycopg import AsyncCursor
 
-from services.publisher.delivery.accounts.pauses import NOT_PAUSED, PauseState
+from services.publisher.delivery.accounts.pauses import NOT_PAUSED, TRY_SECONDS, PauseState
 from services.publisher.delivery.model import AccountLease, FinishedTurn, Pause
+from shared.contract.errors import ErrorCode
 from shared.postgres.arrays import column_names, to_columns, unnest
 from shared.postgres.database import DriverConnection
 
@@ -27,14 +28,24 @@ _LOCK = """
     select clock_timestamp(), paused_until, pause_code, pause_step
     from publisher.delivery_accounts where account_id = %s for update
 """
-_PAUSE = """
+# A day's used-up quota is no failure, so the pause that follows it is a new one
+_PAUSE = f"""
     update publisher.delivery_accounts
-    set paused_until = %s, pause_code = %s, pause_message = %s, pause_step = %s
+    set paused_until = %s, pause_code = %s, pause_message = %s, pause_step = %s,
+        paused_since = coalesce(
+            case
+                when pause_code <> '{ErrorCode.QUOTA_EXCEEDED}'
+                    and paused_until > clock_timestamp() - interval '{TRY_SECONDS:g} seconds'
+                then paused_since
+            end,
+            clock_timestamp()
+        )
     where account_id = %s
 """
 _RESUME = """
     update publisher.delivery_accounts
-    set paused_until = null, pause_code = null, pause_message = null, pause_step = 0
+    set paused_until = null, pause_code = null, pause_message = null, pause_step = 0,
+        paused_since = null
     where account_id = %s and pause_code is not null
 """
 _RESUME_FROM = f"{_RESUME} and pause_code = any(%s)"

@@ -10,6 +10,9 @@ class CountedDeliveryLog:
 
     def __init__(self, delivery_log: DeliveryLog) -> None:
         self._delivery_log = delivery_log
+        for outcome in AttemptOutcome:
+            # 0 from the start: a rule that looks for no attempts finds nothing without a counter
+            metrics.DELIVERY_ATTEMPTS.labels(outcome)
 
     async def require_open(self, connected_at: float) -> None:
         """Raises Unavailable as the other log does."""

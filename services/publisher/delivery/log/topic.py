@@ -49,11 +49,12 @@ class TopicDeliveryLog:
         database = Database.from_settings(
             settings, application="pinflow-delivery-log", connections=1
         )
+        self._mode = settings.pinterest_mode
         self._topic = names[TopicName.DELIVERIES]
         self._producer = producer
         self._repository = AttemptLogRepository(database)
         self._reader = DeliveryLogReader(settings, names)
-        applier = AttemptApplier(database, mode=settings.pinterest_mode)
+        applier = AttemptApplier(database, mode=self._mode)
         self._fold = DeliveryFold(self._repository, applier, self._reader, self._topic)
         self._lock = asyncio.Lock()
         self._renewals: set[asyncio.Task[None]] = set()
@@ -149,4 +150,4 @@ class TopicDeliveryLog:
             else:
                 log.warning("delivery_closed", reason=obstacle)
         self._obstacle = obstacle
-        metrics.DELIVERY_OPEN.set(obstacle is None)
+        metrics.DELIVERY_OPEN.labels(self._mode).set(obstacle is None)

@@ -14,7 +14,11 @@ from psycopg.types.json import Json
 
 from services.publisher.delivery.accounts.claims import Source
 from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
-from services.publisher.delivery.media.rules import MAX_READY_SECONDS
+from services.publisher.delivery.media.rules import (
+    KEPT_SECONDS,
+    MAX_READY_SECONDS,
+    OVERDUE_SECONDS,
+)
 from services.publisher.delivery.media.video import Video, VideoChange, VideoStep
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
@@ -53,12 +57,12 @@ _READ = """
     select step, media_id, error_code, error_message from publisher.delivery_media
     where pin_id = %(pin_id)s
 """
-_WANTED = """
-    exists (
-        select from publisher.pins p
-        where p.pin_id = m.pin_id and p.state = 'queued' and p.deleted_at is null
-            and (p.account_id, p.image_url) = (m.account_id, m.source_url)
-    )
+_IS_FOR_PIN = """
+    p.state = 'queued' and p.deleted_at is null
+        and (p.account_id, p.image_url) = (m.account_id, m.source_url)
+"""
+_WANTED = f"""
+    exists (select from publisher.pins p where p.pin_id = m.pin_id and {_IS_FOR_PIN})
 """
 # A registration is a change, which a paused account or app may not make. Looks go on
 _MAY_CALL = """
@@ -132,6 +136,26 @@ VIDEOS = Source(
     NEW_PIN_CODES,
 )
 """Finds the accounts for which MediaStep has work."""
+# A step that is not overdue is being done, or waits for its time. An overdue upload waits for its
+# turn while another one runs. A pin looks at its video in its account's turns: if its look is
+# overdue, there are no turns
+UPLOADING = f"""
+    select m.pin_id from publisher.delivery_media m join publisher.pins p using (pin_id)
+    where m.mode = %(mode)s and m.step in ('register', 'upload', 'process') and {_IS_FOR_PIN}
+        and p.deferral_code is null
+        and p.deliver_after > clock_timestamp() - interval '{OVERDUE_SECONDS:g} seconds'
+        and (
+            m.next_at > clock_timestamp() - interval '{OVERDUE_SECONDS:g} seconds'
+            or (
+                m.step = 'upload' and exists (
+                    select from publisher.delivery_media
+                    where mode = %(mode)s and step = 'upload' and next_at > clock_timestamp()
+                        and next_at <= clock_timestamp() + interval '{KEPT_SECONDS:g} seconds'
+                )
+            )
+        )
+"""
+"""Finds the queued pins whose videos make progress. May use %(mode)s."""
 _JSON_COLUMNS = frozenset({"upload_parameters"})
 
 

@@ -28,6 +28,11 @@ MAX_LOOKS = 150
 FIRST_WAIT_SECONDS = 5.0
 WAIT_FACTOR = 1.5
 MAX_WAIT_SECONDS = 600.0
+KEPT_SECONDS = 90.0
+"""The time for which an upload is taken, and kept again and again while it runs. After a crash,
+another process takes it then."""
+OVERDUE_SECONDS = 300.0
+"""A video whose next step has been due for longer makes no progress: nobody works at it."""
 MAX_READY_SECONDS = 3600.0
 """Age of a ready video after which Pinterest is asked again whether it still has it."""
 

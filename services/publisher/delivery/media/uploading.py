@@ -31,7 +31,12 @@ from services.publisher.delivery.media.fetching import (
 )
 from services.publisher.delivery.media.multipart import build_form_frame
 from services.publisher.delivery.media.repository import VideoRepository
-from services.publisher.delivery.media.rules import MAX_VIDEO_BYTES, SIGNATURE_BYTES, require_video
+from services.publisher.delivery.media.rules import (
+    KEPT_SECONDS,
+    MAX_VIDEO_BYTES,
+    SIGNATURE_BYTES,
+    require_video,
+)
 from services.publisher.delivery.media.video import (
     Video,
     VideoChange,
@@ -54,8 +59,8 @@ from shared.http.checked_connections import (
 log = structlog.get_logger()
 
 NOUN = "video"
-KEEP_SECONDS, KEPT_SECONDS = 20.0, 90.0
-"""An upload is kept for 90 s, every 20 s: after a crash, another process takes it then."""
+KEEP_SECONDS = 20.0
+"""Seconds after which an upload that runs is kept again (KEPT_SECONDS)."""
 WRITE_BYTES = 1024 * 1024
 
 

@@ -50,7 +50,9 @@ async def test_a_pin_is_announced_sent_and_settled_in_this_order(
             readiness = await client.get("/readyz")
             text = (await client.get("/metrics")).text
     assert readiness.status_code == 200, readiness.text
+    assert 'pinflow_delivery_attempts_total{outcome="created"} 0.0' not in text
     assert 'pinflow_delivery_attempts_total{outcome="created"}' in text
+    assert 'pinflow_delivery_open{mode="simulated"} 1.0' in text
     records = await read_records(
         settings.kafka_bootstrap_servers, TopicNames(settings.topic_prefix)[TopicName.DELIVERIES], 2
     )

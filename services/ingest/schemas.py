@@ -23,7 +23,7 @@ from shared.contract.wire import encode
 from shared.http.fields import CreatedAt, UpdatedAt, WorkspaceId
 from shared.http.models import ApiModel
 from shared.http.rate_meter import RateMeterNode
-from shared.http.row_results import RowResultResponse, hide_values
+from shared.http.row_results import RowResultResponse, hide_stored_values
 
 
 class ImportRows(
@@ -142,14 +142,14 @@ class ImportCheckResponse(ApiModel):
 def build_check_document(checked: CheckedImport, *, with_values: bool) -> dict[str, Any]:
     """Builds an ImportCheckResponse for orjson.
 
-    Without `with_values`, the results name differing fields as `hide_result_values` leaves them.
+    Without `with_values`, the results name differing fields as `hide_stored_values` leaves them.
     """
     results = encode(checked.results)
     return {
         "dry_run": True,
         **{name: getattr(checked, name) for name in _CHECKED_FIELDS},
         "warnings": [asdict(warning) for warning in checked.warnings],
-        "results": orjson.Fragment(results if with_values else hide_values(results)),
+        "results": orjson.Fragment(results if with_values else hide_stored_values(results)),
     }
 
 

@@ -112,7 +112,7 @@ def build_job_document(
 ) -> dict[str, Any]:
     """Builds an ImportJobResponse for orjson. The results are JSON already and are not encoded.
 
-    Without `with_values`, the results name differing fields as `hide_result_values` leaves them.
+    Without `with_values`, the results are as `hide_values` leaves them.
     """
     results = (job.get("results") if with_results else None) or b"[]"
     return {

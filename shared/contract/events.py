@@ -104,6 +104,8 @@ class OnExisting(StrEnum):
     - `report`: changes nothing. The result has the pin's state and how the row differs from it.
     - `update`: gives the pin the row's content and time, if it is scheduled, queued or failed.
     - `revive`: publishes the row as a new pin, if the old one was deleted or canceled.
+
+    None of them changes a pin of another account than the row's, or takes its key.
     """
 
     REPORT = "report"

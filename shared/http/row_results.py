@@ -34,7 +34,8 @@ class RowResultResponse(ApiModel):
     error_code: FailureCode
     error_message: FailureMessage
     errors: list[Fault]
-    """Every fault of a row that failed validation, at most 20. Otherwise empty."""
+    """Every fault of a row that failed validation, at most 20. Otherwise empty. In a job, `value`
+    is null for an API key that is limited to some accounts."""
     payload_matches: PayloadMatches
     line: int | None
     """The line of the CSV file in which the row begins, from 1. Null for JSON."""
@@ -56,23 +57,44 @@ class ResultWithNulls(RowResult, frozen=True, kw_only=True, omit_defaults=False)
 
 
 _DIFFERENCES = b'"differing_fields":['
+_VALUE = b'"value":"'
 _ACCOUNT = "account_id"
 decode_results = msgspec.json.Decoder(list[ResultWithNulls]).decode
 """Decodes a JSON array of results. Encoded again, they have nulls."""
 
 
-def hide_values(results: bytes) -> bytes:
+def hide_stored_values(results: bytes) -> bytes:
     """Removes what differing fields say of pins from a JSON array of results.
 
-    A key that is limited to some accounts may read every job of its workspace. But the stored value
-    is the content of a pin, which may belong to another account.
+    A dry run shows a key that is limited to some accounts the faults of the rows that it sent. But
+    the stored value is the content of a pin, which may belong to another account.
     """
     if _DIFFERENCES not in results:
+        return results
+    return encode([_hide_differences(result) for result in decode_results(results)])
+
+
+def hide_values(results: bytes) -> bytes:
+    """Removes the values of pins and of rejected fields from a JSON array of a job's results.
+
+    A key that is limited to some accounts may read every job of its workspace. But these values are
+    the content of pins and rows, which may belong to another account.
+    """
+    if _DIFFERENCES not in results and _VALUE not in results:
         return results
     return encode([hide_result_values(result) for result in decode_results(results)])
 
 
 def hide_result_values(result: ResultWithNulls) -> ResultWithNulls:
+    """Removes the values of one result's faults and differing fields.
+
+    A failed row's result does not say which account the row named, so no value is shown.
+    """
+    faults = [replace(fault, value=None) for fault in result.errors]
+    return replace(_hide_differences(result), errors=faults)
+
+
+def _hide_differences(result: ResultWithNulls) -> ResultWithNulls:
     """Removes the values of the differing fields of one result, and names that tell too much.
 
     If the pin belongs to another account than the row's, only that is named. The other names would

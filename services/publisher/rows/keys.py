@@ -282,15 +282,13 @@ def _can_revive(row: RowAccepted, pin: HeldPin) -> bool:
     """Returns whether the row may publish its key anew.
 
     It may not if a person deleted or canceled the pin after the import was accepted, or if the pin
-    may still be on Pinterest, where it would be twice. A canceled schedule of another account also
-    stays as it is: the import's API key may not be allowed to use it.
+    may still be on Pinterest, where it would be twice. A pin of another account keeps its key: the
+    import's API key may not be allowed to use that account.
     """
     if row.accepted_at <= pin.content_as_of or pin.may_be_on_pinterest:
         return False
-    if pin.stored.deleted_at is not None:
-        return True
-    is_canceled = pin.stored.state == PinState.CANCELED
-    return is_canceled and pin.content.account_id == row.row.account_id
+    is_gone = pin.stored.deleted_at is not None or pin.stored.state == PinState.CANCELED
+    return is_gone and pin.content.account_id == row.row.account_id
 
 
 def _holds_key(key: Key, recorded: StoredOutcome) -> bool:

@@ -120,8 +120,10 @@ async def delete_webhook(
 ) -> None:
     """Delete a webhook and its deliveries. Requests in flight may still arrive.
 
-    A repeated request answers 404.
+    A repeated request answers 404. An API key that is limited to some accounts can't delete
+    webhooks.
     """
+    require_whole_workspace(principal)
     await webhooks.service.delete(principal.workspace_id, _parse_webhook_id(webhook_id))
 
 

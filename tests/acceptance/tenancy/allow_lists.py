@@ -33,7 +33,6 @@ NOT_LIMITED_BY_ACCOUNT: dict[Operation, str] = {
         "/v1/webhooks",
     ): "webhooks belong to the workspace; their deliveries are not shown",
     ("GET", "/v1/webhooks/{webhook_id}"): "the same",
-    ("DELETE", "/v1/webhooks/{webhook_id}"): "the same; the key has the destructive scope",
 }
 """Operations that a key's account list does not limit, with the reason."""
 
@@ -150,7 +149,7 @@ def a_batch_fails(tenants: Tenants) -> None:
 
 
 def webhook_request_is_forbidden(method: str, path: str, body: object = None) -> Check:
-    """Checks that the key may not create or change webhooks or see deliveries.
+    """Checks that the key may not create, change or delete webhooks or see deliveries.
 
     A webhook receives the events of every account of the workspace.
     """
@@ -216,6 +215,9 @@ PERMITTED: dict[Operation, Check] = {
     ),
     ("PATCH", "/v1/webhooks/{webhook_id}"): webhook_request_is_forbidden(
         "PATCH", "/v1/webhooks/{}", {"url": UNREACHABLE_URL}
+    ),
+    ("DELETE", "/v1/webhooks/{webhook_id}"): webhook_request_is_forbidden(
+        "DELETE", "/v1/webhooks/{}"
     ),
     ("GET", "/v1/webhooks/{webhook_id}/deliveries"): webhook_request_is_forbidden(
         "GET", "/v1/webhooks/{}/deliveries"

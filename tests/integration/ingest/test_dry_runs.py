@@ -202,10 +202,10 @@ async def test_invariant_10_a_limited_key_sees_no_values_of_the_pin_that_has_a_r
         scopes=frozenset({Scope.WRITE}),
         account_ids=[workspace.account_id],
     )
-    hidden = await check(ingest, workspace, rows, **{"X-API-Key": plain})
-    assert hidden.json()["results"][0]["differing_fields"] == [
-        {"field": "title", "stored": None, "sent": None}
-    ]
+    rows.append(submitted_row(account_id=str(workspace.account_id), title="x" * 101))
+    hidden = (await check(ingest, workspace, rows, **{"X-API-Key": plain})).json()["results"]
+    assert hidden[0]["differing_fields"] == [{"field": "title", "stored": None, "sent": None}]
+    assert hidden[1]["errors"][0]["value"] == "x" * 101, "the caller has sent it"
 
 
 async def test_nothing_is_written(

@@ -34,7 +34,7 @@ from tests.integration.conftest import Workspace
 from tests.integration.publisher.conftest import Client, read_error
 from tests.property.records import build_consumer_records
 from tests.support.events import parse_event
-from tests.support.factories import row_accepted
+from tests.support.factories import BOARD, row_accepted
 from tests.support.waiting import eventually
 
 KEY = "lamp"
@@ -390,6 +390,26 @@ async def test_a_row_does_not_revive_what_stands(imports: Imports, run_at: str |
     )
     assert await imports.settle(row) == [result], "a redelivery revives nothing"
     assert await imports.live_pins() == []
+
+
+@pytest.mark.parametrize("change", ["deleted_at = now()", "state = 'cancelled'"])
+async def test_invariant_10_a_row_does_not_revive_the_pin_of_another_account(
+    imports: Imports, workspace: Workspace, change: str
+) -> None:
+    """The import's API key may be limited to the row's account."""
+    await imports.settle(imports.row(run_at=IN_2090))
+    await imports.execute(
+        f"update publisher.pins set {change}, touched_at = now() where pin_id = :id",
+        id=imports.generation(0),
+    )
+    other = await workspace.add_account(BOARD)
+    row = imports.row(account_id=str(other), on_existing=OnExisting.REVIVE)
+    (result,) = await imports.settle(row)
+    assert (result.status, result.payload_matches) == ("existing", False)
+    assert await imports.settle(row) == [result]
+    assert (await imports.pin(imports.generation(0)))["released_at"] is None
+    (own,) = await imports.settle(imports.row(on_existing=OnExisting.REVIVE))
+    assert summarize(own) == ("created", imports.generation(1), None)
 
 
 async def test_a_row_that_can_not_be_published_revives_nothing(imports: Imports) -> None:

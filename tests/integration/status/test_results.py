@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.contract.events import ExistingState, FieldDifference, RowResult, RowStatus
+from shared.contract.events import ExistingState, Fault, FieldDifference, RowResult, RowStatus
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.status.steering import Steering
 from tests.support.factories import created_result, failed_result
@@ -133,6 +133,20 @@ async def test_the_cursor_of_another_import_is_refused(
         steering, workspace, address.replace(str(first.job_id), str(second.job_id))
     )
     assert answer.json()["detail"]["code"] == "invalid_parameter"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+async def test_invariant_10_a_key_for_some_accounts_sees_no_values_of_failed_rows(
+    steering: Steering, workspace: Workspace, accept: str
+) -> None:
+    fault = Fault(code="string_too_long", field="title", message="is too long", value="Secret")
+    job = await steering.store(workspace.id, None, [failed_result(1, errors=[fault])])
+    key = await workspace.create_limited_key(workspace.account_id)
+    path = f"/v1/pins/imports/{job.job_id}/results"
+    for headers, value in ((workspace.headers, "Secret"), ({"X-API-Key": key}, None)):
+        answer = await steering.http.get(path, headers={**headers, "Accept": accept})
+        (error,) = json.loads(answer.text.strip().strip("[]"))["errors"]
+        assert (error["message"], error["value"]) == ("is too long", value)
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])

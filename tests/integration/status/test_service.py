@@ -22,6 +22,7 @@ from services.status.config import StatusSettings
 from shared.access.keys import Scope, new_api_key
 from shared.contract.events import (
     ExistingState,
+    Fault,
     FieldDifference,
     FileUploaded,
     ImportAccepted,
@@ -207,6 +208,22 @@ async def test_a_key_with_an_allow_list_reads_no_content_of_pins(
         **seen,
         "differing_fields": [{"field": "title", "stored": None, "sent": None}],
     }
+
+
+async def test_a_key_with_an_allow_list_reads_no_values_of_rows_that_failed(
+    status: Status, workspace: Workspace
+) -> None:
+    """The row may be of another account: its result does not say which it named."""
+    fault = Fault(code="string_too_long", field="title", message="is too long", value="Secret")
+    job = import_accepted(workspace_id=workspace.id, total_rows=1)
+    await status.deliver(job, rows_settled(job, failed_result(1, errors=[fault])))
+    key = await workspace.create_limited_key(workspace.account_id)
+    (seen,) = (await status.job(workspace, job.job_id))["results"]
+    (hidden,) = (await status.job(replace(workspace, api_key=key), job.job_id))["results"]
+    assert seen["errors"] == [
+        {"code": "string_too_long", "field": "title", "message": "is too long", "value": "Secret"}
+    ]
+    assert hidden == {**seen, "errors": [{**seen["errors"][0], "value": None}]}
 
 
 async def test_a_completed_job_is_announced_once_even_if_it_is_folded_again(

@@ -241,6 +241,7 @@ async def test_a_key_limited_to_accounts_sees_no_events(
     for method, url in (
         ("POST", "/v1/webhooks"),
         ("PATCH", path),
+        ("DELETE", path),
         ("GET", f"{path}/deliveries"),
         ("GET", f"{path}/deliveries/{uuid4()}"),
         ("POST", f"{path}/deliveries/{uuid4()}/resend"),

@@ -1,15 +1,12 @@
-"""Rules for requests with a key: claims by topic and over HTTP, and the decisions of the topic."""
+"""Rules for requests by topic: reads their keys, and decides what they become."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
-from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.ingest.ids import new_job_id
+from services.ingest.ledger import LedgerEntry, RequestKey
 from services.ingest.ledger_codec import RequestDecision
 from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.policy import ImportParameters
@@ -47,58 +44,6 @@ MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
 
 
-class Channel(StrEnum):
-    """The way on which a request with a key came. Each channel has keys of its own."""
-
-    TOPIC = "topic"
-    HTTP = "http"
-    RETRY = "retry"
-    """A retry: status sends the failed rows of an import again."""
-
-
-class RequestKey(NamedTuple):
-    """A request's idempotency key. The sender chooses a request id within the workspace."""
-
-    workspace_id: UUID
-    request_id: str
-    channel: Channel = Channel.TOPIC
-
-
-class Claim(NamedTuple):
-    """The job that a request becomes if it is the first with its key."""
-
-    key: RequestKey
-    body_hash: bytes
-    job_id: UUID
-    accepted_at: datetime
-
-
-class LedgerEntry(NamedTuple):
-    """The ledger's entry of a key: the first claim, made by any process."""
-
-    body_hash: bytes
-    job_id: UUID
-    accepted_at: datetime
-    is_committed: bool
-    decision: bytes | None = None
-    """The serialized decision (services/ingest/ledger_codec.py). None until it is made, and again
-    after the request is committed.
-    """
-    answer: bytes | None = None
-    """The ImportAccepted of a committed request over HTTP, for the requests that repeat it."""
-
-
-class Attempt(NamedTuple):
-    """An attempt at a request over HTTP, and the ledger's entry of its key."""
-
-    entry: LedgerEntry
-    lease: datetime | None
-    """The end of the attempt's lease on the key, by which the ledger recognizes the attempt.
-
-    None if another attempt has the lease, or if the request is committed.
-    """
-
-
 class ReceivedRequest(NamedTuple):
     """A request with its key and its body.
 
@@ -132,12 +77,6 @@ def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedR
         )
     key = RequestKey(request.workspace_id, request.request_id)
     return ReceivedRequest(key, body, blake2b(body, digest_size=32).digest(), replay_headers)
-
-
-def new_claim(key: RequestKey, body_hash: bytes) -> Claim:
-    """Builds a claim with a new job id."""
-    now = datetime.now(UTC)
-    return Claim(key, body_hash, new_job_id(now), now)
 
 
 def require_same_body(request: ReceivedRequest, entry: LedgerEntry) -> None:

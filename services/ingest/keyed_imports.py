@@ -16,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from services.ingest.import_requests import Attempt, Channel, Claim, RequestKey, new_claim
+from services.ingest.ledger import Attempt, Channel, Claim, RequestKey, new_claim
 from services.ingest.ledger_codec import RequestDecision, pack, unpack
 from services.ingest.model import AcceptedImport
 from services.ingest.records import PreparedImport, prepare_import

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_, update
 
-from services.ingest.import_requests import Attempt, Claim, LedgerEntry, RequestKey
+from services.ingest.ledger import Attempt, Claim, LedgerEntry, RequestKey
 from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database

@@ -15,8 +15,8 @@ from services.ingest.admission.backlog import LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
-from services.ingest.import_requests import Attempt, Channel, Claim, LedgerEntry, RequestKey
 from services.ingest.keyed_imports import AttemptLedger, KeyedImportService
+from services.ingest.ledger import Attempt, Channel, Claim, LedgerEntry, RequestKey
 from services.ingest.model import ImportEnd
 from services.ingest.parsing.policy import ImportParameters, ReadingPolicy
 from services.ingest.parsing.reading import RawTable, Reading

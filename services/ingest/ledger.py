@@ -49,8 +49,8 @@ class LedgerEntry(NamedTuple):
     """The ImportAccepted of a committed request over HTTP, for the requests that repeat it."""
 
 
-class Attempt(NamedTuple):
-    """An attempt at a request over HTTP, and the ledger's entry of its key."""
+class LeasedEntry(NamedTuple):
+    """The ledger's entry of a request over HTTP, and the lease of an attempt at the request."""
 
     entry: LedgerEntry
     lease: datetime | None

@@ -45,13 +45,14 @@ class RowReservation:
     import_end: ImportEnd | None = None
 
 
-class RowQuota(NamedTuple):
-    """The number of rows that may still be accepted, out of `capacity`."""
+class Quota(NamedTuple):
+    """The amount that may still be sent, out of `capacity`. The unit is a row or a pin."""
 
     capacity: float
     available: float
-    settlement_rate: float
-    """Rows settled per second, as last measured; 0 while unknown."""
+    refill_rate: float
+    """Rows settled per second, as last measured; 0 while unknown. Or pins that may be sent per
+    second."""
 
 
 class AdmissionControl:
@@ -106,7 +107,7 @@ class AdmissionControl:
             details = {"limit": limit, "current": total, "reason": "system"}
             raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=retry_after, **details)
 
-    def read_quotas(self, workspace_id: UUID) -> tuple[RowQuota, RowQuota]:
+    def read_quotas(self, workspace_id: UUID) -> tuple[Quota, Quota]:
         """Returns the quota of the workspace and the quota of the whole system.
 
         All of their capacity is available while the lag sample is stale, because the backlog is no
@@ -182,5 +183,5 @@ class AdmissionControl:
         return max(1, min(MAX_RETRY_AFTER_SECONDS, math.ceil(rows / max(rate, 1e-9))))
 
 
-def _build_quota(capacity: int, unsettled: int, rate: float) -> RowQuota:
-    return RowQuota(capacity, max(0, capacity - unsettled), rate)
+def _build_quota(capacity: int, unsettled: int, rate: float) -> Quota:
+    return Quota(capacity, max(0, capacity - unsettled), rate)

@@ -23,7 +23,13 @@ from shared.contract.events import (
     SourceType,
     UploadFormat,
 )
-from shared.contract.field_names import describe_misspelling, suggest_field
+from shared.contract.field_names import (
+    MAX_LISTED_NAME_LENGTH,
+    MAX_LISTED_NAMES,
+    MAX_UNKNOWN_NAMES,
+    describe_misspelling,
+    suggest_field,
+)
 from shared.contract.pins import make_printable
 from shared.contract.strict_json import build_too_deep, parse_json
 from shared.contract.validation import describe_validation_error
@@ -36,10 +42,6 @@ _PARAMETER_NAMES = ("timezone", "past_run_at", "account", "strict", "on_existing
 """The parameters that a request by topic may have. It has no file, so it has no encoding."""
 
 _FIELDS = frozenset(ImportRequested.__struct_fields__)
-MAX_UNKNOWN_FIELDS = 200
-"""Unknown fields that a request may have. They are compared with the known ones."""
-MAX_LISTED_NAMES = 50
-MAX_NAME_LENGTH = 100
 MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
 
@@ -173,9 +175,9 @@ def _refuse_misspelled(names: Sequence[str]) -> None:
 
     With a misspelled past_run_at=fail, rows would be published at once.
     """
-    if len(names) > MAX_UNKNOWN_FIELDS:
+    if len(names) > MAX_UNKNOWN_NAMES:
         message = (
-            f"The request has {len(names)} unknown fields; the limit is {MAX_UNKNOWN_FIELDS}. "
+            f"The request has {len(names)} unknown fields; the limit is {MAX_UNKNOWN_NAMES}. "
             "Remove them."
         )
         raise ApiError(ErrorCode.UNKNOWN_PARAMETER, message)
@@ -188,7 +190,9 @@ def _refuse_misspelled(names: Sequence[str]) -> None:
 def _warn_of_unknown(names: Sequence[str]) -> list[Notice]:
     if not names:
         return []
-    listed = ", ".join(make_printable(name, MAX_NAME_LENGTH) for name in names[:MAX_LISTED_NAMES])
+    listed = ", ".join(
+        make_printable(name, MAX_LISTED_NAME_LENGTH) for name in names[:MAX_LISTED_NAMES]
+    )
     message = f"Unknown fields of the request: {listed}. They are ignored. Remove them."
     return [Notice(code=ErrorCode.UNKNOWN_FIELDS, message=message)]
 

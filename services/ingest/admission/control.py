@@ -16,16 +16,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.ingest.admission.backlog import BacklogTracker, LagSample
+from services.ingest.admission.headroom import add_headroom
 from services.ingest.config import IngestSettings
 from services.ingest.model import ImportEnd
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overloaded
 from shared.runtime import metrics
 from shared.runtime.clock import Clock
 
-HEADROOM_SHARE = 0.1
-"""Share of the system's limit that is added for workspaces without unsettled rows. Otherwise
-workspaces that flood Pinflow could block a new one.
-"""
 MAX_RETRY_AFTER_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
 """Seconds for which an import in doubt is counted.
@@ -97,7 +94,7 @@ class AdmissionControl:
             raise Overloaded(
                 ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=retry_after, **details
             )
-        limit = self._system_limit if own else int(self._system_limit * (1 + HEADROOM_SHARE))
+        limit = self._system_limit if own else add_headroom(self._system_limit)
         if total >= limit:
             retry_after = self._compute_retry_after(total - limit + 1)
             message = (

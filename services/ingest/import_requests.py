@@ -17,6 +17,7 @@ from services.ingest.records import build_batch, build_rejection_batch
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ApiError, ErrorCode, Poison
 from shared.contract.events import (
+    REQUEST_PARAMETERS,
     ImportRejected,
     ImportRequested,
     Notice,
@@ -38,9 +39,6 @@ from shared.kafka.records import Header
 
 _requests = decoder(ImportRequested)
 _PARAMETERS = TypeAdapter(ImportParameters)
-_PARAMETER_NAMES = ("timezone", "past_run_at", "account", "strict", "on_existing")
-"""The parameters that a request by topic may have. It has no file, so it has no encoding."""
-
 _FIELDS = frozenset(ImportRequested.__struct_fields__)
 MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
@@ -149,7 +147,7 @@ def _parse_parameters(requested: ImportRequested) -> ImportParameters:
         return _PARAMETERS.validate_python(
             {
                 name: value
-                for name in _PARAMETER_NAMES
+                for name in REQUEST_PARAMETERS
                 if (value := getattr(requested, name)) is not None
             }
         )

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.sql.dml import ReturningInsert
 
-from services.access.connections.tables import oauth_attempts as attempts
+from services.access.oauth.tables import oauth_attempts as attempts
 from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database
 from shared.postgres.row import Row

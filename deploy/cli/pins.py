@@ -45,7 +45,10 @@ schedules = typer.Typer(
 
 
 class PinStatusFilter(StrEnum):
-    """Statuses that a pin of Pinflow can have. The API also knows those of PinBridge."""
+    """The statuses of a pin, as in the API.
+
+    A test compares them, because the command line imports no service.
+    """
 
     QUEUED = "queued"
     DEFERRED = "deferred"
@@ -55,7 +58,7 @@ class PinStatusFilter(StrEnum):
 
 
 class ScheduleStatusFilter(StrEnum):
-    """Statuses that a schedule of Pinflow can have. The API also knows those of PinBridge."""
+    """The statuses of a schedule, as in the API. A test compares them, too."""
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"

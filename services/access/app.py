@@ -67,9 +67,10 @@ def create_app(settings: AccessSettings) -> FastAPI:
     sync = BoardSync(connected_boards, connections, settings)
     policy = ConnectionPolicy(settings.pinterest_mode, settings.asked_scopes)
     accounts = AccountService(account_repository, policy, connections)
+    attempts = AttemptRepository(service.database)
     oauth = OAuthService(
         settings,
-        attempts=AttemptRepository(service.database),
+        attempts=attempts,
         accounts=accounts,
         connections=connections,
         boards=sync,
@@ -124,7 +125,7 @@ def create_app(settings: AccessSettings) -> FastAPI:
             if link is None
             else [
                 sync.periodic_task(),
-                ConnectionSweep(connection_repository, link).periodic_task(),
+                ConnectionSweep(connection_repository, attempts, link).periodic_task(),
             ]
         ),
         closing=[oauth.close, connections.close, http.aclose],

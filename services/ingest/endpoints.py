@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from services.ingest.config import IngestSettings
 from services.ingest.dependencies import Ingest, IngestDependencies
 from services.ingest.ids import build_job_path
-from services.ingest.import_requests import Channel, RequestKey
+from services.ingest.ledger import Channel, RequestKey
 from services.ingest.parsing.multipart import open_upload
 from services.ingest.parsing.policy import ImportParameters, PastRunAt
 from services.ingest.parsing.rows import require_rows

@@ -7,15 +7,8 @@ from uuid import UUID
 
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
-from services.ingest.import_requests import (
-    Claim,
-    LedgerEntry,
-    ReceivedRequest,
-    RequestKey,
-    new_claim,
-    parse_request,
-    require_same_body,
-)
+from services.ingest.import_requests import ReceivedRequest, parse_request, require_same_body
+from services.ingest.ledger import Claim, LedgerEntry, RequestKey, new_claim
 from services.ingest.ledger_codec import RequestDecision, pack, unpack
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.reader import ImportReader

@@ -1,15 +1,12 @@
-"""Rules for requests with a key: claims by topic and over HTTP, and the decisions of the topic."""
+"""Rules for requests by topic: reads their keys, and decides what they become."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
-from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.ingest.ids import new_job_id
+from services.ingest.ledger import LedgerEntry, RequestKey
 from services.ingest.ledger_codec import RequestDecision
 from services.ingest.model import Import, RawUpload
 from services.ingest.parsing.policy import ImportParameters
@@ -20,13 +17,20 @@ from services.ingest.records import build_batch, build_rejection_batch
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ApiError, ErrorCode, Poison
 from shared.contract.events import (
+    REQUEST_PARAMETERS,
     ImportRejected,
     ImportRequested,
     Notice,
     SourceType,
     UploadFormat,
 )
-from shared.contract.field_names import describe_misspelling, suggest_field
+from shared.contract.field_names import (
+    MAX_LISTED_NAME_LENGTH,
+    MAX_LISTED_NAMES,
+    MAX_UNKNOWN_NAMES,
+    describe_misspelling,
+    suggest_field,
+)
 from shared.contract.pins import make_printable
 from shared.contract.strict_json import build_too_deep, parse_json
 from shared.contract.validation import describe_validation_error
@@ -35,68 +39,9 @@ from shared.kafka.records import Header
 
 _requests = decoder(ImportRequested)
 _PARAMETERS = TypeAdapter(ImportParameters)
-_PARAMETER_NAMES = ("timezone", "past_run_at", "account", "strict", "on_existing")
-"""The parameters that a request by topic may have. It has no file, so it has no encoding."""
-
 _FIELDS = frozenset(ImportRequested.__struct_fields__)
-MAX_UNKNOWN_FIELDS = 200
-"""Unknown fields that a request may have. They are compared with the known ones."""
-MAX_LISTED_NAMES = 50
-MAX_NAME_LENGTH = 100
 MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
-
-
-class Channel(StrEnum):
-    """The way on which a request with a key came. Each channel has keys of its own."""
-
-    TOPIC = "topic"
-    HTTP = "http"
-    RETRY = "retry"
-    """A retry: status sends the failed rows of an import again."""
-
-
-class RequestKey(NamedTuple):
-    """A request's idempotency key. The sender chooses a request id within the workspace."""
-
-    workspace_id: UUID
-    request_id: str
-    channel: Channel = Channel.TOPIC
-
-
-class Claim(NamedTuple):
-    """The job that a request becomes if it is the first with its key."""
-
-    key: RequestKey
-    body_hash: bytes
-    job_id: UUID
-    accepted_at: datetime
-
-
-class LedgerEntry(NamedTuple):
-    """The ledger's entry of a key: the first claim, made by any process."""
-
-    body_hash: bytes
-    job_id: UUID
-    accepted_at: datetime
-    is_committed: bool
-    decision: bytes | None = None
-    """The serialized decision (services/ingest/ledger_codec.py). None until it is made, and again
-    after the request is committed.
-    """
-    answer: bytes | None = None
-    """The ImportAccepted of a committed request over HTTP, for the requests that repeat it."""
-
-
-class Attempt(NamedTuple):
-    """An attempt at a request over HTTP, and the ledger's entry of its key."""
-
-    entry: LedgerEntry
-    lease: datetime | None
-    """The end of the attempt's lease on the key, by which the ledger recognizes the attempt.
-
-    None if another attempt has the lease, or if the request is committed.
-    """
 
 
 class ReceivedRequest(NamedTuple):
@@ -132,12 +77,6 @@ def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedR
         )
     key = RequestKey(request.workspace_id, request.request_id)
     return ReceivedRequest(key, body, blake2b(body, digest_size=32).digest(), replay_headers)
-
-
-def new_claim(key: RequestKey, body_hash: bytes) -> Claim:
-    """Builds a claim with a new job id."""
-    now = datetime.now(UTC)
-    return Claim(key, body_hash, new_job_id(now), now)
 
 
 def require_same_body(request: ReceivedRequest, entry: LedgerEntry) -> None:
@@ -208,7 +147,7 @@ def _parse_parameters(requested: ImportRequested) -> ImportParameters:
         return _PARAMETERS.validate_python(
             {
                 name: value
-                for name in _PARAMETER_NAMES
+                for name in REQUEST_PARAMETERS
                 if (value := getattr(requested, name)) is not None
             }
         )
@@ -234,9 +173,9 @@ def _refuse_misspelled(names: Sequence[str]) -> None:
 
     With a misspelled past_run_at=fail, rows would be published at once.
     """
-    if len(names) > MAX_UNKNOWN_FIELDS:
+    if len(names) > MAX_UNKNOWN_NAMES:
         message = (
-            f"The request has {len(names)} unknown fields; the limit is {MAX_UNKNOWN_FIELDS}. "
+            f"The request has {len(names)} unknown fields; the limit is {MAX_UNKNOWN_NAMES}. "
             "Remove them."
         )
         raise ApiError(ErrorCode.UNKNOWN_PARAMETER, message)
@@ -249,7 +188,9 @@ def _refuse_misspelled(names: Sequence[str]) -> None:
 def _warn_of_unknown(names: Sequence[str]) -> list[Notice]:
     if not names:
         return []
-    listed = ", ".join(make_printable(name, MAX_NAME_LENGTH) for name in names[:MAX_LISTED_NAMES])
+    listed = ", ".join(
+        make_printable(name, MAX_LISTED_NAME_LENGTH) for name in names[:MAX_LISTED_NAMES]
+    )
     message = f"Unknown fields of the request: {listed}. They are ignored. Remove them."
     return [Notice(code=ErrorCode.UNKNOWN_FIELDS, message=message)]
 

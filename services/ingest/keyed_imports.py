@@ -16,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from services.ingest.import_requests import Attempt, Channel, Claim, RequestKey, new_claim
+from services.ingest.ledger import Channel, Claim, LeasedEntry, LedgerEntry, RequestKey, new_claim
 from services.ingest.ledger_codec import RequestDecision, pack, unpack
 from services.ingest.model import AcceptedImport
 from services.ingest.records import PreparedImport, prepare_import
@@ -51,13 +51,13 @@ CLEAN_INTERVAL_SECONDS = 60.0
 MAX_DELETED_REQUESTS = 500
 
 
-class AttemptLedger(Protocol):
+class LeaseLedger(Protocol):
     """Stores requests by key. services.ingest.repository.PostgresRequestLedger implements it.
 
     All methods raise DatabaseUnavailable.
     """
 
-    async def begin(self, claim: Claim, lease: timedelta) -> Attempt | None:
+    async def begin(self, claim: Claim, lease: timedelta) -> LeasedEntry | None:
         """Begins an attempt. Returns None if the entry is deleted at this moment."""
 
     async def keep_decision(
@@ -97,7 +97,7 @@ class KeyedImportService:
     with other content, 409 while another attempt has the lease.
     """
 
-    def __init__(self, imports: ImportService, ledger: AttemptLedger) -> None:
+    def __init__(self, imports: ImportService, ledger: LeaseLedger) -> None:
         self._imports = imports
         self._ledger = ledger
         for channel in (Channel.HTTP, Channel.RETRY):
@@ -106,27 +106,26 @@ class KeyedImportService:
     async def accept(self, submission: ImportSubmission, key: RequestKey) -> AcceptedImport:
         """Accepts the submission, or returns the import that an earlier request has made."""
         claim = new_claim(key, await submission.compute_hash())
-        attempt = await self._ledger.begin(claim, LEASE)
-        if attempt is None:
+        leased = await self._ledger.begin(claim, LEASE)
+        if leased is None:
             raise _in_progress()
-        entry = attempt.entry
+        entry = leased.entry
         if entry.body_hash != claim.body_hash:
             raise _key_reused(key)
         if entry.answer is not None:
             metrics.IMPORTS_REPLAYED.labels(key.channel.value).inc()
             return AcceptedImport(_read_event(entry.answer), is_replay=True)
-        if attempt.lease is None:
+        if leased.lease is None:
             raise _in_progress()
-        lease = _Lease(key, entry.job_id, attempt.lease, is_first_try=entry.decision is None)
-        prepared = await self._append(submission, attempt, lease)
+        lease = _Lease(key, entry.job_id, leased.lease, is_first_try=entry.decision is None)
+        prepared = await self._append(submission, entry, lease)
         await self._complete(key, prepared)
         return AcceptedImport(prepared.event, is_replay=not lease.is_first_try)
 
     async def _append(
-        self, submission: ImportSubmission, attempt: Attempt, lease: _Lease
+        self, submission: ImportSubmission, entry: LedgerEntry, lease: _Lease
     ) -> PreparedImport:
         """Appends the import by the stored decision, or by a new one that is stored first."""
-        entry = attempt.entry
         async with (
             self._free_on_failure(lease),
             self._imports.slot(submission.workspace_id) as start,
@@ -192,7 +191,7 @@ class KeyedImportService:
 class RequestCleaner:
     """Deletes old requests in batches, each in its own transaction. Every replica can run one."""
 
-    def __init__(self, ledger: AttemptLedger, retention: timedelta) -> None:
+    def __init__(self, ledger: LeaseLedger, retention: timedelta) -> None:
         self._ledger = ledger
         self._retention = retention
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_, update
 
-from services.ingest.import_requests import Attempt, Claim, LedgerEntry, RequestKey
+from services.ingest.ledger import Claim, LeasedEntry, LedgerEntry, RequestKey
 from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
@@ -141,7 +141,7 @@ class PostgresRequestLedger:
         async with self._database.transaction() as connection:
             await connection.execute(statement.values(state="committed", decision=None))
 
-    async def begin(self, claim: Claim, lease: timedelta) -> Attempt | None:
+    async def begin(self, claim: Claim, lease: timedelta) -> LeasedEntry | None:
         """Begins an attempt at a request: claims a new key, or takes a lease that has ended.
 
         Returns None if the entry is deleted at this moment.
@@ -155,7 +155,7 @@ class PostgresRequestLedger:
             leases, entries = await beginning.fetchall(), await reading.fetchall()
         if not entries:
             return None
-        return Attempt(LedgerEntry(*entries[0][3:]), leases[0][0] if leases else None)
+        return LeasedEntry(LedgerEntry(*entries[0][3:]), leases[0][0] if leases else None)
 
     async def keep_decision(
         self, key: RequestKey, lease_end: datetime, decision: bytes, lease: timedelta

@@ -8,7 +8,7 @@ import orjson
 from msgspec.structs import asdict
 from pydantic import BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
 
-from services.ingest.admission.control import RowQuota
+from services.ingest.admission.control import Quota
 from services.ingest.checks import CheckedImport
 from services.ingest.parsing.policy import ImportParameters
 from shared.contract.events import (
@@ -212,17 +212,16 @@ class RateMeterResponse(ApiModel):
 
     @classmethod
     def from_quotas(
-        cls, account_id: UUID, workspace: RowQuota, system: RowQuota
+        cls, account_id: UUID, account: Quota, installation: Quota
     ) -> "RateMeterResponse":
-        account = RateMeterAccount(
-            account_id=str(account_id), **_describe_quota(workspace).model_dump()
-        )
-        return cls(account=account, global_=_describe_quota(system))
+        """Builds the answer. `account` is the quota of the account or of its workspace."""
+        node = RateMeterAccount(account_id=str(account_id), **_describe_quota(account).model_dump())
+        return cls(account=node, global_=_describe_quota(installation))
 
 
-def _describe_quota(quota: RowQuota) -> RateMeterNode:
+def _describe_quota(quota: Quota) -> RateMeterNode:
     return RateMeterNode(
         tokens_available=quota.available,
         capacity=quota.capacity,
-        refill_rate=quota.settlement_rate,
+        refill_rate=quota.refill_rate,
     )

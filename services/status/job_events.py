@@ -9,7 +9,7 @@ from shared.kafka.records import Record
 from shared.postgres.row import Row
 
 SOURCE = "/pinflow/status"
-SEND_TIMEOUT_SECONDS = 5.0
+ANNOUNCE_TIMEOUT_SECONDS = 5.0
 """Maximum time that Kafka may take. Meanwhile the jobs are locked, and folds of these jobs wait."""
 
 
@@ -30,12 +30,12 @@ class JobAnnouncer:
         Raises BrokerUnavailable or DatabaseUnavailable. Then no job is marked as announced.
         """
         unannounced = self._store.lock_unannounced(
-            self._limit, extra_timeout_seconds=SEND_TIMEOUT_SECONDS
+            self._limit, extra_timeout_seconds=ANNOUNCE_TIMEOUT_SECONDS
         )
         async with unannounced as jobs:
             records = [build_announcement(job) for job in jobs]
             if records:
-                await self._producer.send(self._topic, records, seconds=SEND_TIMEOUT_SECONDS)
+                await self._producer.send(self._topic, records, seconds=ANNOUNCE_TIMEOUT_SECONDS)
         return len(records)
 
 

@@ -10,17 +10,13 @@ from uuid import UUID
 from services.status.model import Missing
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.time_ordered_ids import read_time
+from shared.contract.young_jobs import MAX_YOUNG_AGE
 from shared.postgres.row import Row
 
 T = TypeVar("T")
 
-MAX_YOUNG_AGE = timedelta(minutes=5)
-"""Age up to which a job id may belong to an import that status has not folded yet.
-
-Kafka may append a batch some minutes after the answer `acceptance_unknown`.
-"""
 MAX_FOLD_WAIT_SECONDS = 2.0
-"""Maximum time that a GET waits until the import of such a job is folded."""
+"""Maximum time that a GET waits until the import of a young job is folded."""
 RETRY_AFTER_SECONDS = 2
 MIN_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.25
@@ -109,7 +105,8 @@ class JobQueries:
         if job is None:
             raise build_status_behind(
                 job_id,
-                "Its import may still arrive. Try again, for up to 5 minutes after the import.",
+                "Its import may still arrive. Try again, for up to "
+                f"{MAX_YOUNG_AGE // timedelta(minutes=1)} minutes after the import.",
             )
         return job
 
@@ -153,10 +150,10 @@ def count_unsettled(job: Row) -> int:
 
 
 def is_young(job_id: UUID, now: datetime) -> bool:
-    """Returns whether the id is a UUIDv7 whose time differs from now by at most 5 minutes.
+    """Returns whether the id is a UUIDv7 whose time differs from now by at most MAX_YOUNG_AGE.
 
     Ingest's clock made the id's time, and this process's clock makes `now`. Clock skew lengthens or
-    shortens the 5 minutes, and may put the id's time in the future.
+    shortens that time, and may put the id's time in the future.
     """
     created_at = read_time(job_id)
     return created_at is not None and abs(now - created_at) <= MAX_YOUNG_AGE

@@ -52,8 +52,8 @@ async def check_readiness(
 ) -> ReadinessResponse:
     """Check all services, Kafka and Postgres. If one is not ready, the answer is 503 and says why.
 
-    If only access or webhooks is down, the answer is 200 with the status `degraded`: imports
-    continue, and webhook events wait.
+    If only access, webhooks or the delivery process is down, the answer is 200 with the status
+    `degraded`: imports continue, and events and pins wait.
     """
     report = await request.app.state.health.report()
     if not report.is_ready:

@@ -2,24 +2,15 @@
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from services.webhooks.delivery.policy import DisablePolicy, RetryPolicy
-from shared.http.address_rules import AddressRules, parse_ports
+from shared.http.address_rules import AddressRules, PortRanges
 from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
 """Database connections that HTTP leaves to the consumer and the periodic tasks."""
 CLAIM_MARGIN_SECONDS = 5.0
-
-
-def _require_ports(text: str) -> str:
-    parse_ports(text)  # raises ValueError
-    return text
-
-
-PortRanges = Annotated[str, AfterValidator(_require_ports)]
-"""Comma-separated ports and port ranges."""
 
 
 class WebhooksSettings(ServiceSettings):

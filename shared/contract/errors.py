@@ -4,6 +4,7 @@
     ├── Unavailable            a server fails for a while: wait, then retry
     │   ├── DatabaseUnavailable
     │   ├── BrokerUnavailable
+    │   │   ├── ProcessNotConnected
     │   │   └── AcceptanceUnknown
     │   └── PositionBehind     Postgres is older than the consumer's batch: read the positions again
     ├── ValueRejected          Postgres rejects a value: give up the record that has it
@@ -143,7 +144,8 @@ class ErrorCode(StrEnum):
     KEY_RECOVERING = "key_recovering"
     """The key belongs to a row that Pinflow is publishing again after a restore of Postgres."""
     SERVICE_UNAVAILABLE = "service_unavailable"
-    """The gateway's answer while the service behind it is down."""
+    """A service does not answer: the gateway, or another service, could not reach it. Or it has not
+    started completely."""
     INTERNAL_ERROR = "internal_error"
     INTERNAL_ACCESS_DENIED = "internal_access_denied"
     """A route under /internal was called without the installation's token."""

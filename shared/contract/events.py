@@ -316,6 +316,10 @@ class UploadParameters(WireStruct, frozen=True, kw_only=True, omit_defaults=True
     on_existing: OnExisting = OnExisting.REPORT
 
 
+REQUEST_PARAMETERS = ("timezone", "past_run_at", "account", "strict", "on_existing")
+"""The parameters that a request by topic may have. It has no file, so it has no encoding."""
+
+
 class FileUploaded(ImportsRecord, frozen=True, kw_only=True):
     """The file or body that a client sent, unchanged. Topic `imports`.
 

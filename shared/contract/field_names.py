@@ -79,6 +79,16 @@ ALIASES = {
 }
 """The field of each alias. The aliases are in the form of `normalize_name`."""
 
+MAX_UNKNOWN_NAMES = 200
+"""Unknown names that a row or another object may have, as many as a CSV file has columns.
+
+A hostile object may have half a million. An object with more is refused, because one of the others
+could be misspelled.
+"""
+MAX_LISTED_NAMES = 50
+"""Names that a warning lists."""
+MAX_LISTED_NAME_LENGTH = 100
+"""Characters of a name in such a list."""
 MIN_COMPARED_ALIAS_LENGTH = 9
 """Misspellings of shorter aliases are not looked for: `deadline` does not mean `headline`."""
 _SEPARATORS = re.compile(r"[\W_]+")

@@ -197,12 +197,6 @@ class PinSubmission(BaseModel):
         return PinContent(**{name: getattr(self, name) for name in PinContent.__struct_fields__})
 
 
-class StrictPinSubmission(PinSubmission):
-    """A PinSubmission in which an unknown field is a fault."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
 def _drop_blank_values(model: type[BaseModel], sent: dict[str, Any]) -> dict[str, Any]:
     """Drops blank texts of optional fields: a spreadsheet's empty cell is no value."""
     fields = model.model_fields

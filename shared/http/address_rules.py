@@ -7,8 +7,9 @@ resolves hosts. Used for receivers of webhooks and for images and videos of pins
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
+from pydantic import AfterValidator
 from pydantic_core import Url
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -161,3 +162,12 @@ def parse_ports(text: str) -> tuple[range, ...]:
             )
         ranges.append(ports)
     return tuple(ranges)
+
+
+def _require_ports(text: str) -> str:
+    parse_ports(text)  # raises ValueError
+    return text
+
+
+PortRanges: TypeAlias = Annotated[str, AfterValidator(_require_ports)]
+"""A setting's comma-separated ports and port ranges."""

@@ -9,16 +9,17 @@ from pydantic import BaseModel, ValidationError
 
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import MAX_ROW_FAULTS, Fault
-from shared.contract.field_names import describe_misspelling, find_alias, suggest_field
+from shared.contract.field_names import (
+    MAX_UNKNOWN_NAMES,
+    describe_misspelling,
+    find_alias,
+    suggest_field,
+)
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.pins import describe_first_fault, make_printable, read_faults
 from shared.contract.strict_json import build_too_deep
 
 M = TypeVar("M", bound=BaseModel)
-MAX_UNKNOWN_NAMES = 200
-"""Unknown names that an object may have. A hostile object may have half a million. An object with
-more is refused, because one of the others could be misspelled.
-"""
 
 
 def uuid_or_404(text: str, resource: str) -> UUID:

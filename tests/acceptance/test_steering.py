@@ -145,7 +145,9 @@ def test_the_schedules_of_an_import_are_canceled(
         assert schedule["status"] == "canceled"
 
 
-def test_a_row_is_followed(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_a_rows_timeline_has_its_events_in_time_order(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     rows = build_rows(workspace, "followed")
     job = upload(client, write_csv(rows))
     path = f"/v1/pins/imports/{job['id']}/rows"

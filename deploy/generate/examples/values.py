@@ -9,7 +9,6 @@ from shared.access.model import BoardCheck, Destination
 
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
 BOARD = "1034280089391227812"
-OTHER_BOARD = "1034280089391227999"
 PIN = "3f0c1b52-8f0e-5c0b-9d2a-7d1c9f6a4e10"
 SCHEDULE = "9a4b6f1e-2c7d-5e3f-8b1a-0c5d7e9f2a34"
 JOB = "0199c0de-7a51-7c3e-9a5b-2f4d6e8a0b1c"

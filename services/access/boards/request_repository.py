@@ -21,7 +21,7 @@ from services.access.boards.connected_repository import (
 )
 from services.access.boards.repository import AccountRevoked, TooManyBoards, first_row
 from services.access.boards.rules import PinterestBoard
-from services.access.connections.tables import board_requests
+from services.access.boards.tables import board_requests
 from shared.access.tables import accounts, boards
 from shared.postgres.database import Database
 from shared.postgres.row import Row

@@ -202,12 +202,6 @@ class ConnectionRepository:
             rows = (await connection.execute(statements.SELECT_SEALED_BY_OTHERS, values)).mappings()
             yield LockedTokens(connection, {row["account_id"]: row["secret"] for row in rows})
 
-    async def delete_attempts(self, kept_seconds: float, limit: int) -> int:
-        """Deletes attempts to connect that expired so long ago. Returns their number."""
-        values = {"kept_seconds": kept_seconds, "limit": limit}
-        async with self._database.transaction() as connection:
-            return (await connection.execute(statements.DELETE_ATTEMPTS, values)).rowcount
-
     async def count(self, key_ids: Sequence[str]) -> ConnectionCounts:
         """Counts connections that need a person. `key_ids`: the keys that are set."""
         statement = statements.COUNT.bindparams(

@@ -239,14 +239,6 @@ RESEAL = text("""
     update access.tokens set key_id = :key_id, secret = :secret where account_id = :account_id
 """)
 
-DELETE_ATTEMPTS = text("""
-    delete from access.oauth_attempts where id in (
-        select id from access.oauth_attempts
-        where expires_at < now() - make_interval(secs => :kept_seconds)
-        order by expires_at limit :limit
-    )
-""")
-
 COUNT = text("""
     select
         count(*) filter (

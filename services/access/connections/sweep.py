@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
 from services.access.connections.link import PinterestLink
 from services.access.connections.model import NotConnected
 from services.access.connections.repository import ConnectionRepository
-from services.access.connections.rules import DAY_SECONDS
 from services.access.connections.stored import RefreshClaim
 from services.access.connections.vault import TokenKeyMissing
 from shared.pinterest.failures import PinterestFailure
@@ -25,15 +26,25 @@ INTERVAL_SECONDS = 30.0
 MAX_REFRESHES = 10
 """Maximum refreshes at once. Each holds no database connection while Pinterest answers."""
 MAX_ROWS = 100
-ATTEMPT_SECONDS = DAY_SECONDS
+KEPT_ATTEMPTS = timedelta(days=1)
 """The time for which an attempt to connect is kept after it has expired."""
+
+
+class ConnectionAttempts(Protocol):
+    """Stores attempts to connect an account. Implemented by AttemptRepository of oauth."""
+
+    async def delete_old(self, kept: timedelta, limit: int) -> int:
+        """Deletes attempts that expired so long ago. Returns their number."""
 
 
 class ConnectionSweep:
     """The periodic work on connections. Replicas share it."""
 
-    def __init__(self, repository: ConnectionRepository, link: PinterestLink) -> None:
+    def __init__(
+        self, repository: ConnectionRepository, attempts: ConnectionAttempts, link: PinterestLink
+    ) -> None:
         self._repository = repository
+        self._attempts = attempts
         self._refresher = link.refresher
         self._vault = link.vault
 
@@ -45,7 +56,7 @@ class ConnectionSweep:
         resealed = await self.reseal()
         claims = await self._repository.claim_due(MAX_REFRESHES, self._refresher.lease_seconds)
         await self._refresh(claims)
-        deleted = await self._repository.delete_attempts(ATTEMPT_SECONDS, MAX_ROWS)
+        deleted = await self._attempts.delete_old(KEPT_ATTEMPTS, MAX_ROWS)
         await self.update_gauges()
         return resealed + len(claims) + deleted
 

@@ -23,7 +23,10 @@ log = structlog.get_logger()
 
 
 class UsableConnections:
-    """Does with a connection what calls to Pinterest, and the handing out of tokens, share."""
+    """Opens usable connections, refreshes their tokens and notes refusals.
+
+    Calls and the token handout share it.
+    """
 
     def __init__(
         self,

@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, literal, select, update
+from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.sql.dml import ReturningInsert
 
-from services.access.connections.tables import oauth_attempts as attempts
+from services.access.oauth.tables import oauth_attempts as attempts
 from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database
 from shared.postgres.row import Row
@@ -90,6 +90,18 @@ class AttemptRepository:
         return await self._database.fetch_first(
             select(attempts, _IS_EXPIRED).where(attempts.c.id == attempt_id)
         )
+
+    async def delete_old(self, kept: timedelta, limit: int) -> int:
+        """Deletes attempts that expired so long ago. Returns their number."""
+        old = (
+            select(attempts.c.id)
+            .where(attempts.c.expires_at < func.now() - kept)
+            .order_by(attempts.c.expires_at)
+            .limit(limit)
+        )
+        async with self._database.transaction() as connection:
+            result = await connection.execute(delete(attempts).where(attempts.c.id.in_(old)))
+            return result.rowcount
 
     async def _update(self, attempt_id: UUID, **values: Any) -> None:
         async with self._database.transaction() as connection:

@@ -16,16 +16,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.ingest.admission.backlog import BacklogTracker, LagSample
+from services.ingest.admission.headroom import add_headroom
 from services.ingest.config import IngestSettings
 from services.ingest.model import ImportEnd
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overloaded
 from shared.runtime import metrics
 from shared.runtime.clock import Clock
 
-HEADROOM_SHARE = 0.1
-"""Share of the system's limit that is added for workspaces without unsettled rows. Otherwise
-workspaces that flood Pinflow could block a new one.
-"""
 MAX_RETRY_AFTER_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
 """Seconds for which an import in doubt is counted.
@@ -45,13 +42,14 @@ class RowReservation:
     import_end: ImportEnd | None = None
 
 
-class RowQuota(NamedTuple):
-    """The number of rows that may still be accepted, out of `capacity`."""
+class Quota(NamedTuple):
+    """The amount that may still be sent, out of `capacity`. The unit is a row or a pin."""
 
     capacity: float
     available: float
-    settlement_rate: float
-    """Rows settled per second, as last measured; 0 while unknown."""
+    refill_rate: float
+    """Rows settled per second, as last measured; 0 while unknown. Or pins that may be sent per
+    second."""
 
 
 class AdmissionControl:
@@ -96,7 +94,7 @@ class AdmissionControl:
             raise Overloaded(
                 ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=retry_after, **details
             )
-        limit = self._system_limit if own else int(self._system_limit * (1 + HEADROOM_SHARE))
+        limit = self._system_limit if own else add_headroom(self._system_limit)
         if total >= limit:
             retry_after = self._compute_retry_after(total - limit + 1)
             message = (
@@ -106,7 +104,7 @@ class AdmissionControl:
             details = {"limit": limit, "current": total, "reason": "system"}
             raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=retry_after, **details)
 
-    def read_quotas(self, workspace_id: UUID) -> tuple[RowQuota, RowQuota]:
+    def read_quotas(self, workspace_id: UUID) -> tuple[Quota, Quota]:
         """Returns the quota of the workspace and the quota of the whole system.
 
         All of their capacity is available while the lag sample is stale, because the backlog is no
@@ -182,5 +180,5 @@ class AdmissionControl:
         return max(1, min(MAX_RETRY_AFTER_SECONDS, math.ceil(rows / max(rate, 1e-9))))
 
 
-def _build_quota(capacity: int, unsettled: int, rate: float) -> RowQuota:
-    return RowQuota(capacity, max(0, capacity - unsettled), rate)
+def _build_quota(capacity: int, unsettled: int, rate: float) -> Quota:
+    return Quota(capacity, max(0, capacity - unsettled), rate)

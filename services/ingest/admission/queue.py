@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from services.ingest.admission.headroom import add_headroom
 from services.ingest.config import IngestSettings
 from shared.contract.errors import BrokerUnavailable, ErrorCode, Overloaded
 from shared.runtime.limits.reservations import (
@@ -20,8 +21,6 @@ from shared.runtime.limits.reservations import (
     WaitTimeout,
 )
 
-HEADROOM_SHARE = 0.1
-"""Share of the limit that is added for workspaces without a waiting import."""
 WAIT_SHARE = 0.9
 """Share of broker_deadline_seconds that an import may wait. The rest is for the append."""
 
@@ -79,7 +78,7 @@ class ImportQueue:
         """Raises Overloaded if the queue is full for this workspace."""
         limit, waiting = self._max_waiting, self._queue.total_waiting
         if not self._queue.waiting(workspace_id):
-            limit = int(limit * (1 + HEADROOM_SHARE))
+            limit = add_headroom(limit)
         if waiting >= limit and not self._queue.has_free_slot:
             raise _overloaded(
                 f"{waiting} imports are waiting to be written; the limit is {limit}.",

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from services.ingest.admission.control import AdmissionControl, RowQuota
+from services.ingest.admission.control import AdmissionControl, Quota
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError, not_found
@@ -27,8 +27,8 @@ class RateMeter:
         self._access = access
         self._publisher = publisher
 
-    async def read(self, principal: Principal, account_id: UUID) -> tuple[RowQuota, RowQuota]:
-        """Returns the quota of the account or workspace, and the quota of the whole system.
+    async def read(self, principal: Principal, account_id: UUID) -> tuple[Quota, Quota]:
+        """Returns the quota of the account or workspace, and that of the whole installation.
 
         Raises ApiError (404) if the key does not see the account, and DatabaseUnavailable.
         """
@@ -45,7 +45,7 @@ class RateMeter:
 
     async def _read_pinterest(
         self, workspace_id: UUID, account_id: UUID
-    ) -> tuple[RowQuota, RowQuota] | None:
+    ) -> tuple[Quota, Quota] | None:
         """Asks the publisher, which keeps the budgets. Returns None if it does not answer."""
         document = {"workspace_id": str(workspace_id), "account_id": str(account_id)}
         try:
@@ -59,7 +59,7 @@ class RateMeter:
         return _build_quota(answer["account"]), _build_quota(answer["global"])
 
 
-def _build_quota(document: Any) -> RowQuota:
+def _build_quota(document: Any) -> Quota:
     """Builds a quota of pins. It has the same figures as one of rows."""
     node = RateMeterNode.model_validate(document)
-    return RowQuota(node.capacity, node.tokens_available, node.refill_rate)
+    return Quota(node.capacity, node.tokens_available, node.refill_rate)

@@ -5,14 +5,14 @@ The status service asks for them: an import that is in Kafka may not have reache
 
 import time
 from collections import OrderedDict
+from datetime import timedelta
 from uuid import UUID
 
 from shared.contract.time_ordered_ids import read_milliseconds
+from shared.contract.young_jobs import MAX_YOUNG_AGE
 
-RETENTION_SECONDS = 360.0
-"""Status asks for ids that are up to 5 minutes old (services/status/service.py). The extra minute
-allows for clock skew.
-"""
+RETENTION_SECONDS = (MAX_YOUNG_AGE + timedelta(minutes=1)).total_seconds()
+"""Status asks for the ids of young jobs. The extra minute allows for clock skew."""
 
 
 class RecentImports:

@@ -9,21 +9,22 @@ from typing import Any, NamedTuple
 
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault, Notice
-from shared.contract.field_names import describe_misspelling, find_alias, suggest_field
+from shared.contract.field_names import (
+    MAX_LISTED_NAME_LENGTH,
+    MAX_LISTED_NAMES,
+    MAX_UNKNOWN_NAMES,
+    describe_misspelling,
+    find_alias,
+    suggest_field,
+)
 from shared.contract.pins import PinSubmission, make_printable
 
 FIELDS = frozenset(PinSubmission.model_fields)
-MAX_UNKNOWN_PER_ROW = 200
-"""Unknown names that a row may have, as many as a CSV file has columns. A hostile row may have half
-a million. A row with more fails, because one of the others could be misspelled.
-"""
 MAX_EXAMINED_NAMES = 500
 """Distinct unknown names of an import that are examined. Comparing one takes 10 µs.
 
 A row with a further one fails for the same reason.
 """
-MAX_LISTED_NAMES = 50
-MAX_NAME_LENGTH = 100
 
 
 class _Kind(Enum):
@@ -53,7 +54,7 @@ class FieldNames:
         if len(known) == len(row):
             return known, []
         faults: list[Fault] = []
-        if (count := len(row) - len(known)) > MAX_UNKNOWN_PER_ROW:
+        if (count := len(row) - len(known)) > MAX_UNKNOWN_NAMES:
             return known, [_build_too_many(count)]
         others = ((name, value) for name, value in row.items() if name not in FIELDS)
         for name, value in others:
@@ -110,9 +111,7 @@ def _build_misspelled(name: str, field: str, value: object) -> Fault:
 
 
 def _build_too_many(count: int) -> Fault:
-    message = (
-        f"The row has {count} unknown fields; the limit is {MAX_UNKNOWN_PER_ROW}. Remove them."
-    )
+    message = f"The row has {count} unknown fields; the limit is {MAX_UNKNOWN_NAMES}. Remove them."
     return Fault(code=ErrorCode.UNKNOWN_FIELD, message=message)
 
 
@@ -153,4 +152,4 @@ def _join(names: Any) -> str:
 
 
 def _shorten(name: str) -> str:
-    return make_printable(name, MAX_NAME_LENGTH)
+    return make_printable(name, MAX_LISTED_NAME_LENGTH)

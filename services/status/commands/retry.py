@@ -48,7 +48,6 @@ def build_retry(
         "workspace_id": job["workspace_id"],
         "key": f"{job['job_id']}:{compute_digest(corrections)}",
         "parent_id": job["job_id"],
-        "accepted_by": principal.key_id,
         "source_type": job["source_type"],
         "source_filename": job["source_filename"],
         "rows": [make_encodable(row) for row in rows],

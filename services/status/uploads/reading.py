@@ -6,7 +6,7 @@ from typing import Any
 import cramjam
 
 from services.status.uploads.model import StoredUpload, UploadedRow, UploadedRows
-from shared.contract.events import OnExisting, UploadFormat, UploadParameters
+from shared.contract.events import REQUEST_PARAMETERS, OnExisting, UploadFormat, UploadParameters
 from shared.contract.strict_json import parse_json
 from shared.spreadsheets.result_files import restore
 from shared.spreadsheets.table import read_csv
@@ -58,10 +58,6 @@ def _build_rows(rows: list[dict[str, Any]]) -> list[UploadedRow]:
 
 def _read_parameters(document: dict[str, Any]) -> UploadParameters:
     """Reads the parameters of a request by topic. Ingest has validated them."""
-    values = {
-        name: document[name]
-        for name in ("strict", "timezone", "past_run_at", "account")
-        if document.get(name) is not None
-    }
-    on_existing = OnExisting(document.get("on_existing") or OnExisting.REPORT)
-    return UploadParameters(**values, on_existing=on_existing)
+    values = {name: document[name] for name in REQUEST_PARAMETERS if document.get(name) is not None}
+    values["on_existing"] = OnExisting(document.get("on_existing") or OnExisting.REPORT)
+    return UploadParameters(**values)

@@ -28,7 +28,7 @@ class DeliveryFailed(NamedTuple):
     """The receiver answered 410: it never wants another delivery."""
 
 
-AttemptOutcome: TypeAlias = DeliverySucceeded | RetryScheduled | DeliveryFailed
+SendOutcome: TypeAlias = DeliverySucceeded | RetryScheduled | DeliveryFailed
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def decide(
     tries: int,
     policy: RetryPolicy,
     draw_jitter: Callable[[], float],
-) -> AttemptOutcome:
+) -> SendOutcome:
     """Decides what follows a response. `tries` excludes this attempt."""
     if response.error is None:
         return DeliverySucceeded(response)
@@ -95,7 +95,7 @@ def decide(
     return RetryScheduled(response, policy.compute_pause(tries + 1, draw_jitter()))
 
 
-def build_attempt_result(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> AttemptResult:
+def build_attempt_result(delivery: ClaimedDelivery, outcome: SendOutcome) -> AttemptResult:
     """Builds the values of an attempt that are stored."""
     status, pause_seconds, is_gone = _resolve_status(outcome)
     return AttemptResult(
@@ -110,7 +110,7 @@ def build_attempt_result(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> 
     )
 
 
-def _resolve_status(outcome: AttemptOutcome) -> tuple[DeliveryStatus, float, bool]:
+def _resolve_status(outcome: SendOutcome) -> tuple[DeliveryStatus, float, bool]:
     match outcome:
         case DeliverySucceeded():
             return DeliveryStatus.DELIVERED, 0.0, False

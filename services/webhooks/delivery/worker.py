@@ -22,12 +22,12 @@ from services.webhooks.delivery.model import (
     ReceiverResponse,
 )
 from services.webhooks.delivery.policy import (
-    AttemptOutcome,
     DeliveryFailed,
     DeliverySucceeded,
     DisablePolicy,
     RetryPolicy,
     RetryScheduled,
+    SendOutcome,
     build_attempt_result,
     decide,
 )
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 COLLECT_SECONDS = 0.02
 """Time to collect results. They are recorded together, then the next deliveries are claimed."""
-_OUTCOME_LABELS: dict[type[AttemptOutcome], str] = {
+_OUTCOME_LABELS: dict[type[SendOutcome], str] = {
     DeliverySucceeded: "delivered",
     RetryScheduled: "retried",
     DeliveryFailed: "given_up",

@@ -15,6 +15,7 @@ from services.access.connections.model import Connection, NewConnection, Pintere
 from services.access.connections.repository import ConnectionRepository
 from services.access.connections.service import ConnectionService
 from services.access.connections.sweep import ConnectionSweep
+from services.access.oauth.repository import AttemptRepository
 from shared.pinterest.app_client import PinterestAppClient
 from shared.pinterest.reading import read_grant
 from shared.postgres.database import Database
@@ -83,7 +84,8 @@ async def running_process(
     link = PinterestLink.build(settings, repository, api or PinterestAppClient(settings))
     service = ConnectionService(repository, settings, link)
     try:
-        yield Process(service, ConnectionSweep(repository, link), repository, link)
+        sweep = ConnectionSweep(repository, AttemptRepository(database), link)
+        yield Process(service, sweep, repository, link)
     finally:
         await service.close()
         await database.dispose()

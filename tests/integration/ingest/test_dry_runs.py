@@ -208,7 +208,7 @@ async def test_invariant_10_a_limited_key_sees_no_values_of_the_pin_that_has_a_r
     assert hidden[1]["errors"][0]["value"] == "x" * 101, "the caller has sent it"
 
 
-async def test_nothing_is_written(
+async def test_a_dry_run_writes_nothing_even_with_an_idempotency_key(
     ingest: httpx.AsyncClient,
     workspace: Workspace,
     publisher: Receiver,

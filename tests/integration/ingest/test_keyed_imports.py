@@ -23,8 +23,8 @@ from services.ingest.admission.queue import ImportQueue
 from services.ingest.app import create_app
 from services.ingest.config import IngestSettings
 from services.ingest.import_log import KafkaImportLog
-from services.ingest.import_requests import Channel, RequestKey, new_claim
 from services.ingest.keyed_imports import LEASE, KeyedImportService, RequestCleaner
+from services.ingest.ledger import Channel, RequestKey, new_claim
 from services.ingest.ledger_codec import RequestDecision, pack
 from services.ingest.model import Import, ImportEnd
 from services.ingest.parsing.reading import Reading

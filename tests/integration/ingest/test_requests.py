@@ -18,7 +18,7 @@ from services.ingest.consumers import ImportRequestHandler
 from services.ingest.ids import new_job_id
 from services.ingest.import_log import KafkaImportLog
 from services.ingest.import_request_service import ImportRequestService
-from services.ingest.import_requests import Claim, RequestKey
+from services.ingest.ledger import Claim, RequestKey
 from services.ingest.parsing.reading import Reading
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch

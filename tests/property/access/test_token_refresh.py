@@ -34,6 +34,7 @@ from services.access.connections.repository import ConnectionRepository
 from services.access.connections.service import ConnectionService
 from services.access.connections.sweep import ConnectionSweep
 from services.access.connections.vault import Tokens, Vault
+from services.access.oauth.repository import AttemptRepository
 from shared.access.connection_health import GIVEN_UP, HealthCode
 from shared.pinterest.failures import PinterestFailure
 from shared.postgres.database import Database
@@ -134,7 +135,7 @@ class World:
             endpoint,
             link,
             ConnectionService(repository, settings, link),
-            ConnectionSweep(repository, link),
+            ConnectionSweep(repository, AttemptRepository(self._pool), link),
             self.keys,
         )
         return self._processes[number]

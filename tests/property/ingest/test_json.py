@@ -14,7 +14,7 @@ from services.ingest.parsing.rows import require_rows
 from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
 from shared.contract.pin_fields import MAX_RELATED_TERMS
-from shared.contract.pins import PinSubmission, StrictPinSubmission, compute_fingerprint
+from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.strict_json import parse_json
 from shared.contract.wire import encode
 from tests.property.api_errors import check_error
@@ -30,6 +30,7 @@ from tests.property.profiles import examples
 from tests.support.events import parse_event
 from tests.support.factories import submitted_row
 from tests.support.imports import validate
+from tests.support.strict_pins import StrictPinSubmission
 
 REFUSALS = {"invalid_json", "invalid_payload", "empty_import", "too_many_rows"}
 """The error codes of an invalid document."""

@@ -19,8 +19,8 @@ from sqlalchemy import update
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
-from services.ingest.import_requests import Channel, RequestKey
 from services.ingest.keyed_imports import KeyedImportService
+from services.ingest.ledger import Channel, RequestKey
 from services.ingest.model import AcceptedImport
 from services.ingest.records import ImportBatch
 from services.ingest.repository import PostgresRequestLedger

@@ -14,7 +14,7 @@ from services.ingest.admission.control import AdmissionControl
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestHandler
 from services.ingest.import_request_service import ImportRequestService
-from services.ingest.import_requests import Claim, LedgerEntry, RequestKey
+from services.ingest.ledger import Claim, LedgerEntry, RequestKey
 from services.ingest.records import ImportBatch
 from services.ingest.repository import PostgresRequestLedger
 from shared.access.cache import WorkspaceCache

@@ -12,7 +12,6 @@ from services.publisher.ids import compute_pin_id
 from shared.contract.events import MAX_REJECTED_VALUE_LENGTH, PinContent
 from shared.contract.pins import (
     PinSubmission,
-    StrictPinSubmission,
     compute_fingerprint,
     make_printable,
 )
@@ -22,6 +21,7 @@ from tests.property.documents import storable_characters, urls, valid_rows, valu
 from tests.property.profiles import examples
 from tests.support.events import parse_event
 from tests.support.factories import submitted_row
+from tests.support.strict_pins import StrictPinSubmission
 
 
 def accepted(row: dict[str, Any]) -> PinSubmission:

@@ -104,7 +104,7 @@ def test_the_health_of_an_account(
     assert health.message is None if words is None else words in str(health.message)
 
 
-def test_an_account_without_a_connection_answers_as_before() -> None:
+def test_an_account_without_a_connection_shows_its_own_id_and_default_scopes() -> None:
     answer = AccountResponse.from_row(account(None), POLICY)
     assert answer.pinterest_user_id == str(answer.id)
     assert answer.scopes == "boards:read,pins:read,pins:write"

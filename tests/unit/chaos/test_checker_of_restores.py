@@ -226,17 +226,17 @@ def test_without_a_restore_the_same_losses_are_violations() -> None:
 
 
 @pytest.mark.parametrize("corrupt", LOSSES)
-def test_a_loss_is_found(corrupt: Corruption) -> None:
+def test_the_restore_checker_reports_a_forged_loss(corrupt: Corruption) -> None:
     assert Effect.LOST in {violation.effect for violation in find_violations(corrupt)}
 
 
 @pytest.mark.parametrize("corrupt", DUPLICATES)
-def test_a_duplicate_is_found(corrupt: Corruption) -> None:
+def test_the_restore_checker_reports_a_forged_duplicate(corrupt: Corruption) -> None:
     assert Effect.DUPLICATED in {violation.effect for violation in find_violations(corrupt)}
 
 
 @pytest.mark.parametrize("corrupt", OTHERS)
-def test_any_other_error_is_found(corrupt: Corruption) -> None:
+def test_the_restore_checker_reports_any_other_forged_error(corrupt: Corruption) -> None:
     assert find_violations(corrupt)
 
 

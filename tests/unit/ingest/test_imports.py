@@ -15,8 +15,8 @@ from services.ingest.admission.backlog import LagSample
 from services.ingest.admission.control import AdmissionControl
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
-from services.ingest.import_requests import Attempt, Channel, Claim, LedgerEntry, RequestKey
-from services.ingest.keyed_imports import AttemptLedger, KeyedImportService
+from services.ingest.keyed_imports import KeyedImportService, LeaseLedger
+from services.ingest.ledger import Channel, Claim, LeasedEntry, LedgerEntry, RequestKey
 from services.ingest.model import ImportEnd
 from services.ingest.parsing.policy import ImportParameters, ReadingPolicy
 from services.ingest.parsing.reading import RawTable, Reading
@@ -191,9 +191,9 @@ class SlowLedger:
         self.waiting = 0
         self.is_back = asyncio.Event()
 
-    async def begin(self, claim: Claim, _lease: timedelta) -> Attempt:
+    async def begin(self, claim: Claim, _lease: timedelta) -> LeasedEntry:
         entry = LedgerEntry(claim.body_hash, claim.job_id, claim.accepted_at, is_committed=False)
-        return Attempt(entry, claim.accepted_at)
+        return LeasedEntry(entry, claim.accepted_at)
 
     async def keep_decision(
         self, _key: RequestKey, lease_end: datetime, _decision: bytes, _lease: timedelta
@@ -222,7 +222,7 @@ async def test_imports_with_a_key_that_wait_for_postgres_do_not_delay_imports_wi
         keep_uploads=False,
     )
     ledger, workspace = SlowLedger(), uuid4()
-    keyed = KeyedImportService(imports, cast("AttemptLedger", ledger))
+    keyed = KeyedImportService(imports, cast("LeaseLedger", ledger))
     submission = submit_json(workspace, json.dumps([submitted_row()]).encode())
     waiting = [
         asyncio.create_task(

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from services.ingest.admission.backlog import STALE_AFTER_SECONDS
-from services.ingest.admission.control import RowQuota
+from services.ingest.admission.control import Quota
 from tests.unit.ingest.test_admission import A, B, Scene
 
 
@@ -15,7 +15,7 @@ def scene() -> Scene:
 
 
 def test_without_unsettled_rows_the_whole_capacity_is_available(scene: Scene) -> None:
-    assert scene.admission.read_quotas(A) == (RowQuota(1000, 1000, 0), RowQuota(10_000, 10_000, 0))
+    assert scene.admission.read_quotas(A) == (Quota(1000, 1000, 0), Quota(10_000, 10_000, 0))
 
 
 def test_unsettled_rows_reduce_the_quotas_of_the_workspace_and_the_system(scene: Scene) -> None:
@@ -41,9 +41,9 @@ def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) 
     scene.accept(B, 700)
     scene.admission._backlog.settlement_rate = 100.0
     own, total = scene.admission.read_quotas(A)
-    assert own.settlement_rate == pytest.approx(30)
-    assert total.settlement_rate == 100
-    assert scene.admission.read_quotas(uuid4())[0].settlement_rate == 100
+    assert own.refill_rate == pytest.approx(30)
+    assert total.refill_rate == 100
+    assert scene.admission.read_quotas(uuid4())[0].refill_rate == 100
 
 
 def test_without_lag_samples_no_import_is_refused_and_the_quotas_are_full(scene: Scene) -> None:

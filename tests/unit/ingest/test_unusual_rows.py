@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from services.ingest.parsing.directory import Directory
-from services.ingest.parsing.field_names import MAX_UNKNOWN_PER_ROW
 from services.ingest.parsing.policy import ReadingPolicy
 from services.ingest.parsing.rows import ParsedRows
 from shared.access.model import Account, Board
 from shared.contract.events import Notice
+from shared.contract.field_names import MAX_UNKNOWN_NAMES
 from tests.support.factories import ACCOUNT, BOARD, NOON, submitted_row
 from tests.support.imports import validate
 
@@ -264,7 +264,7 @@ def test_a_slip_and_an_alias_are_found_behind_many_unknown_fields() -> None:
 
 
 def test_a_row_with_more_unknown_fields_than_are_examined_fails() -> None:
-    row = submitted_row() | {f"column {index}": "x" for index in range(MAX_UNKNOWN_PER_ROW + 1)}
+    row = submitted_row() | {f"column {index}": "x" for index in range(MAX_UNKNOWN_NAMES + 1)}
     parsed = read(row)
     assert faults(parsed) == [(None, "unknown_field")]
     assert parsed.failed[0].error_message == (

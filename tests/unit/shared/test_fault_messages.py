@@ -22,9 +22,10 @@ from services.webhooks.subscriptions.schemas import WebhookCreate, WebhookUpdate
 from shared.contract.events import ImportRequested, RowsSettled
 from shared.contract.fault_messages import describe_fault
 from shared.contract.pin_events import PinPublished
-from shared.contract.pins import PinSubmission, StrictPinSubmission, read_faults
+from shared.contract.pins import PinSubmission, read_faults
 from shared.contract.validation import describe_validation_error
 from tests.support.applications import shared_applications
+from tests.support.strict_pins import StrictPinSubmission
 
 MODELS: tuple[type[BaseModel], ...] = (
     PinSubmission,

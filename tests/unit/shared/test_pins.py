@@ -12,13 +12,13 @@ from services.ingest.parsing.fast_path import FALLBACK_ERRORS, validate_fast
 from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import (
     PinSubmission,
-    StrictPinSubmission,
     compute_fingerprint,
     describe_first_fault,
     read_faults,
 )
 from shared.contract.wire import encode
 from tests.support.factories import ACCOUNT, submitted_row
+from tests.support.strict_pins import StrictPinSubmission
 
 
 def faults(**fields: Any) -> list[tuple[str | None, str]]:

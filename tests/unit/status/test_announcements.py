@@ -53,4 +53,4 @@ class Store(JobRepository):
 async def test_the_send_timeout_equals_the_extra_time_of_the_transaction() -> None:
     store, sender = Store(), Sender()
     assert await JobAnnouncer(store, sender, "job-events", 1).announce() == 1
-    assert sender.seconds == store.extra_timeout_seconds == announcements.SEND_TIMEOUT_SECONDS
+    assert sender.seconds == store.extra_timeout_seconds == announcements.ANNOUNCE_TIMEOUT_SECONDS

@@ -2,18 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from shared.http.address_rules import AddressRules, parse_ports
+from shared.http.address_rules import AddressRules, PortRanges
 from shared.pinterest.settings import PinterestApiSettings
 from shared.runtime.settings import Addresses
 
 MEBIBYTE = 1024 * 1024
-
-
-def _require_ports(text: str) -> str:
-    parse_ports(text)  # raises ValueError
-    return text
 
 
 class MediaSettings(PinterestApiSettings):
@@ -33,7 +28,7 @@ class MediaSettings(PinterestApiSettings):
     media_allowed_networks: Addresses = ""
     """Comma-separated networks of images and videos that Pinflow may fetch although they are not
     public, such as 10.1.0.0/16."""
-    media_ports: Annotated[str, AfterValidator(_require_ports)] = "80,443,1024-65535"
+    media_ports: PortRanges = "80,443,1024-65535"
     """Allowed ports of images and videos that Pinflow fetches."""
 
     @property

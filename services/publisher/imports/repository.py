@@ -96,7 +96,7 @@ SELECT_CANCELED_AT = """
     where job_id = %(job_id)s and workspace_id = %(workspace_id)s
 """
 # All records of an import at once: a partition without a record counts as canceled from its
-# beginning (keys.py). Few imports are canceled or undone, so no index is needed
+# beginning (rows/cancellation.py). Few imports are canceled or undone, so no index is needed
 DELETE_OLD = {
     table: f"""
         delete from publisher.{table} where (job_id, workspace_id) in (

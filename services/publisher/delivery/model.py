@@ -12,6 +12,8 @@ from pydantic import SecretStr
 
 APP = UUID(int=0)
 """Stands for the whole app in publisher.pinterest_budgets."""
+MAX_REST_SECONDS = 60.0
+"""After this an account is looked at again. The list of deliveries shows longer waits as pauses."""
 
 
 class AttemptOutcome(StrEnum):

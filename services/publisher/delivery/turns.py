@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from services.publisher.delivery.model import AccountLease, FinishedTurn
+from services.publisher.delivery.model import MAX_REST_SECONDS, AccountLease, FinishedTurn
 from services.publisher.delivery.ports import Postponed, TurnPart
 from shared.contract.errors import Unavailable
 
@@ -15,8 +15,6 @@ IDLE_SECONDS = 1.0
 pin. The search would otherwise find it again at once."""
 FAILURE_SECONDS = 5.0
 """The rest of an account after an unexpected error."""
-MAX_REST_SECONDS = 60.0
-"""After this an account is looked at again. The list of deliveries shows longer waits as pauses."""
 
 
 class Turn:

@@ -78,9 +78,6 @@ class RecordedOutcomes:
         return recorded is not None and recorded.status is RowStatus.CREATED
 
 
-NOTHING_RECORDED = RecordedOutcomes({}, {})
-
-
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
     """The store's content that concerns a batch's rows and keys.

@@ -18,7 +18,7 @@ from services.publisher.ids import compute_pin_id
 from services.publisher.lost_pins import IS_LOST, LostPins, RequireCurrentDatabase
 from services.publisher.model import PinState
 from services.publisher.pins.removals import read_outcomes, request_removals
-from services.publisher.removal_outcomes import RemovalOutcome
+from services.publisher.removal_outcomes import SettledRemoval
 from shared.contract.events import MAX_ROWS
 from shared.postgres.database import Database, DriverConnection
 from shared.postgres.row import Row
@@ -197,7 +197,7 @@ class CommandTransaction:
         pin_ids = [pin["pin_id"] for pin in pins]
         await request_removals(self._driver, pin_ids, release_keys=True)
 
-    async def read_removals(self, pin_ids: Collection[UUID]) -> dict[UUID, RemovalOutcome]:
+    async def read_removals(self, pin_ids: Collection[UUID]) -> dict[UUID, SettledRemoval]:
         """Reads the outcomes of the removals that have one."""
         return await read_outcomes(self._driver, pin_ids) if pin_ids else {}
 

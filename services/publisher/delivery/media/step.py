@@ -7,6 +7,7 @@ the turns (uploading.py).
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -46,9 +47,7 @@ PASSING_CAUSES = frozenset(
 class TokenFailures(Protocol):
     """Pauses what can't go on without a token. AccountFailures implements it."""
 
-    async def pause_without_token(
-        self, lease: AccountLease, failure: ApiError | Unavailable
-    ) -> None:
+    async def pause_without_token(self, account_id: UUID, failure: ApiError | Unavailable) -> None:
         """Pauses the account or the app. Raises `failure` if it is of another kind."""
         ...
 
@@ -84,7 +83,7 @@ class MediaStep:
         if video is None:
             return False
         try:
-            change = await self._call(lease, video)
+            change = await self._call(video)
         except Postponed as postponed:
             await self._videos.change(video, VideoChange({}, postponed.seconds))
             raise
@@ -109,12 +108,12 @@ class MediaStep:
             self._wake_uploads()
         return True
 
-    async def _call(self, lease: AccountLease, video: Video) -> VideoChange:
+    async def _call(self, video: Video) -> VideoChange:
         """Calls with the account's token. A refused one is refreshed once."""
         try:
             token = await self._tokens.get(video.account_id)
         except (ApiError, Unavailable) as failure:
-            await self._token_failures.pause_without_token(lease, failure)
+            await self._token_failures.pause_without_token(video.account_id, failure)
             return postpone_call()
         try:
             return await self._send(video, token)
@@ -126,7 +125,7 @@ class MediaStep:
         try:
             token = await self._tokens.refresh(video.account_id, token.version)
         except (ApiError, Unavailable) as failure:
-            await self._token_failures.pause_without_token(lease, failure)
+            await self._token_failures.pause_without_token(video.account_id, failure)
             return postpone_call()
         return await self._send(video, token)
 

@@ -103,7 +103,7 @@ class AttemptApplier:
             driver = await driver_connection(connection)
             await driver.execute(
                 statements.INSERT_SUSPECTS,
-                to_columns(statements.ATTEMPT_COLUMNS, attempts),
+                to_columns(statements.RESTORED_COLUMNS, attempts),
                 binary=True,
             )
             pin_ids = [pin["pin_id"] for pin in pins]
@@ -208,7 +208,7 @@ async def _fail(connection: AsyncConnection, pin_id: UUID, failed_at: datetime) 
 def _build_lost_attempt(
     pin: Row, mode: str, since: datetime, until: datetime
 ) -> tuple[object, ...]:
-    """Builds the values of ATTEMPT_COLUMNS for a pin that may have been sent in this time."""
+    """Builds the values of RESTORED_COLUMNS for a pin that may have been sent in this time."""
     texts = build_texts(pin)
     return (
         uuid4(),

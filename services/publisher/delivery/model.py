@@ -49,7 +49,7 @@ class AccountLease:
     fence: int
     until: datetime
     work: frozenset[str] = frozenset()
-    """The names of the work that the search found due (accounts/claims.py). Empty: any."""
+    """The names of the work that the search found due (accounts/leases.py). Empty: any."""
 
 
 class ComparedTexts(NamedTuple):

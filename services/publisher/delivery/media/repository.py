@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
-from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.accounts.leases import Source
 from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
 from services.publisher.delivery.media.rules import MAX_READY_SECONDS
 from services.publisher.delivery.media.video import Video, VideoChange, VideoStep
@@ -131,7 +131,7 @@ VIDEOS = Source(
     """,
     NEW_PIN_CODES,
 )
-"""Finds the accounts for which MediaStep has work."""
+"""Finds the accounts for which VideoCalls has work."""
 _JSON_COLUMNS = frozenset({"upload_parameters"})
 
 
@@ -170,7 +170,7 @@ class VideoRepository:
         return state
 
     async def take_call(self, account_id: UUID, seconds: float) -> Video | None:
-        """Takes a video of the account that is to be registered or looked at, if one is due."""
+        """Takes a video of the account for whose next call it is time, if there is one."""
         return await self._take(_TAKE_CALL, account_id=account_id, seconds=seconds)
 
     async def take_upload(

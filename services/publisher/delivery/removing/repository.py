@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.accounts.leases import Source
 from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
 from services.publisher.delivery.removing.rules import (
     Removal,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from services.publisher.delivery.accounts.claims import ClaimRepository
+from services.publisher.delivery.accounts.leases import LeaseRepository
 from services.publisher.delivery.accounts.statements import (
     HeldAccount,
     read_held_account,
@@ -219,7 +219,7 @@ async def test_two_processes_create_each_pin_of_one_account_once(
 async def test_two_searches_lease_an_account_once(delivery: Delivery, account: Account) -> None:
     await delivery.queue(account)
     stores = [
-        ClaimRepository(
+        LeaseRepository(
             delivery.database,
             Budgets(BudgetLimits(60, 600, 200, 1000, 0)),
             "simulated",

@@ -33,7 +33,7 @@ from shared.pinterest.model import Category
 
 log = structlog.get_logger()
 
-REGISTER, LOOK = "media/create", "media/get"
+REGISTER, READ = "media/create", "media/get"
 MARGIN_SECONDS = 30.0
 """The time that a taken video outlasts the timeout of its call. After a crash it is due again."""
 
@@ -52,7 +52,7 @@ class TokenFailures(Protocol):
         ...
 
 
-class MediaStep:
+class VideoCalls:
     """Does one call for one video in each turn. Implements TurnPart."""
 
     def __init__(
@@ -145,7 +145,7 @@ class MediaStep:
                 REGISTER, "POST", "/media", token=token.value, document={"media_type": "video"}
             )
             return record_registration(video, answer)
-        answer = await self._client.call(LOOK, "GET", f"/media/{video.media_id}", token=token.value)
+        answer = await self._client.call(READ, "GET", f"/media/{video.media_id}", token=token.value)
         return record_status(video, answer.get("status"))
 
 

@@ -19,6 +19,7 @@ from services.publisher.lost_pins import IS_LOST, LostPins, RequireCurrentDataba
 from services.publisher.model import PinState
 from services.publisher.pins.removals import read_outcomes, request_removals
 from services.publisher.removal_outcomes import SettledRemoval
+from services.publisher.tables import IS_DELIVERING, IS_NOT_SHOWN, IS_SHOWN
 from shared.contract.events import MAX_ROWS
 from shared.postgres.database import Database, DriverConnection
 from shared.postgres.row import Row
@@ -27,12 +28,8 @@ _OF_IMPORT = """
     workspace_id = %(workspace_id)s and origin_job_id = %(job_id)s
     and created_at > %(accepted_at)s and created_at <= %(last_created_at)s
 """
-# Three conditions that together match every row, each that of an index (migrations 0007, 0016 and
-# 0021)
-_SHOWN = "deleted_at is null and state in ('published', 'failed')"
-_NOT_SHOWN = "(deleted_at is not null or state in ('scheduled', 'cancelled'))"
-_DELIVERING = "deleted_at is null and state in ('queued', 'publishing', 'confirming')"
-_PARTS = (_SHOWN, _NOT_SHOWN, _DELIVERING)
+_PARTS = (IS_SHOWN, IS_NOT_SHOWN, IS_DELIVERING)
+"""Three conditions that together match every pin, each that of an index."""
 _COLUMNS = """
     pin_id, idempotency_key, account_id, origin_row, state, run_at, published_at, deleted_at,
     touched_at, pinterest_pin_id, removed_at, error_code

@@ -153,11 +153,11 @@ SELECT_LOSSES = text("""
 # compared, so the digest and the texts are computed from the row
 LOCK_SUSPECTS = text("""
     select p.* from publisher.pins p
-    where p.delivery = 'pinterest' and p.deleted_at is null and p.created_at <= :accepted_at
+    where p.delivery = :delivery and p.deleted_at is null and p.created_at <= :accepted_at
         and (p.state = 'queued' or (p.state = 'scheduled' and p.run_at <= :accepted_at))
         and not exists (
             select from publisher.delivery_attempts a
-            where a.pin_id = p.pin_id and a.started_at = :since and a.fence = 0
+            where a.pin_id = p.pin_id and a.started_at = :since and a.fence = :lost_fence
         )
     order by p.pin_id limit :limit for update
 """)

@@ -11,7 +11,7 @@ from shared.contract.errors import Unavailable
 log = structlog.get_logger()
 
 IDLE_SECONDS = 1.0
-"""The rest of an account for which nothing could be done, for example because a user cancelled its
+"""The rest of an account for which nothing could be done, for example because a user canceled its
 pin. The search would otherwise find it again at once."""
 FAILURE_SECONDS = 5.0
 """The rest of an account after an unexpected error."""

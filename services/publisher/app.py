@@ -2,7 +2,9 @@
 
 from fastapi import FastAPI
 
+from services.publisher.backlog import dependencies as backlog_dependencies
 from services.publisher.backlog import endpoints as backlog
+from services.publisher.backlog.dependencies import BacklogDependencies
 from services.publisher.backlog.repository import BacklogRepository
 from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
@@ -72,11 +74,10 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         settings.max_direct_pins,
         activity="requests that publish, change or check pins and schedules are being processed",
     )
+    dependencies = _build_dependencies(service, settings, history.require_current_database, writes)
     app = service.create_app(
         summary="Publishes each row once, and serves the API of pins and schedules.",
-        dependencies=_build_dependencies(
-            service, settings, history.require_current_database, writes
-        ),
+        dependencies=dependencies,
         routers=[
             pins.router,
             schedules.router,
@@ -96,6 +97,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         reader=build_reader(settings.body_seconds, writes),
     )
     setattr(app.state, STATE_ATTRIBUTE, import_dependencies)
+    backlogs = BacklogDependencies(_build_backlog(service, settings), dependencies.reader)
+    setattr(app.state, backlog_dependencies.STATE_ATTRIBUTE, backlogs)
     granting = GrantDependencies(
         GrantService(service.http_database, Budgets(settings.budget_limits)),
         grant_dependencies.build_reader(settings.body_seconds),
@@ -179,14 +182,17 @@ def _build_dependencies(
         dry_run=DryRunService(repository, service.access),
         lists=PinListService(service.paginator(settings), deferrals),
         deferrals=deferrals,
-        backlog=BacklogService(
-            BacklogRepository(service.http_database, settings.pinterest_mode),
-            settings.budget_limits,
-            spacing_seconds=settings.delivery_spacing_seconds,
-            confirm_seconds=settings.delivery_confirm_seconds,
-            is_on=settings.is_pinterest_on,
-        ),
         reader=build_pin_reader(settings, writes),
         batch_reader=build_batch_reader(settings, writes),
         writes=writes,
+    )
+
+
+def _build_backlog(service: Service, settings: PublisherSettings) -> BacklogService:
+    return BacklogService(
+        BacklogRepository(service.http_database, settings.pinterest_mode),
+        settings.budget_limits,
+        spacing_seconds=settings.delivery_spacing_seconds,
+        confirm_seconds=settings.delivery_confirm_seconds,
+        is_on=settings.is_pinterest_on,
     )

@@ -52,7 +52,7 @@ class PinState(StrEnum):
     """The answer was lost: Pinterest is asked whether it has the pin."""
     PUBLISHED = "published"
     FAILED = "failed"
-    CANCELED = "cancelled"
+    CANCELED = "cancelled"  # stored with two l's; the API says canceled
 
 
 class Origin(NamedTuple):

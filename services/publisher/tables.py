@@ -1,4 +1,4 @@
-"""The tables of pins and of the outbox, for queries.
+"""The tables of pins and of the outbox, and the conditions of indexes, for queries.
 
 The migrations define the tables and their constraints.
 """
@@ -17,6 +17,15 @@ from sqlalchemy import (
 )
 
 from services.publisher.model import PIN_TEXTS
+
+# The conditions of partial indexes of publisher.pins, which queries repeat so that the planner uses
+# these indexes. Together they match every pin
+IS_SHOWN = "deleted_at is null and state in ('published', 'failed')"
+"""The condition of the index pins_shown (migration 0007)."""
+IS_NOT_SHOWN = "(deleted_at is not null or state in ('scheduled', 'cancelled'))"
+"""The condition of the index pins_not_shown (migration 0016)."""
+IS_DELIVERING = "deleted_at is null and state in ('queued', 'publishing', 'confirming')"
+"""The condition of the index pins_delivering (migration 0021)."""
 
 metadata = MetaData(schema="publisher")
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.publisher.rows.snapshot import RecordedOutcomes
 from shared.contract.events import (
     ImportAccepted,
     RowAccepted,
@@ -17,6 +18,7 @@ from shared.contract.pins import PinSubmission, compute_fingerprint
 ACCOUNT = UUID("7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01")
 BOARD = "549755813888000001"
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+NOTHING_RECORDED = RecordedOutcomes({}, {})
 
 
 def submitted_row(**fields: Any) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from services.publisher.delivery.budgets.rules import (
     account_rule,
     app_rule,
 )
-from services.publisher.delivery.model import APP
-from services.publisher.delivery.turns import MAX_REST_SECONDS
+from services.publisher.delivery.model import APP, MAX_REST_SECONDS
 from shared.access.connection_health import RECONNECT_CODES
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode

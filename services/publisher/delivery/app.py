@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from services.publisher.delivery.accounts.claims import PINS, ClaimRepository
+from services.publisher.delivery.accounts.leases import PINS, LeaseRepository
 from services.publisher.delivery.accounts.outdated import PAUSE_CHECK_SECONDS, OutdatedPauses
 from services.publisher.delivery.attempts.account_failures import AccountFailures
 from services.publisher.delivery.attempts.call_failures import CallFailures
@@ -94,10 +94,10 @@ class DeliveryParts:
         turn_parts: list[tuple[str, TurnPart]] = [
             (UNSETTLED_ATTEMPTS.name, confirmer),
             (REMOVALS.name, Remover(removing, client, tokens, gate, call_failures)),
-            (VIDEOS.name, self.media.step),
+            (VIDEOS.name, self.media.video_calls),
             (PINS, creator),
         ]
-        claims = ClaimRepository(
+        leases = LeaseRepository(
             database,
             budgets,
             mode,
@@ -111,7 +111,7 @@ class DeliveryParts:
             app_writes_per_day=settings.delivery_app_writes_per_day,
         )
         self.worker = AccountWorker(
-            claims,
+            leases,
             Turn(turn_parts, settings.delivery_spacing_seconds),
             concurrency=settings.delivery_concurrency,
             interval_seconds=settings.delivery_interval_seconds,

@@ -12,6 +12,8 @@ from pydantic import SecretStr
 
 APP = UUID(int=0)
 """Stands for the whole app in publisher.pinterest_budgets."""
+MAX_REST_SECONDS = 60.0
+"""After this an account is looked at again. The list of deliveries shows longer waits as pauses."""
 
 
 class AttemptOutcome(StrEnum):
@@ -47,7 +49,7 @@ class AccountLease:
     fence: int
     until: datetime
     work: frozenset[str] = frozenset()
-    """The names of the work that the search found due (accounts/claims.py). Empty: any."""
+    """The names of the work that the search found due (accounts/leases.py). Empty: any."""
 
 
 class ComparedTexts(NamedTuple):

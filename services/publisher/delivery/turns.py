@@ -4,19 +4,17 @@ from collections.abc import Sequence
 
 import structlog
 
-from services.publisher.delivery.model import AccountLease, FinishedTurn
+from services.publisher.delivery.model import MAX_REST_SECONDS, AccountLease, FinishedTurn
 from services.publisher.delivery.ports import Postponed, TurnPart
 from shared.contract.errors import Unavailable
 
 log = structlog.get_logger()
 
 IDLE_SECONDS = 1.0
-"""The rest of an account for which nothing could be done, for example because a user cancelled its
+"""The rest of an account for which nothing could be done, for example because a user canceled its
 pin. The search would otherwise find it again at once."""
 FAILURE_SECONDS = 5.0
 """The rest of an account after an unexpected error."""
-MAX_REST_SECONDS = 60.0
-"""After this an account is looked at again. The list of deliveries shows longer waits as pauses."""
 
 
 class Turn:

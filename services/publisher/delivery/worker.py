@@ -22,7 +22,7 @@ this process waits does not count: it is long while many turns run, and pins wou
 
 
 class LeaseStore(Protocol):
-    """Stores leases. Implemented by ClaimRepository."""
+    """Stores leases. Implemented by LeaseRepository."""
 
     search_seconds: float
     """The time that the last exchange's search took in Postgres."""

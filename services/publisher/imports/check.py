@@ -6,7 +6,7 @@ from typing import Protocol
 
 from services.publisher.model import PIN_TEXTS, Failure, build_failure
 from services.publisher.rows.key_snapshot import KeySnapshot, RecordedState
-from services.publisher.rows.keys import decide_by_key
+from services.publisher.rows.keys import decide_one_by_one
 from services.publisher.rows.outcomes import UNPROCESSABLE, Outcome
 from services.publisher.rows.records import build_result
 from services.publisher.rows.service import Boards
@@ -59,7 +59,7 @@ class RowChecker:
         async with self._store.read_only() as transaction:
             state = await transaction.read_state(keyed)
             snapshot = await transaction.read_keys(keyed, state.outcomes)
-        outcomes = decide_by_key(keyed, snapshot, find_failure).outcomes
+        outcomes = decide_one_by_one(keyed, snapshot, find_failure).outcomes
         return [(item.row, outcome) for item, outcome in zip(keyed, outcomes, strict=True)]
 
 

@@ -193,8 +193,8 @@ def _find_ids(decided: Iterable[_DecidedCancel], action: CancelAction) -> list[U
 
 async def _follow(transaction: CommandTransaction, result: dict[str, Any]) -> dict[str, Any]:
     """Adds what became of the pins that the undo removes from Pinterest."""
-    outcomes = await transaction.read_removals(rules.find_removing(result))
-    return rules.follow_removals(result, outcomes) if outcomes else result
+    removals = await transaction.read_removals(rules.find_removing(result))
+    return rules.follow_removals(result, removals) if removals else result
 
 
 class _UndoPlan(NamedTuple):

@@ -18,7 +18,8 @@ from services.publisher.ids import compute_pin_id
 from services.publisher.lost_pins import IS_LOST, LostPins, RequireCurrentDatabase
 from services.publisher.model import PinState
 from services.publisher.pins.removals import read_outcomes, request_removals
-from services.publisher.removal_outcomes import RemovalOutcome
+from services.publisher.removal_outcomes import SettledRemoval
+from services.publisher.tables import IS_DELIVERING, IS_NOT_SHOWN, IS_SHOWN
 from shared.contract.events import MAX_ROWS
 from shared.postgres.database import Database, DriverConnection
 from shared.postgres.row import Row
@@ -27,12 +28,8 @@ _OF_IMPORT = """
     workspace_id = %(workspace_id)s and origin_job_id = %(job_id)s
     and created_at > %(accepted_at)s and created_at <= %(last_created_at)s
 """
-# Three conditions that together match every row, each that of an index (migrations 0007, 0016 and
-# 0021)
-_SHOWN = "deleted_at is null and state in ('published', 'failed')"
-_NOT_SHOWN = "(deleted_at is not null or state in ('scheduled', 'cancelled'))"
-_DELIVERING = "deleted_at is null and state in ('queued', 'publishing', 'confirming')"
-_PARTS = (_SHOWN, _NOT_SHOWN, _DELIVERING)
+_PARTS = (IS_SHOWN, IS_NOT_SHOWN, IS_DELIVERING)
+"""Three conditions that together match every pin, each that of an index."""
 _COLUMNS = """
     pin_id, idempotency_key, account_id, origin_row, state, run_at, published_at, deleted_at,
     touched_at, pinterest_pin_id, removed_at, error_code
@@ -96,7 +93,7 @@ SELECT_CANCELED_AT = """
     where job_id = %(job_id)s and workspace_id = %(workspace_id)s
 """
 # All records of an import at once: a partition without a record counts as canceled from its
-# beginning (keys.py). Few imports are canceled or undone, so no index is needed
+# beginning (rows/cancellation.py). Few imports are canceled or undone, so no index is needed
 DELETE_OLD = {
     table: f"""
         delete from publisher.{table} where (job_id, workspace_id) in (
@@ -197,7 +194,7 @@ class CommandTransaction:
         pin_ids = [pin["pin_id"] for pin in pins]
         await request_removals(self._driver, pin_ids, release_keys=True)
 
-    async def read_removals(self, pin_ids: Collection[UUID]) -> dict[UUID, RemovalOutcome]:
+    async def read_removals(self, pin_ids: Collection[UUID]) -> dict[UUID, SettledRemoval]:
         """Reads the outcomes of the removals that have one."""
         return await read_outcomes(self._driver, pin_ids) if pin_ids else {}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 from uuid import UUID
 
 from services.publisher.model import PinState
-from services.publisher.removal_outcomes import RemovalOutcome
+from services.publisher.removal_outcomes import RemovalOutcome, SettledRemoval
 from shared.contract.errors import ErrorCode
 from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.row import Row
@@ -163,7 +163,7 @@ def _is_permitted(pin: Row, accounts: Accounts) -> bool:
 
 
 def follow_removals(
-    result: Mapping[str, Any], outcomes: Mapping[UUID, RemovalOutcome]
+    result: Mapping[str, Any], removals: Mapping[UUID, SettledRemoval]
 ) -> dict[str, Any]:
     """Brings the result of an undo up to date: pins that it is removing from Pinterest.
 
@@ -173,14 +173,17 @@ def follow_removals(
     left: list[dict[str, Any]] = list(result["left"])
     for item in result["undone"]:
         is_open = item["action"] == UndoAction.REMOVING
-        outcome = outcomes.get(UUID(str(item["pin_id"]))) if is_open else None
-        if outcome is None:
-            undone.append(item)
-        elif outcome.outcome == "removed":
-            undone.append({**item, "action": UndoAction.REMOVED.value})
-        else:
-            ids = {name: value for name, value in item.items() if name != "action"}
-            left.append({**ids, "reason": LeftReason.REFUSED.value})
+        removal = removals.get(UUID(str(item["pin_id"]))) if is_open else None
+        match removal and removal.outcome:
+            case None:
+                undone.append(item)
+            case RemovalOutcome.REMOVED:
+                undone.append({**item, "action": UndoAction.REMOVED.value})
+            case RemovalOutcome.REFUSED:
+                ids = {name: value for name, value in item.items() if name != "action"}
+                left.append({**ids, "reason": LeftReason.REFUSED.value})
+            case outcome:
+                assert_never(outcome)
     return {"undone": undone, "left": sorted(left, key=itemgetter("row_number"))}
 
 

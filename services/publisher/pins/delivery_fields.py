@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from services.publisher.model import PinState
+from services.publisher.model import DELIVERY, PinState
 from services.publisher.pins.deferrals import PinDeferral
 from shared.contract.delivery_advice import is_video
 
@@ -23,7 +23,7 @@ class PinDelivery(StrEnum):
     """
 
     NONE = "none"
-    PINTEREST = "pinterest"
+    PINTEREST = DELIVERY
 
 
 class MediaType(StrEnum):

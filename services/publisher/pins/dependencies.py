@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from services.publisher.backlog.service import BacklogService
 from services.publisher.config import PublisherSettings
 from services.publisher.pins.bulk_publish import BulkPublishService
 from services.publisher.pins.deferral_reader import DeferralReader
@@ -57,7 +56,6 @@ class PublisherDependencies:
     dry_run: DryRunService
     lists: PinListService
     deferrals: DeferralReader
-    backlog: BacklogService
     reader: JsonReader
     batch_reader: JsonReader
     writes: WriteLimit

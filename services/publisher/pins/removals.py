@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from sqlalchemy import text
 
 from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
-from services.publisher.removal_outcomes import RemovalOutcome
+from services.publisher.removal_outcomes import RemovalOutcome, SettledRemoval
 from shared.postgres.arrays import Column
 from shared.postgres.database import Database, DriverConnection
 
@@ -65,8 +65,8 @@ class PinRemoval(NamedTuple):
     pin_id: UUID
     pinterest_pin_id: str
     removed_at: datetime | None
-    outcome: str | None
-    """`removed`, `refused`, or None while the delivery process has it to do."""
+    outcome: RemovalOutcome | None
+    """None while the delivery process has it to do."""
     error_message: str | None
     is_disconnected: bool
     paused_until: datetime | None
@@ -94,12 +94,12 @@ async def request_removals(
 
 async def read_outcomes(
     driver: DriverConnection, pin_ids: Collection[UUID]
-) -> dict[UUID, RemovalOutcome]:
+) -> dict[UUID, SettledRemoval]:
     """Reads the outcomes of removals that have one."""
     cursor = driver.cursor(binary=True, row_factory=dict_row)
     await cursor.execute(SELECT_OUTCOMES, [Column("uuid", list(pin_ids))])
     return {
-        row["pin_id"]: RemovalOutcome(row["outcome"], row["error_message"])
+        row["pin_id"]: SettledRemoval(RemovalOutcome(row["outcome"]), row["error_message"])
         for row in await cursor.fetchall()
     }
 
@@ -133,4 +133,5 @@ class RemovalReader:
         )
         if row is None:
             raise AssertionError("The pin of a removal was deleted from the database.")
-        return PinRemoval(**row)
+        outcome = row["outcome"] and RemovalOutcome(row["outcome"])
+        return PinRemoval(**{**row, "outcome": outcome})

@@ -120,7 +120,7 @@ def parse_schedule(document: object, key: Any) -> ScheduleSubmission:
 def read_requested_key(document: object, header: str | None) -> Any:
     """Returns the key of the header `Idempotency-Key` or of the body, before validation.
 
-    Returns None if neither has a key. The server then generates one.
+    Returns None if neither has a key. A schedule then gets a generated key; a pin is refused.
     """
     key = require_object(document).get("idempotency_key")
     if header is None or key is None:

@@ -1,4 +1,4 @@
-"""The SQL of rows that are decided by all rules (keys.py), one after the other."""
+"""The SQL of the locking path: rows that are decided one after the other (keys.py)."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -86,7 +86,7 @@ UPDATE_PINS = f"""
 
 
 class KeyTransaction:
-    """One transaction that decides rows by all rules.
+    """One transaction of the locking path.
 
     Call `read_state`, `lock_keys` and `write`, in this order. Or read only: `read_state`, then
     `read_keys`.

@@ -1,8 +1,8 @@
-"""Decides rows by all rules, one after the other. Does no I/O.
+"""Decides rows one after the other under locks on their keys (the locking path). Does no I/O.
 
-The batch's usual statements (outcomes.py) are not enough if a key was released, a row updates or
-revives its key's pin, or a job was canceled. Then the service locks the keys and decides here, and
-the repository writes the decisions.
+The usual path is outcomes.py. It is not enough if a key was released, a row updates or revives its
+key's pin, or a job was canceled. Then the service locks the keys and decides here, and the
+repository writes the decisions. A dry run decides here too, without locks.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -50,8 +50,8 @@ def may_change_pins(rows: Iterable[RowAccepted]) -> bool:
     return any(row.on_existing is not OnExisting.REPORT for row in rows)
 
 
-def needs_all_rules(outcomes: Iterable[Outcome], snapshot: StoreSnapshot) -> bool:
-    """Returns whether a batch without released keys must be decided by `decide_by_key`."""
+def needs_locking_path(outcomes: Iterable[Outcome], snapshot: StoreSnapshot) -> bool:
+    """Returns whether a batch without released keys must take the locking path."""
     return any(map(_changes_pins, snapshot.recorded.values())) or any(
         isinstance(outcome, ExistingRow) and outcome.keyed.row.on_existing is not OnExisting.REPORT
         for outcome in outcomes
@@ -82,7 +82,7 @@ def select_candidates(
     return candidates
 
 
-def decide_by_key(
+def decide_one_by_one(
     rows: Iterable[KeyedRow],
     snapshot: KeySnapshot,
     find_failure: FindFailure,

@@ -24,7 +24,6 @@ from services.publisher.rows.outcome_history_parsing import (
     is_ahead,
     parse_outcomes,
 )
-from services.publisher.rows.outcome_history_reader import Bounds, Offsets, OutcomeReader
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
 from shared.contract.topics import TopicName, TopicNames
@@ -33,6 +32,7 @@ from shared.kafka.batches import find_end_offsets
 from shared.kafka.positions.advance import Advance, Span
 from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.rules import StoredPosition
+from shared.kafka.topic_reader import Bounds, Offsets, TopicReader
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -68,7 +68,8 @@ class OutcomeHistory(Preparation):
         self._topic = names[TopicName.OUTCOMES]
         self._imports = names[TopicName.IMPORTS]
         self._lock = asyncio.Lock()
-        self._reader = OutcomeReader(settings, self._topic)
+        client_id = f"pinflow-publisher-history-{settings.replica}"
+        self._reader = TopicReader(settings, self._topic, client_id=client_id)
         self._offsets: Offsets = {}
         self._checked_at = 0.0
         self._end_readings: deque[tuple[float, Offsets]] = deque()

@@ -26,6 +26,7 @@ OUTCOME_COLUMNS = (
     ("payload_matches", "bool"),
     ("error_code", "text"),
     ("error_message", "text"),
+    # promised_*: the key is reserved for this row (glossary: reserved key)
     ("promised_pin_id", "uuid"),
     ("existing_state", "text"),
     ("differing_fields", "text"),

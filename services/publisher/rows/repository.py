@@ -63,7 +63,8 @@ REQUIRE_NOT_CANCELED = "select publisher.require_not_canceled(%b::uuid[])"
 JOB_CANCELED = "PF002"
 """SQLSTATE that the SQL function require_not_canceled raises (migration 0016)."""
 KEY_RELEASED = "PF003"
-"""SQLSTATE that the SQL function require_all_rules raises (migration 0016)."""
+"""SQLSTATE that the SQL function require_all_rules raises (migration 0016). Then the batch
+takes the locking path."""
 
 
 class RowTransaction:
@@ -183,7 +184,7 @@ class RowRepository:
     async def key_transaction(
         self, advance: Advance, *, moves: bool = False
     ) -> AsyncIterator[KeyTransaction]:
-        """Opens the same for rows that are decided by all rules. Raises PositionBehind."""
+        """Opens the same for rows on the locking path. Raises PositionBehind."""
         async with self._open(advance, moves=moves) as (driver, cursor):
             yield KeyTransaction(driver, cursor)
 

@@ -16,9 +16,9 @@ from services.publisher.rows.cancellation import JobCanceled, RecordPosition, fi
 from services.publisher.rows.key_snapshot import Decisions, KeyReleased, KeySnapshot, RecordedState
 from services.publisher.rows.keys import (
     FindFailure,
-    decide_by_key,
+    decide_one_by_one,
     may_change_pins,
-    needs_all_rules,
+    needs_locking_path,
     select_candidates,
 )
 from services.publisher.rows.outcomes import (
@@ -167,10 +167,10 @@ class RowService:
         try:
             outcomes = await self._publish_new(rows, batch, moves=moves)
         except (JobCanceled, KeyReleased, _NotPublished):
-            return await self._publish_by_key(rows, batch, batch.find_failure, moves=moves)
+            return await self._publish_on_locking_path(rows, batch, batch.find_failure, moves=moves)
         if outcomes is None:
             # Without `moves`: the first transaction was committed, and has moved the positions
-            return await self._publish_by_key(rows, batch, batch.find_failure)
+            return await self._publish_on_locking_path(rows, batch, batch.find_failure)
         return outcomes
 
     async def _publish_new(
@@ -178,9 +178,10 @@ class RowService:
     ) -> list[Outcome] | None:
         """Publishes and decides rows in one transaction.
 
-        Raises ValueRejected, JobCanceled, KeyReleased. Returns None if the rows need all rules. The
-        rows of new keys are published nevertheless, if all rows passed their checks. Otherwise
-        raises _NotPublished: a row that failed its checks must not meet the pin of a later row.
+        Raises ValueRejected, JobCanceled, KeyReleased. Returns None if the rows must take the
+        locking path. The rows of new keys are published nevertheless, if all rows passed their
+        checks. Otherwise raises _NotPublished: a row that failed its checks must not meet the pin
+        of a later row.
         """
         passed, failing = rows, batch.failing
         if failing:
@@ -188,7 +189,7 @@ class RowService:
         async with self._store.transaction(batch.advance, moves=moves) as transaction:
             snapshot = await transaction.publish(rows, passed)
             outcomes = decide_all(rows, failing, snapshot)
-            if snapshot.inserted < len(rows) and needs_all_rules(outcomes, snapshot):
+            if snapshot.inserted < len(rows) and needs_locking_path(outcomes, snapshot):
                 if len(passed) < len(rows):
                     raise _NotPublished
                 return None
@@ -197,7 +198,7 @@ class RowService:
                 outcomes = await _compare_existing(transaction, outcomes)
         return outcomes
 
-    async def _publish_by_key(
+    async def _publish_on_locking_path(
         self,
         rows: Sequence[KeyedRow],
         batch: "_Batch",
@@ -205,7 +206,10 @@ class RowService:
         *,
         moves: bool = False,
     ) -> list[Outcome]:
-        """Publishes and decides rows by all rules, in one transaction. Raises ValueRejected."""
+        """Publishes and decides rows on the locking path, in one transaction.
+
+        Raises ValueRejected.
+        """
         async with self._store.key_transaction(batch.advance, moves=moves) as transaction:
             state = await transaction.read_state(rows)
             canceled = set[int]()
@@ -213,7 +217,7 @@ class RowService:
                 canceled = find_canceled(rows, batch.locate(), state.cancellations)
             candidates = select_candidates(rows, state.outcomes, canceled, find_failure)
             snapshot = await transaction.lock_keys(rows, candidates, state.outcomes)
-            decisions = decide_by_key(rows, snapshot, find_failure, canceled)
+            decisions = decide_one_by_one(rows, snapshot, find_failure, canceled)
             await transaction.write(decisions)
         return decisions.outcomes
 
@@ -232,7 +236,7 @@ class RowService:
             row_number=row.row_number,
             error=str(error),
         )
-        outcomes = await self._publish_by_key([keyed], batch, lambda _: UNPROCESSABLE)
+        outcomes = await self._publish_on_locking_path([keyed], batch, lambda _: UNPROCESSABLE)
         return Settlement(outcomes, [(row, str(error))])
 
     async def _fail_unreadable(
@@ -247,7 +251,7 @@ class RowService:
 
 
 class _NotPublished(Exception):
-    """The rows need all rules. Nothing was written."""
+    """The rows must take the locking path. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,9 +78,6 @@ class RecordedOutcomes:
         return recorded is not None and recorded.status is RowStatus.CREATED
 
 
-NOTHING_RECORDED = RecordedOutcomes({}, {})
-
-
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
     """The store's content that concerns a batch's rows and keys.
@@ -146,7 +143,7 @@ def is_key_available(keyed: KeyedRow, recorded: RecordedOutcomes) -> bool:
     """Returns whether a row may create its pin.
 
     A recorded outcome other than created prevents it, and so does a reservation for another row.
-    Only the slow path creates a later generation of a key (keys.py).
+    Only the locking path creates a later generation of a key (keys.py).
     """
     origin = Origin(keyed.row.job_id, keyed.row.row_number)
     if (outcome := recorded.by_row.get(origin)) is not None:

@@ -60,7 +60,6 @@ async def serve_lists(
         settings=settings,
         lists=PinListService(Paginator(database, settings), deferrals),
         deferrals=deferrals,
-        backlog=unused,
         pins=unused,
         schedules=unused,
         bulk_publish=unused,

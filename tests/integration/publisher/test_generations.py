@@ -709,7 +709,7 @@ INSERT_UNDER_ANOTHER_KEY = text("""
 async def test_a_cancellation_amid_a_batch_fails_every_row_that_has_no_outcome(
     imports: Imports, database: Database, on_existing: OnExisting
 ) -> None:
-    """Rows that need all rules have no outcome after the batch's first transaction."""
+    """Rows on the locking path have no outcome after the batch's first transaction."""
     await imports.settle(imports.row(run_at=IN_2090))
     if on_existing is OnExisting.REPORT:
         await imports.release()

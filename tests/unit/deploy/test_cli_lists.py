@@ -119,8 +119,8 @@ def test_every_filter_is_sent(server: PinflowServer) -> None:
 
 
 def test_statuses_and_orders_are_those_of_the_api() -> None:
-    assert set(PinStatusFilter) == set(PinStatus)
-    assert set(ScheduleStatusFilter) == set(ScheduleStatus)
+    assert {str(status) for status in PinStatusFilter} == set(PinStatus)
+    assert {str(status) for status in ScheduleStatusFilter} == set(ScheduleStatus)
     assert {str(order) for order in PinOrder} == set(PinSort)
     assert {str(order) for order in ScheduleOrder} == set(ScheduleSort)
 

@@ -23,7 +23,6 @@ from services.publisher.rows.outcomes import (
 )
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.publisher.rows.snapshot import (
-    NOTHING_RECORDED,
     RecordedOutcomes,
     StoredOutcome,
     build_snapshot,
@@ -38,7 +37,7 @@ from shared.contract.pins import TEXTS
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.records import Record
 from tests.support.events import parse_event
-from tests.support.factories import NOON, row_accepted
+from tests.support.factories import NOON, NOTHING_RECORDED, row_accepted
 
 JOB, WORKSPACE = uuid4(), uuid4()
 MAX_RECORD_OVERHEAD_BYTES = 1024

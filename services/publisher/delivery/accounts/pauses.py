@@ -1,10 +1,10 @@
-"""Decides how long an account, the app or a pin pauses after a failure. No I/O.
+"""Decides how long accounts, the app or pins pause, and what the app's pause permits. No I/O.
 
 The pauses of a cause grow with its consecutive failures. A success ends the pause and the growth.
 """
 
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, auto
 from typing import NamedTuple
 
 from services.publisher.delivery.model import Pause
@@ -145,6 +145,16 @@ LOST_IN_BLOCK_MESSAGE = (
 )
 
 
+class AppState(Enum):
+    """The state of the app: new pins may be sent or not."""
+
+    OPEN = auto()
+    PROBING = auto()
+    """The app's pause is over: one pin shows whether Pinterest works again."""
+    PAUSED_FOR_PINS = auto()
+    PAUSED = auto()
+
+
 def grow(
     state: PauseState,
     cause: PauseCause,
@@ -185,6 +195,15 @@ def _wait_in_block(state: PauseState, now: datetime) -> Pause | None:
     if state.until is not None and state.until > until:
         return None
     return Pause(until, ErrorCode.RATE_LIMITED, LOST_IN_BLOCK_MESSAGE, state.step)
+
+
+def judge_app(now: datetime | None, pause: PauseState) -> AppState:
+    """Returns what the app's pause permits. `now` is None if the app never paused."""
+    if now is None or pause.code is None or pause.until is None:
+        return AppState.OPEN
+    if pause.until <= now:
+        return AppState.PROBING
+    return AppState.PAUSED_FOR_PINS if pause.code in NEW_PIN_CODES else AppState.PAUSED
 
 
 def compute_fetch_delay(tries: int) -> float:

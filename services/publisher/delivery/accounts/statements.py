@@ -106,13 +106,6 @@ def read_held_account(row: Sequence[Any] | None) -> HeldAccount | None:
     return None if row is None else HeldAccount(row[0], row[1], PauseState(*row[2:]))
 
 
-async def extend_lease(
-    driver: DriverConnection, lease: AccountLease, seconds: float
-) -> HeldAccount | None:
-    """Locks the account and extends its lease. Returns None if another process has it."""
-    return read_held_account(await (await send_lease_extension(driver, lease, seconds)).fetchone())
-
-
 async def lock_pause(driver: DriverConnection, account_id: UUID) -> tuple[datetime, PauseState]:
     """Locks the account. Returns the database's time, and the account's pause."""
     row = await (await driver.execute(_LOCK, (account_id,))).fetchone()

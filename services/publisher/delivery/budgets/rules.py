@@ -17,7 +17,7 @@ MINUTE_SECONDS = 60.0
 
 
 class BudgetLimits(NamedTuple):
-    """The limits as the operator set them (services/publisher/delivery/config.py)."""
+    """The limits as the operator set them (settings.py)."""
 
     account_writes_per_minute: int
     account_reads_per_minute: int

@@ -7,7 +7,7 @@ from datetime import datetime
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.accounts.leases import Source
 from services.publisher.delivery.accounts.pauses import CONFIRMING_CODES
 from services.publisher.delivery.attempts.settlements import fail_pin, publish_pin, queue_pin
 from services.publisher.delivery.attempts.statements import (

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, assert_never
 
 import structlog
 
+from services.publisher.delivery.accounts.pauses import PauseCause
 from services.publisher.delivery.attempts.account_failures import AccountFailures
 from services.publisher.delivery.attempts.outcomes import (
     ConfirmPin,
@@ -114,7 +115,7 @@ class PinCreator:
             token = await self._tokens.get(lease.account_id)
         except (ApiError, Unavailable) as failure:
             if await self._choose(lease, lambda _pin: False) is not None:
-                await self._account_failures.pause_without_token(lease, failure)
+                await self._account_failures.pause_without_token(lease.account_id, failure)
             return False
         chosen = await self._choose(lease, self._media.is_ready)
         if chosen is None:
@@ -155,7 +156,7 @@ class PinCreator:
         try:
             return await begin
         except QuotaUsedUp as used_up:
-            await self._account_failures.pause_quota(lease, used_up.exhausted)
+            await self._account_failures.pause_quota(lease.account_id, used_up.exhausted)
             return None
 
     async def _create(
@@ -279,9 +280,9 @@ class PinCreator:
             case RefreshToken():
                 await self._refresh(attempt, token)
             case PauseAccount(cause, _):
-                if cause is cause.TOKEN:
+                if cause is PauseCause.TOKEN:
                     await self._refresh(attempt, token)
-                elif cause is cause.SCOPE:
+                elif cause is PauseCause.SCOPE:
                     try:
                         await self._tokens.report_scope_missing(attempt.account_id, token.version)
                     except (ApiError, Unavailable) as error:
@@ -292,13 +293,10 @@ class PinCreator:
                 assert_never(meaning)
 
     async def _refresh(self, attempt: DeliveryAttempt, token: AccessToken) -> None:
-        lease = AccountLease(
-            attempt.account_id, attempt.workspace_id, attempt.fence, attempt.deadline_at
-        )
         try:
             await self._tokens.refresh(attempt.account_id, token.version)
         except (ApiError, Unavailable) as failure:
-            await self._account_failures.pause_without_token(lease, failure)
+            await self._account_failures.pause_without_token(attempt.account_id, failure)
 
     async def _withdraw(self, begun: BegunAttempt, reason: str) -> None:
         """Settles an attempt whose request was not sent, and queues its pin again."""

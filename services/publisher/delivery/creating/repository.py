@@ -141,7 +141,7 @@ class CreationRepository:
     def __init__(
         self,
         database: Database,
-        log: DeliveryLog,
+        delivery_log: DeliveryLog,
         budgets: Budgets,
         mode: str,
         *,
@@ -150,7 +150,7 @@ class CreationRepository:
         marks_links: bool,
     ) -> None:
         self._database = database
-        self._log = log
+        self._delivery_log = delivery_log
         self._budgets = budgets
         self._mode = mode
         self._lease_seconds = lease_seconds
@@ -218,7 +218,7 @@ class CreationRepository:
         self, driver: DriverConnection, lease: AccountLease, select_pins: str, values: Any
     ) -> _Locked:
         """Sends all statements that an attempt needs before it is decided."""
-        await self._log.require_open(self._database.connected_at(driver))
+        await self._delivery_log.require_open(self._database.connected_at(driver))
         send_until = time.monotonic() + self._lease_seconds - self._timeout_seconds
         account = await send_lease_extension(driver, lease, self._lease_seconds)
         pins = driver.cursor(binary=True, row_factory=dict_row)

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.publisher.delivery.attempts.compared import build_texts, digest
+from services.publisher.delivery.attempts.compared import build_texts
 from services.publisher.delivery.attempts.outcomes import describe_lost_answer
 from services.publisher.delivery.log import statements
+from services.publisher.delivery.log.repository import build_attempt_row
 from services.publisher.delivery.log.rules import (
     Confirm,
     Keep,
@@ -23,11 +24,10 @@ from services.publisher.delivery.log.rules import (
     RestoredPin,
     decide_pin,
 )
-from services.publisher.delivery.model import AttemptOutcome
-from services.publisher.model import PinState
+from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
+from services.publisher.model import DELIVERY, PinState
 from services.publisher.outbox_events import OutboxEvent, build_pin_failed, build_pin_published
 from services.publisher.outbox_repository import add_events
-from shared.contract.wire import encode
 from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database, driver_connection
 from shared.postgres.row import Row
@@ -94,7 +94,13 @@ class AttemptApplier:
 
     async def _confirm_some_suspects(self, since: datetime, accepted_at: datetime) -> int:
         async with self._database.transaction() as connection:
-            values = {"since": since, "accepted_at": accepted_at, "limit": PINS_PER_TRANSACTION}
+            values = {
+                "since": since,
+                "accepted_at": accepted_at,
+                "delivery": DELIVERY,
+                "lost_fence": LOST_FENCE,
+                "limit": PINS_PER_TRANSACTION,
+            }
             rows = await connection.execute(statements.LOCK_SUSPECTS, values)
             pins = [dict(row) for row in rows.mappings()]
             if not pins:
@@ -103,7 +109,7 @@ class AttemptApplier:
             driver = await driver_connection(connection)
             await driver.execute(
                 statements.INSERT_SUSPECTS,
-                to_columns(statements.ATTEMPT_COLUMNS, attempts),
+                to_columns(statements.RESTORED_COLUMNS, map(build_attempt_row, attempts)),
                 binary=True,
             )
             pin_ids = [pin["pin_id"] for pin in pins]
@@ -205,22 +211,18 @@ async def _fail(connection: AsyncConnection, pin_id: UUID, failed_at: datetime) 
     return build_pin_failed(dict(failed))
 
 
-def _build_lost_attempt(
-    pin: Row, mode: str, since: datetime, until: datetime
-) -> tuple[object, ...]:
-    """Builds the values of ATTEMPT_COLUMNS for a pin that may have been sent in this time."""
-    texts = build_texts(pin)
-    return (
-        uuid4(),
-        pin["pin_id"],
-        1,
-        pin["workspace_id"],
-        pin["account_id"],
-        mode,
-        LOST_FENCE,
-        pin["board_id"],
-        digest(pin["board_id"], texts),
-        encode(texts._asdict()).decode(),
-        since,
-        until,
+def _build_lost_attempt(pin: Row, mode: str, since: datetime, until: datetime) -> DeliveryAttempt:
+    """Builds the attempt of a pin that may have been sent in this time."""
+    return DeliveryAttempt(
+        attempt_id=uuid4(),
+        pin_id=pin["pin_id"],
+        number=1,
+        workspace_id=pin["workspace_id"],
+        account_id=pin["account_id"],
+        mode=mode,
+        fence=LOST_FENCE,
+        board_id=pin["board_id"],
+        texts=build_texts(pin),
+        started_at=since,
+        deadline_at=until,
     )

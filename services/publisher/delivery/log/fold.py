@@ -100,7 +100,7 @@ class DeliveryFold:
         self, stored: Stored, logs: Mapping[TopicPartition, PartitionLog], checked_at: float
     ) -> None:
         offsets = {partition: stored[partition].next_offset for partition in logs}
-        ends = {partition: log.end for partition, log in logs.items()}
+        ends = {partition: partition_log.end for partition, partition_log in logs.items()}
         attempts = 0
         async for records in self._reader.deliveries.read(offsets, ends):
             read = find_end_offsets(records)

@@ -16,9 +16,9 @@ def find_refusals(
 ) -> dict[Partition, Refusal]:
     """Finds the positions that do not fit Kafka's log, also those that were refused earlier."""
     refusals = {}
-    for partition, log in logs.items():
+    for partition, partition_log in logs.items():
         if position := stored.get(partition):
-            decision = compare_with_log(position, log, cluster_id)
+            decision = compare_with_log(position, partition_log, cluster_id)
             if isinstance(decision, Refusal):
                 refusals[partition] = decision
     return refusals
@@ -36,12 +36,12 @@ def find_replays(
     processed, so none of their pins was sent.
     """
     replays = []
-    for partition, log in logs.items():
-        position = stored.get(partition) or StoredPosition(log.begin, cluster_id)
-        decision = compare_with_log(position, log, cluster_id)
+    for partition, partition_log in logs.items():
+        position = stored.get(partition) or StoredPosition(partition_log.begin, cluster_id)
+        decision = compare_with_log(position, partition_log, cluster_id)
         if isinstance(decision, Refusal):
             continue
-        until = max(decision.replay_until or 0, min(position.replay_until or 0, log.end))
+        until = max(decision.replay_until or 0, min(position.replay_until or 0, partition_log.end))
         if position.next_offset < until:
             replays.append(partition)
     return sorted(replays)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NotCoordinatorForGroupError
 
-from services.publisher.rows.outcome_history_reader import OutcomeReader
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
 from shared.kafka.connection import translate_error
 from shared.kafka.positions.rules import PartitionLog
+from shared.kafka.topic_reader import TopicReader
 from shared.runtime.settings import ServiceSettings
 
 PUBLISHER = "publisher"
@@ -30,8 +30,9 @@ class DeliveryLogReader:
     """
 
     def __init__(self, settings: ServiceSettings, names: TopicNames) -> None:
-        self.deliveries = OutcomeReader(settings, names[TopicName.DELIVERIES])
-        self._imports = OutcomeReader(settings, names[TopicName.IMPORTS])
+        client_id = f"pinflow-delivery-log-{settings.replica}"
+        self.deliveries = TopicReader(settings, names[TopicName.DELIVERIES], client_id=client_id)
+        self._imports = TopicReader(settings, names[TopicName.IMPORTS], client_id=client_id)
         self._settings = settings
         self._group = names.group(PUBLISHER)
 

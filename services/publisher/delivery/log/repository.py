@@ -8,10 +8,10 @@ from aiokafka import TopicPartition
 from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.log.records import LogEntries
 from services.publisher.delivery.log.statements import (
-    ATTEMPT_COLUMNS,
     COUNT_LOST_PINS,
     INSERT_ATTEMPTS,
     RENEW_POSITIONS,
+    RESTORED_COLUMNS,
     SETTLE_ATTEMPTS,
     SETTLED_COLUMNS,
     STORE_REFUSAL,
@@ -64,7 +64,7 @@ class AttemptLogRepository:
             positions = await self.positions.lock(driver, advance, moves=True)
             await positions.fetchall()  # raises before anything is written to an older Postgres
             inserted = await driver.execute(
-                INSERT_ATTEMPTS, to_columns(ATTEMPT_COLUMNS, attempts), binary=True
+                INSERT_ATTEMPTS, to_columns(RESTORED_COLUMNS, attempts), binary=True
             )
             updated = await driver.execute(
                 SETTLE_ATTEMPTS, to_columns(SETTLED_COLUMNS, settled), binary=True
@@ -102,7 +102,7 @@ class AttemptLogRepository:
 
 
 def build_attempt_row(attempt: DeliveryAttempt) -> AttemptRow:
-    """Builds the values of ATTEMPT_COLUMNS."""
+    """Builds the values of RESTORED_COLUMNS."""
     return (
         attempt.attempt_id,
         attempt.pin_id,

@@ -4,7 +4,7 @@ from sqlalchemy import text
 
 from shared.postgres.arrays import column_names, unnest
 
-ATTEMPT_COLUMNS = (
+RESTORED_COLUMNS = (
     ("attempt_id", "uuid"),
     ("pin_id", "uuid"),
     ("number", "int4"),
@@ -39,7 +39,7 @@ INSERT_ATTEMPTS = f"""
         ) + row_number() over (partition by r.pin_id order by r.started_at, r.number),
         r.workspace_id, r.account_id, r.mode, r.fence, r.board_id, r.compared, r.texts::json,
         r.started_at, r.deadline_at, false
-    from {unnest(ATTEMPT_COLUMNS)} as r ({column_names(ATTEMPT_COLUMNS)})
+    from {unnest(RESTORED_COLUMNS)} as r ({column_names(RESTORED_COLUMNS)})
     where not exists (
         select from publisher.delivery_attempts a where a.attempt_id = r.attempt_id
     )
@@ -153,11 +153,11 @@ SELECT_LOSSES = text("""
 # compared, so the digest and the texts are computed from the row
 LOCK_SUSPECTS = text("""
     select p.* from publisher.pins p
-    where p.delivery = 'pinterest' and p.deleted_at is null and p.created_at <= :accepted_at
+    where p.delivery = :delivery and p.deleted_at is null and p.created_at <= :accepted_at
         and (p.state = 'queued' or (p.state = 'scheduled' and p.run_at <= :accepted_at))
         and not exists (
             select from publisher.delivery_attempts a
-            where a.pin_id = p.pin_id and a.started_at = :since and a.fence = 0
+            where a.pin_id = p.pin_id and a.started_at = :since and a.fence = :lost_fence
         )
     order by p.pin_id limit :limit for update
 """)
@@ -172,7 +172,7 @@ INSERT_SUSPECTS = f"""
         ) + 1,
         r.workspace_id, r.account_id, r.mode, r.fence, r.board_id, r.compared, r.texts::json,
         r.started_at, r.deadline_at, now()
-    from {unnest(ATTEMPT_COLUMNS)} as r ({column_names(ATTEMPT_COLUMNS)})
+    from {unnest(RESTORED_COLUMNS)} as r ({column_names(RESTORED_COLUMNS)})
 """
 CONFIRM_SUSPECTS = text("""
     update publisher.pins set state = 'confirming', deliver_after = null, deferral_code = null,

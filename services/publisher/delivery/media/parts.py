@@ -6,8 +6,8 @@ from services.publisher.delivery.media.fetching import MediaFetcher
 from services.publisher.delivery.media.images import ImageUploads
 from services.publisher.delivery.media.repository import VideoRepository
 from services.publisher.delivery.media.source import PinMedia
-from services.publisher.delivery.media.step import MediaStep, TokenFailures
 from services.publisher.delivery.media.uploading import ObjectStore, VideoUploader
+from services.publisher.delivery.media.video_calls import TokenFailures, VideoCalls
 from services.publisher.delivery.ports import CallBudget, ReportingTokenSource
 from shared.http.address_rules import AddressRules
 from shared.http.checked_connections import Resolver
@@ -76,7 +76,7 @@ class MediaParts:
             for number in range(1, settings.media_videos_at_once + 1)
         ]
         """Tasks to run beside the turns. They may be canceled at any time."""
-        self.step = MediaStep(
+        self.video_calls = VideoCalls(
             videos,
             client,
             tokens,

@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
-from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.accounts.leases import Source
 from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
 from services.publisher.delivery.media.rules import (
     KEPT_SECONDS,
@@ -135,7 +135,7 @@ VIDEOS = Source(
     """,
     NEW_PIN_CODES,
 )
-"""Finds the accounts for which MediaStep has work."""
+"""Finds the accounts for which VideoCalls has work."""
 # A step that is not overdue is being done, or waits for its time. An overdue upload waits for its
 # turn while another one runs. A pin looks at its video in its account's turns: if its look is
 # overdue, there are no turns
@@ -194,7 +194,7 @@ class VideoRepository:
         return state
 
     async def take_call(self, account_id: UUID, seconds: float) -> Video | None:
-        """Takes a video of the account that is to be registered or looked at, if one is due."""
+        """Takes a video of the account for whose next call it is time, if there is one."""
         return await self._take(_TAKE_CALL, account_id=account_id, seconds=seconds)
 
     async def take_upload(

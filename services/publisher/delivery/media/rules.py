@@ -23,8 +23,8 @@ VIDEO_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b
 
 MAX_REGISTRATIONS = 3
 """Registrations of one video. If Pinterest takes none of its uploads, the pin fails."""
-MAX_LOOKS = 150
-"""Looks at a video that is being processed: about a day. Then it counts as failed."""
+MAX_STATUS_READS = 150
+"""Reads of the status of a video that is being processed: about a day. Then it counts as failed."""
 FIRST_WAIT_SECONDS = 5.0
 WAIT_FACTOR = 1.5
 MAX_WAIT_SECONDS = 600.0
@@ -102,6 +102,6 @@ def build_video_source(media_id: str, cover_image_url: str | None) -> dict[str, 
     return {"source_type": "video_id", "media_id": media_id, **cover}
 
 
-def compute_wait_seconds(looks: int) -> float:
-    """Returns the wait after so many looks at a video that is being processed: 5 s to 10 min."""
-    return min(FIRST_WAIT_SECONDS * WAIT_FACTOR ** min(looks, 20), MAX_WAIT_SECONDS)
+def compute_wait_seconds(tries: int) -> float:
+    """Returns the wait before a call or an upload is repeated, after so many: 5 s to 10 min."""
+    return min(FIRST_WAIT_SECONDS * WAIT_FACTOR ** min(tries, 20), MAX_WAIT_SECONDS)

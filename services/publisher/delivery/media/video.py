@@ -13,8 +13,8 @@ from uuid import UUID
 
 from services.publisher.delivery.accounts.pauses import compute_fetch_delay
 from services.publisher.delivery.media.rules import (
-    MAX_LOOKS,
     MAX_REGISTRATIONS,
+    MAX_STATUS_READS,
     compute_wait_seconds,
 )
 from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
@@ -54,6 +54,7 @@ class Video:
     registrations: int
     tries: int
     looks: int
+    """Reads of the status, or interrupted uploads, since the step began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def record_status(video: Video, status: object) -> VideoChange:
     """Decides by the status that Pinterest's answer has for the video."""
     if status == "succeeded":
         return VideoChange({"step": VideoStep.READY, "looks": 0})
-    if status == "failed" or video.looks + 1 >= MAX_LOOKS:
+    if status == "failed" or video.looks + 1 >= MAX_STATUS_READS:
         return register_anew(video, "Pinterest could not process it")
     return VideoChange({"looks": video.looks + 1}, compute_wait_seconds(video.looks + 1))
 

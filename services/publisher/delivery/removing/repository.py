@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.accounts.claims import Source
+from services.publisher.delivery.accounts.leases import Source
 from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES
 from services.publisher.delivery.removing.rules import (
     Removal,
@@ -18,6 +18,7 @@ from services.publisher.delivery.removing.rules import (
 from services.publisher.generations import read_keys, release_keys
 from services.publisher.ids import compute_pin_id
 from services.publisher.model import Failure
+from services.publisher.removal_outcomes import RemovalOutcome
 from shared.postgres.database import Database, DriverConnection, driver_connection
 
 # The pins of another mode are not on this Pinterest
@@ -96,7 +97,7 @@ class RemovingRepository:
                 case RemoveAgain(after_seconds):
                     await driver.execute(_POSTPONE, (after_seconds, removal.pin_id))
                 case RemovalRefused(failure):
-                    await _settle(driver, removal, "refused", failure)
+                    await _settle(driver, removal, RemovalOutcome.REFUSED, failure)
                 case _:
                     assert_never(decision)
 
@@ -104,7 +105,7 @@ class RemovingRepository:
 async def _finish(driver: DriverConnection, removal: Removal) -> None:
     """Records that the pin is gone. An undone pin is deleted, and its key is released."""
     holder = await _lock(driver, removal.pin_id)
-    row = await _settle(driver, removal, "removed")
+    row = await _settle(driver, removal, RemovalOutcome.REMOVED)
     if row is None:
         return  # an earlier holder of the lease settled it
     (is_undone,) = row
@@ -130,7 +131,10 @@ async def _lock(driver: DriverConnection, pin_id: UUID) -> tuple[UUID, UUID] | N
 
 
 async def _settle(
-    driver: DriverConnection, removal: Removal, outcome: str, failure: Failure | None = None
+    driver: DriverConnection,
+    removal: Removal,
+    outcome: RemovalOutcome,
+    failure: Failure | None = None,
 ) -> tuple[bool] | None:
     """Settles the removal, unless that was done before: then returns None.
 

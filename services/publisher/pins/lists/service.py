@@ -13,6 +13,7 @@ from services.publisher.pins.lists.sorting import (
     build_schedule_order,
 )
 from services.publisher.pins.statuses import PinStatus, ScheduleStatus
+from services.publisher.tables import IS_DELIVERING, IS_SHOWN
 from shared.access.model import Principal
 from shared.http.pagination.list_query import EMPTY_PAGE, IndexScan, ListQuery, Page, SortOrder
 from shared.http.pagination.paginator import Paginator
@@ -20,12 +21,8 @@ from shared.http.pagination.paginator import Paginator
 # Each scan reads one of the indexes of migrations 0007, 0016 and 0021. `like` instead of `=` keeps
 # the planner from using pins_due, an index of all workspaces' rows
 _NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
-PUBLISHED_OR_FAILED = IndexScan(
-    "deleted_at is null and state in ('published', 'failed')", "created_at"
-)
-DELIVERING = IndexScan(
-    "deleted_at is null and state in ('queued', 'publishing', 'confirming')", "created_at"
-)
+PUBLISHED_OR_FAILED = IndexScan(IS_SHOWN, "created_at")
+DELIVERING = IndexScan(IS_DELIVERING, "created_at")
 """Pins on their way to Pinterest. Only connected accounts have any."""
 REMOVED = IndexScan("deleted_at is null and removed_at is not null", "created_at")
 FAILED = IndexScan("deleted_at is null and state = 'failed'", "created_at")
@@ -38,6 +35,7 @@ _ADVICE = "Use GET /v1/schedules?status=queued to list due pins, in the order of
 DUE = IndexScan(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
 
 _OF_JOB = "created_at >= %(accepted_from)s and created_at < %(created_until)s"
+# Implies IS_NOT_SHOWN, so it reads that index
 _NOT_SHOWN_OF_JOB = f"deleted_at is null and state in ('scheduled', 'cancelled') and {_OF_JOB}"
 _SHOWN_OF_JOB = f"{PUBLISHED_OR_FAILED.where} and {_OF_JOB}"
 _DELIVERING_OF_JOB = f"{DELIVERING.where} and {_OF_JOB}"

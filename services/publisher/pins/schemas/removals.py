@@ -5,6 +5,7 @@ from uuid import UUID
 from services.publisher.model import PinState
 from services.publisher.pins.deferrals import format_time
 from services.publisher.pins.removals import PinRemoval
+from services.publisher.removal_outcomes import RemovalOutcome
 from shared.access.connection_health import RECONNECT_CODES
 from shared.contract.errors import ErrorCode
 from shared.http.fields import PinterestPinId
@@ -32,7 +33,7 @@ class PinDeleteResponse(ApiModel):
     def from_removal(cls, pin: Row, removal: PinRemoval | None) -> "PinDeleteResponse":
         if removal is None:
             return cls(id=pin["pin_id"], reason=_explain_absence(pin))
-        is_removed = removal.outcome == "removed"
+        is_removed = removal.outcome is RemovalOutcome.REMOVED
         return cls(
             id=pin["pin_id"],
             removed_from_pinterest=is_removed,

@@ -12,8 +12,12 @@ from uuid import UUID
 
 import pytest
 
-from services.publisher.delivery.accounts.claims import ClaimRepository
-from services.publisher.delivery.accounts.statements import extend_lease
+from services.publisher.delivery.accounts.leases import LeaseRepository
+from services.publisher.delivery.accounts.statements import (
+    HeldAccount,
+    read_held_account,
+    send_lease_extension,
+)
 from services.publisher.delivery.attempts.compared import digest
 from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.delivery.budgets.rules import BudgetLimits
@@ -163,6 +167,10 @@ async def test_an_answer_that_comes_after_the_attempt_was_settled_changes_nothin
     assert delivery.log.settled == []
 
 
+async def extend_lease(driver: DriverConnection, lease: AccountLease) -> HeldAccount | None:
+    return read_held_account(await (await send_lease_extension(driver, lease, 30)).fetchone())
+
+
 async def test_a_holder_whose_fence_is_old_begins_no_attempt(
     delivery: Delivery, account: Account
 ) -> None:
@@ -174,8 +182,8 @@ async def test_a_holder_whose_fence_is_old_begins_no_attempt(
     async with delivery.database.transaction() as connection:
         driver = await driver_connection(connection)
         old = AccountLease(account.id, account.workspace_id, 6, datetime.now(UTC))
-        assert await extend_lease(driver, old, 30) is None
-        assert await extend_lease(driver, replace(old, fence=7), 30) is not None
+        assert await extend_lease(driver, old) is None
+        assert await extend_lease(driver, replace(old, fence=7)) is not None
 
 
 async def test_two_processes_create_each_pin_of_one_account_once(
@@ -211,7 +219,7 @@ async def test_two_processes_create_each_pin_of_one_account_once(
 async def test_two_searches_lease_an_account_once(delivery: Delivery, account: Account) -> None:
     await delivery.queue(account)
     stores = [
-        ClaimRepository(
+        LeaseRepository(
             delivery.database,
             Budgets(BudgetLimits(60, 600, 200, 1000, 0)),
             "simulated",

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.publisher.delivery.accounts.claims import ClaimRepository
+from services.publisher.delivery.accounts.leases import LeaseRepository
 from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
 from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
@@ -32,8 +32,8 @@ MAX_TURNS = 10
 """Pins of a bulk that may be sent until another account's pin is published."""
 
 
-def make_claims(delivery: Delivery, limits: BudgetLimits = LIMITS) -> ClaimRepository:
-    return ClaimRepository(
+def make_leases(delivery: Delivery, limits: BudgetLimits = LIMITS) -> LeaseRepository:
+    return LeaseRepository(
         delivery.database, Budgets(limits), "simulated", (UNSETTLED_ATTEMPTS,), lease_seconds=30
     )
 
@@ -181,7 +181,7 @@ async def test_concurrent_takes_of_one_account_never_exceed_its_budget(
 async def test_the_search_takes_a_request_of_the_app_for_each_account(delivery: Delivery) -> None:
     for _ in range(5):
         await delivery.queue(delivery.add_account())
-    claims = make_claims(delivery, LIMITS._replace(app_requests_per_second=3))
+    leases = make_leases(delivery, LIMITS._replace(app_requests_per_second=3))
 
     async def refill(interval: str) -> None:
         """Moves the time until which the app's bucket is refilled."""
@@ -191,11 +191,11 @@ async def test_the_search_takes_a_request_of_the_app_for_each_account(delivery: 
             interval=interval,
         )
 
-    assert len(await claims.exchange([], 10)) == 3
+    assert len(await leases.exchange([], 10)) == 3
     await refill("1 hour")
-    assert await claims.exchange([], 10) == []
+    assert await leases.exchange([], 10) == []
     await refill("-1 second")
-    assert len(await claims.exchange([], 10)) == 2
+    assert len(await leases.exchange([], 10)) == 2
 
 
 async def test_spacing_separates_the_pins_of_one_account_only(delivery: Delivery) -> None:
@@ -251,7 +251,7 @@ async def test_the_search_reads_one_index_entry_for_each_account(
     for other in accounts:
         await delivery.queue(other)
     await delivery.execute("analyze publisher.pins")
-    store = make_claims(delivery)
+    store = make_leases(delivery)
     values = {
         "mode": "simulated",
         "creates": True,
@@ -278,7 +278,7 @@ async def test_workspaces_alternate_however_many_accounts_each_has(delivery: Del
     for workspace_id, count in ((large, 8), (small, 2)):
         for _ in range(count):
             await delivery.queue(Account(uuid4(), workspace_id, "user", "1"))
-    store = make_claims(delivery)
+    store = make_leases(delivery)
     first = await store.exchange([], 4)
     assert [lease.workspace_id for lease in first].count(small) == 2
     # The leases of the large workspace count: its next accounts come after another one's
@@ -291,7 +291,7 @@ async def test_a_rest_begins_with_the_end_of_the_turn_not_with_its_release(
     delivery: Delivery, account: Account
 ) -> None:
     await delivery.queue(account)
-    store = make_claims(delivery)
+    store = make_leases(delivery)
     (lease,) = await store.exchange([], 1)
     resting = FinishedTurn(lease, did_work=True, rest_seconds=60, ended_at=time.monotonic() - 30)
     assert await store.exchange([resting], 1) == []
@@ -313,7 +313,7 @@ async def test_accounts_that_were_served_least_recently_come_first(delivery: Del
             workspace_id=workspace_id,
             minutes=minutes,
         )
-    store = make_claims(delivery)
+    store = make_leases(delivery)
     (lease,) = await store.exchange([], 1)
     assert lease.account_id == accounts[-1].id
 
@@ -321,7 +321,7 @@ async def test_accounts_that_were_served_least_recently_come_first(delivery: Del
 async def test_pins_that_wait_by_themselves_hide_no_other_pin_and_are_not_searched_for(
     delivery: Delivery, account: Account
 ) -> None:
-    store = make_claims(delivery)
+    store = make_leases(delivery)
     await delivery.queue_many(account, 50)
     await delivery.execute(
         "update publisher.pins set deferral_code = 'media_unreachable', "

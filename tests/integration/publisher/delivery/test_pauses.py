@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from services.publisher.delivery.accounts.claims import PINS, ClaimRepository
+from services.publisher.delivery.accounts.leases import PINS, LeaseRepository
 from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.delivery.budgets.settings import DeliveryLimitSettings
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
@@ -81,7 +81,7 @@ async def test_nothing_is_changed_at_pinterest_while_it_limits_the_account(
     await queue_all_work(delivery, account)
     if code is not None:
         await pause(delivery, account, code)
-    store = ClaimRepository(
+    store = LeaseRepository(
         delivery.database,
         Budgets(DeliveryLimitSettings().budget_limits),
         "simulated",

@@ -28,7 +28,7 @@ async def test_old_videos_and_attempts_are_deleted_unless_a_pin_waits_for_them(
     await videos.execute(
         "update publisher.delivery_media set changed_at = now() - interval '2 days'"
     )
-    retention = DeliveryCleaner(database, videos.parts.step._videos)
+    retention = DeliveryCleaner(database, videos.parts.video_calls._videos)
     assert await retention.delete_old() >= 2
 
     numbers = {pin["pin_id"]: await list_attempts(database, pin) for pin in (waiting, failed)}

@@ -213,7 +213,7 @@ async def test_a_crash_at_any_step_repeats_it_without_harm(videos: VideoDelivery
     """Checks that a taken step is not free until its wait ends, and is then done again."""
     pin = await videos.queue_pin(url)
     await videos.open(pin)
-    repository = videos.parts.step._videos
+    repository = videos.parts.video_calls._videos
     account_id = videos.workspace.account_id
 
     lost = await repository.take_call(account_id, 60)  # dies before or after POST /media
@@ -254,7 +254,7 @@ async def test_a_late_answer_changes_nothing(videos: VideoDelivery, url: str) ->
     pin = await videos.queue_pin(url)
     await videos.open(pin)
     await videos.call()
-    repository = videos.parts.step._videos
+    repository = videos.parts.video_calls._videos
     stalled = await repository.take_upload(0)
     assert stalled is not None
     assert await videos.upload()
@@ -407,7 +407,7 @@ async def test_slow_sources_of_one_workspace_leave_a_place_for_another(
     other = replace(videos.lease, account_id=uuid4(), workspace_id=uuid4())
     pin = await videos.queue_pin(url, account_id=other.account_id, workspace_id=other.workspace_id)
     await videos.open(pin)
-    assert await videos.parts.step.run(other)
+    assert await videos.parts.video_calls.run(other)
     slow = [asyncio.ensure_future(task._run_once()) for task in videos.parts.uploads[:2]]
     try:
         await eventually(lambda: len(server.requests) == len(slow))

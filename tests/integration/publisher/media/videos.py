@@ -136,7 +136,7 @@ class VideoDelivery:
 
     async def call(self) -> bool:
         """Does what a turn of the account does for its videos."""
-        return await self.parts.step.run(self.lease)
+        return await self.parts.video_calls.run(self.lease)
 
     async def upload(self) -> bool:
         """Does what the uploads do beside the turns."""

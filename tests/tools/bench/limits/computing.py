@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from services.publisher.rows.outcomes import decide_all
-from services.publisher.rows.snapshot import NOTHING_RECORDED, build_snapshot
+from services.publisher.rows.snapshot import build_snapshot
 from services.status.folding import group_by_job
 from shared.contract.events import MAX_ROWS
+from tests.support.factories import NOTHING_RECORDED
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.limits import pipeline_steps
 from tests.tools.bench.limits.inputs import LimitInputs

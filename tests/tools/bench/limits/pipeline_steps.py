@@ -16,7 +16,6 @@ from services.ingest.records import ImportBatch, build_batch
 from services.publisher.rows.outcomes import Outcome, decide_all
 from services.publisher.rows.records import build_outcome_records, build_pin_event_records
 from services.publisher.rows.snapshot import (
-    NOTHING_RECORDED,
     KeyedRow,
     build_snapshot,
     key_and_sort_rows,
@@ -28,6 +27,7 @@ from shared.contract.import_records import is_for_publisher, is_import, is_uploa
 from shared.contract.strict_json import parse_json
 from shared.contract.wire import decoder
 from shared.kafka.records import Record
+from tests.support.factories import NOTHING_RECORDED
 from tests.support.imports import validate
 from tests.tools.bench.bodies import build_json_import, build_realistic_rows
 

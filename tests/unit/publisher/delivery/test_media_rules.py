@@ -8,8 +8,8 @@ import pytest
 
 from services.publisher.delivery.media.multipart import build_form_frame
 from services.publisher.delivery.media.rules import (
-    MAX_LOOKS,
     MAX_REGISTRATIONS,
+    MAX_STATUS_READS,
     MAX_WAIT_SECONDS,
     compute_wait_seconds,
     find_image_type,
@@ -17,7 +17,6 @@ from services.publisher.delivery.media.rules import (
     reject_assets,
     require_video,
 )
-from services.publisher.delivery.media.step import judge_refusal
 from services.publisher.delivery.media.video import (
     MAX_INTERRUPTED_UPLOADS,
     Video,
@@ -28,6 +27,7 @@ from services.publisher.delivery.media.video import (
     register_anew,
     retry_upload,
 )
+from services.publisher.delivery.media.video_calls import judge_refusal
 from services.publisher.delivery.media_failures import MediaRejected, MediaUnreachable
 from shared.contract.delivery_advice import is_video
 from shared.contract.errors import ErrorCode
@@ -117,7 +117,7 @@ def test_an_attempt_begins_at_once_only_if_pinterest_fetches_the_image(
 
 
 def test_waits_grow_from_five_seconds_to_ten_minutes() -> None:
-    waits = [compute_wait_seconds(looks) for looks in range(40)]
+    waits = [compute_wait_seconds(tries) for tries in range(40)]
     assert (waits[0], waits[-1]) == (5, MAX_WAIT_SECONDS)
     assert waits == sorted(waits)
 
@@ -150,7 +150,7 @@ def test_an_answer_without_an_upload_counts_as_a_registration(answer: dict[str, 
 @pytest.mark.parametrize("status", ["registered", "processing", None, 5])
 def test_a_video_that_is_not_ready_is_awaited_about_a_day(status: object) -> None:
     assert "step" not in record_status(video(), status).values
-    overdue = record_status(video(looks=MAX_LOOKS - 1), status)
+    overdue = record_status(video(looks=MAX_STATUS_READS - 1), status)
     assert overdue.values["step"] is VideoStep.REGISTER
 
 

@@ -4,14 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.publisher.delivery.accounts.claims import AppState, judge_app
 from services.publisher.delivery.accounts.pauses import (
     CONFIRMING_CODES,
     NOT_PAUSED,
+    AppState,
     PauseCause,
     PauseState,
     compute_fetch_delay,
     grow,
+    judge_app,
 )
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)

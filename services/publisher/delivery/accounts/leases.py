@@ -5,12 +5,10 @@ account, however many pins it has. So the backlog of one account delays no other
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from enum import Enum, auto
 from typing import NamedTuple
 from uuid import UUID
 
-from services.publisher.delivery.accounts.pauses import NEW_PIN_CODES, PauseState
+from services.publisher.delivery.accounts.pauses import AppState, judge_app
 from services.publisher.delivery.accounts.statements import read_app, release_leases
 from services.publisher.delivery.budgets.repository import Budgets
 from services.publisher.delivery.model import AccountLease, FinishedTurn
@@ -37,16 +35,6 @@ class Source(NamedTuple):
     """Selects account_id and workspace_id of accounts with work that is due. May use %(mode)s."""
     codes: tuple[ErrorCode, ...]
     """The codes of an account's pauses during which this work goes on."""
-
-
-class AppState(Enum):
-    """The state of the app: new pins may be sent or not."""
-
-    OPEN = auto()
-    PROBING = auto()
-    """The app's pause is over: one pin shows whether Pinterest works again."""
-    PAUSED_FOR_PINS = auto()
-    PAUSED = auto()
 
 
 # The conditions on leases and pauses come before the probe of the queue, because only that reads
@@ -126,7 +114,7 @@ _LEASE = """
 """
 
 
-class ClaimRepository:
+class LeaseRepository:
     """Leases accounts and releases them. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(
@@ -211,12 +199,3 @@ class ClaimRepository:
             AccountLease(account_id, workspace_id, fence, until, frozenset(work[account_id]))
             for account_id, workspace_id, fence, until in await cursor.fetchall()
         ]
-
-
-def judge_app(now: datetime | None, pause: PauseState) -> AppState:
-    """Judges the app's pause. No I/O."""
-    if now is None or pause.code is None or pause.until is None:
-        return AppState.OPEN
-    if pause.until <= now:
-        return AppState.PROBING
-    return AppState.PAUSED_FOR_PINS if pause.code in NEW_PIN_CODES else AppState.PAUSED

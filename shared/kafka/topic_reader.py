@@ -1,4 +1,4 @@
-"""Reads the topic `outcomes` from Kafka, without a consumer group."""
+"""Reads a topic from Kafka between two offsets, without a consumer group."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,14 +7,15 @@ from typing import TypeAlias
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
 
-from services.publisher.rows.outcome_history_parsing import Record
 from shared.contract.errors import BrokerUnavailable
 from shared.kafka.aiokafka_internals import load_consumer_metadata
+from shared.kafka.batches import Batch
 from shared.kafka.connection import client_options
-from shared.runtime.settings import ServiceSettings
+from shared.runtime.settings import KafkaSettings
 
-MAX_RECORDS_PER_TRANSACTION = 500
-"""Maximum records per transaction: at most 100 000 rows, usually far fewer."""
+MAX_RECORDS = 500
+"""Maximum records that are yielded at once. A caller writes them in one transaction: of the topic
+`outcomes`, at most 100 000 rows, usually far fewer."""
 MAX_SILENCE_SECONDS = 10.0
 """Maximum seconds without records from Kafka although there are more."""
 REQUEST_TIMEOUT_SECONDS = 10.0
@@ -24,15 +25,16 @@ Bounds: TypeAlias = dict[TopicPartition, tuple[int, int]]
 """The first offset and the offset after the last record, by partition."""
 
 
-class OutcomeReader:
+class TopicReader:
     """Reads through one connection to Kafka, which the first call opens.
 
     An error closes the connection. The next call opens another.
     """
 
-    def __init__(self, settings: ServiceSettings, topic: str) -> None:
+    def __init__(self, settings: KafkaSettings, topic: str, *, client_id: str) -> None:
         self._settings = settings
         self._topic = topic
+        self._client_id = client_id
         self._connecting = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -49,7 +51,7 @@ class OutcomeReader:
             await self.close()
             raise BrokerUnavailable(repr(error)) from error
 
-    async def read(self, starts: Offsets, ends: Offsets) -> AsyncIterator[list[Record]]:
+    async def read(self, starts: Offsets, ends: Offsets) -> AsyncIterator[Batch]:
         """Yields the records from `starts` to `ends`. Raises BrokerUnavailable."""
         remaining = {partition: end for partition, end in ends.items() if starts[partition] < end}
         if not remaining:
@@ -64,13 +66,13 @@ class OutcomeReader:
                 fetched = await consumer.getmany(
                     *remaining,
                     timeout_ms=timeout_ms,
-                    max_records=MAX_RECORDS_PER_TRANSACTION,
+                    max_records=MAX_RECORDS,
                 )
                 if not fetched:
                     await self.close()  # the consumer may have stopped fetching for good
                     raise BrokerUnavailable(
                         f"Kafka returned no records of {self._topic} for {MAX_SILENCE_SECONDS:g} s"
-                        " although there are more. The publisher tries again.",
+                        " although there are more. The service tries again.",
                     )
                 yield [record for records in fetched.values() for record in records]
                 remaining = {
@@ -94,9 +96,8 @@ class OutcomeReader:
         """Returns the open connection, or opens one. Raises BrokerUnavailable."""
         async with self._connecting:
             if self._consumer is None:
-                client_id = f"pinflow-publisher-history-{self._settings.replica}"
                 consumer = AIOKafkaConsumer(
-                    **client_options(self._settings, client_id=client_id),
+                    **client_options(self._settings, client_id=self._client_id),
                     group_id=None,
                     enable_auto_commit=False,
                     auto_offset_reset="none",

@@ -7,6 +7,7 @@ the turns (uploading.py).
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -32,7 +33,7 @@ from shared.pinterest.model import Category
 
 log = structlog.get_logger()
 
-REGISTER, LOOK = "media/create", "media/get"
+REGISTER, READ = "media/create", "media/get"
 MARGIN_SECONDS = 30.0
 """The time that a taken video outlasts the timeout of its call. After a crash it is due again."""
 
@@ -46,14 +47,12 @@ PASSING_CAUSES = frozenset(
 class TokenFailures(Protocol):
     """Pauses what can't go on without a token. AccountFailures implements it."""
 
-    async def pause_without_token(
-        self, lease: AccountLease, failure: ApiError | Unavailable
-    ) -> None:
+    async def pause_without_token(self, account_id: UUID, failure: ApiError | Unavailable) -> None:
         """Pauses the account or the app. Raises `failure` if it is of another kind."""
         ...
 
 
-class MediaStep:
+class VideoCalls:
     """Does one call for one video in each turn. Implements TurnPart."""
 
     def __init__(
@@ -84,7 +83,7 @@ class MediaStep:
         if video is None:
             return False
         try:
-            change = await self._call(lease, video)
+            change = await self._call(video)
         except Postponed as postponed:
             await self._videos.change(video, VideoChange({}, postponed.seconds))
             raise
@@ -109,12 +108,12 @@ class MediaStep:
             self._wake_uploads()
         return True
 
-    async def _call(self, lease: AccountLease, video: Video) -> VideoChange:
+    async def _call(self, video: Video) -> VideoChange:
         """Calls with the account's token. A refused one is refreshed once."""
         try:
             token = await self._tokens.get(video.account_id)
         except (ApiError, Unavailable) as failure:
-            await self._token_failures.pause_without_token(lease, failure)
+            await self._token_failures.pause_without_token(video.account_id, failure)
             return postpone_call()
         try:
             return await self._send(video, token)
@@ -126,7 +125,7 @@ class MediaStep:
         try:
             token = await self._tokens.refresh(video.account_id, token.version)
         except (ApiError, Unavailable) as failure:
-            await self._token_failures.pause_without_token(lease, failure)
+            await self._token_failures.pause_without_token(video.account_id, failure)
             return postpone_call()
         return await self._send(video, token)
 
@@ -146,7 +145,7 @@ class MediaStep:
                 REGISTER, "POST", "/media", token=token.value, document={"media_type": "video"}
             )
             return record_registration(video, answer)
-        answer = await self._client.call(LOOK, "GET", f"/media/{video.media_id}", token=token.value)
+        answer = await self._client.call(READ, "GET", f"/media/{video.media_id}", token=token.value)
         return record_status(video, answer.get("status"))
 
 

@@ -166,8 +166,7 @@ def test_failed_rows_are_retried_with_corrections_and_followed(
     write_csv(tmp_path / "autumn.csv", rows)
     accepted = run("import", "autumn.csv", "--no-wait", "--json")
     assert accepted.returncode == ExitCode.DONE, accepted.stderr
-    (part,) = json.loads(accepted.stdout)["imports"]  # a list may not have the import yet
-    job = part["id"]
+    job = json.loads(accepted.stdout)["id"]  # a list may not have the import yet
     watched = run("imports", "watch", job)
     assert watched.returncode == ExitCode.ROWS_FAILED
     assert f"pinflow imports results {job} --failed failed.csv" in watched.stdout

@@ -138,9 +138,13 @@ VIDEOS = Source(
 """Finds the accounts for which VideoCalls has work."""
 # A step that is not overdue is being done, or waits for its time. An overdue upload waits for its
 # turn while another one runs. A pin looks at its video in its account's turns: if its look is
-# overdue, there are no turns
+# overdue, there are no turns. The inner limit makes Postgres look each pin up by its id, instead of
+# reading an account's queue
 UPLOADING = f"""
-    select m.pin_id from publisher.delivery_media m join publisher.pins p using (pin_id)
+    select m.pin_id from publisher.delivery_media m cross join lateral (
+        select state, deleted_at, account_id, image_url, deferral_code, deliver_after
+        from publisher.pins where pin_id = m.pin_id limit 1
+    ) p
     where m.mode = %(mode)s and m.step in ('register', 'upload', 'process') and {_IS_FOR_PIN}
         and p.deferral_code is null
         and p.deliver_after > clock_timestamp() - interval '{OVERDUE_SECONDS:g} seconds'

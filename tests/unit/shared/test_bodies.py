@@ -56,7 +56,7 @@ async def test_a_body_up_to_the_limit_is_read_completely() -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"content_length": str(LIMIT + 1)}])
 async def test_a_body_over_the_limit_is_refused(headers: dict[str, str]) -> None:
-    answer = await read_refusal(build_reader(), request(b"x" * LIMIT, b"x", **headers))
+    answer = await read_refusal(build_reader(seconds=0.5), request(b"x" * LIMIT, b"x", **headers))
     assert answer == (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE)
 
 

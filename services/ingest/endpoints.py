@@ -97,7 +97,7 @@ class _ImportQuery(BaseModel):
                 "The treatment of a row whose idempotency key already has a pin. `report` changes "
                 "nothing; `update` gives the pin the row's content and time, unless it is "
                 "published; `revive` publishes a new pin if the old one was deleted or canceled. "
-                "None of them changes a pin of another account than the row's, or takes its key."
+                "No value changes a pin of another account than the row's, or takes that pin's key."
             )
         ),
     ] = OnExisting.REPORT

@@ -98,8 +98,8 @@ async def get_import(
 
     `differing_fields` of a row that exists with other content has the values that were stored and
     sent. For an API key that is limited to some accounts it has only the names of the fields, and
-    of a pin of another account than the row's only `account_id`. For such a key, `errors` have no
-    `value`.
+    of a pin of another account than the row's only `account_id`. For such a key, `value` in
+    `errors` is null.
 
     With `Prefer: wait=N`, the answer waits until the import has ended, but at most N seconds. The
     maximum of N is 30.

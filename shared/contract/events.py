@@ -105,7 +105,7 @@ class OnExisting(StrEnum):
     - `update`: gives the pin the row's content and time, if it is scheduled, queued or failed.
     - `revive`: publishes the row as a new pin, if the old one was deleted or canceled.
 
-    None of them changes a pin of another account than the row's, or takes its key.
+    No value changes a pin of another account than the row's, or takes that pin's key.
     """
 
     REPORT = "report"

@@ -19,6 +19,6 @@ def build_existing_not_published(row_numbers: list[int]) -> Notice:
         "or deleted, or it failed. existing_state of each result says which. To publish canceled "
         "and deleted ones anew, import the rows with on_existing=revive (pinflow import "
         "--on-existing revive); to publish failed ones, with on_existing=update. Or give the rows "
-        "new idempotency keys: a row changes no pin of another account."
+        "new idempotency keys. If the pin belongs to another account than the row, only that helps."
     )
     return Notice(code=EXISTING_NOT_PUBLISHED, message=message, row_numbers=row_numbers)

@@ -110,7 +110,7 @@ REPLAY_RECORDS = Gauge(
 DELIVERY_OPEN = Gauge(
     "pinflow_delivery_open",
     "1 while pins may be sent to Pinterest. 0 while Postgres may be older than Kafka, or either "
-    "does not answer. The delivery process's /readyz says why. Other processes do not have it.",
+    "does not answer. The delivery process's /readyz says why. Only a delivery process has it.",
     ["mode"],  # without a label, every process would expose it with the value 0
 )
 DELIVERY_ATTEMPTS_RESTORED = Counter(
@@ -223,8 +223,8 @@ DELIVERY_PAUSED_ACCOUNTS = Gauge(
 DELIVERY_LONGEST_PAUSE_SECONDS = Gauge(
     "pinflow_delivery_longest_pause_seconds",
     "Seconds for which one account has been paused, by the code of its pause: the longest of all "
-    "accounts. Pauses that follow each other without a success are one. All replicas report the "
-    "same value.",
+    "accounts. Pauses without a created pin between them are one. All replicas report the same "
+    "value.",
     ["code"],
 )
 DELIVERY_APP_PAUSED = Gauge(

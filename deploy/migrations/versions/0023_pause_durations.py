@@ -7,5 +7,11 @@ down_revision = "0022"
 
 
 def upgrade() -> None:
-    # paused_since: when the first of the pauses began that follow each other without a success
+    # paused_since: when the first of the pauses began that have no created pin between them
     op.execute("alter table publisher.delivery_accounts add column paused_since timestamptz")
+    # When a pause began is not known. It was after the account was served for the last time
+    op.execute("""
+        update publisher.delivery_accounts
+        set paused_since = coalesce(served_at, clock_timestamp())
+        where paused_until > clock_timestamp()
+    """)

@@ -2,7 +2,7 @@
 
 from psycopg.rows import dict_row
 
-from services.publisher.delivery.accounts.pauses import TRY_SECONDS
+from services.publisher.delivery.accounts.statements import IS_PAUSED_OR_TRIED
 from services.publisher.delivery.media.repository import UPLOADING
 from shared.postgres.database import Database, driver_connection
 from shared.runtime import metrics
@@ -50,8 +50,7 @@ _PAUSES = f"""
         count(*) filter (where paused_until > clock_timestamp()) as paused,
         extract(epoch from clock_timestamp() - min(paused_since))::float8 as longest_seconds
     from publisher.delivery_accounts
-    where pause_code is not null
-        and paused_until > clock_timestamp() - interval '{TRY_SECONDS:g} seconds'
+    where pause_code is not null and {IS_PAUSED_OR_TRIED}
     group by pause_code
     union all
     select 'app', pause_code, 1, null from publisher.delivery_apps
@@ -81,7 +80,7 @@ class BacklogGauges:
             metrics.DELIVERY_PINS.labels(state).set(row["pins"] if row else 0)
             age = (now["now"] - row["due_at"]).total_seconds() if row else 0
             metrics.DELIVERY_OLDEST_SECONDS.labels(state).set(max(0.0, age))
-        metrics.DELIVERY_PAUSED_ACCOUNTS.clear()  # codes without an account disappear
+        metrics.DELIVERY_PAUSED_ACCOUNTS.clear()  # codes of no account disappear
         metrics.DELIVERY_LONGEST_PAUSE_SECONDS.clear()
         metrics.DELIVERY_APP_PAUSED.clear()
         for row in pauses:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 from deploy.cli.main import app
@@ -72,6 +73,7 @@ async def test_the_first_start_reads_the_topic_and_opens(installation: Installat
         assert delivery_log.problem() == (
             "nothing is sent to Pinterest: the topic deliveries has not been read yet"
         )
+        assert REGISTRY.get_sample_value("pinflow_delivery_open", {"mode": "simulated"}) == 0
         await delivery_log.require_open(time.monotonic())
         assert delivery_log.problem() is None
     assert installation.read_positions() == [0] * 6

@@ -20,8 +20,9 @@ is over when it begins. From the third on the account pauses, because each leave
 RECONNECT_STEPS = (60.0, 300.0, 900.0)
 """After Pinterest refused a token or a right. The access service still hands out a token."""
 TRY_SECONDS = 600.0
-"""The time in which a try follows the end of an account's pause. If it fails, its pause continues
-the last one: the account has been paused since that began. A success ends both."""
+"""The time in which a try follows the end of an account's pause, in addition to its rest. If it
+fails, its pause continues the last one: the account has been paused since that began. A created pin
+ends that."""
 FETCH_STEPS = (120.0, 600.0, HOUR)
 """Seconds after each failed fetch of a pin's image, which is often reachable some minutes later."""
 

@@ -28,14 +28,19 @@ _LOCK = """
     select clock_timestamp(), paused_until, pause_code, pause_step
     from publisher.delivery_accounts where account_id = %s for update
 """
+# next_at - served_at: the account's last rest. With a large spacing, it is tried long after its
+# pause has ended
+IS_PAUSED_OR_TRIED = f"""
+    paused_until > clock_timestamp() - interval '{TRY_SECONDS:g} seconds'
+        - coalesce(next_at - served_at, interval '0')
+"""
 # A day's used-up quota is no failure, so the pause that follows it is a new one
 _PAUSE = f"""
     update publisher.delivery_accounts
     set paused_until = %s, pause_code = %s, pause_message = %s, pause_step = %s,
         paused_since = coalesce(
             case
-                when pause_code <> '{ErrorCode.QUOTA_EXCEEDED}'
-                    and paused_until > clock_timestamp() - interval '{TRY_SECONDS:g} seconds'
+                when pause_code <> '{ErrorCode.QUOTA_EXCEEDED}' and {IS_PAUSED_OR_TRIED}
                 then paused_since
             end,
             clock_timestamp()

@@ -11,7 +11,7 @@ class CountedDeliveryLog:
     def __init__(self, delivery_log: DeliveryLog) -> None:
         self._delivery_log = delivery_log
         for outcome in AttemptOutcome:
-            # 0 from the start: a rule that looks for no attempts finds nothing without a counter
+            # 0 from the start: an alert on "no attempts" needs a counter that exists
             metrics.DELIVERY_ATTEMPTS.labels(outcome)
 
     async def require_open(self, connected_at: float) -> None:

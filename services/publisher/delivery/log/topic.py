@@ -63,6 +63,7 @@ class TopicDeliveryLog:
         """The monotonic time right before the fold's connection was opened. Older connections lead
         to the same Postgres. It has all of the topic, unless there is an obstacle."""
         self._retry_at = float("-inf")
+        metrics.DELIVERY_OPEN.labels(self._mode).set(0)  # the first reading may take long
 
     # The interface DeliveryLog
 

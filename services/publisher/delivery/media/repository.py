@@ -198,7 +198,7 @@ class VideoRepository:
         return state
 
     async def take_call(self, account_id: UUID, seconds: float) -> Video | None:
-        """Takes a video of the account for whose next call it is time, if there is one."""
+        """Takes a video of the account whose next call is due, if there is one."""
         return await self._take(_TAKE_CALL, account_id=account_id, seconds=seconds)
 
     async def take_upload(

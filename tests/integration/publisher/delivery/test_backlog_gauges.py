@@ -229,6 +229,21 @@ async def test_pauses_of_one_account_that_fails_after_each_are_one_long_pause(
     assert (find_longest_pause() or 0) >= 3 * HOUR
 
 
+async def test_an_account_that_rests_longer_than_its_pauses_is_paused_between_its_tries(
+    delivery: Delivery, account: Account
+) -> None:
+    for _ in range(3):
+        await pause(delivery, account, MINUTE)
+        await delivery.execute(
+            "update publisher.delivery_accounts "
+            "set served_at = now(), next_at = now() + interval '1 hour'"
+        )
+        await pass_time(delivery, HOUR)
+        await measure(delivery)
+        assert (find_longest_pause() or 0) >= HOUR
+    assert (find_longest_pause() or 0) >= 3 * HOUR
+
+
 async def test_a_pause_is_over_after_a_success(delivery: Delivery, account: Account) -> None:
     await pause(delivery, account, HOUR)
     await pass_time(delivery, HOUR)

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
+from shared.contract.errors import PinflowError
+
 APP = UUID(int=0)
 """Stands for the whole app in publisher.pinterest_budgets."""
 MAX_REST_SECONDS = 60.0
@@ -125,3 +127,11 @@ class FinishedTurn:
     def remaining_seconds(self) -> float:
         """Returns what is left of the rest now."""
         return max(0.0, self.rest_seconds - (time.monotonic() - self.ended_at))
+
+
+class Postponed(PinflowError):
+    """The work of a part has to wait: a budget is used up, or a pause began. Not a failure."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"postponed by {seconds:g} s")
+        self.seconds = seconds

@@ -11,18 +11,9 @@ from services.publisher.delivery.model import (
     DeliveryAttempt,
 )
 from services.publisher.model import Failure
-from shared.contract.errors import PinflowError
 from shared.pinterest.failures import Refused
 from shared.pinterest.model import Category
 from shared.postgres.row import Row
-
-
-class Postponed(PinflowError):
-    """The work of a part has to wait: a budget is used up, or a pause began. Not a failure."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"postponed by {seconds:g} s")
-        self.seconds = seconds
 
 
 class TurnPart(Protocol):

@@ -4,8 +4,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from services.publisher.delivery.model import MAX_REST_SECONDS, AccountLease, FinishedTurn
-from services.publisher.delivery.ports import Postponed, TurnPart
+from services.publisher.delivery.model import (
+    MAX_REST_SECONDS,
+    AccountLease,
+    FinishedTurn,
+    Postponed,
+)
+from services.publisher.delivery.ports import TurnPart
 from shared.contract.errors import Unavailable
 
 log = structlog.get_logger()

@@ -24,8 +24,7 @@ from services.publisher.delivery.budgets.rules import (
     lower,
     take,
 )
-from services.publisher.delivery.model import APP
-from services.publisher.delivery.ports import Postponed
+from services.publisher.delivery.model import APP, Postponed
 from shared.pinterest.model import Category, RateLimits
 from shared.postgres.database import Database, DriverConnection, driver_connection
 

@@ -30,8 +30,9 @@ from services.publisher.delivery.model import (
     AccountLease,
     AttemptOutcome,
     DeliveryAttempt,
+    Postponed,
 )
-from services.publisher.delivery.ports import CallBudget, DeliveryLog, Postponed, TokenSource
+from services.publisher.delivery.ports import CallBudget, DeliveryLog, TokenSource
 from services.publisher.model import Failure
 from shared.contract.errors import ApiError, Unavailable
 from shared.pinterest.client import PAGE_SIZE, PinterestClient

@@ -44,13 +44,13 @@ from services.publisher.delivery.model import (
     AttemptOutcome,
     BegunAttempt,
     DeliveryAttempt,
+    Postponed,
 )
 from services.publisher.delivery.ports import (
     BoardExplainer,
     CallBudget,
     DeliveryLog,
     MediaSource,
-    Postponed,
     ReportingTokenSource,
 )
 from services.publisher.model import Failure

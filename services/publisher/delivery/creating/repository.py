@@ -25,8 +25,9 @@ from services.publisher.delivery.model import (
     AccountLease,
     BegunAttempt,
     DeliveryAttempt,
+    Postponed,
 )
-from services.publisher.delivery.ports import DeliveryLog, Postponed
+from services.publisher.delivery.ports import DeliveryLog
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row

@@ -24,8 +24,8 @@ from services.publisher.delivery.media.video import (
     register_anew,
 )
 from services.publisher.delivery.media_failures import MediaRejected
-from services.publisher.delivery.model import AccessToken, AccountLease
-from services.publisher.delivery.ports import CallBudget, Postponed, ReportingTokenSource
+from services.publisher.delivery.model import AccessToken, AccountLease, Postponed
+from services.publisher.delivery.ports import CallBudget, ReportingTokenSource
 from shared.contract.errors import ApiError, Unavailable
 from shared.pinterest.client import PinterestClient
 from shared.pinterest.failures import AnswerLost, Cause, NotSent, Refused

@@ -8,8 +8,7 @@ import pytest
 from services.publisher.delivery.attempts.settlements import publish_pin
 from services.publisher.delivery.confirming.confirmer import AdoptedElsewhere
 from services.publisher.delivery.confirming.repository import ConfirmingRepository
-from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt
-from services.publisher.delivery.ports import Postponed
+from services.publisher.delivery.model import AttemptOutcome, DeliveryAttempt, Postponed
 from services.publisher.model import PinState
 from shared.contract.errors import Unavailable
 from shared.pinterest.client import PAGE_SIZE

@@ -12,8 +12,7 @@ from services.publisher.delivery.accounts.leases import LeaseRepository
 from services.publisher.delivery.budgets.repository import BudgetGate, Budgets
 from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.confirming.repository import UNSETTLED_ATTEMPTS
-from services.publisher.delivery.model import DeliveryAttempt, FinishedTurn
-from services.publisher.delivery.ports import Postponed
+from services.publisher.delivery.model import DeliveryAttempt, FinishedTurn, Postponed
 from shared.pinterest.model import Category, RateLimits
 from shared.postgres.database import driver_connection
 from tests.support.delivery.process import Account, Delivery, Process

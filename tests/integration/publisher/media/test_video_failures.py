@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from services.publisher.delivery.media.rules import MAX_VIDEO_BYTES
-from services.publisher.delivery.ports import Postponed
+from services.publisher.delivery.model import Postponed
 from shared.contract.errors import ErrorCode
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace

@@ -17,8 +17,7 @@ from services.publisher.delivery.budgets.rules import BudgetLimits
 from services.publisher.delivery.config import DeliverySettings
 from services.publisher.delivery.media.parts import MediaParts
 from services.publisher.delivery.media_failures import MediaFailure, MediaRejected
-from services.publisher.delivery.model import AccessToken, AccountLease
-from services.publisher.delivery.ports import Postponed
+from services.publisher.delivery.model import AccessToken, AccountLease, Postponed
 from services.publisher.delivery.tokens.failures import AccountGivenUp
 from shared.contract.errors import ErrorCode
 from shared.pinterest.client import PinterestClient

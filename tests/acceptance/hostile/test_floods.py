@@ -17,13 +17,7 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from tests.acceptance.conftest import create_client, new_workspace
-from tests.acceptance.hostile.conftest import (
-    BODY_SECONDS,
-    GATEWAY_SECONDS,
-    LONG,
-    memory_bounded,
-    read_memory,
-)
+from tests.acceptance.hostile.conftest import GATEWAY_SECONDS, LONG, memory_bounded, read_memory
 from tests.acceptance.hostile.requests import get, post, row
 from tests.acceptance.hostile.wire import Caller
 from tests.acceptance.rows import rows_for
@@ -165,11 +159,14 @@ def test_requests_with_slow_bodies_are_answered_408(
     slow_senders = [SlowSender(beginning, b" ") for _ in range(SLOW)]
     with memory_bounded(pinflow, warm, 150 * MEGABYTE):
         _run_until_closed(pinflow, slow_senders, normal_client)
-    assert max(slow_sender.seconds for slow_sender in slow_senders) < BODY_SECONDS + SLACK
+    assert (
+        max(slow_sender.seconds for slow_sender in slow_senders)
+        < GATEWAY_SECONDS["read_body"] + SLACK
+    )
     assert {slow_sender.answer.split(b" ")[1] for slow_sender in slow_senders} == {b"408"}
 
 
-@pytest.mark.skipif(not LONG, reason="takes twelve seconds: part of make hostile")
+@pytest.mark.skipif(not LONG, reason="takes sixteen seconds: part of make hostile")
 def test_connections_of_slow_readers_are_closed(
     pinflow: Deployment,
     warm: dict[str, int],

@@ -142,6 +142,8 @@ def describe_differences(result: Result) -> str:
 
 def _describe_difference(difference: Mapping[str, Any]) -> str:
     stored, sent = difference["stored"], difference["sent"]
+    if stored is None and sent is None:
+        return f"{difference['field']} (its values are hidden from this API key)"
     start = 0
     if stored and sent:
         start = next(

@@ -63,7 +63,7 @@ def require_permitted(rows: Sequence[UploadedRow], account_ids: Collection[UUID]
         if not isinstance(account, str) or account.strip().lower() not in permitted:
             message = (
                 f"Row {number} of this import does not name an account of your API key by its id. "
-                "Use a key for all accounts."
+                "Use a key for all accounts, or give accounts by their ids in your next import."
             )
             raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 

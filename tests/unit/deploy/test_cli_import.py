@@ -548,6 +548,15 @@ def test_existing_rows_show_what_differs(server: PinflowServer, tmp_path: Path) 
     assert f"link_url: stored nothing, sent 'https://{'x' * 32}…'" in words
 
 
+def test_values_that_the_key_may_not_see_do_not_look_empty(
+    server: PinflowServer, tmp_path: Path
+) -> None:
+    hidden = [{"field": "title", "stored": None, "sent": None}]
+    server.judge = existing("scheduled", payload_matches=False, differing_fields=hidden)
+    words = " ".join(run(server, write_csv(tmp_path, 1)).stdout.split())
+    assert "title (its values are hidden from this API key)" in words
+
+
 def test_updated_rows_are_named_and_differ_no_more(server: PinflowServer, tmp_path: Path) -> None:
     server.judge = existing("scheduled", updated=True)
     result = run(server, write_csv(tmp_path, 2), "--on-existing", "update")

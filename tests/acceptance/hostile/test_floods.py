@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SLOW = 250
 UPLOADS = 200
-SLACK = 15.0
+SLACK = 13.0
 """Seconds for a busy machine."""
 MEGABYTE = 1024 * 1024
 
